@@ -1,0 +1,53 @@
+"""Builds the native core: one extension per `.pyx` in `penstock/_core`, the Cython directives stated once, here.
+
+Switches, all environment variables:
+  PENSTOCK_PURE=1        build no extension: the package runs on asyncio's selector loop
+  PENSTOCK_SANITIZE=1    address and undefined-behaviour sanitizers, no optimisation
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+CORE = Path("src/penstock/_core")
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "binding": False,
+    "embedsignature": True,
+    "embedsignature.format": "python",
+    "freethreading_compatible": False,
+}
+
+
+def compile_flags() -> tuple[list[str], list[str]]:
+    if os.environ.get("PENSTOCK_SANITIZE") == "1":
+        flags = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
+        return flags, ["-fsanitize=address,undefined"]
+    return ["-O3", "-g1", "-fno-semantic-interposition", "-Wno-unused-function"], []
+
+
+def extensions() -> list[Extension]:
+    if os.environ.get("PENSTOCK_PURE") == "1" or not sys.platform.startswith("linux"):
+        return []
+    from Cython.Build import cythonize
+
+    compile_args, link_args = compile_flags()
+    found = [
+        Extension(
+            f"penstock._core.{source.stem}",
+            [str(source)],
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+        )
+        for source in sorted(CORE.glob("*.pyx"))
+    ]
+    return cythonize(found, compiler_directives=DIRECTIVES, include_path=["src"], nthreads=os.cpu_count() or 1)
+
+
+setup(ext_modules=extensions())

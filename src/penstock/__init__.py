@@ -1,0 +1,3 @@
+"""penstock: the asyncio runtime that Python services run on under load."""
+
+__version__ = "0.1.0"
