@@ -15,12 +15,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
+Address = str | tuple[str, int]
 
 
 def environment() -> dict[str, str]:
-    """The tests' environment without config of its own, and with warnings as errors in the child."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_") or name == "PENSTOCK_PURE"}
-    return kept | {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+    """The tests' environment without any config in it."""
+    ours = {name for name in os.environ if name.startswith("PENSTOCK_")} - {"PENSTOCK_PURE"}
+    return {name: value for name, value in os.environ.items() if name not in ours} | {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Command:
         path.write_text(text)
         return path
 
-    def __call__(self, *arguments: str, python: tuple[str, ...] = (), **extra: str) -> "subprocess.CompletedProcess[str]":
+    def __call__(self, *arguments: str, python: tuple[str, ...] = (), **extra: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *python, "-m", "penstock", *arguments],
             cwd=self.folder,
@@ -48,7 +49,7 @@ class Command:
             timeout=PATIENCE_S * 2,
         )
 
-    def start(self, *arguments: str, **extra: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, **extra: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "penstock", *arguments],
             cwd=self.folder,
@@ -88,7 +89,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Poll another process's state; there is no event to wait for across processes."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
@@ -97,7 +98,7 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") ->
         time.sleep(0.02)
 
 
-def get(address: str | tuple[str, int], path: str = "/", wrap: Callable[[socket.socket], socket.socket] | None = None) -> bytes:
+def get(address: Address, path: str = "/", wrap: Callable[[socket.socket], socket.socket] | None = None) -> bytes:
     """One HTTP request on a socket of its own; the whole answer."""
     with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as plain:
         plain.settimeout(PATIENCE_S)
@@ -107,8 +108,13 @@ def get(address: str | tuple[str, int], path: str = "/", wrap: Callable[[socket.
             return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
-def answers(address: str | tuple[str, int]) -> bool:
+def attempt(address: Address) -> bytes:
+    """The answer to a request, or nothing while the server does not listen or goes away."""
     try:
-        return get(address).startswith(b"HTTP/1.1 ")
+        return get(address)
     except OSError:
-        return False
+        return b""
+
+
+def answers(address: Address) -> bool:
+    return attempt(address).startswith(b"HTTP/1.1 ")

@@ -50,7 +50,10 @@ def test_a_folder_with_a_main_runs(penstock: Command) -> None:
     assert penstock("run", "folder").stdout == "folder 7\n"
 
 
-@pytest.mark.parametrize(("ending", "code"), [("sys.exit(7)", 7), ("sys.exit('no')", 1), ("1 / 0", 1), ("sys.exit()", 0)])
+ENDINGS = [("sys.exit(7)", 7), ("sys.exit('no')", 1), ("1 / 0", 1), ("sys.exit()", 0)]
+
+
+@pytest.mark.parametrize(("ending", "code"), ENDINGS)
 def test_the_exit_code_is_the_programs(penstock: Command, ending: str, code: int) -> None:
     penstock.write("program.py", f"import sys\n{ending}")
     assert penstock("run", "program.py").returncode == code

@@ -1,4 +1,4 @@
-"""The facts that `penstock doctor` reports: read from the kernel and the interpreter, each with advice where it is weak.
+"""The facts that `penstock doctor` reports: read from kernel and interpreter, each with advice where it is weak.
 
 Only reads; needs no root; a file that is not there, as outside Linux, makes a fact "unknown" and no error.
 """
@@ -71,7 +71,7 @@ def _loop() -> Fact:
     if loop.NATIVE:
         return Fact("loop", "native", "native extension")
     if os.environ.get("PENSTOCK_PURE") == "1":
-        return Fact("loop", "pure", "pure: asyncio's selector loop", "PENSTOCK_PURE=1 is set: unset it for the native loop")
+        return Fact("loop", "pure", "pure: asyncio's selector loop", "PENSTOCK_PURE=1 is set: unset it")
     if not sys.platform.startswith("linux"):
         return Fact("loop", "pure", "pure: asyncio's selector loop", "the native loop needs Linux")
     return Fact("loop", "pure", "pure: asyncio's selector loop", _why_not_native())
@@ -127,7 +127,7 @@ def _files() -> Fact:
     shown = ["unlimited" if limit == resource.RLIM_INFINITY else str(limit) for limit in (soft, hard)]
     advice = ""
     if soft != resource.RLIM_INFINITY and soft < FEW_FILES:
-        advice = f"{soft} open files bound the connections: raise it (ulimit -n {FEW_FILES}, or LimitNOFILE= in systemd)"
+        advice = f"{soft} open files bound the connections: raise it (ulimit -n {FEW_FILES}, LimitNOFILE= in systemd)"
     return Fact("open files", {"soft": soft, "hard": hard}, f"{shown[0]} (hard limit {shown[1]})", advice)
 
 

@@ -24,25 +24,27 @@ def load_app(target: str, *, factory: bool = False) -> App:
     if not (module_name and colon and path):
         raise ValueError(f"{target!r} is not of the form module:app, such as myservice.main:app")
     found = _find(_import(module_name), module_name, path)
-    check_factory(found, target) if factory else check_app(found, target)
-    return found  # type: ignore[no-any-return]
+    return check_factory(found, target) if factory else check_app(found, target)
 
 
-def check_app(app: object, name: str) -> None:
-    """Raise TypeError unless the object can be called as an ASGI application."""
+def check_app(app: object, name: str) -> App:
+    """The object itself; raises TypeError unless it can be called as an ASGI application."""
     if not callable(app):
         raise TypeError(f"{name} is not an ASGI application but {_kind(app)}: it cannot be called")
     # ASGI 3 takes scope, receive and send; ASGI 2, still served by uvicorn, takes the scope alone.
     if not (_takes(app, 3) or _takes(app, 1)):
-        raise TypeError(f"{name} is not an ASGI application: it cannot be called as app(scope, receive, send){_hint(app)}")
+        form = "app(scope, receive, send)"
+        raise TypeError(f"{name} is not an ASGI application: it cannot be called as {form}{_hint(app)}")
+    return app
 
 
-def check_factory(factory: object, name: str) -> None:
-    """Raise TypeError unless the object can be called with no argument."""
+def check_factory(factory: object, name: str) -> App:
+    """The object itself; raises TypeError unless it can be called with no argument."""
     if not callable(factory):
         raise TypeError(f"{name} is not a factory but {_kind(factory)}: it cannot be called")
     if not _takes(factory, 0):
         raise TypeError(f"{name} is not a factory: it cannot be called with no argument")
+    return factory
 
 
 def _import(name: str) -> object:
@@ -53,7 +55,8 @@ def _import(name: str) -> object:
         missing = error.name or ""
         if name != missing and not name.startswith(missing + "."):
             raise
-        raise ImportError(f"no module named {missing!r} (looked in {sys.path[0] or '.'} and the installed packages)") from None
+        where = sys.path[0] or "."
+        raise ImportError(f"no module named {missing!r} (looked in {where} and the installed packages)") from None
 
 
 def _find(module: object, module_name: str, path: str) -> object:
