@@ -20,24 +20,25 @@ THIS := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 OTHERS ?= $(foreach minor,$(filter-out $(THIS),$(MINORS)),$(if $(call find_python,$(minor)),$(minor)))
 
 BIN := .venv/bin
-PIP := -m pip install --quiet --disable-pip-version-check
+# The stamps carry the version: another PYTHON makes .venv anew, a changed pyproject.toml brings it up to date.
+READY := .venv/ready-$(THIS)
+BUILT := .venv/built-$(THIS)
+PIP := -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py $(shell find src/penstock/_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
-export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test check conformance bench soak docs clean build
 help:
 	@sed -n '2,7s/^# *//p' Makefile
 
-build: .venv/built
+build: $(BUILT)
 
 # --- environments ---------------------------------------------------------------------------------------------------
 
 # $(1) the folder, $(2) the interpreter, $(3) the dependency groups
 define make_venv
 	@echo "setting up $(1) ($(2))"
-	rm -rf $(1)
-	"$(2)" -m venv $(1)
+	test -e $@ || "$(2)" -m venv --clear $(1)
 	$(1)/bin/python $(PIP) --upgrade 'pip>=25.1'
 	$(1)/bin/python $(PIP) 'setuptools>=77' 'Cython>=3.1,<4' $(3)
 	PENSTOCK_PURE=1 $(1)/bin/python $(PIP) --no-build-isolation --editable '.[serve]'
@@ -51,13 +52,13 @@ define build_in
 	touch $@
 endef
 
-.venv/ready: pyproject.toml
+$(READY): pyproject.toml
 	$(call make_venv,.venv,$(PYTHON),--group test --group check)
 
-.venv/built: $(SOURCES) | .venv/ready
+$(BUILT): $(SOURCES) $(READY)
 	$(call build_in,.venv)
 
-.venv/bench: .venv/ready
+.venv/bench-$(THIS): $(READY)
 	$(BIN)/python $(PIP) --group bench
 	touch $@
 
@@ -65,15 +66,15 @@ endef
 	$(call make_venv,.venv-$*,$(call find_python,$*),--group test)
 
 # After .venv's, which leaves the C files: two interpreters never write them at once.
-.venv-%/built: $(SOURCES) .venv/built | .venv-%/ready
+.venv-%/built: $(SOURCES) $(BUILT) .venv-%/ready
 	$(call build_in,.venv-$*)
 
 # --- what people type -----------------------------------------------------------------------------------------------
 
-demo: .venv/built
+demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
 
-test: .venv/built $(OTHERS:%=.venv-%/built)
+test: $(BUILT) $(OTHERS:%=.venv-%/built)
 	@$(BIN)/python -m pytest
 	echo "Python $(THIS), PENSTOCK_PURE=1"
 	PENSTOCK_PURE=1 $(BIN)/python -m pytest tests/unit tests/loop tests/e2e
@@ -82,7 +83,7 @@ test: .venv/built $(OTHERS:%=.venv-%/built)
 	  ".venv-$$minor/bin/python" -m pytest tests/unit tests/loop tests/e2e
 	done
 
-check: .venv/built
+check: $(BUILT)
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -90,16 +91,16 @@ check: .venv/built
 	if [ -n "$$stubs" ]; then $(BIN)/python -m mypy.stubtest $$stubs; fi
 	$(BIN)/python -m pytest tests/meta
 
-conformance: .venv/built
-	@$(BIN)/python -m tests.conformance.run
+conformance: $(BUILT)
+	@$(BIN)/python tests/conformance/run.py $(CONFORMANCE)
 
-bench: .venv/built .venv/bench
+bench: $(BUILT) .venv/bench-$(THIS)
 	@$(BIN)/python benchmarks/compare.py
 
-soak: .venv/built
+soak: $(BUILT)
 	@$(BIN)/python -m pytest tests/soak --timeout 1800
 
-docs: .venv/built
+docs: $(BUILT)
 	@$(BIN)/python -m pytest tests/meta/test_docs.py
 
 clean:

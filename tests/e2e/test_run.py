@@ -98,7 +98,10 @@ def test_an_interrupt_ends_the_program_as_it_ends_python(penstock: Command) -> N
 
 
 def test_the_config_reaches_the_loop(penstock: Command) -> None:
-    penstock.write("program.py", "import asyncio\nasync def main(): print(asyncio.get_running_loop().get_debug())\nasyncio.run(main())")
+    penstock.write(
+        "program.py",
+        "import asyncio\nasync def main(): print(asyncio.get_running_loop().get_debug())\nasyncio.run(main())",
+    )
     assert penstock("run", "--set", "loop.debug=true", "program.py").stdout == "True\n"
     assert penstock("run", "program.py").stdout == "False\n"
 

@@ -175,9 +175,13 @@ def test_bad_tls_files_are_one_line(shop: Command, certificate: tuple[str, str])
     cert, key = certificate
     broken = str(shop.write("broken.pem", "not a certificate"))
     shop.refuses("serve", "shop:app", "--port", "0", "--ssl-certfile", "none.pem", code=1, says="cannot read none.pem")
-    shop.refuses("serve", "shop:app", "--port", "0", "--ssl-certfile", cert, "--ssl-keyfile", "none.pem", code=1, says="none.pem")
+    shop.refuses(
+        "serve", "shop:app", "--port", "0", "--ssl-certfile", cert, "--ssl-keyfile", "none.pem", code=1, says="none.pem"
+    )
     shop.refuses("serve", "shop:app", "--port", "0", "--ssl-certfile", broken, code=1, says="broken.pem")
-    shop.refuses("serve", "shop:app", "--port", "0", "--ssl-certfile", cert, "--ssl-keyfile", cert, code=1, says="cert.pem")
+    shop.refuses(
+        "serve", "shop:app", "--port", "0", "--ssl-certfile", cert, "--ssl-keyfile", cert, code=1, says="cert.pem"
+    )
     shop.refuses("serve", "shop:app", "--port", "0", "--ssl-keyfile", key, code=2, says="needs --ssl-certfile")
 
 
@@ -187,7 +191,16 @@ def test_a_port_in_use_is_one_line(shop: Command) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         for workers in ("1", "2"):
-            shop.refuses("serve", "shop:app", "--port", port, "--workers", workers, code=1, says=f"127.0.0.1:{port}: Address already in use")
+            shop.refuses(
+                "serve",
+                "shop:app",
+                "--port",
+                port,
+                "--workers",
+                workers,
+                code=1,
+                says=f"127.0.0.1:{port}: Address already in use",
+            )
 
 
 def test_a_bad_address_is_one_line(shop: Command) -> None:
@@ -200,7 +213,10 @@ def test_a_bad_address_is_one_line(shop: Command) -> None:
 
 
 def test_a_bad_target_is_one_line(shop: Command) -> None:
-    shop.write("odd.py", "text = 'x'\ndef wsgi(environ, start_response): ...\ndef make(): ...\ndef one(scope, receive, send): ...\n")
+    shop.write(
+        "odd.py",
+        "text = 'x'\ndef wsgi(environ, start_response): ...\ndef make(): ...\ndef one(scope, receive, send): ...\n",
+    )
     shop.refuses("serve", code=2, says="module:app")
     shop.refuses("serve", "shop", code=2, says="'shop' is not of the form module:app")
     shop.refuses("serve", "none:app", code=2, says="no module named 'none'")

@@ -61,4 +61,3 @@ def _config_file(named: str | None) -> Path | None:
 class _Narrow(argparse.HelpFormatter):
     def __init__(self, prog: str, **kwargs: object) -> None:
         super().__init__(prog, max_help_position=33, width=79)
-
