@@ -29,9 +29,7 @@ GROUPS = {
 }
 # dotted key -> its kind, for every key there is
 KINDS: dict[str, Kind] = {
-    f"{group}.{item.name}": item.metadata["kind"]
-    for group, made in GROUPS.items()
-    for item in fields(made)
+    f"{group}.{item.name}": item.metadata["kind"] for group, made in GROUPS.items() for item in fields(made)
 }
 
 # (dotted key, value, where it came from)
@@ -134,7 +132,9 @@ def _table(document: dict[str, Any], path: Path) -> dict[str, Any]:
     if table is None:
         table = {} if path.name == "pyproject.toml" else document
     if not isinstance(table, dict):
-        raise ConfigError.bad_value("tool.penstock", table, f"file {path}", "a table of the groups " + ", ".join(GROUPS))
+        raise ConfigError.bad_value(
+            "tool.penstock", table, f"file {path}", "a table of the groups " + ", ".join(GROUPS)
+        )
     return table
 
 
