@@ -52,7 +52,7 @@ def _build(values: Mapping[str, object]) -> Config:
     groups: dict[str, Any] = {}
     for name, made in GROUPS.items():
         given = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
-        groups[name] = made(**given)  # type: ignore[arg-type]
+        groups[name] = made(**given)
     return Config(**groups)
 
 

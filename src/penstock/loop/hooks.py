@@ -68,11 +68,11 @@ class LoopHooks(asyncio.BaseEventLoop):
 
     # the servers it opened
 
-    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:  # type: ignore[override]
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
         """As asyncio's; the server is remembered, weakly."""
         return self._remember(await super().create_server(*args, **kwargs))
 
-    async def create_unix_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:  # type: ignore[override]
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
         """As asyncio's; the server is remembered, weakly."""
         return self._remember(await super().create_unix_server(*args, **kwargs))
 
