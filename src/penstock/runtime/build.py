@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from penstock.config import Config, ExecutorsConfig, TasksConfig
 from penstock.errors import ConfigError
 from penstock.executors.threads import default_threads, dns_threads
 from penstock.loop import EventLoop, loop_class
 from penstock.runtime.references import resolve, resolve_callable
 from penstock.runtime.signals import LoopSignals
+
+if TYPE_CHECKING:
+    from penstock.config import Config, ExecutorsConfig, TasksConfig
 
 __all__ = ["build_loop"]
 

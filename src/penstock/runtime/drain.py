@@ -13,10 +13,11 @@ import inspect
 import logging
 import signal
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.loop import EventLoop
 
 __all__ = ["Drain"]

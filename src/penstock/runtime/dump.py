@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Iterator
-from types import FrameType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
 __all__ = ["dump_tasks"]
 

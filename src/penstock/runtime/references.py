@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.configkinds import nearest
 from penstock.errors import ConfigError, ReferenceNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["resolve", "resolve_callable"]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -12,6 +10,9 @@ from penstock.config import Config
 from penstock.runtime.build import build_loop
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from contextvars import Context
+
     from penstock.loop import EventLoop
 
 __all__ = ["Runner", "new_event_loop", "run"]

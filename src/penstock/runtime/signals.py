@@ -16,13 +16,13 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from penstock.config import SignalsConfig
 from penstock.configkinds import signal_number
 from penstock.runtime.drain import Drain
 from penstock.runtime.dump import dump_tasks
 from penstock.runtime.references import resolve_callable
 
 if TYPE_CHECKING:
+    from penstock.config import SignalsConfig
     from penstock.loop import EventLoop
 
 __all__ = ["LoopSignals"]
