@@ -6,9 +6,9 @@ cannot be used raises `ConfigError` wherever it came from. Reading files and var
 
 from __future__ import annotations
 
-import concurrent.futures
+import concurrent.futures  # noqa: TC003 (get_type_hints works on a config)
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping  # noqa: TC003
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -64,7 +64,7 @@ class LoopConfig(_Group):
 class ExecutorsConfig(_Group):
     """Where `run_in_executor(None, ...)` and name look-ups run."""
 
-    default: str | concurrent.futures.Executor = _key("threads", EXECUTOR)
+    default: str | concurrent.futures.Executor = _key("threads", EXECUTOR)  # noqa: RUF009
     # None: sized to the cores this process may really use (affinity, cgroup quota)
     threads: int | None = _key(None, optional(whole(1, "threads"), "sized to the machine"))
     # getaddrinfo and getnameinfo have threads of their own: blocking work never delays a connect
@@ -77,7 +77,7 @@ class TasksConfig(_Group):
 
     # factory(loop, coro, make, **kwargs) -> task; `make(loop, coro, **kwargs)` is the next factory: the one given to
     # loop.set_task_factory, or asyncio's
-    factory: Callable[..., Any] | str | None = _key(None, FACTORY)
+    factory: Callable[..., Any] | str | None = _key(None, FACTORY)  # noqa: RUF009
     # asyncio.eager_task_factory as the loop's own factory
     eager: bool = _key(False, EAGER)
 

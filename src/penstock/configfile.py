@@ -5,16 +5,18 @@ Every error names the key, the value, the source and what is allowed. What the k
 
 from __future__ import annotations
 
-import os
 import tomllib
-from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.config import Config, ExecutorsConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
 from penstock.configkinds import Kind, nearest
 from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["KINDS", "find", "load", "to_env"]
 
@@ -29,9 +31,7 @@ GROUPS = {
 }
 # dotted key -> its kind, for every key there is
 KINDS: dict[str, Kind] = {
-    f"{group}.{item.name}": item.metadata["kind"]
-    for group, made in GROUPS.items()
-    for item in fields(made)
+    f"{group}.{item.name}": item.metadata["kind"] for group, made in GROUPS.items() for item in fields(made)
 }
 
 # (dotted key, value, where it came from)
@@ -54,7 +54,7 @@ def _build(values: Mapping[str, object]) -> Config:
     groups: dict[str, Any] = {}
     for name, made in GROUPS.items():
         given = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
-        groups[name] = made(**given)  # type: ignore[arg-type]
+        groups[name] = made(**given)
     return Config(**groups)
 
 
@@ -78,7 +78,7 @@ def _unknown(key: str, value: object, source: str) -> ConfigError:
     else:
         hint = nearest(key, list(KINDS))
         allowed = ", ".join(known for known in KINDS if known.startswith(f"{group}."))
-    message = f"unknown key {key} = {value!r} ({source}){hint or ''}"
+    message = f"unknown key {key} = {value!r} ({source}){hint}"
     if not hint:
         message += f": allowed is {allowed}"
     return ConfigError(message, key=key, value=value, source=source, allowed=allowed)
@@ -109,8 +109,8 @@ def _variable(key: str) -> str:
 
 def _from_file(path: Path, named_by: str) -> Iterator[Given]:
     for group, keys in _table(_parsed(path, named_by), path).items():
-        if not isinstance(keys, dict):
-            raise _unknown(group, keys, f"file {path}")
+        if group in GROUPS and not isinstance(keys, dict):
+            raise ConfigError.bad_value(group, keys, f"file {path}", f"a table, as [{group}]")
         if group not in GROUPS:
             raise _unknown(group, keys, f"file {path}")
         for key, value in keys.items():
@@ -134,7 +134,9 @@ def _table(document: dict[str, Any], path: Path) -> dict[str, Any]:
     if table is None:
         table = {} if path.name == "pyproject.toml" else document
     if not isinstance(table, dict):
-        raise ConfigError.bad_value("tool.penstock", table, f"file {path}", "a table of the groups " + ", ".join(GROUPS))
+        raise ConfigError.bad_value(
+            "tool.penstock", table, f"file {path}", "a table of the groups " + ", ".join(GROUPS)
+        )
     return table
 
 

@@ -24,9 +24,9 @@ __all__ = [
     "choice",
     "nearest",
     "optional",
+    "seconds",
     "signal_number",
     "whole",
-    "seconds",
 ]
 
 TRUE_WORDS = ("1", "true", "yes", "on")

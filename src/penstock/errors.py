@@ -20,7 +20,9 @@ class ConfigError(PenstockError, ValueError):
     an option, a call) and `allowed` what would have been right. The message says all four in one line.
     """
 
-    def __init__(self, message: str, *, key: str = "", value: object = None, source: str = "", allowed: str = "") -> None:
+    def __init__(
+        self, message: str, *, key: str = "", value: object = None, source: str = "", allowed: str = ""
+    ) -> None:
         super().__init__(message)
         self.key = key
         self.value = value

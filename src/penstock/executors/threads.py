@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from penstock.config import ExecutorsConfig
 from penstock.executors.sizing import usable_cores
+
+if TYPE_CHECKING:
+    from penstock.config import ExecutorsConfig
 
 __all__ = ["default_thread_count", "default_threads", "dns_threads"]
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 __all__ = ["LoopHooks", "TaskHook"]
 
@@ -43,7 +45,8 @@ class LoopHooks(asyncio.BaseEventLoop):
     def run_forever(self) -> None:
         """As asyncio's, inside the run scope."""
         if self._run_scope is None or self.is_running():
-            return super().run_forever()
+            super().run_forever()
+            return
         with self._run_scope():
             super().run_forever()
 
@@ -68,11 +71,11 @@ class LoopHooks(asyncio.BaseEventLoop):
 
     # the servers it opened
 
-    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:  # type: ignore[override]
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
         """As asyncio's; the server is remembered, weakly."""
         return self._remember(await super().create_server(*args, **kwargs))
 
-    async def create_unix_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:  # type: ignore[override]
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
         """As asyncio's; the server is remembered, weakly."""
         return self._remember(await super().create_unix_server(*args, **kwargs))
 

@@ -63,7 +63,7 @@ class ExecutorLanes(asyncio.BaseEventLoop):
         self._default_factory = default
         self._dns_factory = dns
 
-    def set_default_executor(self, executor: Executor) -> None:  # type: ignore[override]
+    def set_default_executor(self, executor: Executor) -> None:
         """Run `run_in_executor(None, ...)` here. Any concurrent.futures.Executor will do, unlike asyncio's."""
         _check_executor(executor)
         self._default_executor = executor
@@ -80,7 +80,9 @@ class ExecutorLanes(asyncio.BaseEventLoop):
             self._default_executor = self._default_factory()
         return super().run_in_executor(executor, func, *args)
 
-    async def getaddrinfo(self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:  # type: ignore[override]
+    async def getaddrinfo(
+        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
         """As asyncio's, on the look-up lane."""
         look_up = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo  # type: ignore[attr-defined]
         return await self._on_dns_lane(look_up, host, port, family, type, proto, flags)

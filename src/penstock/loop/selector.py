@@ -12,7 +12,7 @@ __all__ = ["EventLoop"]
 
 
 class EventLoop(ExecutorLanes, LoopHooks, asyncio.SelectorEventLoop):
-    """asyncio's selector loop built by a LoopConfig, of which only `debug` and `slow_callback_s` mean something here."""
+    """asyncio's selector loop built by a LoopConfig, of which `debug` and `slow_callback_s` apply here."""
 
     def __init__(self, config: LoopConfig | None = None) -> None:
         super().__init__()
