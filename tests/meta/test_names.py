@@ -25,7 +25,7 @@ def test_a_module_opens_by_saying_what_it_is(path: Path) -> None:
     assert len(text.splitlines()) <= 8, "more than 8 lines: put the essay above the code it justifies"
 
 
-@pytest.mark.parametrize("path", sources(".pyx", ".pxd"), ids=shown)
+@pytest.mark.parametrize("path", sources(".pyx"), ids=shown)
 def test_a_cython_module_opens_by_saying_what_it_is(path: Path) -> None:
     assert path.read_text().lstrip().startswith(('"""', "#"))
 

@@ -14,7 +14,9 @@ FUNCTION_LINES, FUNCTION_LIMIT = 60, 100
 REASON = re.compile(r"\blong because\b", re.IGNORECASE)
 # The one exemption: the reactor's turn, whose steps share a frame.
 EXEMPT = {("src/penstock/_core/reactor.pyx", "turn"), ("src/penstock/_core/reactor.pyx", "_turn")}
-CYTHON_FUNCTION = re.compile(r"^(?P<indent> *)(?:async )?(?:def|cp?def)\b[^\n=]*?(?P<name>\w+)\s*\(")
+CYTHON_FUNCTION = re.compile(
+    r"^(?P<indent> *)(?:async )?(?:def|cp?def)\b(?! *(?:class|struct|enum|union|extern)\b)[^\n=]*?(?P<name>\w+)\s*\("
+)
 NOT_CODE = re.compile(r"^\s*(?:$|#)")
 FILES = sorted({*python_files(), *sources(".pyx", ".pxd", ".pyi")})
 
@@ -50,7 +52,7 @@ def cython_functions(path: Path) -> Iterator[tuple[str, list[str]]]:
     lines = path.read_text().splitlines()
     for start, line in enumerate(lines):
         head = CYTHON_FUNCTION.match(line)
-        if head and ("cdef extern" not in line):
+        if head:
             yield head["name"], lines[start : _end(lines, start, len(head["indent"]))]
 
 
@@ -67,10 +69,25 @@ def _end(lines: list[str], start: int, indent: int) -> int:
     return end
 
 
+CYTHON = """
+cdef class A(B):
+    cdef inline int one(self) noexcept nogil:
+        return 1
+
+    def two(
+        self,
+    ):
+        pass
+
+cpdef object three(a, b=1):
+    # why
+    return a
+
+X = 1
+"""
+
+
 def test_the_cython_reader_finds_functions_and_their_ends(tmp_path: Path) -> None:
     source = tmp_path / "x.pyx"
-    source.write_text(
-        "cdef class A:\n    cdef inline int one(self) noexcept nogil:\n        return 1\n\n"
-        "    def two(\n        self,\n    ):\n        pass\n\ncpdef object three(a, b=1):\n    # why\n    return a\n\nX = 1\n"
-    )
+    source.write_text(CYTHON)
     assert [(name, len(body)) for name, body in cython_functions(source)] == [("one", 2), ("two", 4), ("three", 3)]

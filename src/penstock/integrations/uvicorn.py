@@ -13,7 +13,7 @@ import ssl
 import stat
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -83,7 +83,8 @@ def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **
     `app` is an ASGI application, or its import string where `workers` or `reload` asks for several processes;
     `choices` go to `uvicorn.Config`. Raises OSError, naming the address, when it cannot be listened on.
     """
-    export(config, os.environ)
+    # uvicorn drains by itself, within drain_s: two drains of one signal would get in each other's way.
+    export(replace(config, signals=replace(config.signals, drain=False)), os.environ)
     with listening(binding) as listener:
         server_config = ServerConfig(
             app,
