@@ -4,6 +4,7 @@ The socket is bound here, before uvicorn starts, so that a port in use is one cl
 fresh processes: the config reaches them through PENSTOCK_* variables, the loop through its import string.
 """
 
+import asyncio
 import errno
 import logging
 import os
@@ -69,6 +70,14 @@ class ServerConfig(uvicorn.Config):
 
     def __init__(self, app: Any, **choices: Any) -> None:
         super().__init__(app, loop=LOOP if TAKES_A_FACTORY else "none", **choices)
+
+    def load(self) -> None:
+        """Load the application; uvicorn calls this in the running loop."""
+        super().load()
+        debug = Config.load().loop.debug
+        if debug is not None:
+            # On Python 3.11 uvicorn's own runner has turned it off since the loop was made.
+            asyncio.get_running_loop().set_debug(debug)
 
     if not TAKES_A_FACTORY:
 
