@@ -234,6 +234,8 @@ def test_bad_options_are_one_line(shop: Command) -> None:
     shop.refuses("serve", "shop:app", "--workers", "0", code=2, says="'0' is not a count")
     shop.refuses("serve", "shop:app", "--log-level", "loud", code=2, says="loud")
     shop.refuses("serve", "shop:app", "--set", "loop.nonsense=1", code=2, says="loop.nonsense")
+    shop.refuses("serve", "shop:app", "--set", "tasks.factory=shop:none", code=2, says="shop:none")
+    shop.refuses("serve", "shop:app", "--port", "0", "--set", "loop.poller=epoll", code=2, says="epoll", PENSTOCK_PURE="1")
     shop.refuses("serve", "shop:app", "--nonsense", code=2, says="--nonsense")
 
 

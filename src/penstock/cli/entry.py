@@ -1,18 +1,18 @@
 """Picks the command, and turns what went wrong into one line and an exit code: 2 for usage, 1 for the rest."""
 
 import argparse
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from penstock import __version__
-from penstock.cli import doctor, run, serve
 from penstock.cli.frames import hide_our_frames, user_frames
 from penstock.cli.options import Failure, LineParser
 from penstock.errors import ConfigError, PenstockError
 
 __all__ = ["main"]
 
-COMMANDS = {"run": run, "serve": serve, "doctor": doctor}
+COMMANDS = ("run", "serve", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         choice, rest = _choose(arguments)
         command = f"penstock {choice}"
-        return COMMANDS[choice].main(rest)
+        return _main_of(choice)(rest)
     except Failure as failure:
         return _complain(command, str(failure), failure.code)
     except PenstockError as error:
@@ -48,6 +48,12 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     choice: str = parser.parse_args(arguments[:1]).command
     return choice, arguments[1:]
+
+
+def _main_of(choice: str) -> Callable[[Sequence[str]], int]:
+    # Imported when chosen: what `serve` needs would slow the start of every `run`.
+    main: Callable[[Sequence[str]], int] = importlib.import_module(f"penstock.cli.{choice}").main
+    return main
 
 
 def _complain(command: str, message: str, code: int) -> int:

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+import penstock
 from penstock.config import Config
 
-__all__ = ["Failure", "LineParser", "load_config"]
+__all__ = ["Failure", "LineParser", "check_config", "load_config"]
 
 
 class Failure(Exception):
@@ -41,6 +42,11 @@ def load_config(options: argparse.Namespace) -> Config:
     """The config as the command line, the environment and the nearest file give it."""
     overrides: dict[str, object] = dict(_pair(text) for text in options.set)
     return Config.load(_config_file(options.config), overrides=overrides)
+
+
+def check_config(config: Config) -> None:
+    """Build a loop by the config once, so that one that cannot work here is an error of the command line's."""
+    penstock.new_event_loop(config).close()
 
 
 def _pair(text: str) -> tuple[str, str]:

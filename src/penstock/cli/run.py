@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import penstock
 from penstock.cli.frames import user_frames
-from penstock.cli.options import Failure, LineParser, load_config
+from penstock.cli.options import Failure, LineParser, check_config, load_config
 
 __all__ = ["main"]
 
@@ -25,11 +25,14 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(ours)
     if not program:
         raise Failure("name a script or -m module to run (see 'penstock run --help')", code=2)
-    penstock.install(load_config(options))
-    if is_module:
-        _run_module(program)
-    else:
-        _run_script(program)
+    if not is_module and not os.path.exists(program[0]):
+        raise Failure(f"no script at {program[0]!r}", code=2)
+    config = load_config(options)
+    sys.argv[:] = program
+    _set_first_path(program[0], is_module)
+    check_config(config)
+    penstock.install(config)
+    _run(program[0], is_module)
     return 0
 
 
@@ -63,38 +66,25 @@ def _parser() -> LineParser:
     return parser
 
 
-def _run_script(program: list[str]) -> None:
-    script = program[0]
-    if not os.path.exists(script):
-        raise Failure(f"no script at {script!r}", code=2)
-    sys.argv[:] = program
-    # runpy puts a directory or an archive on the path itself; for a script it leaves that to us.
-    if os.path.isdir(script) or zipfile.is_zipfile(script):
-        _replace_first_path()
-    else:
-        _replace_first_path(os.path.dirname(os.path.realpath(script)))
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except (OSError, ImportError) as error:
-        _fail_unless_users(error, f"cannot run {script!r}")
-
-
-def _run_module(program: list[str]) -> None:
-    sys.argv[:] = program
-    _replace_first_path(os.getcwd())
-    try:
-        runpy.run_module(program[0], run_name="__main__", alter_sys=True)
-    except (OSError, ImportError) as error:
-        _fail_unless_users(error, f"cannot run module {program[0]!r}")
-
-
-def _replace_first_path(*directory: str) -> None:
+def _set_first_path(program: str, is_module: bool) -> None:
     # `penstock` the script has put its own directory first, `python -m penstock` the current one.
-    if not sys.flags.safe_path:
-        sys.path[:1] = directory
+    if sys.flags.safe_path:
+        return
+    if is_module:
+        sys.path[:1] = [os.getcwd()]
+    elif os.path.isdir(program) or zipfile.is_zipfile(program):
+        sys.path[:1] = []  # runpy puts a directory or an archive there itself
+    else:
+        sys.path[:1] = [os.path.dirname(os.path.realpath(program))]
 
 
-def _fail_unless_users(error: Exception, what: str) -> None:
-    if user_frames(error.__traceback__) is not None:
-        raise error
-    raise Failure(f"{what}: {error}") from error
+def _run(program: str, is_module: bool) -> None:
+    try:
+        if is_module:
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(program, run_name="__main__")
+    except (OSError, ImportError) as error:
+        if user_frames(error.__traceback__) is not None:
+            raise
+        raise Failure(f"cannot run {program!r}: {error}") from error

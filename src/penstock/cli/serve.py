@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.cli.frames import user_frames
-from penstock.cli.options import Failure, LineParser, load_config
+from penstock.cli.options import Failure, LineParser, check_config, load_config
 from penstock.config import Config
 from penstock.integrations.asgi import load_app
 
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     config = load_config(options)
     _require_uvicorn()
     sys.path.insert(0, os.getcwd())
+    check_config(config)
     app = _attempt(lambda: load_app(options.app, factory=options.factory), code=2)
     if options.factory and not _many_processes(options):
         app = app()
