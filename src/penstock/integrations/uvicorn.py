@@ -16,6 +16,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from types import FrameType
+from inspect import signature
 from typing import Any, NoReturn
 
 import uvicorn
@@ -122,7 +123,9 @@ def _supervise(config: ServerConfig, listener: socket.socket) -> int:
         if config.should_reload:
             ChangeReload(config, target=server.run, sockets=[listener]).run()
         elif config.workers > 1:
-            Multiprocess(config, sockets=[listener]).run()
+            # Workers make their own servers in newer uvicorns; older ones are told what to run.
+            target = {"target": server.run} if "target" in signature(Multiprocess).parameters else {}
+            Multiprocess(config, sockets=[listener], **target).run()
         else:
             signal.signal(signal.SIGTERM, _exit_by_sigterm)
             server.run(sockets=[listener])
