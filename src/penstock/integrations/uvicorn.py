@@ -15,8 +15,8 @@ import stat
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from types import FrameType
 from inspect import signature
+from types import FrameType
 from typing import Any, NoReturn
 
 import uvicorn
