@@ -15,7 +15,7 @@ from typing import Any
 from penstock.cli.frames import user_frames
 from penstock.cli.options import Failure, LineParser, check_config, load_config
 from penstock.config import Config
-from penstock.integrations.asgi import load_app
+from penstock.integrations.asgi import check_app, load_app
 
 __all__ = ["main"]
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     check_config(config)
     app = _attempt(lambda: load_app(options.app, factory=options.factory), code=2)
     if options.factory and not _many_processes(options):
-        app = app()
+        app = _attempt(lambda: check_app(app(), f"what {options.app} made"), code=1)
     return int(_attempt(lambda: _serve(app, options, config), code=1))
 
 

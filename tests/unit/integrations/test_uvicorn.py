@@ -1,0 +1,44 @@
+"""What the worker processes get: exactly the config, and a socket that says why it cannot be had."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from penstock import Config, LoopConfig
+from penstock.integrations.uvicorn import Binding, export, listening
+
+
+def test_a_default_reaches_the_children_although_a_variable_said_otherwise() -> None:
+    environ = {"PENSTOCK_LOOP_SPIN_US": "50", "PENSTOCK_CONFIG": "x.toml", "PENSTOCK_PURE": "1", "PATH": "/bin"}
+    export(Config(loop=LoopConfig(accept_batch=7)), environ)
+    assert environ == {"PENSTOCK_LOOP_ACCEPT_BATCH": "7", "PENSTOCK_PURE": "1", "PATH": "/bin"}
+
+
+def test_port_0_picks_a_free_one() -> None:
+    with listening(Binding(port=0)) as listener:
+        assert listener.getsockname()[1] > 0
+
+
+def test_a_socket_that_somebody_answers_on_is_left_alone(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.sock")
+    with listening(Binding(uds=path)):
+        with pytest.raises(OSError, match="Address already in use"), listening(Binding(uds=path)):
+            pass
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+    assert not (tmp_path / "x.sock").exists()
+
+
+@pytest.mark.parametrize(
+    ("binding", "text"),
+    [
+        (Binding("::1", 80), "[::1]:80"),
+        (Binding("127.0.0.1", 80), "127.0.0.1:80"),
+        (Binding(uds="/x.sock"), "/x.sock"),
+    ],
+)
+def test_an_address_is_shown_as_people_write_it(binding: Binding, text: str) -> None:
+    assert str(binding) == text
