@@ -20,9 +20,10 @@ Address = str | tuple[str, int]
 
 def environment() -> dict[str, str]:
     """The tests' environment without any config in it."""
+    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     ours = {name for name in os.environ if name.startswith("PENSTOCK_")} - {"PENSTOCK_PURE"}
     return {name: value for name, value in os.environ.items() if name not in ours} | {
-        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONPATH": path,
         "PYTHONUNBUFFERED": "1",
     }
 
