@@ -53,8 +53,8 @@ class Drain:
             await self._cancel_rest()
         except Exception as error:
             self._loop.call_exception_handler({"message": "the drain failed", "exception": error})
-        finally:
-            then()
+        # not when the drain itself is cancelled: then the main task has ended before it, and the loop is being closed
+        then()
 
     async def _call_hooks(self, deadline: float) -> None:
         for hook in self._loop.drain_hooks():
