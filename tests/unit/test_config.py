@@ -124,7 +124,8 @@ def test_a_bad_variable_names_itself_and_what_is_allowed():
     with pytest.raises(ConfigError) as caught:
         load(env={"PENSTOCK_LOOP_SPIN_US": "fast"})
     assert str(caught.value) == (
-        "loop.spin_us = 'fast' (variable PENSTOCK_LOOP_SPIN_US): allowed is a whole number of microseconds of at least 0"
+        "loop.spin_us = 'fast' (variable PENSTOCK_LOOP_SPIN_US): "
+        "allowed is a whole number of microseconds of at least 0"
     )
     assert caught.value.source == "variable PENSTOCK_LOOP_SPIN_US"
 

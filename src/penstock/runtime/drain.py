@@ -126,6 +126,8 @@ def abort_connections(loop: Any, server: Any) -> None:
     if hasattr(server, "abort_clients"):
         server.abort_clients()
         return
-    for transport in list(loop._transports.values()):
+    # before 3.13 the server does not know them: asyncio's loop has a table of transports, the native one of all sources
+    sources = loop._sources() if hasattr(loop, "_sources") else loop._transports
+    for transport in list(sources.values()):
         if getattr(transport, "_server", None) is server:
             transport.abort()

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
+from penstock.config import ExecutorsConfig
 from penstock.errors import ConfigError
 from penstock.executors.sizing import Cores, quota_cores, usable_cores
 from penstock.executors.threads import default_thread_count, default_threads
-from penstock.config import ExecutorsConfig
 
 
 def write(path, text):
@@ -73,7 +73,7 @@ def test_the_override_lowers_the_number(tmp_path):
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
 def test_a_bad_override_is_one_clear_line(text):
-    with pytest.raises(ConfigError, match="PENSTOCK_CPUS = .*whole number of cores"):
+    with pytest.raises(ConfigError, match=r"PENSTOCK_CPUS = .*whole number of cores"):
         usable_cores({"PENSTOCK_CPUS": text})
 
 

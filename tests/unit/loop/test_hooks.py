@@ -138,7 +138,9 @@ def test_only_the_keywords_the_caller_passed_reach_the_factory(loop):
 
     plain = asyncio.SelectorEventLoop()
     try:
-        plain.set_task_factory(lambda loop, coro, **kwargs: (stock.append(sorted(kwargs)), asyncio.Task(coro, loop=loop))[1])
+        plain.set_task_factory(
+            lambda loop, coro, **kwargs: (stock.append(sorted(kwargs)), asyncio.Task(coro, loop=loop))[1]
+        )
         stock = []
         plain.run_until_complete(plain.create_task(nothing()))
         plain.run_until_complete(plain.create_task(nothing(), name="x"))

@@ -24,8 +24,6 @@ def make_nonsense():
     return 5
 
 
-
-
 class Marked(asyncio.Task):
     """A task with room for a mark."""
 
@@ -129,7 +127,9 @@ def test_a_reference_to_nothing_is_one_clear_line(reference, message):
 
 
 def test_a_reference_to_what_cannot_be_called_is_one_clear_line():
-    with pytest.raises(ConfigError, match=r"tasks\.factory = 'sys:path' \(it names a list\): allowed is something callable"):
+    with pytest.raises(
+        ConfigError, match=r"tasks\.factory = 'sys:path' \(it names a list\): allowed is something callable"
+    ):
         build_loop(Config(tasks=TasksConfig(factory="sys:path")))
     with pytest.raises(ConfigError, match=r"signals\.handlers\.SIGHUP"):
         build_loop(Config(signals=SignalsConfig(handlers={"SIGHUP": "sys:path"})))

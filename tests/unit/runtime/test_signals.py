@@ -112,7 +112,9 @@ def test_other_tasks_end_before_the_main_one_is_told():
 
 def test_what_outlasts_the_drain_time_is_cancelled_and_idle_connections_end(way):
     start, env = way
-    program = start + """
+    program = (
+        start
+        + """
 async def on_connection(reader, writer):
     print("ready")
     try:
@@ -128,6 +130,7 @@ async def main():
         await server.serve_forever()
 run(main())
 """
+    )
     with Child(program, PENSTOCK_SIGNALS_DRAIN_S="0.05", **env) as child:
         ports = child.expect("port").split()[1:]
         clients = [socket.create_connection(("127.0.0.1", int(port)), 5) for port in reversed(ports)]
@@ -140,7 +143,9 @@ run(main())
     assert "cut" in ended.out
 
 
-STUBBORN = PENSTOCK_RUN + """
+STUBBORN = (
+    PENSTOCK_RUN
+    + """
 async def work():
     while True:
         try:
@@ -156,6 +161,7 @@ async def main():
     await asyncio.Event().wait()
 run(main())
 """
+)
 
 
 def test_a_second_sigterm_ends_at_once():
@@ -172,7 +178,9 @@ def test_a_second_ctrl_c_interrupts_at_once():
 
 
 def test_a_busy_loop_is_ended_by_the_second_signal():
-    program = PENSTOCK_RUN + """
+    program = (
+        PENSTOCK_RUN
+        + """
 async def main():
     import signal
     print("ready")
@@ -181,6 +189,7 @@ async def main():
             globals()["told"] = print("ready") or True
 run(main())
 """
+    )
     assert run(program, TERM, TERM).returncode == -TERM
 
 
@@ -278,7 +287,9 @@ def test_former_handlers_are_back_after_the_run_and_threads_set_none():
 
 def test_sigusr1_dumps_every_task_down_to_what_it_waits_for(way):
     start, env = way
-    program = start + """
+    program = (
+        start
+        + """
 import signal
 async def inner():
     await asyncio.Event().wait()
@@ -291,6 +302,7 @@ async def main():
     task.cancel()
 run(main())
 """
+    )
     ended = run(program, **env)
     assert ended.returncode == 0
     assert "penstock: 2 tasks" in ended.err
@@ -300,7 +312,9 @@ run(main())
 
 
 def test_sigusr1_tells_where_a_loop_is_stuck():
-    program = PENSTOCK_RUN + """
+    program = (
+        PENSTOCK_RUN
+        + """
 import sys, threading
 def stuck():
     print("ready")
@@ -312,6 +326,7 @@ async def main():
     stuck()
 run(main())
 """
+    )
     ended = run(program, signal.SIGUSR1)
     assert (ended.returncode, "in stuck" in ended.err) == (0, True)
 
