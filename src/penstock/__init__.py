@@ -1,3 +1,25 @@
 """penstock: the asyncio runtime that Python services run on under load."""
 
+from penstock import errors
+from penstock.config import Config, ExecutorsConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
+from penstock.loop import EventLoop
+from penstock.runtime import EventLoopPolicy, Runner, install, new_event_loop, run
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "EventLoop",
+    "EventLoopPolicy",
+    "ExecutorsConfig",
+    "LoopConfig",
+    "PressureConfig",
+    "Runner",
+    "SignalsConfig",
+    "TasksConfig",
+    "__version__",
+    "errors",
+    "install",
+    "new_event_loop",
+    "run",
+]

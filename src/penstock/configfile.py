@@ -1,0 +1,188 @@
+"""Reads a config from its sources: a TOML file, `PENSTOCK_*` variables, overrides; and writes it back as variables.
+
+Every error names the key, the value, the source and what is allowed. What the keys are is `config.py`'s part.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.config import Config, ExecutorsConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
+from penstock.configkinds import Kind, nearest
+from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["KINDS", "find", "load", "to_env"]
+
+PREFIX = "PENSTOCK_"
+FILE_VARIABLE = "PENSTOCK_CONFIG"
+GROUPS = {
+    "loop": LoopConfig,
+    "executors": ExecutorsConfig,
+    "tasks": TasksConfig,
+    "pressure": PressureConfig,
+    "signals": SignalsConfig,
+}
+# dotted key -> its kind, for every key there is
+KINDS: dict[str, Kind] = {
+    f"{group}.{item.name}": item.metadata["kind"] for group, made in GROUPS.items() for item in fields(made)
+}
+
+# (dotted key, value, where it came from)
+Given = tuple[str, object, str]
+
+
+def load(path: str | os.PathLike[str] | None, env: Mapping[str, str], overrides: Mapping[str, object]) -> Config:
+    """The config that `Config.load` promises."""
+    chosen = path if path is not None else env.get(FILE_VARIABLE) or None
+    values: dict[str, object] = {}
+    if chosen is not None:
+        named_by = "" if path is not None else f", named by {FILE_VARIABLE}"
+        values.update(_accepted(_from_file(Path(chosen), named_by)))
+    values.update(_accepted(_from_env(env)))
+    values.update(_accepted((key, value, f"option {key}") for key, value in overrides.items()))
+    return _build(values)
+
+
+def _build(values: Mapping[str, object]) -> Config:
+    groups: dict[str, Any] = {}
+    for name, made in GROUPS.items():
+        given = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
+        groups[name] = made(**given)
+    return Config(**groups)
+
+
+def _accepted(given: Iterator[Given]) -> Iterator[tuple[str, object]]:
+    for key, value, source in given:
+        kind = KINDS.get(key)
+        if kind is None:
+            raise _unknown(key, value, source)
+        try:
+            # text is text in a variable or an option; a TOML string reads as the same text would
+            yield key, kind.parse(value.strip()) if isinstance(value, str) else kind.accept(value)
+        except (ValueError, TypeError):
+            raise ConfigError.bad_value(key, value, source, kind.allowed) from None
+
+
+def _unknown(key: str, value: object, source: str) -> ConfigError:
+    group = key.partition(".")[0]
+    if group not in GROUPS:
+        hint = nearest(key, list(KINDS)) or nearest(group, list(GROUPS))
+        allowed = "a key in the groups " + ", ".join(GROUPS)
+    else:
+        hint = nearest(key, list(KINDS))
+        allowed = ", ".join(known for known in KINDS if known.startswith(f"{group}."))
+    message = f"unknown key {key} = {value!r} ({source}){hint}"
+    if not hint:
+        message += f": allowed is {allowed}"
+    return ConfigError(message, key=key, value=value, source=source, allowed=allowed)
+
+
+def _from_env(env: Mapping[str, str]) -> Iterator[Given]:
+    """Variables of a known group; an empty one counts as unset, as compose files and unit files write it."""
+    for variable in sorted(env):
+        group, underscore, key = variable.removeprefix(PREFIX).lower().partition("_")
+        if variable.startswith(PREFIX) and underscore and group in GROUPS and env[variable].strip():
+            if f"{group}.{key}" not in KINDS:
+                raise _unknown_variable(variable, env[variable])
+            yield f"{group}.{key}", env[variable], f"variable {variable}"
+
+
+def _unknown_variable(variable: str, value: str) -> ConfigError:
+    known = [_variable(key) for key in KINDS]
+    group = variable.removeprefix(PREFIX).partition("_")[0]
+    allowed = ", ".join(name for name in known if name.startswith(f"{PREFIX}{group}_"))
+    hint = nearest(variable, known) or f": allowed is {allowed}"
+    message = f"unknown variable {variable} = {value!r}{hint}"
+    return ConfigError(message, key=variable, value=value, source=f"variable {variable}", allowed=allowed)
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.upper().replace(".", "_")
+
+
+def _from_file(path: Path, named_by: str) -> Iterator[Given]:
+    for group, keys in _table(_parsed(path, named_by), path).items():
+        if group in GROUPS and not isinstance(keys, dict):
+            raise ConfigError.bad_value(group, keys, f"file {path}", f"a table, as [{group}]")
+        if group not in GROUPS:
+            raise _unknown(group, keys, f"file {path}")
+        for key, value in keys.items():
+            yield f"{group}.{key}", value, f"file {path}"
+
+
+def _parsed(path: Path, named_by: str) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as problem:
+        raise ConfigError(f"config file {path}{named_by}: {problem.strerror or problem}", source=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"config file {path}{named_by} is not TOML: {problem}", source=str(path)) from None
+
+
+def _table(document: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`[tool.penstock]` where there is one; the top level of any file but a pyproject.toml otherwise."""
+    tool = document.get("tool")
+    table = tool.get("penstock") if isinstance(tool, dict) else None
+    if table is None:
+        table = {} if path.name == "pyproject.toml" else document
+    if not isinstance(table, dict):
+        raise ConfigError.bad_value(
+            "tool.penstock", table, f"file {path}", "a table of the groups " + ", ".join(GROUPS)
+        )
+    return table
+
+
+def find(start: Path) -> Path | None:
+    """The file that `Config.find` promises."""
+    start = start.absolute()
+    for folder in (start, *start.parents):
+        for candidate in (folder / "penstock.toml", folder / "pyproject.toml"):
+            if candidate.is_file() and _is_ours(candidate):
+                return candidate
+    return None
+
+
+def _is_ours(candidate: Path) -> bool:
+    if candidate.name == "penstock.toml":
+        return True
+    try:
+        document = _parsed(candidate, "")
+    except ConfigError:
+        # someone else's broken or unreadable pyproject.toml, unless it speaks of us: then `load` tells what is wrong
+        return b"[tool.penstock" in _bytes_of(candidate)
+    return isinstance(document.get("tool"), dict) and "penstock" in document["tool"]
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def to_env(config: Config) -> dict[str, str]:
+    """The variables that `Config.to_env` promises: only what differs from the defaults."""
+    variables = {}
+    default = Config()
+    for key, kind in KINDS.items():
+        group, _, name = key.partition(".")
+        value = getattr(getattr(config, group), name)
+        if value != getattr(getattr(default, group), name):
+            variables[_variable(key)] = _written(key, kind, value)
+    return variables
+
+
+def _written(key: str, kind: Kind, value: object) -> str:
+    try:
+        return kind.write(value)
+    except ValueError:
+        allowed = 'text such as "module:name" (an object cannot be handed to another process)'
+        raise ConfigError.bad_value(key, value, "Config.to_env()", allowed) from None

@@ -1,0 +1,221 @@
+"""The kinds of value a config key may have: what is accepted from Python, how text is read, how it is written back.
+
+Each kind says in words what it allows; errors quote those words. Knows no key and no source: `config.py` names the
+keys, `configfile.py` the sources.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+__all__ = [
+    "BOOL",
+    "EAGER",
+    "EXECUTOR",
+    "FACTORY",
+    "HANDLERS",
+    "Kind",
+    "choice",
+    "nearest",
+    "optional",
+    "seconds",
+    "signal_number",
+    "whole",
+]
+
+TRUE_WORDS = ("1", "true", "yes", "on")
+FALSE_WORDS = ("0", "false", "no", "off")
+NONE_WORDS = ("none", "auto")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`accept` returns the value to store or raises ValueError; `parse` does so from text; `write` gives text back."""
+
+    allowed: str
+    accept: Callable[[object], object]
+    parse: Callable[[str], object]
+    write: Callable[[object], str] = str
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`"; did you mean X?"` for the closest of `known`, or an empty string."""
+    found = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def whole(lowest: int, unit: str, highest: int | None = None) -> Kind:
+    """A whole number of `unit`, bounds included."""
+    bounds = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+
+    def accept(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(value)
+        if value < lowest or (highest is not None and value > highest):
+            raise ValueError(value)
+        return value
+
+    return Kind(f"a whole number of {unit} {bounds}", accept, lambda text: accept(int(text)))
+
+
+def seconds(*, zero: bool) -> Kind:
+    """A finite time in seconds, kept as a float."""
+
+    def accept(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(value)
+        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+            raise ValueError(value)
+        return float(value)
+
+    bound = "0 or more" if zero else "more than 0"
+    return Kind(f"a number of seconds, {bound}", accept, lambda text: accept(float(text)), repr)
+
+
+def choice(*words: str) -> Kind:
+    """One of a few words."""
+
+    def accept(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError(value)
+        return value
+
+    return Kind("one of " + ", ".join(repr(word) for word in words), accept, accept)
+
+
+def optional(kind: Kind, meaning: str) -> Kind:
+    """The same kind, or None (`none` or `auto` in text)."""
+
+    def accept(value: object) -> object:
+        return None if value is None else kind.accept(value)
+
+    def parse(text: str) -> object:
+        return None if text.lower() in NONE_WORDS else kind.parse(text)
+
+    def write(value: object) -> str:
+        return "none" if value is None else kind.write(value)
+
+    return Kind(f"{kind.allowed}, or none ({meaning})", accept, parse, write)
+
+
+def _accept_bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(value)
+    return value
+
+
+def _parse_bool(text: str) -> bool:
+    word = text.lower()
+    if word in TRUE_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise ValueError(text)
+
+
+BOOL = Kind("true or false (1/0, yes/no, on/off)", _accept_bool, _parse_bool, lambda value: "1" if value else "0")
+
+
+def _eager_here(value: bool) -> bool:
+    if value and sys.version_info < (3, 12):
+        raise ValueError(value)
+    return value
+
+
+EAGER = Kind(
+    "true or false (1/0, yes/no, on/off); true needs Python 3.12, whose asyncio has eager tasks",
+    lambda value: _eager_here(_accept_bool(value)),
+    lambda text: _eager_here(_parse_bool(text)),
+    BOOL.write,
+)
+
+
+def _accept_reference(value: object) -> str:
+    module, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    parts = [*module.split("."), *name.split(".")]
+    if not colon or not all(part.isidentifier() for part in parts):
+        raise ValueError(value)
+    return f"{module}:{name}"
+
+
+def _accept_callable(value: object) -> object:
+    return value if callable(value) else _accept_reference(value)
+
+
+def _write_reference(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return value
+
+
+FACTORY = optional(
+    Kind('a callable, or the text "module:name" of one', _accept_callable, _accept_reference, _write_reference),
+    "no factory",
+)
+
+
+def _parse_executor(text: str) -> str:
+    return text if text == "threads" else _accept_reference(text)
+
+
+def _accept_executor(value: object) -> object:
+    if isinstance(value, concurrent.futures.Executor):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return _parse_executor(value)
+
+
+EXECUTOR = Kind(
+    '"threads", a concurrent.futures.Executor, or the text "module:name" of one or of a function that makes one',
+    _accept_executor,
+    _parse_executor,
+    _write_reference,
+)
+
+
+def signal_number(name: str | int) -> int:
+    """The number of `SIGHUP`, `"HUP"` or 1; ValueError when this system has no such signal or it cannot be handled."""
+    if isinstance(name, int):
+        number = int(signal.Signals(name))
+    else:
+        word = name.upper() if name.upper().startswith("SIG") else f"SIG{name.upper()}"
+        try:
+            number = int(signal.Signals[word])
+        except KeyError:
+            raise ValueError(name) from None
+    if number in (signal.SIGKILL, signal.SIGSTOP):
+        raise ValueError(name)
+    return number
+
+
+def _accept_handlers(value: object) -> dict[str | int, object]:
+    if not isinstance(value, Mapping):
+        raise ValueError(value)
+    for name in value:
+        signal_number(name)
+    return {name: _accept_callable(handler) for name, handler in value.items()}
+
+
+def _parse_handlers(text: str) -> dict[str | int, object]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    return _accept_handlers({name.strip(): reference.strip() for name, _, reference in pairs})
+
+
+def _write_handlers(value: object) -> str:
+    assert isinstance(value, Mapping)
+    return ",".join(f"{signal.Signals(signal_number(n)).name}={_write_reference(h)}" for n, h in value.items())
+
+
+HANDLERS = Kind(
+    'signals this system can handle, each with a callable or "module:name" (as text: "SIGHUP=app:reload,...")',
+    _accept_handlers,
+    _parse_handlers,
+    _write_handlers,
+)

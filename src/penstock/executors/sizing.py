@@ -1,0 +1,126 @@
+"""How many cores this process may really use: its affinity, its cgroup's CPU quota (v1 and v2), an override.
+
+`os.cpu_count()` answers for the machine; in a container with a quota of two cores on a 64-core host that is a pool of
+64 threads fighting for two. Functions of the text of /proc/self/cgroup and of a folder, so that a test can give both.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Cores", "quota_cores", "usable_cores"]
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+OVERRIDE = "PENSTOCK_CPUS"
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """How the number of usable cores came about; `quota_cores` and `override` are None where there is none."""
+
+    chosen: int
+    affinity: int
+    quota_cores: float | None
+    override: int | None
+
+    @property
+    def reason(self) -> str:
+        """Which of the numbers decided: `override`, `quota` or `affinity`."""
+        if self.override is not None and self.chosen == self.override:
+            return "override"
+        return "affinity" if self.chosen == self.affinity else "quota"
+
+
+def usable_cores(
+    env: Mapping[str, str] | None = None,
+    *,
+    affinity: int | None = None,
+    root: Path = CGROUP_ROOT,
+    own_cgroup: Path = OWN_CGROUP,
+) -> Cores:
+    """The smallest of affinity, quota rounded up, and PENSTOCK_CPUS; at least one. Raises ConfigError."""
+    override = _override((os.environ if env is None else env).get(OVERRIDE, ""))
+    available = _affinity() if affinity is None else affinity
+    quota = quota_cores(_text(own_cgroup), root)
+    limits = [available, override, None if quota is None else math.ceil(quota)]
+    chosen = max(1, min(limit for limit in limits if limit is not None))
+    return Cores(chosen=chosen, affinity=available, quota_cores=quota, override=override)
+
+
+def _override(text: str) -> int | None:
+    if not text.strip():
+        return None
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ConfigError.bad_value(OVERRIDE, text, f"variable {OVERRIDE}", "a whole number of cores of at least 1")
+    return int(text)
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def quota_cores(own_cgroup: str, root: Path) -> float | None:
+    """The tightest CPU quota, in cores, of the process's cgroup and all its parents; None without one.
+
+    `own_cgroup` is the text of /proc/self/cgroup, `root` where the cgroup file systems are mounted.
+    """
+    quotas = [quota for quota in _quotas(own_cgroup, root) if quota is not None]
+    return min(quotas, default=None)
+
+
+def _quotas(own_cgroup: str, root: Path) -> Iterator[float | None]:
+    for line in own_cgroup.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            for folder in _upwards(root, path):
+                yield _v2_quota(_text(folder / "cpu.max"))
+        elif "cpu" in controllers.split(","):
+            for mount in dict.fromkeys((root / controllers, root / "cpu")):
+                for folder in _upwards(mount, path):
+                    yield _v1_quota(_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us"))
+
+
+def _upwards(mount: Path, path: str) -> Iterator[Path]:
+    """The cgroup's folder and its parents up to the mount. A path from outside our cgroup namespace is not below the
+    mount; the mount itself is then our own cgroup, and it is always among the answers."""
+    parts = [part for part in path.split("/") if part and part != ".."]
+    for length in range(len(parts), -1, -1):
+        yield mount.joinpath(*parts[:length])
+
+
+def _v2_quota(cpu_max: str) -> float | None:
+    words = cpu_max.split()
+    return _ratio(words[0], words[1]) if len(words) == 2 else None
+
+
+def _v1_quota(quota_us: str, period_us: str) -> float | None:
+    return _ratio(quota_us, period_us)
+
+
+def _ratio(quota_us: str, period_us: str) -> float | None:
+    # "max" (v2) and -1 (v1) mean no quota; anything unreadable means none that we could obey
+    try:
+        quota, period = int(quota_us), int(period_us)
+    except ValueError:
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip("\n")
+    except OSError:
+        return ""

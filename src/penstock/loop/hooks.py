@@ -1,0 +1,124 @@
+"""What the runtime hangs on a loop: a scope around each run, the servers it opened, a hook around task creation.
+
+The loop calls these and knows nothing of who set them (signals, policy and runner are `penstock.runtime`'s).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+__all__ = ["LoopHooks", "TaskHook"]
+
+# hook(loop, coro, make, **kwargs) -> task
+TaskHook: TypeAlias = Callable[..., Any]
+DrainHook: TypeAlias = Callable[[asyncio.AbstractEventLoop], Awaitable[Any] | None]
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+    return asyncio.Task(coro, loop=loop, **kwargs)
+
+
+class LoopHooks(asyncio.BaseEventLoop):
+    """Mixin, before asyncio's loop in the bases. Everything is off until the runtime sets it."""
+
+    _run_scope: Callable[[], AbstractContextManager[Any]] | None = None
+    _task_hook: TaskHook | None = None
+    _user_factory: Any = None
+    _main: Any = None
+    _servers: WeakSet[asyncio.Server] | None = None
+    _drain_hooks: tuple[DrainHook, ...] = ()
+    # set when a signal, not the program, ended the run: what `run_until_complete` raises for it
+    ended_by: BaseException | None = None
+
+    # a scope around each run
+
+    def set_run_scope(self, scope: Callable[[], AbstractContextManager[Any]] | None) -> None:
+        """Enter `scope()` around every run of the loop."""
+        self._run_scope = scope
+
+    def run_forever(self) -> None:
+        """As asyncio's, inside the run scope."""
+        if self._run_scope is None or self.is_running():
+            super().run_forever()
+            return
+        with self._run_scope():
+            super().run_forever()
+
+    def run_until_complete(self, future: Any) -> Any:
+        """As asyncio's; a run that a signal ended raises what stands for the signal in place of CancelledError."""
+        outer, self._main = self._main, future
+        try:
+            return super().run_until_complete(future)
+        except asyncio.CancelledError:
+            if self.ended_by is None:
+                raise
+            ended_by, self.ended_by = self.ended_by, None
+            raise ended_by from None
+        finally:
+            self._main = outer
+
+    def main_task(self) -> asyncio.Future[Any] | None:
+        """What `run_until_complete` waits for; None under a bare `run_forever`."""
+        if self._main is None or asyncio.isfuture(self._main):
+            return self._main
+        return next((task for task in asyncio.all_tasks(self) if task.get_coro() is self._main), None)
+
+    # the servers it opened
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
+        """As asyncio's; the server is remembered, weakly."""
+        return self._remember(await super().create_server(*args, **kwargs))
+
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
+        """As asyncio's; the server is remembered, weakly."""
+        return self._remember(await super().create_unix_server(*args, **kwargs))
+
+    def _remember(self, server: asyncio.Server) -> asyncio.Server:
+        if self._servers is None:
+            self._servers = WeakSet()
+        self._servers.add(server)
+        return server
+
+    def servers(self) -> list[asyncio.Server]:
+        """The servers this loop opened that are still there."""
+        return list(self._servers or ())
+
+    def add_drain_hook(self, hook: DrainHook) -> None:
+        """Call `hook(loop)` when a drain begins; an awaitable it returns is waited for, within the drain's time."""
+        self._drain_hooks = (*self._drain_hooks, hook)
+
+    def drain_hooks(self) -> Iterator[DrainHook]:
+        """The drain hooks, in the order they were added."""
+        return iter(self._drain_hooks)
+
+    # a hook around task creation
+
+    def set_task_hook(self, hook: TaskHook | None) -> None:
+        """Have `hook(loop, coro, make, **kwargs)` make every task; `make(loop, coro, **kwargs)` is the next factory."""
+        self._task_hook = hook
+        self.set_task_factory(self._user_factory)
+
+    def set_task_factory(self, factory: Any) -> None:
+        """As asyncio's; a task hook stays in place and is handed this factory as its `make`."""
+        super().set_task_factory(factory)
+        self._user_factory = factory
+        if self._task_hook is not None:
+            super().set_task_factory(self._hooked(self._task_hook, factory or _make_task))
+
+    def get_task_factory(self) -> Any:
+        """The factory given to `set_task_factory`, without the hook around it."""
+        return super().get_task_factory() if self._task_hook is None else self._user_factory
+
+    @staticmethod
+    def _hooked(hook: TaskHook, make: Any) -> Any:
+        # only the keywords the caller passed: which ones there are differs between Python versions
+        def factory(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
+            return hook(loop, coro, make, **kwargs)
+
+        return factory
