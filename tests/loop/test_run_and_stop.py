@@ -91,10 +91,10 @@ def test_a_running_loop_refuses_to_run_forever(loop):
     refused = []
 
     def nested():
-        loop.stop()  # before the attempt: asyncio 3.13.0 forgets that it runs when it refuses
         with pytest.raises(RuntimeError, match="already running"):
             loop.run_forever()
         refused.append(True)
+        loop.stop()
 
     loop.call_soon(nested)
     loop.run_forever()
