@@ -1,1 +1,1 @@
-"""The native core: imports nothing from penstock."""
+"""The native core, in Cython: what runs once per callback or once per packet. Imports nothing from penstock."""

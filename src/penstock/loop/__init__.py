@@ -1,8 +1,8 @@
 """The Python half of the loop: the class that users see, and what runs once per connection or once per loop."""
 
-from penstock.loop.selector import EventLoop
+from penstock.loop.native import EventLoop
 
-NATIVE = False
+NATIVE = True
 
 
 def loop_class(poller: str) -> type[EventLoop]:

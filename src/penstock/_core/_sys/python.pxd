@@ -1,0 +1,30 @@
+# CPython's C interface where Cython's own `cpython` package has no declaration, or one with the wrong error contract.
+from cpython.object cimport PyObject
+
+cdef extern from "Python.h":
+    # Raw results: the caller owns the reference and looks for NULL itself.
+    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+    PyObject *PyObject_Call(PyObject *callable, PyObject *args, PyObject *kwargs)
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+
+    object PyContext_CopyCurrent()
+    object PyContext_Copy(object context)
+    # -1 with an exception set; never checked by Cython, so that a pending exception survives the exit.
+    int PyContext_Enter(PyObject *context)
+    int PyContext_Exit(PyObject *context)
+
+    int PyErr_CheckSignals() except -1
+    PyObject *PyErr_Occurred()
+    object PyErr_SetFromErrno(object exception)
+
+    object PyBytes_FromStringAndSize(const char *text, Py_ssize_t size)
+    # Raw: the caller owns the only reference, which a resize asks for.
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *text, Py_ssize_t size)
+    int _PyBytes_Resize(PyObject **text, Py_ssize_t size) except -1
+    char *PyBytes_AS_STRING(object text)
+    Py_ssize_t PyBytes_GET_SIZE(object text)
+
+    object PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
+
+    PyObject *_PyType_Lookup(object type_, object name)
+    unsigned long PyThread_get_thread_ident()

@@ -1,0 +1,46 @@
+from cpython.object cimport PyObject
+
+
+cdef class Runnable:
+    """Whatever can stand in the ready queue: a handle, a transport with events, a listener."""
+    # Link of the inbox; borrowed while not in it.
+    cdef PyObject *inbox_next
+    # Runs once. Fails only with what must leave the loop (SystemExit, KeyboardInterrupt).
+    cdef int run(self) except -1
+
+
+cdef class Handle(Runnable):
+    cdef object callback
+    cdef object arg0, arg1, arg2
+    cdef object context
+    cdef object loop
+    cdef object debug_info
+    cdef object __weakref__
+    cdef bint is_cancelled
+    # Positional arguments held in arg0..arg2; MANY: all of them in the tuple arg0.
+    cdef int arg_count
+
+    cdef int failed(self) except -1
+    cdef tuple arguments(self)
+
+
+cdef class TimerQueue:
+    """Where timer handles wait: told of a cancellation, so that cancelling is O(1)."""
+    cdef int cancelled_one(self, TimerHandle handle) except -1
+
+
+cdef class TimerHandle(Handle):
+    cdef double when_s
+    # The queue it waits in; None before, after, and once cancelled and forgotten.
+    cdef TimerQueue queue
+
+
+cdef enum:
+    MANY = 4
+
+cdef object UNSET
+
+cdef Handle new_handle(object loop, object callback, object a, object b, object c, tuple rest, object context)
+cdef TimerHandle new_timer(
+    double when_s, object loop, object callback, object a, object b, object c, tuple rest, object context
+)

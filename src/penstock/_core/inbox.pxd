@@ -1,0 +1,16 @@
+from cpython.object cimport PyObject
+
+from penstock._core.handle cimport Runnable
+from penstock._core.ready cimport Ready
+
+
+cdef class Inbox:
+    # The newest entry; each links to the one posted before it.
+    cdef PyObject *newest
+
+    cdef int post(self, Runnable entry) except -1
+    cdef int drain(self, Ready ready) except -1
+
+
+cdef inline bint has_post(Inbox inbox) noexcept:
+    return inbox.newest is not NULL

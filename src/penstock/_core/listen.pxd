@@ -1,0 +1,12 @@
+from penstock._core.poller cimport Source
+from penstock._core.wiring cimport Wiring
+
+
+cdef class Listener(Source):
+    cdef Wiring wiring
+    cdef object loop, sock, server, protocol_factory, context
+    cdef bint is_queued, is_accepting, sets_nodelay
+
+    cdef int accept_one(self) except -1
+    cdef int welcome(self, int fd) except -1
+    cdef int accept_failed(self) except -1

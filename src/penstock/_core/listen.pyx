@@ -1,0 +1,123 @@
+"""The listener: accepts connections in bounded batches and makes their transports, without a task for each.
+
+It is watched level-triggered: what a batch leaves, the next poll reports. When the process is out of descriptors the
+listener leaves the poller for a second, since the kernel would report it at once, again and again.
+
+Ownership: the server owns the listening socket, the listener a reference to it; an accepted descriptor is the
+listener's until its transport is made.
+"""
+
+import errno as errno_module
+import socket
+from asyncio.constants import ACCEPT_RETRY_DELAY
+from asyncio.trsock import TransportSocket
+
+from cpython.exc cimport PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, errno
+from libc.stdint cimport uint32_t
+from posix.unistd cimport close
+
+from penstock._core._sys.epoll cimport EPOLLIN
+from penstock._core._sys.python cimport PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from penstock._core._sys.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4
+from penstock._core.poller cimport Source
+from penstock._core.ready cimport push
+from penstock._core.stream cimport Stream
+from penstock._core.wiring cimport Wiring
+
+OUT_OF_RESOURCES = {errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM}
+
+
+cdef class Listener(Source):
+    """A listening stream socket in the poller."""
+
+    def __init__(self, loop, Wiring wiring not None, sock, protocol_factory, server=None):
+        self.loop, self.wiring, self.sock, self.server = loop, wiring, sock, server
+        self.protocol_factory = protocol_factory
+        self.fd = sock.fileno()
+        self.context = PyContext_CopyCurrent()
+        if sock.family != socket.AF_UNIX:
+            # Linux hands the option down to what is accepted: one call instead of one per connection.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def resume(self):
+        """Accept connections; nothing changes if it does already, or if the socket is closed."""
+        if not self.is_accepting and self.sock.fileno() == self.fd:
+            self.wiring.poller.add(self, EPOLLIN)
+            self.is_accepting = True
+
+    def pause(self):
+        """Accept nothing until `resume`; the kernel's backlog fills meanwhile."""
+        if self.is_accepting:
+            self.is_accepting = False
+            self.wiring.poller.remove(self)
+
+    cdef int on_events(self, uint32_t events) except -1:
+        if not self.is_queued:
+            self.is_queued = True
+            push(self.wiring.ready, self)
+        return 0
+
+    cdef int run(self) except -1:
+        cdef int i
+        self.is_queued = False
+        for i in range(self.wiring.accept_batch):
+            if not self.is_accepting or not self.accept_one():
+                break
+        return 0
+
+    cdef int accept_one(self) except -1:
+        """1 when a connection was there."""
+        cdef int fd = accept4(self.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd >= 0:
+            self.welcome(fd)
+            return 1
+        if errno not in (EAGAIN, EINTR, ECONNABORTED):
+            self.accept_failed()
+        return 0
+
+    cdef int welcome(self, int fd) except -1:
+        """Makes protocol and transport, in a copy of the context that the server was started in."""
+        context = PyContext_Copy(self.context)
+        if PyContext_Enter(<PyObject *>context) < 0:
+            close(fd)
+            return 0
+        protocol = None
+        try:
+            protocol = self.protocol_factory()
+            Stream(self.loop, self.wiring, None, fd, protocol, server=self.server)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.refuse(fd, protocol, exc)
+        finally:
+            PyContext_Exit(<PyObject *>context)
+        return 0
+
+    def refuse(self, fd, protocol, exc):
+        """As asyncio: the connection is closed, and only debug mode says why."""
+        close(fd)
+        if self.loop.get_debug():
+            context = {"message": "Error on transport creation for incoming connection", "exception": exc}
+            if protocol is not None:
+                context["protocol"] = protocol
+            self.loop.call_exception_handler(context)
+
+    cdef int accept_failed(self) except -1:
+        try:
+            PyErr_SetFromErrno(OSError)
+        except OSError as exc:
+            message = "socket.accept() failed"
+            if exc.errno in OUT_OF_RESOURCES:
+                message = "socket.accept() out of system resource"
+            self.loop.call_exception_handler(
+                {"message": message, "exception": exc, "socket": TransportSocket(self.sock)}
+            )
+            self.pause()
+            self.loop.call_later(ACCEPT_RETRY_DELAY, self._retry)
+        return 0
+
+    def _retry(self):
+        if not self.loop.is_closed():
+            self.resume()

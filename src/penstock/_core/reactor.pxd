@@ -1,0 +1,49 @@
+from libc.stdint cimport int64_t
+
+from penstock._core.handle cimport Handle, Runnable, TimerHandle
+from penstock._core.inbox cimport Inbox
+from penstock._core.timers cimport Timers
+from penstock._core.waker cimport Waker
+from penstock._core.wiring cimport Wiring
+from penstock._core.poller cimport Source
+
+
+cdef class Alarm(Source):
+    """The waker in the poller's table: waking is all it does."""
+    pass
+
+
+cdef class Reactor:
+    cdef Wiring wiring
+    cdef Timers timers
+    cdef Inbox inbox
+    cdef Waker waker
+    cdef Alarm alarm
+    # Poll policy: while handles are ready, at the latest after so many turns or so long.
+    cdef int poll_every_turns
+    cdef int64_t poll_every_ns, spin_ns
+    cdef int turns_unpolled
+    cdef int64_t turn_ns, last_poll_ns
+    cdef unsigned long owner_thread
+    # Whether `time` is ours: then its value is read without calling it.
+    cdef bint owns_clock
+    cdef object __weakref__
+    cdef dict future_kwargs
+    cdef public bint _closed, _stopping, _debug
+    cdef public object _thread_id, _task_factory, _current_handle
+
+    cdef double now(self) except? -1.0
+    cdef int turn(self) except -1
+    cdef bint poll_is_due(self) noexcept
+    cdef int poll(self) except -1
+    cdef int64_t patience_ns(self) except? -2
+    cdef int block(self, int64_t timeout_ns) except -1
+    cdef int run_batch(self) except -1
+    cdef int run_batch_watched(self) except -1
+    cdef int flush_gathered(self) except -1
+    cdef int check_open(self) except -1
+    cdef int inspect(self, Handle handle, str method, bint same_thread) except -1
+    cdef int drain_inbox(self) except -1
+    cdef TimerHandle add_timer(
+        self, double when_s, object callback, object a, object b, object c, tuple args, object context, str method
+    )

@@ -1,0 +1,405 @@
+"""The reactor: runs turns. One turn drains the inbox, polls if it is due, fires timers, runs what is ready, flushes.
+
+It is the first base of the loop that users see; asyncio's selector loop is the second, and gives everything that is
+rare. The underscored names here are asyncio's own: its code, above us, reads and sets them.
+
+The GIL is held from one blocking poll to the next: a poll that does not wait keeps it, and while the ready queue is
+busy most turns do not poll at all, bounded by `poll_every_turns` and `poll_every_us`.
+
+Ownership: the reactor owns its wiring, timers, inbox and waker until `_dispose`.
+"""
+
+import asyncio
+from asyncio import base_events, format_helpers, futures, tasks
+from asyncio.log import logger
+import sys
+import threading
+
+from cpython.object cimport PyObject, PyObject_GenericSetAttr
+from cpython.ref cimport Py_DECREF
+from libc.stdint cimport int64_t, uint32_t
+
+from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
+from penstock._core._sys.python cimport PyErr_CheckSignals, PyThread_get_thread_ident
+from penstock._core.clock cimport now_ns, now_s
+from penstock._core.handle cimport UNSET, Handle, Runnable, TimerHandle, new_handle, new_timer
+from penstock._core.inbox cimport Inbox, has_post
+from penstock._core.listen cimport Listener
+from penstock._core.poller cimport Source
+from penstock._core.ready cimport pop, push
+from penstock._core.stream cimport Stream
+from penstock._core.timers cimport Timers
+from penstock._core.waker cimport Waker, fall_asleep, stay_awake
+from penstock._core.watch cimport Watch, set_reader, set_writer, watch_at
+from penstock._core.wiring cimport Wiring
+
+# The clock's resolution: a timer this close to due is due, as asyncio's.
+cdef double RESOLUTION_S = 1e-9
+cdef int64_t LONGEST_WAIT_NS = 24 * 3600 * 1000000000
+cdef object DEBUG_DEPTH_FRAME = sys._getframe
+
+
+cdef class Alarm(Source):
+    cdef int on_events(self, uint32_t events) except -1:
+        return 0
+
+
+cdef class Reactor:
+    """The native half of `penstock.EventLoop`."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.wiring = Wiring()
+        self.timers = Timers()
+        self.inbox = Inbox()
+        self.waker = Waker()
+        self.alarm = Alarm()
+        self.watch_waker()
+        self.future_kwargs = {"loop": self}
+        self.poll_every_turns, self.poll_every_ns = 64, 100_000
+        self.owns_clock = type(self).time is Reactor.time
+
+    def _configure(
+        self, *, int poll_every_turns, int64_t poll_every_us, int64_t spin_us, int read_budget_bytes, int accept_batch
+    ):
+        """Set the poll policy and the budgets; in turns, microseconds, bytes and connections."""
+        self.poll_every_turns, self.poll_every_ns = poll_every_turns, poll_every_us * 1000
+        self.spin_ns = spin_us * 1000
+        self.wiring.read_budget_bytes, self.wiring.accept_batch = read_budget_bytes, accept_batch
+
+    def watch_waker(self):
+        self.alarm.fd = self.waker.fd
+        self.wiring.poller.add(self.alarm, EPOLLIN | EPOLLET)
+
+    # --- running
+
+    def run_forever(self):
+        """Run until `stop` is called."""
+        self._run_forever_setup()
+        try:
+            self.prepare()
+            while True:
+                self.turn()
+                if self._stopping:
+                    break
+        finally:
+            self._run_forever_cleanup()
+
+    def prepare(self):
+        """What may have changed while the loop stood still: the process, the clock, writes made meanwhile."""
+        if self.wiring.poller.is_inherited():
+            self.after_fork()
+        self.owns_clock = type(self).time is Reactor.time and "time" not in self.__dict__
+        # The first turn polls, as each of asyncio's does.
+        self.turns_unpolled = self.poll_every_turns
+        self.flush_gathered()
+
+    def after_fork(self):
+        """The kernel's objects are shared with the parent: take new ones."""
+        self.wiring.poller.forget(self.alarm)
+        self.waker = Waker()
+        self.wiring.poller.reopen()
+        self.watch_waker()
+
+    def stop(self):
+        """Stop after the current turn."""
+        self._stopping = True
+
+    cdef int turn(self) except -1:
+        self.wiring.turn += 1
+        if has_post(self.inbox):
+            self.drain_inbox()
+        self.turn_ns = now_ns()
+        if self.wiring.ready.count == 0 or self.poll_is_due():
+            self.poll()
+        else:
+            self.turns_unpolled += 1
+        if self.timers.count:
+            self.timers.fire(
+                (<double>self.turn_ns / 1e9 if self.owns_clock else self.now()) + RESOLUTION_S, self.wiring.ready
+            )
+        if self._debug:
+            self.run_batch_watched()
+        else:
+            self.run_batch()
+        if self.wiring.gathered.count:
+            self.flush_gathered()
+        return 0
+
+    cdef bint poll_is_due(self) noexcept:
+        return self.turns_unpolled >= self.poll_every_turns or self.turn_ns - self.last_poll_ns >= self.poll_every_ns
+
+    cdef int poll(self) except -1:
+        cdef int64_t timeout_ns = self.patience_ns()
+        self.turns_unpolled = 0
+        if timeout_ns != 0:
+            self.block(timeout_ns)
+            self.turn_ns = now_ns()
+        else:
+            self.wiring.poller.dispatch(self.wiring.poller.poll_now())
+        self.last_poll_ns = self.turn_ns
+        return 0
+
+    cdef int64_t patience_ns(self) except? -2:
+        """How long the poll may wait: 0 not at all, -1 for ever."""
+        cdef double wait_s
+        if self._stopping or self.wiring.ready.count:
+            return 0
+        self.timers.drop_cancelled_head()
+        if self.timers.count == 0:
+            return -1
+        wait_s = self.timers.entries[0].when_s - (<double>self.turn_ns / 1e9 if self.owns_clock else self.now())
+        if wait_s <= 0:
+            return 0
+        return <int64_t>(wait_s * 1e9) + 1 if wait_s * 1e9 < LONGEST_WAIT_NS else LONGEST_WAIT_NS
+
+    cdef int block(self, int64_t timeout_ns) except -1:
+        """Waits without the GIL until something happens, a signal included."""
+        cdef int count
+        # A signal's Python handler may make something ready: run it before, not after, the wait.
+        PyErr_CheckSignals()
+        if self.wiring.ready.count:
+            return 0
+        fall_asleep(self.waker)
+        if has_post(self.inbox):
+            timeout_ns = 0
+        count = self.wiring.poller.wait(timeout_ns, self.spin_ns)
+        stay_awake(self.waker)
+        if count < 0:
+            PyErr_CheckSignals()
+        self.wiring.poller.dispatch(count)
+        return self.drain_inbox()
+
+    cdef int drain_inbox(self) except -1:
+        return self.inbox.drain(self.wiring.ready)
+
+    cdef int run_batch(self) except -1:
+        """Runs what is ready now; what that makes ready runs in the next turn."""
+        cdef size_t left = self.wiring.ready.count
+        cdef PyObject *entry
+        while left and self.wiring.ready.count:
+            left -= 1
+            entry = pop(self.wiring.ready)
+            try:
+                (<Runnable>entry).run()
+            finally:
+                Py_DECREF(<object>entry)
+        return 0
+
+    cdef int run_batch_watched(self) except -1:
+        """`run_batch` in debug mode: slow callbacks are logged."""
+        cdef size_t left = self.wiring.ready.count
+        cdef double start_s
+        while left and self.wiring.ready.count:
+            left -= 1
+            entry = self.wiring.ready.popleft()
+            start_s = self.now()
+            self._current_handle = entry if isinstance(entry, Handle) else None
+            try:
+                (<Runnable>entry).run()
+            finally:
+                self._current_handle = None
+            self.report_slow(entry, self.now() - start_s)
+        return 0
+
+    def report_slow(self, entry, double took_s):
+        if took_s >= self.slow_callback_duration and not (isinstance(entry, Handle) and entry.cancelled()):
+            shown = base_events._format_handle(entry) if isinstance(entry, Handle) else repr(entry)
+            logger.warning("Executing %s took %.3f seconds", shown, took_s)
+
+    cdef int flush_gathered(self) except -1:
+        cdef PyObject *stream
+        while self.wiring.gathered.count:
+            stream = pop(self.wiring.gathered)
+            try:
+                (<Stream>stream).flush_gathered()
+            finally:
+                Py_DECREF(<object>stream)
+        return 0
+
+    # --- the clock
+
+    def time(self):
+        """The loop's clock, in seconds: `time.monotonic()`."""
+        return now_s()
+
+    cdef double now(self) except? -1.0:
+        return now_s() if self.owns_clock else self.time()
+
+    def __setattr__(self, name, value):
+        PyObject_GenericSetAttr(self, name, value)
+        if name == "time":
+            self.owns_clock = False
+
+    # --- scheduling
+
+    cdef int check_open(self) except -1:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        return 0
+
+    cdef int inspect(self, Handle handle, str method, bint same_thread) except -1:
+        """Debug mode's checks of a new handle, and the stack it was made on."""
+        if same_thread:
+            self._check_thread()
+        self._check_callback(handle.callback, method)
+        handle.debug_info = (format_helpers.extract_stack(sys._getframe(0)), None)
+        return 0
+
+    def call_soon(self, callback, a=UNSET, b=UNSET, c=UNSET, *args, context=None):
+        """Run `callback(a, b, c, *args)` in the next turn, in order. Give its handle."""
+        cdef Handle handle
+        if self._closed:
+            self.check_open()
+        handle = new_handle(self, callback, a, b, c, args, context)
+        if self._debug:
+            self.inspect(handle, "call_soon", True)
+        if has_post(self.inbox):
+            self.drain_inbox()
+        push(self.wiring.ready, handle)
+        return handle
+
+    def call_soon_threadsafe(self, callback, a=UNSET, b=UNSET, c=UNSET, *args, context=None):
+        """`call_soon` from any thread; wakes the loop if it is blocked."""
+        cdef Handle handle
+        if self._closed:
+            self.check_open()
+        handle = new_handle(self, callback, a, b, c, args, context)
+        if self._debug:
+            self.inspect(handle, "call_soon_threadsafe", False)
+        self.inbox.post(handle)
+        self.waker.wake()
+        return handle
+
+    def call_later(self, delay, callback, a=UNSET, b=UNSET, c=UNSET, *args, context=None):
+        """Run `callback(a, b, c, *args)` in `delay` seconds. Give its handle. TypeError when `delay` is None."""
+        if delay is None:
+            raise TypeError("delay must not be None")
+        return self.add_timer(self.now() + delay, callback, a, b, c, args, context, "call_at")
+
+    def call_at(self, when, callback, a=UNSET, b=UNSET, c=UNSET, *args, context=None):
+        """Run `callback(a, b, c, *args)` at `when` on the clock of `time()`. Give its handle. TypeError when None."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self.add_timer(when, callback, a, b, c, args, context, "call_at")
+
+    cdef TimerHandle add_timer(
+        self, double when_s, object callback, object a, object b, object c, tuple args, object context, str method
+    ):
+        cdef TimerHandle handle
+        if self._closed:
+            self.check_open()
+        handle = new_timer(when_s, self, callback, a, b, c, args, context)
+        if self._debug:
+            self.inspect(handle, method, True)
+        self.timers.add(handle)
+        return handle
+
+    def create_future(self):
+        """A future of this loop."""
+        return futures.Future(loop=self)
+
+    def create_task(self, coro, *, name=UNSET, context=UNSET, **kwargs):
+        """Run a coroutine as a task of this loop: only the keyword arguments that were given reach Task or factory."""
+        if name is not UNSET:
+            kwargs["name"] = name
+        if context is not UNSET:
+            kwargs["context"] = context
+        if self._task_factory is not None or self._debug:
+            return base_events.BaseEventLoop.create_task(self, coro, **kwargs)
+        if self._closed:
+            self.check_open()
+        kwargs["loop"] = self
+        return tasks.Task(coro, **kwargs)
+
+    # --- the seam: what asyncio's own loop code calls
+
+    def _add_callback(self, handle):
+        if isinstance(handle, Handle):
+            push(self.wiring.ready, handle)
+        elif not handle._cancelled:
+            self.call_soon(handle._run)
+
+    def _write_to_self(self):
+        self.waker.wake()
+
+    def _add_reader(self, fd, callback, *args):
+        self.check_open()
+        handle = self.io_handle(callback, args)
+        set_reader(self.wiring, fileno_of(fd), handle)
+        return handle
+
+    def _add_writer(self, fd, callback, *args):
+        self.check_open()
+        handle = self.io_handle(callback, args)
+        set_writer(self.wiring, fileno_of(fd), handle)
+        return handle
+
+    def _remove_reader(self, fd):
+        return not self._closed and bool(set_reader(self.wiring, fileno_of(fd), None))
+
+    def _remove_writer(self, fd):
+        return not self._closed and bool(set_writer(self.wiring, fileno_of(fd), None))
+
+    def io_handle(self, callback, args):
+        cdef Handle handle = new_handle(self, callback, UNSET, UNSET, UNSET, (), None)
+        if args:
+            handle.arg_count, handle.arg0 = 4, args
+        if self._debug:
+            handle.debug_info = (format_helpers.extract_stack(sys._getframe(0)), None)
+        return handle
+
+    def _make_stream(self, sock, protocol, waiter=None, *, extra=None, server=None):
+        """The native transport over a connected stream socket."""
+        return Stream(self, self.wiring, sock, sock.fileno(), protocol, waiter, extra, server)
+
+    def _make_listener(self, sock, protocol_factory, server=None):
+        """The native acceptor over a listening stream socket; it accepts from `resume()` on."""
+        return Listener(self, self.wiring, sock, protocol_factory, server)
+
+    def _source_at(self, int fd):
+        """The watch, transport or listener at a descriptor, or None."""
+        return self.wiring.poller.at(fd)
+
+    def _sources(self):
+        """Every watch, transport and listener, by descriptor; the waker left out."""
+        return {fd: source for fd, source in self.wiring.poller.sources().items() if source is not self.alarm}
+
+    @property
+    def _ready(self):
+        return self.wiring.ready.snapshot()
+
+    @_ready.setter
+    def _ready(self, value):
+        """asyncio's constructor sets its own queue: it has none here."""
+
+    @property
+    def _scheduled(self):
+        return self.timers.snapshot()
+
+    @_scheduled.setter
+    def _scheduled(self, value):
+        """As `_ready`."""
+
+    def _dispose(self):
+        """Give every kernel object and reference back; the loop is closed."""
+        self.wiring.ready.clear()
+        self.wiring.gathered.clear()
+        self.inbox.drain(self.wiring.ready)
+        self.wiring.ready.clear()
+        self.timers.clear()
+        self.waker.close()
+        self.wiring.poller.close()
+
+
+cdef int fileno_of(object fd) except -1:
+    """A descriptor from a number or an object with `fileno()`; ValueError as the `selectors` module's."""
+    if isinstance(fd, int):
+        number = fd
+    else:
+        try:
+            number = int(fd.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {fd!r}") from None
+    if number < 0:
+        raise ValueError(f"Invalid file descriptor: {number}")
+    return number

@@ -1,0 +1,64 @@
+"""The ready queue: a ring buffer of runnables that doubles when full and never shrinks.
+
+Ownership: the ring owns one reference to each runnable in it, and its slots. Only code that holds the GIL touches it.
+"""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from penstock._core.handle cimport Runnable
+
+cdef enum:
+    FIRST_SIZE = 1024
+
+
+cdef class Ready:
+    """A FIFO queue of runnables."""
+
+    def __cinit__(self):
+        self.slots = <PyObject **>PyMem_Malloc(FIRST_SIZE * sizeof(PyObject *))
+        if self.slots is NULL:
+            raise MemoryError
+        self.mask = FIRST_SIZE - 1
+
+    def __dealloc__(self):
+        if self.slots is not NULL:
+            self.clear()
+            PyMem_Free(self.slots)
+
+    cdef int grow(self) except -1:
+        cdef size_t size = self.mask + 1, i
+        cdef PyObject **wider = <PyObject **>PyMem_Malloc(2 * size * sizeof(PyObject *))
+        if wider is NULL:
+            raise MemoryError
+        for i in range(self.count):
+            wider[i] = self.slots[(self.head + i) & self.mask]
+        PyMem_Free(self.slots)
+        self.slots, self.head, self.mask = wider, 0, 2 * size - 1
+        return 0
+
+    cdef int clear(self) except -1:
+        while self.count:
+            Py_DECREF(<object>pop(self))
+        return 0
+
+    def append(self, Runnable entry not None):
+        """Append a runnable."""
+        push(self, entry)
+
+    def popleft(self):
+        """Take the oldest; IndexError when there is none."""
+        if not self.count:
+            raise IndexError("pop from an empty ready queue")
+        cdef PyObject *entry = pop(self)
+        result = <object>entry
+        Py_DECREF(result)
+        return result
+
+    def snapshot(self):
+        """What is queued, oldest first."""
+        return [<object>self.slots[(self.head + i) & self.mask] for i in range(self.count)]
+
+    def __len__(self):
+        return self.count

@@ -1,0 +1,26 @@
+from libc.stdint cimport uint32_t
+
+from penstock._core.outlet cimport Outlet
+
+
+cdef class Stream(Outlet):
+    cdef object context
+    # Reported and not yet handled; reported while nobody read.
+    cdef uint32_t pending, unread
+    cdef bint is_queued, is_registered, paused, eof_read, buffered
+    # Whether a short read may leave more behind: then only EAGAIN ends a round.
+    cdef bint thorough
+    cdef Py_ssize_t last_read_bytes
+
+    cdef int wanted_events(self, uint32_t events) except -1
+    cdef int enter_queue(self, uint32_t events) except -1
+    cdef int handle_events(self, uint32_t events) except -1
+    cdef int read_ready(self, uint32_t events) except -1
+    cdef bint can_read(self) noexcept
+    cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1
+    cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1
+    cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1
+    cdef Py_ssize_t read_into(self, Py_ssize_t *asked) except -1
+    cdef int deliver(self, object data) except -1
+    cdef Py_ssize_t receive(self, void *target, Py_ssize_t size) except -1
+    cdef int read_eof(self) except -1

@@ -1,0 +1,346 @@
+"""The stream transport: TCP and Unix sockets, edge-triggered, registered once for their whole life.
+
+Reading. The kernel reports an edge when data or a FIN comes in; from then on it is ours to read until the socket is
+dry. A read shorter than asked for proves that, and costs no second call, except where it proves nothing:
+- the event carried a FIN, an error or a hang-up: those are found by reading on;
+- urgent data stops a read at its mark (from then on the transport is `thorough`);
+- Unix sockets end a read where a message with descriptors begins (`thorough` from birth).
+A FIN that arrives after the event was taken is an edge of its own. What is reported while reading is paused is kept in
+`unread`; what the budget leaves goes to the end of the ready queue, so to the next turn.
+
+Ownership: as `Transport`; the read context is the transport's own.
+"""
+
+import asyncio
+from asyncio import futures
+from asyncio.constants import _SendfileMode
+from asyncio.log import logger
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint32_t
+
+from penstock._core._sys.epoll cimport EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
+from penstock._core._sys.python cimport (
+    PyBytes_AS_STRING,
+    PyContext_CopyCurrent,
+    PyContext_Enter,
+    PyContext_Exit,
+    _PyBytes_Resize,
+    new_bytes,
+)
+from penstock._core._sys.socket cimport AF_UNIX, recv
+from penstock._core.address cimport family_of
+from penstock._core.outlet cimport Outlet
+from penstock._core.ready cimport push
+from penstock._core.wiring cimport RECEIVE_BYTES
+
+cdef enum:
+    INTEREST = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET
+    TO_READ = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
+    TO_WRITE = EPOLLOUT | EPOLLERR | EPOLLHUP
+    READ_ON = EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
+    # After a read of this size the next goes straight into its final object: from here on copying costs more than
+    # giving back what was allocated too much.
+    DIRECT_FROM_BYTES = 16 * 1024
+
+
+class StreamTransport(asyncio.Transport):
+    """The type that `transport.__class__` names: a native object cannot be laid out over asyncio.Transport's slots."""
+
+
+cdef class Stream(Outlet):
+    """A connected stream socket. `isinstance(transport, asyncio.Transport)` holds."""
+
+    _start_tls_compatible = True
+    _sendfile_compatible = _SendfileMode.TRY_NATIVE
+
+    def __init__(self, loop, wiring, sock, int fd, protocol, waiter=None, extra=None, server=None):
+        Outlet.__init__(self, loop, wiring, sock, fd, protocol, extra, server)
+        self.thorough = family_of(fd) == AF_UNIX
+        loop.call_soon(protocol.connection_made, self)
+        loop.call_soon(self._start)
+        if waiter is not None:
+            loop.call_soon(futures._set_result_unless_cancelled, waiter, None)
+
+    def _start(self):
+        """Begin to watch the socket: after connection_made, in a context of its own."""
+        if self.is_open and not self.conn_lost:
+            self.context = PyContext_CopyCurrent()
+            self._attach()
+
+    def _attach(self):
+        self.wiring.poller.add(self, INTEREST)
+        self.is_registered = True
+
+    def _detach(self):
+        """Leave the poller to others (sendfile) until `_attach`, which reports anew what there is."""
+        self.wiring.poller.remove(self)
+        self.is_registered = False
+
+    def _reattach(self):
+        if self.is_open and not self.conn_lost:
+            self._attach()
+
+    cdef int on_events(self, uint32_t events) except -1:
+        cdef uint32_t wanted = self.wanted_events(events)
+        return self.enter_queue(wanted) if wanted else 0
+
+    cdef int wanted_events(self, uint32_t events) except -1:
+        """What of these is to be handled now; what can only be read later is kept."""
+        cdef uint32_t wanted = 0
+        if self.blocked:
+            wanted = events & TO_WRITE
+        if not events & TO_READ:
+            return wanted
+        if self.can_read():
+            return wanted | (events & TO_READ)
+        self.unread |= events & TO_READ
+        return wanted
+
+    cdef int enter_queue(self, uint32_t events) except -1:
+        self.pending |= events
+        if not self.is_queued:
+            self.is_queued = True
+            push(self.wiring.ready, self)
+        return 0
+
+    cdef int run(self) except -1:
+        cdef uint32_t events = self.pending
+        self.pending, self.is_queued = 0, False
+        if self.conn_lost or not self.is_open:
+            return 0
+        context = self.context
+        if PyContext_Enter(<PyObject *>context) < 0:
+            return self.enter_failed(events)
+        try:
+            self.handle_events(events)
+        except BaseException:
+            # SystemExit or KeyboardInterrupt leave the loop: whoever runs it again finds the rest.
+            if self.is_open:
+                self.enter_queue(events)
+            raise
+        finally:
+            PyContext_Exit(<PyObject *>context)
+        return 0
+
+    def enter_failed(self, events):
+        """The transport's context is entered already: user code is running it, and this is no place for an error."""
+        try:
+            pending_error()
+        except RuntimeError as exc:
+            self.loop.call_exception_handler({"message": "transport context is in use", "exception": exc})
+        return 0
+
+    cdef int handle_events(self, uint32_t events) except -1:
+        if events & TO_READ:
+            self.read_ready(events)
+        if events & TO_WRITE and not self.conn_lost and self.is_open:
+            self.blocked = False
+            if self.queue.count:
+                self.flush()
+                self.drained()
+        return 0
+
+    cdef bint can_read(self) noexcept:
+        return not (self.paused or self.closing or self.eof_read)
+
+    cdef int read_ready(self, uint32_t events) except -1:
+        """Reads until the socket is dry or the budget is spent."""
+        cdef Py_ssize_t budget_bytes = self.wiring.read_budget_bytes
+        cdef Py_ssize_t got, asked = 0
+        if events & EPOLLPRI:
+            self.thorough = True
+        while self.can_read() and not self.conn_lost:
+            if budget_bytes <= 0:
+                return self.enter_queue(events | EPOLLIN)
+            got = self.read_once(&asked)
+            if got == 0:
+                return 0
+            budget_bytes -= got
+            if got < asked and not self.thorough and not events & READ_ON:
+                return 0
+        self.unread |= events & TO_READ
+        return 0
+
+    cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1:
+        """Reads and delivers once; 0 when there is nothing more to read now."""
+        if self.buffered:
+            return self.read_into(asked)
+        if self.last_read_bytes >= DIRECT_FROM_BYTES:
+            return self.read_direct(asked)
+        return self.read_copied(asked)
+
+    cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1:
+        """Through the reactor's buffer into bytes of exactly the size."""
+        asked[0] = RECEIVE_BYTES
+        cdef Py_ssize_t got = self.receive(self.wiring.receive_buffer, RECEIVE_BYTES)
+        if got:
+            self.last_read_bytes = got
+            self.deliver(PyBytes_FromStringAndSize(self.wiring.receive_buffer, got))
+        return got
+
+    cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1:
+        """Straight into the object that the protocol gets; what it does not fill goes back in place."""
+        cdef PyObject *room = new_bytes(NULL, RECEIVE_BYTES)
+        cdef Py_ssize_t got = 0
+        if room is NULL:
+            raise MemoryError
+        asked[0] = RECEIVE_BYTES
+        try:
+            got = self.receive(PyBytes_AS_STRING(<object>room), RECEIVE_BYTES)
+        finally:
+            _PyBytes_Resize(&room, got)
+        data = <object>room
+        Py_DECREF(data)
+        self.last_read_bytes = got
+        if got:
+            self.deliver(data)
+        return got
+
+    cdef Py_ssize_t read_into(self, Py_ssize_t *asked) except -1:
+        """Straight into the buffer that a BufferedProtocol lends."""
+        cdef Py_buffer view
+        cdef Py_ssize_t got
+        try:
+            lent = self.protocol.get_buffer(-1)
+            if not len(lent):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            PyObject_GetBuffer(lent, &view, PyBUF_WRITABLE)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
+            return 0
+        try:
+            asked[0] = view.len
+            got = self.receive(view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+        if got:
+            self.last_read_bytes = got
+            self.deliver(got)
+        return got
+
+    cdef int deliver(self, object data) except -1:
+        try:
+            if self.buffered:
+                self.protocol.buffer_updated(data)
+            else:
+                self.protocol.data_received(data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            method = "buffer_updated" if self.buffered else "data_received"
+            self.fatal_error(exc, f"Fatal error: protocol.{method}() call failed.")
+        return 0
+
+    cdef Py_ssize_t receive(self, void *target, Py_ssize_t size) except -1:
+        """Bytes received; 0 when the socket is dry, at its end or failed, all of which are dealt with here."""
+        cdef Py_ssize_t got
+        while True:
+            got = recv(self.fd, target, size, 0)
+            if got > 0:
+                return got
+            if got == 0:
+                self.read_eof()
+                return 0
+            if errno == EAGAIN:
+                return 0
+            if errno != EINTR:
+                self.read_failed()
+                return 0
+
+    def read_failed(self):
+        try:
+            PyErr_SetFromErrno(OSError)
+        except OSError as exc:
+            self.fatal_error(exc, "Fatal read error on socket transport")
+
+    cdef int read_eof(self) except -1:
+        self.eof_read = True
+        if self.loop.get_debug():
+            logger.debug("%r received EOF", self)
+        try:
+            keep_open = self.protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal_error(exc, "Fatal error: protocol.eof_received() call failed.")
+            return 0
+        if not keep_open:
+            self.close()
+        return 0
+
+    def set_protocol(self, protocol):
+        """Switch to another protocol, buffered or not; the next event is its."""
+        Outlet.set_protocol(self, protocol)
+        self.buffered = isinstance(protocol, asyncio.BufferedProtocol)
+
+    def is_reading(self):
+        """Whether data would be delivered."""
+        return not self.closing and not self.paused
+
+    def pause_reading(self):
+        """Deliver nothing more until `resume_reading`; no system call."""
+        if self.closing or self.paused:
+            return
+        self.paused = True
+        self.unread |= self.pending & TO_READ
+        self.pending &= ~<uint32_t>TO_READ
+        if self.loop.get_debug():
+            logger.debug("%r pauses reading", self)
+
+    def resume_reading(self):
+        """Deliver again, beginning with what came in meanwhile."""
+        if self.closing or not self.paused:
+            return
+        self.paused = False
+        if self.unread and self.is_registered:
+            self.enter_queue(self.unread)
+            self.unread = 0
+        if self.loop.get_debug():
+            logger.debug("%r resumes reading", self)
+
+    def close(self):
+        """Close once everything queued is sent; `connection_lost(None)` follows."""
+        if self.closing:
+            return
+        self.flush()
+        if self.conn_lost:
+            return
+        self.closing = True
+        if not self.queue.count:
+            self.lose(None)
+
+    def __repr__(self):
+        info = ["StreamTransport"]
+        if not self.is_open:
+            info.append("closed")
+        elif self.closing:
+            info.append("closing")
+        info.append(f"fd={self.fd}")
+        if self.is_open and not self.loop.is_closed():
+            info.append(f"read={'polling' if self.is_registered and self.can_read() else 'idle'}")
+            info.append(f"write=<{'polling' if self.queue.count else 'idle'}, bufsize={self.queue.size_bytes}>")
+        return f"<{' '.join(info)}>"
+
+    @property
+    def __class__(self):
+        return StreamTransport
+
+    @property
+    def _paused(self):
+        return self.paused
+
+    @property
+    def _eof(self):
+        return self.eof_written
+
+
+cdef inline int pending_error() except -1:
+    return -1

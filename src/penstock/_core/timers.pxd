@@ -1,0 +1,28 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+from penstock._core.handle cimport TimerHandle, TimerQueue
+from penstock._core.ready cimport Ready
+
+
+cdef struct Entry:
+    double when_s
+    # Equal times run in the order they were set.
+    uint64_t number
+    PyObject *handle
+
+
+cdef class Timers(TimerQueue):
+    cdef Entry *entries
+    cdef size_t count, size, cancelled_count
+    cdef uint64_t next_number
+
+    cdef int add(self, TimerHandle handle) except -1
+    cdef int fire(self, double end_s, Ready ready) except -1
+    cdef int leave(self, TimerHandle handle) except -1
+    cdef int drop_cancelled_head(self) except -1
+    cdef int compact(self) except -1
+    cdef int clear(self) except -1
+    cdef PyObject *pop(self) noexcept
+    cdef void sift_up(self, size_t at) noexcept
+    cdef void sift_down(self, size_t at) noexcept

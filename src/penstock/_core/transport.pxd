@@ -1,0 +1,21 @@
+from penstock._core.poller cimport Source
+from penstock._core.wiring cimport Wiring
+
+
+cdef class Transport(Source):
+    cdef Wiring wiring
+    cdef object loop, protocol, server
+    # The Python socket: given, or made when first asked for. From then on it, not we, closes the descriptor.
+    cdef object sock
+    cdef dict extra
+    cdef object __weakref__
+    cdef bint is_open, closing, protocol_connected
+    # Counts from the moment that connection_lost is scheduled, as asyncio's: later writes add to it.
+    cdef int conn_lost
+
+    cdef int stop_io(self) except -1
+    cdef int lose(self, object exc) except -1
+    cdef int lost(self, object exc) except -1
+    cdef int fatal_error(self, object exc, str message) except -1
+    cdef int release(self) except -1
+    cdef object python_socket(self)

@@ -1,0 +1,13 @@
+from penstock._core.handle cimport Handle
+from penstock._core.poller cimport Source
+from penstock._core.wiring cimport Wiring
+
+
+cdef class Watch(Source):
+    cdef Wiring wiring
+    cdef readonly Handle reader, writer
+
+
+cdef Watch watch_at(Wiring wiring, int fd)
+cdef int set_reader(Wiring wiring, int fd, Handle handle) except -1
+cdef int set_writer(Wiring wiring, int fd, Handle handle) except -1

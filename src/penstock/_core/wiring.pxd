@@ -1,0 +1,19 @@
+from libc.stdint cimport uint64_t
+
+from penstock._core.poller cimport Poller
+from penstock._core.ready cimport Ready
+
+cdef enum:
+    # One receive. Below glibc's 128 KiB mmap threshold on purpose: above it each read would map and unmap memory.
+    RECEIVE_BYTES = 120 * 1024
+
+
+cdef class Wiring:
+    cdef readonly Ready ready
+    cdef readonly Poller poller
+    # Streams whose writes wait for the end of the turn.
+    cdef readonly Ready gathered
+    cdef char *receive_buffer
+    cdef uint64_t turn
+    cdef Py_ssize_t read_budget_bytes
+    cdef int accept_batch

@@ -1,0 +1,27 @@
+"""Wiring: the parts of one reactor that its watches, transports and listeners are connected to.
+
+Ownership: the wiring owns the ready queue, the poller and the one buffer that all small reads go through.
+"""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+
+from penstock._core.poller cimport Poller
+from penstock._core.ready cimport Ready
+
+
+cdef class Wiring:
+    """What a source needs of its reactor."""
+
+    def __cinit__(self):
+        self.ready = Ready()
+        self.gathered = Ready()
+        self.poller = Poller()
+        self.turn = 1
+        self.read_budget_bytes = 256 * 1024
+        self.accept_batch = 128
+        self.receive_buffer = <char *>PyMem_Malloc(RECEIVE_BYTES)
+        if self.receive_buffer is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self.receive_buffer)

@@ -1,0 +1,173 @@
+"""The native loop: penstock's reactor first, asyncio's selector loop second.
+
+What is rare (subprocesses, pipes, datagrams, TLS, happy eyeballs) is asyncio's own code over native watches; this
+module holds the seams where native code takes over: sockets become transports, servers listen, signals arrive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import threading
+from asyncio import sslproto
+from collections.abc import Callable
+from typing import Any
+
+from penstock._core.listen import Listener
+from penstock._core.reactor import Reactor
+from penstock._core.stream import Stream
+from penstock.config import LoopConfig
+from penstock.loop.lanes import ExecutorLanes
+from penstock.loop.view import PollerView
+
+__all__ = ["EventLoop"]
+
+
+class EventLoop(Reactor, ExecutorLanes, asyncio.SelectorEventLoop):
+    """penstock's event loop, a drop-in for asyncio's.
+
+    `config` is the loop's part of a `Config`; without one, the defaults hold.
+    """
+
+    def __init__(self, config: LoopConfig | None = None) -> None:
+        config = config or LoopConfig()
+        self._ssock: socket.socket | None = None
+        self._csock: socket.socket | None = None
+        super().__init__(PollerView(self))
+        self._configure(
+            poll_every_turns=config.poll_every_turns,
+            poll_every_us=config.poll_every_us,
+            spin_us=config.spin_us,
+            read_budget_bytes=config.read_budget_bytes,
+            accept_batch=config.accept_batch,
+        )
+        self.slow_callback_duration = config.slow_callback_s
+        if config.debug is not None:
+            self.set_debug(config.debug)
+
+    def close(self) -> None:
+        """Close the loop: nothing runs any more, every descriptor is given back. RuntimeError while it runs."""
+        was_closed = self.is_closed()
+        super().close()
+        if not was_closed:
+            self._dispose()
+
+    if sys.version_info < (3, 13):
+
+        def _run_forever_setup(self) -> None:
+            self._check_closed()
+            self._check_running()
+            self._set_coroutine_origin_tracking(self._debug)
+            self._old_agen_hooks = sys.get_asyncgen_hooks()
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+            )
+            asyncio._set_running_loop(self)
+
+        def _run_forever_cleanup(self) -> None:
+            self._stopping = False
+            self._thread_id = None
+            asyncio._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*self._old_agen_hooks)
+
+    # The self-pipe is asyncio's way to hear of signals and to be woken. Ours is an eventfd; a signal's number needs a
+    # pipe still, made when the first handler is set.
+
+    def _make_self_pipe(self) -> None:
+        pass
+
+    def _close_self_pipe(self) -> None:
+        if self._csock is not None:
+            super()._close_self_pipe()
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
+        """Run `callback(*args)` in the loop when the signal arrives; main thread only."""
+        self._check_closed()
+        if self._csock is None:
+            super()._make_self_pipe()
+        super().add_signal_handler(sig, callback, *args)
+
+    # Connected sockets become native transports; with TLS, asyncio's protocol runs over one.
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        **kwargs: Any,
+    ) -> Stream:
+        self._ensure_fd_no_transport(sock)
+        set_nodelay(sock)
+        return self._make_stream(sock, protocol, waiter, extra=extra, server=server, **kwargs)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        **timeouts: Any,
+    ) -> asyncio.Transport:
+        wrapped = sslproto.SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
+        self._make_socket_transport(rawsock, wrapped, extra=extra, server=server)
+        return wrapped._app_transport
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        super()._ensure_fd_no_transport(fd)
+        source = self._source_at(fd if isinstance(fd, int) else fd.fileno())
+        if isinstance(source, Stream) and not source.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {source!r}")
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        if not isinstance(transp, Stream):
+            return await super()._sendfile_native(transp, file, offset, count)
+        resume_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        transp._detach()
+        try:
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        finally:
+            transp._reset_empty_waiter()
+            transp._reattach()
+            if resume_reading:
+                transp.resume_reading()
+
+    # Servers: accepted without a task for each connection; with TLS still asyncio's way.
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: asyncio.AbstractServer | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        if sslcontext is not None:
+            super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
+        else:
+            self._make_listener(sock, protocol_factory, server).resume()
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        listener = self._source_at(sock.fileno())
+        if isinstance(listener, Listener):
+            listener.pause()
+        super()._stop_serving(sock)
+
+
+def set_nodelay(sock: socket.socket) -> None:
+    """Send small writes at once: asyncio's default for TCP."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.proto in (0, socket.IPPROTO_TCP):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
