@@ -42,18 +42,6 @@ def test_what_is_not_bytes_like_is_refused(run, thing):
     run(main())
 
 
-def test_a_bytearray_changed_after_the_write_does_not_change_what_is_sent(run, family):
-    async def main():
-        async with wired(family=family) as (transport, _, peer):
-            data = bytearray(pattern(3_000_000))
-            transport.write(data)
-            data[:] = bytes(len(data))
-            transport.close()
-            assert await read_to_end(peer) == pattern(3_000_000)
-
-    run(main())
-
-
 def test_a_small_write_goes_out_at_once(run, family):
     async def main():
         async with wired(family=family) as (transport, _, peer):
