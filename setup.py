@@ -47,7 +47,7 @@ def extensions() -> list[Extension]:
         )
         for source in sorted(CORE.glob("*.pyx"))
     ]
-    return cythonize(found, compiler_directives=DIRECTIVES, include_path=["src"], nthreads=os.cpu_count() or 1)
+    return cythonize(found, compiler_directives=DIRECTIVES, include_path=["src"])
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count() or 1}})

@@ -278,3 +278,7 @@ cdef class Outlet(Transport):
 
     def _reset_empty_waiter(self):
         self.empty_waiter = None
+
+    @property
+    def _protocol_paused(self):
+        return self.protocol_paused

@@ -9,11 +9,8 @@ busy most turns do not poll at all, bounded by `poll_every_turns` and `poll_ever
 Ownership: the reactor owns its wiring, timers, inbox and waker until `_dispose`.
 """
 
-import asyncio
 from asyncio import base_events, format_helpers, futures, tasks
-from asyncio.log import logger
 import sys
-import threading
 
 from cpython.object cimport PyObject, PyObject_GenericSetAttr
 from cpython.ref cimport Py_DECREF
@@ -36,7 +33,6 @@ from penstock._core.wiring cimport Wiring
 # The clock's resolution: a timer this close to due is due, as asyncio's.
 cdef double RESOLUTION_S = 1e-9
 cdef int64_t LONGEST_WAIT_NS = 24 * 3600 * 1000000000
-cdef object DEBUG_DEPTH_FRAME = sys._getframe
 
 
 cdef class Alarm(Source):
@@ -204,7 +200,7 @@ cdef class Reactor:
     def report_slow(self, entry, double took_s):
         if took_s >= self.slow_callback_duration and not (isinstance(entry, Handle) and entry.cancelled()):
             shown = base_events._format_handle(entry) if isinstance(entry, Handle) else repr(entry)
-            logger.warning("Executing %s took %.3f seconds", shown, took_s)
+            base_events.logger.warning("Executing %s took %.3f seconds", shown, took_s)
 
     cdef int flush_gathered(self) except -1:
         cdef PyObject *stream

@@ -49,7 +49,7 @@ cdef enum:
     DIRECT_FROM_BYTES = 16 * 1024
 
 
-class StreamTransport(asyncio.Transport):
+class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
     """The type that `transport.__class__` names: a native object cannot be laid out over asyncio.Transport's slots."""
 
 
@@ -162,8 +162,9 @@ cdef class Stream(Outlet):
             if got == 0:
                 return 0
             budget_bytes -= got
-            if got < asked and not self.thorough and not events & READ_ON:
-                return 0
+            if got < asked:
+                # More to find: next turn, as asyncio, so that a FIN never overtakes what its data set going.
+                return self.enter_queue(events) if self.thorough or events & READ_ON else 0
         self.unread |= events & TO_READ
         return 0
 

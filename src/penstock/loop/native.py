@@ -77,9 +77,10 @@ class EventLoop(Reactor, ExecutorLanes, asyncio.SelectorEventLoop):
     # pipe still, made when the first handler is set.
 
     def _make_self_pipe(self) -> None:
-        pass
+        self._internal_fds += 1
 
     def _close_self_pipe(self) -> None:
+        self._internal_fds -= 1
         if self._csock is not None:
             super()._close_self_pipe()
 

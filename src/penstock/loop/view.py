@@ -20,6 +20,9 @@ class PollerView(selectors.BaseSelector):
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         return {fd: key_of(fd, source) for fd, source in self._loop._sources().items()}
 
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        return super().get_key(fileobj if isinstance(fileobj, int) else fileobj.fileno())
+
     def close(self) -> None:
         pass
 
