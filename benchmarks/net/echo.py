@@ -47,8 +47,9 @@ async def serve(kind: str) -> None:
         server = await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=1024)
     else:
         server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0, backlog=1024)
+    await server.start_serving()  # asyncio and uvloop listen by now, rloop only binds
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    await asyncio.get_running_loop().create_future()
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def drive(
     finally:
         stop(server)
     if client.returncode:
-        raise RuntimeError(f"the client gave up on {' '.join(server_command[1:])}: see its message above")
+        raise RuntimeError(f"the client gave up on {' '.join(server_command[1:])}: see its message on stderr")
     return dict(_parse(line) for line in output.splitlines())
 
 
