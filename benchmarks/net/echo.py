@@ -47,8 +47,9 @@ async def serve(kind: str) -> None:
         server = await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=1024)
     else:
         server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0, backlog=1024)
-    await server.start_serving()  # asyncio and uvloop listen by now, rloop only binds
-    print(server.sockets[0].getsockname()[1], flush=True)
+    port = server.sockets[0].getsockname()[1]
+    await server.start_serving()  # rloop has only bound the socket until now, and hides it from now on
+    print(port, flush=True)
     await asyncio.get_running_loop().create_future()
 
 
