@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from benchmarks.arms import new_loop
+from benchmarks.net.listener import listen_anywhere
 
 __all__ = ["main", "plaintext"]
 
@@ -27,15 +27,6 @@ async def plaintext(scope: object, receive: object, send: Callable[[dict[str, An
     await send({"type": "http.response.body", "body": BODY})
 
 
-def _listener() -> socket.socket:
-    # asyncio turns Nagle off only where the socket says IPPROTO_TCP, as those do that it makes from a host and a port;
-    # a socket made without it costs 40 ms a request, which would compare a flag and not the loops.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(1024)
-    return listener
-
-
 def main() -> None:
     loop = new_loop(sys.argv[1])
     asyncio.set_event_loop(loop)
@@ -46,7 +37,7 @@ def main() -> None:
         log_level="warning",
         access_log=False,
     )
-    listener = _listener()
+    listener = listen_anywhere()
     print(listener.getsockname()[1], flush=True)
     loop.run_until_complete(uvicorn.Server(config).serve(sockets=[listener]))
 

@@ -109,8 +109,7 @@ def timers_many(loop: Loop, count: int) -> None:
     _batches(loop, count, fill)
 
 
-def timers_fire(loop: Loop, count: int) -> None:
-    """A thousand timers a few microseconds apart, then the next thousand once the last has fired."""
+def _timer_batches(loop: Loop, count: int, apart_s: float) -> None:
     left = count // BATCH
 
     def batch() -> None:
@@ -119,12 +118,22 @@ def timers_fire(loop: Loop, count: int) -> None:
             loop.stop()
             return
         left -= 1
+        due_s = loop.time() + 0.001
         for index in range(BATCH - 1):
-            loop.call_later(index * 2e-6, _nothing)
-        loop.call_later(BATCH * 2e-6, batch)
+            loop.call_at(due_s + index * apart_s, _nothing)
+        loop.call_at(due_s + BATCH * apart_s, batch)
 
     loop.call_soon(batch)
     loop.run_forever()
+
+
+def timers_together(loop: Loop, count: int) -> None:
+    _timer_batches(loop, count, 0.0)
+
+
+def timers_spread(loop: Loop, count: int) -> None:
+    """Two microseconds apart: a loop that rounds to milliseconds takes a few turns, one that is exact takes many."""
+    _timer_batches(loop, count, 2e-6)
 
 
 def create_task(loop: Loop, count: int) -> None:
@@ -176,7 +185,8 @@ CASES: dict[str, Case] = {
     "call_soon batch, 2 arguments": Case(batch_2, step=BATCH),
     "timer set and cancelled, one": Case(timers_one, step=BATCH),
     "timer set and cancelled, 1000": Case(timers_many, step=BATCH),
-    "timer fires": Case(timers_fire, step=BATCH),
+    "timer fires, 1000 at once": Case(timers_together, step=BATCH),
+    "timer fires, 2 µs apart": Case(timers_spread, step=BATCH),
     "create_task + await": Case(create_task),
     "sleep(0) among 100 tasks": Case(sleep_zero, step=100),
     "threadsafe call, own thread": Case(threadsafe_own),

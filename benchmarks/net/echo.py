@@ -7,6 +7,7 @@ import sys
 from typing import cast
 
 from benchmarks.arms import new_loop
+from benchmarks.net.listener import BACKLOG, listen_anywhere
 
 __all__ = ["main"]
 
@@ -43,14 +44,14 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 async def serve(kind: str) -> None:
+    listener = listen_anywhere()
+    port = listener.getsockname()[1]  # now: rloop takes the file descriptor away
     if kind == "streams":
-        server = await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=1024)
+        server = await asyncio.start_server(echo_stream, sock=listener, backlog=BACKLOG)
     else:
-        server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0, backlog=1024)
-    port = server.sockets[0].getsockname()[1]
-    await server.start_serving()  # rloop has only bound the socket until now, and hides it from now on
+        server = await asyncio.get_running_loop().create_server(Echo, sock=listener, backlog=BACKLOG)
     print(port, flush=True)
-    await asyncio.get_running_loop().create_future()
+    await server.serve_forever()
 
 
 def main() -> None:
