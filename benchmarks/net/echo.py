@@ -51,7 +51,8 @@ async def serve(kind: str) -> None:
     else:
         server = await asyncio.get_running_loop().create_server(Echo, sock=listener, backlog=BACKLOG)
     print(port, flush=True)
-    await server.serve_forever()
+    await asyncio.get_running_loop().create_future()  # not serve_forever(): rloop would listen twice, and fail
+    server.close()
 
 
 def main() -> None:
