@@ -49,11 +49,12 @@ def main() -> None:
     notes = [f"{key}: {value}" for key, value in known.items()] + [f"rounds: {rounds}", *missing]
     if not http.wrk_installed() and any("uvicorn" in row for row in results.rows):
         notes.append(http.WRK_MISSING)
+    notes += [f"{arm} failed on {row!r}: {error}" for (arm, row), error in results.failures.items()]
     publish(results, known, notes, options)
 
 
 def run(trials: list[Trial], arms: list[str], rounds: int, workers: micro.Workers) -> Results:
-    """Measure; what fails on one arm is told and left out of that row and round."""
+    """Measure; what fails on one arm is noted and left out of that row and round."""
     results = Results(arms)
     start_s = time.monotonic()
     for number in range(rounds):
@@ -66,6 +67,8 @@ def run(trials: list[Trial], arms: list[str], rounds: int, workers: micro.Worker
 
 
 def publish(results: Results, known: dict[str, str], notes: list[str], options: argparse.Namespace) -> None:
+    for file in filter(None, (options.png, options.md, options.json)):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
     if options.png and (complaint := chart.draw(results, options.png, known)):
         notes.append(complaint)
     print(report.to_terminal(results, notes))
@@ -80,7 +83,7 @@ def _measure(trial: Trial, number: int, arms: list[str], results: Results) -> No
         try:
             samples = trial.run(arm)
         except Exception as error:  # one arm that cannot do one row must not cost the others their run
-            print(f"\n{arm} failed on {trial.rows[0]!r}: {error}", file=sys.stderr)
+            results.failures[arm, trial.rows[0]] = str(error)
             continue
         for row, sample in samples.items():
             results.add(row, number, arm, sample)

@@ -50,6 +50,7 @@ class Results:
 
     arms: list[str]
     rounds: dict[str, dict[int, dict[str, Sample]]] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)  # (arm, row) -> the last error
 
     def add(self, row: str, number: int, arm: str, sample: Sample) -> None:
         self.rounds.setdefault(row, {}).setdefault(number, {})[arm] = sample
