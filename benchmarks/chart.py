@@ -21,16 +21,16 @@ LINES_PER_ROW_INCH = 0.52
 def draw(results: Results, path: str, facts: dict[str, str]) -> str | None:
     """Write the chart; a line that says why when matplotlib is not there."""
     try:
-        import matplotlib
+        import matplotlib as mpl
     except ImportError:
         return f"no {path}: matplotlib is not installed"
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
 
     base = REFERENCE if REFERENCE in results.arms else results.arms[0]
     arms = [arm for arm in [*results.arms, LIMIT] if any(results.samples(row, arm) for row in results.rows)]
     rows = results.rows[::-1]
-    figure, axes = pyplot.subplots(figsize=(11, 1.6 + LINES_PER_ROW_INCH * len(rows)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(11, 1.6 + LINES_PER_ROW_INCH * len(rows)), layout="constrained")
     for index, arm in enumerate(arms):
         _bars(axes, results, rows, arm, base, (len(arms) / 2 - index - 0.5) * 0.8 / len(arms), 0.8 / len(arms))
     _goals(axes, rows, base)

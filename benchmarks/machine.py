@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import select
 import subprocess
 import sys
 import time
@@ -11,9 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ROOT", "Placement", "cpu_time_ns", "facts", "module_command", "place", "spawn", "stop"]
+__all__ = [
+    "PATIENCE_S",
+    "ROOT",
+    "Placement",
+    "cpu_time_ns",
+    "facts",
+    "module_command",
+    "place",
+    "read_line",
+    "spawn",
+    "stop",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 60.0  # a server, client or worker that is silent for longer hangs
 Process = subprocess.Popen[str]
 
 
@@ -49,6 +62,17 @@ def spawn(command: Sequence[str], cpu: int | None, stdin: int = subprocess.DEVNU
     if cpu is not None:
         os.sched_setaffinity(process.pid, {cpu})
     return process
+
+
+def read_line(process: Process) -> str:
+    """The next line a process prints; RuntimeError when it ends or hangs instead."""
+    assert process.stdout
+    if not select.select([process.stdout], [], [], PATIENCE_S)[0]:
+        raise RuntimeError(f"no answer for {PATIENCE_S:.0f} s from {process.args!r}")
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"status {process.wait()} and no answer from {process.args!r}")
+    return line
 
 
 def stop(process: Process) -> None:

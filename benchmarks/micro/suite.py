@@ -6,7 +6,7 @@ import json
 import subprocess
 from functools import partial
 
-from benchmarks.machine import Placement, module_command, spawn
+from benchmarks.machine import Placement, module_command, read_line, spawn, stop
 from benchmarks.micro.cases import CASES
 from benchmarks.trial import Effort, Sample, Trial
 
@@ -25,14 +25,14 @@ class Workers:
 
     def measure(self, arm: str, case: str) -> Sample:
         worker = self._worker(arm)
-        assert worker.stdin and worker.stdout
+        assert worker.stdin
         request = {"case": case, "seconds": self._effort.micro_s, "repeats": self._effort.micro_repeats}
-        print(json.dumps(request), file=worker.stdin, flush=True)
-        reply = worker.stdout.readline()
-        if not reply:
-            self.retire()
-            raise RuntimeError(f"the {arm} worker ended with status {worker.wait()} in {case!r}")
-        return Sample(cost_ns=json.loads(reply)["cost_ns"])
+        try:
+            print(json.dumps(request), file=worker.stdin, flush=True)
+            return Sample(cost_ns=json.loads(read_line(worker))["cost_ns"])
+        except (OSError, RuntimeError):
+            stop(self._workers.pop(arm))  # the other arms go on, and this one's next row gets a fresh worker
+            raise
 
     def retire(self) -> None:
         """End every worker; the next measurement starts a fresh one."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from benchmarks.machine import Placement, spawn, stop
+from benchmarks.machine import PATIENCE_S, Placement, read_line, spawn, stop
 from benchmarks.net.build import build
 from benchmarks.trial import Effort, Sample
 
 __all__ = ["drive", "read_port"]
-
-PATIENCE_S = 60.0
 
 
 def drive(
@@ -39,11 +37,7 @@ def drive(
 
 def read_port(server: subprocess.Popen[str]) -> int:
     """The port a server prints as its first line."""
-    assert server.stdout
-    line = server.stdout.readline()
-    if not line:
-        raise RuntimeError(f"the server ended before it listened: {server.args!r}")
-    return int(line)
+    return int(read_line(server))
 
 
 def _parse(line: str) -> tuple[str, Sample]:
