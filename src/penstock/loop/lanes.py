@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from asyncio import base_events
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -81,10 +82,18 @@ class ExecutorLanes(asyncio.BaseEventLoop):
         return super().run_in_executor(executor, func, *args)
 
     async def getaddrinfo(
-        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 (asyncio's keyword)
+        proto: int = 0,
+        flags: int = 0,
     ) -> Any:
         """As asyncio's, on the look-up lane."""
-        look_up = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo  # type: ignore[attr-defined]
+        # looked up where asyncio's own loop does: whoever patches it there (CPython's tests do) patches ours
+        look_up = self._getaddrinfo_debug if self.get_debug() else base_events.socket.getaddrinfo  # type: ignore[attr-defined]
         return await self._on_dns_lane(look_up, host, port, family, type, proto, flags)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:

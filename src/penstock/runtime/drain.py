@@ -53,8 +53,8 @@ class Drain:
             await self._cancel_rest()
         except Exception as error:
             self._loop.call_exception_handler({"message": "the drain failed", "exception": error})
-        finally:
-            then()
+        # not when the drain itself is cancelled: then the main task has ended before it, and the loop is being closed
+        then()
 
     async def _call_hooks(self, deadline: float) -> None:
         for hook in self._loop.drain_hooks():
@@ -126,6 +126,8 @@ def abort_connections(loop: Any, server: Any) -> None:
     if hasattr(server, "abort_clients"):
         server.abort_clients()
         return
-    for transport in list(loop._transports.values()):
+    # before 3.13 the server does not know them: asyncio's loop has a table of transports, the native one of all sources
+    sources = loop._sources() if hasattr(loop, "_sources") else loop._transports
+    for transport in list(sources.values()):
         if getattr(transport, "_server", None) is server:
             transport.abort()

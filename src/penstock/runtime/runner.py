@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from penstock.config import Config
+from penstock.errors import ConfigError
 from penstock.runtime.build import build_loop
 
 if TYPE_CHECKING:
@@ -59,8 +60,13 @@ def run(main: Coroutine[Any, Any, T], *, config: Config | None = None, debug: bo
     if asyncio._get_running_loop() is not None:
         main.close()
         raise RuntimeError("penstock.run() cannot be called from a running event loop")
-    with Runner(config, debug=debug) as runner:
-        return runner.run(main)
+    try:
+        with Runner(config, debug=debug) as runner:
+            return runner.run(main)
+    except ConfigError:
+        # it never started: without this, "was never awaited" would stand beside the one clear line
+        main.close()
+        raise
 
 
 def new_event_loop(config: Config | None = None) -> EventLoop:

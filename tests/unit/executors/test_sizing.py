@@ -1,0 +1,88 @@
+"""Usable cores, from made-up cgroup trees."""
+
+import os
+
+import pytest
+
+from penstock.config import ExecutorsConfig
+from penstock.errors import ConfigError
+from penstock.executors.sizing import Cores, quota_cores, usable_cores
+from penstock.executors.threads import default_thread_count, default_threads
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_without_a_quota_the_affinity_decides(tmp_path):
+    cores = usable_cores({}, affinity=6, root=tmp_path, own_cgroup=tmp_path / "none")
+    assert cores == Cores(chosen=6, affinity=6, quota_cores=None, override=None)
+    assert cores.reason == "affinity"
+
+
+def test_a_v2_quota_is_rounded_up(tmp_path):
+    write(tmp_path / "app" / "cpu.max", "150000 100000\n")
+    write(tmp_path / "own", "0::/app\n")
+    cores = usable_cores({}, affinity=8, root=tmp_path, own_cgroup=tmp_path / "own")
+    assert (cores.chosen, cores.quota_cores, cores.reason) == (2, 1.5, "quota")
+
+
+def test_the_tightest_quota_of_all_parents_counts(tmp_path):
+    write(tmp_path / "a" / "cpu.max", "300000 100000")
+    write(tmp_path / "a" / "b" / "cpu.max", "max 100000")
+    write(tmp_path / "a" / "b" / "c" / "cpu.max", "800000 100000")
+    assert quota_cores("0::/a/b/c\n", tmp_path) == 3.0
+
+
+def test_in_a_container_the_mount_is_our_own_cgroup(tmp_path):
+    write(tmp_path / "cpu.max", "200000 100000")
+    assert quota_cores("0::/\n", tmp_path) == 2.0
+    assert quota_cores("0::/../../outside\n", tmp_path) == 2.0
+
+
+@pytest.mark.parametrize("controllers", ["cpu,cpuacct", "cpu"])
+def test_a_v1_quota_is_read_from_its_own_mount(tmp_path, controllers):
+    folder = tmp_path / controllers / "docker" / "id"
+    write(folder / "cpu.cfs_quota_us", "50000\n")
+    write(folder / "cpu.cfs_period_us", "100000\n")
+    assert quota_cores(f"5:memory:/x\n4:{controllers}:/docker/id\n", tmp_path) == 0.5
+
+
+def test_v1_without_a_quota_says_minus_one(tmp_path):
+    write(tmp_path / "cpu" / "cpu.cfs_quota_us", "-1")
+    write(tmp_path / "cpu" / "cpu.cfs_period_us", "100000")
+    assert quota_cores("4:cpu,cpuacct:/\n", tmp_path) is None
+
+
+def test_nonsense_is_no_quota(tmp_path):
+    write(tmp_path / "cpu.max", "nonsense")
+    assert quota_cores("nonsense\n0::/\n", tmp_path) is None
+
+
+def test_half_a_core_is_one(tmp_path):
+    write(tmp_path / "cpu.max", "20000 100000")
+    write(tmp_path / "own", "0::/\n")
+    assert usable_cores({}, affinity=4, root=tmp_path, own_cgroup=tmp_path / "own").chosen == 1
+
+
+def test_the_override_lowers_the_number(tmp_path):
+    cores = usable_cores({"PENSTOCK_CPUS": "2"}, affinity=8, root=tmp_path, own_cgroup=tmp_path / "none")
+    assert (cores.chosen, cores.override, cores.reason) == (2, 2, "override")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
+def test_a_bad_override_is_one_clear_line(text):
+    with pytest.raises(ConfigError, match=r"PENSTOCK_CPUS = .*whole number of cores"):
+        usable_cores({"PENSTOCK_CPUS": text})
+
+
+def test_this_machine_has_a_core():
+    assert 1 <= usable_cores({}).chosen <= (os.cpu_count() or 1)
+
+
+def test_the_default_executor_is_sized_to_the_usable_cores(monkeypatch):
+    assert (default_thread_count(2), default_thread_count(64)) == (6, 32)
+    monkeypatch.setenv("PENSTOCK_CPUS", "1")
+    assert default_threads(ExecutorsConfig())._max_workers == 5
+    assert default_threads(ExecutorsConfig(threads=3))._max_workers == 3

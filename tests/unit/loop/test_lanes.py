@@ -1,0 +1,148 @@
+"""The two executor lanes of a loop, on both of penstock's loops."""
+
+import asyncio
+import concurrent.futures
+import logging
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+
+import pytest
+
+from penstock.loop import EventLoop
+from penstock.loop.selector import EventLoop as SelectorLoop
+
+LOOPS = list(dict.fromkeys((EventLoop, SelectorLoop)))
+
+
+@pytest.fixture(params=LOOPS, ids=lambda made: made.__module__)
+def loop(request):
+    made = request.param()
+    yield made
+    made.close()
+
+
+class Inline(concurrent.futures.Executor):
+    """Runs at once, in the caller's thread, and counts."""
+
+    def __init__(self):
+        self.calls, self.is_shut = [], False
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.calls.append(fn)
+        future = concurrent.futures.Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        self.is_shut = True
+
+
+async def thread_name():
+    return await asyncio.get_running_loop().run_in_executor(None, lambda: threading.current_thread().name)
+
+
+def test_any_executor_may_be_the_default_one(loop):
+    inline = Inline()
+    loop.set_default_executor(inline)
+    assert loop.run_until_complete(thread_name()) == threading.current_thread().name
+    loop.close()
+    assert inline.is_shut
+
+
+def test_what_is_no_executor_is_refused_with_what_is_allowed(loop):
+    with pytest.raises(TypeError, match=r"any other concurrent\.futures\.Executor, not int"):
+        loop.set_default_executor(5)
+    with pytest.raises(TypeError, match="not NoneType"):
+        loop.set_dns_executor(None)
+
+
+def test_a_process_pool_may_be_the_default_one_and_is_shut(loop):
+    pool = concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    loop.set_default_executor(pool)
+    assert loop.run_until_complete(loop.run_in_executor(None, os.getpid)) != os.getpid()
+    loop.run_until_complete(loop.shutdown_default_executor())
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pool.submit(os.getpid)
+
+
+def test_look_ups_do_not_wait_for_the_default_executor(loop):
+    blocked, release = threading.Event(), threading.Event()
+
+    async def main():
+        work = loop.run_in_executor(None, lambda: (blocked.set(), release.wait(5)))
+        assert blocked.wait(5)
+        found = await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+        release.set()
+        await work
+        return found
+
+    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+    assert loop.run_until_complete(main()) == socket.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_look_ups_run_on_the_lane_that_was_given(loop):
+    lane = Inline()
+    loop.set_dns_executor(lane)
+    loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
+    host, port = loop.run_until_complete(loop.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST))
+    assert (host, lane.calls) == ("127.0.0.1", [socket.getaddrinfo, socket.getnameinfo])
+    assert port
+    loop.run_until_complete(loop.shutdown_default_executor())
+    assert lane.is_shut
+
+
+def test_in_debug_mode_a_look_up_is_logged(loop, caplog):
+    loop.set_debug(True)
+    loop.set_dns_executor(Inline())
+    with caplog.at_level(logging.DEBUG, "asyncio"):
+        loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
+    assert any("Getting address info 127.0.0.1:80 took" in record.message for record in caplog.records)
+
+
+def test_both_lanes_are_made_at_first_use_by_their_factories(loop):
+    made = []
+
+    def factory(name):
+        made.append(name)
+        return Inline()
+
+    loop.set_executor_factories(lambda: factory("default"), lambda: factory("dns"))
+    assert made == []
+    loop.run_until_complete(thread_name())
+    loop.run_until_complete(thread_name())
+    loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
+    assert made == ["default", "dns"]
+
+
+def test_after_shutdown_neither_lane_takes_work(loop):
+    loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    for again in (loop.getaddrinfo("127.0.0.1", 80), thread_name()):
+        with pytest.raises(RuntimeError, match="Executor shutdown has been called"):
+            loop.run_until_complete(again)
+
+
+def test_a_closed_loop_looks_nothing_up(loop):
+    loop.close()
+    coroutine = loop.getaddrinfo("127.0.0.1", 80)
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        coroutine.send(None)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="3.11 has no timeout, 3.12.1 waits for the work all the same")
+def test_a_look_up_that_hangs_does_not_outlast_the_timeout(loop):
+    release = threading.Event()
+
+    async def main():
+        stuck = loop.run_in_executor(loop._dns_executor, release.wait, 5)
+        with pytest.warns(RuntimeWarning, match="did not finishing joining"):
+            await loop.shutdown_default_executor(0.01)
+        release.set()
+        await stuck
+
+    loop.set_dns_executor(concurrent.futures.ThreadPoolExecutor(1))
+    loop.run_until_complete(main())

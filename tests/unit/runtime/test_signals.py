@@ -1,0 +1,371 @@
+"""Signals in real processes: exit codes as the shell expects them, and what was in flight is done."""
+
+import signal
+import socket
+
+import pytest
+
+from tests.unit.runtime.child import INT, TERM, Child, run
+
+ASYNCIO_UNDER_THE_POLICY = "import asyncio, penstock\npenstock.install()\nrun = asyncio.run\n"
+PENSTOCK_RUN = "import asyncio, penstock\nrun = penstock.run\n"
+PURE = {"PENSTOCK_PURE": "1"}
+WAYS = [(PENSTOCK_RUN, {}), (ASYNCIO_UNDER_THE_POLICY, {}), (PENSTOCK_RUN, PURE), (ASYNCIO_UNDER_THE_POLICY, PURE)]
+
+PLAIN = """
+async def main():
+    print("ready")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("cleaned up")
+run(main())
+"""
+
+ONE_REQUEST = """
+async def on_connection(reader, writer):
+    print("ready", await reader.readline())
+    while not asked():
+        await asyncio.sleep(0.001)
+    writer.write(b"answered")
+    await writer.drain()
+    writer.close()
+
+def asked():
+    try:
+        socket.create_connection(address, 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+import socket, sys
+async def main():
+    global address
+    server = await asyncio.start_server(on_connection, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    print("port", address[1])
+    async with server:
+        await server.serve_forever()
+run(main())
+"""
+
+
+@pytest.fixture(params=WAYS, ids=["run", "policy", "run-pure", "policy-pure"])
+def way(request):
+    return request.param
+
+
+def test_a_plain_script_ends_at_once_on_ctrl_c_as_under_asyncio(way):
+    start, env = way
+    ended = run(start + PLAIN, INT, **env)
+    assert ended.returncode in (-INT, 130)
+    assert "KeyboardInterrupt" in ended.err
+    assert "cleaned up" in ended.out
+    assert "waiting up to" not in ended.err
+
+
+def test_sigterm_ends_a_plain_script_with_143_after_its_clean_up(way):
+    start, env = way
+    ended = run(start + PLAIN, TERM, **env)
+    assert (ended.returncode, ended.err) == (143, "")
+    assert "cleaned up" in ended.out
+
+
+@pytest.mark.parametrize("signum", [TERM, INT])
+def test_a_server_stops_accepting_and_answers_what_is_in_flight(way, signum):
+    start, env = way
+    with Child(start + ONE_REQUEST, **env) as child:
+        port = int(child.expect("port").split()[1])
+        with socket.create_connection(("127.0.0.1", port), 5) as client:
+            client.sendall(b"hello\n")
+            child.expect("ready")
+            child.send(signum)
+            # the handler answers only when the port refuses connections
+            assert client.recv(100) == b"answered"
+        ended = child.ended()
+    assert ended.returncode in ((143,) if signum == TERM else (-INT, 130))
+    assert "a second signal ends at once" in ended.err
+
+
+def test_other_tasks_end_before_the_main_one_is_told():
+    program = """
+    import asyncio, penstock, signal, os
+    async def work(begun):
+        begun.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        print("work is done")
+    async def main():
+        begun = asyncio.Event()
+        task = asyncio.create_task(work(begun))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("main is told", task.done())
+    penstock.run(main())
+    """
+    ended = run(program)
+    assert ended.out.split("\n")[:2] == ["work is done", "main is told True"]
+    assert ended.returncode == 143
+
+
+def test_what_outlasts_the_drain_time_is_cancelled_and_idle_connections_end(way):
+    start, env = way
+    program = (
+        start
+        + """
+async def on_connection(reader, writer):
+    print("ready")
+    try:
+        await reader.read()
+    finally:
+        print("cut")
+        writer.close()
+async def main():
+    server = await asyncio.start_server(on_connection, "127.0.0.1", 0)
+    idle = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+    print("port", server.sockets[0].getsockname()[1], idle.sockets[0].getsockname()[1])
+    async with server, idle:
+        await server.serve_forever()
+run(main())
+"""
+    )
+    with Child(program, PENSTOCK_SIGNALS_DRAIN_S="0.05", **env) as child:
+        ports = child.expect("port").split()[1:]
+        clients = [socket.create_connection(("127.0.0.1", int(port)), 5) for port in reversed(ports)]
+        child.expect("ready")
+        child.send(TERM)
+        ended = child.ended()
+        for client in clients:
+            client.close()
+    assert ended.returncode == 143
+    assert "cut" in ended.out
+
+
+STUBBORN = (
+    PENSTOCK_RUN
+    + """
+async def work():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            print("not me")
+async def main():
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    print("ready")
+    penstock_loop = asyncio.get_running_loop()
+    penstock_loop.add_drain_hook(lambda loop: print("ready again"))
+    await asyncio.Event().wait()
+run(main())
+"""
+)
+
+
+def test_a_second_sigterm_ends_at_once():
+    assert run(STUBBORN, TERM, TERM).returncode == -TERM
+
+
+def test_a_second_ctrl_c_interrupts_at_once():
+    with Child(STUBBORN) as child:
+        for word in ("ready", "ready again", "not me"):
+            child.expect(word)
+            child.send(INT)
+        ended = child.ended()
+    assert ended.returncode in (-INT, 130)
+
+
+def test_a_busy_loop_is_ended_by_the_second_signal():
+    program = (
+        PENSTOCK_RUN
+        + """
+async def main():
+    import signal
+    print("ready")
+    while True:
+        if getattr(asyncio.get_running_loop()._run_scope(), "_ending") and not globals().get("told"):
+            globals()["told"] = print("ready") or True
+run(main())
+"""
+    )
+    assert run(program, TERM, TERM).returncode == -TERM
+
+
+def test_sigterm_ends_a_bare_run_forever_with_143():
+    program = """
+    import penstock
+    loop = penstock.new_event_loop()
+    loop.call_soon(print, "ready")
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+        print("closed")
+    """
+    ended = run(program, TERM)
+    assert (ended.returncode, "closed" in ended.out) == (143, True)
+
+
+def test_a_main_that_ends_by_itself_during_the_drain_keeps_its_result():
+    program = """
+    import asyncio, penstock
+    async def main():
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_drain_hook(lambda loop: stop.set())
+        print("ready")
+        await stop.wait()
+        await asyncio.sleep(0)
+        return "result"
+    async def outer():
+        return await asyncio.create_task(main())
+    print(penstock.run(outer()))
+    """
+    ended = run(program, TERM)
+    assert (ended.returncode, "result" in ended.out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)",
+        "signal.signal(signal.SIGTERM, lambda *_: asyncio.get_running_loop().call_soon_threadsafe(stop.set))",
+    ],
+)
+def test_a_handler_of_the_programs_own_wins(theirs):
+    program = f"""
+    import asyncio, penstock, signal
+    async def main():
+        stop = asyncio.Event()
+        {theirs}
+        print("ready")
+        await stop.wait()
+        print("theirs")
+    penstock.run(main())
+    """
+    ended = run(program, TERM)
+    assert (ended.returncode, ended.err, "theirs" in ended.out) == (0, "", True)
+
+
+def test_a_handler_set_before_the_run_wins_and_stays():
+    program = """
+    import asyncio, penstock, signal
+    mine = lambda *_: print("mine")
+    signal.signal(signal.SIGTERM, mine)
+    async def main():
+        signal.raise_signal(signal.SIGTERM)
+    penstock.run(main())
+    print(signal.getsignal(signal.SIGTERM) is mine)
+    """
+    assert run(program).out.split() == ["mine", "True"]
+
+
+def test_former_handlers_are_back_after_the_run_and_threads_set_none():
+    program = """
+    import asyncio, penstock, signal, threading
+    watched = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+    def now():
+        return [signal.getsignal(signum) for signum in watched]
+    async def main():
+        return now()
+    config = penstock.Config(signals=penstock.SignalsConfig(handlers={"HUP": print}))
+    before = now()
+    inside = penstock.run(main(), config=config)
+    print(all(a != b for a, b in zip(before, inside)), now() == before)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(penstock.run(main(), config=config)))
+    thread.start()
+    thread.join()
+    print(found == [before])
+    off = penstock.Config(signals=penstock.SignalsConfig(drain=False, dump=False))
+    print([a == b for a, b in zip(before, penstock.run(main(), config=off))])
+    """
+    # asyncio's runner sets SIGINT itself
+    assert run(program).out.split("\n")[:3] == ["True True", "True", "[True, False, True, True]"]
+
+
+def test_sigusr1_dumps_every_task_down_to_what_it_waits_for(way):
+    start, env = way
+    program = (
+        start
+        + """
+import signal
+async def inner():
+    await asyncio.Event().wait()
+async def outer():
+    await inner()
+async def main():
+    task = asyncio.create_task(outer(), name="the-outer-task")
+    await asyncio.sleep(0)
+    signal.raise_signal(signal.SIGUSR1)
+    task.cancel()
+run(main())
+"""
+    )
+    ended = run(program, **env)
+    assert ended.returncode == 0
+    assert "penstock: 2 tasks" in ended.err
+    assert "the-outer-task" in ended.err
+    assert "in inner" in ended.err
+    assert "in main" in ended.err
+
+
+def test_sigusr1_tells_where_a_loop_is_stuck():
+    program = (
+        PENSTOCK_RUN
+        + """
+import sys, threading
+def stuck():
+    print("ready")
+    seen = []
+    sys.stderr.flush = lambda: seen.append(True)
+    while not seen:
+        pass
+async def main():
+    stuck()
+run(main())
+"""
+    )
+    ended = run(program, signal.SIGUSR1)
+    assert (ended.returncode, "in stuck" in ended.err) == (0, True)
+
+
+def test_the_users_own_signals_reach_functions_and_coroutines():
+    program = """
+    import asyncio, penstock, signal
+    stop = None
+    def on_hup(loop, signum):
+        print("hup", signum == signal.SIGHUP, loop is asyncio.get_running_loop())
+    async def on_usr2(loop, signum):
+        await asyncio.sleep(0)
+        stop.set()
+    async def main():
+        global stop
+        stop = asyncio.Event()
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGUSR2)
+        await stop.wait()
+    handlers = {"SIGHUP": on_hup, signal.SIGUSR2: on_usr2}
+    penstock.run(main(), config=penstock.Config(signals=penstock.SignalsConfig(handlers=handlers)))
+    """
+    ended = run(program)
+    assert (ended.returncode, ended.out.split()) == (0, ["hup", "True", "True"])
+
+
+def test_a_drain_hook_that_fails_or_hangs_does_not_stop_the_drain():
+    program = """
+    import asyncio, logging, penstock
+    logging.disable()
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.add_drain_hook(lambda loop: 1 / 0)
+        loop.add_drain_hook(lambda loop: asyncio.Event().wait())
+        loop.add_drain_hook(lambda loop: print("the last hook"))
+        print("ready")
+        await asyncio.Event().wait()
+    config = penstock.Config(signals=penstock.SignalsConfig(drain_s=0.05))
+    penstock.run(main(), config=config)
+    """
+    ended = run(program, TERM)
+    assert (ended.returncode, "the last hook" in ended.out) == (143, True)
