@@ -53,8 +53,11 @@ def test_an_app_is_served_on_penstocks_loop(shop: Command, free_port: int) -> No
     assert body(get(("127.0.0.1", free_port))) == b"Hello from penstock\n"
     assert get(("127.0.0.1", free_port), "/stream").count(b"line ") == 10
     assert get(("127.0.0.1", free_port), "/none").startswith(b"HTTP/1.1 404")
+    server.send_signal(signal.SIGUSR1)
+    assert answers(("127.0.0.1", free_port))
     server.send_signal(signal.SIGTERM)
     output = server.communicate(timeout=20)[0]
+    assert "main_loop" in output, "SIGUSR1 shows what the tasks wait in"
     assert server.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
     assert f"http://127.0.0.1:{free_port}" in output
     assert "Traceback" not in output and "Warning" not in output
@@ -236,7 +239,8 @@ def test_bad_options_are_one_line(shop: Command) -> None:
     shop.refuses("serve", "shop:app", "--log-level", "loud", code=2, says="loud")
     shop.refuses("serve", "shop:app", "--set", "loop.nonsense=1", code=2, says="loop.nonsense")
     shop.refuses("serve", "shop:app", "--set", "tasks.factory=shop:none", code=2, says="shop:none")
-    shop.refuses("serve", "shop:app", "--port", "0", "--set", "loop.poller=epoll", code=2, says="epoll", PENSTOCK_PURE="1")
+    native_only = ("--port", "0", "--set", "loop.poller=epoll")
+    shop.refuses("serve", "shop:app", *native_only, code=2, says="epoll", PENSTOCK_PURE="1")
     shop.refuses("serve", "shop:app", "--nonsense", code=2, says="--nonsense")
 
 

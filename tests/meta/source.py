@@ -14,10 +14,20 @@ CIMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+(?:c?import)\s+(.+)|c?import\s+(
 
 @cache
 def tracked() -> list[Path]:
-    """Every file of the repository that is not ignored."""
+    """Every file of the repository that git does not ignore."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    try:
+        names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return _found()  # an unpacked archive, or a machine without git
     return [ROOT / name for name in names if (ROOT / name).is_file()]
+
+
+def _found() -> list[Path]:
+    made = {"build", "dist", "__pycache__"}
+    paths = (path for path in ROOT.rglob("*") if path.is_file() and path.suffix not in {".so", ".c", ".pyc"})
+    parts = ((path, path.relative_to(ROOT).parts) for path in paths)
+    return [path for path, names in parts if not any(name.startswith(".") or name in made for name in names)]
 
 
 def sources(*endings: str) -> list[Path]:
