@@ -10,6 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .ONESHELL:
+.SECONDARY:
 
 MINORS := 3.13 3.12 3.11 3.14 3.15
 # Where CPython 3.N may be: on the path (a pyenv shim among them, which may not work), or under pyenv.
