@@ -76,17 +76,29 @@ def test_a_future_of_another_loop_is_refused(loop, loop_factory):
         other.close()
 
 
-def test_a_running_loop_refuses_to_run_again(loop, run):
+def test_a_running_loop_refuses_to_run_until_complete(loop, run):
     async def nested():
-        with pytest.raises(RuntimeError, match="already running"):
-            loop.run_forever()
-        never = asyncio.sleep(0)
+        never = loop.create_future()
         with pytest.raises(RuntimeError, match="already running"):
             loop.run_until_complete(never)
-        never.close()
+        never.cancel()
 
     run(nested())
     assert not loop.is_running()
+
+
+def test_a_running_loop_refuses_to_run_forever(loop):
+    refused = []
+
+    def nested():
+        with pytest.raises(RuntimeError, match="already running"):
+            loop.run_forever()
+        refused.append(True)
+        loop.stop()
+
+    loop.call_soon(nested)
+    loop.run_forever()
+    assert refused == [True]
 
 
 def test_another_loop_refuses_to_run_inside_a_running_one(run, loop_factory):

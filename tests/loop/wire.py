@@ -116,7 +116,8 @@ async def wired(protocol: Any = None, family: str = "tcp") -> AsyncIterator[tupl
         yield transport, protocol, peer
     finally:
         peer.close()
-        transport.abort()
+        if not transport.is_closing():  # asyncio's own transport breaks when aborted after it was lost
+            transport.abort()
         await settle()
 
 

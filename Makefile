@@ -1,0 +1,109 @@
+# The one front door. Each target makes what it needs: a virtual environment and the built extension.
+#   make demo         a real service under load, beside the same on stock asyncio
+#   make test         every test, on this Python natively and pure, then on each other CPython found
+#   make check        ruff, mypy, stubtest, the rules of the house
+#   make conformance  CPython's own test_asyncio on penstock's loop
+#   make bench soak docs clean
+# PYTHON=/path/to/python chooses the interpreter; OTHERS= tests on this one alone.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.ONESHELL:
+
+MINORS := 3.13 3.12 3.11 3.14 3.15
+# Where CPython 3.N may be: on the path (a pyenv shim among them, which may not work), or under pyenv.
+find_python = $(shell for python in python$(1) $(HOME)/.pyenv/versions/$(1).*/bin/python; do \
+  "$$python" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")' 2>/dev/null && echo "$$python" && break; done)
+PYTHON ?= $(or $(firstword $(foreach minor,$(MINORS),$(call find_python,$(minor)))),$(error penstock needs Python 3.11 or later; name one with PYTHON=/path/to/python))
+THIS := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+OTHERS ?= $(foreach minor,$(filter-out $(THIS),$(MINORS)),$(if $(call find_python,$(minor)),$(minor)))
+
+BIN := .venv/bin
+# The stamps carry the version: another PYTHON makes .venv anew, a changed pyproject.toml brings it up to date.
+READY := .venv/ready-$(THIS)
+BUILT := .venv/built-$(THIS)
+PIP := -m pip install -qq --disable-pip-version-check
+SOURCES := setup.py $(shell find src/penstock/_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: help demo test check conformance bench soak docs clean build
+help:
+	@sed -n '2,7s/^# *//p' Makefile
+
+build: $(BUILT)
+
+# --- environments ---------------------------------------------------------------------------------------------------
+
+# $(1) the folder, $(2) the interpreter, $(3) the dependency groups
+define make_venv
+	@echo "setting up $(1) ($(2))"
+	test -e $@ || "$(2)" -m venv --clear $(1)
+	$(1)/bin/python $(PIP) --upgrade 'pip>=25.1'
+	$(1)/bin/python $(PIP) 'setuptools>=77' 'Cython>=3.1,<4' $(3)
+	PENSTOCK_PURE=1 $(1)/bin/python $(PIP) --no-build-isolation --editable '.[serve]'
+	touch $@
+endef
+
+define build_in
+	@echo "building the extension for $(1)"
+	mkdir -p build
+	$(1)/bin/python setup.py --quiet build_ext --inplace --parallel $(JOBS) >build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
+	touch $@
+endef
+
+$(READY): pyproject.toml
+	$(call make_venv,.venv,$(PYTHON),--group test --group check)
+
+$(BUILT): $(SOURCES) $(READY)
+	$(call build_in,.venv)
+
+.venv/bench-$(THIS): $(READY)
+	$(BIN)/python $(PIP) --group bench
+	touch $@
+
+.venv-%/ready: pyproject.toml
+	$(call make_venv,.venv-$*,$(call find_python,$*),--group test)
+
+# After .venv's, which leaves the C files: two interpreters never write them at once.
+.venv-%/built: $(SOURCES) $(BUILT) .venv-%/ready
+	$(call build_in,.venv-$*)
+
+# --- what people type -----------------------------------------------------------------------------------------------
+
+demo: $(BUILT)
+	@$(BIN)/python examples/demo.py
+
+test: $(BUILT) $(OTHERS:%=.venv-%/built)
+	@$(BIN)/python -m pytest
+	echo "Python $(THIS), PENSTOCK_PURE=1"
+	PENSTOCK_PURE=1 $(BIN)/python -m pytest tests/unit tests/loop tests/e2e
+	for minor in $(OTHERS); do
+	  echo "Python $$minor"
+	  ".venv-$$minor/bin/python" -m pytest tests/unit tests/loop tests/e2e
+	done
+
+check: $(BUILT)
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	stubs=$$(cd src && find penstock/_core -name '*.pyi' ! -name '__init__.pyi' | sed 's|/|.|g; s|\.pyi$$||')
+	if [ -n "$$stubs" ]; then $(BIN)/python -m mypy.stubtest $$stubs; fi
+	$(BIN)/python -m pytest tests/meta
+
+conformance: $(BUILT)
+	@$(BIN)/python tests/conformance/run.py $(CONFORMANCE)
+
+bench: $(BUILT) .venv/bench-$(THIS)
+	@$(BIN)/python benchmarks/compare.py
+
+soak: $(BUILT)
+	@$(BIN)/python -m pytest tests/soak --timeout 1800
+
+docs: $(BUILT)
+	@$(BIN)/python -m pytest tests/meta/test_docs.py
+
+clean:
+	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/build src/*.egg-info
+	find src -name '*.so' -delete -o -path '*/_core/*.c' -delete -o -path '*/_core/*.html' -delete
+	find . -name __pycache__ -prune -exec rm -rf {} +

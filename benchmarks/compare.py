@@ -1,0 +1,116 @@
+"""The comparison: every arm on every row, interleaved round by round, as a table, Markdown, JSON and a PNG.
+
+In each round every row is measured on every arm before the next row begins, in an order that moves on by one each
+round. Servers are fresh processes each time; micro rows share a worker per arm within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+# Run as a file, the folder of this script would be on the path, and its `http` would hide the standard library's.
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import arms as loops
+from benchmarks import chart, report
+from benchmarks.http import suite as http
+from benchmarks.machine import facts, place
+from benchmarks.micro import suite as micro
+from benchmarks.net import suite as net
+from benchmarks.results import Results
+from benchmarks.trial import Effort, Trial, select
+
+__all__ = ["main"]
+
+FULL = Effort(micro_s=0.02, micro_repeats=5, fresh_s=0.2, warmup_s=0.1, warm_s=0.3, http_s=1.5)
+QUICK = Effort(micro_s=0.01, micro_repeats=3, fresh_s=0.15, warmup_s=0.1, warm_s=0.2, http_s=1.0)
+FULL_ROUNDS, QUICK_ROUNDS = 5, 2
+
+
+def main() -> None:
+    options = _options()
+    arms, missing = loops.available(options.arms.split(","))
+    if not arms:
+        raise SystemExit("\n".join([*missing, "no arm is left to measure"]))
+    placement = place()
+    effort = QUICK if options.quick else FULL
+    workers = micro.Workers(placement, effort)
+    trials = [*micro.trials(workers), *net.trials(placement, effort), *http.trials(placement, effort)]
+    chosen = select(trials, options.only, options.quick)
+    if not chosen:
+        raise SystemExit(f"no row matches {options.only!r}; there are: {'; '.join(r for t in trials for r in t.rows)}")
+    known = facts(placement) | {arm: loops.describe(arm) for arm in arms}
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
+    results = run(chosen, arms, rounds, workers)
+    notes = [f"{key}: {value}" for key, value in known.items()] + [f"rounds: {rounds}", *missing]
+    if not http.wrk_installed() and any("uvicorn" in row for row in results.rows):
+        notes.append(http.WRK_MISSING)
+    notes += [f"{arm} failed on {row!r}: {error}" for (arm, row), error in results.failures.items()]
+    publish(results, known, notes, options)
+
+
+def run(trials: list[Trial], arms: list[str], rounds: int, workers: micro.Workers) -> Results:
+    """Measure; what fails on one arm is noted and left out of that row and round."""
+    results = Results(arms)
+    start_s = time.monotonic()
+    for number in range(rounds):
+        for index, trial in enumerate(trials):
+            _progress(number, rounds, index, len(trials), start_s, trial.rows[0])
+            _measure(trial, number, _turned(arms, number + index), results)
+        workers.retire()
+    _progress(rounds - 1, rounds, len(trials), len(trials), start_s, "done\n")
+    return results
+
+
+def publish(results: Results, known: dict[str, str], notes: list[str], options: argparse.Namespace) -> None:
+    for file in filter(None, (options.png, options.md, options.json)):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    if options.png and (complaint := chart.draw(results, options.png, known)):
+        notes.append(complaint)
+    print(report.to_terminal(results, notes))
+    if options.md:
+        Path(options.md).write_text(report.to_markdown(results, notes))
+    if options.json:
+        Path(options.json).write_text(report.to_json(results, known))
+
+
+def _measure(trial: Trial, number: int, arms: list[str], results: Results) -> None:
+    for arm in [*arms, loops.LIMIT] if trial.limit else arms:
+        try:
+            samples = trial.run(arm)
+        except Exception as error:  # one arm that cannot do one row must not cost the others their run
+            results.failures[arm, trial.rows[0]] = str(error)
+            continue
+        for row, sample in samples.items():
+            results.add(row, number, arm, sample)
+
+
+def _turned(arms: list[str], by: int) -> list[str]:
+    by %= len(arms)
+    return arms[by:] + arms[:by]
+
+
+def _progress(number: int, rounds: int, index: int, count: int, start_s: float, what: str) -> None:
+    done = (number * count + index) / (rounds * count)
+    line = f"round {number + 1}/{rounds}, {done:4.0%}, {time.monotonic() - start_s:.0f} s: {what}"
+    print(f"\r{line:<76}", end="", file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare event loops, interleaved in one run.")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name has this regular expression")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"default {FULL_ROUNDS}, quick {QUICK_ROUNDS}")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: less than a minute")
+    parser.add_argument("--arms", default=",".join(loops.ARMS), help="default %(default)s; x:again is a second x")
+    parser.add_argument("--json", metavar="FILE", help="every sample, the medians and the ratios")
+    parser.add_argument("--png", metavar="FILE", help="a chart (needs matplotlib)")
+    parser.add_argument("--md", metavar="FILE", help="the tables as Markdown")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The HTTP row: uvicorn with httptools on each arm's loop."""

@@ -1,0 +1,1 @@
+"""Rows with no network: what one scheduled callback, timer or task costs."""

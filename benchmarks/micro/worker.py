@@ -1,0 +1,71 @@
+"""The process an arm's micro rows run in: a JSON request a line on stdin, the cost in ns per operation on stdout.
+
+With `once` it runs one case a given number of times and ends, which is what a profiler or valgrind wants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import statistics
+import sys
+import time
+
+from benchmarks.arms import new_loop
+from benchmarks.micro.cases import CASES, Case
+
+__all__ = ["main"]
+
+Loop = asyncio.AbstractEventLoop
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("arm")
+    parser.add_argument("--once", nargs=2, metavar=("CASE", "COUNT"))
+    options = parser.parse_args()
+    loop = new_loop(options.arm)
+    asyncio.set_event_loop(loop)
+    if options.once:
+        CASES[options.once[0]].run(loop, int(options.once[1]))
+    else:
+        _serve(loop)
+    loop.close()
+
+
+def _serve(loop: Loop) -> None:
+    counts: dict[str, int] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        name, case = request["case"], CASES[request["case"]]
+        if name not in counts:
+            counts[name] = _calibrate(loop, case, request["seconds"])
+        cost_ns = _cost_ns(loop, case, counts[name], request["repeats"])
+        print(json.dumps({"cost_ns": cost_ns}), flush=True)
+
+
+def _calibrate(loop: Loop, case: Case, seconds: float) -> int:
+    """Operations that take about `seconds`; running them is the warm-up too."""
+    count = case.step
+    while (taken_ns := _time_ns(loop, case, count)) < seconds * 2.5e8:
+        count *= 2
+    return max(1, round(count * seconds * 1e9 / taken_ns / case.step)) * case.step
+
+
+def _cost_ns(loop: Loop, case: Case, count: int, repeats: int) -> float:
+    gc.collect()
+    return statistics.median(_time_ns(loop, case, count) / count for _ in range(repeats))
+
+
+def _time_ns(loop: Loop, case: Case, count: int) -> int:
+    # CPU time, of all threads: it leaves out what other processes took. Rows with two threads are on one CPU as well:
+    # on two, who wakes when makes the same loop ten times as dear in one round as in the next.
+    start_ns = time.process_time_ns()
+    case.run(loop, count)
+    return time.process_time_ns() - start_ns
+
+
+if __name__ == "__main__":
+    main()

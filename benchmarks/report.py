@@ -1,0 +1,125 @@
+"""A run's results as text: tables for the terminal and for Markdown (the same cells), and JSON with every sample."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from benchmarks.arms import LIMIT
+from benchmarks.results import Results, Spread, Verdict
+
+__all__ = ["to_json", "to_markdown", "to_terminal"]
+
+Table = list[list[str]]
+LEGEND = (
+    "Cost: median, with half the spread between quartiles. Micro rows: CPU time per operation. Echo and HTTP rows: "
+    "the server's CPU time (user + system) per request. Ratios are paired by round, then the median: above 1, "
+    "{subject} is cheaper."
+)
+
+
+def to_terminal(results: Results, notes: Sequence[str]) -> str:
+    parts = ["\n".join(notes), _aligned(cost_table(results))]
+    if rates := rate_table(results):
+        parts.append("By the wall clock: requests per second and p99 latency\n" + _aligned(rates))
+    return "\n\n".join([*parts, LEGEND.format(subject=results.subject), summary(results)])
+
+
+def to_markdown(results: Results, notes: Sequence[str]) -> str:
+    parts = ["# Benchmarks", "\n".join(f"- {note}" for note in notes), _piped(cost_table(results))]
+    parts.append(LEGEND.format(subject=results.subject))
+    if rates := rate_table(results):
+        parts += ["## By the wall clock: requests per second and p99 latency", _piped(rates)]
+    return "\n\n".join([*parts, summary(results)]) + "\n"
+
+
+def to_json(results: Results, facts: dict[str, str]) -> str:
+    rows = {row: _row_json(results, row) for row in results.rows}
+    return json.dumps({"facts": facts, "subject": results.subject, "rows": rows}, indent=1) + "\n"
+
+
+def cost_table(results: Results) -> Table:
+    """A line a row: what each arm costs, the ratios, the goal, and who is ahead of the subject."""
+    arms = _columns(results)
+    others = [arm for arm in results.arms if arm != results.subject]
+    header = ["row", *arms, *(f"vs {arm}" for arm in others), "goal / met", "ahead of us"]
+    return [header, *(_cost_line(results, row, arms, others) for row in results.rows)]
+
+
+def rate_table(results: Results) -> Table:
+    arms = _columns(results)
+    rows = [row for row in results.rows if results.has_client(row)]
+    return [["row", *arms], *([row, *(_rate(results, row, arm) for arm in arms)] for row in rows)] if rows else []
+
+
+def summary(results: Results) -> str:
+    verdicts = [results.verdict(row) for row in results.rows]
+    judged = [verdict for verdict in verdicts if verdict.met is not None]
+    behind = [row for row, verdict in zip(results.rows, verdicts, strict=True) if verdict.ahead]
+    text = f"{sum(bool(verdict.met) for verdict in judged)} of {len(judged)} goals met."
+    return f"{text} Rows where another loop is ahead of {results.subject}: {'; '.join(behind) or 'none'}."
+
+
+def _columns(results: Results) -> list[str]:
+    limited = any(results.samples(row, LIMIT) for row in results.rows)
+    return [*results.arms, LIMIT] if limited else results.arms
+
+
+def _cost_line(results: Results, row: str, arms: Sequence[str], others: Sequence[str]) -> list[str]:
+    verdict = results.verdict(row)
+    costs = [_cost(results.cost_ns(row, arm)) for arm in arms]
+    ratios = [_ratio(verdict.ratios.get(arm)) for arm in others]
+    return [row, *costs, *ratios, _goal(verdict), ", ".join(verdict.ahead)]
+
+
+def _cost(cost_ns: Spread | None) -> str:
+    if cost_ns is None:
+        return "-"
+    scale, unit = (1.0, "ns") if cost_ns.median < 10_000 else (1e3, "µs")
+    half = (cost_ns.high - cost_ns.low) / 2
+    return f"{_three(cost_ns.median / scale)} ±{_three(half / scale)} {unit}"
+
+
+def _three(value: float) -> str:
+    """Three digits that count, no more."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _ratio(ratio: Spread | None) -> str:
+    return "-" if ratio is None else f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+
+
+def _goal(verdict: Verdict) -> str:
+    if verdict.met is None:
+        return f"{verdict.goal:.2f} / ?"
+    return f"{verdict.goal:.2f} / {'yes' if verdict.met else 'NO'}"
+
+
+def _rate(results: Results, row: str, arm: str) -> str:
+    rate, p99_us = (results.measured(row, arm, name) for name in ("rate_per_s", "p99_us"))
+    return "-" if rate is None or p99_us is None else f"{rate.median / 1e3:.1f}k/s {p99_us.median:.0f} µs"
+
+
+def _aligned(table: Table) -> str:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = (_aligned_line(line, widths) for line in [table[0], ["-" * width for width in widths], *table[1:]])
+    return "\n".join(lines)
+
+
+def _aligned_line(line: Sequence[str], widths: Sequence[int]) -> str:
+    numbers = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
+    return "  ".join([line[0].ljust(widths[0]), *numbers]).rstrip()
+
+
+def _piped(table: Table) -> str:
+    rule = ["---", *["---:"] * (len(table[0]) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [table[0], rule, *table[1:]])
+
+
+def _row_json(results: Results, row: str) -> dict[str, object]:
+    verdict = results.verdict(row)
+    measured = {arm: found for arm in _columns(results) if (found := results.samples(row, arm))}
+    samples = {arm: [asdict(sample) for sample in found] for arm, found in measured.items()}
+    costs = {arm: asdict(cost) for arm in samples if (cost := results.cost_ns(row, arm)) is not None}
+    return {"cost_ns": costs, **asdict(verdict), "samples": samples}

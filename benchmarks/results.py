@@ -1,0 +1,97 @@
+"""What a run came to: samples by row and arm, their medians and spread, the paired ratios, and whether goals are met.
+
+A ratio is taken within a round, between two arms measured moments apart, and then the median over rounds: a machine
+that slows down for a minute moves both arms of a pair.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from benchmarks.arms import LIMIT
+from benchmarks.goals import REFERENCE, goal_of
+from benchmarks.trial import Sample
+
+__all__ = ["Results", "Spread", "Verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A median with the quartiles around it (with fewer than four values: the extremes)."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        known = sorted(values)
+        if len(known) < 4:
+            return cls(statistics.median(known), known[0], known[-1])
+        low, median, high = statistics.quantiles(known, n=4, method="inclusive")
+        return cls(median, low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One row judged: the ratio to each other arm (above 1: the subject is cheaper), the goal, and who is ahead."""
+
+    ratios: dict[str, Spread]
+    goal: float
+    met: bool | None  # None: the reference was not measured
+    ahead: tuple[str, ...]  # the arms that are cheaper than the subject
+
+
+@dataclass(slots=True)
+class Results:
+    """Samples as they come. `rounds[row][round][arm]` is one of them."""
+
+    arms: list[str]
+    rounds: dict[str, dict[int, dict[str, Sample]]] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)  # (arm, row) -> the last error
+
+    def add(self, row: str, number: int, arm: str, sample: Sample) -> None:
+        self.rounds.setdefault(row, {}).setdefault(number, {})[arm] = sample
+
+    @property
+    def rows(self) -> list[str]:
+        return list(self.rounds)
+
+    @property
+    def subject(self) -> str:
+        """The arm that is judged: penstock, or the last one when it is not there."""
+        return "penstock" if "penstock" in self.arms else self.arms[-1]
+
+    def samples(self, row: str, arm: str) -> list[Sample]:
+        return [arms[arm] for arms in self.rounds[row].values() if arm in arms]
+
+    def cost_ns(self, row: str, arm: str) -> Spread | None:
+        return _spread(sample.cost_ns for sample in self.samples(row, arm))
+
+    def measured(self, row: str, arm: str, name: str) -> Spread | None:
+        """The spread of `rate_per_s`, `p50_us` or `p99_us`."""
+        values = (getattr(sample, name) for sample in self.samples(row, arm))
+        return _spread(value for value in values if value is not None)
+
+    def has_client(self, row: str) -> bool:
+        return any(sample.rate_per_s is not None for arms in self.rounds[row].values() for sample in arms.values())
+
+    def ratio(self, row: str, other: str) -> Spread | None:
+        """The other arm's cost over the subject's, paired by round."""
+        pairs = (arms for arms in self.rounds[row].values() if other in arms and self.subject in arms)
+        return _spread(arms[other].cost_ns / max(arms[self.subject].cost_ns, 1e-9) for arms in pairs)
+
+    def verdict(self, row: str) -> Verdict:
+        others = [arm for arm in [*self.arms, LIMIT] if arm != self.subject]
+        ratios = {arm: ratio for arm in others if (ratio := self.ratio(row, arm)) is not None}
+        goal = goal_of(row)
+        met = ratios[REFERENCE].median >= goal if REFERENCE in ratios else None
+        ahead = tuple(arm for arm, ratio in ratios.items() if ratio.median < 1 and arm != LIMIT)
+        return Verdict(ratios, goal, met, ahead)
+
+
+def _spread(values: Iterable[float]) -> Spread | None:
+    known = list(values)
+    return Spread.of(known) if known else None

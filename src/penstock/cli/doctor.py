@@ -1,0 +1,69 @@
+"""`penstock doctor`: what this machine offers, what the config came to, and a line of advice for each weak spot."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from penstock.cli.machine import Fact, examine
+from penstock.cli.options import LineParser, load_config
+from penstock.config import Config
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the report, for people or as JSON; always 0, since a weak spot is no failure."""
+    options = _parser().parse_args(arguments)
+    config = load_config(options)
+    facts = examine()
+    if options.json:
+        print(json.dumps(_as_json(facts, config), indent=2, default=str))
+    else:
+        print(render(facts, config))
+    return 0
+
+
+def _parser() -> LineParser:
+    parser = LineParser(
+        prog="penstock doctor",
+        usage="penstock doctor [options]",
+        description="Tell what this machine offers, what the config came to, and what to mend.",
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_config_options()
+    return parser
+
+
+def render(facts: Sequence[Fact], config: Config) -> str:
+    """The report as text: a table of facts, the config's deviations, the advice."""
+    width = max(len(fact.name) for fact in facts)
+    lines = ["machine"]
+    lines += [f"  {fact.name:{width}}  {fact.text}" for fact in facts]
+    changed = deviations(config)
+    lines += ["", "config" if changed else "config: all defaults"]
+    lines += [f"  {key} = {value!r}  (default {default!r})" for key, (value, default) in changed.items()]
+    advice = [fact for fact in facts if fact.advice]
+    lines += ["", "advice" if advice else "advice: none, nothing here holds penstock back"]
+    lines += [f"  {fact.name}: {fact.advice}" for fact in advice]
+    return "\n".join(lines)
+
+
+def deviations(config: Config) -> dict[str, tuple[Any, Any]]:
+    """Each key that differs from its default, with its value and the default."""
+    changed = {}
+    for group in fields(config):
+        chosen, default = getattr(config, group.name), getattr(Config(), group.name)
+        for key in fields(chosen):
+            pair = getattr(chosen, key.name), getattr(default, key.name)
+            if pair[0] != pair[1]:
+                changed[f"{group.name}.{key.name}"] = pair
+    return changed
+
+
+def _as_json(facts: Sequence[Fact], config: Config) -> dict[str, Any]:
+    return {
+        "machine": {fact.name: fact.value for fact in facts},
+        "config": {key: value for key, (value, _) in deviations(config).items()},
+        "advice": {fact.name: fact.advice for fact in facts if fact.advice},
+    }

@@ -1,0 +1,62 @@
+"""Picks the command, and turns what went wrong into one line and an exit code: 2 for usage, 1 for the rest."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+from penstock import __version__
+from penstock.cli.frames import hide_our_frames, user_frames
+from penstock.cli.options import Failure, LineParser
+from penstock.errors import ConfigError, PenstockError
+
+__all__ = ["main"]
+
+COMMANDS = ("run", "serve", "doctor")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Exceptions of the user's own program pass through."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    hide_our_frames()
+    command = "penstock"
+    try:
+        choice, rest = _choose(arguments)
+        command = f"penstock {choice}"
+        return _main_of(choice)(rest)
+    except Failure as failure:
+        return _complain(command, str(failure), failure.code)
+    except PenstockError as error:
+        if user_frames(error.__traceback__) is not None:
+            raise
+        return _complain(command, str(error), 2 if isinstance(error, ConfigError) else 1)
+
+
+def _choose(arguments: list[str]) -> tuple[str, list[str]]:
+    parser = LineParser(
+        prog="penstock",
+        usage="penstock COMMAND [options]",
+        description="The asyncio runtime that Python services run on under load.",
+        epilog="commands:\n"
+        "  run       run a script or module, unchanged, on penstock's event loop\n"
+        "  serve     serve an ASGI application by uvicorn on penstock's event loop\n"
+        "  doctor    what this machine offers, what the config came to, what to mend\n\n"
+        "'penstock COMMAND --help' tells the rest.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"penstock {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
+    choice: str = parser.parse_args(arguments[:1]).command
+    return choice, arguments[1:]
+
+
+def _main_of(choice: str) -> Callable[[Sequence[str]], int]:
+    # Imported when chosen: what `serve` needs would slow the start of every `run`.
+    main: Callable[[Sequence[str]], int] = importlib.import_module(f"penstock.cli.{choice}").main
+    return main
+
+
+def _complain(command: str, message: str, code: int) -> int:
+    line = " ".join(message.split())
+    print(f"{command}: {line}", file=sys.stderr)
+    return code

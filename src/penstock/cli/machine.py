@@ -1,0 +1,176 @@
+"""The facts that `penstock doctor` reports: read from kernel and interpreter, each with advice where it is weak.
+
+Only reads; needs no root; a file that is not there, as outside Linux, makes a fact "unknown" and no error.
+"""
+
+import ctypes
+import errno
+import importlib
+import importlib.util
+import os
+import platform
+import resource
+import select
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import penstock
+from penstock import loop
+from penstock.config import Config
+
+__all__ = ["Fact", "examine"]
+
+# Below these a busy service meets the limit before it meets the processor.
+FEW_FILES = 65_536
+IO_URING_SETUP = 425  # the same number on every architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing the machine offers: a name, the value as data, the value as text, advice or an empty string."""
+
+    name: str
+    value: object
+    text: str
+    advice: str = ""
+
+
+def examine() -> list[Fact]:
+    """Every fact, in the order of the report."""
+    return [
+        Fact("penstock", penstock.__version__, penstock.__version__),
+        _python(),
+        _kernel(),
+        _loop(),
+        _poller(),
+        _io_uring(),
+        _cores(),
+        _files(),
+        _somaxconn(),
+    ]
+
+
+def _python() -> Fact:
+    name = f"{platform.python_implementation()} {platform.python_version()}"
+    advice = ""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        advice = "the extension turns the GIL on in a free-threaded Python: use the ordinary build"
+    elif sys.flags.dev_mode:
+        advice = "-X dev is on: asyncio's debug mode costs more than penstock gains"
+    return Fact("python", name, f"{name}, {sys.executable}", advice)
+
+
+def _kernel() -> Fact:
+    name = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return Fact("kernel", name, name)
+
+
+def _loop() -> Fact:
+    if loop.NATIVE:
+        return Fact("loop", "native", "native extension")
+    if os.environ.get("PENSTOCK_PURE") == "1":
+        return Fact("loop", "pure", "pure: asyncio's selector loop", "PENSTOCK_PURE=1 is set: unset it")
+    if not sys.platform.startswith("linux"):
+        return Fact("loop", "pure", "pure: asyncio's selector loop", "the native loop needs Linux")
+    return Fact("loop", "pure", "pure: asyncio's selector loop", _why_not_native())
+
+
+def _why_not_native() -> str:
+    if importlib.util.find_spec("penstock._core.reactor") is None:
+        return "the extension was not built for this Python: reinstall penstock with a C compiler (gcc) present"
+    try:
+        importlib.import_module("penstock._core.reactor")
+    except ImportError as error:
+        return f"the extension is there but does not load: {error}"
+    return "the extension loads but is not used: please report it"
+
+
+def _poller() -> Fact:
+    names = [name for name in ("epoll", "kqueue", "poll", "select") if hasattr(select, name)]
+    advice = "" if "epoll" in names else "no epoll here: the selector loop is used"
+    return Fact("poller", names[0], names[0], advice)
+
+
+def _io_uring() -> Fact:
+    """Asks the kernel: a set-up call with no arguments fails, and how it fails tells."""
+    if not sys.platform.startswith("linux"):
+        return Fact("io_uring", "unavailable", "not on this system")
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(IO_URING_SETUP, 0, None)
+    code = ctypes.get_errno()
+    if code == errno.ENOSYS:
+        return Fact("io_uring", "unavailable", "not in this kernel (5.1 or later has it)")
+    if code == errno.EPERM:
+        return Fact("io_uring", "forbidden", "forbidden (kernel.io_uring_disabled or a seccomp filter)")
+    return Fact("io_uring", "available", "available (penstock polls by epoll so far)")
+
+
+def _cores() -> Fact:
+    total = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
+    quota = _cgroup_quota()
+    value = {"machine_count": total, "affinity_count": allowed, "quota": quota}
+    text = f"{total} in the machine, {allowed} allowed, quota {'none' if quota is None else f'{quota:g}'}"
+    usable = min(allowed, quota) if quota is not None else allowed
+    advice = ""
+    if usable < 1:
+        advice = f"a quota of {quota:g} of a core stops every process for most of each period: grant at least 1"
+    elif quota is not None and quota < allowed:
+        advice = f"the quota, not the cores, is the limit: run `penstock serve --workers {int(usable)}` at most"
+    return Fact("cores", value, text, advice)
+
+
+def _files() -> Fact:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shown = ["unlimited" if limit == resource.RLIM_INFINITY else str(limit) for limit in (soft, hard)]
+    advice = ""
+    if soft != resource.RLIM_INFINITY and soft < FEW_FILES:
+        advice = f"{soft} open files bound the connections: raise it (ulimit -n {FEW_FILES}, LimitNOFILE= in systemd)"
+    return Fact("open files", {"soft": soft, "hard": hard}, f"{shown[0]} (hard limit {shown[1]})", advice)
+
+
+def _somaxconn() -> Fact:
+    text = _read("/proc/sys/net/core/somaxconn")
+    if not text.isdigit():
+        return Fact("somaxconn", None, "unknown")
+    backlog = Config().pressure.backlog
+    advice = ""
+    if int(text) < backlog:
+        advice = f"it cuts the listen backlog of {backlog} to {text}: sysctl -w net.core.somaxconn={backlog * 2}"
+    return Fact("somaxconn", int(text), text, advice)
+
+
+def _cgroup_quota() -> float | None:
+    """How many cores the tightest cgroup above this process grants, v2 or v1; None if none limits it."""
+    found = []
+    for line in _read("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            found += [_quota_v2(folder) for folder in _upwards(Path("/sys/fs/cgroup"), path)]
+        elif "cpu" in controllers.split(","):
+            found += [_quota_v1(folder) for folder in _upwards(Path("/sys/fs/cgroup") / controllers, path)]
+    return min((quota for quota in found if quota is not None), default=None)
+
+
+def _upwards(root: Path, path: str) -> list[Path]:
+    folder = root / path.lstrip("/")
+    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
+
+
+def _quota_v2(folder: Path) -> float | None:
+    words = _read(folder / "cpu.max").split()
+    return int(words[0]) / int(words[1]) if len(words) == 2 and words[0] != "max" else None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

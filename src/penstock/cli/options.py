@@ -1,0 +1,69 @@
+"""What every command shares: the parser, `--config` and `--set`, and the failure that ends a command with one line."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import penstock
+from penstock.config import Config
+
+__all__ = ["Failure", "LineParser", "check_config", "load_config"]
+
+
+class Failure(Exception):
+    """Ends the command: one line for stderr and the exit code, 2 for wrong usage, 1 for the rest."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LineParser(argparse.ArgumentParser):
+    """An argparse parser whose help fits 80 columns and whose errors are one line."""
+
+    def __init__(self, *, prog: str, usage: str, **kwargs: object) -> None:
+        kwargs.setdefault("formatter_class", _Narrow)
+        super().__init__(prog=prog, usage=usage, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the mistake as a Failure; argparse would print the usage above it."""
+        raise Failure(f"{message} (see '{self.prog} --help')", code=2)
+
+    def add_config_options(self) -> None:
+        """Add `--config` and `--set`, which `load_config` reads."""
+        self.add_argument("--config", metavar="FILE", help="a TOML file; default: the nearest one upwards")
+        self.add_argument(
+            "--set", metavar="KEY=VALUE", action="append", default=[], help="set a config key: loop.spin_us=50"
+        )
+
+
+def load_config(options: argparse.Namespace) -> Config:
+    """The config as the command line, the environment and the nearest file give it."""
+    overrides: dict[str, object] = dict(_pair(text) for text in options.set)
+    return Config.load(_config_file(options.config), overrides=overrides)
+
+
+def check_config(config: Config) -> None:
+    """Build a loop by the config once, so that one that cannot work here is an error of the command line's."""
+    penstock.new_event_loop(config).close()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise Failure(f"--set {text!r} is not KEY=VALUE, such as --set loop.spin_us=50", code=2)
+    return key.strip(), value
+
+
+def _config_file(named: str | None) -> Path | None:
+    if named is not None:
+        return Path(named)
+    if os.environ.get("PENSTOCK_CONFIG"):
+        return None  # Config.load reads it
+    return Config.find(Path.cwd())
+
+
+class _Narrow(argparse.HelpFormatter):
+    def __init__(self, prog: str, **kwargs: object) -> None:
+        super().__init__(prog, max_help_position=33, width=79)

@@ -1,0 +1,90 @@
+"""`penstock run`: a script or a module, unchanged, with penstock's loop behind every `asyncio.run`.
+
+Only the policy is installed; the program then runs as `python` would run it: `__main__`, `sys.argv`, `sys.path[0]`,
+exit code and traceback are its own.
+"""
+
+import os
+import runpy
+import sys
+import zipfile
+from collections.abc import Sequence
+
+import penstock
+from penstock.cli.frames import user_frames
+from penstock.cli.options import Failure, LineParser, check_config, load_config
+
+__all__ = ["main"]
+
+TAKES_A_VALUE = {"--config", "--set"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the program named by the arguments; returns 0 when it ends by itself."""
+    ours, program, is_module = split_program(list(arguments))
+    options = _parser().parse_args(ours)
+    if not program:
+        raise Failure("name a script or -m module to run (see 'penstock run --help')", code=2)
+    if not is_module and not os.path.exists(program[0]):
+        raise Failure(f"no script at {program[0]!r}", code=2)
+    config = load_config(options)
+    sys.argv[:] = program
+    _set_first_path(program[0], is_module)
+    check_config(config)
+    penstock.install(config)
+    _run(program[0], is_module)
+    return 0
+
+
+def split_program(arguments: list[str]) -> tuple[list[str], list[str], bool]:
+    """Divide the arguments into ours, the program with its own, and whether the program is a module.
+
+    By hand, since argparse would take the program's options for ours.
+    """
+    at = 0
+    while at < len(arguments):
+        word = arguments[at]
+        if word == "-m":
+            return arguments[:at], arguments[at + 1 :], True
+        if word == "--":
+            return arguments[:at], arguments[at + 1 :], False
+        if not word.startswith("-") or word == "-":
+            return arguments[:at], arguments[at:], False
+        at += 2 if word in TAKES_A_VALUE else 1
+    return arguments, [], False
+
+
+def _parser() -> LineParser:
+    parser = LineParser(
+        prog="penstock run",
+        usage="penstock run [options] (script.py | -m module) [arguments]",
+        description="Run a program that calls asyncio.run, unchanged, on penstock's event loop.",
+        epilog="What follows the script or module goes to the program.",
+    )
+    parser.add_argument("-m", metavar="MODULE", help="run a module, as python -m does")
+    parser.add_config_options()
+    return parser
+
+
+def _set_first_path(program: str, is_module: bool) -> None:
+    # `penstock` the script has put its own directory first, `python -m penstock` the current one.
+    if sys.flags.safe_path:
+        return
+    if is_module:
+        sys.path[:1] = [os.getcwd()]
+    elif os.path.isdir(program) or zipfile.is_zipfile(program):
+        sys.path[:1] = []  # runpy puts a directory or an archive there itself
+    else:
+        sys.path[:1] = [os.path.dirname(os.path.realpath(program))]
+
+
+def _run(program: str, is_module: bool) -> None:
+    try:
+        if is_module:
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(program, run_name="__main__")
+    except (OSError, ImportError) as error:
+        if user_frames(error.__traceback__) is not None:
+            raise
+        raise Failure(f"cannot run {program!r}: {error}") from error

@@ -1,0 +1,88 @@
+"""Finds an ASGI application by its import string and checks that it is one, before any server is started.
+
+Every error here is about the argument and is raised from here; what the application's own import raises passes through.
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["load_app"]
+
+App = Callable[..., Any]
+
+
+def load_app(target: str, *, factory: bool = False) -> App:
+    """The application that `module:attribute` names; with `factory`, the function that makes it, not called.
+
+    Raises ValueError for a malformed target, ImportError for a missing module, AttributeError for a missing attribute
+    and TypeError for an object that no ASGI server can call.
+    """
+    module_name, colon, path = target.partition(":")
+    if not (module_name and colon and path):
+        raise ValueError(f"{target!r} is not of the form module:app, such as myservice.main:app")
+    found = _find(_import(module_name), module_name, path)
+    return check_factory(found, target) if factory else check_app(found, target)
+
+
+def check_app(app: object, name: str) -> App:
+    """The object itself; raises TypeError unless it can be called as an ASGI application."""
+    if not callable(app):
+        raise TypeError(f"{name} is not an ASGI application but {_kind(app)}: it cannot be called")
+    # ASGI 3 takes scope, receive and send; ASGI 2, still served by uvicorn, takes the scope alone.
+    if not (_takes(app, 3) or _takes(app, 1)):
+        form = "app(scope, receive, send)"
+        raise TypeError(f"{name} is not an ASGI application: it cannot be called as {form}{_hint(app)}")
+    return app
+
+
+def check_factory(factory: object, name: str) -> App:
+    """The object itself; raises TypeError unless it can be called with no argument."""
+    if not callable(factory):
+        raise TypeError(f"{name} is not a factory but {_kind(factory)}: it cannot be called")
+    if not _takes(factory, 0):
+        raise TypeError(f"{name} is not a factory: it cannot be called with no argument")
+    return factory
+
+
+def _import(name: str) -> object:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # A module that the application itself misses is the application's error, shown as such.
+        missing = error.name or ""
+        if name != missing and not name.startswith(missing + "."):
+            raise
+        where = sys.path[0] or "."
+        raise ImportError(f"no module named {missing!r} (looked in {where} and the installed packages)") from None
+
+
+def _find(module: object, module_name: str, path: str) -> object:
+    found = module
+    for step in path.split("."):
+        if not hasattr(found, step):
+            raise AttributeError(f"module {module_name!r} has no attribute {path!r}")
+        found = getattr(found, step)
+    return found
+
+
+def _takes(app: Callable[..., object], count: int) -> bool:
+    try:
+        inspect.signature(app).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # written in C, without a signature: only the call can tell
+    return True
+
+
+def _hint(app: Callable[..., object]) -> str:
+    if _takes(app, 2):
+        return "; two arguments look like WSGI"
+    return "; if it makes the application, add --factory" if _takes(app, 0) else ""
+
+
+def _kind(found: object) -> str:
+    return "a module" if inspect.ismodule(found) else f"{type(found).__name__} {found!r:.40}"

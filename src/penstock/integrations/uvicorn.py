@@ -1,0 +1,230 @@
+"""Serves an ASGI application by uvicorn on penstock's loop, in this process or in uvicorn's own worker processes.
+
+The socket is bound here, before uvicorn starts, so that a port in use is one clear error. Workers and the reloader are
+fresh processes: the config reaches them through PENSTOCK_* variables, the loop through its import string.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import ssl
+import stat
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from inspect import signature
+from types import FrameType
+from typing import Any, NoReturn
+
+import uvicorn
+from uvicorn.supervisors import ChangeReload, Multiprocess
+
+import penstock
+from penstock.config import Config
+
+__all__ = ["Binding", "Tls", "export", "serve"]
+
+logger = logging.getLogger("uvicorn.error")
+LOOP = "penstock:new_event_loop"
+# uvicorn takes the loop as a factory's import string since 0.36; before, by a set-up call that installs a policy.
+TAKES_A_FACTORY = hasattr(uvicorn.Config, "get_loop_factory")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where to listen: a Unix socket's path if `uds` is given, else host and port; port 0 picks a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+
+    def __str__(self) -> str:
+        if self.uds is not None:
+            return self.uds
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The files of a certificate and its key; without `keyfile` the key is in `certfile`."""
+
+    certfile: str
+    keyfile: str | None = None
+    password: str | None = None
+
+    def check(self) -> None:
+        """Raise OSError (ssl.SSLError among them), naming the files, unless they make a certificate chain."""
+        for path in (self.certfile, self.keyfile):
+            if path is not None:
+                with open(path, "rb"):
+                    pass
+        # A callable, since without one OpenSSL would ask the terminal for the password.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certfile, self.keyfile, lambda: self.password or "")
+
+
+class ServerConfig(uvicorn.Config):
+    """uvicorn's config with penstock's loop; pickled to the worker processes as it is."""
+
+    def __init__(self, app: Any, **choices: Any) -> None:
+        super().__init__(app, loop=LOOP if TAKES_A_FACTORY else "none", **choices)
+
+    def load(self) -> None:
+        """Load the application; uvicorn calls this in the running loop."""
+        super().load()
+        debug = Config.load().loop.debug
+        if debug is not None:
+            # On Python 3.11 uvicorn's own runner has turned it off since the loop was made.
+            asyncio.get_running_loop().set_debug(debug)
+
+    if not TAKES_A_FACTORY:
+
+        def setup_event_loop(self) -> None:
+            """Install penstock's policy: how uvicorn before 0.36 chooses a loop."""
+            penstock.install()
+
+
+def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **choices: Any) -> int:
+    """Serve until a signal ends it; returns the exit code.
+
+    `app` is an ASGI application, or its import string where `workers` or `reload` asks for several processes;
+    `choices` go to `uvicorn.Config`. Raises OSError, naming the address, when it cannot be listened on.
+    """
+    # uvicorn drains by itself, within drain_s: two drains of one signal would get in each other's way.
+    export(replace(config, signals=replace(config.signals, drain=False)), os.environ)
+    with listening(binding) as listener:
+        server_config = ServerConfig(
+            app,
+            host=binding.host,
+            port=binding.port,
+            backlog=config.pressure.backlog,
+            timeout_graceful_shutdown=config.signals.drain_s if config.signals.drain else None,
+            **_tls_choices(tls),
+            **choices,
+        )
+        logger.info("penstock serves %s on %s", _name(app), _url(listener, tls))
+        return _supervise(server_config, listener)
+
+
+def export(config: Config, environ: MutableMapping[str, str]) -> None:
+    """Leave exactly this config in the environment, for the child processes: what stood there has been read."""
+    groups = tuple(f"PENSTOCK_{field.name.upper()}_" for field in fields(Config))
+    for name in [name for name in environ if name.startswith(groups) or name == "PENSTOCK_CONFIG"]:
+        del environ[name]
+    environ.update(config.to_env())
+
+
+def _supervise(config: ServerConfig, listener: socket.socket) -> int:
+    server = uvicorn.Server(config)
+    try:
+        if config.should_reload:
+            ChangeReload(config, target=server.run, sockets=[listener]).run()
+        elif config.workers > 1:
+            # Workers make their own servers in newer uvicorns; older ones are told what to run.
+            target = {"target": server.run} if "target" in signature(Multiprocess).parameters else {}
+            Multiprocess(config, sockets=[listener], **target).run()
+        else:
+            signal.signal(signal.SIGTERM, _exit_by_sigterm)
+            server.run(sockets=[listener])
+            return 0 if server.started else 3
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _exit_by_sigterm(signum: int, frame: FrameType | None) -> NoReturn:
+    # After the drain uvicorn raises the signal once more, for whoever had it before: by an exit, not by the
+    # default action, so that the Unix socket's file is removed.
+    raise SystemExit(128 + signum)
+
+
+def _name(app: Any) -> str:
+    return app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
+
+
+def _url(listener: socket.socket, tls: Tls | None) -> str:
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if tls else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _tls_choices(tls: Tls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    tls.check()
+    return {"ssl_certfile": tls.certfile, "ssl_keyfile": tls.keyfile, "ssl_keyfile_password": tls.password}
+
+
+@contextmanager
+def listening(binding: Binding) -> Iterator[socket.socket]:
+    """A bound, inheritable socket; it is closed, and a Unix socket's file removed, at the end."""
+    listener = _bind_uds(binding.uds) if binding.uds is not None else _bind_tcp(binding)
+    listener.set_inheritable(True)
+    try:
+        yield listener
+    finally:
+        listener.close()
+        if binding.uds is not None and os.path.exists(binding.uds):
+            os.unlink(binding.uds)
+
+
+def _bind_tcp(binding: Binding) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(binding.host or None, binding.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise OSError(error.errno, f"cannot listen on {binding}: {error.strerror}") from None
+    family, kind, number, _, address = found[0]
+    listener = socket.socket(family, kind, number)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Listening at once, so that of two servers started together the second one hears of it here.
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {binding}: {_why(error)}") from None
+    return listener
+
+
+def _why(error: OSError) -> str:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno == errno.EADDRINUSE:
+        return f"{reason}; stop what listens there or choose another --port (0 picks a free one)"
+    if error.errno == errno.EACCES:
+        return f"{reason}; ports below 1024 need privileges, choose a higher --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{reason}; --host must be an address of this machine"
+    return reason
+
+
+def _bind_uds(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        _remove_stale(path)
+        listener.bind(path)
+        os.chmod(path, 0o666)  # as uvicorn: whoever can reach the directory may connect
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(error.errno, f"cannot listen on {path}: {reason}") from None
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    # A socket file outlives the server that made it; one that nobody answers on is in the way.
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)

@@ -1,0 +1,123 @@
+"""Runs the real command in a subprocess: what a user types, with the exit code and streams a user sees."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 20.0
+Address = str | tuple[str, int]
+
+
+def environment() -> dict[str, str]:
+    """The tests' environment without any config in it."""
+    ours = {name for name in os.environ if name.startswith("PENSTOCK_")} - {"PENSTOCK_PURE"}
+    return {name: value for name, value in os.environ.items() if name not in ours} | {
+        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@dataclass
+class Command:
+    """`penstock` in a directory of its own."""
+
+    folder: Path
+    extra: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def __call__(self, *arguments: str, python: tuple[str, ...] = (), **extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *python, "-m", "penstock", *arguments],
+            cwd=self.folder,
+            env=environment() | self.extra | extra,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S * 2,
+        )
+
+    def start(self, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "penstock", *arguments],
+            cwd=self.folder,
+            env=environment() | self.extra | extra,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def refuses(self, *arguments: str, code: int, says: str, **extra: str) -> None:
+        """The command must end with the code and exactly one line on stderr that contains `says`."""
+        result = self(*arguments, **extra)
+        assert "Traceback" not in result.stderr, result.stderr
+        assert result.stderr.endswith("\n") and result.stderr.count("\n") == 1, result.stderr
+        assert says in result.stderr
+        assert (result.returncode, result.stdout) == (code, "")
+
+
+@pytest.fixture
+def penstock(tmp_path: Path) -> Iterator[Command]:
+    command = Command(tmp_path)
+    yield command
+    for process in command.started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Poll another process's state; there is no event to wait for across processes."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"gave up waiting (exit code {process.poll()})")
+        time.sleep(0.02)
+
+
+def get(address: Address, path: str = "/", wrap: Callable[[socket.socket], socket.socket] | None = None) -> bytes:
+    """One HTTP request on a socket of its own; the whole answer."""
+    with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as plain:
+        plain.settimeout(PATIENCE_S)
+        plain.connect(address)
+        with wrap(plain) if wrap else plain as sock:
+            sock.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+            return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def attempt(address: Address) -> bytes:
+    """The answer to a request, or nothing while the server does not listen or goes away."""
+    try:
+        return get(address)
+    except OSError:
+        return b""
+
+
+def answers(address: Address) -> bool:
+    return attempt(address).startswith(b"HTTP/1.1 ")

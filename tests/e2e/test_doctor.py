@@ -1,0 +1,38 @@
+"""`penstock doctor`: the report, for people and as JSON, and its advice."""
+
+import json
+
+from tests.e2e.conftest import Command
+
+
+def test_the_report_names_every_fact_and_ends_well(penstock: Command) -> None:
+    result = penstock("doctor")
+    assert result.returncode == 0
+    for name in ("python", "kernel", "loop", "poller", "io_uring", "cores", "open files", "somaxconn", "advice"):
+        assert name in result.stdout
+    assert "config: all defaults" in result.stdout
+
+
+def test_the_pure_loop_is_a_weak_spot_with_its_reason(penstock: Command) -> None:
+    result = penstock("doctor", "--json", PENSTOCK_PURE="1")
+    report = json.loads(result.stdout)
+    assert report["machine"]["loop"] == "pure"
+    assert "PENSTOCK_PURE=1 is set" in report["advice"]["loop"]
+
+
+def test_only_keys_that_differ_are_shown(penstock: Command) -> None:
+    penstock.write("penstock.toml", "[loop]\nspin_us = 20\n")
+    report = json.loads(penstock("doctor", "--json", "--set", "executors.dns_threads=2").stdout)
+    assert report["config"] == {"loop.spin_us": 20, "executors.dns_threads": 2}
+
+
+def test_the_nearest_config_file_upwards_is_used(penstock: Command) -> None:
+    penstock.write("penstock.toml", "[loop]\nspin_us = 20\n")
+    script = penstock.write("deep/down/x.py", "")
+    inner = Command(script.parent)
+    assert "loop.spin_us = 20" in inner("doctor").stdout
+
+
+def test_bad_arguments_are_one_line(penstock: Command) -> None:
+    penstock.refuses("doctor", "--set", "loop.nonsense=1", code=2, says="loop.nonsense")
+    penstock.refuses("doctor", "extra", code=2, says="extra")

@@ -1,0 +1,255 @@
+"""`penstock serve`: uvicorn on penstock's loop, one process and several, and every mistake one clear line."""
+
+import itertools
+import json
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Command, answers, attempt, get, wait_for
+
+pytest.importorskip("uvicorn")
+
+APP = (Path(__file__).parents[2] / "examples" / "app.py").read_text()
+SLOW_APP = """
+import asyncio
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    if scope["path"] == "/slow":
+        await asyncio.sleep(float("1.0"))
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+    await send({"type": "http.response.body", "body": b"done"})
+"""
+WHO_APP = """
+import asyncio, os
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        who = b"%d %d" % (os.getpid(), asyncio.get_running_loop().get_debug())
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(who))]})
+        await send({"type": "http.response.body", "body": who})
+"""
+
+
+@pytest.fixture
+def shop(penstock: Command) -> Command:
+    penstock.write("shop.py", APP)
+    return penstock
+
+
+def body(answer: bytes) -> bytes:
+    return answer.partition(b"\r\n\r\n")[2]
+
+
+def test_an_app_is_served_on_penstocks_loop(shop: Command, free_port: int) -> None:
+    server = shop.start("serve", "shop:app", "--port", str(free_port))
+    wait_for(lambda: answers(("127.0.0.1", free_port)), server)
+    assert json.loads(body(get(("127.0.0.1", free_port), "/json")))["loop"].startswith("penstock.")
+    assert body(get(("127.0.0.1", free_port))) == b"Hello from penstock\n"
+    assert get(("127.0.0.1", free_port), "/stream").count(b"line ") == 10
+    assert get(("127.0.0.1", free_port), "/none").startswith(b"HTTP/1.1 404")
+    server.send_signal(signal.SIGTERM)
+    output = server.communicate(timeout=20)[0]
+    assert server.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    assert f"http://127.0.0.1:{free_port}" in output
+    assert "Traceback" not in output and "Warning" not in output
+
+
+def test_an_interrupt_ends_with_130(shop: Command, free_port: int) -> None:
+    server = shop.start("serve", "shop:app", "--port", str(free_port))
+    wait_for(lambda: answers(("127.0.0.1", free_port)), server)
+    server.send_signal(signal.SIGINT)
+    assert "Traceback" not in server.communicate(timeout=20)[0]
+    assert server.returncode == 130
+
+
+def test_workers_run_penstocks_loop_with_the_same_config(shop: Command, free_port: int) -> None:
+    shop.write("debug.py", WHO_APP)
+    server = shop.start("serve", "debug:app", "--port", str(free_port), "--workers", "2", "--set", "loop.debug=true")
+    wait_for(lambda: answers(("127.0.0.1", free_port)), server)
+    pid, debug = body(get(("127.0.0.1", free_port))).split()
+    assert int(pid) != server.pid
+    assert debug == b"1"
+    server.send_signal(signal.SIGTERM)
+    assert "Traceback" not in server.communicate(timeout=20)[0]
+    assert server.returncode == 0
+
+
+def test_the_reloader_serves_a_changed_file(shop: Command, free_port: int) -> None:
+    server = shop.start("serve", "shop:app", "--port", str(free_port), "--reload", "--no-access-log")
+    wait_for(lambda: answers(("127.0.0.1", free_port)), server)
+    assert b"penstock." in get(("127.0.0.1", free_port), "/json")
+    polls = itertools.count()
+
+    def changed() -> bool:
+        # Written again now and then: the reloader takes what it sees on its first look for the state to start from.
+        if next(polls) % 100 == 0:
+            shop.write("shop.py", APP.replace("Hello from", "Again from"))
+        return b"Again from" in attempt(("127.0.0.1", free_port))
+
+    wait_for(changed, server)
+
+
+def test_a_unix_socket_is_served_and_removed(shop: Command) -> None:
+    path = str(shop.folder / "shop.sock")
+    server = shop.start("serve", "shop:app", "--uds", path)
+    wait_for(lambda: answers(path), server)
+    assert body(get(path)) == b"Hello from penstock\n"
+    shop.refuses("serve", "shop:app", "--uds", path, code=1, says=path)
+    server.send_signal(signal.SIGTERM)
+    server.communicate(timeout=20)
+    assert not Path(path).exists()
+
+
+def test_a_socket_file_that_nobody_answers_on_is_replaced(shop: Command) -> None:
+    path = str(shop.folder / "shop.sock")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    server = shop.start("serve", "shop:app", "--uds", path)
+    wait_for(lambda: answers(path), server)
+
+
+def test_a_factory_makes_the_app(shop: Command, free_port: int) -> None:
+    shop.write("made.py", "import shop\ndef make(): return shop.app")
+    server = shop.start("serve", "made:make", "--factory", "--port", str(free_port))
+    wait_for(lambda: answers(("127.0.0.1", free_port)), server)
+    assert body(get(("127.0.0.1", free_port))) == b"Hello from penstock\n"
+
+
+def test_a_request_in_flight_is_finished_before_the_end(shop: Command, free_port: int) -> None:
+    shop.write("slow.py", SLOW_APP)
+    server = shop.start("serve", "slow:app", "--port", str(free_port))
+    wait_for(lambda: answers(("127.0.0.1", free_port)), server)
+    with socket.create_connection(("127.0.0.1", free_port), timeout=20) as sock:
+        sock.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert answers(("127.0.0.1", free_port))  # by then the server has read the request before it
+        server.send_signal(signal.SIGTERM)
+        assert b"".join(iter(lambda: sock.recv(65536), b"")).endswith(b"\r\n\r\ndone")
+
+
+def test_a_request_longer_than_the_drain_is_cut(shop: Command, free_port: int) -> None:
+    shop.write("slow.py", SLOW_APP.replace("1.0", "600"))
+    server = shop.start("serve", "slow:app", "--port", str(free_port), "--set", "signals.drain_s=0.2")
+    wait_for(lambda: answers(("127.0.0.1", free_port)), server)
+    with socket.create_connection(("127.0.0.1", free_port), timeout=20) as sock:
+        sock.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert answers(("127.0.0.1", free_port))
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=20)
+    assert server.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command")
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    making = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
+    subprocess.run([*making, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return cert, key
+
+
+def test_tls_files_are_used(shop: Command, free_port: int, certificate: tuple[str, str]) -> None:
+    cert, key = certificate
+    server = shop.start("serve", "shop:app", "--port", str(free_port), "--ssl-certfile", cert, "--ssl-keyfile", key)
+    context = ssl.create_default_context(cafile=cert)
+
+    def secure(sock: socket.socket) -> socket.socket:
+        return context.wrap_socket(sock, server_hostname="localhost")
+
+    def answering() -> bool:
+        try:
+            return body(get(("127.0.0.1", free_port), wrap=secure)) == b"Hello from penstock\n"
+        except ConnectionRefusedError:
+            return False
+
+    wait_for(answering, server)
+
+
+def test_bad_tls_files_are_one_line(shop: Command, certificate: tuple[str, str]) -> None:
+    cert, key = certificate
+    broken = str(shop.write("broken.pem", "not a certificate"))
+    shop.refuses("serve", "shop:app", "--port", "0", "--ssl-certfile", "none.pem", code=1, says="cannot read none.pem")
+    shop.refuses(
+        "serve", "shop:app", "--port", "0", "--ssl-certfile", cert, "--ssl-keyfile", "none.pem", code=1, says="none.pem"
+    )
+    shop.refuses("serve", "shop:app", "--port", "0", "--ssl-certfile", broken, code=1, says="broken.pem")
+    shop.refuses(
+        "serve", "shop:app", "--port", "0", "--ssl-certfile", cert, "--ssl-keyfile", cert, code=1, says="cert.pem"
+    )
+    shop.refuses("serve", "shop:app", "--port", "0", "--ssl-keyfile", key, code=2, says="needs --ssl-certfile")
+
+
+def test_a_port_in_use_is_one_line(shop: Command) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for workers in ("1", "2"):
+            shop.refuses(
+                "serve",
+                "shop:app",
+                "--port",
+                port,
+                "--workers",
+                workers,
+                code=1,
+                says=f"127.0.0.1:{port}: Address already in use",
+            )
+
+
+def test_a_bad_address_is_one_line(shop: Command) -> None:
+    shop.refuses("serve", "shop:app", "--host", "203.0.113.1", code=1, says="203.0.113.1:8000")
+    shop.refuses("serve", "shop:app", "--host", "no.such.host.invalid", code=1, says="no.such.host.invalid")
+    shop.refuses("serve", "shop:app", "--port", "99999", code=2, says="'99999' is not a port")
+    shop.refuses("serve", "shop:app", "--uds", "/no/such/folder/x.sock", code=1, says="/no/such/folder/x.sock")
+    shop.refuses("serve", "shop:app", "--uds", str(shop.folder / "shop.py"), code=1, says="shop.py")
+    shop.refuses("serve", "shop:app", "--uds", "x" * 200, code=1, says="xxx")
+
+
+def test_a_bad_target_is_one_line(shop: Command) -> None:
+    shop.write(
+        "odd.py",
+        "text = 'x'\ndef wsgi(environ, start_response): ...\ndef make(): ...\ndef one(scope, receive, send): ...\n",
+    )
+    shop.refuses("serve", code=2, says="module:app")
+    shop.refuses("serve", "shop", code=2, says="'shop' is not of the form module:app")
+    shop.refuses("serve", "none:app", code=2, says="no module named 'none'")
+    shop.refuses("serve", "shop.none:app", code=2, says="shop")
+    shop.refuses("serve", "shop:none", code=2, says="module 'shop' has no attribute 'none'")
+    shop.refuses("serve", "odd:text", code=2, says="odd:text is not an ASGI application but str 'x'")
+    shop.refuses("serve", "odd:wsgi", code=2, says="two arguments look like WSGI")
+    shop.refuses("serve", "odd:make", code=2, says="add --factory")
+    shop.refuses("serve", "odd:one", "--factory", code=2, says="odd:one is not a factory")
+    shop.refuses("serve", "none:app", "--workers", "2", code=2, says="no module named 'none'")
+    shop.refuses("serve", "none:app", "--reload", code=2, says="no module named 'none'")
+
+
+def test_bad_options_are_one_line(shop: Command) -> None:
+    shop.refuses("serve", "shop:app", "--workers", "0", code=2, says="'0' is not a count")
+    shop.refuses("serve", "shop:app", "--log-level", "loud", code=2, says="loud")
+    shop.refuses("serve", "shop:app", "--set", "loop.nonsense=1", code=2, says="loop.nonsense")
+    shop.refuses("serve", "shop:app", "--set", "tasks.factory=shop:none", code=2, says="shop:none")
+    shop.refuses("serve", "shop:app", "--port", "0", "--set", "loop.poller=epoll", code=2, says="epoll", PENSTOCK_PURE="1")
+    shop.refuses("serve", "shop:app", "--nonsense", code=2, says="--nonsense")
+
+
+def test_without_uvicorn_the_line_says_what_to_install(shop: Command) -> None:
+    shop.write("uvicorn.py", "raise ModuleNotFoundError(\"No module named 'uvicorn'\", name='uvicorn')")
+    hidden = str(shop.folder)
+    shop.extra["PYTHONPATH"] = f"{hidden}:{Path(__file__).parents[2] / 'src'}"
+    shop.refuses("serve", "shop:app", code=1, says="pip install 'penstock[serve]'")
+
+
+def test_an_error_in_the_apps_import_is_shown_as_the_users(shop: Command) -> None:
+    shop.write("broken.py", "import shop\nshop.nothing_of_that_name")
+    result = shop("serve", "broken:app")
+    assert result.returncode == 1
+    assert "penstock/cli" not in result.stderr and "importlib" not in result.stderr
+    assert 'broken.py", line 2' in result.stderr
+    assert result.stderr.rstrip().splitlines()[-1].startswith("AttributeError")

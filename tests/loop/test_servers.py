@@ -1,0 +1,343 @@
+"""Servers and clients: listening, accepting, connecting, refusing, closing."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+import sys
+
+import pytest
+
+from .wire import Recorder, close_server, read_to_end, settle
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+
+def address_of(server):
+    return server.sockets[0].getsockname()
+
+
+async def ask(host, port, message=b"hello"):
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(message)
+    answer = await reader.readexactly(len(message))
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+def test_a_server_answers_its_clients(loop, run):
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        answers = await asyncio.gather(*(ask(*address_of(server), b"%d" % number) for number in range(100)))
+        await close_server(server)
+        assert answers == [b"%d" % number for number in range(100)]
+
+    run(main())
+
+
+def test_a_server_on_a_unix_socket_answers(loop, run, tmp_path):
+    path = str(tmp_path / "socket")
+
+    async def main():
+        server = await loop.create_unix_server(Echo, path)
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+        await writer.wait_closed()
+        await close_server(server)
+
+    run(main())
+
+
+def test_a_unix_server_replaces_a_stale_socket_file(loop, run, tmp_path):
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+
+    async def main():
+        await close_server(await loop.create_unix_server(Echo, path))
+
+    run(main())
+
+
+def test_a_client_reaches_localhost_whatever_family_it_listens_on(loop, run):
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        port = address_of(server)[1]
+        assert await ask("localhost", port) == b"hello"
+        _, protocol = await loop.create_connection(Recorder, "localhost", port, happy_eyeballs_delay=0.05)
+        protocol.transport.close()
+        await protocol.until_event("lost")
+        await close_server(server)
+
+    run(main())
+
+
+def test_a_client_can_bind_its_own_address(loop, run):
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        transport, protocol = await loop.create_connection(
+            Recorder, *address_of(server), local_addr=("127.0.0.1", 0)
+        )
+        assert transport.get_extra_info("sockname")[0] == "127.0.0.1"
+        assert transport.get_extra_info("peername") == address_of(server)
+        assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        transport.close()
+        await protocol.until_event("lost")
+        await close_server(server)
+
+    run(main())
+
+
+def test_a_refused_connection_raises(loop, run):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+
+    async def main():
+        with pytest.raises(ConnectionRefusedError):
+            await loop.create_connection(Recorder, *address)
+
+    run(main())
+
+
+def test_a_port_in_use_raises_with_the_address(loop, run):
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        with pytest.raises(OSError, match="address already in use"):
+            await loop.create_server(Echo, *address_of(server))
+        await close_server(server)
+
+    run(main())
+
+
+def test_a_cancelled_connect_leaves_no_socket_behind(loop, run):
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            task = asyncio.ensure_future(loop.create_connection(Recorder, *listener.getsockname()))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    before = open_fds()
+    run(main())
+    assert open_fds() <= before + 2
+
+
+def open_fds():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_server_that_is_not_started_accepts_only_after_start_serving(loop, run):
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0, start_serving=False)
+        assert not server.is_serving()
+        await server.start_serving()
+        await server.start_serving()
+        assert server.is_serving()
+        assert await ask(*address_of(server)) == b"hello"
+        await close_server(server)
+        assert not server.is_serving()
+
+    run(main())
+
+
+def test_serve_forever_ends_when_cancelled_and_closes_the_server(loop, run):
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        address = address_of(server)
+        serving = asyncio.ensure_future(server.serve_forever())
+        assert await ask(*address) == b"hello"
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert not server.is_serving()
+        with pytest.raises(ConnectionRefusedError):
+            await ask(*address)
+
+    run(main())
+
+
+def test_a_closed_server_lets_its_connections_live(loop, run):
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*address_of(server))
+        writer.write(b"a")
+        assert await reader.readexactly(1) == b"a"
+        server.close()
+        server.close()
+        writer.write(b"b")
+        assert await reader.readexactly(1) == b"b"
+        writer.close()
+        await writer.wait_closed()
+        await server.wait_closed()
+        assert server.sockets == ()
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="close_clients is new in 3.13")
+@pytest.mark.parametrize("name", ["close_clients", "abort_clients"])
+def test_a_server_can_close_and_abort_its_clients(loop, run, name):
+    async def main():
+        made = asyncio.Event()
+        servants = []
+
+        def factory():
+            servants.append(Recorder())
+            made.set()
+            return servants[-1]
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        transport, client = await loop.create_connection(Recorder, *address_of(server))
+        await made.wait()
+        await servants[0].until_event("made")
+        server.close()
+        getattr(server, name)()
+        await client.until_event("lost")
+        await servants[0].until_event("lost")
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_the_context_manager_closes_the_server(loop, run):
+    async def main():
+        async with await loop.create_server(Echo, "127.0.0.1", 0) as server:
+            address = address_of(server)
+            assert await ask(*address) == b"hello"
+        with pytest.raises(ConnectionRefusedError):
+            await ask(*address)
+
+    run(main())
+
+
+def test_a_given_socket_is_used(loop, run):
+    async def main():
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = await loop.create_server(Echo, sock=listener, backlog=5)
+        assert address_of(server) == listener.getsockname()
+        assert await ask(*address_of(server)) == b"hello"
+        await close_server(server)
+        assert listener.fileno() == -1
+
+    run(main())
+
+
+def test_a_datagram_socket_is_refused(loop, run):
+    async def main():
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            with pytest.raises(ValueError, match="Stream Socket"):
+                await loop.create_server(Echo, sock=sock)
+            with pytest.raises(ValueError, match="Stream Socket"):
+                await loop.create_connection(Recorder, sock=sock)
+
+    run(main())
+
+
+def test_more_clients_at_once_than_one_accept_batch_are_all_accepted(loop, run):
+    count = 400
+
+    async def main():
+        servants = []
+
+        def factory():
+            servants.append(Recorder())
+            return servants[-1]
+
+        listener = socket.create_server(("127.0.0.1", 0), backlog=count)
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(count)]
+        server = await loop.create_server(factory, sock=listener, backlog=count)
+        while len(servants) < count:
+            await asyncio.sleep(0)
+        for client in clients:
+            client.close()
+        for servant in servants:
+            await servant.until_event("lost")
+        await close_server(server)
+
+    run(main())
+
+
+def test_a_client_that_is_gone_before_the_accept_does_no_harm(loop, run):
+    async def main():
+        listener = socket.create_server(("127.0.0.1", 0))
+        for _ in range(20):
+            socket.create_connection(listener.getsockname()).close()
+        server = await loop.create_server(Echo, sock=listener)
+        assert await ask(*address_of(server)) == b"hello"
+        await settle(10)
+        await close_server(server)
+
+    run(main())
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # asyncio leaves the accepted socket to the collector
+def test_a_protocol_factory_that_raises_drops_its_client_only(loop, run, problems):
+    async def main():
+        fail = [True]
+
+        def factory():
+            if fail:
+                fail.pop()
+                raise LookupError("factory")
+            return Echo()
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        with socket.create_connection(address_of(server)) as unlucky:
+            unlucky.setblocking(False)
+            assert await read_to_end(unlucky) == b""
+        assert await ask(*address_of(server)) == b"hello"
+        await close_server(server)
+        assert fail == []
+
+    run(main())
+
+
+def test_running_out_of_descriptors_pauses_accepting_and_does_not_spin(loop, run, problems):
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        clients = [socket.socket() for _ in range(5)]
+        with no_more_descriptors():
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(address_of(server))
+            while not problems:
+                await asyncio.sleep(0)
+            reported = len(problems)
+            await settle(100)
+            assert len(problems) == reported
+        clients[0].send(b"hello")
+        assert await loop.sock_recv(clients[0], 5) == b"hello"
+        for client in clients:
+            client.close()
+        await settle(5)
+        await close_server(server)
+
+    run(main())
+    assert isinstance(problems[0]["exception"], OSError)
+
+
+@contextlib.contextmanager
+def no_more_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    while held[-1] < highest:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(highest, held[-1]) + 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for number in held:
+            os.close(number)

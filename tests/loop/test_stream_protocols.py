@@ -1,0 +1,283 @@
+"""What protocols may do to a transport: buffers of their own, being swapped, raising in any callback."""
+
+import asyncio
+import socket
+
+import pytest
+
+from .wire import BufferedRecorder, Recorder, pattern, read_to_end, settle, wired
+
+
+@pytest.mark.parametrize("size", [1, 7, 1024, 65_536, 1_000_000])
+def test_a_buffered_protocol_receives_into_its_own_buffer(loop, run, family, size):
+    total = min(size * 50, 3_000_000)
+
+    async def main():
+        async with wired(BufferedRecorder(size), family) as (_, protocol, peer):
+            await asyncio.gather(loop.sock_sendall(peer, pattern(total)), protocol.inner.until_bytes(total))
+            peer.shutdown(socket.SHUT_WR)
+            await protocol.inner.until_event("lost")
+            assert protocol.data == pattern(total)
+            assert protocol.inner.events == ["made", "data", "eof", "lost"]
+            assert set(protocol.hints) == {-1}
+
+    run(main())
+
+
+def test_a_buffered_protocol_may_return_a_memoryview(run):
+    async def main():
+        class View(BufferedRecorder):
+            def get_buffer(self, sizehint):
+                return memoryview(super().get_buffer(sizehint))[:3]
+
+        async with wired(View()) as (_, protocol, peer):
+            peer.send(pattern(100))
+            await protocol.inner.until_bytes(100)
+            assert protocol.data == pattern(100)
+
+    run(main())
+
+
+def test_an_empty_buffer_is_a_fatal_error(run, problems):
+    async def main():
+        async with wired(BufferedRecorder(0)) as (_, protocol, peer):
+            peer.send(b"data")
+            await protocol.inner.until_event("lost")
+            assert isinstance(protocol.inner.error, RuntimeError)
+
+    run(main())
+    assert "get_buffer" in problems[0]["message"]
+
+
+@pytest.mark.parametrize("name", ["get_buffer", "buffer_updated"])
+def test_an_error_in_a_buffered_protocol_is_fatal_for_its_connection(run, problems, name):
+    async def main():
+        protocol = BufferedRecorder()
+        setattr(protocol, name, lambda number: 1 / 0)
+        async with wired(protocol) as (_, _, peer):
+            peer.send(b"data")
+            await protocol.inner.until_event("lost")
+            assert isinstance(protocol.inner.error, ZeroDivisionError)
+
+    run(main())
+    assert name in problems[0]["message"]
+
+
+def test_a_paused_buffered_protocol_is_not_asked_for_a_buffer(run):
+    async def main():
+        async with wired(BufferedRecorder()) as (transport, protocol, peer):
+            transport.pause_reading()
+            peer.send(b"data")
+            await settle(10)
+            assert protocol.hints == []
+            transport.resume_reading()
+            await protocol.inner.until_bytes(4)
+
+    run(main())
+
+
+def test_a_protocol_set_in_data_received_gets_the_rest(loop, run, family):
+    size = 2_000_000
+
+    async def main():
+        heir = Recorder()
+        heir.note("made")
+
+        class Gives(Recorder):
+            def data_received(self, data):
+                super().data_received(data)
+                self.transport.set_protocol(heir)
+                assert self.transport.get_protocol() is heir
+
+        async with wired(Gives(), family) as (_, giver, peer):
+            await loop.sock_sendall(peer, pattern(size))
+            peer.shutdown(socket.SHUT_WR)
+            await heir.until_event("lost")
+            assert len(giver.chunks) == 1
+            assert giver.data + heir.data == pattern(size)
+            assert giver.events == ["made", "data"]
+
+    run(main())
+
+
+def test_a_buffered_protocol_set_in_data_received_gets_the_rest(loop, run, family):
+    size = 2_000_000
+
+    async def main():
+        heir = BufferedRecorder(5000)
+        heir.inner.note("made")
+
+        class Gives(Recorder):
+            def data_received(self, data):
+                super().data_received(data)
+                self.transport.set_protocol(heir)
+
+        async with wired(Gives(), family) as (_, giver, peer):
+            await loop.sock_sendall(peer, pattern(size))
+            peer.shutdown(socket.SHUT_WR)
+            await heir.inner.until_event("lost")
+            assert giver.data + heir.data == pattern(size)
+
+    run(main())
+
+
+def test_a_plain_protocol_set_in_buffer_updated_gets_the_rest(loop, run, family):
+    size = 2_000_000
+
+    async def main():
+        heir = Recorder()
+        heir.note("made")
+
+        class Gives(BufferedRecorder):
+            def buffer_updated(self, nbytes):
+                super().buffer_updated(nbytes)
+                self.inner.transport.set_protocol(heir)
+
+        async with wired(Gives(), family) as (_, giver, peer):
+            await loop.sock_sendall(peer, pattern(size))
+            peer.shutdown(socket.SHUT_WR)
+            await heir.until_event("lost")
+            assert giver.data + heir.data == pattern(size)
+
+    run(main())
+
+
+def test_an_error_in_data_received_is_fatal_for_its_connection_only(run, problems):
+    async def main():
+        class Broken(Recorder):
+            def data_received(self, data):
+                raise LookupError("data")
+
+        async with wired(Broken()) as (transport, protocol, peer), wired() as (_, other, other_peer):
+            peer.send(b"data")
+            await protocol.until_event("lost")
+            assert isinstance(protocol.error, LookupError)
+            other_peer.send(b"data")
+            await other.until_bytes(4)
+            assert problems[0]["transport"] is transport and problems[0]["protocol"] is protocol
+
+    run(main())
+    assert "data_received" in problems[0]["message"]
+
+
+def test_an_error_in_eof_received_is_fatal(run, problems):
+    async def main():
+        class Broken(Recorder):
+            def eof_received(self):
+                raise LookupError("eof")
+
+        async with wired(Broken()) as (_, protocol, peer):
+            peer.shutdown(socket.SHUT_WR)
+            await protocol.until_event("lost")
+            assert isinstance(protocol.error, LookupError)
+
+    run(main())
+    assert "eof_received" in problems[0]["message"]
+
+
+def test_an_error_in_connection_made_is_reported(run, problems):
+    async def main():
+        class Broken(Recorder):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                raise LookupError("made")
+
+        async with wired(Broken()) as (transport, protocol, peer):
+            await settle()
+            peer.send(b"data")
+            await protocol.until_bytes(4)
+            assert not transport.is_closing()
+
+    run(main())
+    assert isinstance(problems[0]["exception"], LookupError)
+
+
+def test_an_error_in_connection_lost_is_reported_and_the_socket_is_closed_all_the_same(run, problems):
+    async def main():
+        class Broken(Recorder):
+            def connection_lost(self, exc):
+                super().connection_lost(exc)
+                raise LookupError("lost")
+
+        async with wired(Broken()) as (transport, protocol, peer):
+            transport.close()
+            await protocol.until_event("lost")
+            assert await read_to_end(peer) == b""
+
+    run(main())
+    assert isinstance(problems[0]["exception"], LookupError)
+
+
+@pytest.mark.parametrize("name", ["pause_writing", "resume_writing"])
+def test_an_error_in_flow_control_is_reported_and_the_data_goes_out(run, problems, name):
+    async def main():
+        protocol = Recorder()
+
+        def broken():
+            raise LookupError(name)
+
+        setattr(protocol, name, broken)
+        async with wired(protocol) as (transport, _, peer):
+            transport.write(pattern(5_000_000))
+            transport.close()
+            assert await read_to_end(peer) == pattern(5_000_000)
+
+    run(main())
+    assert isinstance(problems[0]["exception"], LookupError)
+    assert f"protocol.{name}() failed" in problems[0]["message"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_exit_in_data_received_leaves_the_loop_and_the_next_run_goes_on(loop, run, error):
+    class Leaves(Recorder):
+        left = False
+
+        def data_received(self, data):
+            super().data_received(data)
+            if not self.left:
+                self.left = True
+                raise error
+
+    protocol = Leaves()
+
+    async def main():
+        async with wired(protocol) as (_, _, peer):
+            peer.send(b"data")
+            await protocol.until_event("never")
+
+    task = loop.create_task(main())
+    with pytest.raises(error):
+        loop.run_forever()
+
+    async def clean_up():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(clean_up())
+    assert protocol.data == b"data"
+
+
+def test_the_callbacks_of_a_connection_share_what_connection_made_cannot_lose(run):
+    import contextvars
+
+    variable = contextvars.ContextVar("variable", default="outside")
+
+    async def main():
+        seen = []
+
+        class Sees(Recorder):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                seen.append(variable.get())
+
+            def data_received(self, data):
+                seen.append(variable.get())
+                super().data_received(data)
+
+        variable.set("at creation")
+        async with wired(Sees()) as (_, protocol, peer):
+            peer.send(b"x")
+            await protocol.until_bytes(1)
+        assert seen == ["at creation", "at creation"]
+
+    run(main())

@@ -1,0 +1,82 @@
+"""The layers: imports point down only, and the native core knows nothing above it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.meta.source import imports, module_name, shown, sources
+
+# From the top. A module imports its own layer's package and the layers below; the middle packages, which share a
+# number, never import each other. What is not named here, the package's own modules, is importable by all but _core.
+LAYERS = {
+    "cli": 5,
+    "monitor": 5,
+    "runtime": 4,
+    "integrations": 4,
+    "executors": 3,
+    "tasks": 3,
+    "pressure": 3,
+    "telemetry": 3,
+    "loop": 2,
+    "_core": 1,
+}
+# runtime wires, integrations present: an integration may build on runtime, and no other pair on one level may.
+SIDEWAYS = {("integrations", "runtime")}
+# testing ships a loop of its own and is imported by nobody.
+LEAVES = {"testing": 5}
+DOOR = "penstock"
+
+
+def layer(module: str) -> str:
+    """`loop` for `penstock.loop.native`; "" for the package's own modules."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LAYERS | LEAVES else ""
+
+
+def breaks(importer: str, imported: str) -> bool:
+    """Whether an import points up or sideways."""
+    if not (imported == DOOR or imported.startswith(DOOR + ".")):
+        return False
+    source, target = layer(importer), layer(imported)
+    if source == "_core":
+        return target != "_core"
+    if not source or not target or source == target:
+        return False
+    if target in LEAVES:
+        return True
+    levels = LAYERS | LEAVES
+    return levels[target] >= levels[source] and (source, target) not in SIDEWAYS
+
+
+@pytest.mark.parametrize("path", sources(".py", ".pyx", ".pxd"), ids=shown)
+def test_imports_point_down(path: Path) -> None:
+    name = module_name(path)
+    wrong = sorted(imported for imported in imports(path) if breaks(name, imported))
+    assert not wrong, f"{shown(path)} imports {', '.join(wrong)}"
+
+
+def test_the_rule_itself_tells_up_from_down() -> None:
+    assert breaks("penstock.loop.native", "penstock.runtime.policy")
+    assert breaks("penstock.executors.threads", "penstock.tasks.sites")
+    assert breaks("penstock._core.reactor", "penstock.errors")
+    assert breaks("penstock.runtime.policy", "penstock.integrations.uvicorn")
+    assert not breaks("penstock.integrations.uvicorn", "penstock.runtime.policy")
+    assert not breaks("penstock.loop.native", "penstock._core.reactor")
+    assert not breaks("penstock._core.reactor", "penstock._core.poller")
+
+
+def test_the_cores_modules_form_no_circle() -> None:
+    known = {module_name(path) for path in sources(".pyx", ".pxd")}
+    needs: dict[str, set[str]] = {name: set() for name in known}
+    for path in sources(".pyx", ".pxd"):
+        name = module_name(path)
+        # The declarations alone: a .pyx may reach back to whom it serves once both are loaded.
+        if path.suffix == ".pxd":
+            needs[name] |= {other for used in imports(path) for other in known if _within(used, other)} - {name}
+    while free := {name for name, others in needs.items() if not others}:
+        needs = {name: others - free for name, others in needs.items() if name not in free}
+    assert not needs, f"these modules of _core need each other: {sorted(needs)}"
+
+
+def _within(used: str, module: str) -> bool:
+    return used == module or used.startswith(module + ".")
