@@ -64,6 +64,7 @@ class LoopConfig(_Group):
 class ExecutorsConfig(_Group):
     """Where `run_in_executor(None, ...)` and name look-ups run."""
 
+    # each loop shuts the executor it used when it closes: an object serves one loop, a function makes one for each
     default: str | concurrent.futures.Executor = _key("threads", EXECUTOR)  # noqa: RUF009
     # None: sized to the cores this process may really use (affinity, cgroup quota)
     threads: int | None = _key(None, optional(whole(1, "threads"), "sized to the machine"))

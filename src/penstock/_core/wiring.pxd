@@ -4,8 +4,8 @@ from penstock._core.poller cimport Poller
 from penstock._core.ready cimport Ready
 
 cdef enum:
-    # One receive. Below glibc's 128 KiB mmap threshold on purpose: above it each read would map and unmap memory.
-    RECEIVE_BYTES = 120 * 1024
+    # One receive, as large as asyncio's.
+    RECEIVE_BYTES = 256 * 1024
 
 
 cdef class Wiring:

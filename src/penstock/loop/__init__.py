@@ -1,13 +1,41 @@
-"""The Python half of the loop: the class that users see, and what runs once per connection or once per loop."""
+"""The Python half of the loop: the class that users see, and what runs once per connection or once per loop.
 
-from penstock.loop.native import EventLoop
+`EventLoop` is the native loop where the extension is built and `PENSTOCK_PURE` is not `1`, else asyncio's selector
+loop with penstock's executors and hooks.
+"""
 
-NATIVE = True
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from penstock.errors import ConfigError
+from penstock.loop.selector import EventLoop as SelectorLoop
+
+__all__ = ["NATIVE", "EventLoop", "loop_class"]
+
+NATIVE = False
+if TYPE_CHECKING:
+    EventLoop = SelectorLoop
+else:
+    EventLoop = SelectorLoop
+    if os.environ.get("PENSTOCK_PURE") != "1":
+        try:
+            from penstock.loop.native import EventLoop
+        except ModuleNotFoundError as missing:
+            if not (missing.name or "").startswith("penstock._core"):
+                raise
+        else:
+            NATIVE = True
 
 
 def loop_class(poller: str) -> type[EventLoop]:
-    """The loop class for a config's `poller`."""
+    """The loop class for a config's `poller`: auto, epoll or selector. ConfigError for epoll without the extension."""
+    if poller == "selector":
+        return SelectorLoop
+    if poller == "epoll" and not NATIVE:
+        raise ConfigError(
+            "loop.poller: epoll needs penstock's native extension, which is not built here or is switched off by "
+            "PENSTOCK_PURE=1; use auto or selector"
+        )
     return EventLoop
-
-
-__all__ = ["NATIVE", "EventLoop", "loop_class"]

@@ -51,17 +51,22 @@ class LoopHooks(asyncio.BaseEventLoop):
             super().run_forever()
 
     def run_until_complete(self, future: Any) -> Any:
-        """As asyncio's; a run that a signal ended raises what stands for the signal in place of CancelledError."""
+        """As asyncio's; a run that a signal ended raises what stands for the signal, in place of its result."""
         outer, self._main = self._main, future
         try:
-            return super().run_until_complete(future)
+            result = super().run_until_complete(future)
         except asyncio.CancelledError:
-            if self.ended_by is None:
-                raise
-            ended_by, self.ended_by = self.ended_by, None
-            raise ended_by from None
+            self._raise_ended_by()
+            raise
         finally:
             self._main = outer
+        self._raise_ended_by()
+        return result
+
+    def _raise_ended_by(self) -> None:
+        if self.ended_by is not None:
+            ended_by, self.ended_by = self.ended_by, None
+            raise ended_by from None
 
     def main_task(self) -> asyncio.Future[Any] | None:
         """What `run_until_complete` waits for; None under a bare `run_forever`."""

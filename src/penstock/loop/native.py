@@ -1,4 +1,4 @@
-"""The native loop: penstock's reactor first, asyncio's selector loop second.
+"""The native loop: penstock's reactor before asyncio's selector loop.
 
 What is rare (subprocesses, pipes, datagrams, TLS, happy eyeballs) is asyncio's own code over native watches; this
 module holds the seams where native code takes over: sockets become transports, servers listen, signals arrive.
@@ -18,13 +18,14 @@ from penstock._core.listen import Listener
 from penstock._core.reactor import Reactor
 from penstock._core.stream import Stream
 from penstock.config import LoopConfig
+from penstock.loop.hooks import LoopHooks
 from penstock.loop.lanes import ExecutorLanes
 from penstock.loop.view import PollerView
 
 __all__ = ["EventLoop"]
 
 
-class EventLoop(Reactor, ExecutorLanes, asyncio.SelectorEventLoop):
+class EventLoop(ExecutorLanes, LoopHooks, Reactor, asyncio.SelectorEventLoop):
     """penstock's event loop, a drop-in for asyncio's.
 
     `config` is the loop's part of a `Config`; without one, the defaults hold.

@@ -2,6 +2,7 @@
 
 Handlers are there only during a run; a handler that the program set itself, before or during the run, is left alone.
 They are set by `signal.signal`, not by the loop: a loop that is stuck in Python code can still be dumped and ended.
+A run in which SIGTERM came ends with SystemExit(143), whatever the main task makes of it; Ctrl-C is asyncio's, later.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ class LoopSignals:
         self._handlers: dict[int, Handler] = {}
         self._former: dict[int, Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._ending = False
+        self._pid = os.getpid()
+        # the signal that ends the run, and whether the program has been told
+        self._ending: int | None = None
+        self._told = False
         if config.drain:
             self._handlers |= {signal.SIGTERM: self._on_end, signal.SIGINT: self._on_end}
         if config.dump and hasattr(signal, "SIGUSR1"):
@@ -59,14 +63,23 @@ class LoopSignals:
             return
         if _is_runners(signal.getsignal(signal.SIGINT)):
             # a new program starts in this loop: what ended the last one counts no more
-            self._ending = False
+            self._ending, self._told = None, False
+        self._pid = os.getpid()
         for signum, handler in self._handlers.items():
             former = signal.getsignal(signum)
             if self._may_replace(signum, former):
                 signal.signal(signum, handler)
                 self._former[signum] = former
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._restore()
+        if kind is None and self._ending is not None and not self._told:
+            # the main task ended by itself during the drain, or the program's own handler passed the signal on to us
+            # as its last act (uvicorn does): the process still ends by the signal
+            self._told = True
+            raise _end_of(self._ending)
+
+    def _restore(self) -> None:
         while self._former:
             signum, former = self._former.popitem()
             if signal.getsignal(signum) == self._handlers[signum]:
@@ -84,9 +97,10 @@ class LoopSignals:
         dump_tasks(self._loop, sys.stderr, frame)
 
     def _on_end(self, signum: int, frame: FrameType | None) -> None:
-        if self._ending:
+        # in a child forked from a running loop the loop is not ours: there the signal does what it does by default
+        if self._ending is not None or self._pid != os.getpid():
             _end_now(signum, frame)
-        self._ending = True
+        self._ending = signum
         self._loop.call_soon_threadsafe(self._begin_drain, signum)
 
     def _begin_drain(self, signum: int) -> None:
@@ -94,21 +108,24 @@ class LoopSignals:
 
     def _end(self, signum: int) -> None:
         """The drain is over: now the program itself is told."""
+        self._told = True
         former = self._former.get(signum)
         main = self._loop.main_task()
         if signum == signal.SIGINT and callable(former):
             # asyncio's own way: its runner cancels the main task and raises KeyboardInterrupt
             self._loop.call_soon(former, signum, None)
         elif main is None:
-            self._loop.call_soon(_raise, _exit_for(signum))
+            self._loop.call_soon(_raise, _end_of(signum))
         else:
-            self._loop.ended_by = _exit_for(signum)
+            self._loop.ended_by = _end_of(signum)
             main.cancel()
 
     def _user_handler(self, name: str | int, reference: object) -> Handler:
         handler = resolve_callable(reference, f"signals.handlers.{name}")
 
         def on_signal(signum: int, frame: FrameType | None) -> None:
+            if self._pid != os.getpid():
+                _end_now(signum, frame)
             self._loop.call_soon_threadsafe(self._run_user_handler, handler, signum)
 
         return on_signal
@@ -122,8 +139,8 @@ class LoopSignals:
             task.add_done_callback(self._tasks.discard)
 
 
-def _exit_for(signum: int) -> SystemExit:
-    return SystemExit(128 + signum)
+def _end_of(signum: int) -> BaseException:
+    return KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum)
 
 
 def _raise(error: BaseException) -> None:

@@ -208,7 +208,8 @@ def test_sigterm_ends_a_bare_run_forever_with_143():
     assert (ended.returncode, "closed" in ended.out) == (143, True)
 
 
-def test_a_main_that_ends_by_itself_during_the_drain_keeps_its_result():
+@pytest.mark.parametrize("signum", [TERM, INT])
+def test_a_main_that_ends_by_itself_during_the_drain_still_ends_by_the_signal(signum):
     program = """
     import asyncio, penstock
     async def main():
@@ -217,13 +218,60 @@ def test_a_main_that_ends_by_itself_during_the_drain_keeps_its_result():
         print("ready")
         await stop.wait()
         await asyncio.sleep(0)
-        return "result"
+        print("ended by itself")
     async def outer():
         return await asyncio.create_task(main())
-    print(penstock.run(outer()))
+    penstock.run(outer())
     """
+    ended = run(program, signum)
+    assert ended.returncode in ((143,) if signum == TERM else (-INT, 130))
+    assert "ended by itself" in ended.out
+
+
+def test_a_main_that_outlives_its_cancellation_still_ends_by_sigterm():
+    program = (
+        PENSTOCK_RUN
+        + """
+async def main():
+    print("ready")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        print("swallowed")
+run(main())
+"""
+    )
     ended = run(program, TERM)
-    assert (ended.returncode, "result" in ended.out) == (0, True)
+    assert (ended.returncode, "swallowed" in ended.out) == (143, True)
+
+
+def test_a_program_that_passes_the_signal_on_at_its_end_ends_by_it():
+    program = """
+    import asyncio, penstock, signal
+    async def main():
+        stop = asyncio.Event()
+        former = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        signal.raise_signal(signal.SIGTERM)
+        await stop.wait()
+        signal.signal(signal.SIGTERM, former)
+        signal.raise_signal(signal.SIGTERM)
+    penstock.run(main())
+    """
+    assert run(program).returncode == 143
+
+
+def test_a_child_forked_from_a_running_loop_ends_by_the_signals_default():
+    program = """
+    import asyncio, os, penstock, signal
+    async def main():
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        print(os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM)
+    penstock.run(main())
+    """
+    assert run(program).out.split() == ["True"]
 
 
 @pytest.mark.parametrize(
@@ -317,9 +365,9 @@ def test_sigusr1_tells_where_a_loop_is_stuck():
         + """
 import sys, threading
 def stuck():
-    print("ready")
     seen = []
     sys.stderr.flush = lambda: seen.append(True)
+    print("ready")
     while not seen:
         pass
 async def main():
