@@ -223,7 +223,7 @@ def test_ten_thousand_connections_leave_nothing_behind(loop, run):
 
 def test_a_hundred_thousand_handles_and_timers_leave_no_memory_behind(loop, turn):
     def burst():
-        for number in range(50_000):
+        for _number in range(50_000):
             loop.call_soon(int)
             loop.call_later(3600, int).cancel()
         turn()

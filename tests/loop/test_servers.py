@@ -196,7 +196,7 @@ def test_a_server_can_close_and_abort_its_clients(loop, run, name):
             return servants[-1]
 
         server = await loop.create_server(factory, "127.0.0.1", 0)
-        transport, client = await loop.create_connection(Recorder, *address_of(server))
+        _transport, client = await loop.create_connection(Recorder, *address_of(server))
         await made.wait()
         await servants[0].until_event("made")
         server.close()
