@@ -73,7 +73,7 @@ class StreamingResult(unittest.TestResult):
         if isinstance(test, unittest.TestCase):
             self.outcome = ("skipped", reason)
         else:
-            self.write({"end": short_id(test), "outcome": "skipped", "detail": reason, "took_s": 0, "on_loop": False})
+            self.write_whole(short_id(test), "skipped", reason)
 
     def addUnexpectedSuccess(self, test: Any) -> None:
         super().addUnexpectedSuccess(test)
@@ -83,7 +83,11 @@ class StreamingResult(unittest.TestResult):
         if isinstance(test, unittest.TestCase):
             self.outcome = ("failed", detail)
         else:  # setUpClass and setUpModule have no start and no end
-            self.write({"end": short_id(test), "outcome": "failed", "detail": detail, "took_s": 0, "on_loop": False})
+            self.write_whole(short_id(test), "failed", detail)
+
+    def write_whole(self, name: str, outcome: str, detail: str) -> None:
+        """The outcome of a class or a module that never came to its tests."""
+        self.write({"end": name, "outcome": outcome, "detail": detail, "took_s": 0, "on_loop": False})
 
 
 def short_id(test: Any) -> str:
@@ -115,11 +119,19 @@ def main(job: dict[str, Any]) -> None:
     faulthandler.enable()
     loop = loop_under_test(job["loop"])
     replace.replace_loops(loop)
-    suite = unittest.defaultTestLoader.loadTestsFromName(PREFIX + job["module"])
     with open(job["report"], "a", encoding="utf-8") as report:
         result = StreamingResult(report, job["test_timeout_s"], loop)
-        chosen(suite, job).run(result)
+        run_module(job, result)
         result.write({"done": True})
+
+
+def run_module(job: dict[str, Any], result: StreamingResult) -> None:
+    try:
+        suite = unittest.defaultTestLoader.loadTestsFromName(PREFIX + job["module"])
+    except unittest.SkipTest as skip:  # a module for another platform
+        result.write_whole(f"{job['module']} (all of it)", "skipped", str(skip))
+    else:
+        chosen(suite, job).run(result)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent / "src"
-TEST_TIMEOUT_S = 60.0
+TEST_TIMEOUT_S = 30.0
 MODULE_TIMEOUT_S = 240.0
 MAX_CRASHES = 12
 STDERR_TAIL_CHARS = 3000

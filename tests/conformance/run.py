@@ -130,7 +130,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="CPython's own test_asyncio on penstock's loop.")
     parser.add_argument("--module", action="append", default=[], help="only this module, e.g. test_events (repeatable)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes at once")
-    parser.add_argument("--loop", choices=["penstock", "asyncio"], default="penstock", help="asyncio: the base line alone")
+    parser.add_argument(
+        "--loop", choices=["penstock", "asyncio"], default="penstock", help="asyncio: the base line alone"
+    )
     parser.add_argument("--short", action="store_true", help="leave out the modules that hardly touch the loop")
     parser.add_argument("--json", metavar="FILE", help="write every outcome to FILE")
     return parser.parse_args(argv)

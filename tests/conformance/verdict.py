@@ -87,5 +87,7 @@ def check_list(verdict: Verdict, expected: Iterable[str], ran: Iterable[str]) ->
     counted = len(verdict.passed) + len(verdict.expected) + len(verdict.failed)
     if len(verdict.expected) > MAX_EXPECTED_SHARE * counted:
         share = len(verdict.expected) / counted
-        complaints.append(f"expected.toml covers {share:.1%} of {counted} tests: at most {MAX_EXPECTED_SHARE:.0%} may be")
+        complaints.append(
+            f"expected.toml covers {share:.1%} of {counted} tests: at most {MAX_EXPECTED_SHARE:.0%} may be"
+        )
     return complaints

@@ -160,8 +160,8 @@ def test_a_missing_program_raises(run):
 def test_a_pipe_carries_every_byte(loop, run, size):
     async def main():
         read_end, write_end = os.pipe()
-        reader = open(read_end, "rb", 0)
-        writer = open(write_end, "wb", 0)
+        reader = os.fdopen(read_end, "rb", 0)
+        writer = os.fdopen(write_end, "wb", 0)
         _, receiver = await loop.connect_read_pipe(Recorder, reader)
         transport, sender = await loop.connect_write_pipe(Recorder, writer)
         transport.write(pattern(size))
@@ -176,7 +176,7 @@ def test_a_pipe_carries_every_byte(loop, run, size):
 def test_a_paused_pipe_delivers_after_resume(loop, run):
     async def main():
         read_end, write_end = os.pipe()
-        transport, receiver = await loop.connect_read_pipe(Recorder, open(read_end, "rb", 0))
+        transport, receiver = await loop.connect_read_pipe(Recorder, os.fdopen(read_end, "rb", 0))
         transport.pause_reading()
         os.write(write_end, b"data")
         await settle(10)
@@ -192,7 +192,7 @@ def test_a_paused_pipe_delivers_after_resume(loop, run):
 def test_a_write_pipe_notices_that_its_reader_is_gone(loop, run):
     async def main():
         read_end, write_end = os.pipe()
-        transport, sender = await loop.connect_write_pipe(Recorder, open(write_end, "wb", 0))
+        transport, sender = await loop.connect_write_pipe(Recorder, os.fdopen(write_end, "wb", 0))
         os.close(read_end)
         await sender.until_event("lost")
         assert transport.is_closing()

@@ -85,9 +85,7 @@ def test_a_client_reaches_localhost_whatever_family_it_listens_on(loop, run):
 def test_a_client_can_bind_its_own_address(loop, run):
     async def main():
         server = await loop.create_server(Echo, "127.0.0.1", 0)
-        transport, protocol = await loop.create_connection(
-            Recorder, *address_of(server), local_addr=("127.0.0.1", 0)
-        )
+        transport, protocol = await loop.create_connection(Recorder, *address_of(server), local_addr=("127.0.0.1", 0))
         assert transport.get_extra_info("sockname")[0] == "127.0.0.1"
         assert transport.get_extra_info("peername") == address_of(server)
         assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -198,7 +196,7 @@ def test_a_server_can_close_and_abort_its_clients(loop, run, name):
             return servants[-1]
 
         server = await loop.create_server(factory, "127.0.0.1", 0)
-        transport, client = await loop.create_connection(Recorder, *address_of(server))
+        _transport, client = await loop.create_connection(Recorder, *address_of(server))
         await made.wait()
         await servants[0].until_event("made")
         server.close()

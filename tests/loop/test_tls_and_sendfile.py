@@ -58,7 +58,10 @@ def test_an_untrusted_certificate_is_refused(loop, run, contexts, problems):
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=contexts[0])
         with pytest.raises(ssl.SSLCertVerificationError):
             await loop.create_connection(
-                Recorder, *server.sockets[0].getsockname(), ssl=ssl.create_default_context(), server_hostname="localhost"
+                Recorder,
+                *server.sockets[0].getsockname(),
+                ssl=ssl.create_default_context(),
+                server_hostname="localhost",
             )
         await close_server(server)
 

@@ -150,7 +150,7 @@ def test_a_handler_that_raises_is_reported_and_the_loop_goes_on(loop, problems):
 
 
 def kill_until(done, number):
-    """A signal without a wakeup fd can come just before the poll and be seen only after it: asyncio has that race too."""
+    """Again and again: a signal without a wakeup fd may come just before the poll, and be seen only after it."""
 
     def work():
         while not done.wait(0.01):
