@@ -17,10 +17,13 @@ cdef class Handle(Runnable):
     cdef object debug_info
     cdef object __weakref__
     cdef bint is_cancelled
+    # Runs under way: a callback may cancel its own handle, whose arguments must outlive the call.
+    cdef int running_count
     # Positional arguments held in arg0..arg2; MANY: all of them in the tuple arg0.
     cdef int arg_count
 
     cdef int failed(self) except -1
+    cdef int drop(self) except -1
     cdef tuple arguments(self)
 
 
@@ -38,9 +41,10 @@ cdef class TimerHandle(Handle):
 cdef enum:
     MANY = 4
 
-cdef object UNSET
-
-cdef Handle new_handle(object loop, object callback, object a, object b, object c, tuple rest, object context)
+# `args` are borrowed, as in a vectorcall; `context` None: a copy of the current one.
+cdef Handle new_handle(object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context)
 cdef TimerHandle new_timer(
-    double when_s, object loop, object callback, object a, object b, object c, tuple rest, object context
+    double when_s, object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context
 )
+# Gives up a queue's reference: a handle that nobody else holds is emptied and kept for the next `new_handle`.
+cdef int let_go(PyObject *entry) except -1

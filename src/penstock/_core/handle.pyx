@@ -1,4 +1,4 @@
-"""Handles: scheduled callbacks in asyncio's sense, free-listed, with up to three arguments held without a tuple.
+"""Handles: scheduled callbacks in asyncio's sense, pooled, with up to three arguments held without a tuple.
 
 Ownership: a handle owns its callback, arguments, context and loop until it is cancelled or freed. Whoever queues a
 handle (ready queue, timer heap, inbox, watch) owns one reference to it.
@@ -7,8 +7,7 @@ handle (ready queue, timer heap, inbox, watch) owns one reference to it.
 import inspect
 from asyncio import Handle as AsyncioHandle, TimerHandle as AsyncioTimerHandle, format_helpers
 
-cimport cython
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF
 
 from penstock._core._sys.python cimport (
@@ -20,15 +19,6 @@ from penstock._core._sys.python cimport (
     PyObject_Vectorcall,
 )
 
-
-cdef class _Unset:
-    """The default of an argument that was not given: a signature with three of them needs no argument tuple."""
-
-    def __repr__(self):
-        return "UNSET"
-
-
-UNSET = _Unset()
 
 # Newer patch releases hide a callback's arguments outside debug mode.
 cdef bint SOURCE_TAKES_DEBUG = "debug" in inspect.signature(format_helpers._format_callback_source).parameters
@@ -44,31 +34,32 @@ cdef class Runnable:
         raise NotImplementedError
 
 
-@cython.freelist(1024)
 cdef class Handle(Runnable):
     """What `call_soon` returns. `isinstance(handle, asyncio.Handle)` holds."""
 
     cdef int run(self) except -1:
-        # The callback may cancel this very handle, which drops its arguments: hold what is being called with.
-        callback, a, b, c, context = self.callback, self.arg0, self.arg1, self.arg2, self.context
+        cdef PyObject *context = <PyObject *>self.context
         cdef PyObject *stack[4]
         cdef PyObject *result
         if self.is_cancelled:
             return 0
-        if PyContext_Enter(<PyObject *>context) < 0:
+        if PyContext_Enter(context) < 0:
             return self.failed()
+        self.running_count += 1
         if self.arg_count < MANY:
-            stack[1], stack[2], stack[3] = <PyObject *>a, <PyObject *>b, <PyObject *>c
+            stack[1], stack[2], stack[3] = <PyObject *>self.arg0, <PyObject *>self.arg1, <PyObject *>self.arg2
             result = PyObject_Vectorcall(
-                <PyObject *>callback, stack + 1, self.arg_count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL
+                <PyObject *>self.callback, stack + 1, self.arg_count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL
             )
         else:
-            result = PyObject_Call(<PyObject *>callback, <PyObject *>a, NULL)
-        PyContext_Exit(<PyObject *>context)
+            result = PyObject_Call(<PyObject *>self.callback, <PyObject *>self.arg0, NULL)
+        PyContext_Exit(context)
+        self.running_count -= 1
         if result is NULL:
-            return self.failed()
-        Py_DECREF(<object>result)
-        return 0
+            self.failed()
+        else:
+            Py_DECREF(<object>result)
+        return self.drop() if self.is_cancelled else 0
 
     cdef int failed(self) except -1:
         try:
@@ -101,8 +92,14 @@ cdef class Handle(Runnable):
         if self.debug_info is not None:
             self.debug_info = (self.debug_info[0], repr_cancelled(self))
         self.is_cancelled = True
-        self.callback = self.arg0 = self.arg1 = self.arg2 = None
-        self.arg_count = 0
+        self.drop()
+
+    cdef int drop(self) except -1:
+        """Lets go of what a cancelled handle will not call."""
+        if self.running_count == 0:
+            self.arg_count = 0
+            self.callback = self.arg0 = self.arg1 = self.arg2 = None
+        return 0
 
     def cancelled(self):
         """Whether `cancel` was called."""
@@ -119,7 +116,7 @@ cdef class Handle(Runnable):
         info = [self.__class__.__name__]
         if self.is_cancelled:
             info.append("cancelled")
-        if self.callback is not None:
+        if not self.is_cancelled:
             info.append(format_helpers._format_callback_source(self.callback, self._args, **self._source_kwargs()))
         if self._source_traceback:
             frame = self._source_traceback[-1]
@@ -138,7 +135,7 @@ cdef class Handle(Runnable):
 
     @property
     def _callback(self):
-        return self.callback
+        return None if self.is_cancelled else self.callback
 
     @property
     def _args(self):
@@ -166,7 +163,6 @@ cdef class TimerQueue:
         raise NotImplementedError
 
 
-@cython.freelist(1024)
 cdef class TimerHandle(Handle):
     """What `call_later` and `call_at` return. Ordered by time, as asyncio's."""
 
@@ -206,7 +202,7 @@ cdef class TimerHandle(Handle):
             return NotImplemented
         return (
             self.when_s == other._when
-            and self.callback == other._callback
+            and self._callback == other._callback
             and self._args == other._args
             and self.is_cancelled == other._cancelled
         )
@@ -231,40 +227,101 @@ cdef str repr_cancelled(Handle handle):
     return f"<{' '.join(info)}>"
 
 
+cdef enum:
+    # How many handles are kept for reuse, of each kind: as many as a busy turn runs.
+    POOL_SIZE = 4096
+
+cdef struct Pool:
+    PyObject *handles[POOL_SIZE]
+    int count
+
+# Ownership: a pool owns one reference to each handle in it.
+cdef Pool spare_handles, spare_timers
+
+cdef extern from *:
+    """
+    static inline int penstock_has_weakref(PyObject *object)
+    {
+        return *(PyObject **)((char *)object + Py_TYPE(object)->tp_weaklistoffset) != NULL;
+    }
+    """
+    bint has_weakref "penstock_has_weakref"(PyObject *object) noexcept
+    Py_ssize_t Py_REFCNT(PyObject *object) noexcept
+    PyTypeObject *Py_TYPE(PyObject *object) noexcept
+
+
+cdef inline Pool *pool_of(PyObject *entry) noexcept:
+    if Py_TYPE(entry) == <PyTypeObject *>Handle:
+        return &spare_handles
+    return &spare_timers if Py_TYPE(entry) == <PyTypeObject *>TimerHandle else NULL
+
+
+cdef int let_go(PyObject *entry) except -1:
+    cdef Pool *pool = pool_of(entry)
+    if pool is NULL or Py_REFCNT(entry) != 1 or pool.count == POOL_SIZE or has_weakref(entry):
+        Py_DECREF(<object>entry)
+        return 0
+    empty(<Handle>entry)
+    # Dropping what the handle held may have run any code, and filled the pool.
+    if pool.count == POOL_SIZE:
+        Py_DECREF(<object>entry)
+    else:
+        pool.handles[pool.count] = entry
+        pool.count += 1
+    return 0
+
+
+cdef inline int empty(Handle handle) except -1:
+    handle.is_cancelled = False
+    handle.arg_count = 0
+    handle.callback = handle.context = handle.loop = handle.debug_info = None
+    handle.arg0 = handle.arg1 = handle.arg2 = None
+    return 0
+
+
 cdef inline int fill(
-    Handle handle, object loop, object callback, object a, object b, object c, tuple rest, object context
+    Handle handle, object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context
 ) except -1:
     handle.loop = loop
     handle.callback = callback
     handle.context = PyContext_CopyCurrent() if context is None else context
-    if a is UNSET:
+    if arg_count == 0:
         return 0
-    handle.arg_count = 1
-    handle.arg0 = a
-    if b is UNSET:
-        return 0
-    handle.arg_count = 2
-    handle.arg1 = b
-    if c is UNSET:
-        return 0
-    handle.arg_count = 3
-    handle.arg2 = c
-    if rest:
+    if arg_count >= MANY:
+        handle.arg0 = tuple([<object>args[i] for i in range(arg_count)])
         handle.arg_count = MANY
-        handle.arg0, handle.arg1, handle.arg2 = (a, b, c, *rest), None, None
+        return 0
+    handle.arg_count = <int>arg_count
+    handle.arg0 = <object>args[0]
+    if arg_count > 1:
+        handle.arg1 = <object>args[1]
+    if arg_count > 2:
+        handle.arg2 = <object>args[2]
     return 0
 
 
-cdef Handle new_handle(object loop, object callback, object a, object b, object c, tuple rest, object context):
-    cdef Handle handle = Handle.__new__(Handle)
-    fill(handle, loop, callback, a, b, c, rest, context)
+cdef Handle new_handle(object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context):
+    cdef Handle handle
+    if spare_handles.count:
+        spare_handles.count -= 1
+        handle = <Handle>spare_handles.handles[spare_handles.count]
+        Py_DECREF(handle)
+    else:
+        handle = Handle.__new__(Handle)
+    fill(handle, loop, callback, args, arg_count, context)
     return handle
 
 
 cdef TimerHandle new_timer(
-    double when_s, object loop, object callback, object a, object b, object c, tuple rest, object context
+    double when_s, object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context
 ):
-    cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
-    fill(handle, loop, callback, a, b, c, rest, context)
+    cdef TimerHandle handle
+    if spare_timers.count:
+        spare_timers.count -= 1
+        handle = <TimerHandle>spare_timers.handles[spare_timers.count]
+        Py_DECREF(handle)
+    else:
+        handle = TimerHandle.__new__(TimerHandle)
+    fill(handle, loop, callback, args, arg_count, context)
     handle.when_s = when_s
     return handle

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from penstock._core.handle cimport Handle, Runnable, TimerHandle
+from penstock._core.handle cimport Handle, Runnable
 from penstock._core.inbox cimport Inbox
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker
@@ -44,6 +44,3 @@ cdef class Reactor:
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1
     cdef int drain_inbox(self) except -1
-    cdef TimerHandle add_timer(
-        self, double when_s, object callback, object a, object b, object c, tuple args, object context, str method
-    )

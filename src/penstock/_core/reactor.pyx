@@ -17,16 +17,16 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
-from penstock._core._sys.python cimport PyErr_CheckSignals, PyThread_get_thread_ident
+from penstock._core._sys.python cimport PyErr_CheckSignals, PySequence_Fast_ITEMS
 from penstock._core.clock cimport now_ns, now_s
-from penstock._core.handle cimport UNSET, Handle, Runnable, TimerHandle, new_handle, new_timer
+from penstock._core.handle cimport Handle, Runnable, let_go, new_handle
 from penstock._core.inbox cimport Inbox, has_post
 from penstock._core.listen cimport Listener
 from penstock._core.poller cimport Source
 from penstock._core.ready cimport pop, push
 from penstock._core.stream cimport Stream
 from penstock._core.timers cimport Timers
-from penstock._core.waker cimport Waker, fall_asleep, stay_awake
+from penstock._core.waker cimport Waker, fall_asleep, stay_awake, wake
 from penstock._core.watch cimport Watch, set_reader, set_writer, watch_at
 from penstock._core.wiring cimport Wiring
 
@@ -178,7 +178,7 @@ cdef class Reactor:
             try:
                 (<Runnable>entry).run()
             finally:
-                Py_DECREF(<object>entry)
+                let_go(entry)
         return 0
 
     cdef int run_batch_watched(self) except -1:
@@ -241,65 +241,12 @@ cdef class Reactor:
         handle.debug_info = (format_helpers.extract_stack(sys._getframe(0)), None)
         return 0
 
-    def call_soon(self, callback, a=UNSET, b=UNSET, c=UNSET, *args, context=None):
-        """Run `callback(a, b, c, *args)` in the next turn, in order. Give its handle."""
-        cdef Handle handle
-        if self._closed:
-            self.check_open()
-        handle = new_handle(self, callback, a, b, c, args, context)
-        if self._debug:
-            self.inspect(handle, "call_soon", True)
-        if has_post(self.inbox):
-            self.drain_inbox()
-        push(self.wiring.ready, handle)
-        return handle
-
-    def call_soon_threadsafe(self, callback, a=UNSET, b=UNSET, c=UNSET, *args, context=None):
-        """`call_soon` from any thread; wakes the loop if it is blocked."""
-        cdef Handle handle
-        if self._closed:
-            self.check_open()
-        handle = new_handle(self, callback, a, b, c, args, context)
-        if self._debug:
-            self.inspect(handle, "call_soon_threadsafe", False)
-        self.inbox.post(handle)
-        self.waker.wake()
-        return handle
-
-    def call_later(self, delay, callback, a=UNSET, b=UNSET, c=UNSET, *args, context=None):
-        """Run `callback(a, b, c, *args)` in `delay` seconds. Give its handle. TypeError when `delay` is None."""
-        if delay is None:
-            raise TypeError("delay must not be None")
-        return self.add_timer(self.now() + delay, callback, a, b, c, args, context, "call_at")
-
-    def call_at(self, when, callback, a=UNSET, b=UNSET, c=UNSET, *args, context=None):
-        """Run `callback(a, b, c, *args)` at `when` on the clock of `time()`. Give its handle. TypeError when None."""
-        if when is None:
-            raise TypeError("when cannot be None")
-        return self.add_timer(when, callback, a, b, c, args, context, "call_at")
-
-    cdef TimerHandle add_timer(
-        self, double when_s, object callback, object a, object b, object c, tuple args, object context, str method
-    ):
-        cdef TimerHandle handle
-        if self._closed:
-            self.check_open()
-        handle = new_timer(when_s, self, callback, a, b, c, args, context)
-        if self._debug:
-            self.inspect(handle, method, True)
-        self.timers.add(handle)
-        return handle
-
     def create_future(self):
         """A future of this loop."""
         return futures.Future(loop=self)
 
-    def create_task(self, coro, *, name=UNSET, context=UNSET, **kwargs):
+    def create_task(self, coro, **kwargs):
         """Run a coroutine as a task of this loop: only the keyword arguments that were given reach Task or factory."""
-        if name is not UNSET:
-            kwargs["name"] = name
-        if context is not UNSET:
-            kwargs["context"] = context
         if self._task_factory is not None or self._debug:
             return base_events.BaseEventLoop.create_task(self, coro, **kwargs)
         if self._closed:
@@ -316,7 +263,7 @@ cdef class Reactor:
             self.call_soon(handle._run)
 
     def _write_to_self(self):
-        self.waker.wake()
+        wake(self.waker)
 
     def _add_reader(self, fd, callback, *args):
         self.check_open()
@@ -336,10 +283,8 @@ cdef class Reactor:
     def _remove_writer(self, fd):
         return not self._closed and bool(set_writer(self.wiring, fileno_of(fd), None))
 
-    def io_handle(self, callback, args):
-        cdef Handle handle = new_handle(self, callback, UNSET, UNSET, UNSET, (), None)
-        if args:
-            handle.arg_count, handle.arg0 = 4, args
+    def io_handle(self, callback, tuple args):
+        cdef Handle handle = new_handle(self, callback, PySequence_Fast_ITEMS(args), len(args), None)
         if self._debug:
             handle.debug_info = (format_helpers.extract_stack(sys._getframe(0)), None)
         return handle

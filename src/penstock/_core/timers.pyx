@@ -12,7 +12,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from penstock._core.handle cimport UNSET, Runnable, TimerHandle, TimerQueue, new_timer
+from penstock._core.handle cimport TimerHandle, TimerQueue, let_go, new_timer
 from penstock._core.ready cimport Ready, push
 
 cdef enum:
@@ -151,7 +151,7 @@ cdef class Timers(TimerQueue):
 
     def set(self, double when_s, loop, callback):
         """Set a timer; give its handle."""
-        cdef TimerHandle handle = new_timer(when_s, loop, callback, UNSET, UNSET, UNSET, (), None)
+        cdef TimerHandle handle = new_timer(when_s, loop, callback, NULL, 0, None)
         self.add(handle)
         return handle
 
@@ -174,6 +174,6 @@ cdef int release_chain(PyObject *handle) except -1:
     while handle is not NULL:
         following = of(handle).inbox_next
         of(handle).inbox_next = NULL
-        Py_DECREF(<object>handle)
+        let_go(handle)
         handle = following
     return 0

@@ -31,10 +31,9 @@ cdef class Waker:
     def __dealloc__(self):
         self.close()
 
-    cdef int wake(self) except -1:
+    cdef void interrupt(self) noexcept:
         if take(&self.is_asleep) and self.fd >= 0:
             eventfd_write(self.fd, 1)
-        return 0
 
     def close(self):
         """Give the file descriptor back; a second call does nothing."""

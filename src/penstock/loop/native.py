@@ -14,6 +14,7 @@ from asyncio import sslproto
 from collections.abc import Callable
 from typing import Any
 
+from penstock._core import schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
 from penstock._core.listen import Listener
 from penstock._core.reactor import Reactor
 from penstock._core.stream import Stream

@@ -1,5 +1,5 @@
 # CPython's C interface where Cython's own `cpython` package has no declaration, or one with the wrong error contract.
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 
 cdef extern from "Python.h":
     # Raw results: the caller owns the reference and looks for NULL itself.
@@ -14,7 +14,6 @@ cdef extern from "Python.h":
     int PyContext_Exit(PyObject *context)
 
     int PyErr_CheckSignals() except -1
-    PyObject *PyErr_Occurred()
     object PyErr_SetFromErrno(object exception)
 
     object PyBytes_FromStringAndSize(const char *text, Py_ssize_t size)
@@ -26,5 +25,20 @@ cdef extern from "Python.h":
 
     object PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
 
-    PyObject *_PyType_Lookup(object type_, object name)
-    unsigned long PyThread_get_thread_ident()
+    PyObject **PySequence_Fast_ITEMS(object sequence)
+
+# A method in C's fastest calling convention: positional arguments and keyword values in one array.
+cdef extern from "Python.h":
+    ctypedef object (*FastMethod)(PyObject *self, PyObject *const *args, Py_ssize_t arg_count, PyObject *keywords)
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        void *ml_meth
+        int ml_flags
+        const char *ml_doc
+
+    enum:
+        METH_FASTCALL
+        METH_KEYWORDS
+
+    object PyDescr_NewMethod(PyTypeObject *type_, PyMethodDef *method)
+    void PyType_Modified(PyTypeObject *type_)
