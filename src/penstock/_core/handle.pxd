@@ -27,6 +27,12 @@ cdef class Handle(Runnable):
     cdef tuple arguments(self)
 
 
+cdef class ThreadSafeHandle(Handle):
+    # What a thread waits on that cancels while the callback runs; made by the first that does.
+    cdef object finished
+    cdef int wait_for_run(self) except -1
+
+
 cdef class TimerQueue:
     """Where timer handles wait: told of a cancellation, so that cancelling is O(1)."""
     cdef int cancelled_one(self, TimerHandle handle) except -1
@@ -43,6 +49,7 @@ cdef enum:
 
 # `args` are borrowed, as in a vectorcall; `context` None: a copy of the current one.
 cdef Handle new_handle(object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context)
+cdef Handle new_posted_handle(object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context)
 cdef TimerHandle new_timer(
     double when_s, object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context
 )

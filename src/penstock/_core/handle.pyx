@@ -5,6 +5,8 @@ handle (ready queue, timer heap, inbox, watch) owns one reference to it.
 """
 
 import inspect
+import sys
+import threading
 from asyncio import Handle as AsyncioHandle, TimerHandle as AsyncioTimerHandle, format_helpers
 
 from cpython.object cimport PyObject, PyTypeObject
@@ -22,6 +24,10 @@ from penstock._core._sys.python cimport (
 
 # Newer patch releases hide a callback's arguments outside debug mode.
 cdef bint SOURCE_TAKES_DEBUG = "debug" in inspect.signature(format_helpers._format_callback_source).parameters
+
+
+# Since 3.14 a handle that another thread may cancel orders the cancel and the call.
+cdef bint CANCEL_WAITS = sys.version_info >= (3, 14)
 
 
 cdef inline int pending() except -1:
@@ -158,6 +164,38 @@ cdef class Handle(Runnable):
         return None if self.debug_info is None else self.debug_info[0]
 
 
+cdef class ThreadSafeHandle(Handle):
+    """What `call_soon_threadsafe` returns from Python 3.14 on: a cancel from another thread waits for a running call.
+
+    asyncio takes a lock around each call; here the GIL orders the two, and only a thread that has to wait pays.
+    """
+
+    cdef int run(self) except -1:
+        try:
+            return Handle.run(self)
+        finally:
+            if self.finished is not None:
+                self.finished.set()
+                self.finished = None
+
+    cdef int wait_for_run(self) except -1:
+        while self.running_count and self.loop._thread_id != threading.get_ident():
+            if self.finished is None:
+                self.finished = threading.Event()
+            self.finished.wait()
+        return 0
+
+    def cancel(self):
+        """Cancel the callback; while it runs in the loop's thread, wait for its end first."""
+        self.wait_for_run()
+        Handle.cancel(self)
+
+    def cancelled(self):
+        """Whether `cancel` was called; while the callback runs in the loop's thread, wait for its end first."""
+        self.wait_for_run()
+        return self.is_cancelled
+
+
 cdef class TimerQueue:
     cdef int cancelled_one(self, TimerHandle handle) except -1:
         raise NotImplementedError
@@ -236,7 +274,7 @@ cdef struct Pool:
     int count
 
 # Ownership: a pool owns one reference to each handle in it.
-cdef Pool spare_handles, spare_timers
+cdef Pool spare_handles, spare_timers, spare_posted
 
 cdef extern from *:
     """
@@ -253,7 +291,19 @@ cdef extern from *:
 cdef inline Pool *pool_of(PyObject *entry) noexcept:
     if Py_TYPE(entry) == <PyTypeObject *>Handle:
         return &spare_handles
-    return &spare_timers if Py_TYPE(entry) == <PyTypeObject *>TimerHandle else NULL
+    if Py_TYPE(entry) == <PyTypeObject *>TimerHandle:
+        return &spare_timers
+    return &spare_posted if Py_TYPE(entry) == <PyTypeObject *>ThreadSafeHandle else NULL
+
+
+cdef inline Handle spare(Pool *pool):
+    """A handle from the pool, or None."""
+    if pool.count == 0:
+        return None
+    pool.count -= 1
+    handle = <Handle>pool.handles[pool.count]
+    Py_DECREF(handle)
+    return handle
 
 
 cdef int let_go(PyObject *entry) except -1:
@@ -301,13 +351,22 @@ cdef inline int fill(
 
 
 cdef Handle new_handle(object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context):
-    cdef Handle handle
-    if spare_handles.count:
-        spare_handles.count -= 1
-        handle = <Handle>spare_handles.handles[spare_handles.count]
-        Py_DECREF(handle)
-    else:
+    cdef Handle handle = spare(&spare_handles)
+    if handle is None:
         handle = Handle.__new__(Handle)
+    fill(handle, loop, callback, args, arg_count, context)
+    return handle
+
+
+cdef Handle new_posted_handle(
+    object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context
+):
+    """A handle that any thread may cancel."""
+    if not CANCEL_WAITS:
+        return new_handle(loop, callback, args, arg_count, context)
+    cdef Handle handle = spare(&spare_posted)
+    if handle is None:
+        handle = ThreadSafeHandle.__new__(ThreadSafeHandle)
     fill(handle, loop, callback, args, arg_count, context)
     return handle
 
@@ -315,12 +374,8 @@ cdef Handle new_handle(object loop, object callback, PyObject *const *args, Py_s
 cdef TimerHandle new_timer(
     double when_s, object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context
 ):
-    cdef TimerHandle handle
-    if spare_timers.count:
-        spare_timers.count -= 1
-        handle = <TimerHandle>spare_timers.handles[spare_timers.count]
-        Py_DECREF(handle)
-    else:
+    cdef TimerHandle handle = <TimerHandle>spare(&spare_timers)
+    if handle is None:
         handle = TimerHandle.__new__(TimerHandle)
     fill(handle, loop, callback, args, arg_count, context)
     handle.when_s = when_s

@@ -5,7 +5,7 @@ from penstock._core.wiring cimport Wiring
 cdef class Listener(Source):
     cdef Wiring wiring
     cdef object loop, sock, server, protocol_factory, context
-    cdef bint is_queued, is_accepting, sets_nodelay
+    cdef bint is_queued, is_accepting, gives_context
 
     cdef int accept_one(self) except -1
     cdef int welcome(self, int fd) except -1

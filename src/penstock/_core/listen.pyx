@@ -32,11 +32,12 @@ OUT_OF_RESOURCES = {errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBU
 cdef class Listener(Source):
     """A listening stream socket in the poller."""
 
-    def __init__(self, loop, Wiring wiring not None, sock, protocol_factory, server=None):
+    def __init__(self, loop, Wiring wiring not None, sock, protocol_factory, server=None, context=None):
         self.loop, self.wiring, self.sock, self.server = loop, wiring, sock, server
         self.protocol_factory = protocol_factory
         self.fd = sock.fileno()
-        self.context = PyContext_CopyCurrent()
+        self.gives_context = context is not None
+        self.context = PyContext_CopyCurrent() if context is None else context
         if sock.family != socket.AF_UNIX:
             # Linux hands the option down to what is accepted: one call instead of one per connection.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -79,25 +80,31 @@ cdef class Listener(Source):
 
     cdef int welcome(self, int fd) except -1:
         """Makes protocol and transport, in a copy of the context that the server was started in."""
+        cdef Stream stream = Stream.__new__(Stream)
         context = PyContext_Copy(self.context)
         if PyContext_Enter(<PyObject *>context) < 0:
             close(fd)
-            return 0
+            return -1
         protocol = None
         try:
             protocol = self.protocol_factory()
-            Stream(self.loop, self.wiring, None, fd, protocol, server=self.server)
-        except (SystemExit, KeyboardInterrupt):
-            raise
+            given = context if self.gives_context else None
+            stream.__init__(self.loop, self.wiring, None, fd, protocol, server=self.server, context=given)
         except BaseException as exc:
-            self.refuse(fd, protocol, exc)
+            # The descriptor is the transport's from the moment that it says it is open.
+            if stream.is_open:
+                stream.release()
+            else:
+                close(fd)
+            self.refuse(protocol, exc)
         finally:
             PyContext_Exit(<PyObject *>context)
         return 0
 
-    def refuse(self, fd, protocol, exc):
+    def refuse(self, protocol, exc):
         """As asyncio: the connection is closed, and only debug mode says why."""
-        close(fd)
+        if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+            raise exc
         if self.loop.get_debug():
             context = {"message": "Error on transport creation for incoming connection", "exception": exc}
             if protocol is not None:

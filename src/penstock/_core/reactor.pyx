@@ -14,6 +14,7 @@ import sys
 
 from cpython.object cimport PyObject, PyObject_GenericSetAttr
 from cpython.ref cimport Py_DECREF
+from libc.math cimport INFINITY, nextafter
 from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
@@ -111,7 +112,7 @@ cdef class Reactor:
             self.turns_unpolled += 1
         if self.timers.count:
             self.timers.fire(
-                (<double>self.turn_ns / 1e9 if self.owns_clock else self.now()) + RESOLUTION_S, self.wiring.ready
+                just_after(<double>self.turn_ns / 1e9 if self.owns_clock else self.now()), self.wiring.ready
             )
         if self._debug:
             self.run_batch_watched()
@@ -265,15 +266,15 @@ cdef class Reactor:
     def _write_to_self(self):
         wake(self.waker)
 
-    def _add_reader(self, fd, callback, *args):
+    def _add_reader(self, fd, callback, *args, context=None):
         self.check_open()
-        handle = self.io_handle(callback, args)
+        handle = self.io_handle(callback, args, context)
         set_reader(self.wiring, fileno_of(fd), handle)
         return handle
 
-    def _add_writer(self, fd, callback, *args):
+    def _add_writer(self, fd, callback, *args, context=None):
         self.check_open()
-        handle = self.io_handle(callback, args)
+        handle = self.io_handle(callback, args, context)
         set_writer(self.wiring, fileno_of(fd), handle)
         return handle
 
@@ -283,19 +284,19 @@ cdef class Reactor:
     def _remove_writer(self, fd):
         return not self._closed and bool(set_writer(self.wiring, fileno_of(fd), None))
 
-    def io_handle(self, callback, tuple args):
-        cdef Handle handle = new_handle(self, callback, PySequence_Fast_ITEMS(args), len(args), None)
+    def io_handle(self, callback, tuple args, context):
+        cdef Handle handle = new_handle(self, callback, PySequence_Fast_ITEMS(args), len(args), context)
         if self._debug:
             handle.debug_info = (format_helpers.extract_stack(sys._getframe(0)), None)
         return handle
 
-    def _make_stream(self, sock, protocol, waiter=None, *, extra=None, server=None):
+    def _make_stream(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
         """The native transport over a connected stream socket."""
-        return Stream(self, self.wiring, sock, sock.fileno(), protocol, waiter, extra, server)
+        return Stream(self, self.wiring, sock, sock.fileno(), protocol, waiter, extra, server, context)
 
-    def _make_listener(self, sock, protocol_factory, server=None):
+    def _make_listener(self, sock, protocol_factory, server=None, context=None):
         """The native acceptor over a listening stream socket; it accepts from `resume()` on."""
-        return Listener(self, self.wiring, sock, protocol_factory, server)
+        return Listener(self, self.wiring, sock, protocol_factory, server, context)
 
     def _source_at(self, int fd):
         """The watch, transport or listener at a descriptor, or None."""
@@ -330,6 +331,12 @@ cdef class Reactor:
         self.timers.clear()
         self.waker.close()
         self.wiring.poller.close()
+
+
+cdef inline double just_after(double now_s) noexcept:
+    """The end of the instant `now_s`: one resolution later, or the next number when numbers are farther apart."""
+    cdef double end_s = now_s + RESOLUTION_S
+    return end_s if end_s > now_s else nextafter(now_s, INFINITY)
 
 
 cdef int fileno_of(object fd) except -1:

@@ -8,7 +8,7 @@ into the handle. Calls that name `callback` by keyword, or err, take the general
 from cpython.object cimport PyObject, PyTypeObject
 
 from penstock._core._sys.python cimport METH_FASTCALL, METH_KEYWORDS, PyDescr_NewMethod, PyMethodDef, PyType_Modified
-from penstock._core.handle cimport Handle, TimerHandle, new_handle, new_timer
+from penstock._core.handle cimport Handle, TimerHandle, new_handle, new_posted_handle, new_timer
 from penstock._core.inbox cimport has_post
 from penstock._core.reactor cimport Reactor
 from penstock._core.ready cimport push
@@ -56,7 +56,9 @@ cdef object call_soon_threadsafe(Reactor self, PyObject *const *args, Py_ssize_t
         return by_name(self, "call_soon_threadsafe", args, arg_count, keywords)
     if self._closed:
         self.check_open()
-    handle = new_handle(self, <object>args[0], args + 1, arg_count - 1, context_of(args, arg_count, keywords))
+    handle = new_posted_handle(
+        self, <object>args[0], args + 1, arg_count - 1, context_of(args, arg_count, keywords)
+    )
     if self._debug:
         self.inspect(handle, "call_soon_threadsafe", False)
     self.inbox.post(handle)

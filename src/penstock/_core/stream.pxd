@@ -12,6 +12,7 @@ cdef class Stream(Outlet):
     cdef bint thorough
     cdef Py_ssize_t last_read_bytes
 
+    cdef int begin(self) except -1
     cdef int wanted_events(self, uint32_t events) except -1
     cdef int enter_queue(self, uint32_t events) except -1
     cdef int handle_events(self, uint32_t events) except -1

@@ -59,19 +59,20 @@ cdef class Stream(Outlet):
     _start_tls_compatible = True
     _sendfile_compatible = _SendfileMode.TRY_NATIVE
 
-    def __init__(self, loop, wiring, sock, int fd, protocol, waiter=None, extra=None, server=None):
-        Outlet.__init__(self, loop, wiring, sock, fd, protocol, extra, server)
+    def __init__(self, loop, wiring, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None):
+        Outlet.__init__(self, loop, wiring, sock, fd, protocol, extra, server, context)
         self.thorough = family_of(fd) == AF_UNIX
-        loop.call_soon(protocol.connection_made, self)
-        loop.call_soon(self._start)
+        self.soon(protocol.connection_made, self)
+        self.soon(start, self)
         if waiter is not None:
-            loop.call_soon(futures._set_result_unless_cancelled, waiter, None)
+            loop.call_soon(futures._set_result_unless_cancelled, waiter, None, context=context)
 
-    def _start(self):
-        """Begin to watch the socket: after connection_made, in a context of its own."""
+    cdef int begin(self) except -1:
+        """Watches the socket: after connection_made, in the context given or one of its own."""
         if self.is_open and not self.conn_lost:
-            self.context = PyContext_CopyCurrent()
+            self.context = PyContext_CopyCurrent() if self.given_context is None else self.given_context
             self._attach()
+        return 0
 
     def _attach(self):
         self.wiring.poller.add(self, INTEREST)
@@ -341,6 +342,11 @@ cdef class Stream(Outlet):
     @property
     def _eof(self):
         return self.eof_written
+
+
+def start(Stream stream):
+    """The handle that runs between connection_made and the first read."""
+    stream.begin()
 
 
 cdef inline int pending_error() except -1:

@@ -5,6 +5,8 @@ from penstock._core.wiring cimport Wiring
 cdef class Transport(Source):
     cdef Wiring wiring
     cdef object loop, protocol, server
+    # The context to call the protocol in (3.15), None: a copy of the caller's for each callback, as before.
+    cdef object given_context
     # The Python socket: given, or made when first asked for. From then on it, not we, closes the descriptor.
     cdef object sock
     cdef dict extra
@@ -14,6 +16,7 @@ cdef class Transport(Source):
     cdef int conn_lost
 
     cdef int stop_io(self) except -1
+    cdef int soon(self, object callback, object argument) except -1
     cdef int lose(self, object exc) except -1
     cdef int lost(self, object exc) except -1
     cdef int fatal_error(self, object exc, str message) except -1

@@ -23,7 +23,8 @@ cdef bint SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 cdef class Transport(Source):
     """The base of native transports; made by the loop, never by users."""
 
-    def __init__(self, loop, Wiring wiring not None, sock, int fd, protocol, extra=None, server=None):
+    def __init__(self, loop, Wiring wiring not None, sock, int fd, protocol, extra=None, server=None, context=None):
+        self.given_context = context
         self.loop, self.wiring, self.sock, self.server = loop, wiring, sock, server
         self.fd = fd
         self.is_open = True
@@ -52,7 +53,10 @@ cdef class Transport(Source):
         self.closing = True
         self.conn_lost += 1
         self.stop_io()
-        self.loop.call_soon(self._call_connection_lost, exc)
+        return self.soon(self._call_connection_lost, exc)
+
+    cdef int soon(self, object callback, object argument) except -1:
+        self.loop.call_soon(callback, argument, context=self.given_context)
         return 0
 
     cdef int lost(self, object exc) except -1:

@@ -7,6 +7,7 @@ module holds the seams where native code takes over: sockets become transports, 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import socket
 import sys
 import threading
@@ -103,11 +104,11 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
-        **kwargs: Any,
+        context: contextvars.Context | None = None,
     ) -> Stream:
         self._ensure_fd_no_transport(sock)
         set_nodelay(sock)
-        return self._make_stream(sock, protocol, waiter, extra=extra, server=server, **kwargs)
+        return self._make_stream(sock, protocol, waiter, extra=extra, server=server, context=context)
 
     def _make_ssl_transport(
         self,
@@ -120,10 +121,11 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
+        context: contextvars.Context | None = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
         wrapped = sslproto.SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
-        self._make_socket_transport(rawsock, wrapped, extra=extra, server=server)
+        self._make_socket_transport(rawsock, wrapped, extra=extra, server=server, context=context)
         return wrapped._app_transport
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
@@ -161,7 +163,7 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, asyncio.SelectorEventLoop):
         if sslcontext is not None:
             super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
         else:
-            self._make_listener(sock, protocol_factory, server).resume()
+            self._make_listener(sock, protocol_factory, server, kwargs.get("context")).resume()
 
     def _stop_serving(self, sock: socket.socket) -> None:
         listener = self._source_at(sock.fileno())
