@@ -54,7 +54,7 @@ def table(run: dict[str, Any]) -> str:
     lines += [line(name, rows[name], subject, others) for name in names]
     lost = sum(bool(row["ahead"]) for row in rows.values())
     note = f"{len(rows)} rows measured; another loop is ahead of {subject} on {lost} of them."
-    facts = "; ".join(f"{key}: {value}" for key, value in run["facts"].items() if key in {*NOTED, *others})
+    facts = "; ".join(f"{key}: {value}" for key, value in run["facts"].items() if key in {*NOTED, subject, *others})
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note} {facts}."
 
 
