@@ -11,6 +11,13 @@ from penstock._core.poller cimport Poller
 from penstock._core.ready cimport Ready
 
 
+cdef extern from *:
+    """
+    static void penstock_touch(char *block) { *(volatile char *)block = 0; }
+    """
+    void touch "penstock_touch"(char *block) noexcept
+
+
 cdef void warm_allocator() noexcept:
     """Teaches glibc that blocks of a read's size come and go.
 
@@ -18,7 +25,11 @@ cdef void warm_allocator() noexcept:
     freed: then it raises both bounds to that block's size and twice that. Without it each large read costs an mmap or
     a brk, and the page faults after it, for as long as reads are shrunk before they are freed.
     """
-    free(malloc(4 * RECEIVE_BYTES))
+    cdef char *block = <char *>malloc(4 * RECEIVE_BYTES)
+    if block is not NULL:
+        # Touched, or the compiler leaves the pair out.
+        touch(block)
+        free(block)
 
 
 warm_allocator()
