@@ -3,6 +3,7 @@
 #   make test         every test, on this Python natively and pure, then on each other CPython found
 #   make check        ruff, mypy, stubtest, the rules of the house
 #   make conformance  CPython's own test_asyncio on penstock's loop
+#   make package      sdist and wheel, the wheel built from the sdist and installed in an environment of its own
 #   make bench soak docs clean
 # PYTHON=/path/to/python chooses the interpreter; OTHERS= tests on this one alone.
 
@@ -28,9 +29,9 @@ PIP := -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py $(shell find src/penstock/_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test check conformance bench soak docs clean build
+.PHONY: help demo test check conformance package bench soak docs clean build
 help:
-	@sed -n '2,7s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 build: $(BUILT)
 
@@ -100,6 +101,14 @@ bench: $(BUILT) .venv/bench-$(THIS)
 
 soak: $(BUILT)
 	@$(BIN)/python -m pytest tests/soak --timeout 1800
+
+package: $(READY)
+	@rm -rf dist build/package
+	$(BIN)/python $(PIP) build
+	$(BIN)/python -m build --outdir dist . >build/package.log 2>&1 || { cat build/package.log; exit 1; }
+	$(PYTHON) -m venv build/package
+	build/package/bin/python $(PIP) dist/*.whl
+	cd build && package/bin/python -W error -c 'import penstock, penstock.loop as loop; assert loop.NATIVE; print("installed penstock", penstock.__version__, "native")'
 
 docs: $(BUILT)
 	@$(BIN)/python -m pytest tests/meta/test_docs.py
