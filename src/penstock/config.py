@@ -46,14 +46,14 @@ class LoopConfig(_Group):
     # epoll is penstock's native reactor, selector asyncio's own loop; auto takes the best this machine has
     poller: Literal["auto", "epoll", "selector"] = _key("auto", choice("auto", "epoll", "selector"))
     # while the ready queue is busy, ask the OS for events at least every so many turns, or microseconds
-    poll_every_turns: int = _key(64, whole(1, "turns"))
-    poll_every_us: int = _key(100, whole(0, "microseconds"))
+    poll_every_turns: int = _key(64, whole(1, "turns", highest=1_000_000))
+    poll_every_us: int = _key(100, whole(0, "microseconds", highest=60_000_000))
     # poll busily this long before blocking: latency for CPU time
-    spin_us: int = _key(0, whole(0, "microseconds"))
+    spin_us: int = _key(0, whole(0, "microseconds", highest=1_000_000))
     # read at most this much from a connection in one turn, so that a fast sender starves nobody
-    read_budget_bytes: int = _key(262144, whole(1, "bytes"))
+    read_budget_bytes: int = _key(262144, whole(1, "bytes", highest=1_073_741_824))
     # accept at most this many connections from a listener in one turn
-    accept_batch: int = _key(128, whole(1, "connections"))
+    accept_batch: int = _key(128, whole(1, "connections", highest=65535))
     # None: as asyncio decides (PYTHONASYNCIODEBUG, -X dev)
     debug: bool | None = _key(None, optional(BOOL, "as asyncio decides"))
     # in debug mode, a callback that takes longer is logged
@@ -67,9 +67,9 @@ class ExecutorsConfig(_Group):
     # each loop shuts the executor it used when it closes: an object serves one loop, a function makes one for each
     default: str | concurrent.futures.Executor = _key("threads", EXECUTOR)  # noqa: RUF009
     # None: sized to the cores this process may really use (affinity, cgroup quota)
-    threads: int | None = _key(None, optional(whole(1, "threads"), "sized to the machine"))
+    threads: int | None = _key(None, optional(whole(1, "threads", highest=10_000), "sized to the machine"))
     # getaddrinfo and getnameinfo have threads of their own: blocking work never delays a connect
-    dns_threads: int = _key(4, whole(1, "threads"))
+    dns_threads: int = _key(4, whole(1, "threads", highest=10_000))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import subprocess
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -140,6 +141,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job: the tests interrupt themselves, some until it works.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     modules = choose_modules(arguments)
     environment = child_environment()
     loops = ["asyncio", "penstock"] if arguments.loop == "penstock" else ["asyncio"]

@@ -125,7 +125,7 @@ def test_a_bad_variable_names_itself_and_what_is_allowed():
         load(env={"PENSTOCK_LOOP_SPIN_US": "fast"})
     assert str(caught.value) == (
         "loop.spin_us = 'fast' (variable PENSTOCK_LOOP_SPIN_US): "
-        "allowed is a whole number of microseconds of at least 0"
+        "allowed is a whole number of microseconds from 0 to 1000000"
     )
     assert caught.value.source == "variable PENSTOCK_LOOP_SPIN_US"
 

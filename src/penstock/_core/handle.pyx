@@ -7,7 +7,7 @@ handle (ready queue, timer heap, inbox, watch) owns one reference to it.
 import inspect
 import sys
 import threading
-from asyncio import Handle as AsyncioHandle, TimerHandle as AsyncioTimerHandle, format_helpers
+from asyncio import Handle as AsyncioHandle, TimerHandle as AsyncioTimerHandle, events, format_helpers
 
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF
@@ -28,6 +28,7 @@ cdef bint SOURCE_TAKES_DEBUG = "debug" in inspect.signature(format_helpers._form
 
 # Since 3.14 a handle that another thread may cancel orders the cancel and the call.
 cdef bint CANCEL_WAITS = sys.version_info >= (3, 14)
+AsyncioThreadSafeHandle = getattr(events, "_ThreadSafeHandle", AsyncioHandle)
 
 
 cdef inline int pending() except -1:
@@ -194,6 +195,10 @@ cdef class ThreadSafeHandle(Handle):
         """Whether `cancel` was called; while the callback runs in the loop's thread, wait for its end first."""
         self.wait_for_run()
         return self.is_cancelled
+
+    @property
+    def __class__(self):
+        return AsyncioThreadSafeHandle
 
 
 cdef class TimerQueue:

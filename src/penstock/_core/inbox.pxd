@@ -5,6 +5,8 @@ from penstock._core.ready cimport Ready
 
 
 cdef class Inbox:
+    # Not used: it makes Cython make a type that the garbage collector looks into.
+    cdef object collected
     # The newest entry; each links to the one posted before it.
     cdef PyObject *newest
 

@@ -9,6 +9,7 @@ Ownership: the inbox owns one reference to each posted entry, handed to the read
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from penstock._core._sys.python cimport set_traverse, visitproc
 from penstock._core.handle cimport Runnable
 from penstock._core.ready cimport Ready, push
 
@@ -52,3 +53,16 @@ cdef class Inbox:
             Py_DECREF(<object>oldest)
             oldest = following
         return 0
+
+
+cdef int traverse(Inbox self, visitproc visit, void *arg) noexcept:
+    """For the garbage collector: a loop that is dropped unclosed is reachable from itself through here."""
+    cdef PyObject *entry = load(&self.newest)
+    while entry is not NULL:
+        if visit(entry, arg):
+            return 1
+        entry = (<Runnable>entry).inbox_next
+    return 0
+
+
+set_traverse(Inbox, <void *>traverse)

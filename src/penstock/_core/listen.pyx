@@ -63,9 +63,16 @@ cdef class Listener(Source):
     cdef int run(self) except -1:
         cdef int i
         self.is_queued = False
-        for i in range(self.wiring.accept_batch):
-            if not self.is_accepting or not self.accept_one():
-                break
+        try:
+            for i in range(self.wiring.accept_batch):
+                if not self.is_accepting or not self.accept_one():
+                    break
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler(
+                {"message": "Exception in listener", "exception": exc, "socket": TransportSocket(self.sock)}
+            )
         return 0
 
     cdef int accept_one(self) except -1:

@@ -57,15 +57,14 @@ cdef class Outlet(Transport):
     def writelines(self, list_of_data):
         """Send many buffers in one vectored call."""
         self.check_writable("writelines")
-        for data in list_of_data:
-            if len(data):
-                self.queue.append(data if PyBytes_CheckExact(data) else bytes(memoryview(data)))
-        if not self.queue.size_bytes:
-            return
+        # All are taken before any is queued: a wrong one leaves nothing behind.
+        chunks = [data if PyBytes_CheckExact(data) else bytes(memoryview(data)) for data in list_of_data]
         if self.conn_lost:
-            self.queue.clear()
             self.write_after_loss()
             return
+        for chunk in chunks:
+            if chunk:
+                self.queue.append(chunk)
         self.flush()
         self.maybe_pause()
 
@@ -181,7 +180,11 @@ cdef class Outlet(Transport):
             self.conn_lost += 1
             self.lost(None)
         elif self.eof_written:
-            self.shut_down()
+            try:
+                self.shut_down()
+            except OSError as exc:
+                # The peer was faster: it has reset the connection since the last byte went out.
+                self.fatal_error(exc, "Fatal error: shutdown() of the writing side failed.")
         return 0
 
     cdef int write_failed(self) except -1:

@@ -22,6 +22,8 @@ cdef struct Slot:
 
 
 cdef class Poller:
+    # Not used: it makes Cython make a type that the garbage collector looks into.
+    cdef object collected
     cdef readonly int fd
     cdef Slot *slots
     cdef size_t size

@@ -5,6 +5,8 @@ from penstock._core.handle cimport Runnable
 
 
 cdef class Ready:
+    # Not used: it makes Cython make a type that the garbage collector looks into.
+    cdef object collected
     cdef PyObject **slots
     cdef size_t head, count, mask
 

@@ -7,6 +7,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from penstock._core._sys.python cimport set_traverse, visitproc
 from penstock._core.handle cimport Runnable
 
 cdef enum:
@@ -62,3 +63,15 @@ cdef class Ready:
 
     def __len__(self):
         return self.count
+
+
+cdef int traverse(Ready self, visitproc visit, void *arg) noexcept:
+    """For the garbage collector: a loop that is dropped unclosed is reachable from itself through here."""
+    cdef size_t i
+    for i in range(self.count):
+        if visit(self.slots[(self.head + i) & self.mask], arg):
+            return 1
+    return 0
+
+
+set_traverse(Ready, <void *>traverse)

@@ -23,5 +23,5 @@ cdef class Stream(Outlet):
     cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_into(self, Py_ssize_t *asked) except -1
     cdef int deliver(self, object data) except -1
-    cdef Py_ssize_t receive(self, void *target, Py_ssize_t size) except -1
+    cdef Py_ssize_t settle(self, Py_ssize_t got) except -1
     cdef int read_eof(self) except -1

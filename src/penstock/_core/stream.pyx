@@ -15,10 +15,10 @@ import asyncio
 from asyncio import futures
 from asyncio.constants import _SendfileMode
 from asyncio.log import logger
+from os import strerror
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_SetFromErrno
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -120,11 +120,16 @@ cdef class Stream(Outlet):
             return self.enter_failed(events)
         try:
             self.handle_events(events)
-        except BaseException:
-            # SystemExit or KeyboardInterrupt leave the loop: whoever runs it again finds the rest.
+        except (SystemExit, KeyboardInterrupt):
+            # They leave the loop: whoever runs it again finds the rest.
             if self.is_open:
                 self.enter_queue(events)
             raise
+        except BaseException as exc:
+            # As a handle's: whatever a protocol or a peer brings about, the loop goes on.
+            self.loop.call_exception_handler({
+                "message": "Exception in transport", "exception": exc, "transport": self, "protocol": self.protocol
+            })
         finally:
             PyContext_Exit(<PyObject *>context)
         return 0
@@ -180,7 +185,7 @@ cdef class Stream(Outlet):
     cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1:
         """Through the reactor's buffer into bytes of exactly the size."""
         asked[0] = RECEIVE_BYTES
-        cdef Py_ssize_t got = self.receive(self.wiring.receive_buffer, RECEIVE_BYTES)
+        cdef Py_ssize_t got = self.settle(receive(self.fd, self.wiring.receive_buffer, RECEIVE_BYTES))
         if got:
             self.last_read_bytes = got
             self.deliver(PyBytes_FromStringAndSize(self.wiring.receive_buffer, got))
@@ -194,7 +199,7 @@ cdef class Stream(Outlet):
             raise MemoryError
         asked[0] = RECEIVE_BYTES
         try:
-            got = self.receive(PyBytes_AS_STRING(<object>room), RECEIVE_BYTES)
+            got = self.settle(receive(self.fd, PyBytes_AS_STRING(<object>room), RECEIVE_BYTES))
         finally:
             _PyBytes_Resize(&room, got)
         data = <object>room
@@ -218,11 +223,11 @@ cdef class Stream(Outlet):
         except BaseException as exc:
             self.fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
             return 0
-        try:
-            asked[0] = view.len
-            got = self.receive(view.buf, view.len)
-        finally:
-            PyBuffer_Release(&view)
+        asked[0] = view.len
+        got = receive(self.fd, view.buf, view.len)
+        # Given back before the protocol hears of an end: it may resize its buffer there.
+        PyBuffer_Release(&view)
+        got = self.settle(got)
         if got:
             self.last_read_bytes = got
             self.deliver(got)
@@ -241,27 +246,16 @@ cdef class Stream(Outlet):
             self.fatal_error(exc, f"Fatal error: protocol.{method}() call failed.")
         return 0
 
-    cdef Py_ssize_t receive(self, void *target, Py_ssize_t size) except -1:
-        """Bytes received; 0 when the socket is dry, at its end or failed, all of which are dealt with here."""
-        cdef Py_ssize_t got
-        while True:
-            got = recv(self.fd, target, size, 0)
-            if got > 0:
-                return got
-            if got == 0:
-                self.read_eof()
-                return 0
-            if errno == EAGAIN:
-                return 0
-            if errno != EINTR:
-                self.read_failed()
-                return 0
-
-    def read_failed(self):
-        try:
-            PyErr_SetFromErrno(OSError)
-        except OSError as exc:
-            self.fatal_error(exc, "Fatal read error on socket transport")
+    cdef Py_ssize_t settle(self, Py_ssize_t got) except -1:
+        """What a receive gave: bytes, or 0 when the socket is dry, at its end or failed, all dealt with here."""
+        if got > 0:
+            return got
+        if got == 0:
+            self.read_eof()
+        elif got != -EAGAIN:
+            number = <int>-got
+            self.fatal_error(OSError(number, strerror(number)), "Fatal read error on socket transport")
+        return 0
 
     cdef int read_eof(self) except -1:
         self.eof_read = True
@@ -347,6 +341,14 @@ cdef class Stream(Outlet):
 def start(Stream stream):
     """The handle that runs between connection_made and the first read."""
     stream.begin()
+
+
+cdef inline Py_ssize_t receive(int fd, void *target, Py_ssize_t size_bytes) noexcept:
+    """Bytes received, 0 at the end of the stream, or minus the error's number."""
+    cdef Py_ssize_t got = recv(fd, target, size_bytes, 0)
+    while got < 0 and errno == EINTR:
+        got = recv(fd, target, size_bytes, 0)
+    return got if got >= 0 else -errno
 
 
 cdef inline int pending_error() except -1:

@@ -13,6 +13,8 @@ cdef struct Entry:
 
 
 cdef class Timers(TimerQueue):
+    # Not used: it makes Cython make a type that the garbage collector looks into.
+    cdef object collected
     cdef Entry *entries
     cdef size_t count, size, cancelled_count
     cdef uint64_t next_number
@@ -23,6 +25,6 @@ cdef class Timers(TimerQueue):
     cdef int drop_cancelled_head(self) except -1
     cdef int compact(self) except -1
     cdef int clear(self) except -1
-    cdef PyObject *pop(self) noexcept
+    cdef PyObject *pop(self) except NULL
     cdef void sift_up(self, size_t at) noexcept
     cdef void sift_down(self, size_t at) noexcept

@@ -12,6 +12,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from penstock._core._sys.python cimport set_traverse, visitproc
 from penstock._core.handle cimport TimerHandle, TimerQueue, let_go, new_timer
 from penstock._core.ready cimport Ready, push
 
@@ -55,21 +56,17 @@ cdef class Timers(TimerQueue):
 
     cdef int fire(self, double end_s, Ready ready) except -1:
         """Moves every timer due before `end_s` to the ready queue, the earliest first."""
-        cdef TimerHandle handle
+        cdef PyObject *first
         while self.count and self.entries[0].when_s < end_s:
-            handle = of(self.entries[0].handle)
-            self.leave(handle)
-            Py_DECREF(<object>self.pop())
-            if not handle.is_cancelled:
-                push(ready, handle)
+            first = self.pop()
+            if not of(first).is_cancelled:
+                push(ready, of(first))
+            let_go(first)
         return 0
 
     cdef int drop_cancelled_head(self) except -1:
-        cdef TimerHandle handle
         while self.cancelled_count and self.count and of(self.entries[0].handle).is_cancelled:
-            handle = of(self.entries[0].handle)
-            self.leave(handle)
-            Py_DECREF(<object>self.pop())
+            let_go(self.pop())
         return 0
 
     cdef int leave(self, TimerHandle handle) except -1:
@@ -83,6 +80,7 @@ cdef class Timers(TimerQueue):
         if self.entries[self.count - 1].handle == <PyObject *>handle:
             self.count -= 1
             self.leave(handle)
+            # The canceller holds the handle: this is not its end.
             Py_DECREF(handle)
         elif self.cancelled_count > COMPACT_FROM and 2 * self.cancelled_count > self.count:
             self.compact()
@@ -109,17 +107,18 @@ cdef class Timers(TimerQueue):
         return 0
 
     cdef int clear(self) except -1:
-        cdef TimerHandle handle
+        cdef PyObject *last
         while self.count:
             self.count -= 1
-            handle = of(self.entries[self.count].handle)
-            handle.queue = None
-            Py_DECREF(handle)
-        self.cancelled_count = 0
+            last = self.entries[self.count].handle
+            self.leave(of(last))
+            Py_DECREF(<object>last)
         return 0
 
-    cdef PyObject *pop(self) noexcept:
+    cdef PyObject *pop(self) except NULL:
+        """Takes the earliest out; the caller owns the reference."""
         cdef PyObject *first = self.entries[0].handle
+        self.leave(of(first))
         self.count -= 1
         if self.count:
             self.entries[0] = self.entries[self.count]
@@ -177,3 +176,15 @@ cdef int release_chain(PyObject *handle) except -1:
         let_go(handle)
         handle = following
     return 0
+
+
+cdef int traverse(Timers self, visitproc visit, void *arg) noexcept:
+    """For the garbage collector: a loop that is dropped unclosed is reachable from itself through here."""
+    cdef size_t i
+    for i in range(self.count):
+        if visit(self.entries[i].handle, arg):
+            return 1
+    return 0
+
+
+set_traverse(Timers, <void *>traverse)

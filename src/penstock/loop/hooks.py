@@ -74,6 +74,11 @@ class LoopHooks(asyncio.BaseEventLoop):
             return self._main
         return next((task for task in asyncio.all_tasks(self) if task.get_coro() is self._main), None)
 
+    def signal_fd(self) -> int:
+        """What `signal.set_wakeup_fd` takes, so that a signal ends this loop's wait."""
+        fd: int = self._csock.fileno()  # type: ignore[attr-defined]
+        return fd
+
     # the servers it opened
 
     async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:

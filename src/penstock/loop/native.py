@@ -83,16 +83,23 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, asyncio.SelectorEventLoop):
         self._internal_fds += 1
 
     def _close_self_pipe(self) -> None:
-        self._internal_fds -= 1
         if self._csock is not None:
             super()._close_self_pipe()
+        else:
+            self._internal_fds -= 1
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
         """Run `callback(*args)` in the loop when the signal arrives; main thread only."""
         self._check_closed()
-        if self._csock is None:
-            super()._make_self_pipe()
+        self.signal_fd()
         super().add_signal_handler(sig, callback, *args)
+
+    def signal_fd(self) -> int:
+        """What `signal.set_wakeup_fd` takes to end this loop's wait; the pipe is made when first asked for."""
+        if self._csock is None:
+            asyncio.SelectorEventLoop._make_self_pipe(self)
+            self._internal_fds -= 1
+        return super().signal_fd()
 
     # Connected sockets become native transports; with TLS, asyncio's protocol runs over one.
 

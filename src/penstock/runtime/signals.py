@@ -70,6 +70,8 @@ class LoopSignals:
             if self._may_replace(signum, former):
                 signal.signal(signum, handler)
                 self._former[signum] = former
+        if self._former:
+            self._watch_arrivals()
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._restore()
@@ -79,7 +81,20 @@ class LoopSignals:
             self._told = True
             raise _end_of(self._ending)
 
+    def _watch_arrivals(self) -> None:
+        # Python only notes a signal; one that comes just before the loop blocks would wait for the next event
+        taken = signal.set_wakeup_fd(self._loop.signal_fd(), warn_on_full_buffer=False)
+        if taken != -1:
+            signal.set_wakeup_fd(taken)
+
+    def _unwatch_arrivals(self) -> None:
+        taken = signal.set_wakeup_fd(-1)
+        if taken != self._loop.signal_fd() or self._loop._signal_handlers:
+            signal.set_wakeup_fd(taken)
+
     def _restore(self) -> None:
+        if self._former:
+            self._unwatch_arrivals()
         while self._former:
             signum, former = self._former.popitem()
             if signal.getsignal(signum) == self._handlers[signum]:

@@ -27,6 +27,17 @@ cdef extern from "Python.h":
 
     PyObject **PySequence_Fast_ITEMS(object sequence)
 
+# Cython makes no tp_traverse for references that a type keeps in C arrays: a type that does sets its own.
+cdef extern from *:
+    """
+    static void penstock_set_traverse(PyObject *type, traverseproc traverse)
+    {
+        ((PyTypeObject *)type)->tp_traverse = traverse;
+    }
+    """
+    ctypedef int (*visitproc)(PyObject *object, void *arg) noexcept
+    void set_traverse "penstock_set_traverse"(object type_, void *traverse) noexcept
+
 # A method in C's fastest calling convention: positional arguments and keyword values in one array.
 cdef extern from "Python.h":
     ctypedef object (*FastMethod)(PyObject *self, PyObject *const *args, Py_ssize_t arg_count, PyObject *keywords)

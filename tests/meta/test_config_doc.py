@@ -1,0 +1,35 @@
+"""docs/config.md: a line for each key there is, with its default, what is allowed and its variable."""
+
+import json
+import re
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from penstock.configfile import GROUPS, KINDS, PREFIX
+from tests.meta.source import ROOT
+
+TEXT = (ROOT / "docs" / "config.md").read_text()
+LINE = re.compile(r"^\| `([a-z]+\.[a-z_]+)` \|", re.MULTILINE)
+
+
+def default_of(item: Field[Any]) -> str:
+    """The default as a file has it; none where TOML has no word."""
+    value = item.default_factory() if item.default_factory is not MISSING else item.default
+    return "none" if value is None else f"`{json.dumps(value)}`"
+
+
+def beginning(group: str, item: Field[Any]) -> str:
+    """How a key's line begins: all of it but what the key means."""
+    key = f"{group}.{item.name}"
+    variable = PREFIX + key.upper().replace(".", "_")
+    return f"| `{key}` | {default_of(item)} | {KINDS[key].allowed} | `{variable}` |"
+
+
+def test_every_key_has_its_line() -> None:
+    expected = [beginning(group, item) for group, made in GROUPS.items() for item in fields(made)]
+    missing = [line for line in expected if line not in TEXT]
+    assert not missing, "docs/config.md should have:\n" + "\n".join(missing)
+
+
+def test_every_line_is_a_key() -> None:
+    assert LINE.findall(TEXT) == list(KINDS)
