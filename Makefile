@@ -3,6 +3,7 @@
 #   make test         every test, on this Python natively and pure, then on each other CPython found
 #   make check        ruff, mypy, stubtest, the rules of the house
 #   make conformance  CPython's own test_asyncio on penstock's loop
+#   make sanitize     the tests and a stress of the loop under gcc's sanitizers
 #   make bench soak docs clean
 # PYTHON=/path/to/python chooses the interpreter; OTHERS= tests on this one alone.
 
@@ -28,9 +29,9 @@ PIP := -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py $(shell find src/penstock/_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test check conformance bench soak docs clean build
+.PHONY: help demo test check conformance bench soak sanitize docs clean build
 help:
-	@sed -n '2,7s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 build: $(BUILT)
 
@@ -100,6 +101,9 @@ bench: $(BUILT) .venv/bench-$(THIS)
 
 soak: $(BUILT)
 	@$(BIN)/python -m pytest tests/soak --timeout 1800
+
+sanitize: $(READY)
+	@tests/soak/sanitize.sh $(BIN)/python $(SANITIZE_SECONDS)
 
 docs: $(BUILT)
 	@$(BIN)/python -m pytest tests/meta/test_docs.py

@@ -386,7 +386,7 @@ def run_child(kind: type[asyncio.AbstractEventLoop]) -> int:
 def make_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext] | None:
     """A server's and a client's context around a certificate of our own; None without openssl."""
     with tempfile.TemporaryDirectory() as folder:
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x"
         try:
             pem = ["-keyout", f"{folder}/key", "-out", f"{folder}/pem"]
             environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}

@@ -1,4 +1,4 @@
-"""`make soak`: the stress for ten minutes (SOAK_SECONDS), after which memory stands still and nothing is left behind."""
+"""`make soak`: the stress for ten minutes (SOAK_SECONDS): memory stands still and nothing is left behind."""
 
 import os
 
