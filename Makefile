@@ -4,6 +4,7 @@
 #   make check        ruff, mypy, stubtest, the rules of the house
 #   make conformance  CPython's own test_asyncio on penstock's loop
 #   make package      sdist and wheel, the wheel built from the sdist and installed in an environment of its own
+#   make sanitize     the tests and a stress of the loop under gcc's sanitizers
 #   make bench soak docs clean
 # PYTHON=/path/to/python chooses the interpreter; OTHERS= tests on this one alone.
 
@@ -29,9 +30,9 @@ PIP := -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py $(shell find src/penstock/_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test check conformance package bench soak docs clean build
+.PHONY: help demo test check conformance package sanitize bench soak docs clean build
 help:
-	@sed -n '2,8s/^# *//p' Makefile
+	@sed -n '2,9s/^# *//p' Makefile
 
 build: $(BUILT)
 
@@ -97,7 +98,8 @@ conformance: $(BUILT)
 	@$(BIN)/python tests/conformance/run.py $(CONFORMANCE)
 
 bench: $(BUILT) .venv/bench-$(THIS)
-	@$(BIN)/python benchmarks/compare.py
+	@mkdir -p benchmarks/results
+	cd benchmarks/results && $(CURDIR)/$(BIN)/python ../compare.py --json compare.json --md compare.md --png compare.png
 
 soak: $(BUILT)
 	@$(BIN)/python -m pytest tests/soak --timeout 1800
@@ -109,6 +111,9 @@ package: $(READY)
 	$(PYTHON) -m venv build/package
 	build/package/bin/python $(PIP) dist/*.whl
 	cd build && package/bin/python -W error -c 'import penstock, penstock.loop as loop; assert loop.NATIVE; print("installed penstock", penstock.__version__, "native")'
+
+sanitize: $(READY)
+	@tests/soak/sanitize.sh $(BIN)/python $(SANITIZE_SECONDS)
 
 docs: $(BUILT)
 	@$(BIN)/python -m pytest tests/meta/test_docs.py

@@ -1,0 +1,177 @@
+"""Reference counts per operation: `python3-dbg -m tests.soak.refcounts`. A debug CPython has sys.gettotalrefcount.
+
+Each case runs many times; what the total grows by, per iteration, is what the case leaks.
+"""
+
+import asyncio
+import gc
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from penstock.loop import NATIVE, EventLoop
+
+ROUNDS, ITERATIONS = 5, 300
+# One reference lost in an iteration is 1.0; caches that fill meanwhile are less.
+TOLERANCE = 0.05
+
+
+class Borrowed(asyncio.BufferedProtocol):
+    """Receives into one buffer."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(1000)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self.buffer
+
+
+class Failing(asyncio.Protocol):
+    """Raises when it receives."""
+
+    def data_received(self, data: bytes) -> None:
+        raise ValueError
+
+
+def turn(loop: Any) -> None:
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def callbacks(loop: Any) -> None:
+    for count in range(6):
+        loop.call_soon(lambda *_: None, *range(count))
+    loop.call_soon(callback=int).cancel()
+    loop.call_soon_threadsafe(int)
+    loop.call_soon_threadsafe(int).cancel()
+    turn(loop)
+
+
+def errors(loop: Any) -> None:
+    loop.call_soon(int, "x")
+    loop.call_later(0, int, "x")
+    for call in (loop.call_soon, loop.call_later):
+        try:
+            call(unknown=1)
+        except TypeError:
+            pass
+    turn(loop)
+    turn(loop)
+
+
+def timers(loop: Any) -> None:
+    handles = [loop.call_later(delay_s, int) for delay_s in [-1, 0, 100, 200]]
+    handles[2].cancel()
+    handles[3].cancel()
+    for handle in [loop.call_later(100 + at % 7, int) for at in range(250)]:
+        handle.cancel()
+    turn(loop)
+
+
+def tasks(loop: Any) -> None:
+    async def main() -> None:
+        await asyncio.gather(*(asyncio.sleep(0) for _ in range(5)))
+
+    loop.run_until_complete(main())
+
+
+def watches(loop: Any) -> None:
+    one, two = socket.socketpair()
+    loop.add_reader(one, int)
+    loop.add_writer(one, int)
+    loop.add_writer(one, loop.remove_writer, one)
+    two.send(b"x")
+    turn(loop)
+    turn(loop)
+    loop.remove_reader(one)
+    one.close()
+    two.close()
+
+
+def exchange(kind: type[Any], write: Callable[[Any], None]) -> Callable[[Any], None]:
+    def connection(loop: Any) -> None:
+        async def main() -> None:
+            one, two = socket.socketpair()
+            one.setblocking(False)
+            two.setblocking(False)
+            sender, _ = await loop.create_connection(asyncio.Protocol, sock=one)
+            receiver, _ = await loop.create_connection(kind, sock=two)
+            write(sender)
+            await asyncio.sleep(0.0001)
+            sender.close()
+            await asyncio.sleep(0.0001)
+            receiver.abort()
+            await asyncio.sleep(0)
+
+        loop.run_until_complete(main())
+
+    return connection
+
+
+def accepts(loop: Any) -> None:
+    async def main() -> None:
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        await asyncio.sleep(0.0001)
+        transport.abort()
+        server.close()
+        await asyncio.sleep(0.001)
+
+    loop.run_until_complete(main())
+
+
+def bad_lines(sender: Any) -> None:
+    try:
+        sender.writelines([b"a", 1])
+    except TypeError:
+        pass
+
+
+CASES: dict[str, Callable[[Any], None]] = {
+    "call_soon": callbacks,
+    "errors in callbacks": errors,
+    "timers": timers,
+    "tasks": tasks,
+    "watches": watches,
+    "accept": accepts,
+    "write": exchange(asyncio.Protocol, lambda sender: [sender.write(b"abc" * at) for at in range(5)]),
+    "write, much": exchange(asyncio.Protocol, lambda sender: sender.write(bytearray(1_000_000))),
+    "writelines": exchange(
+        asyncio.Protocol, lambda sender: sender.writelines([b"a" * 100, bytearray(5), memoryview(b"b")])
+    ),
+    "writelines, wrong": exchange(asyncio.Protocol, bad_lines),
+    "BufferedProtocol": exchange(Borrowed, lambda sender: sender.write(b"a" * 5000)),
+    "errors in protocols": exchange(Failing, lambda sender: sender.write(b"a")),
+    "new loop": lambda _: EventLoop().close(),
+}
+
+
+def growth(case: Callable[[Any], None]) -> float:
+    """References gained per iteration; the least of the rounds, since caches only grow."""
+    loop = EventLoop()
+    loop.set_exception_handler(lambda *_: None)
+    grown: list[float] = []
+    for _ in range(ROUNDS):
+        gc.collect()
+        before = sys.gettotalrefcount()  # type: ignore[attr-defined]
+        for _ in range(ITERATIONS):
+            case(loop)
+        gc.collect()
+        grown.append((sys.gettotalrefcount() - before) / ITERATIONS)  # type: ignore[attr-defined]
+    loop.close()
+    return min(grown[1:], key=abs)
+
+
+def main() -> int:
+    if not hasattr(sys, "gettotalrefcount") or not NATIVE:
+        print("nothing measured: this takes a debug build of CPython, with the extension built for it")
+        return 0
+    found = {name: growth(case) for name, case in CASES.items()}
+    for name, value in found.items():
+        print(f"{name:24} {value:+.3f} references per iteration")
+    return int(any(abs(value) > TOLERANCE for value in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

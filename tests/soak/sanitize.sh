@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Builds the extension with the address and undefined-behaviour sanitizers in build/sanitize, beside the normal one, and
+# runs the tests and the stress there: `sanitize.sh PYTHON [SECONDS of stress]`. Needs gcc with libasan.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python="$(realpath -s "$1")" seconds="${2:-60}" tree=build/sanitize
+library="$(gcc -print-file-name=libasan.so)"
+[[ -e "$library" ]] || { echo "gcc has no libasan here: install it, or leave this target out" >&2; exit 2; }
+
+mkdir -p "$tree"
+tar -c --exclude='*.so' --exclude=__pycache__ setup.py pyproject.toml README.md LICENSE src tests examples | tar -x -C "$tree"
+cd "$tree"
+export PYTHONPATH="$PWD/src"
+PENSTOCK_SANITIZE=1 "$python" setup.py --quiet build_ext --inplace >build.log 2>&1 || { cat build.log; exit 1; }
+
+# CPython leaks at exit by design. The quarantine is bounded, since it counts as resident memory; pymalloc would hide
+# a use after free from the sanitizer.
+export LD_PRELOAD="$library" PYTHONMALLOC=malloc
+export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:abort_on_error=1:quarantine_size_mb=64
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+"$python" -c 'import penstock.loop; assert penstock.loop.NATIVE'
+# What measures resident memory measures the sanitizer here.
+"$python" -m pytest tests/loop tests/unit -p no:cacheprovider -k 'not ten_thousand_connections'
+"$python" -X faulthandler -m tests.soak.stress --seconds "$seconds"
