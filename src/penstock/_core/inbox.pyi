@@ -1,0 +1,3 @@
+"""The inbox: what other threads post to the loop."""
+
+class Inbox: ...

@@ -1,0 +1,13 @@
+"""The poller: the epoll set and the table of what is in it, by descriptor."""
+
+from penstock._core.handle import Runnable
+
+class Source(Runnable):
+    @property
+    def fd(self) -> int: ...
+
+class Poller:
+    @property
+    def fd(self) -> int: ...
+    def widen(self, fd: int) -> None: ...
+    def sources(self) -> dict[int, Source]: ...
