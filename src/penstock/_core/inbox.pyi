@@ -1,3 +1,4 @@
-"""The inbox: what other threads post to the loop."""
+from typing_extensions import disjoint_base
 
+@disjoint_base
 class Inbox: ...

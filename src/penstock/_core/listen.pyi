@@ -1,13 +1,17 @@
-"""The native acceptor over a listening stream socket."""
-
 import asyncio
 import contextvars
 import socket
 from collections.abc import Callable
 
+from typing_extensions import disjoint_base
+
 from penstock._core.poller import Source
 from penstock._core.wiring import Wiring
 
+ACCEPT_RETRY_DELAY: float
+OUT_OF_RESOURCES: frozenset[int]
+
+@disjoint_base
 class Listener(Source):
     def __init__(
         self,

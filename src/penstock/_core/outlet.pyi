@@ -1,10 +1,11 @@
-"""The writing half of a native transport."""
-
 import asyncio
 from collections.abc import Iterable
 
+from typing_extensions import disjoint_base
+
 from penstock._core.transport import Transport
 
+@disjoint_base
 class Outlet(Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None: ...

@@ -1,11 +1,13 @@
-"""The poller: the epoll set and the table of what is in it, by descriptor."""
+from typing_extensions import disjoint_base
 
 from penstock._core.handle import Runnable
 
+@disjoint_base
 class Source(Runnable):
     @property
     def fd(self) -> int: ...
 
+@disjoint_base
 class Poller:
     @property
     def fd(self) -> int: ...

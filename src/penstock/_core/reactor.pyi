@@ -1,18 +1,23 @@
-"""The reactor, the native half of the loop. asyncio's own loop code, above it, reads and sets the underscored names."""
-
 import asyncio
 import contextvars
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias, TypeVarTuple, Unpack
+
+from typing_extensions import disjoint_base
 
 from penstock._core.handle import Handle, Runnable
 from penstock._core.listen import Listener
 from penstock._core.poller import Source
 from penstock._core.stream import Stream
 
+_Args = TypeVarTuple("_Args")
+_Context: TypeAlias = contextvars.Context | None
+
+@disjoint_base
 class Alarm(Source): ...
 
+@disjoint_base
 class Reactor:
     _closed: bool
     _stopping: bool
@@ -34,12 +39,18 @@ class Reactor:
     def stop(self) -> None: ...
     def report_slow(self, entry: Runnable, took_s: float) -> None: ...
     def time(self) -> float: ...
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any: ...
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any: ...
+    def call_soon(
+        self, callback: Callable[[Unpack[_Args]], object], *args: *_Args, context: _Context = None
+    ) -> asyncio.Handle: ...
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[_Args]], object], *args: *_Args, context: _Context = None
+    ) -> asyncio.Handle: ...
     def call_later(
-        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
-    ) -> Any: ...
-    def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any: ...
+        self, delay: float, callback: Callable[[Unpack[_Args]], object], *args: *_Args, context: _Context = None
+    ) -> asyncio.TimerHandle: ...
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[_Args]], object], *args: *_Args, context: _Context = None
+    ) -> asyncio.TimerHandle: ...
     def create_future(self) -> asyncio.Future[Any]: ...
     def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]: ...
     def _add_callback(self, handle: Any) -> None: ...

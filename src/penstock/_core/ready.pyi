@@ -1,7 +1,8 @@
-"""The ready queue: a ring of runnables, oldest first."""
+from typing_extensions import disjoint_base
 
 from penstock._core.handle import Runnable
 
+@disjoint_base
 class Ready:
     def append(self, entry: Runnable) -> None: ...
     def popleft(self) -> Runnable: ...

@@ -1,1 +1,4 @@
-"""Gives the Reactor its `call_soon`, `call_soon_threadsafe`, `call_later` and `call_at` when it is imported."""
+from collections.abc import Callable
+from typing import Any
+
+def bind_callback(method: str) -> Callable[..., Any]: ...

@@ -1,9 +1,9 @@
-"""The native transport over a connected stream socket."""
-
 import asyncio
 import contextvars
 import socket
 from typing import Any
+
+from typing_extensions import disjoint_base
 
 from penstock._core.outlet import Outlet
 from penstock._core.wiring import Wiring
@@ -11,6 +11,7 @@ from penstock._core.wiring import Wiring
 # What a Stream says it is: `isinstance(stream, asyncio.Transport)` holds.
 class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport): ...
 
+@disjoint_base
 class Stream(Outlet):
     def __init__(
         self,

@@ -1,10 +1,11 @@
-"""The timer heap: handles by time, then by the order in which they were set."""
-
 import asyncio
 from collections.abc import Callable
 
+from typing_extensions import disjoint_base
+
 from penstock._core.handle import TimerHandle, TimerQueue
 
+@disjoint_base
 class Timers(TimerQueue):
     def widen(self) -> None: ...
     def set(self, when_s: float, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> TimerHandle: ...

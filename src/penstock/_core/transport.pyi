@@ -1,13 +1,14 @@
-"""What every native transport is. Made by the loop, never by users; asyncio's own code reads the underscored names."""
-
 import asyncio
 import contextvars
 import socket
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from penstock._core.poller import Source
 from penstock._core.wiring import Wiring
 
+@disjoint_base
 class Transport(Source):
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The waker: an eventfd that interrupts a blocked poll."""
+from typing_extensions import disjoint_base
 
+@disjoint_base
 class Waker:
-    def __init__(self) -> None: ...
     @property
     def fd(self) -> int: ...
     def close(self) -> None: ...

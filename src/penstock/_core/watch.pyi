@@ -1,8 +1,9 @@
-"""Watches: what `add_reader` and `add_writer` set on a descriptor."""
+from typing_extensions import disjoint_base
 
 from penstock._core.handle import Handle
 from penstock._core.poller import Source
 
+@disjoint_base
 class Watch(Source):
     @property
     def reader(self) -> Handle | None: ...

@@ -1,8 +1,9 @@
-"""Wiring: the parts of one reactor that its watches, transports and listeners are connected to."""
+from typing_extensions import disjoint_base
 
 from penstock._core.poller import Poller
 from penstock._core.ready import Ready
 
+@disjoint_base
 class Wiring:
     @property
     def ready(self) -> Ready: ...
