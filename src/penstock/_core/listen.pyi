@@ -9,7 +9,7 @@ from penstock._core.poller import Source
 from penstock._core.wiring import Wiring
 
 ACCEPT_RETRY_DELAY: float
-OUT_OF_RESOURCES: frozenset[int]
+OUT_OF_RESOURCES: set[int]
 
 @disjoint_base
 class Listener(Source):

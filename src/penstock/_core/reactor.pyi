@@ -14,7 +14,6 @@ from penstock._core.stream import Stream
 _Args = TypeVarTuple("_Args")
 _Context: TypeAlias = contextvars.Context | None
 
-@disjoint_base
 class Alarm(Source): ...
 
 @disjoint_base
