@@ -144,9 +144,9 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
         context: contextvars.Context | None = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
-        wrapped: Any = sslproto.SSLProtocol(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
-        )
+        # There may be no waiter, which typeshed does not know.
+        make: Any = sslproto.SSLProtocol
+        wrapped = make(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         self._make_socket_transport(rawsock, wrapped, extra=extra, server=server, context=context)
         transport: asyncio.Transport = wrapped._app_transport
         return transport
