@@ -7,8 +7,8 @@ only beside others is run once more alone and reported as flaky. Exit 0: nothing
 import argparse
 import json
 import os
-import subprocess
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""What stress runs found: code that runs where one thinks of none (destructors, a peer that is faster, a dropped loop)."""
+"""What stress runs found: code that runs where one expects none (a destructor), a faster peer, a dropped loop."""
 
 import asyncio
 import contextvars

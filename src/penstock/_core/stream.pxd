@@ -13,6 +13,7 @@ cdef class Stream(Outlet):
     cdef Py_ssize_t last_read_bytes
 
     cdef int begin(self) except -1
+    cdef object entered(self)
     cdef int wanted_events(self, uint32_t events) except -1
     cdef int enter_queue(self, uint32_t events) except -1
     cdef int handle_events(self, uint32_t events) except -1

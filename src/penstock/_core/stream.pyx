@@ -19,6 +19,7 @@ from os import strerror
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -27,6 +28,7 @@ from libc.stdint cimport uint32_t
 from penstock._core._sys.epoll cimport EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
 from penstock._core._sys.python cimport (
     PyBytes_AS_STRING,
+    PyContext_Copy,
     PyContext_CopyCurrent,
     PyContext_Enter,
     PyContext_Exit,
@@ -115,9 +117,7 @@ cdef class Stream(Outlet):
         self.pending, self.is_queued = 0, False
         if self.conn_lost or not self.is_open:
             return 0
-        context = self.context
-        if PyContext_Enter(<PyObject *>context) < 0:
-            return self.enter_failed(events)
+        context = self.entered()
         try:
             self.handle_events(events)
         except (SystemExit, KeyboardInterrupt):
@@ -134,13 +134,15 @@ cdef class Stream(Outlet):
             PyContext_Exit(<PyObject *>context)
         return 0
 
-    def enter_failed(self, events):
-        """The transport's context is entered already: user code is running it, and this is no place for an error."""
-        try:
-            pending_error()
-        except RuntimeError as exc:
-            self.loop.call_exception_handler({"message": "transport context is in use", "exception": exc})
-        return 0
+    cdef object entered(self):
+        """The transport's context, entered; a copy of it while another thread runs the context itself."""
+        context = self.context
+        if PyContext_Enter(<PyObject *>context) < 0:
+            PyErr_Clear()
+            context = PyContext_Copy(context)
+            if PyContext_Enter(<PyObject *>context) < 0:
+                pending_error()
+        return context
 
     cdef int handle_events(self, uint32_t events) except -1:
         if events & TO_READ:

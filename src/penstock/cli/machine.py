@@ -19,6 +19,7 @@ from pathlib import Path
 import penstock
 from penstock import loop
 from penstock.config import Config
+from penstock.executors.sizing import usable_cores
 
 __all__ = ["Fact", "examine"]
 
@@ -109,8 +110,8 @@ def _io_uring() -> Fact:
 
 def _cores() -> Fact:
     total = os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
-    quota = _cgroup_quota()
+    cores = usable_cores()
+    allowed, quota = cores.affinity, cores.quota_cores
     value = {"machine_count": total, "affinity_count": allowed, "quota": quota}
     text = f"{total} in the machine, {allowed} allowed, quota {'none' if quota is None else f'{quota:g}'}"
     usable = min(allowed, quota) if quota is not None else allowed
@@ -142,34 +143,7 @@ def _somaxconn() -> Fact:
     return Fact("somaxconn", int(text), text, advice)
 
 
-def _cgroup_quota() -> float | None:
-    """How many cores the tightest cgroup above this process grants, v2 or v1; None if none limits it."""
-    found = []
-    for line in _read("/proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            found += [_quota_v2(folder) for folder in _upwards(Path("/sys/fs/cgroup"), path)]
-        elif "cpu" in controllers.split(","):
-            found += [_quota_v1(folder) for folder in _upwards(Path("/sys/fs/cgroup") / controllers, path)]
-    return min((quota for quota in found if quota is not None), default=None)
-
-
-def _upwards(root: Path, path: str) -> list[Path]:
-    folder = root / path.lstrip("/")
-    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
-
-
-def _quota_v2(folder: Path) -> float | None:
-    words = _read(folder / "cpu.max").split()
-    return int(words[0]) / int(words[1]) if len(words) == 2 and words[0] != "max" else None
-
-
-def _quota_v1(folder: Path) -> float | None:
-    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
-
-
-def _read(path: str | Path) -> str:
+def _read(path: str) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError:

@@ -87,7 +87,7 @@ class ExecutorLanes(asyncio.BaseEventLoop):
         port: Any,
         *,
         family: int = 0,
-        type: int = 0,
+        type: int = 0,  # noqa: A002 (asyncio's name)
         proto: int = 0,
         flags: int = 0,
     ) -> Any:

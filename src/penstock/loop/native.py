@@ -7,13 +7,11 @@ module holds the seams where native code takes over: sockets become transports, 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import socket
 import sys
 import threading
 from asyncio import sslproto
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock._core import schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
 from penstock._core.listen import Listener
@@ -26,8 +24,32 @@ from penstock.loop.view import PollerView
 
 __all__ = ["EventLoop"]
 
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import AsyncGenerator, Callable
 
-class EventLoop(ExecutorLanes, LoopHooks, Reactor, asyncio.SelectorEventLoop):
+    class SelectorLoop(asyncio.SelectorEventLoop):
+        """asyncio's loop with the seam of its own that typeshed leaves out."""
+
+        _internal_fds: int
+
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
+        def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+        def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+        def _make_self_pipe(self) -> None: ...
+        def _close_self_pipe(self) -> None: ...
+        def _ensure_fd_no_transport(self, fd: Any) -> None: ...
+        async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int: ...
+        def _start_serving(self, protocol_factory: Any, sock: socket.socket, *args: Any, **kwargs: Any) -> None: ...
+        def _stop_serving(self, sock: socket.socket) -> None: ...
+
+else:
+    SelectorLoop = asyncio.SelectorEventLoop
+
+
+class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
     """penstock's event loop, a drop-in for asyncio's.
 
     `config` is the loop's part of a `Config`; without one, the defaults hold.
@@ -64,9 +86,7 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, asyncio.SelectorEventLoop):
             self._set_coroutine_origin_tracking(self._debug)
             self._old_agen_hooks = sys.get_asyncgen_hooks()
             self._thread_id = threading.get_ident()
-            sys.set_asyncgen_hooks(
-                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
-            )
+            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
             asyncio._set_running_loop(self)
 
         def _run_forever_cleanup(self) -> None:
@@ -131,9 +151,12 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, asyncio.SelectorEventLoop):
         context: contextvars.Context | None = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
-        wrapped = sslproto.SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
+        # There may be no waiter, which typeshed does not know.
+        make: Any = sslproto.SSLProtocol
+        wrapped = make(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         self._make_socket_transport(rawsock, wrapped, extra=extra, server=server, context=context)
-        return wrapped._app_transport
+        transport: asyncio.Transport = wrapped._app_transport
+        return transport
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         super()._ensure_fd_no_transport(fd)

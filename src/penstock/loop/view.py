@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import selectors
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock._core.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["PollerView"]
 

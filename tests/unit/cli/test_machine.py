@@ -2,33 +2,19 @@
 
 import errno
 import resource
-from pathlib import Path
 
 import pytest
 
 from penstock.cli import machine
+from penstock.executors.sizing import Cores
 
 
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({"cpu.max": "max 100000"}, None),
-        ({"cpu.max": "150000 100000"}, 1.5),
-        ({"cpu.max": ""}, None),
-        ({}, None),
-    ],
-)
-def test_a_v2_quota_is_read(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    assert machine._quota_v2(tmp_path) == quota
-
-
-@pytest.mark.parametrize(("text", "quota"), [("-1", None), ("50000", 0.5)])
-def test_a_v1_quota_is_read(tmp_path: Path, text: str, quota: float | None) -> None:
-    (tmp_path / "cpu.cfs_quota_us").write_text(text + "\n")
-    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
-    assert machine._quota_v1(tmp_path) == quota
+def test_the_cores_are_those_that_executors_are_sized_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = Cores(chosen=2, affinity=4, quota_cores=1.5, override=None)
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    fact = machine._cores()
+    assert "4 allowed, quota 1.5" in fact.text
+    assert "--workers 1" in fact.advice
 
 
 def test_a_low_file_limit_is_a_weak_spot(monkeypatch: pytest.MonkeyPatch) -> None:

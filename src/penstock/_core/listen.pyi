@@ -1,0 +1,28 @@
+import asyncio
+import contextvars
+import socket
+from collections.abc import Callable
+
+from typing_extensions import disjoint_base
+
+from penstock._core.poller import Source
+from penstock._core.wiring import Wiring
+
+ACCEPT_RETRY_DELAY: float
+OUT_OF_RESOURCES: set[int]
+
+@disjoint_base
+class Listener(Source):
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wiring: Wiring,
+        sock: socket.socket,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        server: asyncio.AbstractServer | None = None,
+        context: contextvars.Context | None = None,
+    ) -> None: ...
+    def resume(self) -> None: ...
+    def pause(self) -> None: ...
+    def refuse(self, protocol: asyncio.BaseProtocol, exc: BaseException) -> None: ...
+    def _retry(self) -> None: ...

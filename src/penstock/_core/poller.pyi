@@ -1,0 +1,15 @@
+from typing_extensions import disjoint_base
+
+from penstock._core.handle import Runnable
+
+@disjoint_base
+class Source(Runnable):
+    @property
+    def fd(self) -> int: ...
+
+@disjoint_base
+class Poller:
+    @property
+    def fd(self) -> int: ...
+    def widen(self, fd: int) -> None: ...
+    def sources(self) -> dict[int, Source]: ...

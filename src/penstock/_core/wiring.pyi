@@ -1,0 +1,13 @@
+from typing_extensions import disjoint_base
+
+from penstock._core.poller import Poller
+from penstock._core.ready import Ready
+
+@disjoint_base
+class Wiring:
+    @property
+    def ready(self) -> Ready: ...
+    @property
+    def gathered(self) -> Ready: ...
+    @property
+    def poller(self) -> Poller: ...
