@@ -79,6 +79,10 @@ class LoopHooks(asyncio.BaseEventLoop):
         fd: int = self._csock.fileno()  # type: ignore[attr-defined]
         return fd
 
+    def has_signal_handlers(self) -> bool:
+        """Whether the program has set a handler by `add_signal_handler`."""
+        return bool(self._signal_handlers)  # type: ignore[attr-defined]
+
     # the servers it opened
 
     async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:

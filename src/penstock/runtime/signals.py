@@ -89,7 +89,7 @@ class LoopSignals:
 
     def _unwatch_arrivals(self) -> None:
         taken = signal.set_wakeup_fd(-1)
-        if taken != self._loop.signal_fd() or self._loop._signal_handlers:
+        if taken != self._loop.signal_fd() or self._loop.has_signal_handlers():
             signal.set_wakeup_fd(taken)
 
     def _restore(self) -> None:
