@@ -4,11 +4,14 @@ import asyncio
 import contextvars
 import gc
 import socket
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from penstock.loop import EventLoop
 
 from .wire import Recorder
 
@@ -48,6 +51,8 @@ def test_a_loop_dropped_unclosed_is_collected(loop_factory: LoopFactory) -> None
     with pytest.warns(ResourceWarning, match="unclosed event loop"):
         del loop
         gc.collect()
+    # the recorded warning held it
+    gc.collect()
     assert gone() is None
 
 
@@ -93,6 +98,8 @@ def test_a_wrong_item_in_writelines_is_an_error_and_the_stream_goes_on(loop: asy
         await protocol.until_event("lost")
         return received
 
+    if sys.version_info >= (3, 15) and not isinstance(loop, EventLoop):
+        pytest.skip("3.15's own transport keeps what stood before the wrong item and never sends again")
     assert loop.run_until_complete(main()) == b"b"
 
 

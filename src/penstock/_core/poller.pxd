@@ -1,5 +1,5 @@
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core._sys.epoll cimport epoll_event
 from penstock._core.handle cimport Runnable

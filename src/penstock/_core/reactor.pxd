@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from penstock._core.handle cimport Handle, Runnable
+from penstock._core.handle cimport Handle
 from penstock._core.inbox cimport Inbox
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker
@@ -24,11 +24,9 @@ cdef class Reactor:
     cdef int64_t poll_every_ns, spin_ns
     cdef int turns_unpolled
     cdef int64_t turn_ns, last_poll_ns
-    cdef unsigned long owner_thread
     # Whether `time` is ours: then its value is read without calling it.
     cdef bint owns_clock
     cdef object __weakref__
-    cdef dict future_kwargs
     cdef public bint _closed, _stopping, _debug
     cdef public object _thread_id, _task_factory, _current_handle
 

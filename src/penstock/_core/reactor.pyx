@@ -9,8 +9,8 @@ busy most turns do not poll at all, bounded by `poll_every_turns` and `poll_ever
 Ownership: the reactor owns its wiring, timers, inbox and waker until `_dispose`.
 """
 
-from asyncio import base_events, format_helpers, futures, tasks
 import sys
+from asyncio import base_events, format_helpers, futures, tasks
 
 from cpython.object cimport PyObject, PyObject_GenericSetAttr
 from cpython.ref cimport Py_DECREF
@@ -28,7 +28,7 @@ from penstock._core.ready cimport pop, push
 from penstock._core.stream cimport Stream
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker, fall_asleep, stay_awake, wake
-from penstock._core.watch cimport Watch, set_reader, set_writer, watch_at
+from penstock._core.watch cimport set_reader, set_writer
 from penstock._core.wiring cimport Wiring
 
 # The clock's resolution: a timer this close to due is due, as asyncio's.
@@ -51,7 +51,6 @@ cdef class Reactor:
         self.waker = Waker()
         self.alarm = Alarm()
         self.watch_waker()
-        self.future_kwargs = {"loop": self}
         self.poll_every_turns, self.poll_every_ns = 64, 100_000
         self.owns_clock = type(self).time is Reactor.time
 

@@ -5,7 +5,7 @@ Ownership: the ring owns one reference to each runnable in it, and its slots. On
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_DECREF
 
 from penstock._core._sys.python cimport set_traverse, visitproc
 from penstock._core.handle cimport Runnable

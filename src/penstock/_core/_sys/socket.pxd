@@ -19,7 +19,6 @@ cdef extern from "<sys/socket.h>" nogil:
         SOL_SOCKET
         SO_DOMAIN
         MSG_NOSIGNAL
-        MSG_DONTWAIT
         SHUT_WR
 
     ctypedef unsigned short sa_family_t
