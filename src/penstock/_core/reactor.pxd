@@ -26,6 +26,8 @@ cdef class Reactor:
     cdef int64_t turn_ns, last_poll_ns
     # Whether `time` is ours: then its value is read without calling it.
     cdef bint owns_clock
+    # Whether events are expected to be there already.
+    cdef bint is_busy
     cdef object __weakref__
     cdef public bint _closed, _stopping, _debug
     cdef public object _thread_id, _task_factory, _current_handle

@@ -4,7 +4,8 @@ It is the first base of the loop that users see; asyncio's selector loop is the 
 rare. The underscored names here are asyncio's own: its code, above us, reads and sets them.
 
 The GIL is held from one blocking poll to the next: a poll that does not wait keeps it, and while the ready queue is
-busy most turns do not poll at all, bounded by `poll_every_turns` and `poll_every_us`.
+busy most turns do not poll at all, bounded by `poll_every_turns` and `poll_every_us`. When the last blocking poll had
+nothing to wait for, the next turn looks first without blocking: under load the GIL is not handed over at all.
 
 Ownership: the reactor owns its wiring, timers, inbox and waker until `_dispose`.
 """
@@ -34,6 +35,8 @@ from penstock._core.wiring cimport Wiring
 # The clock's resolution: a timer this close to due is due, as asyncio's.
 cdef double RESOLUTION_S = 1e-9
 cdef int64_t LONGEST_WAIT_NS = 24 * 3600 * 1000000000
+# A blocking poll that took less has not waited: the event was there.
+cdef int64_t NO_WAIT_NS = 3000
 
 
 cdef class Alarm(Source):
@@ -125,13 +128,17 @@ cdef class Reactor:
         return self.turns_unpolled >= self.poll_every_turns or self.turn_ns - self.last_poll_ns >= self.poll_every_ns
 
     cdef int poll(self) except -1:
-        cdef int64_t timeout_ns = self.patience_ns()
+        cdef int64_t timeout_ns
+        cdef int count = 0
         self.turns_unpolled = 0
-        if timeout_ns != 0:
+        # A signal's handler may make something ready or stop the loop: run it before the wait is chosen.
+        PyErr_CheckSignals()
+        timeout_ns = self.patience_ns()
+        if timeout_ns == 0 or self.is_busy:
+            count = self.wiring.poller.poll_now()
+            self.wiring.poller.dispatch(count)
+        if timeout_ns != 0 and count <= 0 and self.wiring.ready.count == 0:
             self.block(timeout_ns)
-            self.turn_ns = now_ns()
-        else:
-            self.wiring.poller.dispatch(self.wiring.poller.poll_now())
         self.last_poll_ns = self.turn_ns
         return 0
 
@@ -151,10 +158,7 @@ cdef class Reactor:
     cdef int block(self, int64_t timeout_ns) except -1:
         """Waits without the GIL until something happens, a signal included."""
         cdef int count
-        # A signal's Python handler may make something ready: run it before, not after, the wait.
-        PyErr_CheckSignals()
-        if self.wiring.ready.count:
-            return 0
+        cdef int64_t began_ns = self.turn_ns
         fall_asleep(self.waker)
         if has_post(self.inbox):
             timeout_ns = 0
@@ -162,6 +166,8 @@ cdef class Reactor:
         stay_awake(self.waker)
         if count < 0:
             PyErr_CheckSignals()
+        self.turn_ns = now_ns()
+        self.is_busy = count > 1 or (count == 1 and self.turn_ns - began_ns < NO_WAIT_NS)
         self.wiring.poller.dispatch(count)
         return self.drain_inbox()
 

@@ -117,7 +117,7 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
     def signal_fd(self) -> int:
         """What `signal.set_wakeup_fd` takes to end this loop's wait; the pipe is made when first asked for."""
         if self._csock is None:
-            asyncio.SelectorEventLoop._make_self_pipe(self)  # type: ignore[attr-defined]
+            super()._make_self_pipe()
             self._internal_fds -= 1
         return super().signal_fd()
 
