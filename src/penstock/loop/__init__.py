@@ -1,7 +1,7 @@
 """The Python half of the loop: the class that users see, and what runs once per connection or once per loop.
 
-`EventLoop` is the native loop where the extension is built and `PENSTOCK_PURE` is not `1`, else asyncio's selector
-loop with penstock's executors and hooks.
+`EventLoop` is the native loop where the extension is built and `PENSTOCK_PURE` is not `1`. Else, and in
+subinterpreters, it is asyncio's selector loop with penstock's executors and hooks.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ else:
     if os.environ.get("PENSTOCK_PURE") != "1":
         try:
             from penstock.loop.native import EventLoop
-        except ModuleNotFoundError as missing:
-            if not (missing.name or "").startswith("penstock._core"):
+        except ImportError as refused:
+            # not built, or a subinterpreter, which the extension does not load in; a broken build is an error
+            not_built = isinstance(refused, ModuleNotFoundError) and (refused.name or "").startswith("penstock._core")
+            if not not_built and "subinterpreters" not in str(refused):
                 raise
         else:
             NATIVE = True
