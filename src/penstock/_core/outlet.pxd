@@ -17,7 +17,7 @@ cdef class Outlet(Transport):
 
     cdef int check_writable(self, str verb) except -1
     cdef int write_bytes(self, object data, const char *start, Py_ssize_t size_bytes) except -1
-    cdef int enqueue(self, bytes chunk) except -1
+    cdef int enqueue(self, bytes chunk, Py_ssize_t sent_bytes) except -1
     cdef int gather(self) except -1
     cdef Py_ssize_t send_now(self, const char *start, Py_ssize_t size_bytes) except -2
     cdef int flush(self) except -1

@@ -90,9 +90,9 @@ cdef class Outlet(Transport):
             sent = self.send_now(start, size_bytes)
             if sent < 0 or sent == size_bytes:
                 return 0
-        if data is None or sent:
-            data = PyBytes_FromStringAndSize(start + sent, size_bytes - sent)
-        return self.enqueue(data)
+        if data is None:
+            data, sent = PyBytes_FromStringAndSize(start + sent, size_bytes - sent), 0
+        return self.enqueue(data, sent)
 
     def write_after_loss(self):
         if self.conn_lost >= LOST_WRITES_BEFORE_WARNING:
@@ -100,8 +100,11 @@ cdef class Outlet(Transport):
         self.conn_lost += 1
         return 0
 
-    cdef int enqueue(self, bytes chunk) except -1:
+    cdef int enqueue(self, bytes chunk, Py_ssize_t sent_bytes) except -1:
+        """Queues a chunk, the beginning of which is sent already if it is the first."""
         self.queue.append(chunk)
+        if sent_bytes:
+            self.queue.consume(sent_bytes)
         if not self.blocked:
             self.gather()
             if <Py_ssize_t>self.queue.size_bytes <= self.high_bytes:
