@@ -418,7 +418,7 @@ def stress(kind: type[asyncio.AbstractEventLoop], seconds: float, seed: int, con
     return world
 
 
-def rounds(kind: type[asyncio.AbstractEventLoop], seconds: float, seed: int, round_s: float = 20) -> dict[str, Any]:
+def rounds(kind: type[asyncio.AbstractEventLoop], seconds: float, seed: int, round_s: float = 5) -> dict[str, Any]:
     """Rounds of `round_s` for `seconds` in all; what was wrong, what was left behind, and how memory grew."""
     contexts = make_contexts()
     # The first run fills every pool and cache.
