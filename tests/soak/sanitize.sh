@@ -18,7 +18,7 @@ PENSTOCK_SANITIZE=1 "$python" setup.py --quiet build_ext --inplace >build.log 2>
 export LD_PRELOAD="$library" PYTHONMALLOC=malloc
 export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:abort_on_error=1:quarantine_size_mb=64
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-"$python" -c 'import penstock.loop; assert penstock.loop.NATIVE'
+"$python" -c 'import penstock.loop; assert penstock.loop.NATIVE and "build/sanitize" in penstock.__file__'
 # What measures resident memory measures the sanitizer here.
-"$python" -m pytest tests/loop tests/unit -p no:cacheprovider -k 'not ten_thousand_connections and not leave_no_memory_behind'
+"$python" -m pytest tests/loop tests/unit -p no:cacheprovider -k 'not ten_thousand_connections and not memory_behind'
 "$python" -X faulthandler -m tests.soak.stress --seconds "$seconds"
