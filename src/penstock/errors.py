@@ -6,7 +6,23 @@ Knows nothing of the rest of the package.
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "InternalError", "PenstockError", "PolicyRemovedError", "ReferenceNotFoundError"]
+import pickle
+import signal
+
+__all__ = [
+    "ConfigError",
+    "InternalError",
+    "JobInterrupted",
+    "Overloaded",
+    "PenstockError",
+    "PoisonJob",
+    "PolicyRemovedError",
+    "ReferenceNotFoundError",
+    "RemoteError",
+    "SchedulerLost",
+    "UnpicklableError",
+    "WorkerLost",
+]
 
 
 class PenstockError(Exception):
@@ -42,6 +58,82 @@ class ReferenceNotFoundError(ConfigError):
 
 class PolicyRemovedError(PenstockError, RuntimeError):
     """`EventLoopPolicy` was asked for on a Python whose asyncio has no policies any more (3.16 and later)."""
+
+
+class Overloaded(PenstockError):
+    """Refused early: what was asked is at its limit, and waiting would help nobody.
+
+    `reason` is one word: `full` (no place in the queue) or `displaced` (a newer one took its place). `queued` and
+    `limit` are the counts met; `retry_after_s` is when a place is likely, None if nobody can tell.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str, queued: int = 0, limit: int = 0, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.queued = queued
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class WorkerLost(PenstockError):
+    """The worker process died while it ran this job; other jobs are not touched, and another worker takes its place.
+
+    `pid` is the worker's; `signal` the number of the signal that killed it, or None; `exit_code` what it exited with,
+    or None. A job may have run in part: only one declared idempotent (`retries=`) is run again.
+    """
+
+    def __init__(self, job: str, *, pid: int, signal: int | None, exit_code: int | None) -> None:
+        super().__init__(f"{job}: its worker (pid {pid}) {_how_it_ended(signal, exit_code)}")
+        self.job = job
+        self.pid = pid
+        self.signal = signal
+        self.exit_code = exit_code
+
+
+def _how_it_ended(number: int | None, exit_code: int | None) -> str:
+    if number is not None:
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        return f"was killed by {name}"
+    return "died" if exit_code is None else f"exited with code {exit_code}"
+
+
+class PoisonJob(WorkerLost):
+    """A job that has killed as many workers as its lane allows: it is not run again. The last worker's end is told."""
+
+    def __init__(self, job: str, *, kills: int, pid: int, signal: int | None, exit_code: int | None) -> None:
+        super().__init__(job, pid=pid, signal=signal, exit_code=exit_code)
+        self.kills = kills
+        self.args = (f"{self.args[0]}; it has killed {kills} workers and is not run again",)
+
+
+class JobInterrupted(BaseException):
+    """Raised inside a job, in its worker, when its caller has cancelled it or its time is up.
+
+    Not an Exception, so that a job's `except Exception` lets it pass; a job that holds it back is killed.
+    """
+
+
+class UnpicklableError(PenstockError, pickle.PicklingError):
+    """A function, argument or result that cannot travel to or from a worker process; the message names which object."""
+
+
+class RemoteError(PenstockError):
+    """A job raised an exception that cannot itself travel: `kind` is its type's name, `traceback` its remote text."""
+
+    def __init__(self, kind: str, text: str, traceback: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+        self.traceback = traceback
+
+
+class SchedulerLost(PenstockError):
+    """The cluster's scheduler is gone or not reached: `address` names it. Jobs it had are not run again by penstock."""
+
+    def __init__(self, address: str, problem: str) -> None:
+        super().__init__(f"scheduler {address}: {problem}")
+        self.address = address
 
 
 class InternalError(PenstockError):

@@ -1,0 +1,253 @@
+"""A job: one call that a lane runs, and the future its caller holds, in one object.
+
+A `LoopJob` is an asyncio future, for a call from a loop; a `ThreadJob` is a `concurrent.futures` one, for a call from a
+thread. Either tells its lane when it is cancelled, without a done callback per job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable, Hashable
+
+__all__ = ["Job", "LoopJob", "ThreadJob", "function_name"]
+
+FIELDS = (
+    "args",
+    "context",
+    "expires_ns",
+    "fn",
+    "key",
+    "kills",
+    "kwargs",
+    "loop",
+    "mark",
+    "offered_ns",
+    "on_cancel",
+    "payload",
+    "priority",
+    "retries",
+    "size_bytes",
+    "started_ns",
+)
+
+
+def function_name(fn: Any) -> str:
+    """A function as messages name it: `module.name`."""
+    return f"{getattr(fn, '__module__', type(fn).__module__)}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
+
+
+class Job:
+    """What is to run, for whom, until when. A lane keeps its own notes in `mark` and `payload`."""
+
+    __slots__ = ()
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] | None
+    # callers with the same key share one place in the lane's rotation
+    key: Hashable
+    # the larger runs first, where an executor knows priorities (a cluster's does); a lane's own queue is fair, no more
+    priority: int
+    # how often it may be run again after a lost worker: its caller has said that it is idempotent
+    retries: int
+    # workers it has taken down
+    kills: int
+    # on time.monotonic_ns()'s clock; None never
+    expires_ns: int | None
+    # what to run in; None the worker's own
+    context: contextvars.Context | None
+    # None for a ThreadJob
+    loop: asyncio.AbstractEventLoop | None
+    # called once, in the thread that cancels, when the caller gives up
+    on_cancel: Callable[[Any], None] | None
+    offered_ns: int
+    # 0 until a worker has it
+    started_ns: int
+    # of the payload, once it is built
+    size_bytes: int
+    payload: Any
+    mark: Any
+
+    def _describe(
+        self,
+        loop: asyncio.AbstractEventLoop | None,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        timeout_s: float | None,
+        key: Hashable,
+        priority: int,
+        retries: int,
+        context: contextvars.Context | None,
+    ) -> None:
+        self.loop, self.fn, self.args, self.kwargs = loop, fn, args, kwargs
+        self.key, self.priority, self.retries, self.context = key, priority, retries, context
+        self.offered_ns = now_ns = monotonic_ns()
+        self.expires_ns = None if timeout_s is None else now_ns + int(timeout_s * 1e9)
+        self.kills = self.started_ns = self.size_bytes = 0
+        self.on_cancel = self.payload = self.mark = None
+
+    @property
+    def name(self) -> str:
+        """The function, as messages name it."""
+        return function_name(self.fn)
+
+    def finish(self, value: Any) -> None:
+        """Give the caller the result, in the thread the future belongs to; nothing when it is done already."""
+        raise NotImplementedError
+
+    def fail(self, problem: BaseException) -> None:
+        """Give the caller the exception, in the thread the future belongs to; nothing when it is done already."""
+        raise NotImplementedError
+
+    def finish_from_thread(self, value: Any) -> None:
+        """`finish`, from any thread."""
+        raise NotImplementedError
+
+    def fail_from_thread(self, problem: BaseException) -> None:
+        """`fail`, from any thread."""
+        raise NotImplementedError
+
+    def forget_arguments(self) -> None:
+        """Let the arguments go: nobody needs them any more, while the result may live on."""
+        self.args, self.kwargs, self.payload = (), None, None
+
+    def _give_up(self) -> None:
+        tell, self.on_cancel = self.on_cancel, None
+        if tell is not None:
+            tell(self)
+
+
+class LoopJob(Job, asyncio.Future[Any]):
+    """A call from a loop: an asyncio future. Confined to the loop's thread but for the two `_from_thread` methods."""
+
+    __slots__ = FIELDS
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None = None,
+        timeout_s: float | None = None,
+        key: Hashable = None,
+        priority: int = 0,
+        retries: int = 0,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        asyncio.Future.__init__(self, loop=loop)
+        self._describe(loop, fn, args, kwargs, timeout_s, key, priority, retries, context)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """As asyncio's; the lane interrupts what runs already."""
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self._give_up()
+        return cancelled
+
+    def finish(self, value: Any) -> None:
+        """As Job's."""
+        if not self.done():
+            self.set_result(value)
+
+    def fail(self, problem: BaseException) -> None:
+        """As Job's. A StopIteration, which no asyncio future can carry, comes as a RuntimeError caused by it."""
+        if self.done():
+            return
+        if isinstance(problem, StopIteration):
+            cause, problem = problem, RuntimeError(f"{self.name} raised StopIteration")
+            problem.__cause__ = cause
+        self.set_exception(problem)
+
+    def finish_from_thread(self, value: Any) -> None:
+        """As Job's."""
+        self._post(self.finish, value)
+
+    def fail_from_thread(self, problem: BaseException) -> None:
+        """As Job's."""
+        self._post(self.fail, problem)
+
+    def _post(self, deliver: Callable[[Any], None], outcome: Any) -> None:
+        assert self.loop is not None
+        try:
+            self.loop.call_soon_threadsafe(deliver, outcome)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
+
+
+class ThreadJob(Job, concurrent.futures.Future[Any]):
+    """A call from a thread: a `concurrent.futures` future. It can be cancelled while it runs: its lane interrupts it."""
+
+    __slots__ = (*FIELDS, "delivered_by")
+
+    # the thread that delivers the result, if a wait in that thread would be a wait for oneself
+    delivered_by: int | None
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None = None,
+        timeout_s: float | None = None,
+        key: Hashable = None,
+        priority: int = 0,
+        retries: int = 0,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        concurrent.futures.Future.__init__(self)
+        self.delivered_by = None
+        self._describe(None, fn, args, kwargs, timeout_s, key, priority, retries, context)
+
+    def cancel(self) -> bool:
+        """Cancel it, running or not; False when it is done."""
+        was_cancelled = self.cancelled()
+        cancelled = super().cancel()
+        if cancelled and not was_cancelled:
+            self.set_running_or_notify_cancel()
+            self._give_up()
+        return cancelled
+
+    def running(self) -> bool:
+        """Whether a worker has it."""
+        return self.started_ns != 0 and not self.done()
+
+    def finish(self, value: Any) -> None:
+        """As Job's."""
+        try:
+            self.set_result(value)
+        except concurrent.futures.InvalidStateError:
+            pass  # done already, perhaps this very moment
+
+    def fail(self, problem: BaseException) -> None:
+        """As Job's."""
+        try:
+            self.set_exception(problem)
+        except concurrent.futures.InvalidStateError:
+            pass
+
+    finish_from_thread = finish
+    fail_from_thread = fail
+
+    def result(self, timeout: float | None = None) -> Any:
+        """As `concurrent.futures`'; RuntimeError in the thread of the loop that would deliver it."""
+        self._refuse_to_deadlock()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As `concurrent.futures`'; RuntimeError in the thread of the loop that would deliver it."""
+        self._refuse_to_deadlock()
+        return super().exception(timeout)
+
+    def _refuse_to_deadlock(self) -> None:
+        if self.delivered_by == threading.get_ident() and not self.done():
+            raise RuntimeError(
+                f"{self.name}: to wait for its result here would block the loop that delivers it; "
+                "use await penstock.offload(...) or await loop.run_in_executor(...)"
+            )
