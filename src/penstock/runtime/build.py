@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigError
-from penstock.executors.threads import default_threads, dns_threads
+from penstock.executors.sizing import usable_cores
 from penstock.loop import EventLoop, loop_class
 from penstock.runtime.references import resolve, resolve_callable
 from penstock.runtime.signals import LoopSignals
@@ -34,10 +34,12 @@ def build_loop(config: Config) -> EventLoop:
 
 
 def _set_executors(loop: EventLoop, config: ExecutorsConfig) -> None:
-    default: Any = partial(default_threads, config)
-    if config.default != "threads":
+    workers = config.io.workers or min(32, usable_cores().chosen + 4)
+    default: Any = partial(ThreadPoolExecutor, workers, thread_name_prefix="penstock")
+    if config.default != "io":
         default = _given_executor(resolve(config.default, "executors.default"), config)
-    loop.set_executor_factories(default, partial(dns_threads, config))
+    dns = partial(ThreadPoolExecutor, config.dns.workers, thread_name_prefix="penstock-dns")
+    loop.set_executor_factories(default, dns)
 
 
 def _given_executor(found: Any, config: ExecutorsConfig) -> Any:
