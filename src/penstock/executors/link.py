@@ -11,6 +11,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.executors.arena import Extents
+from penstock.executors.board import SLOTS
 from penstock.executors.pickling import load
 from penstock.executors.wire import JOB, RESULT, Content, Frames, Status, contained, unpacked
 
@@ -170,6 +171,28 @@ class Link:
         self._free(self._blocks, number)
         job.mark = None
         return True
+
+    def take_back_unbegun(self, count: int | None = None) -> list[Job]:
+        """Up to `count` jobs from the end that the worker has not begun, ours again, in their order."""
+        taken: list[Job] = []
+        for job in reversed(list(self.jobs.values())):
+            if count is not None and len(taken) >= count:
+                break
+            if self.take_back(job):
+                taken.append(job)
+        return taken[::-1]
+
+    def has_room(self, depth: int) -> bool:
+        """Whether it may be sent a job now, with at most `depth` at once."""
+        if not self.jobs:
+            return self.is_ready and self.retiring is None
+        return (
+            len(self.jobs) < depth
+            and not self.interrupted
+            and self.retiring is None
+            # each number's slot on the board must be free of the job that had it before
+            and self._last_number + 1 - next(iter(self.jobs)) < SLOTS
+        )
 
     def interrupt(self, job: Job) -> None:
         """Ask the worker to stop what it does for this job."""
