@@ -4,10 +4,8 @@ import os
 
 import pytest
 
-from penstock.config import ExecutorsConfig
 from penstock.errors import ConfigError
 from penstock.executors.sizing import Cores, quota_cores, usable_cores
-from penstock.executors.threads import default_thread_count, default_threads
 
 
 def write(path, text):
@@ -79,10 +77,3 @@ def test_a_bad_override_is_one_clear_line(text):
 
 def test_this_machine_has_a_core():
     assert 1 <= usable_cores({}).chosen <= (os.cpu_count() or 1)
-
-
-def test_the_default_executor_is_sized_to_the_usable_cores(monkeypatch):
-    assert (default_thread_count(2), default_thread_count(64)) == (6, 32)
-    monkeypatch.setenv("PENSTOCK_CPUS", "1")
-    assert default_threads(ExecutorsConfig())._max_workers == 5
-    assert default_threads(ExecutorsConfig(threads=3))._max_workers == 3
