@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.errors import WorkerStartError
 from penstock.executors.link import Link
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from penstock.config import LaneConfig
     from penstock.executors.job import Job
-    from penstock.executors.link import Reply
     from penstock.executors.statistics import LaneMeter
 
 __all__ = ["Crew", "CrewOwner"]
@@ -42,7 +41,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class CrewOwner(Protocol):
     """What a crew tells its lane."""
 
-    def on_reply(self, link: Link, reply: Reply) -> None:
+    def on_reply(self, link: Link, job: Job, status: int, value: Any, began_ns: int, ran_ns: int) -> None:
         """A job is answered."""
 
     def on_free(self, link: Link) -> None:
@@ -255,7 +254,8 @@ class Crew:
         was_ready, unbegun = link.is_ready, link.take_back_unbegun()
         link.close(kill=code is None)
         link.worker.close_record()
-        self._meter.restarted(link.retiring or "crash")
+        if link.retiring != "shutdown":
+            self._meter.restarted(link.retiring or "crash")
         if was_ready:
             self._lane.on_lost(link, unbegun, code)
         else:

@@ -22,7 +22,7 @@ from penstock.executors.crew import Crew
 from penstock.executors.failure import rebuilt
 from penstock.executors.job import Job, LoopJob, ThreadJob
 from penstock.executors.lane import Lane
-from penstock.executors.link import Call, Link, Reply
+from penstock.executors.link import Call, Link
 from penstock.executors.pickling import call_fault, dump, dump_function
 from penstock.executors.service import Service
 from penstock.executors.sizing import usable_cores
@@ -237,8 +237,12 @@ class ProcessLane(Lane):
         depth = self._depth()
         if depth == 1:
             return None
-        candidates = [link for link in self._crew.links if link.jobs and link.has_room(depth)]
-        return min(candidates, key=lambda link: len(link.jobs), default=None)
+        best, fewest = None, depth
+        for other in self._crew.links:
+            count = len(other.jobs)
+            if 0 < count < fewest and other.has_room(depth):
+                best, fewest = other, count
+        return best
 
     def _send(self, link: Link, job: Job) -> None:
         if not self._build(job):
@@ -299,24 +303,24 @@ class ProcessLane(Lane):
 
     # --- answers
 
-    def on_reply(self, link: Link, reply: Reply) -> None:
+    def on_reply(self, link: Link, job: Job, status: int, value: Any, began_ns: int, ran_ns: int) -> None:
         """A worker has answered a job."""
-        job = reply.job
-        self._run_ns += (reply.ran_ns - self._run_ns) >> 3
-        self._meter.ran(reply.ran_ns)
-        self._meter.waited(max(reply.began_ns - job.offered_ns, 0))
+        self._run_ns += (ran_ns - self._run_ns) >> 3
+        meter = self._meter
+        meter.ran(ran_ns)
+        meter.waited(began_ns - job.offered_ns if began_ns > job.offered_ns else 0)
         if job.done():
             return  # its caller has given it up; that was counted then
         self._over(job)
-        if reply.status is Status.RESULT:
-            self._meter.ended("ok")
-            if job.loop is None or job.loop is self._home:
-                job.finish(reply.value)
+        if status == Status.RESULT:
+            meter.ended("ok")
+            if job.loop is self._home or job.loop is None:
+                job.finish(value)
             else:
-                job.finish_from_thread(reply.value)
-        elif reply.status is Status.ERROR:
-            self._meter.ended("error")
-            self._deliver_failure(job, rebuilt(*reply.value))
+                job.finish_from_thread(value)
+        elif status == Status.ERROR:
+            meter.ended("error")
+            self._deliver_failure(job, rebuilt(*value))
         else:
             job.cancel()
 
