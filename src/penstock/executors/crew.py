@@ -160,7 +160,9 @@ class Crew:
         if self._failed_starts >= START_TRIES or not isinstance(problem, OSError):
             self._failed_starts = 0
             kind = type(problem).__name__
-            self._lane.on_no_worker(WorkerStartError(f"lane {self._name!r}: its workers do not start: {kind}: {problem}"))
+            self._lane.on_no_worker(
+                WorkerStartError(f"lane {self._name!r}: its workers do not start: {kind}: {problem}")
+            )
         else:
             self._lane.on_room()
 

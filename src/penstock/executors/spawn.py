@@ -83,7 +83,12 @@ class Bequest:
     """What a new process inherits: pickled while it is started, when descriptors can be handed over."""
 
     def __init__(
-        self, job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, orders: Orders, *parents: socket.socket
+        self,
+        job_socket: socket.socket,
+        lifeline: socket.socket,
+        memory_fd: int,
+        orders: Orders,
+        *parents: socket.socket,
     ) -> None:
         self._sockets = job_socket, lifeline
         self._memory_fd = memory_fd
@@ -154,4 +159,3 @@ def _started(context: BaseContext, name: str, bequest: Bequest) -> Any:
         # exit by multiprocessing: its lane ends it.
         getattr(multiprocessing.process, "_children", set()).discard(process)
     return process
-
