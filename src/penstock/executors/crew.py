@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.errors import WorkerStartError
 from penstock.executors.link import Link
-from penstock.executors.sizing import usable_cores
+from penstock.executors.sizing import current_cores
 from penstock.executors.spawn import Hatched, hatched
 from penstock.executors.worker import Orders
 
@@ -86,7 +86,7 @@ class Crew:
     @property
     def limit(self) -> int:
         """How many workers there may be now: as configured, or as many as the usable cores."""
-        return self._config.workers or max(usable_cores().chosen, self._config.min_workers)
+        return self._config.workers or max(current_cores().chosen, self._config.min_workers)
 
     @property
     def busy(self) -> int:

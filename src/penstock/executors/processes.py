@@ -26,7 +26,7 @@ from penstock.executors.lane import Lane
 from penstock.executors.link import Call, Link
 from penstock.executors.pickling import call_fault, dump, dump_function
 from penstock.executors.service import Service
-from penstock.executors.sizing import usable_cores
+from penstock.executors.sizing import current_cores
 from penstock.executors.statistics import LaneMeter, LaneStatistics
 from penstock.executors.wire import WHOLE, Status
 from penstock.executors.worker import Orders
@@ -50,7 +50,7 @@ class ProcessLane(Lane):
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         super().__init__(name, config)
-        self._may_spin = usable_cores().chosen > 1
+        self._may_spin = current_cores().chosen > 1
         self._carrier = Carrier(config.context)
         self._meter = LaneMeter(name, "processes")
         self._lock = threading.Lock()
