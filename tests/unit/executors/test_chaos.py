@@ -14,7 +14,7 @@ import penstock
 from penstock.config import LaneConfig
 from penstock.errors import WorkerLost
 from penstock.executors.processes import ProcessLane
-from tests.unit.executors import jobs
+from tests.unit.executors import calls
 
 JOBS = 2000
 KILL_EVERY_S = 0.05
@@ -51,7 +51,7 @@ async def kill_at_random(lane, seed):
 async def offer_all(loop, lane, log):
     killer = loop.create_task(kill_at_random(lane, seed=3))
     work = [
-        lane.call(loop, jobs.note_and_spin, (log, number, 0.001, bytes(100_000 * (number % 20 == 0))), retries=retries(number))
+        lane.call(loop, calls.note_and_spin, (log, number, 0.001, bytes(100_000 * (number % 20 == 0))), retries=retries(number))
         for number in range(JOBS)
     ]
     found = await asyncio.gather(*work, return_exceptions=True)
@@ -69,7 +69,7 @@ def test_every_job_ends_once_while_workers_are_killed_at_random(make, tmp_path):
     log.touch()
     lane = ProcessLane("cpu", LaneConfig(kind="processes", workers=2, poison_kills=RETRIES + 1))
     try:
-        loop.run_until_complete(asyncio.wait_for(lane.call(loop, jobs.pid, ()), 20))
+        loop.run_until_complete(asyncio.wait_for(lane.call(loop, calls.pid, ()), 20))
         fds, shared = len(os.listdir("/proc/self/fd")), set(os.listdir("/dev/shm"))
         found = loop.run_until_complete(asyncio.wait_for(offer_all(loop, lane, str(log)), 50))
         statistics = lane.statistics()
@@ -90,7 +90,7 @@ def test_every_job_ends_once_while_workers_are_killed_at_random(make, tmp_path):
 
 async def settled(loop, lane):
     """The dead are replaced, the living are idle."""
-    assert await lane.call(loop, jobs.same, (1,), retries=9) == 1
+    assert await lane.call(loop, calls.same, (1,), retries=9) == 1
     while lane._crew.starting or lane._crew._leaving:
         await asyncio.sleep(0.005)
 
