@@ -125,9 +125,9 @@ def _bytes(size_mib: int) -> bytes:
 
 
 def _numpy(size_mib: int) -> Any:
-    import numpy
+    import numpy as np
 
-    return numpy.frombuffer(_bytes(size_mib), dtype=numpy.uint8).copy()
+    return np.frombuffer(_bytes(size_mib), dtype=np.uint8).copy()
 
 
 def _bulk_case(kind: str, size_mib: int, is_returned: bool, quick: bool = True) -> Case:
@@ -139,7 +139,6 @@ def _bulk_case(kind: str, size_mib: int, is_returned: bool, quick: bool = True) 
 ONE = ("one call, median", "one call, p99")
 FLIGHT = f"a call of {IN_FLIGHT} in flight"
 START = "start and first result"
-DELAYS = tuple(delay.delay_row(probe, kind) for probe in delay.PROBES for kind in delay.KINDS)
 # Two jobs per core are to run, not to wait: so many workers.
 CASES: dict[str, Case] = {
     case.rows[0]: case
@@ -152,6 +151,6 @@ CASES: dict[str, Case] = {
         _bulk_case("bytes", 10, is_returned=True),
         _bulk_case("NumPy", 10, is_returned=True),
         Case((START,), partial(_start, START)),
-        Case(DELAYS, _delay, per_core=2),
+        Case(delay.ROWS, _delay, per_core=2),
     )
 }

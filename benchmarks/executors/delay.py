@@ -1,7 +1,7 @@
-"""How late a loop is while others work: probes due each millisecond, and each followed by a `call_soon`.
+"""How late a loop is while others work: from when a timer is due until a callback that it schedules has run.
 
-Idle, with CPU-bound jobs in the executor, and with the same jobs in the loop take turns in short slices, in one
-process. Each figure is a p99 over all slices of its kind.
+That is a wake-up and a whole turn, which every request waits for. Idle, with CPU-bound jobs in the executor, and with
+the same jobs in the loop take turns in short slices, in one process; a figure is the p99 over all slices of its kind.
 """
 
 from __future__ import annotations
@@ -14,72 +14,69 @@ from benchmarks.executors.arms import Call
 from benchmarks.executors.jobs import burn
 from benchmarks.trial import Sample
 
-__all__ = ["BUSY", "IDLE", "INLINE", "KINDS", "PROBES", "delay_row", "measure"]
+__all__ = ["ROWS", "measure"]
 
 PERIOD_S = 0.001
 JOB_S = 0.02  # what one job takes where nothing else runs
 SETTLE_S = 0.03
 SLICE_S = 0.2
-IDLE, BUSY, INLINE = KINDS = ("idle", "jobs in the executor", "the same jobs in the loop")
-TIMER, SOON = PROBES = ("timer", "call_soon")
-Samples = dict[str, list[float]]
-
-
-def delay_row(probe: str, kind: str) -> str:
-    return f"loop delay p99, {probe}: {kind}"
+Handler = Callable[[], Awaitable[object]]
+IDLE, BUSY, INLINE = ROWS = (
+    "loop delay p99, idle",
+    "loop delay p99, jobs in the executor",
+    "loop delay p99, the same jobs in the loop",
+)
 
 
 class Probe:
-    """The delays of one slice, in seconds, by probe.
+    """The delays of one slice, in seconds.
 
-    The timer's dues lie a millisecond apart whatever happens: a turn of 20 ms delays the twenty that fall due in it,
-    and counts twenty times. Waiting for one probe before the next is due would count it once.
+    The dues lie a millisecond apart whatever happens: a turn of 20 ms delays the twenty that fall due in it, and counts
+    twenty times. Waiting for one probe before the next is due would count it once.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.delays_s: Samples = {probe: [] for probe in PROBES}
+        self.delays_s: list[float] = []
         self._due_s = loop.time() + PERIOD_S
         self._handle = loop.call_at(self._due_s, self._fire)
 
     def stop(self) -> None:
         self._handle.cancel()
-        self._note()
+        self._note(self._loop.time())
 
     def _fire(self) -> None:
-        self._note()
-        self._handle = self._loop.call_at(self._due_s, self._fire)
         self._loop.call_soon(self._next_turn, self._loop.time())
 
-    def _note(self) -> None:
-        now_s = self._loop.time()
-        while self._due_s <= now_s:
-            self.delays_s[TIMER].append(now_s - self._due_s)
-            self._due_s += PERIOD_S
+    def _next_turn(self, fired_s: float) -> None:
+        self._note(fired_s)
+        self._handle = self._loop.call_at(self._due_s, self._fire)
 
-    def _next_turn(self, asked_s: float) -> None:
-        self.delays_s[SOON].append(self._loop.time() - asked_s)
+    def _note(self, fired_s: float) -> None:
+        """Every probe that was due when the timer fired has had its turn now."""
+        now_s = self._loop.time()
+        while self._due_s <= fired_s:
+            self.delays_s.append(now_s - self._due_s)
+            self._due_s += PERIOD_S
 
 
 async def measure(call: Call, job_count: int, seconds: float) -> dict[str, Sample]:
-    """The samples of all kinds and probes, `seconds` for each kind; `job_count` jobs are at work at any time."""
+    """The sample of each row, over `seconds`; `job_count` jobs are at work at any time."""
     count = _calibrate()
-    handlers: dict[str, Callable[[], Awaitable[object]] | None] = {
+    handlers: dict[str, Handler | None] = {
         IDLE: None,
         BUSY: lambda: call(burn, count),
         INLINE: lambda: _inline(count),
     }
     await asyncio.gather(*[call(burn, 1000) for _ in range(2 * job_count)])
-    delays_s: dict[str, Samples] = {kind: {probe: [] for probe in PROBES} for kind in KINDS}
+    delays_s: dict[str, list[float]] = {row: [] for row in ROWS}
     for _ in range(max(1, round(seconds / SLICE_S))):
-        for kind, handler in handlers.items():
-            probe = await _slice(handler, job_count)
-            for name, found_s in probe.delays_s.items():
-                delays_s[kind][name] += found_s
-    return {delay_row(name, kind): Sample(_p99(delays_s[kind][name]) * 1e9) for name in PROBES for kind in KINDS}
+        for row, handler in handlers.items():
+            delays_s[row] += await _slice(handler, job_count)
+    return {row: Sample(_p99(found_s) * 1e9) for row, found_s in delays_s.items()}
 
 
-async def _slice(handler: Callable[[], Awaitable[object]] | None, job_count: int) -> Probe:
+async def _slice(handler: Handler | None, job_count: int) -> list[float]:
     is_over = asyncio.Event()
 
     async def work() -> None:
@@ -93,7 +90,7 @@ async def _slice(handler: Callable[[], Awaitable[object]] | None, job_count: int
     probe.stop()
     is_over.set()
     await asyncio.gather(*workers)
-    return probe
+    return probe.delays_s
 
 
 async def _inline(count: int) -> None:
