@@ -1,7 +1,8 @@
 """penstock: the asyncio runtime that Python services run on under load."""
 
 from penstock import errors
-from penstock.config import Config, ExecutorsConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
+from penstock.config import Config, ExecutorsConfig, LaneConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
+from penstock.executors import offload, offloaded, to_thread
 from penstock.loop import EventLoop
 from penstock.runtime import EventLoopPolicy, Runner, install, new_event_loop, run
 
@@ -12,6 +13,7 @@ __all__ = [
     "EventLoop",
     "EventLoopPolicy",
     "ExecutorsConfig",
+    "LaneConfig",
     "LoopConfig",
     "PressureConfig",
     "Runner",
@@ -21,5 +23,8 @@ __all__ = [
     "errors",
     "install",
     "new_event_loop",
+    "offload",
+    "offloaded",
     "run",
+    "to_thread",
 ]

@@ -1,7 +1,8 @@
 """The config: what is to be built, declared once, frozen and typed. No behaviour.
 
-Five groups, each a frozen dataclass whose fields are the keys; the field's comment is its documentation. A value that
-cannot be used raises `ConfigError` wherever it came from. Reading files and variables is `configfile.py`'s part.
+Five groups, each a frozen dataclass whose fields are the keys; the field's comment is its documentation. A lane of
+executors is a dataclass too, the value of a key. A value that cannot be used raises `ConfigError` wherever it came
+from. Reading files and variables is `configfile.py`'s part.
 """
 
 from __future__ import annotations
@@ -13,14 +14,31 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from penstock.configkinds import BOOL, EAGER, EXECUTOR, FACTORY, HANDLERS, Kind, choice, optional, seconds, whole
+from penstock.configkinds import (
+    BOOL,
+    CALLABLE,
+    DEFAULT_EXECUTOR,
+    EAGER,
+    FACTORY,
+    HANDLERS,
+    MODULES,
+    REFERENCES,
+    BadPart,
+    Kind,
+    choice,
+    optional,
+    seconds,
+    whole,
+    worker_kind,
+)
+from penstock.configlanes import lane, lanes
 from penstock.errors import ConfigError
 
-__all__ = ["Config", "ExecutorsConfig", "LoopConfig", "PressureConfig", "SignalsConfig", "TasksConfig"]
+__all__ = ["Config", "ExecutorsConfig", "LaneConfig", "LoopConfig", "PressureConfig", "SignalsConfig", "TasksConfig"]
 
 
-def _key(default: Any, kind: Kind) -> Any:
-    return field(default=default, metadata={"kind": kind})
+def _key(default: Any, kind: Kind, **more: object) -> Any:
+    return field(default=default, metadata={"kind": kind, **more})
 
 
 class _Group:
@@ -32,11 +50,13 @@ class _Group:
         group = type(self).__name__.removesuffix("Config").lower()
         for item in fields(self):  # type: ignore[arg-type]
             kind, value = item.metadata["kind"], getattr(self, item.name)
+            key, source = f"{group}.{item.name}", f"{type(self).__name__}()"
             try:
                 object.__setattr__(self, item.name, kind.accept(value))
+            except BadPart as bad:
+                raise ConfigError.bad_value(f"{key}.{bad.part}", bad.value, source, bad.allowed) from None
             except (ValueError, TypeError):
-                source = f"{type(self).__name__}()"
-                raise ConfigError.bad_value(f"{group}.{item.name}", value, source, kind.allowed) from None
+                raise ConfigError.bad_value(key, value, source, kind.allowed) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +80,99 @@ class LoopConfig(_Group):
     slow_callback_s: float = _key(0.1, seconds(zero=True))
 
 
+WORKERS = whole(1, "workers", highest=10_000)
+NOT_THREADS = {"not_threads": True}
+
+
+@dataclass(frozen=True, slots=True)
+class LaneConfig(_Group):
+    """One lane of executors: what runs its jobs, how many at once, how many wait, and what a full queue means."""
+
+    # threads, processes, interpreters (3.14), somebody's cluster, somebody's executor or a function that makes one
+    kind: str | concurrent.futures.Executor | Callable[..., concurrent.futures.Executor] = _key(  # noqa: RUF009
+        "threads", worker_kind(("threads", "processes", "interpreters"), ("dask", "ray"))
+    )
+    # None: processes as many as usable cores; threads grow with the load, up to a cap
+    workers: int | None = _key(None, optional(WORKERS, "sized to the machine"))
+    # started when the loop starts to run, and kept when idle
+    min_workers: int = _key(0, whole(0, "workers", highest=10_000))
+    # the queue is bounded in jobs and in bytes of what they carry
+    queue_jobs: int = _key(10_000, whole(1, "jobs"))
+    queue_bytes: int = _key(268_435_456, whole(1, "bytes"))
+    # what a full queue means to a new job: it waits, is refused, is run by its caller, or takes the oldest one's place
+    full: Literal["wait", "shed", "caller_runs", "drop_oldest"] = _key(
+        "wait", choice("wait", "shed", "caller_runs", "drop_oldest")
+    )
+    # for jobs that name none, from offer to result
+    timeout_s: float | None = _key(None, optional(seconds(zero=False), "no limit"))
+    # an idle worker beyond min_workers ends
+    idle_s: float = _key(60.0, seconds(zero=True))
+    # from here on, nothing that threads know. A fork of a process with threads may copy locks that nobody releases
+    start: Literal["forkserver", "spawn", "fork"] = _key(
+        "forkserver", choice("forkserver", "spawn", "fork"), **NOT_THREADS
+    )
+    # imported before the first job
+    preload: tuple[str, ...] = _key((), MODULES, **NOT_THREADS)
+    # called in each worker before its first job
+    initializer: Callable[[], object] | str | None = _key(None, optional(CALLABLE, "nothing"), **NOT_THREADS)  # noqa: RUF009
+    # the context variables that travel with a job
+    context: tuple[str, ...] = _key((), REFERENCES, **NOT_THREADS)
+    # between interrupting a cancelled or late job and killing its worker
+    grace_s: float = _key(1.0, seconds(zero=True), **NOT_THREADS)
+    # a job that has killed so many workers is refused
+    poison_kills: int = _key(3, whole(1, "workers"), **NOT_THREADS)
+    # a worker that has done so many jobs, is so old or so large is replaced
+    max_jobs: int | None = _key(None, optional(whole(1, "jobs"), "never for that"), **NOT_THREADS)
+    max_age_s: float | None = _key(None, optional(seconds(zero=False), "never for that"), **NOT_THREADS)
+    max_rss_bytes: int | None = _key(None, optional(whole(1, "bytes"), "never for that"), **NOT_THREADS)
+    # shared memory of each worker for large buffers
+    arena_bytes: int = _key(134_217_728, whole(0, "bytes"), **NOT_THREADS)
+
+    def __post_init__(self) -> None:
+        _Group.__post_init__(self)
+        if self.workers is not None and self.min_workers > self.workers:
+            allowed = f"at most the {self.workers} of workers"
+            raise ConfigError.bad_value("lane.min_workers", self.min_workers, "LaneConfig()", allowed)
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutorsConfig(_Group):
-    """Where `run_in_executor(None, ...)` and name look-ups run."""
+    """The lanes that blocking calls run in, by name."""
 
-    # each loop shuts the executor it used when it closes: an object serves one loop, a function makes one for each
-    default: str | concurrent.futures.Executor = _key("threads", EXECUTOR)  # noqa: RUF009
-    # None: sized to the cores this process may really use (affinity, cgroup quota)
-    threads: int | None = _key(None, optional(whole(1, "threads", highest=10_000), "sized to the machine"))
-    # getaddrinfo and getnameinfo have threads of their own: blocking work never delays a connect
-    dns_threads: int = _key(4, whole(1, "threads", highest=10_000))
+    # what run_in_executor(None, ...) runs in: a lane, or an executor of the program's own. The loop shuts that one when
+    # it closes: an object serves one loop, a function makes one for each
+    default: str | concurrent.futures.Executor = _key("io", DEFAULT_EXECUTOR)  # noqa: RUF009
+    # calls that wait: files, drivers without asyncio
+    io: LaneConfig = _key(LaneConfig(), lane(LaneConfig, "threads"))  # noqa: RUF009
+    # calls that compute
+    cpu: LaneConfig = _key(LaneConfig("processes"), lane(LaneConfig, "processes"))  # noqa: RUF009
+    # getaddrinfo and getnameinfo alone: blocking work never delays a connect
+    dns: LaneConfig = _key(LaneConfig(workers=4), lane(LaneConfig, "threads", workers=4))  # noqa: RUF009
+    # the program's own: db, gpu, ...
+    lanes: Mapping[str, LaneConfig] = field(
+        default_factory=dict, hash=False, metadata={"kind": lanes(LaneConfig, reserved=("io", "cpu", "dns"))}
+    )
+
+    def __post_init__(self) -> None:
+        _Group.__post_init__(self)
+        declared = self.declared()
+        if isinstance(self.default, str) and ":" not in self.default and self.default not in declared:
+            allowed = f"a lane ({', '.join(declared)}),{DEFAULT_EXECUTOR.allowed.partition(',')[2]}"
+            raise ConfigError.bad_value("executors.default", self.default, "ExecutorsConfig()", allowed)
+        for name, told in declared.items():
+            _refuse_what_threads_ignore(name if name in ("io", "cpu", "dns") else f"lanes.{name}", told)
+
+    def declared(self) -> dict[str, LaneConfig]:
+        """Every lane by its name, penstock's three first."""
+        return {"io": self.io, "cpu": self.cpu, "dns": self.dns, **self.lanes}
+
+
+def _refuse_what_threads_ignore(name: str, told: LaneConfig) -> None:
+    for item in fields(told) if told.kind == "threads" else ():
+        value = getattr(told, item.name)
+        if "not_threads" in item.metadata and value != item.default:
+            key, allowed = f"executors.{name}.{item.name}", "only its default in a lane of threads"
+            raise ConfigError.bad_value(key, value, "ExecutorsConfig()", allowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import Config, ExecutorsConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
-from penstock.configkinds import Kind, nearest
+from penstock.configkinds import BadPart, Kind, nearest
+from penstock.configlanes import LaneKind
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ GROUPS = {
 KINDS: dict[str, Kind] = {
     f"{group}.{item.name}": item.metadata["kind"] for group, made in GROUPS.items() for item in fields(made)
 }
+# keys whose value has keys of its own: executors.cpu.workers, executors.lanes.db, executors.lanes.db.workers
+LANES = {key: kind for key, kind in KINDS.items() if isinstance(kind, LaneKind)}
 
 # (dotted key, value, where it came from)
 Given = tuple[str, object, str]
@@ -41,33 +44,52 @@ Given = tuple[str, object, str]
 def load(path: str | os.PathLike[str] | None, env: Mapping[str, str], overrides: Mapping[str, object]) -> Config:
     """The config that `Config.load` promises."""
     chosen = path if path is not None else env.get(FILE_VARIABLE) or None
-    values: dict[str, object] = {}
+    layers = [_from_env(env), ((key, value, f"option {key}") for key, value in overrides.items())]
     if chosen is not None:
         named_by = "" if path is not None else f", named by {FILE_VARIABLE}"
-        values.update(_accepted(_from_file(Path(chosen), named_by)))
-    values.update(_accepted(_from_env(env)))
-    values.update(_accepted((key, value, f"option {key}") for key, value in overrides.items()))
-    return _build(values)
+        layers.insert(0, _from_file(Path(chosen), named_by))
+    values: dict[str, object] = {}
+    sources: dict[str, str] = {}
+    for layer in layers:
+        # a lane as a whole, then single keys of it: those of one source go on top of each other
+        for key, value, source in sorted(layer, key=lambda given: given[0].count(".")):
+            whole, made = _accepted(key, value, source, values)
+            values[whole], sources[whole] = made, source
+    return _build(values, sources)
 
 
-def _build(values: Mapping[str, object]) -> Config:
+def _build(values: Mapping[str, object], sources: Mapping[str, str]) -> Config:
     groups: dict[str, Any] = {}
     for name, made in GROUPS.items():
         given = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
-        groups[name] = made(**given)
+        try:
+            groups[name] = made(**given)
+        except ConfigError as problem:
+            # values that do not go together: told by the group, which knows no sources
+            source = sources.get(".".join(problem.key.split(".")[:2]), problem.source)
+            raise ConfigError.bad_value(problem.key, problem.value, source, problem.allowed) from None
     return Config(**groups)
 
 
-def _accepted(given: Iterator[Given]) -> Iterator[tuple[str, object]]:
-    for key, value, source in given:
-        kind = KINDS.get(key)
+def _accepted(key: str, value: object, source: str, values: Mapping[str, object]) -> tuple[str, object]:
+    """The key to set and its value; for a key within a lane, that lane with the key changed."""
+    kind = KINDS.get(key)
+    parent = ".".join(key.split(".")[:2])
+    if kind is None and parent not in LANES:
+        raise _unknown(key, value, source)
+    try:
         if kind is None:
-            raise _unknown(key, value, source)
-        try:
-            # text is text in a variable or an option; a TOML string reads as the same text would
-            yield key, kind.parse(value.strip()) if isinstance(value, str) else kind.accept(value)
-        except (ValueError, TypeError):
-            raise ConfigError.bad_value(key, value, source, kind.allowed) from None
+            part = key.removeprefix(f"{parent}.")
+            group, _, name = parent.partition(".")
+            present = values[parent] if parent in values else getattr(GROUPS[group](), name)
+            return parent, LANES[parent].change(present, part, value)
+        # text is text in a variable or an option; a TOML string reads as the same text would
+        return key, kind.parse(value.strip()) if isinstance(value, str) else kind.accept(value)
+    except BadPart as bad:
+        named = ".".join(filter(None, (parent, bad.part)))
+        raise ConfigError.bad_value(named, bad.value, source, bad.allowed) from None
+    except (ValueError, TypeError):
+        raise ConfigError.bad_value(key, value, source, KINDS[parent].allowed) from None
 
 
 def _unknown(key: str, value: object, source: str) -> ConfigError:
@@ -84,27 +106,30 @@ def _unknown(key: str, value: object, source: str) -> ConfigError:
     return ConfigError(message, key=key, value=value, source=source, allowed=allowed)
 
 
+def _variable(key: str) -> str:
+    return PREFIX + key.upper().replace(".", "_")
+
+
+VARIABLES = {_variable(key): key for key in KINDS}
+VARIABLES |= {_variable(f"{key}.{part}"): f"{key}.{part}" for key, kind in LANES.items() for part in kind.parts}
+
+
 def _from_env(env: Mapping[str, str]) -> Iterator[Given]:
     """Variables of a known group; an empty one counts as unset, as compose files and unit files write it."""
     for variable in sorted(env):
-        group, underscore, key = variable.removeprefix(PREFIX).lower().partition("_")
+        group, underscore, _ = variable.removeprefix(PREFIX).lower().partition("_")
         if variable.startswith(PREFIX) and underscore and group in GROUPS and env[variable].strip():
-            if f"{group}.{key}" not in KINDS:
+            if variable not in VARIABLES:
                 raise _unknown_variable(variable, env[variable])
-            yield f"{group}.{key}", env[variable], f"variable {variable}"
+            yield VARIABLES[variable], env[variable], f"variable {variable}"
 
 
 def _unknown_variable(variable: str, value: str) -> ConfigError:
-    known = [_variable(key) for key in KINDS]
     group = variable.removeprefix(PREFIX).partition("_")[0]
-    allowed = ", ".join(name for name in known if name.startswith(f"{PREFIX}{group}_"))
-    hint = nearest(variable, known) or f": allowed is {allowed}"
+    allowed = ", ".join(_variable(key) for key in KINDS if key.startswith(f"{group.lower()}."))
+    hint = nearest(variable, list(VARIABLES)) or f": allowed is {allowed}"
     message = f"unknown variable {variable} = {value!r}{hint}"
     return ConfigError(message, key=variable, value=value, source=f"variable {variable}", allowed=allowed)
-
-
-def _variable(key: str) -> str:
-    return PREFIX + key.upper().replace(".", "_")
 
 
 def _from_file(path: Path, named_by: str) -> Iterator[Given]:
@@ -181,8 +206,10 @@ def to_env(config: Config) -> dict[str, str]:
 
 
 def _written(key: str, kind: Kind, value: object) -> str:
+    allowed = 'text such as "module:name" (an object cannot be handed to another process)'
     try:
         return kind.write(value)
+    except BadPart as bad:
+        raise ConfigError.bad_value(f"{key}.{bad.part}", bad.value, "Config.to_env()", allowed) from None
     except ValueError:
-        allowed = 'text such as "module:name" (an object cannot be handed to another process)'
         raise ConfigError.bad_value(key, value, "Config.to_env()", allowed) from None

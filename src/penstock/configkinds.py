@@ -13,13 +13,18 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from urllib.parse import urlsplit
 
 __all__ = [
     "BOOL",
+    "CALLABLE",
+    "DEFAULT_EXECUTOR",
     "EAGER",
-    "EXECUTOR",
     "FACTORY",
     "HANDLERS",
+    "MODULES",
+    "REFERENCES",
+    "BadPart",
     "Kind",
     "choice",
     "nearest",
@@ -27,11 +32,22 @@ __all__ = [
     "seconds",
     "signal_number",
     "whole",
+    "worker_kind",
 ]
 
 TRUE_WORDS = ("1", "true", "yes", "on")
 FALSE_WORDS = ("0", "false", "no", "off")
 NONE_WORDS = ("none", "auto")
+
+
+class BadPart(ValueError):
+    """A part of a value that cannot be used: its own name within the value (`workers`), and what is allowed there."""
+
+    def __init__(self, part: str, value: object, allowed: str) -> None:
+        super().__init__(part, value, allowed)
+        self.part = part
+        self.value = value
+        self.allowed = allowed
 
 
 @dataclass(frozen=True)
@@ -154,30 +170,75 @@ def _write_reference(value: object) -> str:
     return value
 
 
-FACTORY = optional(
-    Kind('a callable, or the text "module:name" of one', _accept_callable, _accept_reference, _write_reference),
-    "no factory",
-)
+CALLABLE = Kind('a callable, or the text "module:name" of one', _accept_callable, _accept_reference, _write_reference)
+FACTORY = optional(CALLABLE, "no factory")
 
 
-def _parse_executor(text: str) -> str:
-    return text if text == "threads" else _accept_reference(text)
+def _each(allowed: str, accept_one: Callable[[object], str]) -> Kind:
+    """A tuple of texts; a list will do, and as text they are separated by commas."""
+
+    def accept(value: object) -> tuple[str, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(value)
+        return tuple(accept_one(item) for item in value)
+
+    def parse(text: str) -> tuple[str, ...]:
+        return accept([item.strip() for item in text.split(",") if item.strip()])
+
+    return Kind(f"{allowed} (as text: separated by commas)", accept, parse, ",".join)  # type: ignore[arg-type]
 
 
-def _accept_executor(value: object) -> object:
+def _accept_module(value: object) -> str:
+    if not isinstance(value, str) or not all(part.isidentifier() for part in value.split(".")):
+        raise ValueError(value)
+    return value
+
+
+MODULES = _each("names of modules", _accept_module)
+REFERENCES = _each('names "module:name"', _accept_reference)
+
+
+def _accept_default(value: object) -> object:
     if isinstance(value, concurrent.futures.Executor):
         return value
-    if not isinstance(value, str):
-        raise ValueError(value)
-    return _parse_executor(value)
+    # which lanes there are is known to the whole group only
+    if isinstance(value, str) and value and ":" not in value:
+        return value
+    return _accept_reference(value)
 
 
-EXECUTOR = Kind(
-    '"threads", a concurrent.futures.Executor, or the text "module:name" of one or of a function that makes one',
-    _accept_executor,
-    _parse_executor,
+DEFAULT_EXECUTOR = Kind(
+    'a lane, a concurrent.futures.Executor, or the text "module:name" of one or of a function that makes one',
+    _accept_default,
+    _accept_default,
     _write_reference,
 )
+
+
+def _accept_address(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        complete = parts.hostname and parts.port and text == f"{parts.scheme}://{parts.netloc}"
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ValueError(text)
+    return text
+
+
+def worker_kind(words: tuple[str, ...], schemes: tuple[str, ...]) -> Kind:
+    """What runs a lane's jobs: one of a few words, a cluster's address, somebody's executor or what makes one."""
+
+    def accept(value: object) -> object:
+        if isinstance(value, concurrent.futures.Executor) or callable(value) or value in words:
+            return value
+        if isinstance(value, str) and value.startswith(tuple(f"{scheme}:" for scheme in schemes)):
+            return _accept_address(value)
+        return _accept_reference(value)
+
+    named = ", ".join([*(f'"{word}"' for word in words), *(f'"{scheme}://host:port"' for scheme in schemes)])
+    allowed = f'{named}, a concurrent.futures.Executor, or "module:name" of one or of a function that makes one'
+    return Kind(allowed, accept, accept, _write_reference)
 
 
 def signal_number(name: str | int) -> int:

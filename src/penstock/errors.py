@@ -22,6 +22,7 @@ __all__ = [
     "SchedulerLost",
     "UnpicklableError",
     "WorkerLost",
+    "WorkerStartError",
 ]
 
 
@@ -119,13 +120,21 @@ class UnpicklableError(PenstockError, pickle.PicklingError):
     """A function, argument or result that cannot travel to or from a worker process; the message names which object."""
 
 
+class WorkerStartError(PenstockError):
+    """A lane's workers do not start: a module to preload or the initializer raised, or the process ended at once."""
+
+
 class RemoteError(PenstockError):
     """A job raised an exception that cannot itself travel: `kind` is its type's name, `traceback` its remote text."""
 
     def __init__(self, kind: str, text: str, traceback: str) -> None:
         super().__init__(f"{kind}: {text}")
         self.kind = kind
+        self.text = text
         self.traceback = traceback
+
+    def __reduce__(self) -> tuple[type[RemoteError], tuple[str, str, str]]:
+        return type(self), (self.kind, self.text, self.traceback)
 
 
 class SchedulerLost(PenstockError):

@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from penstock import Config, ExecutorsConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
+from penstock import Config, ExecutorsConfig, LaneConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
 from penstock.errors import ConfigError, PenstockError
 
 
@@ -19,7 +19,7 @@ def load(path=None, *, env=None, overrides=None):
 def test_a_config_of_nothing_is_all_defaults():
     assert load() == Config()
     assert (Config().loop.poller, Config().loop.poll_every_turns, Config().loop.spin_us) == ("auto", 64, 0)
-    assert (Config().executors.dns_threads, Config().pressure.backlog, Config().signals.drain_s) == (4, 2048, 10.0)
+    assert (Config().executors.dns.workers, Config().pressure.backlog, Config().signals.drain_s) == (4, 2048, 10.0)
 
 
 def test_a_config_is_frozen_and_hashable_and_pickles():
@@ -51,7 +51,6 @@ def test_type_hints_of_a_config_can_be_read():
         (lambda: LoopConfig(poll_every_turns=0), "loop.poll_every_turns"),
         (lambda: LoopConfig(debug="yes"), "loop.debug"),
         (lambda: LoopConfig(slow_callback_s=float("nan")), "loop.slow_callback_s"),
-        (lambda: ExecutorsConfig(threads=0), "executors.threads"),
         (lambda: ExecutorsConfig(default=object()), "executors.default"),
         (lambda: ExecutorsConfig(default="fibers"), "executors.default"),
         (lambda: TasksConfig(factory="no colon"), "tasks.factory"),
@@ -97,15 +96,15 @@ def test_variables_set_every_kind_of_value():
             "PENSTOCK_LOOP_POLLER": "selector",
             "PENSTOCK_LOOP_SPIN_US": " 50 ",
             "PENSTOCK_LOOP_DEBUG": "true",
-            "PENSTOCK_EXECUTORS_THREADS": "none",
-            "PENSTOCK_EXECUTORS_DNS_THREADS": "2",
+            "PENSTOCK_EXECUTORS_IO": "threads workers=none",
+            "PENSTOCK_EXECUTORS_DNS_WORKERS": "2",
             "PENSTOCK_TASKS_FACTORY": "app.tasks:make",
             "PENSTOCK_SIGNALS_DRAIN_S": "2.5",
             "PENSTOCK_SIGNALS_HANDLERS": "SIGHUP=app:reload, SIGUSR2=app:rotate",
         }
     )
     assert (config.loop.poller, config.loop.spin_us, config.loop.debug) == ("selector", 50, True)
-    assert (config.executors.threads, config.executors.dns_threads) == (None, 2)
+    assert (config.executors.io.workers, config.executors.dns.workers) == (None, 2)
     assert (config.tasks.factory, config.signals.drain_s) == ("app.tasks:make", 2.5)
     assert config.signals.handlers == {"SIGHUP": "app:reload", "SIGUSR2": "app:rotate"}
 
@@ -212,7 +211,7 @@ def test_to_env_says_only_what_differs_and_reads_back_the_same():
     assert Config().to_env() == {}
     config = Config(
         loop=LoopConfig(poller="selector", debug=False, slow_callback_s=0.25),
-        executors=ExecutorsConfig(threads=3),
+        executors=ExecutorsConfig(io=LaneConfig(workers=3)),
         tasks=TasksConfig(factory="app:make"),
         signals=SignalsConfig(dump=False, handlers={"SIGHUP": "app:reload"}),
     )

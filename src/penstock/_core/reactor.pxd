@@ -22,6 +22,8 @@ cdef class Reactor:
     # Poll policy: while handles are ready, at the latest after so many turns or so long.
     cdef int poll_every_turns
     cdef int64_t poll_every_ns, spin_ns
+    # How long the next blocking poll looks before it sleeps, whatever `spin_ns` says: something is about to come.
+    cdef int64_t soon_ns
     cdef int turns_unpolled
     cdef int64_t turn_ns, last_poll_ns
     # Whether `time` is ours: then its value is read without calling it.

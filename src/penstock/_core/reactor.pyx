@@ -65,6 +65,10 @@ cdef class Reactor:
         self.spin_ns = spin_us * 1000
         self.wiring.read_budget_bytes, self.wiring.accept_batch = read_budget_bytes, accept_batch
 
+    def _expect(self, int64_t soon_ns):
+        """Something is about to arrive: the next blocking poll looks for so many nanoseconds before it sleeps."""
+        self.soon_ns = soon_ns
+
     def watch_waker(self):
         self.alarm.fd = self.waker.fd
         self.wiring.poller.add(self.alarm, EPOLLIN | EPOLLET)
@@ -162,7 +166,8 @@ cdef class Reactor:
         fall_asleep(self.waker)
         if has_post(self.inbox):
             timeout_ns = 0
-        count = self.wiring.poller.wait(timeout_ns, self.spin_ns)
+        count = self.wiring.poller.wait(timeout_ns, max(self.spin_ns, self.soon_ns))
+        self.soon_ns = 0
         stay_awake(self.waker)
         if count < 0:
             PyErr_CheckSignals()

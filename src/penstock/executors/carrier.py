@@ -1,0 +1,72 @@
+"""What of a caller's context travels with a job to another process: the variables its lane names, and the trace.
+
+The trace context is OpenTelemetry's, if the program uses it: its own propagators write it and read it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Carrier", "run_carried"]
+
+# (variables by reference, trace headers)
+Carried = tuple[dict[str, Any], dict[str, str]]
+
+
+class Carrier:
+    """The caller's half: `take` gives what the current context has, None if that is nothing."""
+
+    def __init__(self, references: tuple[str, ...]) -> None:
+        self._references = references
+        self._variables: dict[str, contextvars.ContextVar[Any]] | None = None
+
+    def take(self) -> Carried | None:
+        """What travels. Raises AttributeError or ImportError for a reference that names nothing."""
+        if not self._references and "opentelemetry.trace" not in sys.modules:
+            return None
+        if self._variables is None:
+            self._variables = {reference: resolve_name(reference) for reference in self._references}
+        values = {name: variable.get() for name, variable in self._variables.items() if _is_set(variable)}
+        trace = _trace()
+        return (values, trace) if values or trace else None
+
+
+def _is_set(variable: contextvars.ContextVar[Any]) -> bool:
+    try:
+        variable.get()
+    except LookupError:
+        return False
+    return True
+
+
+def _trace() -> dict[str, str]:
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None or not trace.get_current_span().get_span_context().is_valid:
+        return {}
+    from opentelemetry import propagate
+
+    headers: dict[str, str] = {}
+    propagate.inject(headers)
+    return headers
+
+
+def run_carried(carried: Carried, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The worker's half: run `fn` in a context of its own that has what was carried."""
+    return contextvars.copy_context().run(_run_inside, carried, fn, args, kwargs)
+
+
+def _run_inside(carried: Carried, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    values, headers = carried
+    for reference, value in values.items():
+        resolve_name(reference).set(value)
+    if headers:
+        from opentelemetry import context, propagate
+
+        context.attach(propagate.extract(headers))
+    return fn(*args, **kwargs)

@@ -1,0 +1,54 @@
+"""How an exception comes back from a worker: itself, its notes, and the text of its traceback there."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+
+from penstock.errors import RemoteError
+
+__all__ = ["RemoteTraceback", "described", "rebuilt"]
+
+# These end a program when they reach its loop; a job's own must not end the service.
+ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit)
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that a job raised: where in the worker it came from, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"in the worker:\n\n{self.text}"
+
+
+def described(problem: BaseException) -> tuple[BaseException, str]:
+    """Worker: the exception as it can travel, and its traceback."""
+    text = "".join(traceback.format_exception(problem))
+    if isinstance(problem, ENDINGS) or not _travels(problem):
+        kind = type(problem)
+        return RemoteError(f"{kind.__module__}.{kind.__qualname__}", _words(problem), text), text
+    return problem, text
+
+
+def _travels(problem: BaseException) -> bool:
+    """Whether the other side gets this exception: some pickle, and then cannot be made again from their arguments."""
+    try:
+        return type(pickle.loads(pickle.dumps(problem, 5))) is type(problem)
+    except Exception:
+        return False
+
+
+def _words(problem: BaseException) -> str:
+    try:
+        return str(problem)
+    except Exception:
+        return "(its text cannot be made)"
+
+
+def rebuilt(problem: BaseException, text: str) -> BaseException:
+    """Parent: the exception with its remote traceback as its cause."""
+    problem.__cause__ = RemoteTraceback(text)
+    return problem

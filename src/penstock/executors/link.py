@@ -1,0 +1,295 @@
+"""A link: the parent's view of one worker. Writes jobs to its socket, reads results, keeps account of shared memory.
+
+Confined to the thread of the loop that watches the socket. What a reply means for the lane is the lane's part.
+Ownership: a link owns its worker (`Hatched`) until `close`.
+"""
+
+from __future__ import annotations
+
+import signal
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from penstock.executors.arena import Extents
+from penstock.executors.board import SLOTS
+from penstock.executors.pickling import load
+from penstock.executors.wire import JOB, RESULT, Content, Frames, Status, contained, unpacked
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from penstock.executors.job import Job
+    from penstock.executors.pickling import Pickled
+    from penstock.executors.spawn import Hatched
+    from penstock.executors.statistics import LaneMeter
+
+__all__ = ["Call", "Link", "Reply"]
+
+RECEIVE_BYTES = 262_144
+
+
+class Call(NamedTuple):
+    """A job as it travels: the function's pickle (empty if it is inside), the rest, and the flag that says which."""
+
+    function: bytes
+    pickled: Pickled
+    flags: int
+
+
+class Reply(NamedTuple):
+    """What a worker answered: `value` is the result, or the exception and its remote traceback."""
+
+    job: Job
+    status: Status
+    value: Any
+    began_ns: int
+    ran_ns: int
+
+
+class Link:
+    """One worker. `jobs` are with it, by number, in the order it will run them."""
+
+    __slots__ = (
+        "_blocks",
+        "_frames",
+        "_kept",
+        "_last_number",
+        "_loop",
+        "_outgoing",
+        "_room",
+        "_unsent",
+        "_wants_flush",
+        "began_ns",
+        "fault",
+        "grace",
+        "idle_since_ns",
+        "interrupted",
+        "is_ready",
+        "jobs",
+        "jobs_done",
+        "meter",
+        "retiring",
+        "rss_read_ns",
+        "worker",
+    )
+
+    def __init__(self, worker: Hatched, loop: asyncio.AbstractEventLoop, meter: LaneMeter) -> None:
+        self.worker = worker
+        self._loop = loop
+        self.meter = meter
+        self.jobs: dict[int, Job] = {}
+        self.jobs_done = 0
+        self.is_ready = False
+        # why it is to end when its jobs are done; None: it stays
+        self.retiring: str | None = None
+        # what it said when it could not start
+        self.fault: BaseException | None = None
+        # the number of the job that was interrupted, and the timer that will kill for it
+        self.interrupted = 0
+        self.grace: asyncio.TimerHandle | None = None
+        self.began_ns = self.idle_since_ns = self.rss_read_ns = monotonic_ns()
+        self._frames = Frames(RESULT)
+        self._room = Extents(*worker.arena.to_worker)
+        # of each job in shared memory; what a worker keeps beyond the job's end moves to _kept
+        self._blocks: dict[int, list[tuple[int, int]]] = {}
+        self._kept: dict[int, list[tuple[int, int]]] = {}
+        self._last_number = 0
+        # written in this turn, and what the socket has not taken
+        self._outgoing: list[Any] = []
+        self._unsent: memoryview | None = None
+        self._wants_flush = False
+
+    @property
+    def pid(self) -> int:
+        """The worker's process."""
+        return self.worker.pid
+
+    # --- to the worker
+
+    def send(self, job: Job, call: Call) -> None:
+        """Hand a job over. Several in one turn of the loop go in one write; the first to an idle worker goes at once."""
+        number = self._last_number = self._last_number + 1
+        content = contained(call.pickled, self._room.take, self.worker.arena.put)
+        if content.blocks:
+            self._blocks[number] = content.blocks
+        self._count("out", content)
+        size = len(call.function) + sum(map(len, content.parts))
+        self._outgoing += JOB.pack(size, number, len(call.function), content.buffer_count, call.flags), call.function
+        self._outgoing += content.parts
+        was_idle = not self.jobs
+        self.worker.arena.board.offer(number)
+        self.jobs[number] = job
+        job.mark = self, number
+        if was_idle:
+            self.flush()
+        elif not self._wants_flush:
+            self._wants_flush = True
+            self._loop.call_soon(self.flush)
+
+    def _count(self, way: str, content: Content) -> None:
+        if content.inband_bytes:
+            self.meter.moved(f"{way}_inband", content.inband_bytes)
+        if content.shared_bytes:
+            self.meter.moved(f"{way}_shm", content.shared_bytes)
+
+    def flush(self) -> None:
+        """Write what is gathered; what the socket does not take now follows when it can."""
+        self._wants_flush = False
+        if self._unsent is not None or not self._outgoing or self.worker.socket.fileno() < 0:
+            return
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        self._write(memoryview(data))
+
+    def _write(self, data: memoryview) -> None:
+        try:
+            sent = self.worker.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the worker is gone: its end is noticed by reading
+        if sent < len(data):
+            if self._unsent is None:
+                self._loop.add_writer(self.worker.socket, self._write_on)
+            self._unsent = data[sent:]
+        elif self._unsent is not None:
+            self._unsent = None
+            self._loop.remove_writer(self.worker.socket)
+            self.flush()
+
+    def _write_on(self) -> None:
+        if self._unsent is not None:
+            self._write(self._unsent)
+
+    def take_back(self, job: Job) -> bool:
+        """Whether the job is ours again: the worker has not begun it, and will not."""
+        number = job.mark[1]
+        if not self.worker.arena.board.revoke(number):
+            return False
+        del self.jobs[number]
+        self._free(self._blocks, number)
+        job.mark = None
+        return True
+
+    def take_back_unbegun(self, count: int | None = None) -> list[Job]:
+        """Up to `count` jobs from the end that the worker has not begun, ours again, in their order."""
+        taken: list[Job] = []
+        for job in reversed(list(self.jobs.values())):
+            if count is not None and len(taken) >= count:
+                break
+            if self.take_back(job):
+                taken.append(job)
+        return taken[::-1]
+
+    def has_room(self, depth: int) -> bool:
+        """Whether it may be sent a job now, with at most `depth` at once."""
+        if not self.jobs:
+            return self.is_ready and self.retiring is None
+        return (
+            len(self.jobs) < depth
+            and not self.interrupted
+            and self.retiring is None
+            # each number's slot on the board must be free of the job that had it before
+            and self._last_number + 1 - next(iter(self.jobs)) < SLOTS
+        )
+
+    def interrupt(self, job: Job) -> None:
+        """Ask the worker to stop what it does for this job."""
+        self.interrupted = job.mark[1]
+        self.worker.arena.board.interrupted = self.interrupted
+        self.worker.signal(signal.SIGINT)
+
+    # --- from the worker
+
+    def read(self, on_reply: Callable[[Link, Reply], None]) -> bool:
+        """Read what is there and report each reply; False at the end of the stream."""
+        while True:
+            try:
+                data = self.worker.socket.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not data:
+                return False
+            for head, body, start, end in self._frames.feed(data):
+                self._take_frame(head, body, start, end, on_reply)
+            if len(data) < RECEIVE_BYTES:
+                return True
+
+    def _take_frame(
+        self, head: tuple[int, ...], body: bytes, start: int, end: int, on_reply: Callable[[Link, Reply], None]
+    ) -> None:
+        _, number, began_ns, ran_ns, buffer_count, status, keeps = head
+        job = self.jobs.pop(number, None)
+        if job is None:
+            self._take_notice(Status(status), number, body[start:end])
+            return
+        if number in self._blocks:
+            if keeps:
+                self._kept[number] = self._blocks.pop(number)
+            else:
+                self._free(self._blocks, number)
+        if number == self.interrupted:
+            self.end_grace()
+        self.jobs_done += 1
+        status, value = self._value(Status(status), body, start, end, buffer_count)
+        job.mark = None
+        on_reply(self, Reply(job, status, value, began_ns, ran_ns))
+
+    def _value(self, status: Status, body: bytes, start: int, end: int, buffer_count: int) -> tuple[Status, Any]:
+        if status is Status.INTERRUPTED:
+            return status, None
+        arena, shared_bytes = self.worker.arena, 0
+
+        def view(offset: int, size: int) -> memoryview:
+            nonlocal shared_bytes
+            shared_bytes += size
+            return arena.view(offset, size)
+
+        # what the result keeps is copied: the worker uses the block again as soon as all is read
+        content = unpacked(body, start, end, buffer_count, view, lambda *block: bytearray(view(*block)))
+        try:
+            return status, load(*content)
+        except Exception as problem:
+            return Status.ERROR, (problem, "the result was made in the worker and cannot be loaded here")
+        finally:
+            self.meter.moved("in_inband", end - start)
+            if shared_bytes:
+                arena.board.results_read += 1
+                self.meter.moved("in_shm", shared_bytes)
+
+    def _take_notice(self, status: Status, number: int, body: bytes) -> None:
+        if status is Status.RELEASED:
+            self._free(self._kept, number)
+        elif status is Status.READY:
+            self.is_ready = True
+        elif status is Status.UNFIT:
+            self.fault = load(body)[0]
+
+    def _free(self, blocks: dict[int, list[tuple[int, int]]], number: int) -> None:
+        for block in blocks.pop(number, ()):
+            self._room.free(*block)
+
+    # --- its end
+
+    def end_grace(self) -> None:
+        """The interrupted job is over: nobody needs to be killed for it."""
+        self.interrupted = 0
+        if self.grace is not None:
+            self.grace.cancel()
+            self.grace = None
+
+    def trim(self) -> None:
+        """Give unused shared memory back to the machine."""
+        if not self.jobs and not self._kept:
+            self.worker.arena.trim()
+
+    def close(self, *, kill: bool = False) -> None:
+        """Stop watching and give the worker up: an idle one ends by itself, `kill` ends any."""
+        self.end_grace()
+        if self.worker.socket.fileno() >= 0 and not self._loop.is_closed():
+            self._loop.remove_reader(self.worker.socket)
+            self._loop.remove_writer(self.worker.socket)
+        self.worker.release(kill=kill)

@@ -1,0 +1,235 @@
+"""The functions that programs call: await work in a lane, on penstock's loop, on stock asyncio's or uvloop's.
+
+A loop that penstock built has its lanes; for any other, one set is made at first use, by `Config.load()`, and shut with
+the loop's async generators, which `asyncio.run` closes at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import functools
+import inspect
+import os
+import threading
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+from penstock.executors.job import function_name
+from penstock.executors.lanes import LaneSet
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
+
+    from penstock.executors.job import LoopJob
+    from penstock.executors.statistics import LaneStatistics
+
+__all__ = ["offload", "offloaded", "statistics", "to_thread"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def offload(
+    fn: Callable[..., T],
+    /,
+    *args: Any,
+    lane: str = "cpu",
+    timeout: float | None = None,
+    deadline: float | None = None,
+    key: Hashable = None,
+    retries: int = 0,
+    priority: int = 0,
+    **kwargs: Any,
+) -> T:
+    """Run `fn(*args, **kwargs)` in a lane and return its result.
+
+    `timeout` is in seconds from now, `deadline` on `loop.time()`'s clock; the sooner one holds. When it passes, or when
+    this call is cancelled, the job is interrupted. Callers with the same `key` share one place in the lane's rotation.
+    `retries` says that the job is idempotent: how often it may be run again after its worker is lost. The larger
+    `priority` goes first where the lane knows priorities (a cluster's does). An argument of `fn` that has one of these
+    names goes through functools.partial.
+
+    Raises what `fn` raises, TimeoutError, Overloaded when the lane refuses, WorkerLost when the worker died,
+    UnpicklableError for what cannot travel, ConfigError for a lane that is not declared.
+    """
+    timeout_s = _time_left_s(fn, timeout, deadline)
+    result: T = await _call(lane, fn, args, kwargs, timeout_s=timeout_s, key=key, retries=retries, priority=priority)
+    return result
+
+
+async def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """As asyncio.to_thread, in the lane `io`: run in a copy of the current context. Raises as `offload` does."""
+    result: T = await _call("io", fn, args, kwargs)
+    return result
+
+
+def _call(name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **how: Any) -> LoopJob:
+    loop = asyncio.get_running_loop()
+    lane = lanes_of(loop).get(name)
+    if loop.get_debug() and inspect.iscoroutinefunction(fn):
+        raise _no_coroutines(fn)
+    # the thread's worker can run in a copy of the context; what travels elsewhere is the lane's to say
+    context = contextvars.copy_context() if lane.config.kind == "threads" else None
+    return lane.call(loop, fn, args, kwargs or None, context=context, **how)
+
+
+def _no_coroutines(fn: object) -> TypeError:
+    return TypeError(f"{function_name(fn)} is a coroutine function: lanes run plain ones; await it in the loop instead")
+
+
+def _time_left_s(fn: object, timeout: float | None, deadline: float | None) -> float | None:
+    """The time a job has, in seconds; TimeoutError when it is over already, before anything is built for the job."""
+    left_s = timeout
+    if deadline is not None:
+        until_s = deadline - asyncio.get_running_loop().time()
+        left_s = until_s if left_s is None else min(left_s, until_s)
+    if left_s is not None and left_s <= 0:
+        raise TimeoutError(f"{function_name(fn)}: its time was up {-left_s:.3f} s before it was offered to a lane")
+    return left_s
+
+
+@overload
+def offloaded(fn: Callable[P, T], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+
+@overload
+def offloaded(
+    *,
+    lane: str = "cpu",
+    timeout: float | None = None,
+    key: Hashable = None,
+    retries: int = 0,
+    priority: int = 0,
+) -> Callable[[Callable[P, T]], Callable[P, Coroutine[Any, Any, T]]]: ...
+
+
+def offloaded(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    lane: str = "cpu",
+    timeout: float | None = None,
+    key: Hashable = None,
+    retries: int = 0,
+    priority: int = 0,
+) -> Any:
+    """Make a function one whose calls are awaited and run in a lane, as by `offload` with the same arguments.
+
+    `@offloaded` or `@offloaded(lane="io", timeout=2)`. The function itself stays reachable as `__wrapped__`.
+    """
+    how = {"key": key, "retries": retries, "priority": priority}
+
+    def decorate(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        if inspect.iscoroutinefunction(fn):
+            raise _no_coroutines(fn)
+
+        @functools.wraps(fn)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            # no argument of the function is taken for one of ours: `offload` would
+            return await _call(lane, undecorated, args, kwargs, timeout_s=_time_left_s(fn, timeout, None), **how)
+
+        undecorated = Undecorated(fn, call)
+        return call
+
+    return decorate if fn is None else decorate(fn)
+
+
+class Undecorated:
+    """The function under `@offloaded`, for the way to another process.
+
+    A function is pickled by its name, and that name is the decorated one's: this is found there by `__wrapped__`.
+    """
+
+    def __init__(self, fn: Callable[..., Any], decorated: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, fn)
+        self._fn = fn
+        self._decorated = decorated
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._fn(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._decorated, "__wrapped__")
+
+
+def statistics() -> dict[str, LaneStatistics]:
+    """The counts, times and bytes of each lane of the running loop that has been used."""
+    loop = asyncio.get_running_loop()
+    lanes: LaneSet | None = getattr(loop, "lanes", None) or guests.get(loop)
+    return {} if lanes is None else lanes.statistics()
+
+
+# loops that are not penstock's, with the lanes made for each
+guests: WeakKeyDictionary[asyncio.AbstractEventLoop, GuestLanes] = WeakKeyDictionary()
+# a child made by fork has neither these loops nor their workers
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=guests.clear)
+# loops of several threads may be registered at once
+guests_lock = threading.Lock()
+
+
+def lanes_of(loop: asyncio.AbstractEventLoop) -> LaneSet:
+    """The running loop's lanes; made now if it has none. Raises ConfigError."""
+    lanes: LaneSet | None = getattr(loop, "lanes", None) or guests.get(loop)
+    return lanes if lanes is not None else _take_in(loop)
+
+
+def _take_in(loop: asyncio.AbstractEventLoop) -> GuestLanes:
+    from penstock.config import Config
+
+    made = GuestLanes(Config.load().executors)
+    with guests_lock:
+        # the lanes of a loop that was closed without its generators: nobody else will shut them
+        left = [guests.pop(other) for other in list(guests) if other.is_closed()]
+        guests[loop] = made
+    for lanes in left:
+        lanes.shutdown(wait=False)
+    made.shut_with(loop)
+    made.start(loop)
+    return made
+
+
+class GuestLanes(LaneSet):
+    """The lanes of a loop that is not penstock's. Ownership: the loop's own shutdown of async generators shuts them."""
+
+    _generator: AsyncGenerator[None, None] | None = None
+
+    def shut_with(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the running loop shut the lanes when it ends its async generators."""
+        self._generator = self._until_closed(loop)
+        # its first step, which registers it with the loop, waits for nothing
+        with contextlib.suppress(StopIteration):
+            self._generator.__anext__().send(None)
+
+    async def _until_closed(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            with guests_lock:
+                guests.pop(loop, None)
+            await _in_a_thread(loop, self.shutdown)
+
+
+async def _in_a_thread(loop: asyncio.AbstractEventLoop, act: Callable[[], object]) -> None:
+    """Run `act` beside the loop, which may have to turn for it to end; the loop's own executors may be shut by now."""
+    done = asyncio.Event()
+
+    def run() -> None:
+        try:
+            act()
+        finally:
+            loop.call_soon_threadsafe(done.set)
+
+    thread = threading.Thread(target=run, name="penstock-shutdown")
+    thread.start()
+    await done.wait()
+    thread.join()
+
+
+@atexit.register
+def _shut_guests() -> None:
+    for lanes in list(guests.values()):
+        lanes.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,150 @@
+"""Starts a worker process, by `multiprocessing`'s own ways, and learns how it ended.
+
+Two sockets go with it: the one that jobs travel by, and a lifeline, which carries nothing: its end tells the kernel that
+the parent is gone. Starting blocks for milliseconds, the first forkserver for much longer: it is done in a thread.
+
+Ownership: a `Hatched` owns the parent's ends, its mapping of the arena and the process record until `release`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.process
+import os
+import signal
+import socket
+import threading
+from multiprocessing import reduction
+from typing import TYPE_CHECKING, Any
+
+from penstock.executors.arena import Arena, new_memory
+from penstock.executors.worker import Orders, main
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
+
+__all__ = ["Hatched", "hatch"]
+
+# Imported once, in the forkserver: each worker is forked from there with all of it.
+OWN_PRELOAD = ["__main__", "penstock.executors.worker"]
+_start_lock = threading.Lock()
+
+
+class Hatched:
+    """A worker process as its parent holds it. `sentinel` becomes readable when it has ended."""
+
+    def __init__(self, process: Any, job_socket: socket.socket, lifeline: socket.socket, arena: Arena) -> None:
+        self.process = process
+        self.pid: int = process.pid
+        self.sentinel: int = process.sentinel
+        self.socket = job_socket
+        self.arena = arena
+        self._lifeline = lifeline
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing if it has ended and is known to have."""
+        if self.process.exitcode is None:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def exit_code(self) -> int | None:
+        """As `multiprocessing`'s: negative for a signal; None while it is not known."""
+        code: int | None = self.process.exitcode
+        return code
+
+    def release(self, *, kill: bool = False) -> None:
+        """Give everything back. An idle worker ends by itself when its socket does; `kill` ends any."""
+        if kill:
+            self.signal(signal.SIGKILL)
+        self.socket.close()
+        self._lifeline.close()
+        self.arena.close()
+
+    def reap(self, timeout_s: float) -> None:
+        """Wait for the end of a process that is about to end, so that no zombie stays; kill it if it does not."""
+        process = self.process
+        process.join(timeout_s)
+        if process.exitcode is None:
+            self.signal(signal.SIGKILL)
+            process.join(timeout_s)
+        self.close_record()
+
+    def close_record(self) -> None:
+        """Give the process record back, once the process has ended."""
+        try:
+            self.process.close()
+        except ValueError:
+            pass  # it runs on, against all odds; its record goes with us
+
+
+class Bequest:
+    """What a new process inherits: pickled while it is started, when descriptors can be handed over."""
+
+    def __init__(
+        self, job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, orders: Orders, *parents: socket.socket
+    ) -> None:
+        self._sockets = job_socket, lifeline
+        self._memory_fd = memory_fd
+        self.orders = orders
+        # the other ends, which a process made by fork must not keep open
+        self._parents = parents
+
+    def __reduce__(self) -> Any:
+        fds = [reduction.DupFd(fd) for fd in (*(end.fileno() for end in self._sockets), self._memory_fd)]
+        return _received, (fds, self.orders)
+
+    def run(self) -> None:
+        """The worker's whole life; in a process made by fork, with the very objects."""
+        for end in self._parents:
+            end.close()
+        main(*self._sockets, self._memory_fd, self.orders)
+
+
+def _received(fds: list[Any], orders: Orders) -> Bequest:
+    first, second, memory_fd = (fd.detach() for fd in fds)
+    return Bequest(socket.socket(fileno=first), socket.socket(fileno=second), memory_fd, orders)
+
+
+def _live(bequest: Bequest) -> None:
+    bequest.run()
+
+
+def hatch(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched:
+    """Start a worker. Blocks. Raises OSError and whatever pickling the orders or importing the main module raises."""
+    context = multiprocessing.get_context(start)
+    ours, theirs = socket.socketpair()
+    lifeline, lifeline_theirs = socket.socketpair()
+    memory_fd = new_memory(arena_bytes)
+    arena = None
+    try:
+        arena = Arena(memory_fd)
+        process = _started(context, name, Bequest(theirs, lifeline_theirs, memory_fd, orders, ours, lifeline))
+    except BaseException:
+        for end in (ours, lifeline):
+            end.close()
+        if arena is not None:
+            arena.close()
+        raise
+    finally:
+        theirs.close()
+        lifeline_theirs.close()
+        os.close(memory_fd)
+    ours.setblocking(False)
+    return Hatched(process, ours, lifeline, arena)
+
+
+def _started(context: BaseContext, name: str, bequest: Bequest) -> Any:
+    orders = bequest.orders
+    with _start_lock:
+        if context.get_start_method() == "forkserver":
+            # heard only by a forkserver that does not run yet; a worker imports what it lacks itself
+            context.set_forkserver_preload([*OWN_PRELOAD, *orders.preload])
+        process = context.Process(target=_live, args=(bequest,), name=name)  # type: ignore[attr-defined]
+        process.start()
+        # Ours alone to watch: another's poll of its sentinel would take the exit code away. Nor is it joined at
+        # exit by multiprocessing: its lane ends it.
+        getattr(multiprocessing.process, "_children", set()).discard(process)
+    return process
+

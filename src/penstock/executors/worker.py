@@ -1,0 +1,235 @@
+"""The worker process: receives jobs, runs them one by one, sends each result before it begins the next.
+
+It ends when its socket does. Should the parent die, the kernel kills it, whatever it is at: see `tie_to_parent`.
+SIGINT interrupts the one job that the board names, and is else ignored, as SIGTERM is: both reach a whole process group,
+and how a service ends is its parent's to decide.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pickle import loads
+from pkgutil import resolve_name
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import JobInterrupted, UnpicklableError
+from penstock.executors.arena import Arena, Lent
+from penstock.executors.board import receive
+from penstock.executors.carrier import run_carried
+from penstock.executors.failure import described
+from penstock.executors.job import function_name
+from penstock.executors.pickling import Pickled, dump, fault, load
+from penstock.executors.wire import JOB, RESULT, WHOLE, Content, Frames, Status, contained, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+__all__ = ["Orders", "main"]
+
+RECEIVE_BYTES = 1024 * 1024
+# A worker that got its last job so soon looks as long for the next before it sleeps: waking costs more than looking.
+SOON_NS = 100_000
+KNOWN_FUNCTIONS = 1000
+NOTHING = Pickled(b"")
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is told at its start: modules to import, what to call before the first job, whether to spin."""
+
+    preload: tuple[str, ...]
+    initializer: Callable[[], object] | str | None
+    may_spin: bool
+
+
+def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, orders: Orders) -> None:
+    """Run a worker until the parent ends its socket."""
+    # a worker forked from a loop's thread inherits the loop's way to hear of signals
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tie_to_parent(lifeline)
+    arena = Arena(memory_fd)
+    os.close(memory_fd)
+    worker = Worker(job_socket, arena, orders.may_spin)
+    signal.signal(signal.SIGINT, worker.on_interrupt)
+    try:
+        if worker.prepare(orders):
+            worker.serve()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the parent is gone
+    sys.stdout.flush()
+
+
+def tie_to_parent(lifeline: socket.socket) -> None:
+    """Die with the parent, even inside C code that holds the GIL: the kernel signals the end of a socket to its owner."""
+    if not hasattr(fcntl, "F_SETSIG"):
+        threading.Thread(target=_die_with, args=(lifeline,), name="penstock-lifeline", daemon=True).start()
+        return
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    lifeline.setblocking(False)
+    try:
+        if lifeline.recv(1) == b"":
+            os._exit(1)  # it died before we were tied
+    except BlockingIOError:
+        pass
+
+
+def _die_with(lifeline: socket.socket) -> None:
+    lifeline.recv(1)
+    os._exit(1)
+
+
+class Worker:
+    """Owns the worker's socket and its mapping of the arena."""
+
+    def __init__(self, job_socket: socket.socket, arena: Arena, may_spin: bool) -> None:
+        self._socket = job_socket
+        self._arena = arena
+        self._board = arena.board
+        self._longest_spin_ns = SOON_NS if may_spin else 0
+        self._running = 0
+        self._functions: dict[bytes, Callable[..., Any]] = {}
+        # numbers of jobs whose blocks were kept and are free now
+        self._released: deque[int] = deque()
+        self._result_top = arena.from_worker[0]
+        self._results_placed = 0
+
+    def on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        """SIGINT: raise in the job the board names, if that is the one that runs."""
+        if self._running and self._board.interrupted == self._running:
+            raise JobInterrupted
+
+    def prepare(self, orders: Orders) -> bool:
+        """Import and initialize; tells the parent how it went."""
+        try:
+            for name in orders.preload:
+                __import__(name)
+            initializer = orders.initializer
+            if initializer is not None:
+                (resolve_name(initializer) if isinstance(initializer, str) else initializer)()
+        except BaseException as problem:
+            self._tell(0, Status.UNFIT, dump(described(problem)))
+            return False
+        self._tell(0, Status.READY)
+        return True
+
+    def serve(self) -> None:
+        """Run jobs until the socket ends."""
+        frames, fd, spin_ns = Frames(JOB), self._socket.fileno(), 0
+        while True:
+            while self._released:
+                self._tell(self._released.popleft(), Status.RELEASED)
+            asked_ns = monotonic_ns()
+            data = receive(fd, spin_ns)
+            if data is None:
+                data = self._socket.recv(RECEIVE_BYTES)
+            if not data:
+                return
+            spin_ns = self._longest_spin_ns if monotonic_ns() - asked_ns < SOON_NS else 0
+            for head, body, start, end in frames.feed(data):
+                if self._board.take(head[1]):
+                    self._run(head, body, start, end)
+
+    def _run(self, head: tuple[int, ...], body: bytes, start: int, end: int) -> None:
+        began_ns, lent = monotonic_ns(), Lent()
+        try:
+            status, answer = self._answer(head, body, start, end, lent)
+        except JobInterrupted:
+            # it came between two statements of ours: the job is over all the same
+            status, answer = Status.INTERRUPTED, NOTHING
+        self._running = 0
+        number, content = head[1], self._placed(answer)
+        # copied: what was lent for the job may go with its last user
+        del answer
+        keeps = lent.are_kept(lambda: self._released.append(number)) if head[3] else False
+        self._send(number, status, content, began_ns, keeps)
+
+    def _answer(
+        self, head: tuple[int, ...], body: bytes, start: int, end: int, lent: Lent
+    ) -> tuple[Status, Pickled]:
+        _, number, fn_bytes, buffer_count, flags = head
+        try:
+            fn, args, kwargs, carried = self._read(body, start, fn_bytes, end, buffer_count, flags, lent)
+        except Exception as problem:
+            return Status.ERROR, dump(described(_unreadable(problem)))
+        try:
+            self._running = number
+            if self._board.interrupted == number:
+                raise JobInterrupted
+            if carried is not None:
+                result = run_carried(carried, fn, args, kwargs)
+            else:
+                result = fn(*args, **kwargs)
+            self._running = 0
+        except JobInterrupted:
+            return Status.INTERRUPTED, NOTHING
+        except BaseException as problem:
+            self._running = 0
+            return Status.ERROR, dump(described(problem))
+        try:
+            return Status.RESULT, dump(result)
+        except Exception as problem:
+            return Status.ERROR, dump(described(fault(f"{function_name(fn)}: its result cannot be sent back", result, problem)))
+
+    def _read(
+        self, body: bytes, start: int, fn_bytes: int, end: int, buffer_count: int, flags: int, lent: Lent
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]:
+        arena = self._arena
+        content = unpacked(
+            body, start + fn_bytes, end, buffer_count, arena.view, lambda *block: lent.add(arena.lend(*block))
+        )
+        item = load(*content)
+        fn, args, kwargs, carried = item if flags & WHOLE else (None, item, None, None)
+        if fn is None:
+            fn = self._function(body[start : start + fn_bytes])
+        return fn, args, kwargs or {}, carried
+
+    def _function(self, name: bytes) -> Callable[..., Any]:
+        fn = self._functions.get(name)
+        if fn is None:
+            if len(self._functions) >= KNOWN_FUNCTIONS:
+                self._functions.clear()
+            fn = self._functions[name] = loads(name)
+        return fn
+
+    def _tell(self, number: int, status: Status, item: Pickled = NOTHING) -> None:
+        self._send(number, status, self._placed(item))
+
+    def _placed(self, item: Pickled) -> Content:
+        # the parent reads results in order: when it has read all of them, the whole area is free again
+        if self._board.results_read == self._results_placed:
+            self._result_top = self._arena.from_worker[0]
+        content = contained(item, self._take, self._arena.put)
+        if content.blocks:
+            self._results_placed += 1
+        return content
+
+    def _take(self, size: int) -> int | None:
+        offset = self._result_top
+        if offset + size > self._arena.from_worker[1]:
+            return None
+        self._result_top = offset + (size + 63) // 64 * 64
+        return offset
+
+    def _send(self, number: int, status: Status, content: Content, began_ns: int = 0, keeps: bool = False) -> None:
+        ran_ns = monotonic_ns() - began_ns if began_ns else 0
+        parts, buffer_count = content.parts, content.buffer_count
+        head = RESULT.pack(sum(map(len, parts)), number, began_ns, ran_ns, buffer_count, status, keeps)
+        self._socket.sendall(b"".join([head, *parts]))
+
+
+def _unreadable(problem: Exception) -> UnpicklableError:
+    return UnpicklableError(
+        f"the call cannot be loaded in the worker: {problem}; define what it uses in a module that workers can import"
+    )

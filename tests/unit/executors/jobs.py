@@ -1,0 +1,9 @@
+"""Jobs for the tests of queues: the real thing, from a thread, with nothing to do."""
+
+from penstock.executors.job import ThreadJob
+
+
+def job(key=None, size_bytes=0):
+    made = ThreadJob(int, (), key=key)
+    made.size_bytes = size_bytes
+    return made
