@@ -54,7 +54,7 @@ class Content(NamedTuple):
 
 
 def contained(pickled: Pickled, take: Callable[[int], int | None], put: Callable[[int, Any], None]) -> Content:
-    """Lay a pickle out: large buffers go where `take(size)` says, by `put(offset, data)`; with no room, in the frame."""
+    """Lay a pickle out: large buffers go where `take(size)` says, by `put(offset, data)`; else into the frame."""
     text = pickled.text
     if pickled.is_small:
         return Content([text], 0, [], len(text), 0)
