@@ -1,30 +1,23 @@
-"""The functions that programs call: await work in a lane, on penstock's loop, on stock asyncio's or uvloop's.
-
-A loop that penstock built has its lanes; for any other, one set is made at first use, by `Config.load()`, and shut with
-the loop's async generators, which `asyncio.run` closes at its end.
-"""
+"""The functions that programs call to await work in a lane, on penstock's loop, on stock asyncio's or uvloop's."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import contextlib
 import contextvars
 import functools
 import inspect
-import os
-import threading
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
-from weakref import WeakKeyDictionary
 
+from penstock.executors.guests import lanes_of, present_lanes
 from penstock.executors.job import function_name
-from penstock.executors.lanes import LaneSet
+
+# loaded here, before the package's own name `statistics` becomes the function: a later import would take it back
+from penstock.executors.statistics import LaneStatistics  # noqa: TC001
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
+    from collections.abc import Callable, Coroutine, Hashable
 
     from penstock.executors.job import LoopJob
-    from penstock.executors.statistics import LaneStatistics
 
 __all__ = ["offload", "offloaded", "statistics", "to_thread"]
 
@@ -157,79 +150,5 @@ class Undecorated:
 
 def statistics() -> dict[str, LaneStatistics]:
     """The counts, times and bytes of each lane of the running loop that has been used."""
-    loop = asyncio.get_running_loop()
-    lanes: LaneSet | None = getattr(loop, "lanes", None) or guests.get(loop)
+    lanes = present_lanes(asyncio.get_running_loop())
     return {} if lanes is None else lanes.statistics()
-
-
-# loops that are not penstock's, with the lanes made for each
-guests: WeakKeyDictionary[asyncio.AbstractEventLoop, GuestLanes] = WeakKeyDictionary()
-# a child made by fork has neither these loops nor their workers
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=guests.clear)
-# loops of several threads may be registered at once
-guests_lock = threading.Lock()
-
-
-def lanes_of(loop: asyncio.AbstractEventLoop) -> LaneSet:
-    """The running loop's lanes; made now if it has none. Raises ConfigError."""
-    lanes: LaneSet | None = getattr(loop, "lanes", None) or guests.get(loop)
-    return lanes if lanes is not None else _take_in(loop)
-
-
-def _take_in(loop: asyncio.AbstractEventLoop) -> GuestLanes:
-    from penstock.config import Config
-
-    made = GuestLanes(Config.load().executors)
-    with guests_lock:
-        # the lanes of a loop that was closed without its generators: nobody else will shut them
-        left = [guests.pop(other) for other in list(guests) if other.is_closed()]
-        guests[loop] = made
-    for lanes in left:
-        lanes.shutdown(wait=False)
-    made.shut_with(loop)
-    made.start(loop)
-    return made
-
-
-class GuestLanes(LaneSet):
-    """The lanes of a loop that is not penstock's. Ownership: the loop's own shutdown of async generators shuts them."""
-
-    _generator: AsyncGenerator[None, None] | None = None
-
-    def shut_with(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the running loop shut the lanes when it ends its async generators."""
-        self._generator = self._until_closed(loop)
-        # its first step, which registers it with the loop, waits for nothing
-        with contextlib.suppress(StopIteration):
-            self._generator.__anext__().send(None)
-
-    async def _until_closed(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            with guests_lock:
-                guests.pop(loop, None)
-            await _in_a_thread(loop, self.shutdown)
-
-
-async def _in_a_thread(loop: asyncio.AbstractEventLoop, act: Callable[[], object]) -> None:
-    """Run `act` beside the loop, which may have to turn for it to end; the loop's own executors may be shut by now."""
-    done = asyncio.Event()
-
-    def run() -> None:
-        try:
-            act()
-        finally:
-            loop.call_soon_threadsafe(done.set)
-
-    thread = threading.Thread(target=run, name="penstock-shutdown")
-    thread.start()
-    await done.wait()
-    thread.join()
-
-
-@atexit.register
-def _shut_guests() -> None:
-    for lanes in list(guests.values()):
-        lanes.shutdown(wait=False, cancel_futures=True)

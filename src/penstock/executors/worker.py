@@ -161,9 +161,7 @@ class Worker:
             self._keeping[number] = lent
         self._send(number, status, content, began_ns, keeps)
 
-    def _answer(
-        self, head: tuple[int, ...], body: bytes, start: int, end: int, lent: Lent
-    ) -> tuple[Status, Pickled]:
+    def _answer(self, head: tuple[int, ...], body: bytes, start: int, end: int, lent: Lent) -> tuple[Status, Pickled]:
         _, number, fn_bytes, buffer_count, flags = head
         try:
             fn, args, kwargs, carried = self._read(body, start, fn_bytes, end, buffer_count, flags, lent)
@@ -186,7 +184,9 @@ class Worker:
         try:
             return Status.RESULT, dump(result)
         except Exception as problem:
-            return Status.ERROR, dump(described(fault(f"{function_name(fn)}: its result cannot be sent back", result, problem)))
+            return Status.ERROR, dump(
+                described(fault(f"{function_name(fn)}: its result cannot be sent back", result, problem))
+            )
 
     def _read(
         self, body: bytes, start: int, fn_bytes: int, end: int, buffer_count: int, flags: int, lent: Lent
