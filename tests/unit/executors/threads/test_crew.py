@@ -179,6 +179,14 @@ def test_shutdown_ends_the_watch(make_lane):
     assert names() == []
 
 
+def test_the_watch_ends_when_nothing_comes(make_lane, monkeypatch):
+    monkeypatch.setattr("penstock.executors.watch.LINGER_NS", 1_000_000)
+    lane = make_lane(timeout_s=0.001)
+    for _ in range(2):
+        lane.submit(int).result(20)
+        until(lambda: names() == ["penstock-io-0"])
+
+
 def test_timeouts_hold_during_shutdown(busy, plug):
     lane = busy(timeout_s=0.01)
     job = lane.submit(int)
