@@ -8,6 +8,7 @@ short jobs are also sent ahead, to busy workers, and taken back when another wor
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 import weakref
@@ -25,7 +26,7 @@ from penstock.executors.lane import Lane
 from penstock.executors.link import Call, Link
 from penstock.executors.pickling import call_fault, dump, dump_function
 from penstock.executors.service import Service
-from penstock.executors.sizing import usable_cores
+from penstock.executors.sizing import current_cores
 from penstock.executors.statistics import LaneMeter, LaneStatistics
 from penstock.executors.wire import WHOLE, Status
 from penstock.executors.worker import Orders
@@ -49,7 +50,7 @@ class ProcessLane(Lane):
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         super().__init__(name, config)
-        self._may_spin = usable_cores().chosen > 1
+        self._may_spin = current_cores().chosen > 1
         self._carrier = Carrier(config.context)
         self._meter = LaneMeter(name, "processes")
         self._lock = threading.Lock()
@@ -145,9 +146,7 @@ class ProcessLane(Lane):
             self._room.notify_all()
         if job.done():
             return
-        if self._is_shut:
-            job.fail_from_thread(RuntimeError(f"lane {self.name!r} is shut down: it takes no new jobs"))
-            return
+        # accepted before a shutdown is accepted: the shutdown waits for it
         try:
             self._enter(job)
         except Overloaded as problem:
@@ -491,6 +490,11 @@ class ProcessLane(Lane):
         if service is not None:
             service.stop()
 
+    def finish_at_exit(self) -> None:
+        """The interpreter ends: finish what threads have submitted."""
+        if self._service is not None and not self._is_shut:
+            self.shutdown()
+
     def after_fork(self) -> None:
         """In a forked child: it has no workers yet, and none of the parent's jobs."""
         self._crew.forget()
@@ -515,5 +519,13 @@ def _after_fork() -> None:
         lane.after_fork()
 
 
+def _at_exit() -> None:
+    """What threads have submitted is finished, as `concurrent.futures` does; a loop's lanes are its own to end."""
+    for lane in list(_lanes):
+        lane.finish_at_exit()
+
+
+# before the interpreter stops letting threads and processes start; where concurrent.futures ends its executors
+getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -23,7 +23,7 @@ from penstock.executors.worker import Orders, main
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
-__all__ = ["Hatched", "hatch"]
+__all__ = ["Hatched", "hatched"]
 
 # Imported once, in the forkserver: each worker is forked from there with all of it.
 OWN_PRELOAD = ["__main__", "penstock.executors.worker"]
@@ -116,8 +116,15 @@ def _live(bequest: Bequest) -> None:
     bequest.run()
 
 
-def hatch(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched:
-    """Start a worker. Blocks. Raises OSError and whatever pickling the orders or importing the main module raises."""
+def hatched(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched | Exception:
+    """A new worker, or why there is none. Blocks."""
+    try:
+        return _hatch(start, name, arena_bytes, orders)
+    except Exception as problem:
+        return problem
+
+
+def _hatch(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched:
     context = multiprocessing.get_context(start)
     ours, theirs = socket.socketpair()
     lifeline, lifeline_theirs = socket.socketpair()
