@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import Overloaded
@@ -48,11 +48,13 @@ _lanes: weakref.WeakSet[ThreadLane] = weakref.WeakSet()
 class _Worker:
     """A thread and what it waits on. The bell brings the lane, whose next job is in `job`, or None: end."""
 
-    __slots__ = ("bell", "job", "thread")
+    __slots__ = ("bell", "idle_ns", "job", "thread")
 
     def __init__(self, job: Job | None) -> None:
         self.bell: SimpleQueue[ThreadLane | None] = SimpleQueue()
         self.job = job
+        # since when, if it is idle
+        self.idle_ns = 0
         self.thread: threading.Thread = threading.current_thread()
 
 
@@ -65,6 +67,7 @@ class ThreadLane(Lane):
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         super().__init__(name, config)
+        self._idle_limit_ns = int(config.idle_s * 1e9)
         self._limit = config.workers or MOST_THREADS
         self._base = self._sized()
         self._begin()
@@ -267,7 +270,10 @@ class ThreadLane(Lane):
         elif self._is_shut:
             self._remove(worker)
         else:
+            worker.idle_ns = time.monotonic_ns()
             self._idle.append(worker)
+            if len(self._workers) > self._base:
+                self._watch.by(self._idle[0].idle_ns + self._idle_limit_ns, DAEMON)
         return job
 
     def _give_up(self, job: Job) -> None:
@@ -305,7 +311,7 @@ class ThreadLane(Lane):
             now_ns = time.monotonic_ns()
             late = self._expire(now_ns)
             self._grow(now_ns)
-            dues = (self._deadlines.next_ns(), self._growth.due_ns)
+            dues = (self._deadlines.next_ns(), self._growth.due_ns, self._shrink(now_ns))
             self._watch.rest(min((due_ns for due_ns in dues if due_ns is not None), default=None))
         if self._cancelled:
             self._clear_cancelled()
@@ -346,6 +352,19 @@ class ThreadLane(Lane):
             return False
         self._admit_waiting()
         return True
+
+    def _shrink(self, now_ns: int) -> int | None:
+        """End threads beyond the base that have been idle for long; when the next one will have been."""
+        while self._idle and len(self._workers) > self._base:
+            longest = self._idle[0]
+            end_ns = longest.idle_ns + self._idle_limit_ns
+            if end_ns > now_ns:
+                return end_ns
+            del self._idle[0]
+            self._remove(longest)
+            longest.bell.put(None)
+            self._meter.restarted("idle")
+        return None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start `config.min_workers` threads."""
@@ -395,16 +414,6 @@ class ThreadLane(Lane):
             threads = [*self._workers, self._watch.thread]
         return [thread for thread in threads if thread not in (None, threading.current_thread())]
 
-    def _let_go(self, worker: _Worker) -> bool:
-        """Whether a thread that was idle for `idle_s` ends: there are more than the base, and no job is on its way."""
-        with self._lock:
-            if worker not in self._idle or len(self._workers) <= self._base:
-                return False
-            self._idle.remove(worker)
-            self._remove(worker)
-            self._meter.restarted("idle")
-            return True
-
     def _remove(self, worker: _Worker) -> None:
         self._workers.pop(worker.thread, None)
         if not self._workers:
@@ -418,19 +427,10 @@ class ThreadLane(Lane):
 
 def _serve(worker: _Worker, lane_reference: weakref.ref[ThreadLane]) -> None:
     """A thread's life. While it is idle it does not hold the lane, which may be dropped."""
-    lane = lane_reference()
-    idle_s = 0.0 if lane is None else lane.config.idle_s
-    goes_on = True
     try:
-        while goes_on:
-            try:
-                del lane
-                lane = worker.bell.get(timeout=idle_s)
-            except Empty:
-                lane = lane_reference()
-                goes_on = lane is not None and not lane._let_go(worker)
-            else:
-                goes_on = lane is not None and lane._work(worker)
+        # without a timeout, which costs a timer of the kernel's for each wait: the watch ends whom nobody needs
+        while (lane := worker.bell.get()) is not None and lane._work(worker):
+            del lane
     finally:
         lane = lane_reference()
         if lane is not None:
