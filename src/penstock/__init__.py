@@ -2,6 +2,7 @@
 
 from penstock import errors
 from penstock.config import Config, ExecutorsConfig, LaneConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
+from penstock.executors import offload, offloaded, to_thread
 from penstock.loop import EventLoop
 from penstock.runtime import EventLoopPolicy, Runner, install, new_event_loop, run
 
@@ -22,5 +23,8 @@ __all__ = [
     "errors",
     "install",
     "new_event_loop",
+    "offload",
+    "offloaded",
     "run",
+    "to_thread",
 ]

@@ -47,11 +47,14 @@ def lane(made: type[Any], kind: str, **defaults: object) -> LaneKind:
         return _checked(replace, value, **{name: _part(made, name, new)})
 
     def write(value: Any) -> str:
-        # the kind, then what the kind alone would not give
+        # the kind, then what differs from the dataclass or from what the kind alone would give
         text = _part_text(value, "kind")
-        bare = build([("kind", text)])
-        rest = [name for name in parts[1:] if getattr(value, name) != getattr(bare, name)]
-        return " ".join([text, *(f"{name}={_part_text(value, name)}" for name in rest)])
+        bare = [made(), build([("kind", text)])]
+        words = [f"{name}={_part_text(value, name)}" for name in parts[1:] if differs(value, name, bare)]
+        return " ".join([text, *words])
+
+    def differs(value: object, name: str, others: list[object]) -> bool:
+        return any(getattr(value, name) != getattr(other, name) for other in others)
 
     parts = tuple(item.name for item in fields(made))
     return LaneKind(ALLOWED, accept, accept, write, change, parts)

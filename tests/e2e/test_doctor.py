@@ -22,8 +22,8 @@ def test_the_pure_loop_is_a_weak_spot_with_its_reason(penstock: Command) -> None
 
 def test_only_keys_that_differ_are_shown(penstock: Command) -> None:
     penstock.write("penstock.toml", "[loop]\nspin_us = 20\n")
-    report = json.loads(penstock("doctor", "--json", "--set", "executors.dns_threads=2").stdout)
-    assert report["config"] == {"loop.spin_us": 20, "executors.dns_threads": 2}
+    report = json.loads(penstock("doctor", "--json", "--set", "executors.dns.workers=2").stdout)
+    assert report["config"] == {"loop.spin_us": 20, "executors.dns": "threads workers=2"}
 
 
 def test_the_nearest_config_file_upwards_is_used(penstock: Command) -> None:

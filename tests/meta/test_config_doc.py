@@ -5,16 +5,20 @@ import re
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from penstock.config import LaneConfig
 from penstock.configfile import GROUPS, KINDS, PREFIX
 from tests.meta.source import ROOT
 
 TEXT = (ROOT / "docs" / "config.md").read_text()
 LINE = re.compile(r"^\| `([a-z]+\.[a-z_]+)` \|", re.MULTILINE)
+LANE_LINE = re.compile(r"^\| `([a-z_]+)` \|", re.MULTILINE)
 
 
 def default_of(item: Field[Any]) -> str:
     """The default as a file has it; none where TOML has no word."""
     value = item.default_factory() if item.default_factory is not MISSING else item.default
+    if isinstance(value, LaneConfig):
+        value = item.metadata["kind"].write(value)
     return "none" if value is None else f"`{json.dumps(value)}`"
 
 
@@ -33,3 +37,11 @@ def test_every_key_has_its_line() -> None:
 
 def test_every_line_is_a_key() -> None:
     assert LINE.findall(TEXT) == list(KINDS)
+
+
+def test_every_key_of_a_lane_has_its_line() -> None:
+    keys = fields(LaneConfig)
+    expected = [f"| `{item.name}` | {default_of(item)} | {item.metadata['kind'].allowed} |" for item in keys]
+    missing = [line for line in expected if line not in TEXT]
+    assert not missing, "docs/config.md should have:\n" + "\n".join(missing)
+    assert LANE_LINE.findall(TEXT) == [item.name for item in keys]

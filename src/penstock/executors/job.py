@@ -35,6 +35,7 @@ FIELDS = (
     "retries",
     "size_bytes",
     "started_ns",
+    "timer",
 )
 
 
@@ -73,6 +74,8 @@ class Job:
     # of the payload, once it is built
     size_bytes: int
     payload: Any
+    # what ends it when its time is up
+    timer: asyncio.TimerHandle | None
     mark: Any
 
     def _describe(
@@ -92,7 +95,7 @@ class Job:
         self.offered_ns = now_ns = monotonic_ns()
         self.expires_ns = None if timeout_s is None else now_ns + int(timeout_s * 1e9)
         self.kills = self.started_ns = self.size_bytes = 0
-        self.on_cancel = self.payload = self.mark = None
+        self.on_cancel = self.payload = self.timer = self.mark = None
 
     @property
     def name(self) -> str:

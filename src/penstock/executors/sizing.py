@@ -10,18 +10,21 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Cores", "quota_cores", "usable_cores"]
+__all__ = ["CoreReader", "Cores", "current_cores", "quota_cores", "usable_cores"]
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 OVERRIDE = "PENSTOCK_CPUS"
+# A container's quota may change while it runs; a reading is some file reads, a lane asks at every growth.
+REREAD_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +127,31 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="ascii", errors="replace").strip("\n")
     except OSError:
         return ""
+
+
+class CoreReader:
+    """`usable_cores()`, read again at most every few seconds. Any thread may call it."""
+
+    def __init__(
+        self,
+        read: Callable[[], Cores] = usable_cores,
+        *,
+        every_s: float = REREAD_S,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._read = read
+        self._every_s = every_s
+        self._clock = clock
+        self._last: tuple[float, Cores] | None = None
+
+    def __call__(self) -> Cores:
+        """The cores as last read. Raises ConfigError."""
+        now = self._clock()
+        last = self._last
+        if last is None or now - last[0] >= self._every_s:
+            # two threads at once both read: the same numbers
+            self._last = last = (now, self._read())
+        return last[1]
+
+
+current_cores = CoreReader()

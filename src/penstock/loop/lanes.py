@@ -1,8 +1,8 @@
-"""The loop's executors: a default lane that may be any executor, and a private thread lane for name look-ups.
+"""The loop's executors: lanes by name, a default that may be any executor, and a private lane for name look-ups.
 
 asyncio puts `run_in_executor(None, ...)` and `getaddrinfo` into one pool, so slow work delays every connect and a slow
-name server delays all work; and it refuses any default executor but threads. Here they are two lanes, both made at
-first use. How large they are is decided above (`penstock.executors`): this knows only two factories.
+name server delays all work; and it refuses any default executor but threads. Here they are lanes, made at first use.
+What they are is decided above (`penstock.executors`): this knows only a set that gives a lane for a name.
 """
 
 from __future__ import annotations
@@ -10,20 +10,54 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import threading
+from abc import ABC, abstractmethod
 from asyncio import base_events
-from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-__all__ = ["ExecutorLanes"]
+from penstock.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["CallableExecutor", "ExecutorLanes", "LaneProvider"]
+
+# of a loop that was given no lanes
 DNS_THREAD_COUNT = 4
 
-ExecutorFactory = Callable[[], Executor]
+
+class CallableExecutor(Executor, ABC):
+    """An executor that a loop can call without a `concurrent.futures` future between the two."""
+
+    @abstractmethod
+    def call(
+        self, loop: asyncio.AbstractEventLoop, fn: Callable[..., Any], args: tuple[Any, ...]
+    ) -> asyncio.Future[Any]:
+        """Run `fn(*args)` for a caller in `loop`'s own thread."""
 
 
-def _dns_threads() -> Executor:
-    return ThreadPoolExecutor(DNS_THREAD_COUNT, thread_name_prefix="penstock-dns")
+class LaneProvider(Protocol):
+    """The lanes of one loop, each made when it is first asked for."""
+
+    def get(self, name: str) -> Executor:
+        """The lane called `name`. ConfigError when none is, RuntimeError once they are shut."""
+
+    def default(self) -> Executor:
+        """What `run_in_executor(None, ...)` runs in."""
+
+    def made(self) -> Sequence[Executor]:
+        """Those that exist."""
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop begins to run."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shut those that exist; none is made any more."""
+
+
+class _CanShut(Protocol):
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...
 
 
 def _check_executor(executor: object) -> None:
@@ -35,10 +69,10 @@ def _check_executor(executor: object) -> None:
         )
 
 
-class _BothLanes(Executor):
-    """Both lanes as one, so that asyncio's own shutdown (its timeout, its warning) covers the two."""
+class _Together(Executor):
+    """Several lanes as one, so that asyncio's own shutdown (its timeout, its warning) covers them all."""
 
-    def __init__(self, *lanes: Executor) -> None:
+    def __init__(self, *lanes: _CanShut) -> None:
         self._lanes = lanes
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -52,17 +86,27 @@ class _BothLanes(Executor):
 
 # the base is asyncio's loop in practice; naming it so lets mypy see what the mixin calls
 class ExecutorLanes(asyncio.BaseEventLoop):
-    """Mixin, before asyncio's loop in the bases. Ownership: the loop shuts both lanes, given or made."""
+    """Mixin, before asyncio's loop in the bases. Ownership: the loop shuts every lane, given or made."""
 
     _default_executor: Executor | None
-    _default_factory: ExecutorFactory | None = None
-    _dns_factory: ExecutorFactory = staticmethod(_dns_threads)
     _dns_executor: Executor | None = None
+    _lanes: LaneProvider | None = None
+    _thread_id: int | None
 
-    def set_executor_factories(self, default: ExecutorFactory, dns: ExecutorFactory) -> None:
-        """Say how each lane is made when it is first needed."""
-        self._default_factory = default
-        self._dns_factory = dns
+    def set_lanes(self, lanes: LaneProvider) -> None:
+        """Say where lanes come from: the default one, the one for look-ups, and those with a name."""
+        self._lanes = lanes
+
+    @property
+    def lanes(self) -> Any:
+        """The set given to `set_lanes` (a `penstock.executors.LaneSet`); None in a loop made without a config."""
+        return self._lanes
+
+    def run_forever(self) -> None:
+        """As asyncio's; lanes that want workers from the start have them started first."""
+        if self._lanes is not None and not self.is_running():
+            self._lanes.start(self)
+        super().run_forever()
 
     def set_default_executor(self, executor: Executor) -> None:
         """Run `run_in_executor(None, ...)` here. Any concurrent.futures.Executor will do, unlike asyncio's."""
@@ -74,12 +118,37 @@ class ExecutorLanes(asyncio.BaseEventLoop):
         _check_executor(executor)
         self._dns_executor = executor
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """As asyncio's; the default executor is made at first use."""
-        if executor is None and self._default_executor is None and self._default_factory is not None:
-            self._check_lanes()
-            self._default_executor = self._default_factory()
-        return super().run_in_executor(executor, func, *args)
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | str | None, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """As asyncio's; `executor` may be a lane's name too. ConfigError for a name that no lane has."""
+        if executor is None or isinstance(executor, str):
+            executor = self._lane(executor)
+        if not isinstance(executor, CallableExecutor) or not self._is_own_thread():
+            return super().run_in_executor(executor, func, *args)
+        self._check_closed()  # type: ignore[attr-defined]
+        if self.get_debug():
+            self._check_callback(func, "run_in_executor")  # type: ignore[attr-defined]
+        return executor.call(self, func, args)
+
+    def _lane(self, name: str | None) -> Executor | None:
+        """The lane for a name, for None the default one; None where asyncio makes that itself."""
+        self._check_lanes()
+        if name is not None:
+            return self._named_lane(name)
+        if self._default_executor is None and self._lanes is not None:
+            self._default_executor = self._lanes.default()
+        return self._default_executor
+
+    def _named_lane(self, name: str) -> Executor:
+        if self._lanes is None:
+            message = f"no lane {name!r}: this loop was made without lanes; one of penstock.new_event_loop() has them"
+            raise ConfigError(message, key=f"executors.{name}")
+        return self._lanes.get(name)
+
+    def _is_own_thread(self) -> bool:
+        # a loop that does not run is taken to be its caller's, as asyncio's own check takes it
+        return asyncio._get_running_loop() is self or self._thread_id in (None, threading.get_ident())
 
     async def getaddrinfo(
         self,
@@ -104,27 +173,43 @@ class ExecutorLanes(asyncio.BaseEventLoop):
     def _on_dns_lane(self, look_up: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         self._check_lanes()
         if self._dns_executor is None:
-            self._dns_executor = self._dns_factory()
+            self._dns_executor = self._make_dns_lane()
         return self.run_in_executor(self._dns_executor, look_up, *args)
+
+    def _make_dns_lane(self) -> Executor:
+        if self._lanes is not None:
+            return self._lanes.get("dns")
+        return ThreadPoolExecutor(DNS_THREAD_COUNT, thread_name_prefix="penstock-dns")
 
     def _check_lanes(self) -> None:
         # asyncio's two errors: a closed loop, and executors that are already shut
         self._check_closed()  # type: ignore[attr-defined]
         self._check_default_executor()  # type: ignore[attr-defined]
 
+    def _take_all(self) -> _Together | None:
+        """Every lane that exists, no longer ours by name; None when there is none."""
+        taken: list[_CanShut] = [lane for lane in (self._default_executor, self._dns_executor) if lane is not None]
+        if self._lanes is not None:
+            if self._lanes.made():
+                taken.append(self._lanes)
+            else:
+                self._lanes.shutdown(wait=False)
+        self._default_executor = self._dns_executor = None
+        return _Together(*taken) if taken else None
+
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Shut both lanes and wait for their work. `timeout` in seconds counts from 3.12 on, as in asyncio."""
-        if self._dns_executor is not None:
-            lanes = [lane for lane in (self._default_executor, self._dns_executor) if lane is not None]
-            self._default_executor, self._dns_executor = _BothLanes(*lanes), None
+        """Shut every lane and wait for their work. `timeout` in seconds counts from 3.12 on, as in asyncio."""
+        self._default_executor = self._take_all()
         if sys.version_info >= (3, 12):
             await super().shutdown_default_executor(timeout)
         else:
             await super().shutdown_default_executor()
 
     def close(self) -> None:
-        """As asyncio's; look-ups still running are not waited for."""
+        """As asyncio's; what lanes still run is not waited for."""
+        if not self.is_running() and not self.is_closed():
+            # before the loop's descriptors are gone: a lane may be watching some
+            together = self._take_all()
+            if together is not None:
+                together.shutdown(wait=False)
         super().close()
-        if self.is_closed() and self._dns_executor is not None:
-            self._dns_executor.shutdown(wait=False)
-            self._dns_executor = None

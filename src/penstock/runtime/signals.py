@@ -18,9 +18,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from penstock.configkinds import signal_number
+from penstock.references import resolve_callable
 from penstock.runtime.drain import Drain
 from penstock.runtime.dump import dump_tasks
-from penstock.runtime.references import resolve_callable
 
 if TYPE_CHECKING:
     from penstock.config import SignalsConfig

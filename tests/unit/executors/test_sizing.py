@@ -4,10 +4,8 @@ import os
 
 import pytest
 
-from penstock.config import ExecutorsConfig
 from penstock.errors import ConfigError
-from penstock.executors.sizing import Cores, quota_cores, usable_cores
-from penstock.executors.threads import default_thread_count, default_threads
+from penstock.executors.sizing import CoreReader, Cores, current_cores, quota_cores, usable_cores
 
 
 def write(path, text):
@@ -81,8 +79,21 @@ def test_this_machine_has_a_core():
     assert 1 <= usable_cores({}).chosen <= (os.cpu_count() or 1)
 
 
-def test_the_default_executor_is_sized_to_the_usable_cores(monkeypatch):
-    assert (default_thread_count(2), default_thread_count(64)) == (6, 32)
-    monkeypatch.setenv("PENSTOCK_CPUS", "1")
-    assert default_threads(ExecutorsConfig())._max_workers == 5
-    assert default_threads(ExecutorsConfig(threads=3))._max_workers == 3
+def test_the_cores_are_read_again_while_running_but_not_at_every_question(tmp_path):
+    write(tmp_path / "cpu.max", "200000 100000")
+    write(tmp_path / "own", "0::/\n")
+    now_s = [100.0]
+    reader = CoreReader(
+        lambda: usable_cores({}, affinity=8, root=tmp_path, own_cgroup=tmp_path / "own"), clock=lambda: now_s[0]
+    )
+    assert reader().chosen == 2
+    write(tmp_path / "cpu.max", "400000 100000")
+    now_s[0] += 4.9
+    assert reader().chosen == 2
+    now_s[0] += 0.2
+    assert reader().chosen == 4
+
+
+def test_a_lane_asks_for_what_the_machine_has_now():
+    assert current_cores() == usable_cores()
+    assert current_cores() is current_cores()

@@ -1,4 +1,4 @@
-"""The two executor lanes of a loop, on both of penstock's loops."""
+"""The executor lanes of a loop, on both of penstock's loops."""
 
 import asyncio
 import concurrent.futures
@@ -11,7 +11,9 @@ import threading
 
 import pytest
 
+from penstock.errors import ConfigError
 from penstock.loop import EventLoop
+from penstock.loop.lanes import CallableExecutor
 from penstock.loop.selector import EventLoop as SelectorLoop
 
 LOOPS = list(dict.fromkeys((EventLoop, SelectorLoop)))
@@ -103,19 +105,139 @@ def test_in_debug_mode_a_look_up_is_logged(loop, caplog):
     assert any("Getting address info 127.0.0.1:80 took" in record.message for record in caplog.records)
 
 
-def test_both_lanes_are_made_at_first_use_by_their_factories(loop):
-    made = []
+class Direct(CallableExecutor):
+    """Answers a loop at once and without a concurrent future; counts who called how."""
 
-    def factory(name):
-        made.append(name)
-        return Inline()
+    def __init__(self, name="direct"):
+        self.name, self.calls, self.shutdowns = name, [], []
 
-    loop.set_executor_factories(lambda: factory("default"), lambda: factory("dns"))
-    assert made == []
+    def call(self, loop, fn, args):
+        self.calls.append("call")
+        future = loop.create_future()
+        future.set_result(fn(*args))
+        return future
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.calls.append("submit")
+        future = concurrent.futures.Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        self.shutdowns.append(wait)
+
+
+class Lanes:
+    """A set that makes a `Direct` for every name."""
+
+    def __init__(self):
+        self.lanes, self.shutdowns = {}, []
+
+    def get(self, name):
+        return self.lanes.setdefault(name, Direct(name))
+
+    def default(self):
+        return self.get("io")
+
+    def made(self):
+        return list(self.lanes.values())
+
+    def start(self, loop):
+        pass
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        self.shutdowns.append(wait)
+        for lane in self.made():
+            lane.shutdown(wait, cancel_futures=cancel_futures)
+
+
+@pytest.fixture
+def lanes(loop):
+    made = Lanes()
+    loop.set_lanes(made)
+    return made
+
+
+def test_lanes_are_made_at_first_use(loop, lanes):
+    assert loop.lanes is lanes
+    assert lanes.lanes == {}
     loop.run_until_complete(thread_name())
     loop.run_until_complete(thread_name())
+    assert list(lanes.lanes) == ["io"]
     loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
-    assert made == ["default", "dns"]
+    loop.run_until_complete(loop.run_in_executor("db", int, "5"))
+    assert list(lanes.lanes) == ["io", "dns", "db"]
+
+
+def test_a_lane_of_a_loop_is_called_without_a_concurrent_future(loop, lanes):
+    assert loop.run_until_complete(loop.run_in_executor("db", int, "5")) == 5
+    assert lanes.get("db").calls == ["call"]
+    mine = Direct()
+    loop.run_until_complete(loop.run_in_executor(mine, int, "5"))
+    assert mine.calls == ["call"]
+
+
+def test_from_another_thread_a_lane_is_an_ordinary_executor(loop, lanes):
+    async def main():
+        with concurrent.futures.ThreadPoolExecutor(1) as other:
+            await asyncio.wrap_future(other.submit(lambda: loop.run_in_executor("db", int, "5") and None))
+
+    loop.run_until_complete(main())
+    assert lanes.get("db").calls == ["submit"]
+
+
+def test_a_name_without_lanes_is_one_clear_line(loop):
+    with pytest.raises(ConfigError, match=r"no lane 'db': this loop was made without lanes") as caught:
+        loop.run_in_executor("db", int)
+    assert "\n" not in str(caught.value)
+
+
+def test_in_debug_mode_a_lane_takes_no_coroutine_function(loop, lanes):
+    loop.set_debug(True)
+    with pytest.raises(TypeError, match="coroutines cannot be used with run_in_executor"):
+        loop.run_in_executor("db", thread_name)
+
+
+def test_a_closed_loop_calls_no_lane(loop, lanes):
+    lane = lanes.get("db")
+    loop.close()
+    for name in ("db", None, lane):
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            loop.run_in_executor(name, int)
+    assert lane.calls == []
+
+
+def test_closing_shuts_every_lane_while_the_loop_is_still_open(loop, lanes):
+    class Watching(Direct):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait)
+            loop.remove_reader(0)
+
+    lanes.lanes = {"io": Watching(), "cpu": Watching()}
+    loop.run_until_complete(thread_name())
+    made = lanes.made()
+    loop.close()
+    loop.close()
+    assert all(lane.shutdowns and not any(lane.shutdowns) for lane in made)
+
+
+def test_shutting_tells_every_lane_before_it_waits_for_one(loop, lanes):
+    loop.run_until_complete(thread_name())
+    loop.run_until_complete(loop.run_in_executor("cpu", int))
+    given = Inline()
+    loop.set_dns_executor(given)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    assert lanes.shutdowns == [False, True]
+    assert given.is_shut
+    for name in ("cpu", None):
+        with pytest.raises(RuntimeError, match="Executor shutdown has been called"):
+            loop.run_in_executor(name, int)
+
+
+def test_lanes_that_were_never_used_cost_no_thread_at_the_end(loop, lanes, monkeypatch):
+    monkeypatch.setattr(threading, "Thread", None)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    assert lanes.shutdowns == [False]
 
 
 def test_after_shutdown_neither_lane_takes_work(loop):

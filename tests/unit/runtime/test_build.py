@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from penstock import Config, ExecutorsConfig, LoopConfig, SignalsConfig, TasksConfig
+from penstock import Config, ExecutorsConfig, LaneConfig, LoopConfig, SignalsConfig, TasksConfig
 from penstock.errors import ConfigError, ReferenceNotFoundError
+from penstock.executors import LaneSet
 from penstock.loop.selector import EventLoop as SelectorLoop
 from penstock.runtime.build import build_loop
 
@@ -60,7 +61,7 @@ def test_the_poller_is_the_one_asked_for():
 
 @pytest.mark.parametrize(
     ("default", "prefix"),
-    [("threads", "penstock_0"), (POOL, "theirs"), (f"{__name__}:make_pool", "made")],
+    [("io", "penstock-io"), ("dns", "penstock-dns"), (POOL, "theirs"), (f"{__name__}:make_pool", "made")],
 )
 def test_the_default_executor_is_the_one_asked_for(poller, default, prefix):
     if default is POOL:
@@ -73,6 +74,35 @@ def test_an_executor_by_name_must_be_one():
         build_loop(Config(executors=ExecutorsConfig(default=f"{__name__}:NOT_AN_EXECUTOR")))
     with pytest.raises(ConfigError, match=r"executors\.default .*it gives a int"):
         used(Config(executors=ExecutorsConfig(default=f"{__name__}:make_nonsense")), thread_name())
+
+
+def test_lanes_have_names(poller):
+    async def main():
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor("db", lambda: threading.current_thread().name)
+
+    config = Config(poller, ExecutorsConfig(lanes={"db": LaneConfig(workers=1)}))
+    assert used(config, main()).startswith("penstock-db")
+
+
+def test_lanes_are_started_as_the_loop_begins_to_run(poller, monkeypatch):
+    started = []
+    monkeypatch.setattr(LaneSet, "start", lambda lanes, loop: started.append((lanes, loop)))
+    loop = build_loop(Config(poller))
+    assert started == []
+    loop.run_until_complete(nothing())
+    assert started == [(loop.lanes, loop)]
+    loop.run_until_complete(nothing())
+    assert len(started) == 2
+    loop.close()
+
+
+def test_a_lane_that_cannot_start_ends_the_run_with_its_error(poller):
+    config = Config(poller, ExecutorsConfig(cpu=LaneConfig(make_nonsense, min_workers=1)))
+    loop = build_loop(config)
+    with pytest.raises(ConfigError, match=r"executors\.cpu = .* it gives a int"):
+        loop.run_forever()
+    loop.close()
 
 
 def test_the_task_hook_makes_every_task_also_with_a_factory_of_the_users(poller):

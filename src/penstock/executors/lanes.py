@@ -1,0 +1,192 @@
+"""The lanes of one loop, by name: made when they are first asked for, as the config says, and shut together."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from penstock.configkinds import nearest
+from penstock.errors import ConfigError
+from penstock.references import resolve
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from penstock.config import ExecutorsConfig, LaneConfig
+    from penstock.executors.lane import Lane
+    from penstock.executors.statistics import LaneStatistics
+
+__all__ = ["LaneSet", "build_lane"]
+
+DEFAULT_KEY = "executors.default"
+OWN_NAMES = ("io", "cpu", "dns")
+
+
+class LaneSet:
+    """What a loop's executors are: `get("cpu")` makes or finds a lane. Any thread may ask.
+
+    Ownership: `shutdown` shuts every lane made here, and the executor that the config names as the default.
+    """
+
+    def __init__(self, config: ExecutorsConfig) -> None:
+        self._configs = config.declared()
+        self._default = config.default
+        self._make_default = None if self._is_lane(config.default) else executor_maker(config.default, DEFAULT_KEY)
+        for name, told in self._configs.items():
+            if is_foreign(told.kind):
+                # a name that means nothing is told now, not at the first call
+                executor_maker(told.kind, key_of(name))
+        self._lanes: dict[str, Lane] = {}
+        self._given: Executor | None = None
+        self._lock = threading.RLock()
+        self._is_shut = False
+
+    def names(self) -> tuple[str, ...]:
+        """Every lane there is or could be, in the order they were declared."""
+        return tuple(self._configs)
+
+    def get(self, name: str) -> Lane:
+        """The lane called `name`. ConfigError when none is declared so, RuntimeError once the set is shut."""
+        lane = self._lanes.get(name)
+        return lane if lane is not None else self._make(name)
+
+    def _make(self, name: str) -> Lane:
+        if name not in self._configs:
+            raise self._unknown(name)
+        with self._lock:
+            lane = self._lanes.get(name)
+            if lane is None:
+                self._check_open()
+                lane = self._lanes[name] = build_lane(name, self._configs[name], self)
+            return lane
+
+    def _unknown(self, name: object) -> ConfigError:
+        known = list(self._configs)
+        hint = nearest(name, known) if isinstance(name, str) else ""
+        message = (
+            f"no lane {name!r}: there are {', '.join(known)}{hint or f'; executors.lanes.{name} would declare it'}"
+        )
+        return ConfigError(message, key=f"executors.lanes.{name}", value=name, allowed=", ".join(known))
+
+    def _check_open(self) -> None:
+        if self._is_shut:
+            raise RuntimeError("the loop's lanes are shut down: they take no new jobs")
+
+    def default(self) -> Executor:
+        """What `run_in_executor(None, ...)` runs in: a lane, or the executor that the config names."""
+        if self._make_default is None:
+            return self.get(str(self._default))
+        with self._lock:
+            if self._given is None:
+                self._check_open()
+                self._given = self._make_default()
+            return self._given
+
+    @staticmethod
+    def _is_lane(default: object) -> bool:
+        return isinstance(default, str) and ":" not in default
+
+    def processes_for(self, name: str) -> Lane:
+        """Where a lane of another kind sends what only processes can run: `cpu`, or one of its own like itself."""
+        if self._configs["cpu"].kind == "processes":
+            return self.get("cpu")
+        own = f"{name}-processes"
+        with self._lock:
+            self._configs.setdefault(own, replace(self._configs[name], kind="processes"))
+        return self.get(own)
+
+    def made(self) -> Sequence[Executor]:
+        """The lanes that exist, and the default executor if it is none of them."""
+        given = [] if self._given is None else [self._given]
+        return [*self._lanes.values(), *given]
+
+    def statistics(self) -> dict[str, LaneStatistics]:
+        """Those of each lane that exists."""
+        return {name: lane.statistics() for name, lane in list(self._lanes.items())}
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop begins to run: start the lanes there are, and make those that want workers from the start."""
+        if self._is_shut:
+            return
+        for name, config in list(self._configs.items()):
+            if name in self._lanes or config.min_workers:
+                self.get(name).start(loop)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shut every lane; all are told before any is waited for. No lane is made any more."""
+        with self._lock:
+            self._is_shut = True
+        made = self.made()
+        for lane in made:
+            lane.shutdown(wait=False, cancel_futures=cancel_futures)
+        for lane in made if wait else ():
+            lane.shutdown(wait=True, cancel_futures=cancel_futures)
+
+
+def build_lane(name: str, config: LaneConfig, lanes: LaneSet) -> Lane:
+    """The lane that the config's kind asks for. What it needs is imported now: start-up does not pay for it."""
+    kind = config.kind
+    if kind == "threads":
+        from penstock.executors.threads import ThreadLane
+
+        return ThreadLane(name, config)
+    if kind == "processes":
+        from penstock.executors.processes import ProcessLane
+
+        return ProcessLane(name, config)
+    if kind == "interpreters":
+        from penstock.executors.interpreters import InterpreterLane
+
+        return InterpreterLane(name, config, fallback=lambda: lanes.processes_for(name))
+    return _build_foreign(name, config)
+
+
+def _build_foreign(name: str, config: LaneConfig) -> Lane:
+    """A lane over a cluster or over somebody's executor."""
+    kind = config.kind
+    if isinstance(kind, str) and kind.startswith("dask://"):
+        from penstock.executors.dask import DaskLane
+
+        return DaskLane(name, config)
+    if isinstance(kind, str) and kind.startswith("ray://"):
+        from penstock.executors.ray import RayLane
+
+        return RayLane(name, config)
+    from penstock.executors.foreign import ForeignLane
+
+    return ForeignLane(name, config, executor_maker(kind, key_of(name)))
+
+
+def is_foreign(kind: object) -> bool:
+    """Whether a lane's kind is somebody's executor, or names one or what makes one."""
+    return not isinstance(kind, str) or (":" in kind and "://" not in kind)
+
+
+def key_of(name: str) -> str:
+    """A lane's key in the config."""
+    return f"executors.{name}" if name in OWN_NAMES else f"executors.lanes.{name}"
+
+
+def executor_maker(reference: object, key: str) -> Callable[[], Executor]:
+    """A function that gives the executor that `reference` is, names or makes. Raises ConfigError."""
+    found: Any = resolve(reference, key)
+    if isinstance(found, Executor):
+        return lambda: found
+    if not callable(found):
+        raise _not_an_executor(reference, key, found)
+
+    def make() -> Executor:
+        made = found()
+        if not isinstance(made, Executor):
+            raise _not_an_executor(reference, key, made)
+        return made
+
+    return make
+
+
+def _not_an_executor(reference: object, key: str, found: object) -> ConfigError:
+    allowed = "a concurrent.futures.Executor, or a function that makes one"
+    return ConfigError.bad_value(key, reference, f"it gives a {type(found).__name__}", allowed)

@@ -1,0 +1,243 @@
+"""offload, offloaded, to_thread and statistics, on penstock's loop and on loops that are not penstock's."""
+
+import asyncio
+import contextvars
+import functools
+import gc
+import pickle
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import penstock
+from penstock import Config, ExecutorsConfig, LaneConfig
+from penstock.errors import ConfigError
+from penstock.executors import guests, statistics
+from penstock.executors.job import function_name
+from penstock.executors.offload import Undecorated, _time_left_s
+
+# the calls are the same in any lane: threads show all that this module does
+EXECUTORS = ExecutorsConfig(cpu=LaneConfig(workers=2), lanes={"db": LaneConfig(workers=1)})
+variable = contextvars.ContextVar("variable", default="unset")
+
+
+def run_on_penstock(main):
+    return penstock.run(main, config=Config(executors=EXECUTORS))
+
+
+def run_on_asyncio(main):
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        return runner.run(main)
+
+
+def run_on_uvloop(main):
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+@pytest.fixture(params=[run_on_penstock, run_on_asyncio, run_on_uvloop], ids=["penstock", "asyncio", "uvloop"])
+def run(request, monkeypatch):
+    for key, text in Config(executors=EXECUTORS).to_env().items():
+        monkeypatch.setenv(key, text)
+    return request.param
+
+
+def thread_name(*args, **kwargs):
+    return threading.current_thread().name, args, kwargs
+
+
+@penstock.offloaded
+def decorated(*args, **kwargs):
+    """What it says."""
+    return thread_name(*args, **kwargs)
+
+
+@penstock.offloaded(lane="db", timeout=5, key="k", retries=1)
+def in_db(lane):
+    return threading.current_thread().name, lane
+
+
+def test_a_call_runs_in_the_lane_it_names(run):
+    async def main():
+        return await penstock.offload(thread_name, 1, b=2), await penstock.offload(thread_name, lane="db")
+
+    (cpu, args, kwargs), (db, _, _) = run(main())
+    assert cpu.startswith("penstock-cpu")
+    assert db.startswith("penstock-db")
+    assert (args, kwargs) == ((1,), {"b": 2})
+
+
+def test_a_decorated_function_is_awaited_and_runs_in_its_lane(run):
+    async def main():
+        return await decorated(1, key=2), await in_db(lane="an argument of its own")
+
+    (cpu, args, kwargs), (db, argument) = run(main())
+    assert cpu.startswith("penstock-cpu")
+    assert (args, kwargs) == ((1,), {"key": 2})
+    assert db.startswith("penstock-db")
+    assert argument == "an argument of its own"
+    assert decorated.__doc__ == "What it says."
+
+
+def test_to_thread_runs_in_io_in_a_copy_of_the_context(run):
+    def work(word, end=""):
+        seen = variable.get()
+        variable.set("changed")
+        return threading.current_thread().name, seen + word + end
+
+    async def main():
+        variable.set("mine")
+        return *await penstock.to_thread(work, " word", end="."), variable.get()
+
+    name, said, after = run(main())
+    assert name.startswith("penstock-io")
+    assert (said, after) == ("mine word.", "mine")
+
+
+def test_a_lane_of_threads_sees_the_callers_context(run):
+    async def main():
+        variable.set("mine")
+        return await penstock.offload(variable.get)
+
+    assert run(main()) == "mine"
+
+
+def test_what_the_function_raises_comes_back(run):
+    async def main():
+        await penstock.offload(int, "no number")
+
+    with pytest.raises(ValueError, match="no number"):
+        run(main())
+
+
+def test_an_undeclared_lane_is_one_clear_line(run):
+    async def main():
+        await penstock.offload(int, lane="gpu")
+
+    with pytest.raises(ConfigError, match=r"no lane 'gpu': there are io, cpu, dns, db"):
+        run(main())
+
+
+def test_time_that_is_up_is_a_timeout_before_anything_is_offered(run):
+    async def main():
+        now = asyncio.get_running_loop().time()
+        for how in ({"timeout": 0}, {"deadline": now - 1}, {"timeout": 5, "deadline": now - 1}):
+            with pytest.raises(TimeoutError, match=r"builtins\.int: its time was up .* before it was offered"):
+                await penstock.offload(int, **how)
+        return statistics()
+
+    assert run(main()) == {}
+
+
+def test_of_timeout_and_deadline_the_sooner_counts(run):
+    async def main():
+        now = asyncio.get_running_loop().time()
+        return [
+            _time_left_s(int, timeout, deadline)
+            for timeout, deadline in ((5, now + 1), (1, now + 5), (None, now + 1), (1, None), (None, None))
+        ]
+
+    sooner = run(main())
+    assert sooner[-1] is None
+    assert all(0.5 < left_s <= 1 for left_s in sooner[:-1])
+
+
+def test_statistics_tell_of_the_lanes_that_were_used(run):
+    async def main():
+        before = statistics()
+        await penstock.offload(int)
+        await penstock.to_thread(int)
+        return before, statistics()
+
+    before, after = run(main())
+    assert before == {}
+    assert sorted(after) == ["cpu", "io"]
+    assert (after["cpu"].name, after["cpu"].kind) == ("cpu", "threads")
+
+
+def test_the_packages_statistics_are_the_function_whatever_is_imported_later():
+    program = "import penstock.executors.threads, penstock; print(penstock.executors.statistics.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "statistics\n"
+
+
+def test_coroutine_functions_are_refused():
+    async def slow():
+        pass
+
+    async def main():
+        asyncio.get_running_loop().set_debug(True)
+        await penstock.offload(slow)
+
+    with pytest.raises(TypeError, match=r"slow is a coroutine function: lanes run plain ones"):
+        penstock.offloaded(slow)
+    with pytest.raises(TypeError, match=r"slow is a coroutine function"):
+        run_on_penstock(main())
+
+
+def test_a_decorated_function_travels_by_its_name():
+    sent = pickle.loads(pickle.dumps(Undecorated(decorated.__wrapped__, decorated)))
+    assert sent is decorated.__wrapped__
+    assert not asyncio.iscoroutinefunction(sent)
+
+
+def test_a_decorated_function_is_named_as_itself():
+    job = Undecorated(decorated.__wrapped__, decorated)
+    assert function_name(job) == f"{__name__}.decorated"
+
+
+# loops that are not penstock's
+
+
+def test_the_lanes_of_a_foreign_loop_end_with_it(run):
+    if run is run_on_penstock:
+        pytest.skip("it has its own")
+    before = set(threading.enumerate())
+
+    async def main():
+        await penstock.offload(int)
+        return guests.lanes_of(asyncio.get_running_loop())
+
+    lanes = run(main())
+    assert lanes._is_shut
+    assert set(threading.enumerate()) <= before
+    assert len(guests.guests) == 0
+
+
+def test_the_lanes_of_a_loop_closed_in_a_hurry_are_shut_when_the_next_one_comes(monkeypatch):
+    monkeypatch.setenv("PENSTOCK_EXECUTORS_CPU", "threads workers=1")
+    loop = asyncio.SelectorEventLoop()
+    loop.run_until_complete(penstock.offload(int))
+    (left,) = guests.guests.values()
+    loop.close()
+    run_on_asyncio(penstock.offload(int))
+    assert left._is_shut
+    left.shutdown()
+
+
+def test_two_loops_have_lanes_of_their_own(monkeypatch):
+    monkeypatch.setenv("PENSTOCK_EXECUTORS_CPU", "threads workers=1")
+
+    async def main():
+        await penstock.offload(int)
+        return id(guests.lanes_of(asyncio.get_running_loop()))
+
+    seen = []
+    threads = [threading.Thread(target=lambda: seen.append(run_on_asyncio(main()))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert len(seen) == 2
+    assert len(guests.guests) == 0
+
+
+def test_partial_carries_arguments_that_share_a_name_with_ours(run):
+    async def main():
+        return await penstock.offload(functools.partial(sorted, [1, 2], key=lambda item: -item))
+
+    assert run(main()) == [2, 1]
