@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from urllib.parse import urlsplit
 
 __all__ = [
     "BOOL",
@@ -216,6 +215,8 @@ DEFAULT_EXECUTOR = Kind(
 
 
 def _accept_address(text: str) -> str:
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(text)
         complete = parts.hostname and parts.port and text == f"{parts.scheme}://{parts.netloc}"

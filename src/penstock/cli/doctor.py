@@ -7,7 +7,9 @@ from typing import Any
 
 from penstock.cli.machine import Fact, examine
 from penstock.cli.options import LineParser, load_config
+from penstock.cli.workers import Workers, count_workers, render_workers, workers_as_json
 from penstock.config import Config
+from penstock.configfile import LANES
 
 __all__ = ["main"]
 
@@ -16,11 +18,11 @@ def main(arguments: Sequence[str]) -> int:
     """Print the report, for people or as JSON; always 0, since a weak spot is no failure."""
     options = _parser().parse_args(arguments)
     config = load_config(options)
-    facts = examine()
+    facts, workers = examine(), count_workers(config.executors)
     if options.json:
-        print(json.dumps(_as_json(facts, config), indent=2, default=str))
+        print(json.dumps(_as_json(facts, config, workers), indent=2, default=str))
     else:
-        print(render(facts, config))
+        print(render(facts, config, workers))
     return 0
 
 
@@ -35,11 +37,12 @@ def _parser() -> LineParser:
     return parser
 
 
-def render(facts: Sequence[Fact], config: Config) -> str:
-    """The report as text: a table of facts, the config's deviations, the advice."""
+def render(facts: Sequence[Fact], config: Config, workers: dict[str, Workers]) -> str:
+    """The report as text: a table of facts, the lanes' workers, the config's deviations, the advice."""
     width = max(len(fact.name) for fact in facts)
     lines = ["machine"]
     lines += [f"  {fact.name:{width}}  {fact.text}" for fact in facts]
+    lines += ["", "lanes", *render_workers(workers)]
     changed = deviations(config)
     lines += ["", "config" if changed else "config: all defaults"]
     lines += [f"  {key} = {value!r}  (default {default!r})" for key, (value, default) in changed.items()]
@@ -50,20 +53,31 @@ def render(facts: Sequence[Fact], config: Config) -> str:
 
 
 def deviations(config: Config) -> dict[str, tuple[Any, Any]]:
-    """Each key that differs from its default, with its value and the default."""
+    """Each key that differs from its default, with its value and the default; a lane as the text that would tell it."""
     changed = {}
     for group in fields(config):
         chosen, default = getattr(config, group.name), getattr(Config(), group.name)
-        for key in fields(chosen):
-            pair = getattr(chosen, key.name), getattr(default, key.name)
+        for item in fields(chosen):
+            key, pair = f"{group.name}.{item.name}", (getattr(chosen, item.name), getattr(default, item.name))
             if pair[0] != pair[1]:
-                changed[f"{group.name}.{key.name}"] = pair
+                changed[key] = _as_text(key, pair[0]), _as_text(key, pair[1])
     return changed
 
 
-def _as_json(facts: Sequence[Fact], config: Config) -> dict[str, Any]:
+def _as_text(key: str, value: Any) -> Any:
+    if key not in LANES:
+        return value
+    try:
+        return LANES[key].write(value)
+    except ValueError:
+        # an executor object
+        return value
+
+
+def _as_json(facts: Sequence[Fact], config: Config, workers: dict[str, Workers]) -> dict[str, Any]:
     return {
         "machine": {fact.name: fact.value for fact in facts},
+        "lanes": workers_as_json(workers),
         "config": {key: value for key, (value, _) in deviations(config).items()},
         "advice": {fact.name: fact.advice for fact in facts if fact.advice},
     }

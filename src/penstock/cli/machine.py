@@ -112,8 +112,10 @@ def _cores() -> Fact:
     total = os.cpu_count() or 1
     cores = usable_cores()
     allowed, quota = cores.affinity, cores.quota_cores
-    value = {"machine_count": total, "affinity_count": allowed, "quota": quota}
+    value = {"machine_count": total, "affinity_count": allowed, "quota": quota, "override_count": cores.override}
     text = f"{total} in the machine, {allowed} allowed, quota {'none' if quota is None else f'{quota:g}'}"
+    if cores.override is not None:
+        text += f", PENSTOCK_CPUS {cores.override}"
     usable = min(allowed, quota) if quota is not None else allowed
     advice = ""
     if usable < 1:

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import gc
+import inspect
 import pickle
 import subprocess
 import sys
@@ -33,13 +34,16 @@ def run_on_asyncio(main):
 
 
 def run_on_uvloop(main):
-    uvloop = pytest.importorskip("uvloop")
+    import uvloop
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 
 
 @pytest.fixture(params=[run_on_penstock, run_on_asyncio, run_on_uvloop], ids=["penstock", "asyncio", "uvloop"])
 def run(request, monkeypatch):
+    if request.param is run_on_uvloop:
+        pytest.importorskip("uvloop")
     for key, text in Config(executors=EXECUTORS).to_env().items():
         monkeypatch.setenv(key, text)
     return request.param
@@ -181,7 +185,7 @@ def test_coroutine_functions_are_refused():
 def test_a_decorated_function_travels_by_its_name():
     sent = pickle.loads(pickle.dumps(Undecorated(decorated.__wrapped__, decorated)))
     assert sent is decorated.__wrapped__
-    assert not asyncio.iscoroutinefunction(sent)
+    assert not inspect.iscoroutinefunction(sent)
 
 
 def test_a_decorated_function_is_named_as_itself():
