@@ -50,6 +50,11 @@ def lane(cluster):
     made.shutdown(cancel_futures=True)
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("penstock.executors.dask.CONNECT_S", 0.5)
+
+
 def run(work):
     return asyncio.run(asyncio.wait_for(work(), WAIT_S))
 
@@ -241,19 +246,19 @@ def test_connecting_does_not_block_the_loop(cluster):
     lane.shutdown()
 
 
-def test_a_refused_connection_is_one_clear_line():
+def test_a_refused_connection_is_one_clear_line(impatient):
     address = unused_address()
     lane = DaskLane("cpu", LaneConfig(f"dask://{address}"))
     jobs = [lane.submit(calls.same, 1) for _ in range(3)]
     for job in jobs:
-        with pytest.raises(SchedulerLost, match=rf"^scheduler {address}: not reached within 3 s") as caught:
+        with pytest.raises(SchedulerLost, match=rf"^scheduler {address}: not reached within 0.5 s") as caught:
             job.result(WAIT_S)
         assert "\n" not in str(caught.value)
     lane.shutdown()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_scheduler_that_is_lost_fails_every_job_at_once(own_cluster, tmp_path, number):
+def test_a_scheduler_that_is_lost_fails_every_job_at_once(own_cluster, tmp_path, impatient, number):
     lane = DaskLane("cpu", LaneConfig(f"dask://{own_cluster.address}"))
 
     async def main():
