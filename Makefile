@@ -72,6 +72,9 @@ $(BUILT): $(SOURCES) $(READY)
 .venv-%/built: $(SOURCES) $(BUILT) .venv-%/ready
 	$(call build_in,.venv-$*)
 
+# $(1) the files' name, without its ending
+bench_files = $(foreach kind,json md png,--$(kind) benchmarks/results/$(1).$(kind))
+
 # --- what people type -----------------------------------------------------------------------------------------------
 
 demo: $(BUILT)
@@ -98,8 +101,8 @@ conformance: $(BUILT)
 	@$(BIN)/python tests/conformance/run.py $(CONFORMANCE)
 
 bench: $(BUILT) .venv/bench-$(THIS)
-	@$(BIN)/python benchmarks/compare.py --json benchmarks/results/compare.json --md benchmarks/results/compare.md \
-	  --png benchmarks/results/compare.png
+	@$(BIN)/python benchmarks/compare.py --part loops $(call bench_files,compare)
+	$(BIN)/python benchmarks/compare.py --part executors $(call bench_files,executors)
 
 soak: $(BUILT)
 	@$(BIN)/python -m pytest tests/soak --timeout 1800

@@ -15,71 +15,64 @@ from pathlib import Path
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import arms as loops
 from benchmarks import chart, report
-from benchmarks.http import suite as http
-from benchmarks.machine import facts, place
-from benchmarks.micro import suite as micro
-from benchmarks.net import suite as net
+from benchmarks.arms import LIMIT
+from benchmarks.machine import facts
+from benchmarks.parts import PARTS, Part, Plan
 from benchmarks.results import Results
-from benchmarks.trial import Effort, Trial, select
+from benchmarks.trial import Trial, select
 
 __all__ = ["main"]
 
-FULL = Effort(micro_s=0.02, micro_repeats=5, fresh_s=0.2, warmup_s=0.1, warm_s=0.3, http_s=1.5)
-QUICK = Effort(micro_s=0.01, micro_repeats=3, fresh_s=0.15, warmup_s=0.1, warm_s=0.2, http_s=1.0)
 FULL_ROUNDS, QUICK_ROUNDS = 5, 2
 
 
 def main() -> None:
     options = _options()
-    arms, missing = loops.available(options.arms.split(","))
+    part = PARTS[options.part]
+    arms, missing = part.available(options.arms.split(",") if options.arms else list(part.arms))
     if not arms:
         raise SystemExit("\n".join([*missing, "no arm is left to measure"]))
-    placement = place()
-    effort = QUICK if options.quick else FULL
-    workers = micro.Workers(placement, effort)
-    trials = [*micro.trials(workers), *net.trials(placement, effort), *http.trials(placement, effort)]
-    chosen = select(trials, options.only, options.quick)
+    plan = part.plan(options.quick)
+    chosen = select(plan.trials, options.only, options.quick)
     if not chosen:
-        raise SystemExit(f"no row matches {options.only!r}; there are: {'; '.join(r for t in trials for r in t.rows)}")
-    known = facts(placement) | {arm: loops.describe(arm) for arm in arms}
+        rows = "; ".join(row for trial in plan.trials for row in trial.rows)
+        raise SystemExit(f"no row matches {options.only!r}; there are: {rows}")
+    known = facts(plan.placement) | {arm: part.describe(arm) for arm in arms}
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
-    results = run(chosen, arms, rounds, workers)
-    notes = [f"{key}: {value}" for key, value in known.items()] + [f"rounds: {rounds}", *missing]
-    if not http.wrk_installed() and any("uvicorn" in row for row in results.rows):
-        notes.append(http.WRK_MISSING)
+    results = Results(arms, part.goals)
+    run(chosen, plan, rounds, results)
+    notes = [f"{key}: {value}" for key, value in known.items()]
+    notes += [f"rounds: {rounds}", *missing, *plan.notes(results.rows)]
     notes += [f"{arm} failed on {row!r}: {error}" for (arm, row), error in results.failures.items()]
-    publish(results, known, notes, options)
+    publish(results, known, notes, part, options)
 
 
-def run(trials: list[Trial], arms: list[str], rounds: int, workers: micro.Workers) -> Results:
+def run(trials: list[Trial], plan: Plan, rounds: int, results: Results) -> None:
     """Measure; what fails on one arm is noted and left out of that row and round."""
-    results = Results(arms)
     start_s = time.monotonic()
     for number in range(rounds):
         for index, trial in enumerate(trials):
             _progress(number, rounds, index, len(trials), start_s, trial.rows[0])
-            _measure(trial, number, _turned(arms, number + index), results)
-        workers.retire()
+            _measure(trial, number, _turned(results.arms, number + index), results)
+        plan.end_round()
     _progress(rounds - 1, rounds, len(trials), len(trials), start_s, "done\n")
-    return results
 
 
-def publish(results: Results, known: dict[str, str], notes: list[str], options: argparse.Namespace) -> None:
+def publish(results: Results, known: dict[str, str], notes: list[str], part: Part, options: argparse.Namespace) -> None:
     for file in filter(None, (options.png, options.md, options.json)):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    if options.png and (complaint := chart.draw(results, options.png, known)):
+    if options.png and (complaint := chart.draw(results, options.png, known, part.words.axis)):
         notes.append(complaint)
-    print(report.to_terminal(results, notes))
+    print(report.to_terminal(results, notes, part.words))
     if options.md:
-        Path(options.md).write_text(report.to_markdown(results, notes))
+        Path(options.md).write_text(report.to_markdown(results, notes, part.words))
     if options.json:
         Path(options.json).write_text(report.to_json(results, known))
 
 
 def _measure(trial: Trial, number: int, arms: list[str], results: Results) -> None:
-    for arm in [*arms, loops.LIMIT] if trial.limit else arms:
+    for arm in [*arms, LIMIT] if trial.limit else arms:
         try:
             samples = trial.run(arm)
         except Exception as error:  # one arm that cannot do one row must not cost the others their run
@@ -101,11 +94,12 @@ def _progress(number: int, rounds: int, index: int, count: int, start_s: float, 
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare event loops, interleaved in one run.")
+    parser = argparse.ArgumentParser(description="Compare event loops, or executors, interleaved in one run.")
+    parser.add_argument("--part", choices=PARTS, default="loops", help="what is compared; default %(default)s")
     parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name has this regular expression")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default {FULL_ROUNDS}, quick {QUICK_ROUNDS}")
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: less than a minute")
-    parser.add_argument("--arms", default=",".join(loops.ARMS), help="default %(default)s; x:again is a second x")
+    parser.add_argument("--arms", metavar="A,B", help="default: all of the part; of loops, x:again is a second x")
     parser.add_argument("--json", metavar="FILE", help="every sample, the medians and the ratios")
     parser.add_argument("--png", metavar="FILE", help="a chart (needs matplotlib)")
     parser.add_argument("--md", metavar="FILE", help="the tables as Markdown")

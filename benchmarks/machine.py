@@ -86,7 +86,7 @@ def cpu_time_ns(pid: int) -> int:
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
-def facts(placement: Placement) -> dict[str, str]:
+def facts(placement: Placement | str) -> dict[str, str]:
     return {
         "cpu": f"{_cpu_model()}, {os.cpu_count()} CPUs",
         "kernel": platform.release(),

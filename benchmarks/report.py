@@ -4,34 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from benchmarks.arms import LIMIT
+from benchmarks.goals import BEST
 from benchmarks.results import Results, Spread, Verdict
 
-__all__ = ["to_json", "to_markdown", "to_terminal"]
+__all__ = ["Words", "cost", "to_json", "to_markdown", "to_terminal"]
 
 Table = list[list[str]]
 LEGEND = (
-    "Cost: median, with half the spread between quartiles. Micro rows: CPU time per operation. Echo and HTTP rows: "
-    "the server's CPU time (user + system) per request. Ratios are paired by round, then the median: above 1, "
-    "{subject} is cheaper."
+    "Cost: median, with half the spread between quartiles. {cost} Ratios are paired by round, then the median: above "
+    "1, {subject} is cheaper."
 )
 
 
-def to_terminal(results: Results, notes: Sequence[str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a part of the benchmark calls its things in its report."""
+
+    title: str
+    cost: str  # what a cost is, as sentences
+    rates: str  # the second table's heading
+    kind: str  # what the arms are
+    axis: str  # of the chart
+
+
+def to_terminal(results: Results, notes: Sequence[str], words: Words) -> str:
     parts = ["\n".join(notes), _aligned(cost_table(results))]
     if rates := rate_table(results):
-        parts.append("By the wall clock: requests per second and p99 latency\n" + _aligned(rates))
-    return "\n\n".join([*parts, LEGEND.format(subject=results.subject), summary(results)])
+        parts.append(f"{words.rates}\n{_aligned(rates)}")
+    return "\n\n".join([*parts, legend(results, words), summary(results, words)])
 
 
-def to_markdown(results: Results, notes: Sequence[str]) -> str:
-    parts = ["# Benchmarks", "\n".join(f"- {note}" for note in notes), _piped(cost_table(results))]
-    parts.append(LEGEND.format(subject=results.subject))
+def to_markdown(results: Results, notes: Sequence[str], words: Words) -> str:
+    parts = [f"# {words.title}", "\n".join(f"- {note}" for note in notes), _piped(cost_table(results))]
+    parts.append(legend(results, words))
     if rates := rate_table(results):
-        parts += ["## By the wall clock: requests per second and p99 latency", _piped(rates)]
-    return "\n\n".join([*parts, summary(results)]) + "\n"
+        parts += [f"## {words.rates}", _piped(rates)]
+    return "\n\n".join([*parts, summary(results, words)]) + "\n"
 
 
 def to_json(results: Results, facts: dict[str, str]) -> str:
@@ -39,10 +50,17 @@ def to_json(results: Results, facts: dict[str, str]) -> str:
     return json.dumps({"facts": facts, "subject": results.subject, "rows": rows}, indent=1) + "\n"
 
 
+def legend(results: Results, words: Words) -> str:
+    return LEGEND.format(subject=results.subject, cost=words.cost)
+
+
 def cost_table(results: Results) -> Table:
-    """A line a row: what each arm costs, the ratios, the goal, and who is ahead of the subject."""
+    """A line a row: what each arm costs, the ratios, the goal, and who is ahead of the subject.
+
+    Where goals are held against the best other, one column has the ratio to it, and its name.
+    """
     arms = _columns(results)
-    others = [arm for arm in results.arms if arm != results.subject]
+    others = [BEST] if results.goals.reference == BEST else [arm for arm in results.arms if arm != results.subject]
     header = ["row", *arms, *(f"vs {arm}" for arm in others), "goal / met", "ahead of us"]
     return [header, *(_cost_line(results, row, arms, others) for row in results.rows)]
 
@@ -53,12 +71,12 @@ def rate_table(results: Results) -> Table:
     return [["row", *arms], *([row, *(_rate(results, row, arm) for arm in arms)] for row in rows)] if rows else []
 
 
-def summary(results: Results) -> str:
+def summary(results: Results, words: Words) -> str:
     verdicts = [results.verdict(row) for row in results.rows]
     judged = [verdict for verdict in verdicts if verdict.met is not None]
     behind = [row for row, verdict in zip(results.rows, verdicts, strict=True) if verdict.ahead]
     text = f"{sum(bool(verdict.met) for verdict in judged)} of {len(judged)} goals met."
-    return f"{text} Rows where another loop is ahead of {results.subject}: {'; '.join(behind) or 'none'}."
+    return f"{text} Rows where another {words.kind} is ahead of {results.subject}: {'; '.join(behind) or 'none'}."
 
 
 def _columns(results: Results) -> list[str]:
@@ -69,16 +87,26 @@ def _columns(results: Results) -> list[str]:
 def _cost_line(results: Results, row: str, arms: Sequence[str], others: Sequence[str]) -> list[str]:
     verdict = results.verdict(row)
     costs = [_cost(results.cost_ns(row, arm)) for arm in arms]
-    ratios = [_ratio(verdict.ratios.get(arm)) for arm in others]
+    ratios = [_best(verdict) if arm == BEST else _ratio(verdict.ratios.get(arm)) for arm in others]
     return [row, *costs, *ratios, _goal(verdict), ", ".join(verdict.ahead)]
+
+
+def cost(cost_ns: float) -> str:
+    """A cost without its spread."""
+    scale, unit = _unit(cost_ns)
+    return f"{_three(cost_ns / scale)} {unit}"
 
 
 def _cost(cost_ns: Spread | None) -> str:
     if cost_ns is None:
         return "-"
-    scale, unit = (1.0, "ns") if cost_ns.median < 10_000 else (1e3, "µs")
+    scale, unit = _unit(cost_ns.median)
     half = (cost_ns.high - cost_ns.low) / 2
     return f"{_three(cost_ns.median / scale)} ±{_three(half / scale)} {unit}"
+
+
+def _unit(cost_ns: float) -> tuple[float, str]:
+    return (1.0, "ns") if cost_ns < 10_000 else (1e3, "µs") if cost_ns < 10_000_000 else (1e6, "ms")
 
 
 def _three(value: float) -> str:
@@ -90,15 +118,26 @@ def _ratio(ratio: Spread | None) -> str:
     return "-" if ratio is None else f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
 
 
+def _best(verdict: Verdict) -> str:
+    found = None if verdict.best is None else verdict.ratios.get(verdict.best)
+    return "-" if found is None else f"{_ratio(found)} {verdict.best}"
+
+
 def _goal(verdict: Verdict) -> str:
-    if verdict.met is None:
-        return f"{verdict.goal:.2f} / ?"
-    return f"{verdict.goal:.2f} / {'yes' if verdict.met else 'NO'}"
+    if verdict.goal is None:
+        return ""
+    met = "?" if verdict.met is None else "yes" if verdict.met else "NO"
+    if verdict.own is None:
+        return f"{verdict.goal:.2f} / {met}"
+    return f"below {verdict.goal:.2f} times idle / {met}: {_ratio(verdict.own)}"
 
 
 def _rate(results: Results, row: str, arm: str) -> str:
     rate, p99_us = (results.measured(row, arm, name) for name in ("rate_per_s", "p99_us"))
-    return "-" if rate is None or p99_us is None else f"{rate.median / 1e3:.1f}k/s {p99_us.median:.0f} µs"
+    if rate is None or p99_us is None:
+        return "-"
+    per_second = f"{rate.median / 1e3:.1f}k/s" if rate.median >= 1000 else f"{_three(rate.median)}/s"
+    return f"{per_second} {p99_us.median:.0f} µs"
 
 
 def _aligned(table: Table) -> str:

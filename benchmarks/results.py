@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from benchmarks.arms import LIMIT
-from benchmarks.goals import REFERENCE, goal_of
+from benchmarks.goals import BEST, LOOP_GOALS, Goals
 from benchmarks.trial import Sample
 
 __all__ = ["Results", "Spread", "Verdict"]
@@ -39,9 +39,11 @@ class Verdict:
     """One row judged: the ratio to each other arm (above 1: the subject is cheaper), the goal, and who is ahead."""
 
     ratios: dict[str, Spread]
-    goal: float
-    met: bool | None  # None: the reference was not measured
-    ahead: tuple[str, ...]  # the arms that are cheaper than the subject
+    best: str | None  # the cheapest rival
+    goal: float | None
+    met: bool | None  # None: no goal, or what it is held against was not measured
+    own: Spread | None  # how many times the subject's own row it is held against; the goal is then a most, not a least
+    ahead: tuple[str, ...]  # the rivals that are cheaper than the subject
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class Results:
     """Samples as they come. `rounds[row][round][arm]` is one of them."""
 
     arms: list[str]
+    goals: Goals = LOOP_GOALS
     rounds: dict[str, dict[int, dict[str, Sample]]] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)  # (arm, row) -> the last error
 
@@ -83,13 +86,38 @@ class Results:
         pairs = (arms for arms in self.rounds[row].values() if other in arms and self.subject in arms)
         return _spread(arms[other].cost_ns / max(arms[self.subject].cost_ns, 1e-9) for arms in pairs)
 
+    def own_ratio(self, row: str, base: str) -> Spread | None:
+        """The subject's cost on one row over its cost on another, paired by round."""
+        rounds, others, subject = self.rounds[row], self.rounds.get(base, {}), self.subject
+        pairs = [(arms, others[number]) for number, arms in rounds.items() if number in others]
+        known = ((arms[subject], other[subject]) for arms, other in pairs if subject in arms and subject in other)
+        return _spread(sample.cost_ns / max(other.cost_ns, 1e-9) for sample, other in known)
+
+    def best(self, row: str) -> str | None:
+        """The rival that costs least on the row."""
+        costs = {arm: cost.median for arm in self.arms if self._rivals(arm) and (cost := self.cost_ns(row, arm))}
+        return min(costs, key=costs.__getitem__) if costs else None
+
+    def reference(self, row: str) -> str | None:
+        """The arm that the row's goal is a ratio to."""
+        return self.best(row) if self.goals.reference == BEST else self.goals.reference
+
     def verdict(self, row: str) -> Verdict:
         others = [arm for arm in [*self.arms, LIMIT] if arm != self.subject]
         ratios = {arm: ratio for arm in others if (ratio := self.ratio(row, arm)) is not None}
-        goal = goal_of(row)
-        met = ratios[REFERENCE].median >= goal if REFERENCE in ratios else None
-        ahead = tuple(arm for arm, ratio in ratios.items() if ratio.median < 1 and arm != LIMIT)
-        return Verdict(ratios, goal, met, ahead)
+        rivals = [] if row in self.goals.beside else [arm for arm in ratios if self._rivals(arm)]
+        ahead = tuple(arm for arm in rivals if ratios[arm].median < 1)
+        if row in self.goals.own:
+            base, most = self.goals.own[row]
+            own = self.own_ratio(row, base)
+            return Verdict(ratios, self.best(row), most, None if own is None else own.median < most, own, ahead)
+        goal, to = self.goals.of(row), ratios.get(self.reference(row) or "")
+        met = None if goal is None or to is None else to.median >= goal
+        return Verdict(ratios, self.best(row), goal, met, None, ahead)
+
+    def _rivals(self, arm: str) -> bool:
+        """Whether the arm is somebody else's: neither the limit nor the subject, on whichever loop (`penstock@...`)."""
+        return arm != LIMIT and arm.partition("@")[0] != self.subject
 
 
 def _spread(values: Iterable[float]) -> Spread | None:

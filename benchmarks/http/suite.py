@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from benchmarks.http.wrk import drive_wrk, wrk_installed
@@ -9,7 +10,7 @@ from benchmarks.machine import Placement, module_command
 from benchmarks.net.load import drive
 from benchmarks.trial import Effort, Sample, Trial
 
-__all__ = ["WRK_MISSING", "trials", "wrk_installed"]
+__all__ = ["notes", "trials"]
 
 CONNECTIONS = 50
 OWN = f"uvicorn plaintext, {CONNECTIONS} connections"
@@ -28,6 +29,11 @@ def trials(placement: Placement, effort: Effort) -> list[Trial]:
 
     found = [Trial((OWN,), own)]
     return [*found, Trial((WRK,), wrk, quick=False)] if wrk_installed() else found
+
+
+def notes(rows: Iterable[str]) -> list[str]:
+    """What is missing here of the rows that were measured, a line each."""
+    return [WRK_MISSING] if not wrk_installed() and any("uvicorn" in row for row in rows) else []
 
 
 def _server(arm: str) -> list[str]:

@@ -51,12 +51,22 @@ async def kill_at_random(lane, seed):
 async def offer_all(loop, lane, log):
     killer = loop.create_task(kill_at_random(lane, seed=3))
     work = [
-        lane.call(loop, calls.note_and_spin, (log, number, 0.001, bytes(100_000 * (number % 20 == 0))), retries=retries(number))
+        lane.call(
+            loop,
+            calls.note_and_spin,
+            (log, number, 0.001, bytes(100_000 * (number % 20 == 0))),
+            retries=retries(number),
+        )
         for number in range(JOBS)
     ]
     found = await asyncio.gather(*work, return_exceptions=True)
     killer.cancel()
     return found
+
+
+def load(number):
+    """Some jobs have a buffer that travels by shared memory."""
+    return bytes(100_000) if number % 20 == 0 else b""
 
 
 def retries(number):

@@ -97,11 +97,16 @@ def test_lanes_are_started_as_the_loop_begins_to_run(poller, monkeypatch):
     loop.close()
 
 
-def test_a_lane_that_cannot_start_ends_the_run_with_its_error(poller):
-    config = Config(poller, ExecutorsConfig(cpu=LaneConfig(make_nonsense, min_workers=1)))
-    loop = build_loop(config)
-    with pytest.raises(ConfigError, match=r"executors\.cpu = .* it gives a int"):
+def test_a_lane_that_cannot_start_ends_the_run_with_its_error(poller, monkeypatch):
+    def fail(lanes, loop):
+        raise ConfigError("no such thing")
+
+    loop = build_loop(Config(poller))
+    monkeypatch.setattr(LaneSet, "start", fail)
+    with pytest.raises(ConfigError, match="no such thing"):
         loop.run_forever()
+    monkeypatch.undo()
+    loop.run_until_complete(nothing())
     loop.close()
 
 

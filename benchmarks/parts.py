@@ -1,0 +1,81 @@
+"""The parts of the benchmark: loops, and executors. Each has its arms, its rows, its goals and its words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from benchmarks import arms as loops
+from benchmarks.executors import arms as executors
+from benchmarks.executors import suite as executor_suite
+from benchmarks.goals import EXECUTOR_GOALS, LOOP_GOALS, Goals
+from benchmarks.http import suite as http
+from benchmarks.machine import Placement, place
+from benchmarks.micro import suite as micro
+from benchmarks.net import suite as net
+from benchmarks.report import Words
+from benchmarks.trial import Effort, Trial
+
+__all__ = ["PARTS", "Part", "Plan"]
+
+FULL = Effort(micro_s=0.02, micro_repeats=5, fresh_s=0.2, warmup_s=0.1, warm_s=0.3, http_s=1.5)
+QUICK = Effort(micro_s=0.01, micro_repeats=3, fresh_s=0.15, warmup_s=0.1, warm_s=0.2, http_s=1.0)
+EXECUTOR_S, QUICK_EXECUTOR_S = 0.6, 0.3  # per arm, trial and round
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured, where, what is done after each round, and what the notes say is left out."""
+
+    trials: list[Trial]
+    placement: Placement | str
+    end_round: Callable[[], None] = lambda: None
+    notes: Callable[[Iterable[str]], list[str]] = lambda rows: []
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows that are measured, judged and reported together. `plan(is_quick)` says what they are here."""
+
+    arms: tuple[str, ...]
+    available: Callable[[list[str]], tuple[list[str], list[str]]]
+    describe: Callable[[str], str]
+    plan: Callable[[bool], Plan]
+    goals: Goals
+    words: Words
+
+
+def _loops(is_quick: bool) -> Plan:
+    effort, placement = QUICK if is_quick else FULL, place()
+    workers = micro.Workers(placement, effort)
+    trials = [*micro.trials(workers), *net.trials(placement, effort), *http.trials(placement, effort)]
+    return Plan(trials, placement, workers.retire, http.notes)
+
+
+def _executors(is_quick: bool) -> Plan:
+    trials = executor_suite.trials(QUICK_EXECUTOR_S if is_quick else EXECUTOR_S)
+    return Plan(trials, "not pinned: workers may use every core", notes=lambda rows: executor_suite.notes())
+
+
+LOOP_WORDS = Words(
+    title="Benchmarks",
+    cost="Micro rows: CPU time per operation. Echo and HTTP rows: the server's CPU time (user + system) per request.",
+    rates="By the wall clock: requests per second and p99 latency",
+    kind="loop",
+    axis="CPU time",
+)
+EXECUTOR_WORDS = Words(
+    title="Benchmarks of executors",
+    cost="By the wall clock, as awaited in the loop. Each arm has a worker per core; for the loop's delay two, all of "
+    "them at work. That delay is the p99 from when a timer is due, one each millisecond, until a callback that it "
+    "schedules has run.",
+    rates="Calls per second and p99 latency",
+    kind="executor",
+    axis="wall clock",
+)
+PARTS: dict[str, Part] = {
+    "loops": Part(tuple(loops.ARMS), loops.available, loops.describe, _loops, LOOP_GOALS, LOOP_WORDS),
+    "executors": Part(
+        tuple(executors.ARMS), executors.available, executors.describe, _executors, EXECUTOR_GOALS, EXECUTOR_WORDS
+    ),
+}
