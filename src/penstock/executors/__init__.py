@@ -3,10 +3,13 @@
 from penstock.executors.lanes import LaneSet
 from penstock.executors.offload import offload, offloaded, statistics, to_thread
 from penstock.executors.sizing import Cores, current_cores, usable_cores
+from penstock.executors.statistics import LaneStatistics, Quantiles
 
 __all__ = [
     "Cores",
     "LaneSet",
+    "LaneStatistics",
+    "Quantiles",
     "current_cores",
     "offload",
     "offloaded",

@@ -10,13 +10,14 @@ import os
 import signal
 import socket
 import threading
+from collections import deque
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.errors import WorkerStartError
 from penstock.executors.link import Link
-from penstock.executors.sizing import usable_cores
-from penstock.executors.spawn import Hatched, hatch
+from penstock.executors.sizing import current_cores
+from penstock.executors.spawn import Hatched, hatched
 from penstock.executors.worker import Orders
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from penstock.config import LaneConfig
     from penstock.executors.job import Job
-    from penstock.executors.link import Reply
     from penstock.executors.statistics import LaneMeter
 
 __all__ = ["Crew", "CrewOwner"]
@@ -42,7 +42,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class CrewOwner(Protocol):
     """What a crew tells its lane."""
 
-    def on_reply(self, link: Link, reply: Reply) -> None:
+    def on_reply(self, link: Link, job: Job, status: int, value: Any, began_ns: int, ran_ns: int) -> None:
         """A job is answered."""
 
     def on_free(self, link: Link) -> None:
@@ -71,20 +71,22 @@ class Crew:
         self._leaving: set[Link] = set()
         self._failed_starts = 0
         self._started_count = 0
+        # threads that start one each, and what came of it
+        self._starters: list[threading.Thread] = []
+        self._arrivals: deque[Hatched | Exception] = deque()
         self._shrinks: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_closed = True
 
     def open(self, loop: asyncio.AbstractEventLoop, lane: CrewOwner) -> None:
         """Begin to work for `lane` on `loop`."""
-        self._loop, self._lane, self._is_closed = loop, lane, False
+        self._loop, self._lane = loop, lane
 
     # --- how many
 
     @property
     def limit(self) -> int:
         """How many workers there may be now: as configured, or as many as the usable cores."""
-        return self._config.workers or max(usable_cores().chosen, self._config.min_workers)
+        return self._config.workers or max(current_cores().chosen, self._config.min_workers)
 
     @property
     def busy(self) -> int:
@@ -120,34 +122,36 @@ class Crew:
         if self._config.start == "fork":
             # from this thread: a helper thread would be one more that the child finds gone
             self._hatch(name)
+            return
+        starter = threading.Thread(target=self._hatch, args=(name,), name=f"{name}-start", daemon=True)
+        try:
+            starter.start()
+        except RuntimeError:
+            self._hatch(name)  # the interpreter ends, and lets no thread start any more
         else:
-            threading.Thread(target=self._hatch, args=(name,), name=f"{name}-start", daemon=True).start()
+            self._starters.append(starter)
 
     def _hatch(self, name: str) -> None:
-        found: Hatched | Exception
-        try:
-            found = hatch(self._config.start, name, self._config.arena_bytes, self._orders)
-        except Exception as problem:
-            found = problem
-        loop = self._loop
-        try:
-            assert loop is not None
-            loop.call_soon_threadsafe(self._hatched, loop, found)
-        except (RuntimeError, AssertionError):
-            _undo(found)  # the loop is closed
+        loop, found = self._loop, hatched(self._config.start, name, self._config.arena_bytes, self._orders)
+        self._arrivals.append(found)
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._welcome)
+            except RuntimeError:
+                pass  # the loop is closed; whoever closes the crew finds it among the arrivals
 
-    def _hatched(self, loop: asyncio.AbstractEventLoop, found: Hatched | Exception) -> None:
-        if self._is_closed or loop is not self._loop:
-            _undo(found)
-            return
-        self.starting -= 1
-        if isinstance(found, Exception):
-            self._start_failed(found)
-            return
-        link = Link(found, loop, self._meter)
-        self.links.append(link)
-        loop.add_reader(found.socket, self._readable, link)
-        loop.add_reader(found.sentinel, self._ended, link)
+    def _welcome(self) -> None:
+        self._starters = [starter for starter in self._starters if starter.is_alive()]
+        while self._arrivals and self._loop is not None:
+            found = self._arrivals.popleft()
+            self.starting -= 1
+            if isinstance(found, Exception):
+                self._start_failed(found)
+                continue
+            link = Link(found, self._loop, self._meter)
+            self.links.append(link)
+            self._loop.add_reader(found.socket, self._readable, link)
+            self._loop.add_reader(found.sentinel, self._ended, link)
 
     def _start_failed(self, problem: BaseException) -> None:
         self._failed_starts += 1
@@ -156,7 +160,9 @@ class Crew:
         if self._failed_starts >= START_TRIES or not isinstance(problem, OSError):
             self._failed_starts = 0
             kind = type(problem).__name__
-            self._lane.on_no_worker(WorkerStartError(f"lane {self._name!r}: its workers do not start: {kind}: {problem}"))
+            self._lane.on_no_worker(
+                WorkerStartError(f"lane {self._name!r}: its workers do not start: {kind}: {problem}")
+            )
         else:
             self._lane.on_room()
 
@@ -235,7 +241,7 @@ class Crew:
     def _ended(self, link: Link, tries: int = EXIT_CODE_TRIES) -> None:
         """The socket or the sentinel says that the process is over, or about to be."""
         loop = self._loop
-        if loop is None or self._is_closed:
+        if loop is None:
             return
         if link in self.links:
             link.read(self._lane.on_reply)
@@ -253,7 +259,8 @@ class Crew:
         was_ready, unbegun = link.is_ready, link.take_back_unbegun()
         link.close(kill=code is None)
         link.worker.close_record()
-        self._meter.restarted(link.retiring or "crash")
+        if link.retiring != "shutdown":
+            self._meter.restarted(link.retiring or "crash")
         if was_ready:
             self._lane.on_lost(link, unbegun, code)
         else:
@@ -269,36 +276,33 @@ class Crew:
 
     def close(self) -> None:
         """Kill all and wait until they are gone: the loop closes, nobody hears of results any more."""
-        self._is_closed = True
+        loop, gone = self._loop, [*self.links, *self._leaving]
         if self._shrinks is not None:
             self._shrinks.cancel()
-            self._shrinks = None
-        gone = [*self.links, *self._leaving]
-        loop = self._loop
         for link in gone:
             if loop is not None and not loop.is_closed():
                 loop.remove_reader(link.worker.sentinel)
             link.close(kill=True)
-        for link in gone:
-            link.worker.reap(1.0)
+        for starter in self._starters:
+            starter.join()
+        late = [found for found in self._arrivals if isinstance(found, Hatched)]
+        for worker in late:
+            worker.release(kill=True)
+        for worker in [*(link.worker for link in gone), *late]:
+            worker.reap(1.0)
         self._forget_all()
 
     def forget(self) -> None:
         """In a forked child: the workers are the parent's. Close our copies of its descriptors, touch nothing else."""
-        self._is_closed = True
-        for link in [*self.links, *self._leaving]:
-            link.worker.release()
+        late = [found for found in self._arrivals if isinstance(found, Hatched)]
+        for worker in [*(link.worker for link in (*self.links, *self._leaving)), *late]:
+            worker.release()
         self._forget_all()
 
     def _forget_all(self) -> None:
-        self.links, self._resting, self._leaving = [], [], set()
+        self.links, self._resting, self._leaving, self._starters = [], [], set(), []
+        self._arrivals.clear()
         self.starting, self._loop, self._shrinks = 0, None, None
-
-
-def _undo(found: Hatched | Exception) -> None:
-    if isinstance(found, Hatched):
-        found.release(kill=True)
-        found.reap(1.0)
 
 
 def _rss_bytes(pid: int) -> int:

@@ -7,8 +7,9 @@ Ownership: a link owns its worker (`Hatched`) until `close`.
 from __future__ import annotations
 
 import signal
+from pickle import loads
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from penstock.executors.arena import Extents
 from penstock.executors.board import SLOTS
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from penstock.executors.spawn import Hatched
     from penstock.executors.statistics import LaneMeter
 
-__all__ = ["Call", "Link", "Reply"]
+__all__ = ["Call", "Link", "OnReply"]
 
 RECEIVE_BYTES = 262_144
+# on_reply(link, job, status, value, began_ns, ran_ns): the value is the result, or the exception and the text of its
+# traceback there
+OnReply: TypeAlias = "Callable[[Link, Job, Status, Any, int, int], None]"
 
 
 class Call(NamedTuple):
@@ -35,16 +39,6 @@ class Call(NamedTuple):
     function: bytes
     pickled: Pickled
     flags: int
-
-
-class Reply(NamedTuple):
-    """What a worker answered: `value` is the result, or the exception and its remote traceback."""
-
-    job: Job
-    status: Status
-    value: Any
-    began_ns: int
-    ran_ns: int
 
 
 class Link:
@@ -110,28 +104,31 @@ class Link:
     def send(self, job: Job, call: Call) -> None:
         """Hand a job over. Several in one turn of the loop go in one write; the first to an idle worker goes at once."""
         number = self._last_number = self._last_number + 1
-        content = contained(call.pickled, self._room.take, self.worker.arena.put)
-        if content.blocks:
-            self._blocks[number] = content.blocks
-        self._count("out", content)
-        size = len(call.function) + sum(map(len, content.parts))
-        self._outgoing += JOB.pack(size, number, len(call.function), content.buffer_count, call.flags), call.function
-        self._outgoing += content.parts
-        was_idle = not self.jobs
+        function, pickled, flags = call
+        if pickled.is_small:
+            size, parts, buffer_count = len(pickled.text), [pickled.text], 0
+            self.meter.moved("out_inband", size)
+        else:
+            size, parts, buffer_count = self._place(number, pickled)
+        self._outgoing.append(JOB.pack(len(function) + size, number, len(function), buffer_count, flags) + function)
+        self._outgoing += parts
         self.worker.arena.board.offer(number)
+        is_first = not self.jobs
         self.jobs[number] = job
         job.mark = self, number
-        if was_idle:
+        if is_first:
             self.flush()
         elif not self._wants_flush:
             self._wants_flush = True
             self._loop.call_soon(self.flush)
 
-    def _count(self, way: str, content: Content) -> None:
-        if content.inband_bytes:
-            self.meter.moved(f"{way}_inband", content.inband_bytes)
-        if content.shared_bytes:
-            self.meter.moved(f"{way}_shm", content.shared_bytes)
+    def _place(self, number: int, pickled: Pickled) -> tuple[int, list[Any], int]:
+        content = contained(pickled, self._room.take, self.worker.arena.put)
+        if content.blocks:
+            self._blocks[number] = content.blocks
+        self.meter.moved("out_inband", content.inband_bytes)
+        self.meter.moved("out_shm", content.shared_bytes)
+        return sum(map(len, content.parts)), content.parts, content.buffer_count
 
     def flush(self) -> None:
         """Write what is gathered; what the socket does not take now follows when it can."""
@@ -202,7 +199,7 @@ class Link:
 
     # --- from the worker
 
-    def read(self, on_reply: Callable[[Link, Reply], None]) -> bool:
+    def read(self, on_reply: OnReply) -> bool:
         """Read what is there and report each reply; False at the end of the stream."""
         while True:
             try:
@@ -218,13 +215,11 @@ class Link:
             if len(data) < RECEIVE_BYTES:
                 return True
 
-    def _take_frame(
-        self, head: tuple[int, ...], body: bytes, start: int, end: int, on_reply: Callable[[Link, Reply], None]
-    ) -> None:
+    def _take_frame(self, head: tuple[int, ...], body: bytes, start: int, end: int, on_reply: OnReply) -> None:
         _, number, began_ns, ran_ns, buffer_count, status, keeps = head
         job = self.jobs.pop(number, None)
         if job is None:
-            self._take_notice(Status(status), number, body[start:end])
+            self._take_notice(status, number, body[start:end])
             return
         if number in self._blocks:
             if keeps:
@@ -234,13 +229,17 @@ class Link:
         if number == self.interrupted:
             self.end_grace()
         self.jobs_done += 1
-        status, value = self._value(Status(status), body, start, end, buffer_count)
         job.mark = None
-        on_reply(self, Reply(job, status, value, began_ns, ran_ns))
+        self.meter.moved("in_inband", end - start)
+        value = None
+        if status != Status.INTERRUPTED:
+            try:
+                value = self._value(body, start, end, buffer_count) if buffer_count else loads(body[start:end])
+            except Exception as problem:
+                status, value = Status.ERROR, (problem, "what the worker has sent cannot be loaded here")
+        on_reply(self, job, status, value, began_ns, ran_ns)
 
-    def _value(self, status: Status, body: bytes, start: int, end: int, buffer_count: int) -> tuple[Status, Any]:
-        if status is Status.INTERRUPTED:
-            return status, None
+    def _value(self, body: bytes, start: int, end: int, buffer_count: int) -> Any:
         arena, shared_bytes = self.worker.arena, 0
 
         def view(offset: int, size: int) -> memoryview:
@@ -251,21 +250,18 @@ class Link:
         # what the result keeps is copied: the worker uses the block again as soon as all is read
         content = unpacked(body, start, end, buffer_count, view, lambda *block: bytearray(view(*block)))
         try:
-            return status, load(*content)
-        except Exception as problem:
-            return Status.ERROR, (problem, "the result was made in the worker and cannot be loaded here")
+            return load(*content)
         finally:
-            self.meter.moved("in_inband", end - start)
             if shared_bytes:
                 arena.board.results_read += 1
                 self.meter.moved("in_shm", shared_bytes)
 
-    def _take_notice(self, status: Status, number: int, body: bytes) -> None:
-        if status is Status.RELEASED:
+    def _take_notice(self, status: int, number: int, body: bytes) -> None:
+        if status == Status.RELEASED:
             self._free(self._kept, number)
-        elif status is Status.READY:
+        elif status == Status.READY:
             self.is_ready = True
-        elif status is Status.UNFIT:
+        elif status == Status.UNFIT:
             self.fault = load(body)[0]
 
     def _free(self, blocks: dict[int, list[tuple[int, int]]], number: int) -> None:

@@ -45,6 +45,11 @@ class Pickled:
         self.lent = lent
 
     @property
+    def is_small(self) -> bool:
+        """Whether all of it goes into a frame."""
+        return not self.bytes_like and not self.lent and len(self.text) < LARGE_BYTES
+
+    @property
     def size_bytes(self) -> int:
         """Everything that travels."""
         size = len(self.text)
@@ -57,10 +62,26 @@ def dump(item: Any) -> Pickled:
     """The item as it travels; whatever its own code raises comes out as it is."""
     if type(item) in SMALL_TYPES or (type(item) is tuple and _is_small(item)):
         return Pickled(pickle.dumps(item, 5))
-    stream = io.BytesIO()
-    pickler = _Pickler(stream)
+    stream, large, lent = io.BytesIO(), LargeBytes(LARGE_BYTES), []
+    pickler = _Pickler(stream, 5, buffer_callback=_lender(lent))
+    # on the instance: it is called for each object, and so goes straight to native code
+    pickler.persistent_id = large.persistent_id  # type: ignore[method-assign]
     pickler.dump(item)
-    return Pickled(stream.getvalue(), pickler.bytes_like, pickler.lent)
+    return Pickled(stream.getvalue(), large.found, lent)
+
+
+def _lender(lent: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Takes a large buffer out of the pickle, into `lent`; a small one stays. No method: a pickler that holds itself
+    would keep what it has pickled until the next garbage collection."""
+
+    def stays(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < LARGE_BYTES:
+            return True
+        lent.append(view)
+        return False
+
+    return stays
 
 
 def _is_small(items: tuple[Any, ...]) -> bool:
@@ -83,27 +104,13 @@ def load(text: bytes | memoryview, bytes_like: Sequence[Any] = (), lent: Sequenc
     return unpickler.load()
 
 
+# Classes of our own: only the instances of such take a persistent_id and a persistent_load on every Python.
 class _Unpickler(pickle.Unpickler):
-    """A class of our own: only its instances take a `persistent_load` on every Python."""
+    pass
 
 
 class _Pickler(pickle.Pickler):
     dispatch_table: Any = ChainMap({memoryview: lambda view: _reduced_view(view)}, copyreg.dispatch_table)
-
-    def __init__(self, stream: io.BytesIO) -> None:
-        super().__init__(stream, 5, buffer_callback=self._keep_in_text)
-        large = LargeBytes(LARGE_BYTES)
-        self.bytes_like: list[bytes | bytearray] = large.found
-        self.lent: list[memoryview] = []
-        # on the instance: it is called for each object, and so goes straight to native code
-        self.persistent_id = large.persistent_id  # type: ignore[method-assign]
-
-    def _keep_in_text(self, buffer: pickle.PickleBuffer) -> bool:
-        view = buffer.raw()
-        if view.nbytes < LARGE_BYTES:
-            return True
-        self.lent.append(view)
-        return False
 
 
 def _reduced_view(view: memoryview) -> tuple[Any, tuple[Any, ...]]:

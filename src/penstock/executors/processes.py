@@ -8,6 +8,7 @@ short jobs are also sent ahead, to busy workers, and taken back when another wor
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 import weakref
@@ -22,10 +23,10 @@ from penstock.executors.crew import Crew
 from penstock.executors.failure import rebuilt
 from penstock.executors.job import Job, LoopJob, ThreadJob
 from penstock.executors.lane import Lane
-from penstock.executors.link import Call, Link, Reply
+from penstock.executors.link import Call, Link
 from penstock.executors.pickling import call_fault, dump, dump_function
 from penstock.executors.service import Service
-from penstock.executors.sizing import usable_cores
+from penstock.executors.sizing import current_cores
 from penstock.executors.statistics import LaneMeter, LaneStatistics
 from penstock.executors.wire import WHOLE, Status
 from penstock.executors.worker import Orders
@@ -49,7 +50,7 @@ class ProcessLane(Lane):
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         super().__init__(name, config)
-        self._may_spin = usable_cores().chosen > 1
+        self._may_spin = current_cores().chosen > 1
         self._carrier = Carrier(config.context)
         self._meter = LaneMeter(name, "processes")
         self._lock = threading.Lock()
@@ -145,9 +146,7 @@ class ProcessLane(Lane):
             self._room.notify_all()
         if job.done():
             return
-        if self._is_shut:
-            job.fail_from_thread(RuntimeError(f"lane {self.name!r} is shut down: it takes no new jobs"))
-            return
+        # accepted before a shutdown is accepted: the shutdown waits for it
         try:
             self._enter(job)
         except Overloaded as problem:
@@ -237,8 +236,12 @@ class ProcessLane(Lane):
         depth = self._depth()
         if depth == 1:
             return None
-        candidates = [link for link in self._crew.links if link.jobs and link.has_room(depth)]
-        return min(candidates, key=lambda link: len(link.jobs), default=None)
+        best, fewest = None, depth
+        for other in self._crew.links:
+            count = len(other.jobs)
+            if 0 < count < fewest and other.has_room(depth):
+                best, fewest = other, count
+        return best
 
     def _send(self, link: Link, job: Job) -> None:
         if not self._build(job):
@@ -299,24 +302,24 @@ class ProcessLane(Lane):
 
     # --- answers
 
-    def on_reply(self, link: Link, reply: Reply) -> None:
+    def on_reply(self, link: Link, job: Job, status: int, value: Any, began_ns: int, ran_ns: int) -> None:
         """A worker has answered a job."""
-        job = reply.job
-        self._run_ns += (reply.ran_ns - self._run_ns) >> 3
-        self._meter.ran(reply.ran_ns)
-        self._meter.waited(max(reply.began_ns - job.offered_ns, 0))
+        self._run_ns += (ran_ns - self._run_ns) >> 3
+        meter = self._meter
+        meter.ran(ran_ns)
+        meter.waited(began_ns - job.offered_ns if began_ns > job.offered_ns else 0)
         if job.done():
             return  # its caller has given it up; that was counted then
         self._over(job)
-        if reply.status is Status.RESULT:
-            self._meter.ended("ok")
-            if job.loop is None or job.loop is self._home:
-                job.finish(reply.value)
+        if status == Status.RESULT:
+            meter.ended("ok")
+            if job.loop is self._home or job.loop is None:
+                job.finish(value)
             else:
-                job.finish_from_thread(reply.value)
-        elif reply.status is Status.ERROR:
-            self._meter.ended("error")
-            self._deliver_failure(job, rebuilt(*reply.value))
+                job.finish_from_thread(value)
+        elif status == Status.ERROR:
+            meter.ended("error")
+            self._deliver_failure(job, rebuilt(*value))
         else:
             job.cancel()
 
@@ -487,6 +490,11 @@ class ProcessLane(Lane):
         if service is not None:
             service.stop()
 
+    def finish_at_exit(self) -> None:
+        """The interpreter ends: finish what threads have submitted."""
+        if self._service is not None and not self._is_shut:
+            self.shutdown()
+
     def after_fork(self) -> None:
         """In a forked child: it has no workers yet, and none of the parent's jobs."""
         self._crew.forget()
@@ -511,5 +519,13 @@ def _after_fork() -> None:
         lane.after_fork()
 
 
+def _at_exit() -> None:
+    """What threads have submitted is finished, as `concurrent.futures` does; a loop's lanes are its own to end."""
+    for lane in list(_lanes):
+        lane.finish_at_exit()
+
+
+# before the interpreter stops letting threads and processes start; where concurrent.futures ends its executors
+getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

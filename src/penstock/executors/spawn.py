@@ -23,7 +23,7 @@ from penstock.executors.worker import Orders, main
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
-__all__ = ["Hatched", "hatch"]
+__all__ = ["Hatched", "hatched"]
 
 # Imported once, in the forkserver: each worker is forked from there with all of it.
 OWN_PRELOAD = ["__main__", "penstock.executors.worker"]
@@ -83,7 +83,12 @@ class Bequest:
     """What a new process inherits: pickled while it is started, when descriptors can be handed over."""
 
     def __init__(
-        self, job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, orders: Orders, *parents: socket.socket
+        self,
+        job_socket: socket.socket,
+        lifeline: socket.socket,
+        memory_fd: int,
+        orders: Orders,
+        *parents: socket.socket,
     ) -> None:
         self._sockets = job_socket, lifeline
         self._memory_fd = memory_fd
@@ -111,8 +116,15 @@ def _live(bequest: Bequest) -> None:
     bequest.run()
 
 
-def hatch(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched:
-    """Start a worker. Blocks. Raises OSError and whatever pickling the orders or importing the main module raises."""
+def hatched(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched | Exception:
+    """A new worker, or why there is none. Blocks."""
+    try:
+        return _hatch(start, name, arena_bytes, orders)
+    except Exception as problem:
+        return problem
+
+
+def _hatch(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched:
     context = multiprocessing.get_context(start)
     ours, theirs = socket.socketpair()
     lifeline, lifeline_theirs = socket.socketpair()
@@ -147,4 +159,3 @@ def _started(context: BaseContext, name: str, bequest: Bequest) -> Any:
         # exit by multiprocessing: its lane ends it.
         getattr(multiprocessing.process, "_children", set()).discard(process)
     return process
-

@@ -1,33 +1,488 @@
-"""Builds the thread lanes a config asks for. When they are made and who shuts them is the loop's part."""
+"""A lane of threads: `run_in_executor(None, ...)`, name look-ups, and whatever blocks without computing.
+
+One lock guards the lane. A job goes straight to an idle thread if there is one, else into the queue, where threads
+take their next job themselves. A running call cannot be stopped: one that is cancelled or late answers its caller at
+once, and its thread counts as busy until it returns.
+"""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
 
-from penstock.executors.sizing import usable_cores
+from penstock.errors import Overloaded
+from penstock.executors.admission import Admission, Verdict
+from penstock.executors.deadlines import Deadlines
+from penstock.executors.growth import Growth, computing_cores, threads_cpu_ns
+from penstock.executors.lane import Lane
+from penstock.executors.sizing import current_cores
+from penstock.executors.statistics import LaneMeter, LaneStatistics
+from penstock.executors.watch import Watch
 
 if TYPE_CHECKING:
-    from penstock.config import ExecutorsConfig
+    from penstock.config import LaneConfig
+    from penstock.executors.job import Job
 
-__all__ = ["default_thread_count", "default_threads", "dns_threads"]
+__all__ = ["ThreadLane"]
+
+logger = logging.getLogger("penstock")
 
 # the standard library's own rule, for threads that mostly wait; ours counts the cores that may really be used
 EXTRA_THREADS = 4
-MOST_THREADS = 32
+# where the config sets no other limit
+MOST_THREADS = 64
+# in a job's mark: its caller has its answer, or is about to
+ENDED = object()
+
+# every lane there is, for the interpreter's exit and for a child that was forked
+_lanes: weakref.WeakSet[ThreadLane] = weakref.WeakSet()
 
 
-def default_thread_count(cores: int) -> int:
-    """How many threads the default executor has on so many usable cores."""
-    return min(MOST_THREADS, cores + EXTRA_THREADS)
+class _Worker:
+    """A thread and what it waits on. The bell brings the lane, whose next job is in `job`, or None: end."""
+
+    __slots__ = ("bell", "job", "thread")
+
+    def __init__(self, job: Job | None) -> None:
+        self.bell: SimpleQueue[ThreadLane | None] = SimpleQueue()
+        self.job = job
+        self.thread: threading.Thread = threading.current_thread()
 
 
-def default_threads(config: ExecutorsConfig) -> ThreadPoolExecutor:
-    """The default executor: `config.threads` threads, or as many as the usable cores suggest."""
-    count = default_thread_count(usable_cores().chosen) if config.threads is None else config.threads
-    return ThreadPoolExecutor(count, thread_name_prefix="penstock")
+class ThreadLane(Lane):
+    """Threads that run jobs, as many as the load needs: up to four more than the usable cores as soon as there is
+    work, and from there to `config.workers` (64 if it says none) while jobs wait and the threads are blocked.
+
+    Invariant: while a thread is idle, nothing is queued.
+    """
+
+    def __init__(self, name: str, config: LaneConfig) -> None:
+        super().__init__(name, config)
+        self._limit = config.workers or MOST_THREADS
+        self._base = self._sized()
+        self._begin()
+        _lanes.add(self)
+
+    def _sized(self) -> int:
+        """How many threads are started without asking whether they help."""
+        return min(self._limit, max(current_cores().chosen + EXTRA_THREADS, self.config.min_workers))
+
+    def _begin(self) -> None:
+        """A lane without threads and jobs; also in a forked child, which has neither, whoever held the lock."""
+        self._lock = threading.Lock()
+        self._workers: dict[threading.Thread, _Worker] = {}
+        # the last to become idle is the first to get a job, so that under less load the others stay idle and end
+        self._idle: list[_Worker] = []
+        self._started_count = 0
+        self._admission = Admission(self.name, self.config)
+        self._deadlines = Deadlines()
+        self._growth = Growth(computing_cores(current_cores().chosen))
+        self._meter = LaneMeter(self.name, "threads")
+        self._cancelled: deque[Job] = deque()
+        self._watch = Watch(f"penstock-{self.name}-watch", self._look)
+
+    def __del__(self) -> None:
+        # dropped without a shutdown: all threads are idle, as a busy one holds the lane
+        for worker in getattr(self, "_idle", ()):
+            worker.bell.put(None)
+        if hasattr(self, "_watch"):
+            self._watch.wake()
+
+    def _offer(self, job: Job) -> None:
+        job.on_cancel = self._give_up
+        displaced = place = None
+        verdict = Verdict.QUEUED
+        with self._lock:
+            self._check_open()
+            if not self._hand_over(job):
+                verdict, displaced = self._queue(job)
+                if verdict is Verdict.WAITING:
+                    verdict, place = self._place_for(job)
+            if job.expires_ns is not None and verdict is not Verdict.CALLER_RUNS:
+                self._watch.by(self._deadlines.add(job), DAEMON)
+        if self._cancelled:
+            self._clear_cancelled()
+        if displaced is not None:
+            displaced.fail_from_thread(self._admission.displaced(displaced))
+        if verdict is Verdict.CALLER_RUNS:
+            self._run_here(job)
+        elif place is not None:
+            self._wait_in_line(job, place)
+
+    def _hand_over(self, job: Job) -> bool:
+        """Give the job to an idle thread, or to a new one below the base."""
+        if self._idle:
+            worker = self._idle.pop()
+            worker.job = job
+            worker.bell.put(self)
+            return True
+        if len(self._workers) >= self._base or self._admission.queued:
+            return False
+        try:
+            self._start_worker(job)
+        except RuntimeError:
+            # the system gives no more threads: those there are will come to it
+            if not self._workers:
+                raise
+            return False
+        return True
+
+    def _start_worker(self, job: Job | None) -> _Worker:
+        worker = _Worker(job)
+        name = f"penstock-{self.name}-{self._started_count}"
+        worker.thread = threading.Thread(target=_serve, args=(worker, weakref.ref(self)), name=name, daemon=DAEMON)
+        if job is not None:
+            worker.bell.put(self)
+        worker.thread.start()
+        self._workers[worker.thread] = worker
+        self._started_count += 1
+        return worker
+
+    def _queue(self, job: Job) -> tuple[Verdict, Job | None]:
+        try:
+            verdict, displaced = self._admission.offer(job)
+        except Overloaded:
+            self._meter.shed("full")
+            raise
+        if displaced is not None:
+            self._settle(displaced)
+            self._meter.shed("displaced")
+        if len(self._workers) < self._limit:
+            now_ns = time.monotonic_ns()
+            if self._growth.arm(now_ns):
+                self._watch.by(now_ns, DAEMON)
+        return verdict, displaced
+
+    def _place_for(self, job: Job) -> tuple[Verdict, threading.Lock | None]:
+        """How the caller of a waiting job waits: a thread blocks on the lock. A loop must not, called by whichever
+        method; nor one of this lane's threads, which would wait for itself: it runs the job."""
+        if job.loop is not None or asyncio._get_running_loop() is not None:
+            return Verdict.WAITING, None
+        if threading.current_thread() in self._workers:
+            self._admission.discard(job)
+            return Verdict.CALLER_RUNS, None
+        place = job.mark = threading.Lock()
+        place.acquire()
+        return Verdict.WAITING, place
+
+    def _wait_in_line(self, job: Job, place: threading.Lock) -> None:
+        try:
+            place.acquire()
+        except BaseException:
+            # interrupted: nobody will ever hold this job's future
+            self._give_up(job)
+            raise
+
+    def _admit_waiting(self) -> None:
+        while (job := self._admission.admit()) is not None:
+            place, job.mark = job.mark, None
+            if place is not None:
+                place.release()
+
+    def _work(self, worker: _Worker) -> bool:
+        """In the worker's thread: its job, and others until none is queued; False when the thread is to end."""
+        job, worker.job = worker.job, None
+        while job is not None:
+            outcome, value = ("cancelled", None) if job.mark is ENDED else self._run(job)
+            ended, job = job, None
+            if ended.loop is None:
+                # a thread's callbacks are run by the delivery: this thread is busy until they return
+                with self._lock:
+                    is_first = self._account(ended, outcome)
+                _deliver(ended, outcome, value, is_first)
+                with self._lock:
+                    job = self._next_job(worker)
+            else:
+                with self._lock:
+                    is_first = self._account(ended, outcome)
+                    job = self._next_job(worker)
+                _deliver(ended, outcome, value, is_first)
+            del ended, value
+            if self._cancelled:
+                self._clear_cancelled()
+        return worker.thread in self._workers
+
+    def _run(self, job: Job) -> tuple[str, Any]:
+        """What became of it: ok and the value, or error or timeout and the exception."""
+        job.started_ns = time.monotonic_ns()
+        if job.expires_ns is not None and job.started_ns >= job.expires_ns:
+            return "timeout", self._late(job, begun=False)
+        fn, args = job.fn, job.args
+        if job.context is not None:
+            fn, args = job.context.run, (fn, *args)
+        try:
+            return "ok", fn(*args) if job.kwargs is None else fn(*args, **job.kwargs)
+        except BaseException as problem:
+            # without this frame, which would hold on to the job for as long as the traceback lives
+            trace = problem.__traceback__
+            return "error", problem.with_traceback(trace and trace.tb_next)
+        finally:
+            del self, job, fn, args
+
+    def _run_here(self, job: Job) -> None:
+        """In the caller's thread, where an interrupt is the caller's as well."""
+        outcome, value = self._run(job)
+        with self._lock:
+            self._account(job, outcome)
+        job.forget_arguments()
+        if outcome == "ok":
+            job.finish(value)
+            return
+        job.fail(value)
+        if not isinstance(value, Exception):
+            raise value
+
+    def _account(self, job: Job, outcome: str) -> bool:
+        """Count a job that its thread is done with; False if its caller had an answer already."""
+        if job.started_ns:
+            self._meter.waited(job.started_ns - job.offered_ns)
+            self._meter.ran(time.monotonic_ns() - job.started_ns)
+        return self._settle(job, outcome)
+
+    def _settle(self, job: Job, outcome: str | None = None) -> bool:
+        """Decide, once, what the caller is told; False if that is decided. Frees a caller that waits for a place."""
+        place = job.mark
+        if place is ENDED:
+            return False
+        job.mark, job.on_cancel = ENDED, None
+        if place is not None:
+            place.release()
+        if job.expires_ns is not None:
+            self._deadlines.discard(job)
+        if outcome is not None:
+            self._meter.ended(outcome)
+        return True
+
+    def _next_job(self, worker: _Worker) -> Job | None:
+        job = self._admission.take()
+        if job is not None:
+            self._admit_waiting()
+        elif self._is_shut:
+            self._remove(worker)
+        else:
+            self._idle.append(worker)
+        return job
+
+    def _give_up(self, job: Job) -> None:
+        """The job is cancelled. Never waits for the lock: a signal's handler (asyncio's, for Ctrl-C) may cancel in a
+        thread that holds it. Whoever holds it looks for cancelled jobs once it is released."""
+        self._cancelled.append(job)
+        self._clear_cancelled()
+
+    def _clear_cancelled(self) -> None:
+        while self._cancelled and self._lock.acquire(blocking=False):
+            try:
+                while self._cancelled:
+                    job = self._cancelled.popleft()
+                    self._settle(job, "cancelled")
+                    self._withdraw(job)
+                self._admit_waiting()
+            finally:
+                self._lock.release()
+
+    def _withdraw(self, job: Job) -> None:
+        # a job that is not queued may be running: it needs its arguments
+        if self._admission.discard(job):
+            job.forget_arguments()
+
+    def _late(self, job: Job, begun: bool) -> TimeoutError:
+        assert job.expires_ns is not None
+        after = f"{(job.expires_ns - job.offered_ns) / 1e9:g} s"
+        if begun:
+            return TimeoutError(f"{job.name}: not done after {after}; its thread in lane {self.name!r} runs on")
+        return TimeoutError(f"{job.name}: not begun after {after}: lane {self.name!r} is busy; raise its workers")
+
+    def _look(self) -> None:
+        """In the watch's thread."""
+        with self._lock:
+            now_ns = time.monotonic_ns()
+            late = self._expire(now_ns)
+            self._grow(now_ns)
+            dues = (self._deadlines.next_ns(), self._growth.due_ns)
+            self._watch.rest(min((due_ns for due_ns in dues if due_ns is not None), default=None))
+        if self._cancelled:
+            self._clear_cancelled()
+        for job, problem in late:
+            _deliver(job, "timeout", problem, is_first=True)
+
+    def _expire(self, now_ns: int) -> list[tuple[Job, TimeoutError]]:
+        late = []
+        for job in self._deadlines.expired(now_ns):
+            if self._settle(job, "timeout"):
+                late.append((job, self._late(job, begun=job.started_ns != 0)))
+                self._withdraw(job)
+        self._admit_waiting()
+        return late
+
+    def _grow(self, now_ns: int) -> None:
+        if self._growth.due_ns is None or now_ns < self._growth.due_ns:
+            return
+        following = self._admission.peek()
+        if following is None or len(self._workers) >= self._limit:
+            self._growth.disarm()
+            return
+        self._base = self._sized()
+        cpu_ns = threads_cpu_ns(self._workers)
+        more = self._growth.look(now_ns, cpu_ns, now_ns - following.offered_ns, len(self._workers))
+        for _ in range(min(more, self._limit - len(self._workers))):
+            if not self._grow_by_one():
+                return
+
+    def _grow_by_one(self) -> bool:
+        job = self._admission.take()
+        if job is None:
+            return False
+        try:
+            self._start_worker(job)
+        except RuntimeError:
+            self._admission.put_back(job)
+            return False
+        self._admit_waiting()
+        return True
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start `config.min_workers` threads."""
+        with self._lock:
+            while not self._is_shut and len(self._workers) < min(self.config.min_workers, self._limit):
+                self._idle.append(self._start_worker(None))
+
+    def statistics(self) -> LaneStatistics:
+        """As Lane's. A running job that is cancelled or late counts as running until its thread is free."""
+        self._clear_cancelled()
+        with self._lock:
+            busy = len(self._workers) - len(self._idle)
+            return self._meter.snapshot(
+                workers=len(self._workers),
+                workers_busy=busy,
+                workers_limit=self._limit,
+                queued=self._admission.queued,
+                waiting=self._admission.waiting,
+                running=busy,
+                queue_limit=self._admission.limit,
+            )
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As Lane's, from any thread: one of the lane's own waits for all the others."""
+        with self._lock:
+            self._is_shut = True
+            dropped = self._admission.drain() if cancel_futures else []
+            dropped = [job for job in dropped if self._settle(job, "cancelled")]
+            for worker in self._idle:
+                worker.bell.put(None)
+            self._idle.clear()
+            self._watch.wake()
+        self._clear_cancelled()
+        for job in dropped:
+            job.forget_arguments()
+            _cancel(job)
+        if wait:
+            self._join()
+
+    def _join(self) -> None:
+        while threads := self._other_threads():
+            for thread in threads:
+                thread.join()
+
+    def _other_threads(self) -> list[threading.Thread]:
+        with self._lock:
+            threads = [*self._workers, self._watch.thread]
+        return [thread for thread in threads if thread not in (None, threading.current_thread())]
+
+    def _let_go(self, worker: _Worker) -> bool:
+        """Whether a thread that was idle for `idle_s` ends: there are more than the base, and no job is on its way."""
+        with self._lock:
+            if worker not in self._idle or len(self._workers) <= self._base:
+                return False
+            self._idle.remove(worker)
+            self._remove(worker)
+            self._meter.restarted("idle")
+            return True
+
+    def _remove(self, worker: _Worker) -> None:
+        self._workers.pop(worker.thread, None)
+        if not self._workers:
+            # nothing is left to watch
+            self._watch.wake()
+
+    def _leave(self, worker: _Worker) -> None:
+        with self._lock:
+            self._remove(worker)
 
 
-def dns_threads(config: ExecutorsConfig) -> ThreadPoolExecutor:
-    """The private lane for name look-ups."""
-    return ThreadPoolExecutor(config.dns_threads, thread_name_prefix="penstock-dns")
+def _serve(worker: _Worker, lane_reference: weakref.ref[ThreadLane]) -> None:
+    """A thread's life. While it is idle it does not hold the lane, which may be dropped."""
+    lane = lane_reference()
+    idle_s = 0.0 if lane is None else lane.config.idle_s
+    goes_on = True
+    try:
+        while goes_on:
+            try:
+                del lane
+                lane = worker.bell.get(timeout=idle_s)
+            except Empty:
+                lane = lane_reference()
+                goes_on = lane is not None and not lane._let_go(worker)
+            else:
+                goes_on = lane is not None and lane._work(worker)
+    finally:
+        lane = lane_reference()
+        if lane is not None:
+            lane._leave(worker)
+
+
+def _deliver(job: Job, outcome: str, value: Any, is_first: bool) -> None:
+    """Let go of what the job needed, and tell its caller, if nobody has."""
+    if not is_first:
+        job.forget_arguments()
+        return
+    try:
+        if outcome == "ok":
+            job.forget_arguments()
+            job.finish_from_thread(value)
+        else:
+            job.fail_from_thread(value)
+    except BaseException:
+        # a callback that raises more than an Exception, or a loop of somebody's own: the thread has other jobs to run
+        logger.exception("%s: its result could not be delivered", job.name)
+
+
+def _cancel(job: Any) -> None:
+    """Cancel in the thread the job's future belongs to."""
+    if job.loop is None or job.loop is asyncio._get_running_loop():
+        job.cancel()
+        return
+    try:
+        job.loop.call_soon_threadsafe(job.cancel)
+    except RuntimeError:
+        pass  # the loop is closed: nobody waits any more
+
+
+def _finish_all() -> None:
+    """At the interpreter's exit: what is queued is run, as the standard library's executors do."""
+    lanes = list(_lanes)
+    for lane in lanes:
+        lane.shutdown(wait=False)
+    for lane in lanes:
+        lane.shutdown(wait=True)
+
+
+def _begin_in_child() -> None:
+    for lane in list(_lanes):
+        lane._begin()
+
+
+# The only hook that runs before the interpreter joins its threads (atexit's come after) is the one that the standard
+# library made for its own executors. Without it idle threads would keep the process: then they must be daemons.
+_at_exit = getattr(threading, "_register_atexit", None)
+DAEMON = _at_exit is None
+if _at_exit is not None:
+    _at_exit(_finish_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)

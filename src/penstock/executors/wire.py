@@ -56,7 +56,7 @@ class Content(NamedTuple):
 def contained(pickled: Pickled, take: Callable[[int], int | None], put: Callable[[int, Any], None]) -> Content:
     """Lay a pickle out: large buffers go where `take(size)` says, by `put(offset, data)`; without room, into the frame."""
     text = pickled.text
-    if len(text) < LARGE_BYTES and not pickled.bytes_like and not pickled.lent:
+    if pickled.is_small:
         return Content([text], 0, [], len(text), 0)
     table, inband, blocks, shared_bytes = bytearray(), [], [], 0
     for kind, data in _buffers(pickled):

@@ -100,7 +100,8 @@ class Worker:
         self._longest_spin_ns = SOON_NS if may_spin else 0
         self._running = 0
         self._functions: dict[bytes, Callable[..., Any]] = {}
-        # numbers of jobs whose blocks were kept and are free now
+        # what jobs keep of what they were lent, and the numbers of those that keep nothing any more
+        self._keeping: dict[int, Lent] = {}
         self._released: deque[int] = deque()
         self._result_top = arena.from_worker[0]
         self._results_placed = 0
@@ -129,7 +130,9 @@ class Worker:
         frames, fd, spin_ns = Frames(JOB), self._socket.fileno(), 0
         while True:
             while self._released:
-                self._tell(self._released.popleft(), Status.RELEASED)
+                number = self._released.popleft()
+                del self._keeping[number]
+                self._tell(number, Status.RELEASED)
             asked_ns = monotonic_ns()
             data = receive(fd, spin_ns)
             if data is None:
@@ -140,6 +143,7 @@ class Worker:
             for head, body, start, end in frames.feed(data):
                 if self._board.take(head[1]):
                     self._run(head, body, start, end)
+            del data
 
     def _run(self, head: tuple[int, ...], body: bytes, start: int, end: int) -> None:
         began_ns, lent = monotonic_ns(), Lent()
@@ -152,12 +156,12 @@ class Worker:
         number, content = head[1], self._placed(answer)
         # copied: what was lent for the job may go with its last user
         del answer
-        keeps = lent.are_kept(lambda: self._released.append(number)) if head[3] else False
+        keeps = bool(head[3]) and lent.are_kept(lambda: self._released.append(number))
+        if keeps:
+            self._keeping[number] = lent
         self._send(number, status, content, began_ns, keeps)
 
-    def _answer(
-        self, head: tuple[int, ...], body: bytes, start: int, end: int, lent: Lent
-    ) -> tuple[Status, Pickled]:
+    def _answer(self, head: tuple[int, ...], body: bytes, start: int, end: int, lent: Lent) -> tuple[Status, Pickled]:
         _, number, fn_bytes, buffer_count, flags = head
         try:
             fn, args, kwargs, carried = self._read(body, start, fn_bytes, end, buffer_count, flags, lent)
@@ -180,7 +184,9 @@ class Worker:
         try:
             return Status.RESULT, dump(result)
         except Exception as problem:
-            return Status.ERROR, dump(described(fault(f"{function_name(fn)}: its result cannot be sent back", result, problem)))
+            return Status.ERROR, dump(
+                described(fault(f"{function_name(fn)}: its result cannot be sent back", result, problem))
+            )
 
     def _read(
         self, body: bytes, start: int, fn_bytes: int, end: int, buffer_count: int, flags: int, lent: Lent

@@ -102,6 +102,12 @@ class ExecutorLanes(asyncio.BaseEventLoop):
         """The set given to `set_lanes` (a `penstock.executors.LaneSet`); None in a loop made without a config."""
         return self._lanes
 
+    def run_forever(self) -> None:
+        """As asyncio's; lanes that want workers from the start have them started first."""
+        if self._lanes is not None and not self.is_running():
+            self._lanes.start(self)
+        super().run_forever()
+
     def set_default_executor(self, executor: Executor) -> None:
         """Run `run_in_executor(None, ...)` here. Any concurrent.futures.Executor will do, unlike asyncio's."""
         _check_executor(executor)

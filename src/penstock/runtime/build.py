@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.executors.lanes import LaneSet
@@ -13,8 +11,6 @@ from penstock.references import resolve_callable
 from penstock.runtime.signals import LoopSignals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from penstock.config import Config, TasksConfig
 
 __all__ = ["build_loop"]
@@ -24,22 +20,14 @@ def build_loop(config: Config) -> EventLoop:
     """A new loop, not yet anyone's current one. Raises ConfigError for a reference that names nothing."""
     loop = loop_class(config.loop.poller)(config.loop)
     try:
-        lanes = LaneSet(config.executors)
-        loop.set_lanes(lanes)
+        loop.set_lanes(LaneSet(config.executors))
         _set_tasks(loop, config.tasks)
-        loop.set_run_scope(partial(_run_scope, loop, LoopSignals(loop, config.signals), lanes))
+        signals = LoopSignals(loop, config.signals)
+        loop.set_run_scope(lambda: signals)
     except BaseException:
         loop.close()
         raise
     return loop
-
-
-@contextmanager
-def _run_scope(loop: EventLoop, signals: LoopSignals, lanes: LaneSet) -> Iterator[None]:
-    """What is around each run of the loop."""
-    with signals:
-        lanes.start(loop)
-        yield
 
 
 def _set_tasks(loop: EventLoop, config: TasksConfig) -> None:

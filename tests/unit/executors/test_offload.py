@@ -5,6 +5,8 @@ import contextvars
 import functools
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -154,6 +156,12 @@ def test_statistics_tell_of_the_lanes_that_were_used(run):
     assert before == {}
     assert sorted(after) == ["cpu", "io"]
     assert (after["cpu"].name, after["cpu"].kind) == ("cpu", "threads")
+
+
+def test_the_packages_statistics_are_the_function_whatever_is_imported_later():
+    program = "import penstock.executors.threads, penstock; print(penstock.executors.statistics.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "statistics\n"
 
 
 def test_coroutine_functions_are_refused():

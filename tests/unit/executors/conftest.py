@@ -1,0 +1,38 @@
+"""Process lanes to test, on penstock's and on stock asyncio's loop, and what tests of them share."""
+
+import asyncio
+import functools
+import os
+
+import pytest
+
+import penstock
+from penstock.config import LaneConfig
+from penstock.executors.processes import ProcessLane
+from tests.unit.executors.shared import call, is_zombie
+
+
+@pytest.fixture(params=["penstock", "asyncio"])
+def loop(request):
+    made = penstock.new_event_loop() if request.param == "penstock" else asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lane(loop):
+    """Makes lanes on the loop; they are closed, and leave no process and no descriptor, at the end."""
+    before = len(os.listdir("/proc/self/fd"))
+    made = []
+
+    def make(**options):
+        made.append(ProcessLane("cpu", LaneConfig(**{"kind": "processes", "workers": 1, **options})))
+        return functools.partial(call, loop, made[-1]), made[-1]
+
+    yield make
+    for each in made:
+        pids = [link.pid for link in each._crew.links]
+        each.close()
+        assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}") and not is_zombie(pid)]
+    # the forkserver and the resource tracker, both multiprocessing's, come with the first worker and stay
+    assert len(os.listdir("/proc/self/fd")) <= before + 4

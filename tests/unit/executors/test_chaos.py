@@ -1,0 +1,123 @@
+"""Chaos: workers are killed at random while jobs run. Every job ends exactly once, and nothing is left behind."""
+
+import asyncio
+import collections
+import os
+import pathlib
+import random
+import signal
+import time
+
+import pytest
+
+import penstock
+from penstock.config import LaneConfig
+from penstock.errors import WorkerLost
+from penstock.executors.processes import ProcessLane
+from tests.unit.executors import calls
+
+JOBS = 2000
+KILL_EVERY_S = 0.05
+RETRIES = 2
+
+
+def children():
+    """The processes below this one, by pid, zombies among them."""
+    found = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(") ", 1)[1].split()
+            except OSError:
+                continue
+            found[int(entry.name)] = (int(fields[1]), fields[0])
+    below, ours = {os.getpid()}, {}
+    while fresh := {pid for pid, (parent, _) in found.items() if parent in below} - below:
+        below |= fresh
+        ours |= {pid: found[pid][1] for pid in fresh}
+    return ours
+
+
+async def kill_at_random(lane, seed):
+    choose, kills = random.Random(seed), 0
+    while True:
+        await asyncio.sleep(KILL_EVERY_S)
+        workers = [link for link in lane._crew.links if link.is_ready]
+        if workers:
+            choose.choice(workers).worker.signal(signal.SIGKILL)
+            kills += 1
+
+
+async def offer_all(loop, lane, log):
+    killer = loop.create_task(kill_at_random(lane, seed=3))
+    work = [
+        lane.call(
+            loop,
+            calls.note_and_spin,
+            (log, number, 0.001, bytes(100_000 * (number % 20 == 0))),
+            retries=retries(number),
+        )
+        for number in range(JOBS)
+    ]
+    found = await asyncio.gather(*work, return_exceptions=True)
+    killer.cancel()
+    return found
+
+
+def load(number):
+    """Some jobs have a buffer that travels by shared memory."""
+    return bytes(100_000) if number % 20 == 0 else b""
+
+
+def retries(number):
+    return RETRIES if number % 2 else 0
+
+
+@pytest.mark.parametrize("make", [penstock.new_event_loop, asyncio.new_event_loop], ids=["penstock", "asyncio"])
+def test_every_job_ends_once_while_workers_are_killed_at_random(make, tmp_path):
+    loop, log = make(), tmp_path / "log"
+    log.touch()
+    lane = ProcessLane("cpu", LaneConfig(kind="processes", workers=2, poison_kills=RETRIES + 1))
+    try:
+        loop.run_until_complete(asyncio.wait_for(lane.call(loop, calls.pid, ()), 20))
+        fds, shared = len(os.listdir("/proc/self/fd")), set(os.listdir("/dev/shm"))
+        found = loop.run_until_complete(asyncio.wait_for(offer_all(loop, lane, str(log)), 50))
+        statistics = lane.statistics()
+        assert statistics.restarts["crash"] >= 5
+        assert (statistics.queued, statistics.running, statistics.waiting) == (0, 0, 0)
+        loop.run_until_complete(settled(loop, lane))
+        assert len(os.listdir("/proc/self/fd")) <= fds + 6 * 2
+    finally:
+        lane.close()
+        loop.close()
+    attempts = collections.Counter(map(int, log.read_text().split()))
+    for number, outcome in enumerate(found):
+        check(number, outcome, attempts[number])
+    assert sum(isinstance(outcome, int) for outcome in found) > JOBS * 0.8
+    assert set(os.listdir("/dev/shm")) <= shared
+    assert no_zombies_within(2.0)
+
+
+async def settled(loop, lane):
+    """The dead are replaced, the living are idle."""
+    assert await lane.call(loop, calls.same, (1,), retries=9) == 1
+    while lane._crew.starting or lane._crew._leaving:
+        await asyncio.sleep(0.005)
+
+
+def check(number, outcome, attempts):
+    if isinstance(outcome, WorkerLost):
+        assert outcome.signal == signal.SIGKILL
+        assert attempts <= 1 + retries(number)
+    else:
+        assert outcome == number
+        assert 1 <= attempts <= 1 + retries(number)
+
+
+def no_zombies_within(seconds):
+    end = time.monotonic() + seconds
+    while "Z" in children().values():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True

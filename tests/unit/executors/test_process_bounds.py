@@ -1,0 +1,104 @@
+"""A process lane is bounded, in jobs and in bytes, and does what its config says when full."""
+
+import asyncio
+import os
+import pathlib
+import threading
+
+import pytest
+
+from penstock.errors import (
+    Overloaded,
+)
+from tests.unit.executors import calls
+from tests.unit.executors.shared import run, until
+
+LARGE = 300_000
+
+
+def test_a_full_lane_sheds_before_it_builds_anything(loop, lane, tmp_path):
+    cpu, made = lane(queue_jobs=2, full="shed")
+
+    async def main():
+        gate = str(tmp_path / "gate")
+        first = cpu(calls.wait_for, gate)
+        await until(lambda: made.statistics().running == 1)
+        queued = [cpu(calls.same, 1), cpu(calls.same, 2)]
+        with pytest.raises(Overloaded, match="2 jobs queued, limit 2") as caught:
+            cpu(calls.same, threading.Lock())
+        assert caught.value.reason == "full"
+        pathlib.Path(gate).touch()
+        assert await asyncio.gather(*queued) == [1, 2]
+        await first
+
+    run(loop, main())
+    assert made.statistics().shed["full"] == 1
+
+
+def test_a_full_lane_lets_callers_wait_and_builds_nothing_for_them(loop, lane, tmp_path):
+    cpu, made = lane(queue_jobs=2, full="wait")
+
+    async def main():
+        gate = str(tmp_path / "gate")
+        first = cpu(calls.wait_for, gate)
+        await until(lambda: made.statistics().running == 1)
+        work = [cpu(calls.same, number) for number in range(20)]
+        assert (made.statistics().queued, made.statistics().waiting) == (2, 18)
+        assert sum(job.payload is not None for job in work) == 2
+        pathlib.Path(gate).touch()
+        assert await asyncio.gather(*work) == list(range(20))
+        await first
+
+    run(loop, main())
+
+
+def test_the_oldest_makes_room(loop, lane, tmp_path):
+    cpu, made = lane(queue_jobs=2, full="drop_oldest")
+
+    async def main():
+        gate = str(tmp_path / "gate")
+        first = cpu(calls.wait_for, gate)
+        await until(lambda: made.statistics().running == 1)
+        work = [cpu(calls.same, number) for number in range(4)]
+        pathlib.Path(gate).touch()
+        found = await asyncio.gather(*work, return_exceptions=True)
+        await first
+        return found
+
+    found = run(loop, main())
+    assert [type(item) for item in found[:2]] == [Overloaded, Overloaded]
+    assert found[2:] == [2, 3]
+    assert found[0].reason == "displaced"
+
+
+def test_the_caller_runs_what_finds_no_place(loop, lane, tmp_path):
+    cpu, made = lane(queue_jobs=1, full="caller_runs")
+
+    async def main():
+        gate = str(tmp_path / "gate")
+        first = cpu(calls.wait_for, gate)
+        await until(lambda: made.statistics().running == 1)
+        queued = cpu(calls.pid)
+        assert await cpu(calls.pid) == os.getpid()
+        pathlib.Path(gate).touch()
+        assert await queued != os.getpid()
+        await first
+
+    run(loop, main())
+
+
+def test_bytes_are_bounded_too(loop, lane, tmp_path):
+    cpu, made = lane(queue_bytes=LARGE, full="shed")
+
+    async def main():
+        gate = str(tmp_path / "gate")
+        first = cpu(calls.wait_for, gate)
+        await until(lambda: made.statistics().running == 1)
+        queued = cpu(calls.size, bytes(LARGE))
+        with pytest.raises(Overloaded, match=f"limit {LARGE}"):
+            cpu(calls.same, 1)
+        pathlib.Path(gate).touch()
+        assert await queued == LARGE
+        await first
+
+    run(loop, main())

@@ -1,0 +1,240 @@
+"""The workers of a process lane: lost, interrupted, grown, recycled, started."""
+
+import asyncio
+import os
+import pathlib
+import signal
+import time
+
+import pytest
+
+from penstock.errors import (
+    PoisonJob,
+    WorkerLost,
+    WorkerStartError,
+)
+from tests.unit.executors import calls
+from tests.unit.executors.shared import lines, run, until
+
+# --- lost workers
+
+
+@pytest.mark.parametrize("work", [(calls.die, signal.SIGKILL), (calls.die, signal.SIGSEGV), (calls.exit_with, 7)])
+def test_a_lost_worker_fails_only_its_job_and_is_replaced(loop, lane, work):
+    cpu, made = lane(workers=2)
+
+    async def main():
+        others = [cpu(calls.same, number) for number in range(50)]
+        lost = cpu(*work)
+        others += [cpu(calls.same, number) for number in range(50)]
+        with pytest.raises(WorkerLost) as caught:
+            await lost
+        assert await asyncio.gather(*others) == [*range(50), *range(50)]
+        return caught.value
+
+    problem = run(loop, main())
+    assert (problem.signal, problem.exit_code) == ((work[1], None) if work[0] is calls.die else (None, 7))
+    assert f"pid {problem.pid}" in str(problem)
+    assert made.statistics().restarts["crash"] == 1
+    assert made.statistics().completed["worker_lost"] == 1
+
+
+def test_an_idempotent_job_is_run_again(loop, lane, tmp_path):
+    cpu, made = lane()
+    path = str(tmp_path / "once")
+    assert run(loop, cpu(calls.die_unless, path, retries=1)) == "survived"
+    assert made.statistics().completed["worker_lost"] == 0
+
+
+def test_a_job_that_kills_too_many_workers_is_poison(loop, lane):
+    cpu, made = lane(poison_kills=2)
+    with pytest.raises(PoisonJob, match="has killed 2 workers and is not run again"):
+        run(loop, cpu(calls.die, retries=9))
+    assert made.statistics().restarts["crash"] == 2
+    assert run(loop, cpu(calls.same, 5)) == 5
+
+
+def test_a_worker_killed_at_rest_costs_nobody_anything(loop, lane):
+    cpu, made = lane()
+
+    async def main():
+        os.kill(await cpu(calls.pid), signal.SIGKILL)
+        assert await cpu(calls.same, 1, retries=1) == 1
+        await until(lambda: made.statistics().restarts["crash"] == 1)
+        assert await cpu(calls.same, 2) == 2
+
+    run(loop, main())
+
+
+def test_workers_that_cannot_start_are_reported_with_the_reason(loop, lane):
+    cpu, _ = lane(initializer=calls.fail_to_start)
+    with pytest.raises(WorkerStartError, match="RuntimeError: no license for this machine"):
+        run(loop, cpu(calls.same, 1))
+    cpu, _ = lane(initializer=calls.end_at_once)
+    with pytest.raises(WorkerStartError, match="exit code 3"):
+        run(loop, cpu(calls.same, 1))
+
+
+# --- cancelled and late jobs
+
+
+def test_a_cancelled_job_is_interrupted_and_its_worker_lives_on(loop, lane, tmp_path):
+    cpu, made = lane()
+
+    async def main():
+        worker = await cpu(calls.pid)
+        job = cpu(calls.block, str(tmp_path / "log"))
+        await until(lambda: lines(tmp_path / "log"))
+        behind = cpu(calls.pid)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert await behind == worker
+
+    run(loop, main())
+    assert made.statistics().completed["cancelled"] == 1
+    assert made.statistics().restarts["cancelled"] == 0
+
+
+def test_a_late_job_that_will_not_stop_is_killed_and_only_its_worker_pays(loop, lane, tmp_path):
+    cpu, made = lane(grace_s=0.05)
+
+    async def main():
+        worker = await cpu(calls.pid)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"block_stubbornly has not ended within 0\.3 s"):
+            await cpu(calls.block_stubbornly, str(tmp_path / "log"), timeout_s=0.3)
+        assert time.monotonic() - began < 5
+        assert await cpu(calls.pid) != worker
+
+    run(loop, main())
+    assert "interrupted" in lines(tmp_path / "log")
+    assert made.statistics().restarts["timeout"] == 1
+    assert made.statistics().completed["timeout"] == 1
+
+
+def test_a_job_cancelled_in_the_queue_never_runs(loop, lane, tmp_path):
+    cpu, made = lane()
+
+    async def main():
+        gate = tmp_path / "gate"
+        first = cpu(calls.wait_for, str(gate))
+        queued = [cpu(calls.append, str(tmp_path / "log"), number) for number in range(100)]
+        for job in queued[::2]:
+            job.cancel()
+        gate.touch()
+        await first
+        await asyncio.gather(*queued[1::2])
+
+    run(loop, main())
+    assert lines(tmp_path / "log") == [str(number) for number in range(1, 100, 2)]
+    assert made.statistics().completed["cancelled"] == 50
+
+
+def test_the_configs_timeout_holds_for_jobs_that_name_none(loop, lane, tmp_path):
+    cpu, _ = lane(timeout_s=0.2)
+    with pytest.raises(TimeoutError):
+        run(loop, cpu(calls.block, str(tmp_path / "log")))
+
+
+def test_an_interrupt_from_the_terminal_reaches_no_job(loop, lane, tmp_path):
+    cpu, _ = lane()
+
+    async def main():
+        gate = tmp_path / "gate"
+        worker = await cpu(calls.pid)
+        job = cpu(calls.wait_for, str(gate))
+        os.kill(worker, signal.SIGINT)
+        os.kill(worker, signal.SIGTERM)
+        gate.touch()
+        assert await job == worker
+
+    run(loop, main())
+
+
+# --- who runs what
+
+
+def test_short_jobs_sent_ahead_do_not_wait_behind_a_long_one(loop, lane, tmp_path):
+    cpu, _ = lane(workers=2)
+
+    async def main():
+        await asyncio.gather(*(cpu(calls.same, number) for number in range(500)))
+        gate = str(tmp_path / "gate")
+        long = cpu(calls.wait_for, gate)
+        assert await asyncio.gather(*(cpu(calls.same, number) for number in range(300))) == list(range(300))
+        assert not long.done()
+        pathlib.Path(gate).touch()
+        await long
+
+    run(loop, main())
+
+
+def test_callers_with_other_keys_do_not_wait_for_a_flood(loop, lane, tmp_path):
+    cpu, _ = lane()
+    order = []
+
+    async def main():
+        gate = str(tmp_path / "gate")
+        first = cpu(calls.wait_for, gate)
+        flood = [cpu(calls.same, number, key="flood") for number in range(50)]
+        quiet = cpu(calls.same, 0, key="quiet")
+        for job in [*flood, quiet]:
+            job.add_done_callback(lambda job: order.append(job.key))
+        pathlib.Path(gate).touch()
+        await asyncio.gather(first, quiet, *flood)
+
+    run(loop, main())
+    assert order.index("quiet") <= 2
+
+
+def test_the_lane_grows_to_its_limit_and_shrinks_when_idle(loop, lane, tmp_path):
+    cpu, made = lane(workers=3, min_workers=1, idle_s=0.05)
+
+    async def main():
+        gate = str(tmp_path / "gate")
+        work = [cpu(calls.wait_for, gate) for _ in range(6)]
+        await until(lambda: made.statistics().workers_busy == 3)
+        pathlib.Path(gate).touch()
+        assert len(set(await asyncio.gather(*work))) == 3
+        await until(lambda: made.statistics().restarts["idle"] == 2)
+        assert made.statistics().workers == 1
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"), [({"max_jobs": 2}, "max_jobs"), ({"max_age_s": 0.01}, "age"), ({"max_rss_bytes": 1}, "rss")]
+)
+def test_workers_are_recycled_and_nothing_is_lost(loop, lane, options, cause):
+    cpu, made = lane(**options)
+
+    async def main():
+        found = set()
+        for _ in range(2):
+            found.add(await cpu(calls.pid))
+            await asyncio.sleep(0.3 if cause == "rss" else 0.02)
+            assert await asyncio.gather(*(cpu(calls.same, number) for number in range(5))) == list(range(5))
+        return found
+
+    assert len(run(loop, main())) == 2
+    assert made.statistics().restarts[cause] >= 1
+    assert made.statistics().restarts["crash"] == 0
+
+
+# --- starting
+
+
+@pytest.mark.parametrize("start", ["spawn", "forkserver", "fork"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_every_way_to_start_runs_the_initializer_before_the_first_job(loop, lane, start):
+    cpu, _ = lane(start=start, initializer="tests.unit.executors.calls:note_start", preload=("json.tool",))
+    found = run(loop, cpu(calls.starts))
+    assert len(found) == 1
+    assert found[0] != os.getpid()
+
+
+def test_min_workers_are_there_before_the_first_job(loop, lane):
+    _, made = lane(workers=2, min_workers=2)
+    made.start(loop)
+    run(loop, until(lambda: sum(link.is_ready for link in made._crew.links) == 2))
