@@ -214,9 +214,10 @@ class ThreadLane(Lane):
 
     def _run(self, job: Job) -> tuple[str, Any]:
         """What became of it: ok and the value, or error or timeout and the exception."""
-        job.started_ns = time.monotonic_ns()
-        if job.expires_ns is not None and job.started_ns >= job.expires_ns:
+        now_ns = time.monotonic_ns()
+        if job.expires_ns is not None and now_ns >= job.expires_ns:
             return "timeout", self._late(job, begun=False)
+        job.started_ns = now_ns
         fn, args = job.fn, job.args
         if job.context is not None:
             fn, args = job.context.run, (fn, *args)
