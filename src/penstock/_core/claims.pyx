@@ -1,18 +1,20 @@
 """Claims: the words of shared memory on which a parent and its worker process settle who has a job.
 
 A job sent ahead may be taken back as long as the worker has not begun it: both sides change its word by one
-compare-exchange, so exactly one of them wins. Beside it what else runs once per job: the test for large bytes that a
-pickler makes for each object, and a receive that looks a while before it sleeps.
+compare-exchange, so exactly one of them wins. Another word says how much of a job's large buffers is there already, so
+that the worker copies them out while the parent still copies them in. Beside it what else runs once per job: the test
+for large bytes that a pickler makes for each object, and a receive that looks a while before it sleeps.
 
 Ownership: a board holds the buffer of its memory from construction to `release`.
 """
 
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_CheckExact, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
 
-from penstock._core._sys.python cimport PyBytes_FromStringAndSize
+from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from penstock._core._sys.socket cimport recv
 from penstock._core.clock cimport now_ns
 
@@ -31,6 +33,9 @@ cdef extern from "<sys/socket.h>" nogil:
     enum:
         MSG_DONTWAIT
 
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
+
 cdef enum:
     # A job's word: its number, times four, and one of these.
     OFFERED = 1
@@ -39,8 +44,13 @@ cdef enum:
     SLOT_COUNT = 64
     INTERRUPT_WORD = SLOT_COUNT
     READ_WORD = SLOT_COUNT + 1
-    WORD_COUNT = SLOT_COUNT + 2
+    FILLED_WORD = SLOT_COUNT + 2
+    WORD_COUNT = SLOT_COUNT + 3
     RECEIVE_BYTES = 65536
+    # What one side copies before it tells the other.
+    CHUNK_BYTES = 256 * 1024
+    # A look at the word takes nanoseconds: so many of them, and the other side has been put aside by the scheduler.
+    LOOKS = 2000
 
 # How many jobs may be with a worker at once.
 SLOTS = SLOT_COUNT
@@ -106,6 +116,64 @@ cdef class Board:
     @results_read.setter
     def results_read(self, uint64_t count):
         store(self.word(READ_WORD), count)
+
+    # Buffers that are copied out while they are copied in. `base_bytes` is what of the job comes before this buffer.
+
+    def empty(self):
+        """Parent: nothing of the next job's buffers is there yet."""
+        store(self.word(FILLED_WORD), 0)
+
+    def fill(self, Py_ssize_t offset, data, uint64_t base_bytes):
+        """Parent: copy a buffer in, without the GIL, telling the worker how far it is."""
+        cdef Py_buffer source
+        cdef Py_ssize_t done = 0, count
+        cdef uint64_t *filled = self.word(FILLED_WORD)
+        PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+        try:
+            self.check(offset, source.len)
+            with nogil:
+                while done < source.len:
+                    count = min(<Py_ssize_t>CHUNK_BYTES, source.len - done)
+                    memcpy(<char *>self.memory.buf + offset + done, <char *>source.buf + done, count)
+                    done += count
+                    store(filled, base_bytes + done)
+        finally:
+            PyBuffer_Release(&source)
+
+    def await_filled(self, uint64_t count):
+        """Worker: wait until so many bytes of the job's buffers are there."""
+        cdef uint64_t *filled = self.word(FILLED_WORD)
+        with nogil:
+            await_word(filled, count)
+
+    def drain(self, Py_ssize_t offset, Py_ssize_t size, uint64_t base_bytes):
+        """Worker: a buffer as bytes, copied while it is filled."""
+        self.check(offset, size)
+        target = PyBytes_FromStringAndSize(NULL, size)
+        cdef char *out = PyBytes_AS_STRING(target)
+        cdef char *source = <char *>self.memory.buf + offset
+        cdef uint64_t *filled = self.word(FILLED_WORD)
+        cdef Py_ssize_t done = 0, count
+        with nogil:
+            while done < size:
+                count = min(<Py_ssize_t>CHUNK_BYTES, size - done)
+                await_word(filled, base_bytes + done + count)
+                memcpy(out + done, source + done, count)
+                done += count
+        return target
+
+    cdef int check(self, Py_ssize_t offset, Py_ssize_t size) except -1:
+        if offset < 0 or size < 0 or offset > self.memory.len - size:
+            raise ValueError(f"{size} bytes at {offset} are not within the {self.memory.len} bytes of the board's memory")
+        return 0
+
+
+cdef void await_word(uint64_t *word, uint64_t least) noexcept nogil:
+    cdef int looks = 0
+    while load(word) < least:
+        looks += 1
+        if looks > LOOKS:
+            sched_yield()
 
 
 cdef class LargeBytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SLOTS", "Board", "LargeBytes", "receive"]
+__all__ = ["FILLS", "SLOTS", "Board", "LargeBytes", "receive"]
 
 WORD = Struct("=Q")
 
@@ -83,12 +83,14 @@ Board: Any
 LargeBytes: Any
 receive: Callable[[int, int], bytes | None]
 SLOTS: int
+# whether a worker may be told of a job while its buffers are still being copied
+FILLS: bool
 
 try:
     if os.environ.get("PENSTOCK_PURE") == "1":
         raise ImportError("the pure loop was asked for")
     from penstock._core import claims
 except ImportError:
-    Board, LargeBytes, receive, SLOTS = PlainBoard, PlainLargeBytes, receive_plain, 1
+    Board, LargeBytes, receive, SLOTS, FILLS = PlainBoard, PlainLargeBytes, receive_plain, 1, False
 else:
-    Board, LargeBytes, receive, SLOTS = claims.Board, claims.LargeBytes, claims.receive, claims.SLOTS
+    Board, LargeBytes, receive, SLOTS, FILLS = claims.Board, claims.LargeBytes, claims.receive, claims.SLOTS, True

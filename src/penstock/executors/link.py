@@ -12,9 +12,9 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.executors.arena import Extents
-from penstock.executors.board import SLOTS
+from penstock.executors.board import FILLS, SLOTS
 from penstock.executors.pickling import LARGE_BYTES, load
-from penstock.executors.wire import JOB, RESULT, WHOLE, Frames, Status, contained, unpacked
+from penstock.executors.wire import FILLING, JOB, RESULT, WHOLE, Frames, Status, contained, unpacked
 
 if TYPE_CHECKING:
     import asyncio
@@ -102,30 +102,50 @@ class Link:
         pickled, jobs = job.payload, self.jobs
         function = pickled.function
         if pickled.bytes_like or pickled.lent or len(pickled.text) >= LARGE_BYTES:
-            size, parts, buffer_count = self._place(number, pickled)
+            size, parts, buffer_count, fills = self._place(number, pickled)
         else:
-            size, parts, buffer_count = len(pickled.text), [pickled.text], 0
+            size, parts, buffer_count, fills = len(pickled.text), [pickled.text], 0, None
             self.meter.moved("out_inband", size)
+        is_first = not jobs
         flags = 0 if function else WHOLE
+        if fills:
+            flags |= self._begin_to_fill(fills, is_first)
         self._outgoing.append(JOB.pack(len(function) + size, number, len(function), buffer_count, flags) + function)
         self._outgoing += parts
         self._offer(number)
-        is_first = not jobs
         jobs[number] = job
         job.mark = self, number
         if is_first:
             self.flush()
+            if flags & FILLING:
+                self._fill(fills)
         elif not self._wants_flush:
             self._wants_flush = True
             self._loop.call_soon(self.flush)
 
-    def _place(self, number: int, pickled: Pickled) -> tuple[int, list[Any], int]:
-        content = contained(pickled, self._room.take, self.worker.arena.put)
+    def _place(self, number: int, pickled: Pickled) -> tuple[int, list[Any], int, list[tuple[int, Any]]]:
+        fills: list[tuple[int, Any]] = []
+        content = contained(pickled, self._room.take, lambda offset, data: fills.append((offset, data)))
         if content.blocks:
             self._blocks[number] = content.blocks
         self.meter.moved("out_inband", content.inband_bytes)
         self.meter.moved("out_shm", content.shared_bytes)
-        return sum(map(len, content.parts)), content.parts, content.buffer_count
+        return sum(map(len, content.parts)), content.parts, content.buffer_count, fills
+
+    def _begin_to_fill(self, fills: list[tuple[int, Any]], is_idle: bool) -> int:
+        """An idle worker is told first, and copies out what we copy in; for any other all is put in place now."""
+        if is_idle and FILLS:
+            self.worker.arena.board.empty()
+            return FILLING
+        for offset, data in fills:
+            self.worker.arena.put(offset, data)
+        return 0
+
+    def _fill(self, fills: list[tuple[int, Any]] | None) -> None:
+        done_bytes, board = 0, self.worker.arena.board
+        for offset, data in fills or ():
+            board.fill(offset, data, done_bytes)
+            done_bytes += len(data)
 
     def flush(self) -> None:
         """Write what is gathered; what the socket does not take now follows when it can."""

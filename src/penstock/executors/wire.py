@@ -15,7 +15,7 @@ from penstock.executors.pickling import LARGE_BYTES, Pickled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["JOB", "RESULT", "WHOLE", "Content", "Frames", "Status", "contained", "unpacked"]
+__all__ = ["FILLING", "JOB", "RESULT", "WHOLE", "Content", "Frames", "Status", "contained", "unpacked"]
 
 # body bytes, number, function bytes, buffers, flags
 JOB = Struct("<QQHHI")
@@ -30,6 +30,8 @@ BYTES_LIKE = {BYTES: bytes, BYTEARRAY: bytearray}
 # A job's flag. Without it, its pickle is the tuple of its arguments; with it, (function, arguments, keyword arguments,
 # what the context carries).
 WHOLE = 1
+# ... and this one: its shared buffers are still being copied in, in the order of the table.
+FILLING = 2
 
 
 class Status(IntEnum):

@@ -26,7 +26,7 @@ from penstock.executors.carrier import run_carried
 from penstock.executors.failure import described
 from penstock.executors.job import function_name
 from penstock.executors.pickling import Pickled, dump, fault, load
-from penstock.executors.wire import JOB, RESULT, WHOLE, Content, Frames, Status, contained, unpacked
+from penstock.executors.wire import FILLING, JOB, RESULT, WHOLE, Content, Frames, Status, contained, unpacked
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +37,10 @@ __all__ = ["Orders", "main"]
 
 RECEIVE_BYTES = 1024 * 1024
 # A worker that got its last job so soon looks as long for the next before it sleeps: waking costs more than looking.
+# Where it was not so soon, perhaps because of the waking, it tries all the same now and then.
 SOON_NS = 100_000
+TRY_EVERY = 8
+TRY_BELOW_NS = 1_000_000
 KNOWN_FUNCTIONS = 1000
 NOTHING = Pickled(b"")
 
@@ -90,6 +93,39 @@ def _die_with(lifeline: socket.socket) -> None:
     os._exit(1)
 
 
+class Filled:
+    """Where the buffers of a job come from: shared memory, copied or lent."""
+
+    def __init__(self, arena: Arena, lent: Lent) -> None:
+        self._arena, self._lent = arena, lent
+
+    def view(self, offset: int, size: int) -> Any:
+        """A block to be copied."""
+        return self._arena.view(offset, size)
+
+    def lend(self, offset: int, size: int) -> Any:
+        """A block that the job may keep."""
+        return self._lent.add(self._arena.lend(offset, size))
+
+
+class Filling(Filled):
+    """The same while the parent still copies them in, one after the other."""
+
+    _seen_bytes = 0
+
+    def view(self, offset: int, size: int) -> Any:
+        """A block, copied as it comes."""
+        base_bytes = self._seen_bytes
+        self._seen_bytes += size
+        return self._arena.board.drain(offset, size, base_bytes)
+
+    def lend(self, offset: int, size: int) -> Any:
+        """A block that the job may keep, once it is whole."""
+        self._seen_bytes += size
+        self._arena.board.await_filled(self._seen_bytes)
+        return super().lend(offset, size)
+
+
 class Worker:
     """Owns the worker's socket and its mapping of the arena."""
 
@@ -127,7 +163,7 @@ class Worker:
 
     def serve(self) -> None:
         """Run jobs until the socket ends."""
-        frames, fd, spin_ns = Frames(JOB), self._socket.fileno(), 0
+        frames, fd, spin_ns, waits = Frames(JOB), self._socket.fileno(), 0, 0
         while True:
             while self._released:
                 number = self._released.popleft()
@@ -139,7 +175,10 @@ class Worker:
                 data = self._socket.recv(RECEIVE_BYTES)
             if not data:
                 return
-            spin_ns = self._longest_spin_ns if monotonic_ns() - asked_ns < SOON_NS else 0
+            waited_ns = monotonic_ns() - asked_ns
+            waits += 1
+            is_soon = waited_ns < SOON_NS or (waited_ns < TRY_BELOW_NS and waits % TRY_EVERY == 0)
+            spin_ns = self._longest_spin_ns if is_soon else 0
             for head, body, start, end in frames.feed(data):
                 if self._board.take(head[1]):
                     self._run(head, body, start, end)
@@ -191,11 +230,8 @@ class Worker:
     def _read(
         self, body: bytes, start: int, fn_bytes: int, end: int, buffer_count: int, flags: int, lent: Lent
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]:
-        arena = self._arena
-        content = unpacked(
-            body, start + fn_bytes, end, buffer_count, arena.view, lambda *block: lent.add(arena.lend(*block))
-        )
-        item = load(*content)
+        source = Filling(self._arena, lent) if flags & FILLING else Filled(self._arena, lent)
+        item = load(*unpacked(body, start + fn_bytes, end, buffer_count, source.view, source.lend))
         if not flags & WHOLE:
             return self._function(body[start : start + fn_bytes]), item, {}, None
         fn, args, kwargs, carried = item
