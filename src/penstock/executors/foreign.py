@@ -435,10 +435,10 @@ def _let_in(job: Job) -> None:
 
 def _cancel_from_thread(job: Job) -> None:
     if job.loop is None:
-        job.cancel()  # type: ignore[attr-defined]
+        job.cancel()
         return
     try:
-        job.loop.call_soon_threadsafe(job.cancel)  # type: ignore[attr-defined]
+        job.loop.call_soon_threadsafe(job.cancel)
     except RuntimeError:
         pass  # the loop is closed: nobody waits any more
 
