@@ -32,8 +32,8 @@ CONNECT_S = 3.0
 PARTING_S = 2.0
 LOST = "the connection is lost; its jobs are not run again, the next call connects anew"
 
-# A job's SystemExit would take its thread from the worker for good, which dask does not notice. The guard is source, and
-# claims to be of `__main__`, so that it travels by value: the cluster's workers need not have penstock.
+# A job's SystemExit would take its thread from the worker for good, which dask does not notice. The guard is source
+# that claims to be of `__main__`, so that it travels by value: the cluster's workers need not have penstock.
 ENDING = "penstock: a job's exit"
 GUARD = f"""
 def guarded(call):
@@ -164,14 +164,17 @@ class DaskBackend(Backend):
         try:
             task = client.submit(call, pure=False, priority=priority, retries=retries or None)
         except Exception as problem:
+            if client.status != "running":
+                raise SchedulerLost(self._address, LOST) from problem
             reason = problem.__cause__ or problem
             raise UnpicklableError(f"{name} cannot be sent to a worker of the cluster: {reason}") from problem
         try:
             return await task
-        except asyncio.CancelledError:
-            self._part(client.cancel([task], force=True))
-            raise
         except BaseException as problem:
+            mine = asyncio.current_task()
+            if isinstance(problem, asyncio.CancelledError) and mine is not None and mine.cancelling():
+                self._part(client.cancel([task], force=True))
+                raise
             raise self._outcome(client, task, name, problem) from problem.__cause__
 
     def _outcome(self, client: Any, task: Any, name: str, problem: BaseException) -> BaseException:
@@ -181,7 +184,9 @@ class DaskBackend(Backend):
             if client.status != "running" or why == "scheduler-connection-lost":
                 self._drop(client)
                 return SchedulerLost(self._address, LOST)
-            if isinstance(problem, CancelledError):
+            if isinstance(problem, OSError):
+                return SchedulerLost(self._address, f"the result of {name} cannot be fetched: {problem}")
+            if isinstance(problem, CancelledError | asyncio.CancelledError):
                 text = f"the cluster cancelled {name}: {why or problem}"
                 return RemoteError("distributed.FutureCancelledError", text, "")
         if type(problem).__name__ == "KilledWorker" and type(problem).__module__.startswith("distributed."):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections import deque
 from concurrent.futures import BrokenExecutor, Future
 from functools import partial
 from time import monotonic_ns
@@ -139,8 +138,8 @@ class BackedLane(Lane):
         # with the backend; None while it is being given
         self._with: dict[Job, Future[Any] | None] = {}
         self._with_bytes = 0
-        # one thread at a time gives jobs to the backend: another's wish is noted, and an end within is no recursion
-        self._is_giving = self._give_again = False
+        # one thread at a time gives jobs to the backend, and sees what others bring: an end within is no recursion
+        self._is_giving = False
         self._is_closed = False
         self._here = threading.local()
 
@@ -160,6 +159,7 @@ class BackedLane(Lane):
             return
         for other in lost:
             other.fail_from_thread(self._admission.displaced(other))
+            other.forget_arguments()
         self._give()
         if isinstance(job.payload, threading.Event):
             self._wait_for_place(job, job.payload)
@@ -224,7 +224,6 @@ class BackedLane(Lane):
     def _give(self) -> None:
         """Give the backend what it has room for."""
         with self._lock:
-            self._give_again = True
             if self._is_giving:
                 return
             self._is_giving = True
@@ -235,7 +234,7 @@ class BackedLane(Lane):
         with self._lock:
             job = self._taken()
             if job is None:
-                self._is_giving = self._give_again = False
+                self._is_giving = False
                 self._end_if_over()
             return job
 
@@ -436,24 +435,25 @@ def _let_in(job: Job) -> None:
 
 def _cancel_from_thread(job: Job) -> None:
     if job.loop is None:
-        job.cancel()  # type: ignore[attr-defined]
+        job.cancel()
         return
     try:
-        job.loop.call_soon_threadsafe(job.cancel)  # type: ignore[attr-defined]
+        job.loop.call_soon_threadsafe(job.cancel)
     except RuntimeError:
         pass  # the loop is closed: nobody waits any more
 
 
 def _weight_bytes(job: Job) -> int:
     """What the arguments weigh, as far as they say so: their text, their buffers, not what they refer to."""
-    arguments = deque(job.args)
-    if job.kwargs:
-        arguments.extend(job.kwargs.values())
-    total = 0
-    for one in arguments:
-        if isinstance(one, bytes | bytearray | str):
-            total += len(one)
-        else:
-            size = getattr(one, "nbytes", 0)
-            total += size if isinstance(size, int) else 0
-    return total
+    total = sum(map(_one_weight_bytes, job.args))
+    return total + sum(map(_one_weight_bytes, job.kwargs.values())) if job.kwargs else total
+
+
+def _one_weight_bytes(item: Any) -> int:
+    if isinstance(item, bytes | bytearray | str):
+        return len(item)
+    try:
+        size = item.nbytes
+    except Exception:  # it says nothing; or it computes it, and fails
+        return 0
+    return size if isinstance(size, int) else 0

@@ -85,7 +85,7 @@ class InterpreterLane(BackedLane):
             pass  # the loop is closed: nobody waits any more
 
     def _hand_over(self, job: Job) -> None:
-        if job.done():  # type: ignore[attr-defined]
+        if job.done():
             return
         try:
             self._fallback()._offer(job)

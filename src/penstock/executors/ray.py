@@ -6,8 +6,9 @@ Ray's client is the process's, not a lane's: a program that is connected already
 
 from __future__ import annotations
 
+import pickle
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RayLane"]
 
+# with or without a port, which means nothing here
 AUTO = "ray://auto"
 
 
@@ -70,7 +72,7 @@ class RayBackend(Backend):
         import ray
 
         if not ray.is_initialized():
-            given: dict[str, Any] = {} if self._address == AUTO else {"address": self._address}
+            given: dict[str, Any] = {} if self._address.startswith(AUTO) else {"address": self._address}
             try:
                 ray.init(**given, log_to_driver=False, configure_logging=False)
             except Exception as problem:
@@ -100,7 +102,7 @@ class RayBackend(Backend):
         options = {"max_retries": retries, "retry_exceptions": False, "name": name}
         try:
             return ray.remote(_call).options(**options).remote(call)
-        except TypeError as problem:
+        except (TypeError, AttributeError, pickle.PicklingError) as problem:
             raise UnpicklableError(f"{name} cannot be sent to a worker of the cluster: {problem}") from problem
         except (ConnectionError, ray.exceptions.RaySystemError) as problem:
             raise SchedulerLost(self._address, str(problem)) from problem
@@ -155,11 +157,13 @@ class _RayFuture(Future[Any]):
         return is_cancelled
 
     def settle(self, value: Any = None, problem: BaseException | None = None) -> None:
-        if self.set_running_or_notify_cancel() if not self.cancelled() else False:
+        try:
             if problem is None:
                 self.set_result(value)
             else:
                 self.set_exception(problem)
+        except InvalidStateError:
+            pass  # cancelled, perhaps this very moment
 
 
 def _call(call: Any) -> Any:

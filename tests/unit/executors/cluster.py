@@ -33,7 +33,9 @@ class Cluster:
 
     def _spawn(self, command, *arguments):
         line = [sys.executable, "-m", f"distributed.cli.{command}", "--no-dashboard", *arguments]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])))
+        }
         with (self.folder / f"{command}-{len(self.processes)}.log").open("wb") as log:
             made = subprocess.Popen(line, stdout=log, stderr=log, env=environment, cwd=ROOT)
         self.processes.append(made)

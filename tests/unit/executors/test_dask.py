@@ -153,7 +153,7 @@ def test_exceptions_come_back_as_themselves(lane):
 def test_a_jobs_exit_does_not_end_the_program(lane):
     """Nor takes it the worker's thread."""
     for _ in range(4):
-        with pytest.raises(RemoteError, match="^builtins.SystemExit: 3$"):
+        with pytest.raises(RemoteError, match=r"^builtins.SystemExit: 3$"):
             lane.submit(leave).result(WAIT_S)
     assert lane.submit(calls.same, 1).result(WAIT_S) == 1
 
@@ -221,7 +221,7 @@ def test_a_cancelled_job_that_has_not_begun_never_runs(lane, tmp_path):
 def test_a_job_whose_time_is_up_fails_and_leaves_no_place_taken(lane, tmp_path):
     async def main():
         loop = asyncio.get_running_loop()
-        with pytest.raises(TimeoutError, match="within 0.3 s"):
+        with pytest.raises(TimeoutError, match=r"within 0.3 s"):
             await lane.call(loop, wait_for_file, (str(tmp_path / "gate"),), timeout_s=0.3)
         while lane.statistics().running:
             await asyncio.sleep(0.01)

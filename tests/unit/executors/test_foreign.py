@@ -208,7 +208,7 @@ def test_a_job_that_the_executor_has_not_begun_is_cancelled_there():
 
 def test_a_running_job_that_is_cancelled_keeps_its_place_until_it_ends():
     executor, lane = by_hand(workers=1)
-    first, second = lane.submit(same, "a"), lane.submit(same, "b")
+    first, _ = lane.submit(same, "a"), lane.submit(same, "b")
     executor.calls[0][0].set_running_or_notify_cancel()
     assert first.cancel()
     with pytest.raises(CancelledError):

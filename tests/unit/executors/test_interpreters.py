@@ -79,7 +79,9 @@ def moves(records):
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="there are interpreters")
 def test_before_314_one_line_says_so():
-    with pytest.raises(ConfigError, match=r"^lane 'cpu' = 'interpreters' needs Python 3.14 or later, this is 3.1\d: use"):
+    with pytest.raises(
+        ConfigError, match=r"^lane 'cpu' = 'interpreters' needs Python 3.14 or later, this is 3.1\d: use"
+    ):
         InterpreterLane("cpu", LaneConfig("interpreters"), lambda: None)
 
 
@@ -151,7 +153,7 @@ def test_a_jobs_own_exception_moves_nothing(lane, elsewhere, caplog, problem):
 
 @needs_interpreters
 def test_a_result_that_cannot_travel_is_told_and_not_run_again(lane, elsewhere):
-    with pytest.raises(UnpicklableError, match="the result of .*a_lock, a lock, does not pickle"):
+    with pytest.raises(UnpicklableError, match=r"the result of .*a_lock, a lock, does not pickle"):
         lane.submit(a_lock).result(WAIT_S)
     assert elsewhere.statistics().run.count == 0
 
