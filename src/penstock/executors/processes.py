@@ -23,6 +23,7 @@ from penstock.executors.crew import Crew
 from penstock.executors.failure import rebuilt
 from penstock.executors.job import Job, ThreadJob
 from penstock.executors.lane import Lane
+from penstock.executors.patience import LOOK_NS, Patience
 from penstock.executors.pickling import Pickled, call_fault, dump, dump_function
 from penstock.executors.service import Service
 from penstock.executors.sizing import current_cores
@@ -31,6 +32,8 @@ from penstock.executors.wire import Status
 from penstock.executors.worker import Orders
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.config import LaneConfig
     from penstock.errors import WorkerStartError
     from penstock.executors.link import Link
@@ -40,9 +43,8 @@ __all__ = ["ProcessLane"]
 # As much work is sent ahead to a worker as it does in this time: the socket's way there and back.
 AHEAD_NS = 500_000
 MOST_AHEAD = max(1, SLOTS // 2)
-# A lane whose jobs are shorter is worth looking for an answer before the loop sleeps, for so long.
+# Where jobs are shorter, the loop may look for the answer before it sleeps.
 SHORT_NS = 50_000
-LOOK_NS = 100_000
 
 
 class ProcessLane(Lane):
@@ -50,7 +52,7 @@ class ProcessLane(Lane):
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         super().__init__(name, config)
-        self._may_spin = current_cores().chosen > 1
+        self._may_look = current_cores().chosen > 1
         self._carrier = Carrier(config.context)
         self._meter = LaneMeter(name, "processes")
         self._lock = threading.Lock()
@@ -61,7 +63,7 @@ class ProcessLane(Lane):
 
     def _begin(self) -> None:
         """Everything as new, on no loop yet."""
-        orders = Orders(self.config.preload, self.config.initializer, self._may_spin)
+        orders = Orders(self.config.preload, self.config.initializer, self._may_look)
         self._home: asyncio.AbstractEventLoop | None = None
         self._admission = Admission(self.name, self.config)
         self._crew = Crew(self.name, self.config, self._meter, orders)
@@ -69,6 +71,9 @@ class ProcessLane(Lane):
         self._run_ns = AHEAD_NS
         # how many may be with one worker
         self._depth = 1
+        self._expect: Callable[[int], None] | None = None
+        self._patience = Patience()
+        self._looked_for: Job | None = None
         self._ended = threading.Event()
         # calls from other threads that the home has not heard of yet, and those who wait for a place
         self._room = threading.Condition(self._lock)
@@ -90,6 +95,8 @@ class ProcessLane(Lane):
             self._crew.close()
             self._begin()
         self._home = loop
+        # only penstock's own loop knows how to look before it sleeps
+        self._expect = getattr(loop, "_expect", None) if self._may_look else None
         self._crew.open(loop, self)
 
     def _home_for_threads(self) -> asyncio.AbstractEventLoop:
@@ -248,10 +255,9 @@ class ProcessLane(Lane):
         was_idle = not link.jobs
         job.started_ns = monotonic_ns()
         link.send(job)
-        if was_idle and self._may_spin and self._run_ns < SHORT_NS:
-            expect = getattr(self._home, "_expect", None)
-            if expect is not None:
-                expect(LOOK_NS)
+        if was_idle and self._expect is not None and self._run_ns < SHORT_NS and self._patience.wants_to_look():
+            self._looked_for = job
+            self._expect(LOOK_NS)
 
     def on_free(self, link: Link) -> None:
         """A worker has answered, or is new: fill it up."""
@@ -303,6 +309,9 @@ class ProcessLane(Lane):
         """A worker has answered a job."""
         self._run_ns = run_ns = self._run_ns + ((ran_ns - self._run_ns) >> 3)
         self._depth = min(max(AHEAD_NS // max(run_ns, 1), 1), MOST_AHEAD)
+        if job is self._looked_for:
+            self._looked_for = None
+            self._patience.found(monotonic_ns() - job.started_ns < LOOK_NS)
         meter = self._meter
         meter.ran(ran_ns)
         meter.waited(began_ns - job.offered_ns if began_ns > job.offered_ns else 0)

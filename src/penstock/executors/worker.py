@@ -25,6 +25,7 @@ from penstock.executors.board import receive
 from penstock.executors.carrier import run_carried
 from penstock.executors.failure import described
 from penstock.executors.job import function_name
+from penstock.executors.patience import LOOK_NS, Patience
 from penstock.executors.pickling import Pickled, dump, fault, load
 from penstock.executors.wire import FILLING, JOB, RESULT, WHOLE, Content, Frames, Status, contained, unpacked
 
@@ -36,22 +37,19 @@ if TYPE_CHECKING:
 __all__ = ["Orders", "main"]
 
 RECEIVE_BYTES = 1024 * 1024
-# A worker that got its last job so soon looks as long for the next before it sleeps: waking costs more than looking.
-# Where it was not so soon, perhaps because of the waking, it tries all the same now and then.
-SOON_NS = 100_000
-TRY_EVERY = 8
-TRY_BELOW_NS = 1_000_000
+# A worker that got its last job so soon may look for the next before it sleeps.
+SOON_NS = 1_000_000
 KNOWN_FUNCTIONS = 1000
 NOTHING = Pickled(b"")
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What a worker is told at its start: modules to import, what to call before the first job, whether to spin."""
+    """What a worker is told at its start: modules to import, what to call before the first job, whether to look before it sleeps."""
 
     preload: tuple[str, ...]
     initializer: Callable[[], object] | str | None
-    may_spin: bool
+    may_look: bool
 
 
 def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, orders: Orders) -> None:
@@ -62,7 +60,7 @@ def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, ord
     tie_to_parent(lifeline)
     arena = Arena(memory_fd)
     os.close(memory_fd)
-    worker = Worker(job_socket, arena, orders.may_spin)
+    worker = Worker(job_socket, arena, orders.may_look)
     signal.signal(signal.SIGINT, worker.on_interrupt)
     try:
         if worker.prepare(orders):
@@ -129,11 +127,11 @@ class Filling(Filled):
 class Worker:
     """Owns the worker's socket and its mapping of the arena."""
 
-    def __init__(self, job_socket: socket.socket, arena: Arena, may_spin: bool) -> None:
+    def __init__(self, job_socket: socket.socket, arena: Arena, may_look: bool) -> None:
         self._socket = job_socket
         self._arena = arena
         self._board = arena.board
-        self._longest_spin_ns = SOON_NS if may_spin else 0
+        self._may_look = may_look
         self._running = 0
         self._functions: dict[bytes, Callable[..., Any]] = {}
         # what jobs keep of what they were lent, and the numbers of those that keep nothing any more
@@ -163,22 +161,22 @@ class Worker:
 
     def serve(self) -> None:
         """Run jobs until the socket ends."""
-        frames, fd, spin_ns, waits = Frames(JOB), self._socket.fileno(), 0, 0
+        frames, fd, patience, is_soon = Frames(JOB), self._socket.fileno(), Patience(), False
         while True:
             while self._released:
                 number = self._released.popleft()
                 del self._keeping[number]
                 self._tell(number, Status.RELEASED)
             asked_ns = monotonic_ns()
-            data = receive(fd, spin_ns)
+            looks = self._may_look and is_soon and patience.wants_to_look()
+            data = receive(fd, LOOK_NS if looks else 0)
+            if looks:
+                patience.found(data is not None)
             if data is None:
                 data = self._socket.recv(RECEIVE_BYTES)
             if not data:
                 return
-            waited_ns = monotonic_ns() - asked_ns
-            waits += 1
-            is_soon = waited_ns < SOON_NS or (waited_ns < TRY_BELOW_NS and waits % TRY_EVERY == 0)
-            spin_ns = self._longest_spin_ns if is_soon else 0
+            is_soon = monotonic_ns() - asked_ns < SOON_NS
             for head, body, start, end in frames.feed(data):
                 if self._board.take(head[1]):
                     self._run(head, body, start, end)
