@@ -1,6 +1,6 @@
-"""Fills the README's table from a run's JSON: a few chosen rows, and every row that another loop wins by most.
+"""Fills the README's tables from the runs' JSON: chosen rows of the loops and what others win by most, every executor row.
 
-Knows the README's two markers; what the numbers mean is report.py's part.
+Knows the README's markers; what the numbers mean is report.py's part.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main", "table"]
+sys.path.pop(0)  # see compare.py
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.report import cost
+
+__all__ = ["executor_table", "loop_table", "main"]
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE, TARGET = ROOT / "benchmarks" / "results" / "compare.json", ROOT / "README.md"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+RESULTS, TARGET = ROOT / "benchmarks" / "results", ROOT / "README.md"
 # The first row that fits each pattern.
 CHOSEN = (
     "call_soon *",
@@ -35,27 +39,75 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    source = Path(sys.argv[1]) if len(sys.argv) > 1 else SOURCE
-    try:
-        run = json.loads(source.read_text())
-    except OSError as error:
-        raise SystemExit(f"{source}: {error.strerror}; make it by compare.py --json {source}") from None
-    before, _, rest = TARGET.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    TARGET.write_text(f"{before}{BEGIN}\n{table(run)}\n{END}{after}")
+    text = TARGET.read_text()
+    for name, marker, table in (("compare", "bench", loop_table), ("executors", "bench-executors", executor_table)):
+        source = RESULTS / f"{name}.json"
+        try:
+            run = json.loads(source.read_text())
+        except OSError as error:
+            print(f"{source}: {error.strerror}; make bench makes it", file=sys.stderr)
+            continue
+        text = filled(text, marker, table(run))
+    TARGET.write_text(text)
 
 
-def table(run: dict[str, Any]) -> str:
+def filled(text: str, marker: str, table: str) -> str:
+    """The text with the table between the two comments that have the marker."""
+    begin, end = f"<!-- {marker}:begin -->", f"<!-- {marker}:end -->"
+    before, found, rest = text.partition(begin)
+    if not found:
+        raise SystemExit(f"{TARGET}: no {begin}")
+    return f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+
+
+def loop_table(run: dict[str, Any]) -> str:
     """The chosen rows as Markdown, the worst losses after them, and what was measured on what."""
     rows, subject = run["rows"], run["subject"]
     names = chosen(rows)
     others = list(dict.fromkeys(arm for name in names for arm in rows[name]["ratios"]))
     lines = [["row", subject, *(f"vs {NAMES.get(arm, arm)}" for arm in others)], ["---", *["---:"] * (len(others) + 1)]]
     lines += [line(name, rows[name], subject, others) for name in names]
+    return f"{piped(lines)}\n\n{note(run, 'loop', others)}"
+
+
+def executor_table(run: dict[str, Any]) -> str:
+    """Every row as Markdown: what it costs here and with the others, how many times the best of those, and the goal."""
+    rows, subject = run["rows"], run["subject"]
+    others = [arm for arm in run["arms"] if arm != subject]
+    lines = [["row", subject, *others, "best other costs", "goal"], ["---", *["---:"] * (len(others) + 3)]]
+    for name, row in rows.items():
+        costs = (row["cost_ns"].get(arm) for arm in (subject, *others))
+        shown = ["" if found is None else cost(found["median"]) for found in costs]
+        lines.append([name, *shown, times(row), goal(row)])
+    return f"{piped(lines)}\n\n{note(run, 'executor', others)}"
+
+
+def times(row: Row) -> str:
+    """How many times our cost the best other's is."""
+    ratio = row["ratios"].get(row["best"])
+    return "" if ratio is None else f"{ratio['median']:.1f} times"
+
+
+def goal(row: Row) -> str:
+    """What is to be reached, and whether it is."""
+    if row["goal"] is None:
+        return ""
+    met = "?" if row["met"] is None else "met" if row["met"] else "NOT met"
+    if row["own"] is None:
+        return f"{row['goal']:g}: {met}"
+    return f"below {row['goal']:g} times idle: {met} ({row['own']['median']:.1f})"
+
+
+def piped(lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def note(run: dict[str, Any], kind: str, others: list[str]) -> str:
+    """How many rows are lost, and what was measured on what."""
+    rows, subject = run["rows"], run["subject"]
     lost = sum(bool(row["ahead"]) for row in rows.values())
-    note = f"{len(rows)} rows measured; another loop is ahead of {subject} on {lost} of them."
     facts = "; ".join(f"{key}: {value}" for key, value in run["facts"].items() if key in {*NOTED, subject, *others})
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note} {facts}."
+    return f"{len(rows)} rows measured; another {kind} is ahead of {subject} on {lost} of them. {facts}."
 
 
 def chosen(rows: dict[str, Row]) -> list[str]:
@@ -73,10 +125,6 @@ def worst(row: Row) -> float:
 def line(name: str, row: Row, subject: str, others: list[str]) -> list[str]:
     ratios = (row["ratios"].get(arm) for arm in others)
     return [name, cost(row["cost_ns"][subject]["median"]), *("" if r is None else f"{r['median']:.2f}" for r in ratios)]
-
-
-def cost(cost_ns: float) -> str:
-    return f"{cost_ns:.0f} ns" if cost_ns < 10_000 else f"{cost_ns / 1000:.1f} µs"
 
 
 if __name__ == "__main__":

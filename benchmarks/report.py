@@ -47,7 +47,7 @@ def to_markdown(results: Results, notes: Sequence[str], words: Words) -> str:
 
 def to_json(results: Results, facts: dict[str, str]) -> str:
     rows = {row: _row_json(results, row) for row in results.rows}
-    return json.dumps({"facts": facts, "subject": results.subject, "rows": rows}, indent=1) + "\n"
+    return json.dumps({"facts": facts, "subject": results.subject, "arms": results.arms, "rows": rows}, indent=1) + "\n"
 
 
 def legend(results: Results, words: Words) -> str:

@@ -122,7 +122,7 @@ def _rounded(size: int) -> int:
 
 
 class Lent:
-    """The blocks a job was lent: `are_kept` once it is done, and if so, `when_free` is called when the last one goes."""
+    """The blocks that a job was lent. Once it is done `are_kept` says whether somebody still holds one."""
 
     def __init__(self) -> None:
         self._left = 0

@@ -18,7 +18,6 @@ from penstock.errors import WorkerStartError
 from penstock.executors.link import Link
 from penstock.executors.sizing import current_cores
 from penstock.executors.spawn import Hatched, hatched
-from penstock.executors.worker import Orders
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from penstock.config import LaneConfig
     from penstock.executors.job import Job
     from penstock.executors.statistics import LaneMeter
+    from penstock.executors.worker import Orders
 
 __all__ = ["Crew", "CrewOwner"]
 

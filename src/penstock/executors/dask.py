@@ -32,10 +32,34 @@ CONNECT_S = 3.0
 PARTING_S = 2.0
 LOST = "the connection is lost; its jobs are not run again, the next call connects anew"
 
+# A job's SystemExit would take its thread from the worker for good, which dask does not notice. The guard is source, and
+# claims to be of `__main__`, so that it travels by value: the cluster's workers need not have penstock.
+ENDING = "penstock: a job's exit"
+GUARD = f"""
+def guarded(call):
+    try:
+        return call()
+    except Exception:
+        raise
+    except BaseException as problem:
+        import traceback
+        kind = type(problem).__module__ + "." + type(problem).__qualname__
+        raise RuntimeError({ENDING!r}, kind, str(problem), traceback.format_exc()) from None
+"""
+
+
+def _made_guard() -> Any:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(GUARD, "<penstock's guard of a job>", "exec"), names)
+    return names["guarded"]
+
+
+_guarded = _made_guard()
+
 
 class DaskLane(BackedLane):
-    """The lane of `config.kind`, a `dask://host:port`. Every admitted job goes to the scheduler, which knows priorities,
-    up to `queue_jobs` of them or `workers`. Raises ConfigError if dask.distributed is not installed."""
+    """The lane of `config.kind`, a `dask://host:port`. Up to `workers` jobs are with the scheduler at once, or
+    `queue_jobs`: it orders them, and may grow its cluster for them. Raises ConfigError without dask.distributed."""
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         if find_spec("distributed") is None:
@@ -65,7 +89,7 @@ class DaskBackend(Backend):
     def submit(self, job: Job) -> Future[Any]:
         """As Backend's."""
         # not the job itself: a thread of dask's may hold the last reference, and a LoopJob is its own loop's
-        call = partial(job.fn, *job.args, **(job.kwargs or {}))
+        call = partial(_guarded, partial(job.fn, *job.args, **(job.kwargs or {})))
         return self._start(self._run(call, job.name, job.priority, job.retries))
 
     def warm(self) -> None:
@@ -118,7 +142,8 @@ class DaskBackend(Backend):
     async def _connect(self) -> Any:
         from distributed import Client
 
-        client: Any = Client(
+        make: Any = Client
+        client = make(
             f"tcp://{self._address}",
             asynchronous=True,
             set_as_default=False,
@@ -161,9 +186,8 @@ class DaskBackend(Backend):
                 return RemoteError("distributed.FutureCancelledError", text, "")
         if type(problem).__name__ == "KilledWorker" and type(problem).__module__.startswith("distributed."):
             return _killed(name, problem)
-        if not isinstance(problem, Exception):
-            # SystemExit and its like would end the program of the caller, to whom they were not said
-            return RemoteError(f"builtins.{type(problem).__name__}", str(problem), "")
+        if type(problem) is RuntimeError and problem.args[:1] == (ENDING,):
+            return RemoteError(*problem.args[1:])
         return problem
 
     def _drop(self, client: Any = None) -> None:

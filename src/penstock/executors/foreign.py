@@ -162,7 +162,15 @@ class BackedLane(Lane):
             other.fail_from_thread(self._admission.displaced(other))
         self._give()
         if isinstance(job.payload, threading.Event):
-            job.payload.wait()
+            self._wait_for_place(job, job.payload)
+
+    def _wait_for_place(self, job: Job, door: threading.Event) -> None:
+        try:
+            door.wait()
+        except BaseException:
+            # interrupted: nobody will ever hold this job's future
+            _cancel_from_thread(job)
+            raise
 
     def _admitted(self, job: Job) -> tuple[Verdict, Job | None]:
         try:
@@ -366,7 +374,7 @@ class BackedLane(Lane):
             self._backend.warm()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As Lane's. With `cancel_futures` a cluster's running jobs are cancelled too: which have begun is its secret."""
+        """As Lane's. With `cancel_futures` a cluster's jobs are all cancelled: which have begun is its secret."""
         with self._lock:
             self._is_shut = True
             given_up = [*self._admission.drain(), *self._with] if cancel_futures else []

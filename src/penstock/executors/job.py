@@ -47,7 +47,9 @@ def function_name(fn: Any) -> str:
 class Job:
     """What is to run, for whom, until when. A lane keeps its own notes in `mark` and `payload`."""
 
-    __slots__ = ()
+    if not TYPE_CHECKING:
+        # the two classes have the slots: two bases with slots of their own cannot be joined
+        __slots__ = ()
 
     fn: Callable[..., Any]
     args: tuple[Any, ...]
@@ -118,6 +120,14 @@ class Job:
         """`fail`, from any thread."""
         raise NotImplementedError
 
+    if TYPE_CHECKING:
+
+        def done(self) -> bool:
+            """Whether its caller has an answer, or wants none."""
+
+        def cancel(self, *args: Any) -> bool:
+            """Give it up."""
+
     def forget_arguments(self) -> None:
         """Let the arguments go: nobody needs them any more, while the result may live on."""
         self.args, self.kwargs, self.payload = (), None, None
@@ -186,7 +196,7 @@ class LoopJob(Job, asyncio.Future[Any]):
 
 
 class ThreadJob(Job, concurrent.futures.Future[Any]):
-    """A call from a thread: a `concurrent.futures` future. It can be cancelled while it runs: its lane interrupts it."""
+    """A call from a thread: a `concurrent.futures` future. Cancelled while it runs, it is interrupted by its lane."""
 
     __slots__ = (*FIELDS, "delivered_by")
 

@@ -75,7 +75,7 @@ class Lane(CallableExecutor):
     def statistics(self) -> LaneStatistics:
         """Counts, times and bytes so far, frozen."""
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: B027 (most lanes have nothing to warm)
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called when `loop` begins to run: start what the config wants ready before the first job."""
 
     @abstractmethod

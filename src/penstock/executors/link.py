@@ -9,12 +9,12 @@ from __future__ import annotations
 import signal
 from pickle import loads
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.executors.arena import Extents
 from penstock.executors.board import SLOTS
-from penstock.executors.pickling import load
-from penstock.executors.wire import JOB, RESULT, Content, Frames, Status, contained, unpacked
+from penstock.executors.pickling import LARGE_BYTES, load
+from penstock.executors.wire import JOB, RESULT, WHOLE, Frames, Status, contained, unpacked
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,20 +25,12 @@ if TYPE_CHECKING:
     from penstock.executors.spawn import Hatched
     from penstock.executors.statistics import LaneMeter
 
-__all__ = ["Call", "Link", "OnReply"]
+__all__ = ["Link", "OnReply"]
 
 RECEIVE_BYTES = 262_144
 # on_reply(link, job, status, value, began_ns, ran_ns): the value is the result, or the exception and the text of its
 # traceback there
-OnReply: TypeAlias = "Callable[[Link, Job, Status, Any, int, int], None]"
-
-
-class Call(NamedTuple):
-    """A job as it travels: the function's pickle (empty if it is inside), the rest, and the flag that says which."""
-
-    function: bytes
-    pickled: Pickled
-    flags: int
+OnReply: TypeAlias = "Callable[[Link, Job, int, Any, int, int], None]"
 
 
 class Link:
@@ -50,6 +42,7 @@ class Link:
         "_kept",
         "_last_number",
         "_loop",
+        "_offer",
         "_outgoing",
         "_room",
         "_unsent",
@@ -84,6 +77,7 @@ class Link:
         self.grace: asyncio.TimerHandle | None = None
         self.began_ns = self.idle_since_ns = self.rss_read_ns = monotonic_ns()
         self._frames = Frames(RESULT)
+        self._offer = worker.arena.board.offer
         self._room = Extents(*worker.arena.to_worker)
         # of each job in shared memory; what a worker keeps beyond the job's end moves to _kept
         self._blocks: dict[int, list[tuple[int, int]]] = {}
@@ -101,20 +95,23 @@ class Link:
 
     # --- to the worker
 
-    def send(self, job: Job, call: Call) -> None:
-        """Hand a job over. Several in one turn of the loop go in one write; the first to an idle worker goes at once."""
+    def send(self, job: Job) -> None:
+        """Hand a job over, its payload built. To an idle worker it goes at once, with others it goes at the end of the
+        loop's turn, in one write."""
         number = self._last_number = self._last_number + 1
-        function, pickled, flags = call
-        if pickled.is_small:
+        pickled, jobs = job.payload, self.jobs
+        function = pickled.function
+        if pickled.bytes_like or pickled.lent or len(pickled.text) >= LARGE_BYTES:
+            size, parts, buffer_count = self._place(number, pickled)
+        else:
             size, parts, buffer_count = len(pickled.text), [pickled.text], 0
             self.meter.moved("out_inband", size)
-        else:
-            size, parts, buffer_count = self._place(number, pickled)
+        flags = 0 if function else WHOLE
         self._outgoing.append(JOB.pack(len(function) + size, number, len(function), buffer_count, flags) + function)
         self._outgoing += parts
-        self.worker.arena.board.offer(number)
-        is_first = not self.jobs
-        self.jobs[number] = job
+        self._offer(number)
+        is_first = not jobs
+        jobs[number] = job
         job.mark = self, number
         if is_first:
             self.flush()

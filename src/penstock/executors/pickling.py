@@ -1,7 +1,7 @@
 """Calls and results as bytes: pickle protocol 5, large buffers beside it, and errors that name the object at fault.
 
-A `Pickled` is a pickle and the large buffers that are not in it, in two kinds: bytes and bytearrays, which pickle itself
-would copy into its text, and what objects lend (NumPy, Arrow, memoryviews). Knows neither memory nor sockets.
+A `Pickled` is a pickle and the large buffers that are not in it, in two kinds: bytes and bytearrays, which pickle would
+copy into its text, and what objects lend (NumPy, Arrow, memoryviews). Knows neither memory nor sockets.
 """
 
 from __future__ import annotations
@@ -33,9 +33,12 @@ DEPTH, BREADTH = 6, 1000
 
 
 class Pickled:
-    """`text` is the pickle; `bytes_like` and `lent` are the large buffers beside it, to be given to `load` in order."""
+    """`text` is the pickle; `bytes_like` and `lent` are the large buffers beside it, to be given to `load` in order.
 
-    __slots__ = ("bytes_like", "lent", "text")
+    A call's pickle may leave its function out, which is then in `function`, pickled apart.
+    """
+
+    __slots__ = ("bytes_like", "function", "lent", "text")
 
     def __init__(
         self, text: bytes, bytes_like: Sequence[bytes | bytearray] = (), lent: Sequence[memoryview] = ()
@@ -43,6 +46,7 @@ class Pickled:
         self.text = text
         self.bytes_like = bytes_like
         self.lent = lent
+        self.function = b""
 
     @property
     def is_small(self) -> bool:
@@ -62,7 +66,8 @@ def dump(item: Any) -> Pickled:
     """The item as it travels; whatever its own code raises comes out as it is."""
     if type(item) in SMALL_TYPES or (type(item) is tuple and _is_small(item)):
         return Pickled(pickle.dumps(item, 5))
-    stream, large, lent = io.BytesIO(), LargeBytes(LARGE_BYTES), []
+    stream, large = io.BytesIO(), LargeBytes(LARGE_BYTES)
+    lent: list[memoryview] = []
     pickler = _Pickler(stream, 5, buffer_callback=_lender(lent))
     # on the instance: it is called for each object, and so goes straight to native code
     pickler.persistent_id = large.persistent_id  # type: ignore[method-assign]
@@ -104,15 +109,6 @@ def load(text: bytes | memoryview, bytes_like: Sequence[Any] = (), lent: Sequenc
     return unpickler.load()
 
 
-# Classes of our own: only the instances of such take a persistent_id and a persistent_load on every Python.
-class _Unpickler(pickle.Unpickler):
-    pass
-
-
-class _Pickler(pickle.Pickler):
-    dispatch_table: Any = ChainMap({memoryview: lambda view: _reduced_view(view)}, copyreg.dispatch_table)
-
-
 def _reduced_view(view: memoryview) -> tuple[Any, tuple[Any, ...]]:
     # an empty view, or one of items that only its owner knows (a struct's), arrives as plain bytes
     is_plain = view.nbytes > 0 and len(view.format) == 1
@@ -126,6 +122,15 @@ def _view(buffer: Any, layout: tuple[Any, Any] | None, readonly: bool) -> memory
     if layout is not None and layout != ("B", (view.nbytes,)):
         view = view.cast(*layout)
     return view.toreadonly() if readonly else view
+
+
+# Classes of our own: only instances of such take a persistent_id and a persistent_load on every Python.
+class _Unpickler(pickle.Unpickler):
+    pass
+
+
+class _Pickler(pickle.Pickler):
+    dispatch_table: Any = ChainMap({memoryview: _reduced_view}, copyreg.dispatch_table)  # noqa: RUF012
 
 
 # A function travels by its name, which is looked up anew for each pickle: once will do.

@@ -21,19 +21,19 @@ from penstock.executors.board import SLOTS
 from penstock.executors.carrier import Carrier
 from penstock.executors.crew import Crew
 from penstock.executors.failure import rebuilt
-from penstock.executors.job import Job, LoopJob, ThreadJob
+from penstock.executors.job import Job, ThreadJob
 from penstock.executors.lane import Lane
-from penstock.executors.link import Call, Link
-from penstock.executors.pickling import call_fault, dump, dump_function
+from penstock.executors.pickling import Pickled, call_fault, dump, dump_function
 from penstock.executors.service import Service
 from penstock.executors.sizing import current_cores
 from penstock.executors.statistics import LaneMeter, LaneStatistics
-from penstock.executors.wire import WHOLE, Status
+from penstock.executors.wire import Status
 from penstock.executors.worker import Orders
 
 if TYPE_CHECKING:
     from penstock.config import LaneConfig
     from penstock.errors import WorkerStartError
+    from penstock.executors.link import Link
 
 __all__ = ["ProcessLane"]
 
@@ -67,6 +67,8 @@ class ProcessLane(Lane):
         self._crew = Crew(self.name, self.config, self._meter, orders)
         # how long jobs run, a moving average over the last eight or so
         self._run_ns = AHEAD_NS
+        # how many may be with one worker
+        self._depth = 1
         self._ended = threading.Event()
         # calls from other threads that the home has not heard of yet, and those who wait for a place
         self._room = threading.Condition(self._lock)
@@ -188,7 +190,7 @@ class ProcessLane(Lane):
         if not self._build(job):
             self._admission.discard(job)
             return
-        self._admission.set_size(job, job.payload.pickled.size_bytes)
+        self._admission.set_size(job, job.payload.size_bytes)
         while (heaviest := self._admission.excess()) is not None:
             self._displace(heaviest)
 
@@ -209,7 +211,7 @@ class ProcessLane(Lane):
     def _build(self, job: Job) -> bool:
         """Make the payload; False when the job has failed for it."""
         carried = job.payload
-        if isinstance(carried, Call):
+        if type(carried) is Pickled:
             return True
         try:
             job.payload = _call(job, carried)
@@ -225,17 +227,12 @@ class ProcessLane(Lane):
 
     # --- handing jobs out
 
-    def _depth(self) -> int:
-        return min(max(AHEAD_NS // max(self._run_ns, 1), 1), MOST_AHEAD)
-
     def _link_for_one(self) -> Link | None:
         """Who is to have one more job: an idle worker, else the least busy of those that are sent ahead."""
         link = self._crew.next_resting()
-        if link is not None:
+        depth = self._depth
+        if link is not None or depth == 1:
             return link
-        depth = self._depth()
-        if depth == 1:
-            return None
         best, fewest = None, depth
         for other in self._crew.links:
             count = len(other.jobs)
@@ -250,7 +247,7 @@ class ProcessLane(Lane):
             return
         was_idle = not link.jobs
         job.started_ns = monotonic_ns()
-        link.send(job, job.payload)
+        link.send(job)
         if was_idle and self._may_spin and self._run_ns < SHORT_NS:
             expect = getattr(self._home, "_expect", None)
             if expect is not None:
@@ -258,7 +255,7 @@ class ProcessLane(Lane):
 
     def on_free(self, link: Link) -> None:
         """A worker has answered, or is new: fill it up."""
-        depth = self._depth()
+        depth = self._depth
         while link.has_room(depth):
             job = self._admission.take()
             if job is None:
@@ -273,7 +270,7 @@ class ProcessLane(Lane):
     def _send_taken(self, link: Link, job: Job) -> None:
         if self._build(job):
             job.started_ns = monotonic_ns()
-            link.send(job, job.payload)
+            link.send(job)
 
     def _take_over(self, link: Link) -> bool:
         """Give an idle worker half of what the busiest one has not begun."""
@@ -281,7 +278,7 @@ class ProcessLane(Lane):
         count = len(busiest.jobs) // 2 if len(busiest.jobs) > 1 else 0
         jobs = busiest.take_back_unbegun(count) if count else []
         for job in jobs:
-            link.send(job, job.payload)
+            link.send(job)
         return bool(jobs)
 
     def _admit(self) -> None:
@@ -304,7 +301,8 @@ class ProcessLane(Lane):
 
     def on_reply(self, link: Link, job: Job, status: int, value: Any, began_ns: int, ran_ns: int) -> None:
         """A worker has answered a job."""
-        self._run_ns += (ran_ns - self._run_ns) >> 3
+        self._run_ns = run_ns = self._run_ns + ((ran_ns - self._run_ns) >> 3)
+        self._depth = min(max(AHEAD_NS // max(run_ns, 1), 1), MOST_AHEAD)
         meter = self._meter
         meter.ran(ran_ns)
         meter.waited(began_ns - job.offered_ns if began_ns > job.offered_ns else 0)
@@ -503,12 +501,13 @@ class ProcessLane(Lane):
         self._begin()
 
 
-def _call(job: Job, carried: Any) -> Call:
+def _call(job: Job, carried: Any) -> Pickled:
     function = dump_function(job.fn)
-    if function is not None and not job.kwargs and carried is None:
-        return Call(function, dump(job.args), 0)
-    fn = job.fn if function is None else None
-    return Call(function or b"", dump((fn, job.args, job.kwargs, carried)), WHOLE)
+    if function is None or job.kwargs or carried is not None:
+        return dump((job.fn, job.args, job.kwargs, carried))
+    pickled = dump(job.args)
+    pickled.function = function
+    return pickled
 
 
 _lanes: weakref.WeakSet[ProcessLane] = weakref.WeakSet()

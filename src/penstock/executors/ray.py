@@ -70,9 +70,9 @@ class RayBackend(Backend):
         import ray
 
         if not ray.is_initialized():
-            given = {} if self._address == AUTO else {"address": self._address}
+            given: dict[str, Any] = {} if self._address == AUTO else {"address": self._address}
             try:
-                ray.init(**given, log_to_driver=False, configure_logging=False, include_dashboard=None)
+                ray.init(**given, log_to_driver=False, configure_logging=False)
             except Exception as problem:
                 raise SchedulerLost(self._address, f"not reached: {problem}") from problem
             self._is_ours = True

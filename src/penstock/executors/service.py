@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
+from typing import TYPE_CHECKING
 
 from penstock.loop import EventLoop
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Service"]
 

@@ -1,7 +1,7 @@
 """Starts a worker process, by `multiprocessing`'s own ways, and learns how it ended.
 
-Two sockets go with it: the one that jobs travel by, and a lifeline, which carries nothing: its end tells the kernel that
-the parent is gone. Starting blocks for milliseconds, the first forkserver for much longer: it is done in a thread.
+Two sockets go with it: one for the jobs, and a lifeline, which carries nothing: its end tells the kernel that the
+parent is gone. Starting blocks for milliseconds, the first forkserver for much longer: it is done in a thread.
 
 Ownership: a `Hatched` owns the parent's ends, its mapping of the arena and the process record until `release`.
 """

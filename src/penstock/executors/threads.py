@@ -312,7 +312,8 @@ class ThreadLane(Lane):
             late = self._expire(now_ns)
             self._grow(now_ns)
             dues = (self._deadlines.next_ns(), self._growth.due_ns, self._shrink(now_ns))
-            self._watch.rest(min((due_ns for due_ns in dues if due_ns is not None), default=None))
+            due_ns = min((due_ns for due_ns in dues if due_ns is not None), default=None)
+            self._watch.rest(due_ns, may_linger=not self._is_shut)
         if self._cancelled:
             self._clear_cancelled()
         for job, problem in late:

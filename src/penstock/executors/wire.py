@@ -27,8 +27,8 @@ NO_ROOM = 2**64 - 1
 # What a buffer becomes: the pickle itself, a bytes, a bytearray, what an object lent.
 TEXT, BYTES, BYTEARRAY, LENT = range(4)
 BYTES_LIKE = {BYTES: bytes, BYTEARRAY: bytearray}
-# A job's flag. Without it its pickle is the tuple of its arguments; with it (function or None, arguments, keyword
-# arguments, what the context carries).
+# A job's flag. Without it, its pickle is the tuple of its arguments; with it, (function, arguments, keyword arguments,
+# what the context carries).
 WHOLE = 1
 
 
@@ -54,7 +54,7 @@ class Content(NamedTuple):
 
 
 def contained(pickled: Pickled, take: Callable[[int], int | None], put: Callable[[int, Any], None]) -> Content:
-    """Lay a pickle out: large buffers go where `take(size)` says, by `put(offset, data)`; without room, into the frame."""
+    """Lay a pickle out: large buffers go where `take(size)` says, by `put(offset, data)`; else into the frame."""
     text = pickled.text
     if pickled.is_small:
         return Content([text], 0, [], len(text), 0)
@@ -104,7 +104,7 @@ def unpacked(
     if not buffer_count:
         return Unpacked(data[start:end], [], [])
     entries = [BUFFER.unpack_from(data, start + index * BUFFER.size) for index in range(buffer_count)]
-    left = memoryview(data)[start + buffer_count * BUFFER.size : end]
+    left: Any = memoryview(data)[start + buffer_count * BUFFER.size : end]
     inband_bytes = sum(size for offset, size, _ in entries if offset == NO_ROOM)
     text: Any = left[: len(left) - inband_bytes]
     left = left[len(left) - inband_bytes :]

@@ -1,7 +1,7 @@
 """The worker process: receives jobs, runs them one by one, sends each result before it begins the next.
 
 It ends when its socket does. Should the parent die, the kernel kills it, whatever it is at: see `tie_to_parent`.
-SIGINT interrupts the one job that the board names, and is else ignored, as SIGTERM is: both reach a whole process group,
+SIGINT interrupts the one job that the board names and is else ignored, as SIGTERM is: both reach a whole process group,
 and how a service ends is its parent's to decide.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import socket
 import sys
 import threading
 from collections import deque
@@ -30,6 +29,7 @@ from penstock.executors.pickling import Pickled, dump, fault, load
 from penstock.executors.wire import JOB, RESULT, WHOLE, Content, Frames, Status, contained, unpacked
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from types import FrameType
 
@@ -70,7 +70,7 @@ def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, ord
 
 
 def tie_to_parent(lifeline: socket.socket) -> None:
-    """Die with the parent, even inside C code that holds the GIL: the kernel signals the end of a socket to its owner."""
+    """Die with the parent, even in C code that holds the GIL: the kernel signals the end of a socket to its owner."""
     if not hasattr(fcntl, "F_SETSIG"):
         threading.Thread(target=_die_with, args=(lifeline,), name="penstock-lifeline", daemon=True).start()
         return
@@ -196,9 +196,9 @@ class Worker:
             body, start + fn_bytes, end, buffer_count, arena.view, lambda *block: lent.add(arena.lend(*block))
         )
         item = load(*content)
-        fn, args, kwargs, carried = item if flags & WHOLE else (None, item, None, None)
-        if fn is None:
-            fn = self._function(body[start : start + fn_bytes])
+        if not flags & WHOLE:
+            return self._function(body[start : start + fn_bytes]), item, {}, None
+        fn, args, kwargs, carried = item
         return fn, args, kwargs or {}, carried
 
     def _function(self, name: bytes) -> Callable[..., Any]:

@@ -1,0 +1,72 @@
+"""Loops of both kinds, and lanes of threads that are shut when a test is over."""
+
+import asyncio
+import threading
+
+import pytest
+
+from penstock.config import LaneConfig
+from penstock.executors.threads import ThreadLane
+from penstock.loop import EventLoop
+
+LOOPS = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
+
+
+@pytest.fixture(params=sorted(LOOPS))
+def loop(request):
+    made = LOOPS[request.param]()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_lane():
+    """`make_lane(name="io", **config)`: a lane of threads."""
+    made = []
+
+    def make(name="io", **config):
+        made.append(ThreadLane(name, LaneConfig(**config)))
+        return made[-1]
+
+    yield make
+    for lane in made:
+        lane.shutdown(wait=True, cancel_futures=True)
+
+
+class Plug:
+    """Keeps threads busy until it is pulled: `lane.submit(plug)`, `plug.wait_until_in(2)`, ..., `plug.pull()`."""
+
+    def __init__(self):
+        self._entered, self._pulled = threading.Semaphore(0), threading.Event()
+
+    def __call__(self, value=None):
+        self._entered.release()
+        assert self._pulled.wait(20)
+        return value
+
+    def wait_until_in(self, count=1):
+        for _ in range(count):
+            assert self._entered.acquire(timeout=20)
+
+    def pull(self):
+        self._pulled.set()
+
+
+@pytest.fixture
+def plug():
+    made = Plug()
+    yield made
+    made.pull()
+
+
+@pytest.fixture
+def busy(make_lane, plug):
+    """`busy(**config)`: a lane whose one thread the plug keeps busy."""
+
+    def make(**config):
+        lane = make_lane(workers=1, **config)
+        lane.submit(plug)
+        plug.wait_until_in()
+        return lane
+
+    return make
