@@ -68,12 +68,15 @@ class GuestLanes(LaneSet):
             self._generator.__anext__().send(None)
 
     async def _until_closed(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+        pid = os.getpid()
         try:
             yield
         finally:
             with guests_lock:
                 guests.pop(loop, None)
-            await _in_a_thread(loop, self.shutdown)
+            # a forked child that ends its copy of the loop has no say over its parent's workers
+            if os.getpid() == pid:
+                await _in_a_thread(loop, self.shutdown)
 
 
 async def _in_a_thread(loop: asyncio.AbstractEventLoop, act: Callable[[], object]) -> None:
