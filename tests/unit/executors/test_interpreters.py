@@ -79,7 +79,9 @@ def moves(records):
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="there are interpreters")
 def test_before_314_one_line_says_so():
-    with pytest.raises(ConfigError, match=r"^lane 'cpu' = 'interpreters' needs Python 3.14 or later, this is 3.1\d: use"):
+    with pytest.raises(
+        ConfigError, match=r"^lane 'cpu' = 'interpreters' needs Python 3.14 or later, this is 3.1\d: use"
+    ):
         InterpreterLane("cpu", LaneConfig("interpreters"), lambda: None)
 
 
