@@ -102,16 +102,18 @@ class ThreadLane(Lane):
         job.on_cancel = self._give_up
         displaced = place = None
         verdict = Verdict.QUEUED
-        with self._lock:
-            self._check_open()
-            if not self._hand_over(job):
-                verdict, displaced = self._queue(job)
-                if verdict is Verdict.WAITING:
-                    verdict, place = self._place_for(job)
-            if job.expires_ns is not None and verdict is not Verdict.CALLER_RUNS:
-                self._watch.by(self._deadlines.add(job), DAEMON)
-        if self._cancelled:
-            self._clear_cancelled()
+        try:
+            with self._lock:
+                self._check_open()
+                if not self._hand_over(job):
+                    verdict, displaced = self._queue(job)
+                    if verdict is Verdict.WAITING:
+                        verdict, place = self._place_for(job)
+                if job.expires_ns is not None and verdict is not Verdict.CALLER_RUNS:
+                    self._watch.by(self._deadlines.add(job), DAEMON)
+        finally:
+            if self._cancelled:
+                self._clear_cancelled()
         if displaced is not None:
             displaced.fail_from_thread(self._admission.displaced(displaced))
         if verdict is Verdict.CALLER_RUNS:
@@ -199,6 +201,7 @@ class ThreadLane(Lane):
                 # a thread's callbacks are run by the delivery: this thread is busy until they return
                 with self._lock:
                     is_first = self._account(ended, outcome)
+                self._clear_cancelled()
                 _deliver(ended, outcome, value, is_first)
                 with self._lock:
                     job = self._next_job(worker)
@@ -214,9 +217,10 @@ class ThreadLane(Lane):
 
     def _run(self, job: Job) -> tuple[str, Any]:
         """What became of it: ok and the value, or error or timeout and the exception."""
-        job.started_ns = time.monotonic_ns()
-        if job.expires_ns is not None and job.started_ns >= job.expires_ns:
+        now_ns = time.monotonic_ns()
+        if job.expires_ns is not None and now_ns >= job.expires_ns:
             return "timeout", self._late(job, begun=False)
+        job.started_ns = now_ns
         fn, args = job.fn, job.args
         if job.context is not None:
             fn, args = job.context.run, (fn, *args)
@@ -234,6 +238,7 @@ class ThreadLane(Lane):
         outcome, value = self._run(job)
         with self._lock:
             self._account(job, outcome)
+        self._clear_cancelled()
         job.forget_arguments()
         if outcome == "ok":
             job.finish(value)
@@ -264,6 +269,8 @@ class ThreadLane(Lane):
         return True
 
     def _next_job(self, worker: _Worker) -> Job | None:
+        if worker.thread not in self._workers:
+            return None  # a job that forked has come back in the child, whose lane knows no such thread
         job = self._admission.take()
         if job is not None:
             self._admit_waiting()
@@ -278,7 +285,7 @@ class ThreadLane(Lane):
 
     def _give_up(self, job: Job) -> None:
         """The job is cancelled. Never waits for the lock: a signal's handler (asyncio's, for Ctrl-C) may cancel in a
-        thread that holds it. Whoever holds it looks for cancelled jobs once it is released."""
+        thread that holds it. So whoever has held it looks for cancelled jobs once it is released."""
         self._cancelled.append(job)
         self._clear_cancelled()
 
@@ -372,13 +379,14 @@ class ThreadLane(Lane):
         with self._lock:
             while not self._is_shut and len(self._workers) < min(self.config.min_workers, self._limit):
                 self._idle.append(self._start_worker(None))
+        self._clear_cancelled()
 
     def statistics(self) -> LaneStatistics:
         """As Lane's. A running job that is cancelled or late counts as running until its thread is free."""
         self._clear_cancelled()
         with self._lock:
             busy = len(self._workers) - len(self._idle)
-            return self._meter.snapshot(
+            taken = self._meter.snapshot(
                 workers=len(self._workers),
                 workers_busy=busy,
                 workers_limit=self._limit,
@@ -387,6 +395,8 @@ class ThreadLane(Lane):
                 running=busy,
                 queue_limit=self._admission.limit,
             )
+        self._clear_cancelled()
+        return taken
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As Lane's, from any thread: one of the lane's own waits for all the others."""
@@ -413,6 +423,7 @@ class ThreadLane(Lane):
     def _other_threads(self) -> list[threading.Thread]:
         with self._lock:
             threads = [*self._workers, self._watch.thread]
+        self._clear_cancelled()
         return [thread for thread in threads if thread not in (None, threading.current_thread())]
 
     def _remove(self, worker: _Worker) -> None:
@@ -424,6 +435,7 @@ class ThreadLane(Lane):
     def _leave(self, worker: _Worker) -> None:
         with self._lock:
             self._remove(worker)
+        self._clear_cancelled()
 
 
 def _serve(worker: _Worker, lane_reference: weakref.ref[ThreadLane]) -> None:

@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 
+from penstock.executors.job import ThreadJob
 from tests.unit.executors.shared import run
 
 VARIABLE = contextvars.ContextVar("variable", default="none")
@@ -215,6 +216,21 @@ def test_a_signals_handler_that_cancels_inside_the_lane_does_not_hang(busy, loop
 
     run(loop, main())
     assert lane.statistics().completed["cancelled"] == 3
+
+
+def test_a_job_cancelled_while_another_is_refused_is_not_forgotten(busy):
+    lane = busy()
+    queued = lane.submit(int)
+
+    class Key:
+        def __hash__(self):
+            queued.cancel()
+            raise TypeError("no hash")
+
+    with pytest.raises(TypeError, match="no hash"):
+        lane._offer(ThreadJob(int, (), key=Key()))
+    assert not lane._cancelled
+    assert lane.statistics().queued == 0
 
 
 def test_a_queued_job_whose_time_is_up_never_runs(busy, plug, loop):
