@@ -1,4 +1,4 @@
-"""Fills the README's tables from the runs' JSON: chosen rows of the loops and what others win by most, every executor row.
+"""Fills the README's tables from the runs' JSON: chosen rows of the loops and the worst losses, every executor row.
 
 Knows the README's markers; what the numbers mean is report.py's part.
 """
