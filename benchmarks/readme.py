@@ -1,4 +1,4 @@
-"""Fills the README's tables from the runs' JSON: chosen rows of the loops and what others win by most, every executor row.
+"""Fills the README's tables from the runs' JSON: chosen rows of the loops and the worst losses, every executor row.
 
 Knows the README's markers; what the numbers mean is report.py's part.
 """
@@ -94,7 +94,7 @@ def goal(row: Row) -> str:
         return ""
     met = "?" if row["met"] is None else "met" if row["met"] else "NOT met"
     if row["own"] is None:
-        return f"{row['goal']:g}: {met}"
+        return f"{row['goal']:g} times: {met}"
     return f"below {row['goal']:g} times idle: {met} ({row['own']['median']:.1f})"
 
 

@@ -65,7 +65,9 @@ async def main() -> None:
         work = asyncio.ensure_future(where())
         late_s = await longest_wait_s(work)
         took_s = time.perf_counter() - began_s
-        print(f"{where.__name__}: {len(work.result())} tiles in {took_s:.2f} s, the loop up to {late_s * 1e3:.1f} ms late")
+        print(
+            f"{where.__name__}: {len(work.result())} tiles in {took_s:.2f} s, the loop up to {late_s * 1e3:.1f} ms late"
+        )
     print(await summary(work.result()))
     lane = statistics()["cpu"]
     print(f"{lane.workers} of at most {lane.workers_limit} workers, {lane.completed['ok']} jobs done,", end=" ")

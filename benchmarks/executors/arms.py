@@ -120,7 +120,11 @@ def describe(arm: str) -> str:
     distribution, what = ARMS[arm].module.partition(".")[0], ARMS[arm].what
     if distribution == "concurrent":
         return f"CPython {platform.python_version()}, {what}"
-    return f"{importlib.metadata.version(distribution)}, {what}"
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        version = str(getattr(importlib.import_module(distribution), "__version__", "version unknown"))
+    return f"{version}, {what}"
 
 
 def _lane(worker_count: int) -> str:
