@@ -116,6 +116,7 @@ class Admission:
         job = self._waiting.pop()
         if job is not None:
             self._queue.push(job)
+            self.queued_bytes += job.size_bytes
         return job
 
     def put_back(self, job: Job) -> None:

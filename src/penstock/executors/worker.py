@@ -45,7 +45,7 @@ NOTHING = Pickled(b"")
 
 @dataclass(frozen=True)
 class Orders:
-    """What a worker is told at its start: modules to import, what to call before the first job, whether to look before it sleeps."""
+    """What a worker is told at its start: what to import and to call before the first job, whether it may look."""
 
     preload: tuple[str, ...]
     initializer: Callable[[], object] | str | None

@@ -26,7 +26,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     @initialize(policy=st.sampled_from(POLICIES))
     def choose(self, policy):
         self.policy, self.admission = policy, admission(policy)
-        self.queued, self.waiting, self.taken = set(), set(), set()
+        self.queued, self.waiting, self.taken = [], set(), set()
         # put_back goes past the bounds
         self.allowance = 0
 
@@ -69,7 +69,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert (found is None) is (not self.queued)
         if found is not None:
             self.queued.remove(found)
-            self.taken.add(found)
+            self.taken.append(found)
             self.allowance = max(0, self.allowance - 1)
         self.admit()
 
