@@ -19,14 +19,14 @@ def admission(full="wait", **bounds):
 
 
 class AdmissionMachine(RuleBasedStateMachine):
-    """The model is three sets: what is queued, what waits, what was taken. The lane's duties are done at once."""
+    """The model is two sets and a list: what is queued, what waits, what was taken. The lane's duties are done at once."""
 
     jobs = Bundle("jobs")
 
     @initialize(policy=st.sampled_from(POLICIES))
     def choose(self, policy):
         self.policy, self.admission = policy, admission(policy)
-        self.queued, self.waiting, self.taken = [], set(), set()
+        self.queued, self.waiting, self.taken = set(), set(), []
         # put_back goes past the bounds
         self.allowance = 0
 
