@@ -117,6 +117,9 @@ class LaneConfig(_Group):
     initializer: Callable[[], object] | str | None = _key(None, optional(CALLABLE, "nothing"), **NOT_THREADS)  # noqa: RUF009
     # the context variables that travel with a job
     context: tuple[str, ...] = _key((), REFERENCES, **NOT_THREADS)
+    # how far workers stand back behind the loop for a core (Unix's nice, 0 to 19): at 0 each of them may keep the loop
+    # from its core for milliseconds at a time; at 19 they use what is left over
+    nice: int = _key(19, whole(0, "steps", highest=19), **NOT_THREADS)
     # between interrupting a cancelled or late job and killing its worker
     grace_s: float = _key(1.0, seconds(zero=True), **NOT_THREADS)
     # a job that has killed so many workers is refused

@@ -63,7 +63,8 @@ class ProcessLane(Lane):
 
     def _begin(self) -> None:
         """Everything as new, on no loop yet."""
-        orders = Orders(self.config.preload, self.config.initializer, self._may_look)
+        config = self.config
+        orders = Orders(config.preload, config.initializer, config.nice, self._may_look)
         self._home: asyncio.AbstractEventLoop | None = None
         self._admission = Admission(self.name, self.config)
         self._crew = Crew(self.name, self.config, self._meter, orders)

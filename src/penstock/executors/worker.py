@@ -45,10 +45,12 @@ NOTHING = Pickled(b"")
 
 @dataclass(frozen=True)
 class Orders:
-    """What a worker is told at its start: what to import and to call before the first job, whether it may look."""
+    """What a worker is told at its start: what to import and to call before the first job, how nice it is to be, and
+    whether it may look before it sleeps."""
 
     preload: tuple[str, ...]
     initializer: Callable[[], object] | str | None
+    nice: int
     may_look: bool
 
 
@@ -153,6 +155,8 @@ class Worker:
             initializer = orders.initializer
             if initializer is not None:
                 (resolve_name(initializer) if isinstance(initializer, str) else initializer)()
+            # only now: a worker that is waited for starts at full speed
+            os.nice(orders.nice)
         except BaseException as problem:
             self._tell(0, Status.UNFIT, dump(described(problem)))
             return False

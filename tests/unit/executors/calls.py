@@ -169,3 +169,7 @@ def note_and_spin(path, number, seconds, load):
     append(path, number)
     spin(seconds)
     return number
+
+
+def niceness():
+    return os.nice(0)

@@ -234,6 +234,12 @@ def test_every_way_to_start_runs_the_initializer_before_the_first_job(loop, lane
     assert found[0] != os.getpid()
 
 
+@pytest.mark.parametrize("steps", [0, 7, 19])
+def test_workers_stand_back_behind_the_loop(loop, lane, steps):
+    cpu, _ = lane(nice=steps)
+    assert run(loop, cpu(calls.niceness)) == min(os.nice(0) + steps, 19)
+
+
 def test_min_workers_are_there_before_the_first_job(loop, lane):
     _, made = lane(workers=2, min_workers=2)
     made.start(loop)
