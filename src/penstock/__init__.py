@@ -1,10 +1,23 @@
 """penstock: the asyncio runtime that Python services run on under load."""
 
+from typing import TYPE_CHECKING
+
 from penstock import errors
-from penstock.config import Config, ExecutorsConfig, LaneConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
-from penstock.executors import offload, offloaded, to_thread
-from penstock.loop import EventLoop
-from penstock.runtime import EventLoopPolicy, Runner, install, new_event_loop, run
+from penstock.door import opened
+
+if TYPE_CHECKING:
+    from penstock.config import (
+        Config,
+        ExecutorsConfig,
+        LaneConfig,
+        LoopConfig,
+        PressureConfig,
+        SignalsConfig,
+        TasksConfig,
+    )
+    from penstock.executors import offload, offloaded, to_thread
+    from penstock.loop import EventLoop
+    from penstock.runtime import EventLoopPolicy, Runner, install, new_event_loop, run
 
 __version__ = "0.1.0"
 
@@ -28,3 +41,14 @@ __all__ = [
     "run",
     "to_thread",
 ]
+
+_CONFIGS = "Config", "ExecutorsConfig", "LaneConfig", "LoopConfig", "PressureConfig", "SignalsConfig", "TasksConfig"
+__getattr__ = opened(
+    __name__,
+    {
+        "penstock.config": _CONFIGS,
+        "penstock.executors.calling": ("offload", "offloaded", "to_thread"),
+        "penstock.loop": ("EventLoop",),
+        "penstock.runtime": ("EventLoopPolicy", "Runner", "install", "new_event_loop", "run"),
+    },
+)

@@ -1,15 +1,24 @@
 """Executors: lanes that run calls elsewhere, how large they are, and the functions that programs call."""
 
-from penstock.executors.lanes import LaneSet
-from penstock.executors.offload import offload, offloaded, statistics, to_thread
-from penstock.executors.sizing import Cores, current_cores, usable_cores
-from penstock.executors.statistics import LaneStatistics, Quantiles
+from typing import TYPE_CHECKING
+
+from penstock.door import opened
+
+if TYPE_CHECKING:
+    from penstock.executors.calling import offload, offloaded, statistics, to_thread
+    from penstock.executors.lanes import LaneSet
+    from penstock.executors.meter import LaneStatistics, Quantiles
+    from penstock.executors.processes import ProcessLane
+    from penstock.executors.sizing import Cores, current_cores, usable_cores
+    from penstock.executors.threads import ThreadLane
 
 __all__ = [
     "Cores",
     "LaneSet",
     "LaneStatistics",
+    "ProcessLane",
     "Quantiles",
+    "ThreadLane",
     "current_cores",
     "offload",
     "offloaded",
@@ -17,3 +26,15 @@ __all__ = [
     "to_thread",
     "usable_cores",
 ]
+
+__getattr__ = opened(
+    __name__,
+    {
+        "penstock.executors.calling": ("offload", "offloaded", "statistics", "to_thread"),
+        "penstock.executors.lanes": ("LaneSet",),
+        "penstock.executors.meter": ("LaneStatistics", "Quantiles"),
+        "penstock.executors.processes": ("ProcessLane",),
+        "penstock.executors.sizing": ("Cores", "current_cores", "usable_cores"),
+        "penstock.executors.threads": ("ThreadLane",),
+    },
+)

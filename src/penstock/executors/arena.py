@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import tempfile
 import weakref
 from bisect import insort
 from typing import Any
@@ -32,6 +31,8 @@ def new_memory(arena_bytes: int) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("penstock", os.MFD_CLOEXEC)
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as unnamed:
             fd = os.dup(unnamed.fileno())
     try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from penstock.config import LaneConfig
     from penstock.executors.job import Job
-    from penstock.executors.statistics import LaneMeter
+    from penstock.executors.meter import LaneMeter
     from penstock.executors.worker import Orders
 
 __all__ = ["Crew", "CrewOwner"]

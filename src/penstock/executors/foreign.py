@@ -17,7 +17,7 @@ from penstock.errors import Overloaded, PenstockError, WorkerLost
 from penstock.executors.admission import Admission, Verdict
 from penstock.executors.alarm import Alarm
 from penstock.executors.lane import Lane
-from penstock.executors.statistics import LaneMeter
+from penstock.executors.meter import LaneMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from penstock.config import LaneConfig
     from penstock.executors.job import Job
-    from penstock.executors.statistics import LaneStatistics
+    from penstock.executors.meter import LaneStatistics
 
 __all__ = ["BackedLane", "Backend", "ExecutorBackend", "ForeignLane", "NotHere"]
 

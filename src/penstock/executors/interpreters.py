@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import ConfigError, UnpicklableError, WorkerStartError
 from penstock.executors.failure import described, rebuilt
 from penstock.executors.foreign import BackedLane, ExecutorBackend, NotHere
-from penstock.executors.job import function_name
+from penstock.executors.naming import function_name
 from penstock.executors.pickling import call_fault
 from penstock.executors.sizing import usable_cores
 

@@ -12,11 +12,13 @@ import threading
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from penstock.executors.naming import function_name
+
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Hashable
 
-__all__ = ["Job", "LoopJob", "ThreadJob", "function_name"]
+__all__ = ["Job", "LoopJob", "ThreadJob"]
 
 FIELDS = (
     "args",
@@ -37,11 +39,6 @@ FIELDS = (
     "started_ns",
     "timer",
 )
-
-
-def function_name(fn: Any) -> str:
-    """A function as messages name it: `module.name`."""
-    return f"{getattr(fn, '__module__', type(fn).__module__)}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
 
 
 class Job:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from penstock.config import LaneConfig
-    from penstock.executors.statistics import LaneStatistics
+    from penstock.executors.meter import LaneStatistics
 
 __all__ = ["Lane"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from penstock.config import ExecutorsConfig, LaneConfig
     from penstock.executors.lane import Lane
-    from penstock.executors.statistics import LaneStatistics
+    from penstock.executors.meter import LaneStatistics
 
 __all__ = ["LaneSet", "build_lane"]
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.executors.job import Job
+    from penstock.executors.meter import LaneMeter
     from penstock.executors.pickling import Pickled
     from penstock.executors.spawn import Hatched
-    from penstock.executors.statistics import LaneMeter
 
 __all__ = ["Link", "OnReply"]
 

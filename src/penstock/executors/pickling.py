@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.errors import UnpicklableError
 from penstock.executors.board import LargeBytes
-from penstock.executors.job import function_name
+from penstock.executors.naming import function_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -23,11 +23,11 @@ from penstock.executors.crew import Crew
 from penstock.executors.failure import rebuilt
 from penstock.executors.job import Job, ThreadJob
 from penstock.executors.lane import Lane
+from penstock.executors.meter import LaneMeter, LaneStatistics
 from penstock.executors.patience import LOOK_NS, Patience
 from penstock.executors.pickling import Pickled, call_fault, dump, dump_function
 from penstock.executors.service import Service
 from penstock.executors.sizing import current_cores
-from penstock.executors.statistics import LaneMeter, LaneStatistics
 from penstock.executors.wire import Status
 from penstock.executors.worker import Orders
 

@@ -22,8 +22,8 @@ from penstock.executors.admission import Admission, Verdict
 from penstock.executors.deadlines import Deadlines
 from penstock.executors.growth import Growth, computing_cores, threads_cpu_ns
 from penstock.executors.lane import Lane
+from penstock.executors.meter import LaneMeter, LaneStatistics
 from penstock.executors.sizing import current_cores
-from penstock.executors.statistics import LaneMeter, LaneStatistics
 from penstock.executors.watch import Watch
 
 if TYPE_CHECKING:

@@ -13,18 +13,17 @@ import signal
 import sys
 import threading
 from collections import deque
-from dataclasses import dataclass
 from pickle import loads
 from pkgutil import resolve_name
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.errors import JobInterrupted, UnpicklableError
 from penstock.executors.arena import Arena, Lent
 from penstock.executors.board import receive
 from penstock.executors.carrier import run_carried
 from penstock.executors.failure import described
-from penstock.executors.job import function_name
+from penstock.executors.naming import function_name
 from penstock.executors.patience import LOOK_NS, Patience
 from penstock.executors.pickling import Pickled, dump, fault, load
 from penstock.executors.wire import FILLING, JOB, RESULT, WHOLE, Content, Frames, Status, contained, unpacked
@@ -43,8 +42,7 @@ KNOWN_FUNCTIONS = 1000
 NOTHING = Pickled(b"")
 
 
-@dataclass(frozen=True)
-class Orders:
+class Orders(NamedTuple):
     """What a worker is told at its start: what to import and to call before the first job, how nice it is to be, and
     whether it may look before it sleeps."""
 

@@ -19,7 +19,7 @@ def admission(full="wait", **bounds):
 
 
 class AdmissionMachine(RuleBasedStateMachine):
-    """The model is two sets and a list: what is queued, what waits, what was taken. The lane's duties are done at once."""
+    """The model: what is queued, what waits, what was taken. The lane's duties are done at once."""
 
     jobs = Bundle("jobs")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.executors.statistics import BUCKETS, LONGEST_NS, LaneMeter, Quantiles, _middle_ns, _Times
+from penstock.executors.meter import BUCKETS, LONGEST_NS, LaneMeter, Quantiles, _middle_ns, _Times
 
 
 def test_quantiles_are_within_three_percent():

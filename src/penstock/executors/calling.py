@@ -9,15 +9,13 @@ import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from penstock.executors.guests import lanes_of, present_lanes
-from penstock.executors.job import function_name
-
-# loaded here, before the package's own name `statistics` becomes the function: a later import would take it back
-from penstock.executors.statistics import LaneStatistics  # noqa: TC001
+from penstock.executors.naming import function_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
     from penstock.executors.job import LoopJob
+    from penstock.executors.meter import LaneStatistics
 
 __all__ = ["offload", "offloaded", "statistics", "to_thread"]
 

@@ -16,8 +16,8 @@ import penstock
 from penstock import Config, ExecutorsConfig, LaneConfig
 from penstock.errors import ConfigError
 from penstock.executors import guests, statistics
+from penstock.executors.calling import Undecorated, _time_left_s
 from penstock.executors.job import function_name
-from penstock.executors.offload import Undecorated, _time_left_s
 
 # the calls are the same in any lane: threads show all that this module does
 EXECUTORS = ExecutorsConfig(cpu=LaneConfig(workers=2), lanes={"db": LaneConfig(workers=1)})
