@@ -227,6 +227,10 @@ def _accept_address(text: str) -> str:
     return text
 
 
+# Ray finds the cluster of the machine by itself, or starts one.
+OWN_CLUSTER = "ray://auto"
+
+
 def worker_kind(words: tuple[str, ...], schemes: tuple[str, ...]) -> Kind:
     """What runs a lane's jobs: one of a few words, a cluster's address, somebody's executor or what makes one."""
 
@@ -234,7 +238,7 @@ def worker_kind(words: tuple[str, ...], schemes: tuple[str, ...]) -> Kind:
         if isinstance(value, concurrent.futures.Executor) or callable(value) or value in words:
             return value
         if isinstance(value, str) and value.startswith(tuple(f"{scheme}:" for scheme in schemes)):
-            return _accept_address(value)
+            return value if value == OWN_CLUSTER else _accept_address(value)
         return _accept_reference(value)
 
     named = ", ".join([*(f'"{word}"' for word in words), *(f'"{scheme}://host:port"' for scheme in schemes)])

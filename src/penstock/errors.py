@@ -96,7 +96,8 @@ class WorkerLost(PenstockError):
 def _how_it_ended(number: int | None, exit_code: int | None) -> str:
     if number is not None:
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        return f"was killed by {name}"
+        hint = ", as the kernel does when memory runs out" if name == "SIGKILL" else ""
+        return f"was killed by {name}{hint}"
     return "died" if exit_code is None else f"exited with code {exit_code}"
 
 

@@ -249,6 +249,9 @@ class Crew:
         for fd in (link.worker.socket, link.worker.sentinel):
             loop.remove_reader(fd)
         code = link.worker.exit_code()
+        if code is None and tries == EXIT_CODE_TRIES // 2:
+            # its socket is closed, but it lives: a job has closed what is not its own
+            link.worker.signal(signal.SIGKILL)
         if code is None and tries:
             loop.call_later(EXIT_CODE_STEP_S, self._ended, link, tries - 1)
             return

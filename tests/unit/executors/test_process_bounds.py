@@ -7,10 +7,14 @@ import threading
 
 import pytest
 
+import penstock
+from penstock.config import LaneConfig
 from penstock.errors import (
     Overloaded,
 )
+from penstock.executors.processes import ProcessLane
 from tests.unit.executors import calls
+from tests.unit.executors.offering import assert_memory_stays_flat, offer_from_threads
 from tests.unit.executors.shared import run, until
 
 LARGE = 300_000
@@ -102,3 +106,34 @@ def test_bytes_are_bounded_too(loop, lane, tmp_path):
         await first
 
     run(loop, main())
+
+
+def test_memory_stays_flat_while_a_full_lane_is_offered_a_million_jobs(tmp_path):
+    loop = penstock.new_event_loop()
+    lane = ProcessLane("cpu", LaneConfig(kind="processes", workers=1, queue_jobs=100, full="shed"))
+    gate = tmp_path / "gate"
+    load = bytes(1000)
+
+    async def main():
+        first = lane.call(loop, calls.wait_for, (str(gate),))
+        await until(lambda: lane.statistics().running == 1)
+        queued = [lane.call(loop, calls.size, (load,)) for _ in range(100)]
+        seen = assert_memory_stays_flat(lambda: lane.call(loop, calls.size, (load,)), 1_000_000)
+        gate.touch()
+        await first
+        assert await asyncio.gather(*queued) == [1000] * 100
+        return seen
+
+    try:
+        assert run(loop, main())["refused"] == 1_000_000
+        assert lane.statistics().shed["full"] >= 1_000_000
+    finally:
+        lane.close()
+        loop.close()
+
+
+def test_memory_stays_flat_while_threads_wait_for_places_in_a_full_lane():
+    lane = ProcessLane("cpu", LaneConfig(kind="processes", workers=2, queue_jobs=5))
+    most, done = offer_from_threads(lane, calls.pid, 4000, callers=8)
+    assert most["queued"] <= 5
+    assert done == {True: 4000}

@@ -14,7 +14,7 @@ from penstock.errors import (
     WorkerStartError,
 )
 from tests.unit.executors import calls
-from tests.unit.executors.shared import lines, run, until
+from tests.unit.executors.shared import is_zombie, lines, run, until
 
 # --- lost workers
 
@@ -37,6 +37,20 @@ def test_a_lost_worker_fails_only_its_job_and_is_replaced(loop, lane, work):
     assert f"pid {problem.pid}" in str(problem)
     assert made.statistics().restarts["crash"] == 1
     assert made.statistics().completed["worker_lost"] == 1
+
+
+def test_a_worker_whose_job_closes_its_socket_is_lost_and_ended(loop, lane):
+    cpu, made = lane()
+
+    async def main():
+        worker = await cpu(calls.pid)
+        with pytest.raises(WorkerLost):
+            await cpu(calls.close_everything)
+        assert await cpu(calls.pid) != worker
+        assert is_zombie(worker)
+
+    run(loop, main())
+    assert made.statistics().restarts["crash"] == 1
 
 
 def test_an_idempotent_job_is_run_again(loop, lane, tmp_path):
