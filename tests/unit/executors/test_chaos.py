@@ -54,7 +54,7 @@ async def offer_all(loop, lane, log):
         lane.call(
             loop,
             calls.note_and_spin,
-            (log, number, 0.001, bytes(100_000 * (number % 20 == 0))),
+            (log, number, 0.001, load(number)),
             retries=retries(number),
         )
         for number in range(JOBS)
