@@ -1,10 +1,13 @@
 from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
 
 
 cdef class Runnable:
     """Whatever can stand in the ready queue: a handle, a transport with events, a listener."""
     # Link of the inbox; borrowed while not in it.
     cdef PyObject *inbox_next
+    # When it came into the ready queue, to the last time the clock was read; 0: not known.
+    cdef int64_t ready_ns
     # Runs once. Fails only with what must leave the loop (SystemExit, KeyboardInterrupt).
     cdef int run(self) except -1
 

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t
 
 from penstock._core.handle cimport Handle
 from penstock._core.inbox cimport Inbox
+from penstock._core.probe cimport Probe
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker
 from penstock._core.wiring cimport Wiring
@@ -19,6 +20,7 @@ cdef class Reactor:
     cdef Inbox inbox
     cdef Waker waker
     cdef Alarm alarm
+    cdef Probe probe
     # Poll policy: while handles are ready, at the latest after so many turns or so long.
     cdef int poll_every_turns
     cdef int64_t poll_every_ns, spin_ns
@@ -30,6 +32,8 @@ cdef class Reactor:
     cdef bint owns_clock
     # Whether events are expected to be there already.
     cdef bint is_busy
+    # Whether this turn's poll has waited.
+    cdef bint has_waited
     cdef object __weakref__
     cdef public bint _closed, _stopping, _debug
     cdef public object _thread_id, _task_factory, _current_handle
@@ -41,6 +45,8 @@ cdef class Reactor:
     cdef int64_t patience_ns(self) except? -2
     cdef int block(self, int64_t timeout_ns) except -1
     cdef int run_batch(self) except -1
+    cdef int run_batch_probed(self) except -1
+    cdef int begin_probed(self) except -1
     cdef int run_batch_watched(self) except -1
     cdef int flush_gathered(self) except -1
     cdef int check_open(self) except -1

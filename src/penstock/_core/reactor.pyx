@@ -25,6 +25,8 @@ from penstock._core.handle cimport Handle, Runnable, let_go, new_handle
 from penstock._core.inbox cimport Inbox, has_post
 from penstock._core.listen cimport Listener
 from penstock._core.poller cimport Source
+from penstock._core.histogram cimport record as add_time
+from penstock._core.probe cimport OFF, TIME, Probe
 from penstock._core.ready cimport pop, push
 from penstock._core.stream cimport Stream
 from penstock._core.timers cimport Timers
@@ -53,6 +55,7 @@ cdef class Reactor:
         self.inbox = Inbox()
         self.waker = Waker()
         self.alarm = Alarm()
+        self.probe = Probe()
         self.watch_waker()
         self.poll_every_turns, self.poll_every_ns = 64, 100_000
         self.owns_clock = type(self).time is Reactor.time
@@ -85,6 +88,7 @@ cdef class Reactor:
                 if self._stopping:
                     break
         finally:
+            self.wiring.ready.stamp_ns = 0
             self._run_forever_cleanup()
 
     def prepare(self):
@@ -111,7 +115,7 @@ cdef class Reactor:
         self.wiring.turn += 1
         if has_post(self.inbox):
             self.drain_inbox()
-        self.turn_ns = now_ns()
+        self.turn_ns = self.wiring.ready.stamp_ns = now_ns()
         if self.wiring.ready.count == 0 or self.poll_is_due():
             self.poll()
         else:
@@ -122,8 +126,10 @@ cdef class Reactor:
             )
         if self._debug:
             self.run_batch_watched()
-        else:
+        elif self.probe.level == OFF:
             self.run_batch()
+        elif self.wiring.ready.count:
+            self.run_batch_probed()
         if self.wiring.gathered.count:
             self.flush_gathered()
         return 0
@@ -171,7 +177,10 @@ cdef class Reactor:
         stay_awake(self.waker)
         if count < 0:
             PyErr_CheckSignals()
-        self.turn_ns = now_ns()
+        self.turn_ns = self.wiring.ready.stamp_ns = now_ns()
+        if self.probe.level >= TIME:
+            self.has_waited = True
+            self.probe.polled(self.turn_ns - began_ns, count)
         self.is_busy = count > 1 or (count == 1 and self.turn_ns - began_ns < NO_WAIT_NS)
         self.wiring.poller.dispatch(count)
         return self.drain_inbox()
@@ -192,20 +201,55 @@ cdef class Reactor:
                 let_go(entry)
         return 0
 
+    cdef int run_batch_probed(self) except -1:
+        """`run_batch` with a probe that looks on."""
+        cdef size_t left = self.wiring.ready.count
+        cdef Probe probe = self.probe
+        cdef PyObject *entry
+        self.begin_probed()
+        try:
+            while left and self.wiring.ready.count:
+                left -= 1
+                entry = pop(self.wiring.ready)
+                try:
+                    probe.begin_callback(entry)
+                    (<Runnable>entry).run()
+                finally:
+                    probe.end_callback()
+                    self.wiring.ready.stamp_ns = probe.start_ns
+                    let_go(entry)
+        finally:
+            probe.end_turn()
+        return 0
+
+    cdef int begin_probed(self) except -1:
+        cdef int64_t began_ns = self.turn_ns
+        if self.has_waited:
+            self.has_waited = False
+            began_ns = now_ns()
+            add_time(self.probe.wake, began_ns - self.turn_ns)
+        return self.probe.begin_turn(began_ns)
+
     cdef int run_batch_watched(self) except -1:
-        """`run_batch` in debug mode: slow callbacks are logged."""
+        """The same in debug mode: slow callbacks are logged."""
         cdef size_t left = self.wiring.ready.count
         cdef double start_s
-        while left and self.wiring.ready.count:
-            left -= 1
-            entry = self.wiring.ready.popleft()
-            start_s = self.now()
-            self._current_handle = entry if isinstance(entry, Handle) else None
-            try:
-                (<Runnable>entry).run()
-            finally:
-                self._current_handle = None
-            self.report_slow(entry, self.now() - start_s)
+        self.begin_probed()
+        try:
+            while left and self.wiring.ready.count:
+                left -= 1
+                entry = self.wiring.ready.popleft()
+                start_s = self.now()
+                self._current_handle = entry if isinstance(entry, Handle) else None
+                try:
+                    self.probe.begin_callback(<PyObject *>entry)
+                    (<Runnable>entry).run()
+                finally:
+                    self.probe.end_callback()
+                    self._current_handle = None
+                self.report_slow(entry, self.now() - start_s)
+        finally:
+            self.probe.end_turn()
         return 0
 
     def report_slow(self, entry, double took_s):
@@ -258,12 +302,19 @@ cdef class Reactor:
 
     def create_task(self, coro, **kwargs):
         """Run a coroutine as a task of this loop: only the keyword arguments that were given reach Task or factory."""
+        cdef int64_t born_ns = now_ns() if self.probe.level >= TIME else 0
+        cdef bint is_eager = True
         if self._task_factory is not None or self._debug:
-            return base_events.BaseEventLoop.create_task(self, coro, **kwargs)
-        if self._closed:
-            self.check_open()
-        kwargs["loop"] = self
-        return tasks.Task(coro, **kwargs)
+            task = base_events.BaseEventLoop.create_task(self, coro, **kwargs)
+        else:
+            if self._closed:
+                self.check_open()
+            is_eager = "eager_start" in kwargs
+            kwargs["loop"] = self
+            task = tasks.Task(coro, **kwargs)
+        if self.probe.level != OFF:
+            self.probe.born(task, coro, born_ns, is_eager)
+        return task
 
     # --- the seam: what asyncio's own loop code calls
 
@@ -317,6 +368,11 @@ cdef class Reactor:
         return {fd: source for fd, source in self.wiring.poller.sources().items() if source is not self.alarm}
 
     @property
+    def _probe(self):
+        """What sees this loop's tasks."""
+        return self.probe
+
+    @property
     def _ready(self):
         return self.wiring.ready.snapshot()
 
@@ -334,6 +390,7 @@ cdef class Reactor:
 
     def _dispose(self):
         """Give every kernel object and reference back; the loop is closed."""
+        self.probe.settle()
         self.wiring.ready.clear()
         self.wiring.gathered.clear()
         self.inbox.drain(self.wiring.ready)

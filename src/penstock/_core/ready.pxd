@@ -1,5 +1,6 @@
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t
 
 from penstock._core.handle cimport Runnable
 
@@ -9,6 +10,8 @@ cdef class Ready:
     cdef object collected
     cdef PyObject **slots
     cdef size_t head, count, mask
+    # The clock as it was last read: what enters the queue is stamped with it. 0 while the loop stands still.
+    cdef int64_t stamp_ns
 
     cdef int grow(self) except -1
     cdef int clear(self) except -1
@@ -19,6 +22,7 @@ cdef inline int push(Ready ready, Runnable entry) except -1:
     if ready.count > ready.mask:
         ready.grow()
     Py_INCREF(entry)
+    entry.ready_ns = ready.stamp_ns
     ready.slots[(ready.head + ready.count) & ready.mask] = <PyObject *>entry
     ready.count += 1
     return 0

@@ -1,0 +1,50 @@
+# The running thread's Python frames without making frame objects: `sys._getframe` costs ten times as much.
+# CPython keeps them in a struct it does not publish; the few fields read here are laid out below, for each version.
+from cpython.object cimport PyObject
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000
+    typedef struct penstock_frame {
+        void *specials[4];
+        PyObject *code;
+        void *frame_object;
+        struct penstock_frame *previous;
+        _Py_CODEUNIT *last;
+    } penstock_frame;
+    #define penstock_top() ((penstock_frame *)PyThreadState_Get()->cframe->current_frame)
+    static PyObject *penstock_code(penstock_frame *frame) { return Py_NewRef(frame->code); }
+    static int penstock_lasti(penstock_frame *frame) {
+        PyCodeObject *code = (PyCodeObject *)frame->code;
+        return (int)(frame->last - _PyCode_CODE(code)) * (int)sizeof(_Py_CODEUNIT);
+    }
+    #elif PY_VERSION_HEX < 0x03100000
+    typedef struct penstock_frame {
+        void *executable;
+        struct penstock_frame *previous;
+    } penstock_frame;
+    #if PY_VERSION_HEX < 0x030D0000
+    #define penstock_top() ((penstock_frame *)PyThreadState_Get()->cframe->current_frame)
+    #else
+    #define penstock_top() ((penstock_frame *)PyThreadState_Get()->current_frame)
+    #endif
+    static PyObject *penstock_code(penstock_frame *frame) {
+        return PyUnstable_InterpreterFrame_GetCode((struct _PyInterpreterFrame *)frame);
+    }
+    static int penstock_lasti(penstock_frame *frame) {
+        return PyUnstable_InterpreterFrame_GetLasti((struct _PyInterpreterFrame *)frame);
+    }
+    #else
+    #error "the layout of Python's frames is not known for this version: see _sys/frames.pxd"
+    #endif
+    #define penstock_previous(frame) ((frame)->previous)
+    """
+    ctypedef struct Frame "penstock_frame":
+        pass
+    Frame *top_frame "penstock_top"() noexcept
+    Frame *previous_frame "penstock_previous"(Frame *frame) noexcept
+    # A new reference: a code object, or something else for a frame that is C's.
+    PyObject *frame_code "penstock_code"(Frame *frame) noexcept
+    # In bytes, as `frame.f_lasti`.
+    int frame_lasti "penstock_lasti"(Frame *frame) noexcept

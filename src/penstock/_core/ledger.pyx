@@ -1,0 +1,341 @@
+"""The ledger: a record of every task that has not ended, found by the task's address, and the counts of those that have.
+
+Open addressing over the address, linear, with removal by shifting back; records lie in blocks and never move. A record
+does not keep its task alive: it names it, and from its first wait on holds a weak reference, which tells whether the
+name still holds. One whose task is gone was lost: collected while pending.
+
+Ownership: a record owns its weak reference and its creation stack. Only code that holds the GIL touches any of it.
+"""
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from penstock._core.histogram cimport Histogram, record as add_time
+
+cdef extern from *:
+    """
+    #define penstock_referent(weak) (((PyWeakReference *)(weak))->wr_object)
+    """
+    PyObject *referent "penstock_referent"(PyObject *weak) noexcept
+
+cdef extern from "Python.h":
+    PyObject *PyWeakref_NewRef(PyObject *object, PyObject *callback) except NULL
+    int PyGC_Disable() noexcept
+    int PyGC_Enable() noexcept
+
+cdef enum:
+    FIRST_SIZE = 256
+    BLOCK_RECORDS = 256
+
+
+cdef bint is_gone(Record *record) noexcept:
+    return record.weak is not NULL and referent(record.weak) is <PyObject *>None
+
+
+cdef inline size_t place_of(PyObject *task) noexcept:
+    return (((<uint64_t>task) >> 4) * <uint64_t>0x9E3779B97F4A7C15) >> 20
+
+
+cdef class Ledger:
+    """The tasks of one loop."""
+
+    def __cinit__(self):
+        self.slots = <Slot *>PyMem_Calloc(FIRST_SIZE, sizeof(Slot))
+        if self.slots is NULL:
+            raise MemoryError
+        self.mask = FIRST_SIZE - 1
+        self.latencies = []
+        self.latency = Histogram()
+
+    def __dealloc__(self):
+        cdef size_t at
+        if self.slots is not NULL:
+            for at in range(self.mask + 1):
+                if self.slots[at].record is not NULL:
+                    Py_XDECREF(self.slots[at].record.weak)
+                    Py_XDECREF(self.slots[at].record.stack)
+            PyMem_Free(self.slots)
+        for at in range(self.block_count):
+            PyMem_Free(self.blocks[at])
+        PyMem_Free(self.blocks)
+        PyMem_Free(self.by_site)
+
+    cdef Record *find(self, PyObject *task) noexcept:
+        cdef size_t at = place_of(task) & self.mask
+        while self.slots[at].task is not NULL:
+            if self.slots[at].task is task:
+                return self.slots[at].record
+            at = (at + 1) & self.mask
+        return NULL
+
+    cdef Record *add(self, PyObject *task, uint32_t site, int64_t born_ns, uint64_t number) except NULL:
+        """A record for a task that has none."""
+        cdef Record *record
+        cdef size_t at
+        self.count_birth(site)
+        if self.spare is NULL:
+            self.need_records()
+        if 3 * self.count >= 2 * self.mask:
+            self.grow()
+        record = self.spare
+        self.spare = <Record *>record.task
+        memset(record, 0, sizeof(Record))
+        record.task, record.site, record.number = task, site, number
+        record.born_ns = record.since_ns = born_ns
+        at = place_of(task) & self.mask
+        while self.slots[at].task is not NULL:
+            at = (at + 1) & self.mask
+        self.slots[at] = Slot(task, record)
+        self.count += 1
+        return record
+
+    cdef int count_birth(self, uint32_t site) except -1:
+        if site >= self.site_count:
+            self.need_site(site)
+        self.created += 1
+        self.by_site[site].created += 1
+        return 0
+
+    cdef int count_end(self, uint32_t site, int outcome, int64_t lived_ns) except -1:
+        self.ended[outcome] += 1
+        self.by_site[site].ended[outcome] += 1
+        if outcome != LOST and lived_ns >= 0:
+            add_time(self.latency, lived_ns)
+            if self.latencies[site] is None:
+                self.latencies[site] = Histogram()
+            add_time(<Histogram>self.latencies[site], lived_ns)
+        return 0
+
+    cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1:
+        """The task is over: its record is free again. `now_ns` 0: nobody looks at the time."""
+        cdef PyObject *weak = record.weak
+        cdef PyObject *stack = record.stack
+        cdef SiteCounts *site = &self.by_site[record.site]
+        site.running_ns += record.running_ns
+        site.ready_ns += record.ready_ns
+        self.running_ns += record.running_ns
+        self.ready_ns += record.ready_ns
+        self.count_end(record.site, outcome, now_ns - record.born_ns if now_ns else -1)
+        self.remove(record.task)
+        record.task = <PyObject *>self.spare
+        self.spare = record
+        # last: to let go may run code
+        Py_XDECREF(weak)
+        Py_XDECREF(stack)
+        return 0
+
+    cdef int watch(self, Record *record) except -1:
+        """From now on nothing of ours keeps the task alive."""
+        record.weak = PyWeakref_NewRef(record.task, NULL)
+        return 0
+
+    cdef int remove(self, PyObject *task) noexcept:
+        cdef size_t at = place_of(task) & self.mask, next_at, home
+        while self.slots[at].task is not task:
+            at = (at + 1) & self.mask
+        self.count -= 1
+        next_at = at
+        while True:
+            next_at = (next_at + 1) & self.mask
+            if self.slots[next_at].task is NULL:
+                break
+            home = place_of(self.slots[next_at].task) & self.mask
+            # it may move to the hole unless its home lies behind the hole
+            if ((next_at - home) & self.mask) >= ((next_at - at) & self.mask):
+                self.slots[at] = self.slots[next_at]
+                at = next_at
+        self.slots[at] = Slot(NULL, NULL)
+        return 0
+
+    cdef int grow(self) except -1:
+        cdef size_t size = 2 * (self.mask + 1), mask = size - 1, at, to
+        cdef Slot *wider = <Slot *>PyMem_Calloc(size, sizeof(Slot))
+        if wider is NULL:
+            raise MemoryError
+        for at in range(self.mask + 1):
+            if self.slots[at].task is not NULL:
+                to = place_of(self.slots[at].task) & mask
+                while wider[to].task is not NULL:
+                    to = (to + 1) & mask
+                wider[to] = self.slots[at]
+        PyMem_Free(self.slots)
+        self.slots, self.mask = wider, mask
+        return 0
+
+    cdef int need_records(self) except -1:
+        cdef void **blocks = <void **>PyMem_Realloc(self.blocks, (self.block_count + 1) * sizeof(void *))
+        cdef Record *block
+        cdef size_t at
+        if blocks is NULL:
+            raise MemoryError
+        self.blocks = blocks
+        block = <Record *>PyMem_Malloc(BLOCK_RECORDS * sizeof(Record))
+        if block is NULL:
+            raise MemoryError
+        self.blocks[self.block_count] = block
+        self.block_count += 1
+        for at in range(BLOCK_RECORDS):
+            block[at].task = <PyObject *>self.spare
+            self.spare = &block[at]
+        return 0
+
+    cdef int need_site(self, uint32_t site) except -1:
+        cdef uint32_t count = max(2 * self.site_count, site + 1, 16)
+        cdef SiteCounts *wider = <SiteCounts *>PyMem_Realloc(self.by_site, count * sizeof(SiteCounts))
+        if wider is NULL:
+            raise MemoryError
+        self.by_site = wider
+        memset(&self.by_site[self.site_count], 0, (count - self.site_count) * sizeof(SiteCounts))
+        # 5 KiB each: made when the first of a site's tasks ends
+        self.latencies += [None] * (count - self.site_count)
+        self.site_count = count
+        return 0
+
+    # --- to be read
+
+    @property
+    def live(self):
+        """Tasks with a record."""
+        return self.count
+
+    def outcomes(self):
+        """(returned, raised, cancelled, lost)."""
+        return self.ended[RETURNED], self.ended[RAISED], self.ended[CANCELED], self.ended[LOST]
+
+    def times_ns(self):
+        """What all tasks have spent (running, ready), in nanoseconds, those that live still included."""
+        cdef int64_t running_ns = self.running_ns, ready_ns = self.ready_ns
+        cdef size_t at
+        for at in range(self.mask + 1):
+            if self.slots[at].record is not NULL:
+                running_ns += self.slots[at].record.running_ns
+                ready_ns += self.slots[at].record.ready_ns
+        return running_ns, ready_ns
+
+    def site_counts(self):
+        """A tuple for each site with tasks: (number, created, outcomes, live, running_ns, ready_ns, histogram)."""
+        cdef uint32_t site
+        cdef size_t at
+        cdef Record *record
+        live, running, ready = ([0] * self.site_count for _ in range(3))
+        for at in range(self.mask + 1):
+            record = self.slots[at].record
+            if record is not NULL:
+                live[record.site] += 1
+                running[record.site] += record.running_ns
+                ready[record.site] += record.ready_ns
+        found = []
+        for site in range(self.site_count):
+            counts = self.by_site[site]
+            if counts.created:
+                ended = counts.ended[RETURNED], counts.ended[RAISED], counts.ended[CANCELED], counts.ended[LOST]
+                found.append((
+                    site, counts.created, ended, live[site], counts.running_ns + running[site],
+                    counts.ready_ns + ready[site], self.latencies[site],
+                ))
+        return found
+
+    def sweep(self, int64_t now_ns):
+        """End the records whose tasks are gone. A tuple for each: (number, site, born_ns, steps, stack)."""
+        return self.take_out(now_ns, True)
+
+    def abandon(self, int64_t now_ns):
+        """End all records, their loop is over: a tuple for each, as `sweep`, with a weak reference to the task last."""
+        return self.take_out(now_ns, False)
+
+    cdef list take_out(self, int64_t now_ns, bint only_gone):
+        cdef size_t at = 0
+        cdef Record *record
+        found = []
+        while at <= self.mask:
+            record = self.slots[at].record
+            if record is NULL or (only_gone and not is_gone(record)):
+                at += 1
+                continue
+            stack = None if record.stack is NULL else <object>record.stack
+            weak = None if record.weak is NULL else <object>record.weak
+            found.append((record.number, record.site, record.born_ns, record.steps, stack, weak))
+            # what stood behind it moves up: look here again
+            self.end(record, LOST, now_ns)
+        return found
+
+    def forget(self):
+        """Drop every record as if its task had never been counted."""
+        cdef size_t at = 0
+        cdef Record *record
+        while at <= self.mask:
+            record = self.slots[at].record
+            if record is NULL:
+                at += 1
+                continue
+            self.created -= 1
+            self.by_site[record.site].created -= 1
+            self.end(record, LOST, 0)
+            self.ended[LOST] -= 1
+            self.by_site[record.site].ended[LOST] -= 1
+
+    def settle(self):
+        """Give every record its weak reference: the ready queue, which has kept new tasks alive, is about to go."""
+        cdef size_t at
+        # a collection in between could change the ledger under us
+        cdef bint collects = PyGC_Disable()
+        try:
+            for at in range(self.mask + 1):
+                if self.slots[at].record is not NULL and self.slots[at].record.weak is NULL:
+                    self.watch(self.slots[at].record)
+        finally:
+            if collects:
+                PyGC_Enable()
+
+    def snapshot(self, int64_t now_ns):
+        """All records as they are now, to be looked at in peace."""
+        return Snapshot(self, now_ns)
+
+
+cdef class Snapshot:
+    """A copy of the records of a ledger: a sequence whose items are made when asked for.
+
+    Ownership: it owns a weak reference and the creation stack of each. It keeps no task alive.
+    """
+
+    def __cinit__(self, Ledger ledger not None, int64_t now_ns):
+        cdef size_t at
+        cdef Record *record
+        self.taken_ns = now_ns
+        ledger.settle()
+        self.records = <Record *>PyMem_Malloc(max(ledger.count, 1) * sizeof(Record))
+        if self.records is NULL:
+            raise MemoryError
+        for at in range(ledger.mask + 1):
+            record = ledger.slots[at].record
+            if record is NULL:
+                continue
+            self.records[self.count] = record[0]
+            Py_INCREF(<object>record.weak)
+            if record.stack is not NULL:
+                Py_INCREF(<object>record.stack)
+            self.count += 1
+
+    def __dealloc__(self):
+        cdef Py_ssize_t at
+        if self.records is not NULL:
+            for at in range(self.count):
+                Py_XDECREF(self.records[at].weak)
+                Py_XDECREF(self.records[at].stack)
+            PyMem_Free(self.records)
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, Py_ssize_t at):
+        """(number, weak reference, site, born_ns, since_ns, state, running_ns, ready_ns, steps, stack)."""
+        if not 0 <= at < self.count:
+            raise IndexError(at)
+        record = self.records[at]
+        return (
+            record.number, <object>record.weak, record.site, record.born_ns, record.since_ns, record.state,
+            record.running_ns, record.ready_ns, record.steps, None if record.stack is NULL else <object>record.stack,
+        )

@@ -1,0 +1,30 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef enum:
+    # Site numbers that are no site of their own.
+    UNKNOWN = 0
+    OTHER = 1
+    FIRST_SITE = 2
+
+
+cdef struct Spot:
+    # Owned while it is in a table.
+    PyObject *code
+    int lasti
+    uint32_t number
+
+
+cdef class Origins:
+    cdef Spot *spots
+    cdef size_t mask, count, inner_count
+    cdef uint32_t limit
+    # (code, lasti) of each site, by its number
+    cdef readonly list sites
+
+    cdef uint32_t here(self, object coro) except? 0
+    cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_found) except? 0
+    cdef int insert(self, PyObject *code, int lasti, uint32_t number) except -1
+    cdef int grow(self) except -1
+
+cdef tuple raw_stack()

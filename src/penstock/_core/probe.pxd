@@ -1,0 +1,54 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from penstock._core.flight cimport Flight
+from penstock._core.handle cimport Runnable
+from penstock._core.histogram cimport Histogram
+from penstock._core.ledger cimport Ledger, Record
+from penstock._core.origin cimport Origins
+from penstock._core.stamps cimport Stamps
+
+cdef enum:
+    OFF = 0
+    COUNT = 1
+    TIME = 2
+    TRACE = 3
+
+cdef enum:
+    TASK = 0
+    CALLBACK_KIND = 1
+    TIMER = 2
+    IO = 3
+
+
+cdef class Probe:
+    cdef readonly int level
+    cdef readonly Stamps stamps
+    cdef readonly Ledger ledger
+    cdef readonly Origins origins
+    # None below TIME
+    cdef readonly Flight flight
+    cdef uint64_t[4] ran
+    cdef Histogram took0, took1, took2, took3
+    cdef readonly Histogram delay, start_delay, turn, poll, wake
+    cdef readonly uint64_t turns, polls, events
+    cdef readonly int64_t active_ns, idle_ns
+    # One creation in so many keeps its stack; a step that long goes into the flight recorder whatever the level.
+    cdef uint32_t stack_every, stack_left
+    cdef int64_t long_step_ns
+    # Of the turn and the callback that run now.
+    cdef int64_t turn_start_ns, start_ns
+    cdef Record *running
+    cdef PyObject *running_task
+    cdef int kind
+
+    cdef int born(self, object task, object coro, int64_t born_ns, bint is_eager) except -1
+    cdef int begin_turn(self, int64_t now_ns) except -1
+    cdef int begin_callback(self, PyObject *entry) except -1
+    cdef int end_callback(self) except -1
+    cdef int end_turn(self) except -1
+    cdef int polled(self, int64_t waited_ns, int events) except -1
+    cdef int end_task(self, Record *record, PyObject *task, int64_t now_ns) except -1
+    cdef Record *adopt(self, PyObject *task) except NULL
+    cdef int first_wait(self, Record *record) except -1
+    cdef int first_eager_step(self, Record *record, object coro) except -1

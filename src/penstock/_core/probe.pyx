@@ -1,0 +1,312 @@
+"""The probe: sees each task's birth, each step and the end of a loop's tasks, from inside the loop.
+
+No wrapper, no done callback, no task factory: the reactor knows which task the handle belongs to that it is about to
+run, and when the run returns, the task's state says whether that was its last step. One clock read a callback: the end
+of one is the start of the next.
+
+Levels: COUNT counts births and ends. TIME adds sites, times, stamps for the watchdog and the flight recorder's births,
+ends and long steps. TRACE adds every step, and creation stacks more often.
+"""
+
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport strcmp
+
+from penstock._core.clock cimport now_ns
+from penstock._core.flight cimport BIRTH, CALLBACK, END, STEP, Flight, note
+from penstock._core.handle cimport Handle, Runnable, ThreadSafeHandle, TimerHandle
+from penstock._core.histogram cimport Histogram, record as add_time
+from penstock._core.layout cimport CANCELLED, PENDING, Py_TYPE, has_failed, is_c_task, layout, state_of
+from penstock._core.ledger cimport CANCELED, LOST, RAISED, READY, RETURNED, RUNNING, WAITING, Ledger, Record, is_gone
+from penstock._core.origin cimport UNKNOWN, Origins, raw_stack
+from penstock._core.stamps cimport Stamps
+
+cdef extern from *:
+    """
+    #define penstock_is_c_function(object) PyCFunction_CheckExact(object)
+    #define penstock_function_self(object) PyCFunction_GET_SELF(object)
+    #define penstock_function_name(object) (((PyCFunctionObject *)(object))->m_ml->ml_name)
+    #define penstock_is_method(object) PyMethod_Check(object)
+    #define penstock_method_self(object) PyMethod_GET_SELF(object)
+    """
+    bint is_c_function "penstock_is_c_function"(PyObject *object) noexcept
+    PyObject *function_self "penstock_function_self"(PyObject *object) noexcept
+    const char *function_name "penstock_function_name"(PyObject *object) noexcept
+    bint is_method "penstock_is_method"(PyObject *object) noexcept
+    PyObject *method_self "penstock_method_self"(PyObject *object) noexcept
+
+cdef enum:
+    FLIGHT_ENTRIES = 65536
+    SITES = 1024
+
+# One number for each task of the process, in the order of birth; one table of sites.
+cdef uint64_t last_number = 0
+cdef Origins shared_origins = Origins(SITES)
+# asyncio's name for the callback by which a future wakes a task: compared by address once it has been met.
+cdef const char *wakeup_name = NULL
+LEVELS = ("off", "count", "time", "trace")
+
+
+cdef PyObject *task_of_callback(Ledger ledger, PyObject *callback) noexcept:
+    """The task of which the callback is a step; NULL for any other callback."""
+    global wakeup_name
+    cdef PyObject *owner
+    if is_c_function(callback):
+        owner = function_self(callback)
+        if owner is NULL or not is_c_task(owner):
+            return NULL
+        if function_name(callback) is not wakeup_name:
+            if strcmp(function_name(callback), b"task_wakeup") != 0:
+                return NULL
+            wakeup_name = function_name(callback)
+        return owner
+    if Py_TYPE(callback) is layout.step_type and layout.step_task:
+        return (<PyObject **>(<char *>callback + layout.step_task))[0]
+    if is_method(callback):
+        # a task written in Python: its step is a bound method, and it was seen at its birth
+        owner = method_self(callback)
+        return owner if ledger.find(owner) is not NULL else NULL
+    return NULL
+
+
+cdef class Probe:
+    """The probe of one loop. It does nothing until `set_level`."""
+
+    def __cinit__(self):
+        self.stamps = Stamps()
+        self.ledger = Ledger()
+        self.origins = shared_origins
+        self.took0, self.took1, self.took2, self.took3 = Histogram(), Histogram(), Histogram(), Histogram()
+        self.delay, self.start_delay = Histogram(), Histogram()
+        self.turn, self.poll, self.wake = Histogram(), Histogram(), Histogram()
+        self.stack_every = self.stack_left = 128
+        self.long_step_ns = 1_000_000
+
+    def set_level(self, int level):
+        """OFF, COUNT, TIME or TRACE, as 0 to 3; from the loop's own thread, or while the loop stands still."""
+        if not OFF <= level <= TRACE:
+            raise ValueError(level)
+        if level == OFF:
+            self.ledger.forget()
+            self.running = NULL
+            self.stamps.turn_since_ns = self.stamps.callback_since_ns = 0
+        if level >= TIME and self.flight is None:
+            self.flight = Flight(FLIGHT_ENTRIES)
+        self.stack_every = self.stack_left = 8 if level == TRACE else 128
+        # it may be set from within a callback
+        self.start_ns = self.turn_start_ns = now_ns()
+        self.level = level
+
+    # --- a task's life
+
+    cdef int born(self, object task, object coro, int64_t born_ns, bint is_eager) except -1:
+        """A task has been made; it may have run already, or be over."""
+        global last_number
+        cdef PyObject *key = <PyObject *>task
+        cdef uint32_t site = self.origins.here(coro) if self.level >= TIME else UNKNOWN
+        cdef Record *record
+        cdef int state
+        if not is_c_task(key) and not hasattr(task, "get_coro"):
+            return 0  # a factory may give any future
+        record = self.ledger.find(key)
+        if record is not NULL:
+            if not is_gone(record):
+                return 0  # a factory that has made it by create_task
+            self.ledger.end(record, LOST, born_ns)
+        last_number += 1
+        state = PENDING if not is_eager else state_of(key)
+        if state != PENDING:
+            self.ledger.count_birth(site)
+            self.ledger.eager += 1
+            self.ledger.count_end(site, outcome_of(key, state), now_ns() - born_ns if self.level >= TIME else -1)
+            return 0
+        record = self.ledger.add(key, site, born_ns, last_number)
+        if is_eager:
+            self.first_eager_step(record, coro)
+        if self.level >= TIME:
+            note(self.flight, BIRTH, born_ns, 0, last_number, site, 0)
+            self.stack_left -= 1
+            if self.stack_left == 0:
+                self.stack_left = self.stack_every
+                stack = raw_stack()
+                Py_INCREF(stack)
+                record.stack = <PyObject *>stack
+        return 0
+
+    cdef int first_eager_step(self, Record *record, object coro) except -1:
+        if not getattr(coro, "cr_suspended", False):
+            return 0
+        record.steps = 1
+        record.state = WAITING
+        if self.level >= TIME:
+            record.since_ns = now_ns()
+            record.running_ns = record.since_ns - record.born_ns
+        self.ledger.steps += 1
+        # no handle of its own need keep it
+        return self.ledger.watch(record)
+
+    cdef Record *adopt(self, PyObject *task) except NULL:
+        """A task that was not made by `create_task`, or before the level was raised: its life begins here."""
+        global last_number
+        last_number += 1
+        return self.ledger.add(task, UNKNOWN, self.start_ns, last_number)
+
+    cdef int first_wait(self, Record *record) except -1:
+        return self.ledger.watch(record)
+
+    cdef int end_task(self, Record *record, PyObject *task, int64_t now_ns) except -1:
+        cdef int outcome = outcome_of(task, state_of(task))
+        if self.level >= TIME:
+            note(self.flight, END, record.born_ns, now_ns - record.born_ns, record.number, record.site, outcome)
+        return self.ledger.end(record, outcome, now_ns)
+
+    # --- a turn
+
+    cdef int begin_turn(self, int64_t now_ns) except -1:
+        self.start_ns = self.turn_start_ns = now_ns
+        if self.level >= TIME:
+            self.stamps.turn_since_ns = now_ns
+            self.stamps.callbacks_done = 0
+            self.stamps.turn_number += 1
+        return 0
+
+    cdef int begin_callback(self, PyObject *entry) except -1:
+        cdef Record *record = NULL
+        cdef PyObject *task = NULL
+        cdef PyObject *callback
+        cdef PyTypeObject *type_ = Py_TYPE(entry)
+        cdef int64_t ready_ns = (<Runnable>entry).ready_ns, waited_ns
+        if self.level == OFF:
+            return 0
+        if type_ is <PyTypeObject *>Handle or type_ is <PyTypeObject *>ThreadSafeHandle:
+            self.kind = CALLBACK_KIND
+        else:
+            self.kind = TIMER if type_ is <PyTypeObject *>TimerHandle else IO
+        if self.kind == CALLBACK_KIND and not (<Handle>entry).is_cancelled:
+            callback = <PyObject *>(<Handle>entry).callback
+            task = task_of_callback(self.ledger, callback)
+        if task is not NULL:
+            self.kind = TASK
+            record = self.ledger.find(task)
+            if record is NULL:
+                record = self.adopt(task)
+            elif is_gone(record):
+                self.ledger.end(record, LOST, self.start_ns)
+                record = self.adopt(task)
+        self.running, self.running_task = record, task
+        if self.level < TIME:
+            return 0
+        waited_ns = self.start_ns - ready_ns if ready_ns else 0
+        add_time(self.delay, waited_ns)
+        if record is not NULL:
+            record.state = RUNNING
+            record.since_ns = self.start_ns
+            if record.steps == 0:
+                waited_ns = self.start_ns - record.born_ns
+                add_time(self.start_delay, waited_ns)
+            record.ready_ns += waited_ns if waited_ns > 0 else 0
+        self.stamps.running = entry
+        self.stamps.callback_since_ns = self.start_ns
+        return 0
+
+    cdef int end_callback(self) except -1:
+        cdef Record *record = self.running
+        cdef int64_t end_ns, took_ns
+        if self.level == OFF:
+            return 0
+        self.ran[self.kind] += 1
+        if self.level >= TIME:
+            end_ns = now_ns()
+            took_ns = end_ns - self.start_ns
+            self.stamps.callbacks_done += 1
+            self.stamps.callback_since_ns = 0
+            self.stamps.running = NULL
+            if record is not NULL:
+                add_time(self.took0, took_ns)
+                record.running_ns += took_ns
+                if self.level == TRACE or took_ns >= self.long_step_ns:
+                    note(self.flight, STEP, self.start_ns, took_ns, record.number, record.site, 0)
+            else:
+                add_time(
+                    self.took1 if self.kind == CALLBACK_KIND else self.took2 if self.kind == TIMER else self.took3, took_ns
+                )
+                if self.level == TRACE or took_ns >= self.long_step_ns:
+                    note(self.flight, CALLBACK, self.start_ns, took_ns, 0, UNKNOWN, self.kind)
+            self.start_ns = end_ns
+        else:
+            end_ns = 0
+        if record is NULL:
+            return 0
+        self.running = NULL
+        self.ledger.steps += 1
+        record.steps += 1
+        if state_of(self.running_task) != PENDING:
+            return self.end_task(record, self.running_task, end_ns)
+        record.state = WAITING
+        record.since_ns = end_ns
+        return 0 if record.weak is not NULL else self.first_wait(record)
+
+    cdef int end_turn(self) except -1:
+        """Every callback of the turn has run, or one of them has ended the loop."""
+        cdef int64_t took_ns = self.start_ns - self.turn_start_ns
+        self.stamps.turn_since_ns = 0
+        self.turns += 1
+        if self.level >= TIME:
+            add_time(self.turn, took_ns)
+            self.active_ns += took_ns
+        return 0
+
+    cdef int polled(self, int64_t waited_ns, int events) except -1:
+        """The loop has waited for the OS."""
+        self.polls += 1
+        if events > 0:
+            self.events += events
+        self.idle_ns += waited_ns
+        add_time(self.poll, waited_ns)
+        return 0
+
+    # --- to be read
+
+    def callbacks(self):
+        """How many ran: (tasks' steps, other callbacks, timers, I/O)."""
+        return self.ran[TASK], self.ran[CALLBACK_KIND], self.ran[TIMER], self.ran[IO]
+
+    def took(self):
+        """The histograms of how long each kind took, in the same order."""
+        return self.took0, self.took1, self.took2, self.took3
+
+    def task_of(self, handle):
+        """The task of which the handle is a step, or None."""
+        if not isinstance(handle, Handle) or (<Handle>handle).is_cancelled:
+            return None
+        cdef PyObject *task = task_of_callback(self.ledger, <PyObject *>(<Handle>handle).callback)
+        return None if task is NULL else <object>task
+
+    def number_of(self, task):
+        """The number of a task with a record, or 0."""
+        cdef Record *record = self.ledger.find(<PyObject *>task)
+        return 0 if record is NULL else record.number
+
+    def site_of(self, task):
+        """The number of the site of a task with a record; that of unknown sites else."""
+        cdef Record *record = self.ledger.find(<PyObject *>task)
+        return UNKNOWN if record is NULL else record.site
+
+    def stack_of(self, task):
+        """The creation stack of a task with a record that has one, or None."""
+        cdef Record *record = self.ledger.find(<PyObject *>task)
+        return None if record is NULL or record.stack is NULL else <object>record.stack
+
+    def settle(self):
+        """The loop is about to drop what is ready."""
+        self.running = NULL
+        self.stamps.running = NULL
+        self.stamps.turn_since_ns = self.stamps.callback_since_ns = 0
+        self.ledger.settle()
+
+
+cdef int outcome_of(PyObject *task, int state) except *:
+    if state == CANCELLED:
+        return CANCELED
+    return RAISED if has_failed(task) else RETURNED
