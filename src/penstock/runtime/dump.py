@@ -6,15 +6,13 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any, TextIO
 
+from penstock.tasks.waits import chain
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
 __all__ = ["dump_tasks"]
-
-# what a suspended coroutine, generator or async generator calls its frame and the thing it awaits
-FRAME_NAMES = ("cr_frame", "gi_frame", "ag_frame")
-AWAITED_NAMES = ("cr_await", "gi_yieldfrom", "ag_await")
 
 
 def dump_tasks(loop: asyncio.AbstractEventLoop, stream: TextIO, interrupted: FrameType | None = None) -> None:
@@ -39,13 +37,8 @@ def _report(loop: asyncio.AbstractEventLoop, interrupted: FrameType | None) -> I
 
 
 def _stack(task: asyncio.Task[Any]) -> Iterator[str]:
-    awaited: Any = task.get_coro()
-    while awaited is not None:
-        frame = _first(awaited, FRAME_NAMES)
-        if frame is not None:
-            yield from traceback.format_list(traceback.StackSummary.extract([(frame, frame.f_lineno)]))
-        awaited = _first(awaited, AWAITED_NAMES)
-
-
-def _first(awaited: Any, names: tuple[str, ...]) -> Any:
-    return next((getattr(awaited, name) for name in names if hasattr(awaited, name)), None)
+    found = chain(task)
+    lines = [traceback.FrameSummary(frame.file, frame.line, frame.function) for frame in found.frames]
+    yield from traceback.format_list(lines)
+    if found.awaited.kind != "nothing":
+        yield f"  waits for {found.awaited.text}\n"
