@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["BUCKETS", "LONGEST_NS", "Histogram", "PlainHistogram", "Times", "taken", "upper_ns"]
+__all__ = ["BUCKETS", "LONGEST_NS", "Histogram", "PlainHistogram", "Times", "merged", "since", "taken", "upper_ns"]
 
 # The bucket of a time below 32 ns is the time; of any other it is its five highest bits and how far they are shifted.
 HIGH_BITS = 5
@@ -125,3 +126,22 @@ else:
 def taken(histogram: PlainHistogram) -> Times:
     """The picture of a histogram as it is now."""
     return Times(histogram.count, histogram.total_ns / 1e9, histogram.longest_ns / 1e9, histogram.buckets())
+
+
+def merged(pictures: Iterable[Times]) -> Times:
+    """All the times of several histograms, as one."""
+    counts: Counter[int] = Counter()
+    count, total_s, max_s = 0, 0.0, 0.0
+    for times in pictures:
+        counts.update(dict(times.buckets))
+        count, total_s, max_s = count + times.count, total_s + times.total_s, max(max_s, times.max_s)
+    return Times(count, total_s, max_s, tuple(sorted(counts.items())))
+
+
+def since(now: Times, before: Times) -> Times:
+    """The times that came between two pictures of one histogram. Its longest is within 3 %, the rest exact."""
+    counts = Counter(dict(now.buckets))
+    counts.subtract(dict(before.buckets))
+    buckets = tuple(sorted((bucket, held) for bucket, held in counts.items() if held > 0))
+    max_s = min(now.max_s, upper_ns(buckets[-1][0]) / 1e9) if buckets else 0.0
+    return Times(now.count - before.count, now.total_s - before.total_s, max_s, buckets)

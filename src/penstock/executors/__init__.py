@@ -7,7 +7,7 @@ from penstock.door import opened
 if TYPE_CHECKING:
     from penstock.executors.calling import offload, offloaded, statistics, to_thread
     from penstock.executors.lanes import LaneSet
-    from penstock.executors.meter import LaneStatistics, Quantiles
+    from penstock.executors.meter import LaneStatistics
     from penstock.executors.processes import ProcessLane
     from penstock.executors.sizing import Cores, current_cores, usable_cores
     from penstock.executors.threads import ThreadLane
@@ -17,7 +17,6 @@ __all__ = [
     "LaneSet",
     "LaneStatistics",
     "ProcessLane",
-    "Quantiles",
     "ThreadLane",
     "current_cores",
     "offload",
@@ -32,7 +31,7 @@ __getattr__ = opened(
     {
         "penstock.executors.calling": ("offload", "offloaded", "statistics", "to_thread"),
         "penstock.executors.lanes": ("LaneSet",),
-        "penstock.executors.meter": ("LaneStatistics", "Quantiles"),
+        "penstock.executors.meter": ("LaneStatistics",),
         "penstock.executors.processes": ("ProcessLane",),
         "penstock.executors.sizing": ("Cores", "current_cores", "usable_cores"),
         "penstock.executors.threads": ("ThreadLane",),

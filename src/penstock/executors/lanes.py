@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from penstock.configkinds import nearest
 from penstock.errors import ConfigError
@@ -19,10 +21,31 @@ if TYPE_CHECKING:
     from penstock.executors.lane import Lane
     from penstock.executors.meter import LaneStatistics
 
-__all__ = ["LaneSet", "build_lane"]
+__all__ = ["LaneSet", "build_lane", "lane_sets"]
 
 DEFAULT_KEY = "executors.default"
 OWN_NAMES = ("io", "cpu", "dns")
+
+# the loops that have run with lanes, penstock's own and others
+_started: WeakKeyDictionary[asyncio.AbstractEventLoop, LaneSet] = WeakKeyDictionary()
+_started_lock = threading.Lock()
+
+
+def lane_sets() -> list[tuple[asyncio.AbstractEventLoop, LaneSet]]:
+    """Each loop of this process that is not closed and has run with lanes, and its lanes. Any thread may ask."""
+    with _started_lock:
+        return [(loop, lanes) for loop, lanes in _started.items() if not loop.is_closed()]
+
+
+def _after_fork() -> None:
+    # a child made by fork has neither these loops nor their workers
+    global _started_lock
+    _started_lock = threading.Lock()
+    _started.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class LaneSet:
@@ -111,6 +134,8 @@ class LaneSet:
         """The loop begins to run: start the lanes there are, and make those that want workers from the start."""
         if self._is_shut:
             return
+        with _started_lock:
+            _started[loop] = self
         for name, config in list(self._configs.items()):
             if name in self._lanes or config.min_workers:
                 self.get(name).start(loop)

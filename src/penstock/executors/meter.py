@@ -1,7 +1,7 @@
 """What a lane counts, and the frozen picture of it that `statistics()` gives.
 
-Times go into log-linear buckets of fixed memory: 16 to each power of two, so a quantile is off by at most 3 %. Not
-thread-safe: the lane that owns a meter confines it or holds its own lock.
+Times go into histograms of fixed memory (`penstock.times`). Not thread-safe: the lane that owns a meter confines it or
+holds its own lock.
 """
 
 from __future__ import annotations
@@ -9,27 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from penstock.times import Histogram, Times, taken
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["LaneMeter", "LaneStatistics", "Quantiles"]
+__all__ = ["LaneMeter", "LaneStatistics"]
 
 OUTCOMES = ("ok", "error", "timeout", "cancelled", "worker_lost")
 SHED_REASONS = ("full", "displaced")
 TRANSFER_PATHS = ("out_inband", "out_shm", "in_inband", "in_shm")
 RESTART_CAUSES = ("crash", "timeout", "cancelled", "max_jobs", "age", "rss", "idle")
-
-
-@dataclass(frozen=True, slots=True)
-class Quantiles:
-    """How long something took, in seconds, over all jobs so far; zeros where `count` is 0."""
-
-    count: int = 0
-    mean_s: float = 0.0
-    p50_s: float = 0.0
-    p90_s: float = 0.0
-    p99_s: float = 0.0
-    max_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,60 +42,12 @@ class LaneStatistics:
     # reason -> jobs refused: full, displaced
     shed: Mapping[str, int]
     # from the offer to the start, and from the start to the end
-    wait: Quantiles = field(default_factory=Quantiles)
-    run: Quantiles = field(default_factory=Quantiles)
+    wait: Times = field(default_factory=Times)
+    run: Times = field(default_factory=Times)
     # path -> bytes: out_inband, out_shm, in_inband, in_shm ("out" is to the worker)
     transfer_bytes: Mapping[str, int] = field(default_factory=dict)
     # cause -> workers replaced or ended: crash, timeout, cancelled, max_jobs, age, rss, idle
     restarts: Mapping[str, int] = field(default_factory=dict)
-
-
-# The bucket of a time below 32 ns is the time; of any other it is its five highest bits and how far they are shifted.
-HIGH_BITS = 5
-# 2**45 ns are 9.8 hours; what takes longer counts as that
-MOST_BITS = 45
-LONGEST_NS = (1 << MOST_BITS) - 1
-BUCKETS = ((MOST_BITS - HIGH_BITS) << (HIGH_BITS - 1)) + (1 << HIGH_BITS)
-
-
-def _middle_ns(bucket: int) -> float:
-    """The middle of the times that a bucket holds."""
-    shift = max(0, (bucket >> (HIGH_BITS - 1)) - 1)
-    return ((bucket - (shift << (HIGH_BITS - 1))) << shift) + ((1 << shift) - 1) / 2
-
-
-class _Times:
-    """Times in buckets."""
-
-    __slots__ = ("buckets", "count", "longest_ns", "total_ns")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * BUCKETS
-        self.count = self.total_ns = self.longest_ns = 0
-
-    def add(self, ns: int) -> None:
-        self.count += 1
-        self.total_ns += ns
-        if ns > self.longest_ns:
-            self.longest_ns = ns
-        if ns > LONGEST_NS:
-            ns = LONGEST_NS
-        shift = ns.bit_length() - HIGH_BITS
-        self.buckets[ns if shift <= 0 else (shift << (HIGH_BITS - 1)) + (ns >> shift)] += 1
-
-    def quantiles(self) -> Quantiles:
-        if not self.count:
-            return Quantiles()
-        p50, p90, p99 = (self._quantile_s(share) for share in (0.5, 0.9, 0.99))
-        return Quantiles(self.count, self.total_ns / self.count / 1e9, p50, p90, p99, self.longest_ns / 1e9)
-
-    def _quantile_s(self, share: float) -> float:
-        rank, seen = share * self.count, 0
-        for bucket, held in enumerate(self.buckets):
-            seen += held
-            if held and seen >= rank:
-                return min(_middle_ns(bucket), self.longest_ns) / 1e9
-        return self.longest_ns / 1e9
 
 
 class LaneMeter:
@@ -116,7 +58,7 @@ class LaneMeter:
     def __init__(self, name: str, kind: str) -> None:
         self.name = name
         self.kind = kind
-        self._waited, self._ran = _Times(), _Times()
+        self._waited, self._ran = Histogram(), Histogram()
         self._completed = dict.fromkeys(OUTCOMES, 0)
         self._shed = dict.fromkeys(SHED_REASONS, 0)
         self._moved = dict.fromkeys(TRANSFER_PATHS, 0)
@@ -170,8 +112,8 @@ class LaneMeter:
             queue_limit=queue_limit,
             completed=self._completed.copy(),
             shed=self._shed.copy(),
-            wait=self._waited.quantiles(),
-            run=self._ran.quantiles(),
+            wait=taken(self._waited),
+            run=taken(self._ran),
             transfer_bytes=self._moved.copy(),
             restarts=self._restarts.copy(),
         )

@@ -1,5 +1,6 @@
 """The set of a loop's lanes: made by name, at first use, shut together."""
 
+import asyncio
 import concurrent.futures
 import threading
 
@@ -9,7 +10,7 @@ from penstock import ExecutorsConfig, LaneConfig
 from penstock.errors import ConfigError, ReferenceNotFoundError
 from penstock.executors import lanes as module
 from penstock.executors.lane import Lane
-from penstock.executors.lanes import LaneSet, build_lane
+from penstock.executors.lanes import LaneSet, build_lane, lane_sets
 
 NOT_AN_EXECUTOR = 5
 
@@ -147,8 +148,10 @@ def test_a_set_that_is_shut_makes_no_lane_any_more(notes):
 def test_a_run_starts_the_lanes_there_are_and_those_that_want_workers(notes):
     lanes = LaneSet(ExecutorsConfig(cpu=LaneConfig("processes", min_workers=2)))
     lanes.get("dns")
-    lanes.start("a loop")
-    assert notes == [("start", "cpu", "a loop"), ("start", "dns", "a loop")]
+    loop = asyncio.new_event_loop()
+    lanes.start(loop)
+    loop.close()
+    assert notes == [("start", "cpu", loop), ("start", "dns", loop)]
 
 
 def test_what_only_processes_can_run_has_a_lane_of_processes(notes):
@@ -166,3 +169,14 @@ def test_a_lane_of_threads_is_built_for_the_kind_threads():
         assert lane.submit(lambda: threading.current_thread().name).result(5).startswith("penstock-db")
     finally:
         lane.shutdown()
+
+
+def test_the_process_knows_the_lanes_of_each_loop_that_runs(notes):
+    loops, lanes = [asyncio.new_event_loop() for _ in range(2)], [LaneSet(ExecutorsConfig()) for _ in range(2)]
+    for loop, its in zip(loops, lanes, strict=True):
+        its.start(loop)
+    known = [found for found in lane_sets() if found[0] in loops]
+    assert known == list(zip(loops, lanes, strict=True))
+    loops[0].close()
+    assert [found for found in lane_sets() if found[0] in loops] == [(loops[1], lanes[1])]
+    loops[1].close()

@@ -1,51 +1,13 @@
-"""A lane's counts: fixed memory, quantiles within 3 %, a picture that stays as it was taken."""
+"""A lane's counts: fixed memory, a picture that stays as it was taken. Its times: test_times.py."""
 
 import json
-import random
 import sys
 from dataclasses import FrozenInstanceError, asdict
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from penstock.executors.meter import BUCKETS, LONGEST_NS, LaneMeter, Quantiles, _middle_ns, _Times
-
-
-def test_quantiles_are_within_three_percent():
-    source, times = random.Random(5), _Times()
-    given_ns = [int(source.lognormvariate(13, 2)) for _ in range(5000)]
-    for ns in given_ns:
-        times.add(ns)
-    found, ranked = times.quantiles(), sorted(given_ns)
-    for share, seconds in ((0.5, found.p50_s), (0.9, found.p90_s), (0.99, found.p99_s)):
-        assert seconds == pytest.approx(ranked[int(share * 5000) - 1] / 1e9, rel=0.032)
-    assert found.count == 5000
-    assert found.mean_s == pytest.approx(sum(given_ns) / 5000 / 1e9)
-    assert found.max_s == ranked[-1] / 1e9
-
-
-@given(st.integers(0, LONGEST_NS))
-def test_a_time_lands_in_the_bucket_that_holds_it(ns):
-    times = _Times()
-    times.add(ns)
-    assert _middle_ns(times.buckets.index(1)) == pytest.approx(ns, rel=0.032, abs=0.5)
-
-
-def test_times_out_of_all_proportion_land_in_the_last_bucket():
-    times = _Times()
-    for ns in (LONGEST_NS, 10 * LONGEST_NS, 5 * LONGEST_NS):
-        times.add(ns)
-    assert times.buckets[BUCKETS - 1] == 3
-    assert times.quantiles().max_s == 10 * LONGEST_NS / 1e9
-
-
-def test_one_time_is_its_own_quantiles():
-    times = _Times()
-    times.add(1_000_000)
-    found = times.quantiles()
-    assert found.p99_s == pytest.approx(0.001, rel=0.032)
-    assert found.p99_s <= found.max_s == 0.001
+from penstock.executors.meter import LaneMeter
+from penstock.times import BUCKETS, Times
 
 
 def test_memory_is_fixed():
@@ -78,7 +40,7 @@ def test_a_snapshot_has_every_count_and_stays_as_it_was():
     assert taken.shed == {"full": 1, "displaced": 0}
     assert taken.transfer_bytes == {"out_inband": 0, "out_shm": 4096, "in_inband": 0, "in_shm": 0}
     assert taken.restarts["crash"] == 1
-    assert taken.wait == taken.run == Quantiles()
+    assert taken.wait == taken.run == Times()
     with pytest.raises(FrozenInstanceError):
         taken.queued = 5
 
