@@ -13,9 +13,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["BUCKETS", "LONGEST_NS", "Histogram", "PlainHistogram", "Times", "taken", "upper_ns"]
+__all__ = ["BUCKETS", "LONGEST_NS", "Histogram", "PlainHistogram", "Times", "merged", "taken", "upper_ns"]
 
 # The bucket of a time below 32 ns is the time; of any other it is its five highest bits and how far they are shifted.
 HIGH_BITS = 5
@@ -125,3 +125,14 @@ else:
 def taken(histogram: PlainHistogram) -> Times:
     """The picture of a histogram as it is now."""
     return Times(histogram.count, histogram.total_ns / 1e9, histogram.longest_ns / 1e9, histogram.buckets())
+
+
+def merged(pictures: Iterable[Times]) -> Times:
+    """The times of several as those of one."""
+    count, total_s, max_s = 0, 0.0, 0.0
+    buckets: dict[int, int] = {}
+    for one in pictures:
+        count, total_s, max_s = count + one.count, total_s + one.total_s, max(max_s, one.max_s)
+        for bucket, held in one.buckets:
+            buckets[bucket] = buckets.get(bucket, 0) + held
+    return Times(count, total_s, max_s, tuple(sorted(buckets.items())))
