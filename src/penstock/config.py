@@ -20,12 +20,14 @@ from penstock.configkinds import (
     DEFAULT_EXECUTOR,
     EAGER,
     FACTORY,
+    FOLDER,
     HANDLERS,
     MODULES,
     REFERENCES,
     BadPart,
     Kind,
     choice,
+    factor,
     optional,
     seconds,
     whole,
@@ -180,13 +182,28 @@ def _refuse_what_threads_ignore(name: str, told: LaneConfig) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TasksConfig(_Group):
-    """How tasks are made, on every loop."""
+    """How tasks are made, on every loop, and what is seen of them."""
 
     # factory(loop, coro, make, **kwargs) -> task; `make(loop, coro, **kwargs)` is the next factory: the one given to
     # loop.set_task_factory, or asyncio's
     factory: Callable[..., Any] | str | None = _key(None, FACTORY)  # noqa: RUF009
     # asyncio.eager_task_factory as the loop's own factory
     eager: bool = _key(False, EAGER)
+    # how much is seen of each task: nothing, how many, when and where and for how long, every step
+    level: Literal["off", "count", "time", "trace"] = _key("time", choice("off", "count", "time", "trace"))
+    # a callback, or a turn of the loop, that lasts longer is a stall; seen from level time on
+    stall_s: float | None = _key(0.1, optional(seconds(zero=False), "no watchdog"))
+    # how often the loop looks for lost, stuck, hung and growing tasks
+    check_s: float | None = _key(5.0, optional(seconds(zero=False), "never"))
+    # a task that has waited longer is examined: can anybody complete what it waits for?
+    stuck_s: float = _key(10.0, seconds(zero=True))
+    # a task older than hung_s, and than so many times its site's 99th percentile, is hung
+    hung_factor: float = _key(10.0, factor(1.0))
+    hung_s: float = _key(60.0, seconds(zero=True))
+    # how far back the flight recorder is read
+    trace_s: float = _key(10.0, seconds(zero=False))
+    # where each stall leaves a trace of the seconds before it: a folder
+    trace_dir: str | None = _key(None, optional(FOLDER, "nowhere"))
 
 
 @dataclass(frozen=True, slots=True)

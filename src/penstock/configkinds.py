@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -20,12 +21,14 @@ __all__ = [
     "DEFAULT_EXECUTOR",
     "EAGER",
     "FACTORY",
+    "FOLDER",
     "HANDLERS",
     "MODULES",
     "REFERENCES",
     "BadPart",
     "Kind",
     "choice",
+    "factor",
     "nearest",
     "optional",
     "seconds",
@@ -91,6 +94,19 @@ def seconds(*, zero: bool) -> Kind:
 
     bound = "0 or more" if zero else "more than 0"
     return Kind(f"a number of seconds, {bound}", accept, lambda text: accept(float(text)), repr)
+
+
+def factor(lowest: float) -> Kind:
+    """A finite number, kept as a float: how many times something else."""
+
+    def accept(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(value)
+        if not math.isfinite(value) or value < lowest:
+            raise ValueError(value)
+        return float(value)
+
+    return Kind(f"a number of at least {lowest:g}", accept, lambda text: accept(float(text)), repr)
 
 
 def choice(*words: str) -> Kind:
@@ -171,6 +187,15 @@ def _write_reference(value: object) -> str:
 
 CALLABLE = Kind('a callable, or the text "module:name" of one', _accept_callable, _accept_reference, _write_reference)
 FACTORY = optional(CALLABLE, "no factory")
+
+
+def _accept_folder(value: object) -> str:
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(value)
+    return os.fsdecode(value)
+
+
+FOLDER = Kind("the path of a folder", _accept_folder, _accept_folder)
 
 
 def _each(allowed: str, accept_one: Callable[[object], str]) -> Kind:

@@ -262,6 +262,41 @@ cdef class Ledger:
             self.end(record, LOST, now_ns)
         return found
 
+    def overdue(self, int64_t now_ns, list most_ns, Py_ssize_t limit):
+        """Weak references to tasks older than their site's `most_ns` (0: no bound), each given once, `limit` at most."""
+        cdef size_t at
+        cdef Record *record
+        cdef int64_t bound_ns
+        found = []
+        self.settle()
+        for at in range(self.mask + 1):
+            record = self.slots[at].record
+            if record is NULL or record.is_told or record.site >= <uint32_t>len(most_ns):
+                continue
+            bound_ns = most_ns[record.site]
+            if bound_ns and now_ns - record.born_ns > bound_ns:
+                record.is_told = True
+                found.append(<object>record.weak)
+                if len(found) == limit:
+                    break
+        return found
+
+    def waiting(self, int64_t since_ns, size_t start, Py_ssize_t limit):
+        """(weak references to tasks that have waited since before `since_ns`, `limit` at most; where to go on).
+
+        `start` is where the last call said to go on, 0 at first; when nothing is left that is 0 again.
+        """
+        cdef size_t at
+        cdef Record *record
+        found = []
+        for at in range(start, self.mask + 1):
+            record = self.slots[at].record
+            if record is not NULL and record.state == WAITING and record.since_ns < since_ns and record.weak is not NULL:
+                found.append(<object>record.weak)
+                if len(found) == limit:
+                    return found, at + 1
+        return found, 0
+
     def forget(self):
         """Drop every record as if its task had never been counted."""
         cdef size_t at = 0

@@ -6,6 +6,7 @@ from penstock._core.handle cimport Runnable
 from penstock._core.histogram cimport Histogram
 from penstock._core.ledger cimport Ledger, Record
 from penstock._core.origin cimport Origins
+from penstock._core.ready cimport Ready
 from penstock._core.stamps cimport Stamps
 
 cdef enum:
@@ -19,6 +20,10 @@ cdef enum:
     CALLBACK_KIND = 1
     TIMER = 2
     IO = 3
+
+
+# A time that does not come.
+cdef int64_t NEVER_NS
 
 
 cdef class Probe:
@@ -36,6 +41,9 @@ cdef class Probe:
     # One creation in so many keeps its stack; a step that long goes into the flight recorder whatever the level.
     cdef uint32_t stack_every, stack_left
     cdef int64_t long_step_ns
+    # What looks for lost and stuck tasks, when next, and how often.
+    cdef object check
+    cdef int64_t check_at_ns, check_every_ns
     # Of the turn and the callback that run now.
     cdef int64_t turn_start_ns, start_ns
     cdef Record *running
@@ -50,5 +58,7 @@ cdef class Probe:
     cdef int polled(self, int64_t waited_ns, int events) except -1
     cdef int end_task(self, Record *record, PyObject *task, int64_t now_ns) except -1
     cdef Record *adopt(self, PyObject *task) except NULL
+    cdef int run_check(self, int64_t now_ns) except -1
+    cdef int mark_ready(self, Ready ready) except -1
     cdef int first_wait(self, Record *record) except -1
     cdef int first_eager_step(self, Record *record, object coro) except -1

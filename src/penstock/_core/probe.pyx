@@ -8,6 +8,9 @@ Levels: COUNT counts births and ends. TIME adds sites, times, stamps for the wat
 ends and long steps. TRACE adds every step, and creation stacks more often.
 """
 
+import sys
+from collections import namedtuple
+
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -20,6 +23,7 @@ from penstock._core.histogram cimport Histogram, record as add_time
 from penstock._core.layout cimport CANCELLED, PENDING, Py_TYPE, has_failed, is_c_task, layout, state_of
 from penstock._core.ledger cimport CANCELED, LOST, RAISED, READY, RETURNED, RUNNING, WAITING, Ledger, Record, is_gone
 from penstock._core.origin cimport UNKNOWN, Origins, raw_stack
+from penstock._core.ready cimport Ready
 from penstock._core.stamps cimport Stamps
 
 cdef extern from *:
@@ -40,12 +44,15 @@ cdef enum:
     FLIGHT_ENTRIES = 65536
     SITES = 1024
 
+# What `sys.unraisablehook` is given.
+Unraisable = namedtuple("Unraisable", "exc_type exc_value exc_traceback err_msg object")
+
 # One number for each task of the process, in the order of birth; one table of sites.
 cdef uint64_t last_number = 0
 cdef Origins shared_origins = Origins(SITES)
 # asyncio's name for the callback by which a future wakes a task: compared by address once it has been met.
 cdef const char *wakeup_name = NULL
-LEVELS = ("off", "count", "time", "trace")
+NEVER_NS = <int64_t>1 << 62
 
 
 cdef PyObject *task_of_callback(Ledger ledger, PyObject *callback) noexcept:
@@ -82,6 +89,7 @@ cdef class Probe:
         self.turn, self.poll, self.wake = Histogram(), Histogram(), Histogram()
         self.stack_every = self.stack_left = 128
         self.long_step_ns = 1_000_000
+        self.check_at_ns = NEVER_NS
 
     def set_level(self, int level):
         """OFF, COUNT, TIME or TRACE, as 0 to 3; from the loop's own thread, or while the loop stands still."""
@@ -266,6 +274,40 @@ cdef class Probe:
         add_time(self.poll, waited_ns)
         return 0
 
+    # --- from time to time
+
+    def set_check(self, check, int64_t every_ns):
+        """Call `check()` in the loop's thread, between two turns, so often; never for None. The loop wakes for it."""
+        self.check = check
+        self.check_every_ns = every_ns
+        self.check_at_ns = NEVER_NS if check is None else now_ns() + every_ns
+
+    cdef int run_check(self, int64_t now_ns) except -1:
+        self.check_at_ns = now_ns + self.check_every_ns
+        try:
+            self.check()
+        except Exception as problem:
+            # what looks on must not end what it looks at
+            sys.unraisablehook(Unraisable(type(problem), problem, problem.__traceback__, "penstock's check", self.check))
+        return 0
+
+    cdef int mark_ready(self, Ready ready) except -1:
+        """Tasks whose next step is in the ready queue are ready, not waiting: nobody has looked so far."""
+        cdef size_t i
+        cdef PyObject *entry
+        cdef PyObject *task
+        cdef Record *record
+        for i in range(ready.count):
+            entry = ready.slots[(ready.head + i) & ready.mask]
+            if Py_TYPE(entry) is not <PyTypeObject *>Handle or (<Handle>entry).is_cancelled:
+                continue
+            task = task_of_callback(self.ledger, <PyObject *>(<Handle>entry).callback)
+            record = NULL if task is NULL else self.ledger.find(task)
+            if record is not NULL and record.state == WAITING:
+                record.state = READY
+                record.since_ns = max(record.since_ns, (<Runnable>entry).ready_ns)
+        return 0
+
     # --- to be read
 
     def callbacks(self):
@@ -293,10 +335,25 @@ cdef class Probe:
         cdef Record *record = self.ledger.find(<PyObject *>task)
         return UNKNOWN if record is NULL else record.site
 
+    def born_ns(self, task):
+        """When a task with a record was born; 0 else."""
+        cdef Record *record = self.ledger.find(<PyObject *>task)
+        return 0 if record is NULL else record.born_ns
+
     def stack_of(self, task):
         """The creation stack of a task with a record that has one, or None."""
         cdef Record *record = self.ledger.find(<PyObject *>task)
         return None if record is NULL or record.stack is NULL else <object>record.stack
+
+    def lose(self, task):
+        """The task is being collected: (number, site, born_ns, steps, stack) of its record, which ends; None without."""
+        cdef Record *record = self.ledger.find(<PyObject *>task)
+        if record is NULL:
+            return None
+        stack = None if record.stack is NULL else <object>record.stack
+        told = record.number, record.site, record.born_ns, record.steps, stack
+        self.ledger.end(record, LOST, now_ns())
+        return told
 
     def settle(self):
         """The loop is about to drop what is ready."""

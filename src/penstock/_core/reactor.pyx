@@ -26,7 +26,7 @@ from penstock._core.inbox cimport Inbox, has_post
 from penstock._core.listen cimport Listener
 from penstock._core.poller cimport Source
 from penstock._core.histogram cimport record as add_time
-from penstock._core.probe cimport OFF, TIME, Probe
+from penstock._core.probe cimport NEVER_NS, OFF, TIME, Probe
 from penstock._core.ready cimport pop, push
 from penstock._core.stream cimport Stream
 from penstock._core.timers cimport Timers
@@ -120,6 +120,8 @@ cdef class Reactor:
             self.poll()
         else:
             self.turns_unpolled += 1
+        if self.turn_ns >= self.probe.check_at_ns:
+            self.probe.run_check(self.turn_ns)
         if self.timers.count:
             self.timers.fire(
                 just_after(<double>self.turn_ns / 1e9 if self.owns_clock else self.now()), self.wiring.ready
@@ -155,15 +157,17 @@ cdef class Reactor:
     cdef int64_t patience_ns(self) except? -2:
         """How long the poll may wait: 0 not at all, -1 for ever."""
         cdef double wait_s
+        cdef int64_t wait_ns
         if self._stopping or self.wiring.ready.count:
             return 0
         self.timers.drop_cancelled_head()
         if self.timers.count == 0:
-            return -1
+            return -1 if self.probe.check_at_ns == NEVER_NS else max(self.probe.check_at_ns - self.turn_ns, 0)
         wait_s = self.timers.entries[0].when_s - (<double>self.turn_ns / 1e9 if self.owns_clock else self.now())
         if wait_s <= 0:
             return 0
-        return <int64_t>(wait_s * 1e9) + 1 if wait_s * 1e9 < LONGEST_WAIT_NS else LONGEST_WAIT_NS
+        wait_ns = <int64_t>(wait_s * 1e9) + 1 if wait_s * 1e9 < LONGEST_WAIT_NS else LONGEST_WAIT_NS
+        return wait_ns if self.turn_ns + wait_ns < self.probe.check_at_ns else max(self.probe.check_at_ns - self.turn_ns, 0)
 
     cdef int block(self, int64_t timeout_ns) except -1:
         """Waits without the GIL until something happens, a signal included."""
@@ -371,6 +375,17 @@ cdef class Reactor:
     def _probe(self):
         """What sees this loop's tasks."""
         return self.probe
+
+    def _snapshot_tasks(self):
+        """A copy of the record of each task that has not ended."""
+        cdef int64_t at_ns = now_ns()
+        self.probe.mark_ready(self.wiring.ready)
+        return self.probe.ledger.snapshot(at_ns)
+
+    def _queue_figures(self):
+        """(how many are ready, how long the oldest has been in nanoseconds, how many timers are set)."""
+        cdef int64_t since_ns = self.wiring.ready.oldest_ns()
+        return self.wiring.ready.count, now_ns() - since_ns if since_ns else 0, self.timers.count
 
     @property
     def _ready(self):

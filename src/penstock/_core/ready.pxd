@@ -15,6 +15,7 @@ cdef class Ready:
 
     cdef int grow(self) except -1
     cdef int clear(self) except -1
+    cdef int64_t oldest_ns(self) noexcept
 
 
 cdef inline int push(Ready ready, Runnable entry) except -1:

@@ -7,6 +7,8 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 
+from libc.stdint cimport int64_t
+
 from penstock._core._sys.python cimport set_traverse, visitproc
 from penstock._core.handle cimport Runnable
 
@@ -43,6 +45,10 @@ cdef class Ready:
         while self.count:
             Py_DECREF(<object>pop(self))
         return 0
+
+    cdef int64_t oldest_ns(self) noexcept:
+        """When the oldest came; 0 when there is none, or when it came while the loop stood still."""
+        return (<Runnable>self.slots[self.head]).ready_ns if self.count else 0
 
     def append(self, Runnable entry not None):
         """Append a runnable."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from weakref import WeakSet
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-__all__ = ["LoopHooks", "TaskHook"]
+__all__ = ["LoopHooks", "TaskHook", "TaskWatcher"]
 
 # hook(loop, coro, make, **kwargs) -> task
 TaskHook: TypeAlias = Callable[..., Any]
@@ -22,6 +22,16 @@ DrainHook: TypeAlias = Callable[[asyncio.AbstractEventLoop], Awaitable[Any] | No
 
 def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
     return asyncio.Task(coro, loop=loop, **kwargs)
+
+
+class TaskWatcher(Protocol):
+    """Whoever wants to know what becomes of the loop's tasks."""
+
+    def on_problem(self, context: dict[str, Any]) -> None:
+        """The loop's exception handler is about to be called with this context."""
+
+    def on_close(self) -> None:
+        """The loop is about to be closed, whatever is left in it."""
 
 
 class LoopHooks(asyncio.BaseEventLoop):
@@ -33,6 +43,7 @@ class LoopHooks(asyncio.BaseEventLoop):
     _main: Any = None
     _servers: WeakSet[asyncio.Server] | None = None
     _drain_hooks: tuple[DrainHook, ...] = ()
+    _watcher: TaskWatcher | None = None
     # set when a signal, not the program, ended the run: what `run_until_complete` raises for it
     ended_by: BaseException | None = None
 
@@ -111,12 +122,34 @@ class LoopHooks(asyncio.BaseEventLoop):
         """The drain hooks, in the order they were added."""
         return iter(self._drain_hooks)
 
+    # who watches its tasks
+
+    def set_task_watcher(self, watcher: TaskWatcher | None) -> None:
+        """Tell `watcher` of problems that the exception handler gets to see, and of the loop's end."""
+        self._watcher = watcher
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """As asyncio's; the watcher hears of it first."""
+        if self._watcher is not None:
+            self._watcher.on_problem(context)
+        super().call_exception_handler(context)
+
+    def close(self) -> None:
+        """As asyncio's; the watcher hears of it first."""
+        if self._watcher is not None and not self.is_running() and not self.is_closed():
+            self._watcher.on_close()
+        super().close()
+
     # a hook around task creation
 
     def set_task_hook(self, hook: TaskHook | None) -> None:
         """Have `hook(loop, coro, make, **kwargs)` make every task; `make(loop, coro, **kwargs)` is the next factory."""
         self._task_hook = hook
         self.set_task_factory(self._user_factory)
+
+    def get_task_hook(self) -> TaskHook | None:
+        """The hook given to `set_task_hook`."""
+        return self._task_hook
 
     def set_task_factory(self, factory: Any) -> None:
         """As asyncio's; a task hook stays in place and is handed this factory as its `make`."""

@@ -9,6 +9,7 @@ from penstock.executors.lanes import LaneSet
 from penstock.loop import EventLoop, loop_class
 from penstock.references import resolve_callable
 from penstock.runtime.signals import LoopSignals
+from penstock.runtime.watching import watch_tasks
 
 if TYPE_CHECKING:
     from penstock.config import Config, TasksConfig
@@ -22,6 +23,7 @@ def build_loop(config: Config) -> EventLoop:
     try:
         loop.set_lanes(LaneSet(config.executors))
         _set_tasks(loop, config.tasks)
+        watch_tasks(loop, config.tasks)
         signals = LoopSignals(loop, config.signals)
         loop.set_run_scope(lambda: signals)
     except BaseException:

@@ -1,17 +1,32 @@
 """The flight recorder's events, and the file they are written to: a trace that ui.perfetto.dev opens.
 
-The format is Chrome's JSON trace: each loop a process track, its steps slices, its tasks' lives asynchronous slices.
+The format is Chrome's JSON trace. Each loop is a process: a track for its steps and callbacks, one for what befell it
+(stalls, collections), one for executor jobs; each task's life is an asynchronous slice from birth to end.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-__all__ = ["Event"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Event", "write"]
+
+# kind -> (track, its name); what is not named goes to the track of what befell the loop
+TRACKS = {"step": (1, "loop"), "callback": (1, "loop"), "job": (3, "executor jobs")}
+BEFELL = (2, "stalls, collections, findings")
 
 
 class Event(NamedTuple):
-    """One thing that happened. `kind` is birth, step, end, stall, shed, job, gc, finding or mark."""
+    """One thing that happened. `kind` is birth, step, end, callback, stall, shed, job, gc or finding.
+
+    A task's end carries its whole life: `at_ns` is its birth.
+    """
 
     # when it began, on time.monotonic_ns()'s clock, and how long it took; 0 for an instant
     at_ns: int
@@ -21,3 +36,66 @@ class Event(NamedTuple):
     task: int
     # for people: a site, a lane, a cause
     text: str
+
+
+def write(path: str | os.PathLike[str], loops: Sequence[tuple[str, Sequence[Event]]]) -> int:
+    """Write the events of each loop, (its name, its events); whole or not at all. Gives how many. Raises OSError."""
+    records: list[dict[str, Any]] = []
+    for process, (name, events) in enumerate(loops, 1):
+        records += _headings(process, name)
+        records += _records(process, events)
+    beside = f"{os.fspath(path)}.{os.getpid()}.part"
+    try:
+        with open(beside, "w", encoding="utf-8") as stream:
+            json.dump({"displayTimeUnit": "ms", "otherData": _about(), "traceEvents": records}, stream)
+        os.replace(beside, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+    return sum(len(events) for _, events in loops)
+
+
+def _about() -> dict[str, str]:
+    return {"python": sys.version.split()[0], "pid": str(os.getpid()), "clock": "CLOCK_MONOTONIC"}
+
+
+def _headings(process: int, name: str) -> Iterator[dict[str, Any]]:
+    yield {"ph": "M", "pid": process, "tid": 0, "name": "process_name", "args": {"name": f"loop {name}"}}
+    for track, label in sorted({*TRACKS.values(), BEFELL}):
+        yield {"ph": "M", "pid": process, "tid": track, "name": "thread_name", "args": {"name": label}}
+
+
+def _records(process: int, events: Sequence[Event]) -> Iterator[dict[str, Any]]:
+    ended = {event.task for event in events if event.kind == "end"}
+    for event in events:
+        if event.kind == "birth":
+            if event.task not in ended:
+                yield _life("b", process, event, event.at_ns)
+        elif event.kind == "end":
+            yield _life("b", process, event, event.at_ns)
+            yield _life("e", process, event, event.at_ns + event.took_ns)
+        else:
+            yield _slice(process, event)
+
+
+def _life(phase: str, process: int, event: Event, at_ns: int) -> dict[str, Any]:
+    return {
+        "ph": phase,
+        "cat": "task",
+        "id": event.task,
+        "pid": process,
+        "tid": 1,
+        "ts": at_ns / 1e3,
+        "name": event.text,
+    }
+
+
+def _slice(process: int, event: Event) -> dict[str, Any]:
+    track, _ = TRACKS.get(event.kind, BEFELL)
+    name = event.text if event.kind in ("step", "callback") else f"{event.kind}: {event.text}"
+    record: dict[str, Any] = {"pid": process, "tid": track, "ts": event.at_ns / 1e3, "name": name, "cat": event.kind}
+    if event.task:
+        record["args"] = {"task": event.task}
+    # an instant of this track, or a slice with its length
+    return record | ({"ph": "X", "dur": event.took_ns / 1e3} if event.took_ns else {"ph": "i", "s": "t"})

@@ -1,0 +1,67 @@
+"""Task telemetry: what became of every task, where the loop's time went, and what is wrong, told while it is."""
+
+from typing import TYPE_CHECKING
+
+from penstock.door import opened
+
+if TYPE_CHECKING:
+    from penstock.tasks.factory import TaskFactory
+    from penstock.tasks.findings import FindingLog
+    from penstock.tasks.graph import AwaitGraph
+    from penstock.tasks.reading import (
+        await_graph,
+        dump_trace,
+        findings,
+        live,
+        off_finding,
+        on_finding,
+        set_level,
+        sites,
+        statistics,
+    )
+    from penstock.tasks.records import Finding, LiveTask, LoopFigures, Site, SiteStatistics, TaskStatistics
+    from penstock.tasks.spawning import spawn
+
+__all__ = [
+    "AwaitGraph",
+    "Finding",
+    "FindingLog",
+    "LiveTask",
+    "LoopFigures",
+    "Site",
+    "SiteStatistics",
+    "TaskFactory",
+    "TaskStatistics",
+    "await_graph",
+    "dump_trace",
+    "findings",
+    "live",
+    "off_finding",
+    "on_finding",
+    "set_level",
+    "sites",
+    "spawn",
+    "statistics",
+]
+
+__getattr__ = opened(
+    __name__,
+    {
+        "penstock.tasks.factory": ("TaskFactory",),
+        "penstock.tasks.findings": ("FindingLog",),
+        "penstock.tasks.graph": ("AwaitGraph",),
+        "penstock.tasks.reading": (
+            "await_graph",
+            "dump_trace",
+            "findings",
+            "live",
+            "off_finding",
+            "on_finding",
+            "set_level",
+            "sites",
+            "statistics",
+        ),
+        "penstock.tasks.records": ("Finding", "LiveTask", "LoopFigures", "Site", "SiteStatistics", "TaskStatistics"),
+        "penstock.tasks.spawning": ("spawn",),
+    },
+)

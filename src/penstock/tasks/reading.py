@@ -1,0 +1,130 @@
+"""Reading task telemetry from code: each function speaks of the running loop, of one named, or of all there are.
+
+Any thread may call them. Without an argument, in a running loop they mean that loop, elsewhere all watched loops of the
+process, penstock's and those with a `TaskFactory`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from penstock.tasks.graph import await_graph as graph_of
+from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
+from penstock.tasks.registry import Observer, observer_of, observers
+from penstock.tasks.trace import write
+from penstock.times import Times, merged
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from penstock.tasks.graph import AwaitGraph
+    from penstock.tasks.records import Finding, LiveTask, Site
+
+__all__ = [
+    "await_graph",
+    "dump_trace",
+    "findings",
+    "live",
+    "off_finding",
+    "on_finding",
+    "set_level",
+    "sites",
+    "statistics",
+]
+
+T = TypeVar("T")
+
+
+def statistics(loop: asyncio.AbstractEventLoop | None = None) -> TaskStatistics:
+    """The tasks so far: how many, with which outcome, how long; and the loop's own figures. Several loops are summed."""
+    found = [observer.statistics() for observer in _meant(loop)]
+    if len(found) == 1:
+        return found[0]
+    names, levels = ", ".join(one.loop for one in found), {one.level for one in found}
+    total = TaskStatistics(names, "several" if found else "none", levels.pop() if len(levels) == 1 else "mixed")
+    return replace(
+        total,
+        **_summed(found, ("loop", "implementation", "level", "figures")),
+        figures=LoopFigures(**_summed([one.figures for one in found])),
+    )
+
+
+def _summed(records: Sequence[Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not records:
+        return {}
+    names = [item.name for item in fields(records[0]) if item.name not in leave_out]
+    return {name: _sum([getattr(record, name) for record in records]) for name in names}
+
+
+def _sum(values: list[Any]) -> Any:
+    if isinstance(values[0], Times):
+        return merged(values)
+    if isinstance(values[0], (int, float)):
+        return sum(values)
+    keys = dict.fromkeys(chain.from_iterable(values))
+    return {key: sum(value.get(key, 0) for value in values) for key in keys}
+
+
+def live(loop: asyncio.AbstractEventLoop | None = None) -> Sequence[LiveTask]:
+    """A record of each task that has not ended: taken at once, written out as it is read."""
+    found = [observer.live() for observer in _meant(loop)]
+    return found[0] if len(found) == 1 else list(chain.from_iterable(found))
+
+
+def sites(loop: asyncio.AbstractEventLoop | None = None) -> list[SiteStatistics]:
+    """The tasks by where they were created, those with the most live ones first."""
+    by_site: dict[Site, list[SiteStatistics]] = {}
+    for observer in _meant(loop):
+        for one in observer.sites():
+            by_site.setdefault(one.site, []).append(one)
+    found = [SiteStatistics(site, **_summed(same, ("site",))) for site, same in by_site.items()]
+    return sorted(found, key=lambda one: (-one.live, -one.created))
+
+
+def findings(loop: asyncio.AbstractEventLoop | None = None) -> list[Finding]:
+    """What was found wrong, oldest first: the newest few hundred."""
+    found = chain.from_iterable(observer.findings.all() for observer in _meant(loop))
+    return sorted(found, key=lambda finding: finding.wall_time_s)
+
+
+def on_finding(fn: Callable[[Finding], object], loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Call `fn(finding)` at each finding from now on, in whatever thread finds it."""
+    for observer in _meant(loop):
+        observer.findings.listen(fn)
+
+
+def off_finding(fn: Callable[[Finding], object], loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Call it no more."""
+    for observer in _meant(loop):
+        observer.findings.unlisten(fn)
+
+
+def await_graph(loop: asyncio.AbstractEventLoop | None = None) -> AwaitGraph:
+    """Who awaits whom, tasks with the same stack in one group. On any asyncio loop; RuntimeError where none is meant."""
+    return graph_of(asyncio.all_tasks(asyncio.get_running_loop() if loop is None else loop))
+
+
+def set_level(level: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """off, count, time or trace, from now on. Raises ValueError for any other."""
+    if level not in ("off", "count", "time", "trace"):
+        raise ValueError(f"no level {level!r}: it is off, count, time or trace")
+    for observer in _meant(loop):
+        observer.set_level(level)
+
+
+def dump_trace(path: str | os.PathLike[str], loop: asyncio.AbstractEventLoop | None = None) -> int:
+    """Write what the flight recorder holds, for ui.perfetto.dev; gives the number of events. Raises OSError."""
+    return write(path, [(observer.statistics().loop, observer.events()) for observer in _meant(loop)])
+
+
+def _meant(loop: asyncio.AbstractEventLoop | None) -> list[Observer]:
+    if loop is None:
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            return observers()
+    observer = observer_of(loop)
+    return [] if observer is None else [observer]
