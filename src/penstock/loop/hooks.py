@@ -43,7 +43,7 @@ class LoopHooks(asyncio.BaseEventLoop):
     _main: Any = None
     _servers: WeakSet[asyncio.Server] | None = None
     _drain_hooks: tuple[DrainHook, ...] = ()
-    _watcher: TaskWatcher | None = None
+    _task_watcher: TaskWatcher | None = None
     # set when a signal, not the program, ended the run: what `run_until_complete` raises for it
     ended_by: BaseException | None = None
 
@@ -126,18 +126,18 @@ class LoopHooks(asyncio.BaseEventLoop):
 
     def set_task_watcher(self, watcher: TaskWatcher | None) -> None:
         """Tell `watcher` of problems that the exception handler gets to see, and of the loop's end."""
-        self._watcher = watcher
+        self._task_watcher = watcher
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """As asyncio's; the watcher hears of it first."""
-        if self._watcher is not None:
-            self._watcher.on_problem(context)
+        if self._task_watcher is not None:
+            self._task_watcher.on_problem(context)
         super().call_exception_handler(context)
 
     def close(self) -> None:
         """As asyncio's; the watcher hears of it first."""
-        if self._watcher is not None and not self.is_running() and not self.is_closed():
-            self._watcher.on_close()
+        if self._task_watcher is not None and not self.is_running() and not self.is_closed():
+            self._task_watcher.on_close()
         super().close()
 
     # a hook around task creation
