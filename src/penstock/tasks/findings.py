@@ -34,9 +34,7 @@ class FindingLog:
     One beyond that rate is counted, in `counts` and `dropped`, but neither kept, logged nor told to listeners.
     """
 
-    def __init__(
-        self, limit: int = 256, per_minute: int = 12, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, limit: int = 256, per_minute: int = 12, clock: Callable[[], float] = time.monotonic) -> None:
         if limit < 1 or per_minute < 1:
             raise ValueError(f"limit and per_minute are at least 1, not {limit} and {per_minute}")
         self._per_minute = per_minute

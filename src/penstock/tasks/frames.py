@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import CodeType, FrameType
 
-__all__ = ["await_lines", "frame_lines", "is_user_code", "short_repr", "site_of_code", "user_site"]
+__all__ = ["await_lines", "frame_lines", "is_user_code", "outward", "short_repr", "site_of_code", "user_site"]
 
 MOST_FRAMES = 30
 MOST_LETTERS = 200
@@ -61,7 +61,7 @@ def outward(frame: FrameType | None) -> Iterator[tuple[CodeType, int]]:
 
 def frame_lines(places: Iterable[tuple[CodeType, int]], limit: int = MOST_FRAMES) -> list[str]:
     """A line for each of the first `limit` (code, line), as in a traceback, with its source where it is known."""
-    lines = []
+    lines: list[str] = []
     for code, line in places:
         if len(lines) == limit:
             lines.append("...")
