@@ -14,3 +14,35 @@ cdef class Stamps:
     cdef PyObject *running
     # The loop's thread while it runs: `threading.get_ident()`, 0 else.
     cdef unsigned long thread_id
+    # The same thread as the kernel numbers it, and the clock of its CPU time; 0 while the loop does not run. Kept as
+    # numbers, since of a thread that is gone the kernel then says so, while a `pthread_t` would point to freed memory.
+    cdef int native_id, cpu_clock
+    # Called in the loop's thread as a run begins; a watchdog's, None else.
+    cdef public object on_enter
+
+    cpdef int enter(self) except -1
+    cpdef int leave(self) except -1
+
+
+# What the reactor does at each edge. A reader looks at a turn's number and time twice, so it takes no two turns for one.
+cdef inline void begin_turn(Stamps stamps, int64_t now_ns) noexcept:
+    stamps.callbacks_done = 0
+    stamps.turn_number += 1
+    stamps.turn_since_ns = now_ns
+
+
+cdef inline void end_turn(Stamps stamps) noexcept:
+    stamps.turn_since_ns = stamps.callback_since_ns = 0
+    stamps.running = NULL
+
+
+cdef inline void begin_callback(Stamps stamps, PyObject *running, int64_t now_ns) noexcept:
+    stamps.running = running
+    stamps.callback_since_ns = now_ns
+
+
+cdef inline void end_callback(Stamps stamps) noexcept:
+    """Before the reactor lets go of what ran."""
+    stamps.callback_since_ns = 0
+    stamps.running = NULL
+    stamps.callbacks_done += 1

@@ -3,9 +3,33 @@
 Words of plain memory, written by one thread and read by another without a lock: a reader may see one a moment late.
 """
 
+import threading
+
+from cpython.object cimport PyObject
+
+from penstock._core._sys.threads cimport own_cpu_clock, own_thread_number
+from penstock._core.clock cimport now_ns
+
 
 cdef class Stamps:
     """The stamps of one loop. From Python: to be looked at, and to be written by tests."""
+
+    cpdef int enter(self) except -1:
+        """The loop begins to run, in this thread."""
+        self.turn_since_ns = self.callback_since_ns = 0
+        self.running = NULL
+        self.native_id, self.cpu_clock = own_thread_number(), own_cpu_clock()
+        self.thread_id = threading.get_ident()
+        if self.on_enter is not None:
+            self.on_enter()
+        return 0
+
+    cpdef int leave(self) except -1:
+        """The loop runs no more: nothing of it is there to be looked at."""
+        self.thread_id = 0
+        end_turn(self)
+        self.native_id = self.cpu_clock = 0
+        return 0
 
     def look(self):
         """(turn_since_ns, callback_since_ns, turn_number, callbacks_done, thread_id) as they are now."""
@@ -19,3 +43,21 @@ cdef class Stamps:
         """Set all of them; for tests."""
         self.turn_since_ns, self.callback_since_ns = turn_since_ns, callback_since_ns
         self.turn_number, self.callbacks_done, self.thread_id = turn_number, callbacks_done, thread_id
+
+    # The edges as the reactor writes them; for tests, and for loops that are driven by hand.
+
+    def begin_turn(self):
+        """A turn that runs something begins."""
+        begin_turn(self, now_ns())
+
+    def end_turn(self):
+        """The turn is over."""
+        end_turn(self)
+
+    def begin_callback(self, running):
+        """`running` begins to run; the caller holds it until `end_callback`."""
+        begin_callback(self, <PyObject *>running, now_ns())
+
+    def end_callback(self):
+        """It has ended."""
+        end_callback(self)

@@ -1,0 +1,280 @@
+"""Stalls of penstock's native loops, caught while they last: a finding with the stack, the task and the cause.
+
+One thread a process, `stall_watch`'s, is there while a loop is watched. A loop that is not penstock's own writes no
+stamps, so nothing here sees it stall: `watch` says so by False, as it does where the native code is not built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+from penstock.tasks.causes import CAUSES, Sighting, cause_of, figures_of
+from penstock.tasks.frames import frame_lines, outward, short_repr, user_site
+from penstock.tasks.records import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock._core.stamps import Stamps
+    from penstock._core.watchdog import Watchdog, Watched
+    from penstock.tasks.findings import FindingLog
+    from penstock.tasks.records import Site
+
+__all__ = ["StallWatch", "stall_watch"]
+
+logger = logging.getLogger("penstock.tasks")
+
+# How long a fork or the program's end waits for the thread to end; a listener of findings may be at work in it.
+LONGEST_STOP_S = 1.0
+# frames that are looked through for the program's own code
+MOST_DEPTH = 200
+
+
+class _Entry:
+    """A loop under watch, held weakly."""
+
+    __slots__ = ("causes", "describe", "findings", "loop", "name", "watched")
+
+    def __init__(
+        self,
+        loop: ref[asyncio.AbstractEventLoop],
+        watched: Watched,
+        findings: FindingLog,
+        describe: Callable[[asyncio.Task[Any]], str | None],
+        name: str,
+        causes: dict[str, int],
+    ) -> None:
+        self.loop, self.watched, self.findings, self.describe = loop, watched, findings, describe
+        self.name, self.causes = name, causes
+
+
+def _name_of(task: asyncio.Task[Any]) -> str | None:
+    return task.get_name()
+
+
+class StallWatch:
+    """The watchdog's Python half: who is watched, the thread, and findings made of what it sees."""
+
+    def __init__(self) -> None:
+        self._watchdog = _new_watchdog()
+        self._thread: threading.Thread | None = None
+        # Taken again by a signal's handler that forks or runs a loop. What the thread itself does needs none.
+        self._lock = threading.RLock()
+        self._entries: dict[Watched, _Entry] = {}
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Watched] = WeakKeyDictionary()
+        self._causes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, int]] = WeakKeyDictionary()
+        self._ends_at_exit = False
+
+    def watch(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        stamps: Stamps | None,
+        stall_s: float,
+        findings: FindingLog,
+        describe_task: Callable[[asyncio.Task[Any]], str | None] | None = None,
+        name: str = "",
+    ) -> bool:
+        """Report callbacks and turns of `loop` that last `stall_s` or longer to `findings`, once then, once at ten
+        times that. Whether it is watched: not without stamps, which only a native loop has."""
+        watchdog = self._watchdog
+        if watchdog is None or stamps is None:
+            return False
+        self.unwatch(loop)
+        watched = watchdog.add(stamps, int(stall_s * 1e9))
+        gone = ref(loop, lambda _, watched=watched: self._drop(watched))  # type: ignore[misc]
+        causes = self._causes.setdefault(loop, dict.fromkeys(CAUSES, 0))
+        self._entries[watched] = _Entry(gone, watched, findings, describe_task or _name_of, name, causes)
+        self._by_loop[loop] = watched
+        stamps.on_enter = self._see_to_thread
+        if watchdog.is_needed():
+            self._see_to_thread()
+        return True
+
+    def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch the loop no more; one that is not watched is left alone."""
+        watched = self._by_loop.pop(loop, None)
+        if watched is not None:
+            self._drop(watched)
+
+    def _drop(self, watched: Watched) -> None:
+        # also called by a garbage collection, wherever it comes: so without the lock
+        if self._entries.pop(watched, None) is not None and self._watchdog is not None:
+            watched.stamps.on_enter = None
+            self._watchdog.remove(watched)
+
+    def causes(self, loop: asyncio.AbstractEventLoop) -> dict[str, int]:
+        """Cause -> how many stalls the loop has had so far, those told of again counted once."""
+        return dict(self._causes.get(loop) or dict.fromkeys(CAUSES, 0))
+
+    def collections(self) -> tuple[int, float]:
+        """(garbage collections, the seconds they took together) in this process while a loop was watched."""
+        if self._watchdog is None:
+            return 0, 0.0
+        return self._watchdog.collections.count, self._watchdog.collections.total_s
+
+    # the thread
+
+    def _see_to_thread(self) -> None:
+        """A loop begins to run: the thread is there, and looks at it."""
+        assert self._watchdog is not None
+        with self._lock:
+            if self._thread is not None:
+                self._watchdog.wake()
+                return
+            thread = threading.Thread(target=self._run, args=(self._watchdog,), name="penstock-watchdog", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                logger.warning("no thread to watch for stalls: %s", error)
+                return
+            self._thread = thread
+            if not self._ends_at_exit:
+                self._ends_at_exit = True
+                atexit.register(self.close)
+
+    def _run(self, watchdog: Watchdog) -> None:
+        while True:
+            found = watchdog.wait()
+            if found is None:
+                if watchdog.is_stopping or self._is_done(watchdog):
+                    return
+                continue
+            try:
+                self._report(Sighting._make(found))
+            except Exception:
+                logger.exception("a stall could not be reported")
+            del found
+
+    def _is_done(self, watchdog: Watchdog) -> bool:
+        # Whoever has the lock may be waiting for this very thread to stop: look again what is asked of it.
+        if not self._lock.acquire(timeout=0.05):
+            return False
+        try:
+            if len(watchdog):
+                return False
+            self._thread = None
+            return True
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """End the thread; it comes back when a loop that is watched begins to run."""
+        with self._lock:
+            self._stop_thread()
+
+    def _stop_thread(self) -> None:
+        thread, watchdog = self._thread, self._watchdog
+        if thread is None or watchdog is None or thread is threading.current_thread():
+            return
+        watchdog.stop()
+        thread.join(LONGEST_STOP_S)
+        if not thread.is_alive():
+            self._thread = None
+        watchdog.resume()
+
+    # around a fork
+
+    def before_fork(self) -> None:
+        """No thread of ours may be there when the process is copied: Python warns of forks beside threads."""
+        self._lock.acquire()
+        self._stop_thread()
+
+    def after_fork_in_parent(self) -> None:
+        """The thread is back in the next turn of a loop that runs: the warning is given after this call."""
+        self._lock.release()
+        if self._thread is not None or self._watchdog is None or not self._watchdog.is_needed():
+            return
+        for entry in list(self._entries.values()):
+            loop = entry.loop()
+            if loop is not None and loop.is_running():
+                try:
+                    loop.call_soon_threadsafe(self._see_to_thread)
+                except RuntimeError:
+                    continue  # closed meanwhile
+                return
+
+    def after_fork_in_child(self) -> None:
+        """The child has no thread; it gets one when a loop of its own runs."""
+        self._lock = threading.RLock()
+        self._thread = None
+        if self._watchdog is not None:
+            self._watchdog.forked()
+
+    # what it saw
+
+    def _report(self, sight: Sighting) -> None:
+        # first of all what changes: the loop's thread goes on as soon as it has the GIL
+        watched = sight.watched
+        entry = self._entries.get(watched) if watched is not None else None
+        if watched is None or entry is None:
+            return
+        frame = None if sight.is_over else sys._current_frames().get(watched.stamps.look()[4])
+        running = None if sight.is_over else watched.stamps.running_now()
+        places = list(islice(outward(frame), MOST_DEPTH))
+        del frame
+        task = None if sight.is_over else _task_of(entry.loop(), running)
+        cause = cause_of(sight, int(sys.getswitchinterval() * 1e9))
+        evidence = figures_of(sight, cause)
+        evidence["stack"] = frame_lines(places)
+        evidence["ran"] = None if running is None else short_repr(running)
+        task_name = None if task is None else entry.describe(task)
+        del running, task
+        if not sight.again:
+            entry.causes[cause] += 1
+        entry.findings.add(_finding(sight, entry.name, user_site(places), task_name, evidence))
+
+
+def _task_of(loop: asyncio.AbstractEventLoop | None, running: object) -> asyncio.Task[Any] | None:
+    """The task whose step runs: as asyncio says, else the one whose method the handle calls."""
+    task = None if loop is None else asyncio.current_task(loop)
+    if task is None:
+        task = getattr(getattr(running, "_callback", None), "__self__", None)
+    return task if isinstance(task, asyncio.Task) else None
+
+
+def _finding(sight: Sighting, loop: str, site: Site | None, task: str | None, evidence: dict[str, Any]) -> Finding:
+    what = f"a turn of {sight.callbacks + 1} callbacks" if sight.is_turn and not sight.is_over else "a callback"
+    if sight.is_over and sight.is_turn:
+        what = "a turn"
+    cause = evidence["cause"] + (", blocked" if evidence["blocked"] else "")
+    has = "lasted" if sight.is_over else "has lasted"
+    where = "" if site is None else f" in {site}"
+    return Finding(
+        kind="stall",
+        message=f"{what} {has} {sight.lasted_ns / 1e9:.3f} s{where} ({cause})",
+        site=site,
+        task=task,
+        since_s=sight.since_ns / 1e9,
+        wall_time_s=time.time() - (time.monotonic_ns() - sight.since_ns) / 1e9,
+        loop=loop,
+        evidence=evidence,
+    )
+
+
+def _new_watchdog() -> Watchdog | None:
+    if os.environ.get("PENSTOCK_PURE") == "1":
+        return None
+    try:
+        from penstock._core.watchdog import Watchdog
+    except ImportError:
+        return None  # not built, or a subinterpreter
+    return Watchdog()
+
+
+stall_watch = StallWatch()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=stall_watch.before_fork,
+        after_in_parent=stall_watch.after_fork_in_parent,
+        after_in_child=stall_watch.after_fork_in_child,
+    )
