@@ -1,4 +1,4 @@
-"""The task factory for loops that are not penstock's: what it counts, what it composes with, what it must not disturb."""
+"""The task factory for loops that are not penstock's: what it counts, composes with and must not disturb."""
 
 import asyncio
 import gc

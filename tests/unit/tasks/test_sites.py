@@ -132,8 +132,8 @@ def test_the_main_task_is_made_by_who_ran_it():
 
 
 def test_without_a_frame_of_the_programs_it_is_asyncios_own():
-    namespace = {"sys": sys}
-    exec(compile("def create_task():\n    return sys._getframe()\n", asyncio.tasks.__file__, "exec"), namespace)
-    inner = namespace["create_task"]()
-    found = creator(inner)
-    assert found is inner
+    namespace = {}
+    exec(compile("def connected():\n    yield\n", asyncio.tasks.__file__, "exec"), namespace)
+    # a frame that nobody runs has none around it
+    alone = namespace["connected"]().gi_frame
+    assert creator(alone) is alone
