@@ -24,7 +24,13 @@ from penstock._core.layout cimport CANCELLED, PENDING, Py_TYPE, has_failed, is_c
 from penstock._core.ledger cimport CANCELED, LOST, RAISED, READY, RETURNED, RUNNING, WAITING, Ledger, Record, is_gone
 from penstock._core.origin cimport UNKNOWN, Origins, raw_stack
 from penstock._core.ready cimport Ready
-from penstock._core.stamps cimport Stamps
+from penstock._core.stamps cimport (
+    Stamps,
+    begin_callback as stamp_callback,
+    begin_turn as stamp_turn,
+    end_callback as stamp_end_of_callback,
+    end_turn as stamp_end_of_turn,
+)
 
 cdef extern from *:
     """
@@ -98,7 +104,7 @@ cdef class Probe:
         if level == OFF:
             self.ledger.forget()
             self.running = NULL
-            self.stamps.turn_since_ns = self.stamps.callback_since_ns = 0
+            stamp_end_of_turn(self.stamps)
         if level >= TIME and self.flight is None:
             self.flight = Flight(FLIGHT_ENTRIES)
         self.stack_every = self.stack_left = 8 if level == TRACE else 128
@@ -174,9 +180,7 @@ cdef class Probe:
     cdef int begin_turn(self, int64_t now_ns) except -1:
         self.start_ns = self.turn_start_ns = now_ns
         if self.level >= TIME:
-            self.stamps.turn_since_ns = now_ns
-            self.stamps.callbacks_done = 0
-            self.stamps.turn_number += 1
+            stamp_turn(self.stamps, now_ns)
         return 0
 
     cdef int begin_callback(self, PyObject *entry) except -1:
@@ -214,8 +218,7 @@ cdef class Probe:
                 waited_ns = self.start_ns - record.born_ns
                 add_time(self.start_delay, waited_ns)
             record.ready_ns += waited_ns if waited_ns > 0 else 0
-        self.stamps.running = entry
-        self.stamps.callback_since_ns = self.start_ns
+        stamp_callback(self.stamps, entry, self.start_ns)
         return 0
 
     cdef int end_callback(self) except -1:
@@ -227,9 +230,7 @@ cdef class Probe:
         if self.level >= TIME:
             end_ns = now_ns()
             took_ns = end_ns - self.start_ns
-            self.stamps.callbacks_done += 1
-            self.stamps.callback_since_ns = 0
-            self.stamps.running = NULL
+            stamp_end_of_callback(self.stamps)
             if record is not NULL:
                 add_time(self.took0, took_ns)
                 record.running_ns += took_ns
@@ -258,7 +259,7 @@ cdef class Probe:
     cdef int end_turn(self) except -1:
         """Every callback of the turn has run, or one of them has ended the loop."""
         cdef int64_t took_ns = self.start_ns - self.turn_start_ns
-        self.stamps.turn_since_ns = 0
+        stamp_end_of_turn(self.stamps)
         self.turns += 1
         if self.level >= TIME:
             add_time(self.turn, took_ns)
@@ -358,8 +359,7 @@ cdef class Probe:
     def settle(self):
         """The loop is about to drop what is ready."""
         self.running = NULL
-        self.stamps.running = NULL
-        self.stamps.turn_since_ns = self.stamps.callback_since_ns = 0
+        stamp_end_of_turn(self.stamps)
         self.ledger.settle()
 
 

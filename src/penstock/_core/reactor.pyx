@@ -82,6 +82,7 @@ cdef class Reactor:
         """Run until `stop` is called."""
         self._run_forever_setup()
         try:
+            self.probe.stamps.enter()
             self.prepare()
             while True:
                 self.turn()
@@ -89,6 +90,7 @@ cdef class Reactor:
                     break
         finally:
             self.wiring.ready.stamp_ns = 0
+            self.probe.stamps.leave()
             self._run_forever_cleanup()
 
     def prepare(self):

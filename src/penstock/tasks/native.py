@@ -18,6 +18,7 @@ from weakref import ref
 from penstock.tasks.findings import FindingLog
 from penstock.tasks.records import LiveTask, LoopFigures, SiteStatistics, TaskStatistics
 from penstock.tasks.sites import OTHER, UNKNOWN, site_of
+from penstock.tasks.stalls import stall_watch
 from penstock.tasks.trace import Event
 from penstock.times import Times, merged, taken
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from penstock._core.stamps import Stamps
     from penstock.tasks.records import Site
 
     # (number, number of its site, when born, steps, raw creation stack or None)
@@ -55,7 +57,6 @@ class NativeObserver:
         self._trace_ns = int(trace_s * 1e9)
         # what others have seen: stalls, collections, jobs, what was refused
         self._notes: deque[Event] = deque(maxlen=MOST_NOTES)
-        self._stalls: dict[str, int] = {}
         self._probe.set_level(LEVELS.index(level))
 
     # --- the Observer of its loop
@@ -122,7 +123,7 @@ class NativeObserver:
             delay=taken(probe.delay),
             poll=taken(probe.poll),
             wake=taken(probe.wake),
-            stalls=dict(self._stalls),
+            stalls={} if loop is None else stall_watch.causes(loop),
         )
 
     def live(self) -> LiveTasks:
@@ -238,9 +239,11 @@ class NativeObserver:
         if self._probe.flight is not None:
             self._notes.append(event)
 
-    def count_stall(self, cause: str) -> None:
-        """A stall was seen, told or not."""
-        self._stalls[cause] = self._stalls.get(cause, 0) + 1
+    @property
+    def stamps(self) -> Stamps:
+        """What the loop's thread writes down for a watchdog."""
+        stamps: Stamps = self._probe.stamps
+        return stamps
 
 
 def _name(task: Any) -> str:

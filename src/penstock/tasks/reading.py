@@ -11,7 +11,6 @@ from dataclasses import fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from penstock.tasks.graph import await_graph as graph_of
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
 from penstock.tasks.registry import Observer, observer_of, observers
 from penstock.tasks.trace import write
@@ -105,6 +104,8 @@ def off_finding(fn: Callable[[Finding], object], loop: asyncio.AbstractEventLoop
 
 def await_graph(loop: asyncio.AbstractEventLoop | None = None) -> AwaitGraph:
     """Who awaits whom, tasks with the same stack in one group. On any asyncio loop; RuntimeError where none is meant."""
+    from penstock.tasks.graph import await_graph as graph_of
+
     return graph_of(asyncio.all_tasks(asyncio.get_running_loop() if loop is None else loop))
 
 

@@ -7,22 +7,21 @@ or that wait for each other, tasks far older than their like, sites that only gr
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import islice
 from time import monotonic, monotonic_ns, time
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from penstock.tasks import registry, stalls
-from penstock.tasks.abandoned import inspect_context
-from penstock.tasks.graph import await_cycles
+from penstock.tasks import registry
+from penstock.tasks.abandoned import inspect_context, unwatch_unawaited, watch_unawaited
 from penstock.tasks.records import Finding
-from penstock.tasks.stuck import stuck_tasks
+from penstock.tasks.stalls import stall_watch
 from penstock.tasks.trends import GrowthWatch
-from penstock.tasks.waits import chain
 
 if TYPE_CHECKING:
     from penstock.config import TasksConfig
-    from penstock.tasks.native import NativeObserver
+    from penstock.tasks.native import Lost, NativeObserver
     from penstock.tasks.records import Site
 
 __all__ = ["Watcher"]
@@ -40,26 +39,37 @@ class Watcher:
     """What looks for trouble in one native loop. Its observer's FindingLog gets what it finds."""
 
     def __init__(self, loop: Any, observer: NativeObserver, config: TasksConfig) -> None:
-        self._loop = ref(loop)
+        self._loop = ref(loop, lambda _: unwatch_unawaited(self._on_unawaited))
         self._observer = observer
         self._config = config
-        self._growth = GrowthWatch()
+        self._growth = GrowthWatch(loop=observer.name)
         self._told: set[int] = set()
         self._examine_from = 0
         registry.register(loop, observer)
         if config.check_s is not None:
             observer.set_check(self.check, config.check_s)
+        if config.stall_s is not None:
+            stall_watch.watch(loop, observer.stamps, config.stall_s, observer.findings, name=observer.name)
+        watch_unawaited(self._on_unawaited)
 
-    # --- what the loop tells
+    # --- what the loop and the interpreter tell
 
     def on_problem(self, context: dict[str, Any]) -> None:
         """A lost task, a failure that nobody has looked at: asyncio tells its exception handler, and us."""
-        finding = inspect_context(context)
+        observer = self._observer
+        finding = inspect_context(context, observer.site_of_task, observer.name) if observer.level != "off" else None
         if finding is None:
             return
-        task = context.get("task") or context.get("future")
-        lost = self._observer.lose(task) if finding.kind == "destroyed_pending" else None
-        self._add(finding.kind, finding.message, finding.task, lost, dict(finding.evidence))
+        if finding.kind == "destroyed_pending":
+            finding = self._with_record(finding, observer.lose(context["task"]))
+        observer.findings.add(finding)
+
+    def _on_unawaited(self, finding: Finding) -> None:
+        """A coroutine was dropped in some thread: it belongs to the loop that runs there, else to the first there is."""
+        running, loop = asyncio._get_running_loop(), self._loop()
+        is_ours = running is loop if running is not None else self._observer in registry.observers()[:1]
+        if is_ours and loop is not None and self._observer.level != "off":
+            self._observer.findings.add(replace(finding, loop=self._observer.name))
 
     def on_close(self) -> None:
         """The loop is about to be closed: what has not ended never will."""
@@ -67,12 +77,14 @@ class Watcher:
         if loop is None:
             return
         observer.set_check(None)
+        stall_watch.unwatch(loop)
+        unwatch_unawaited(self._on_unawaited)
         left = observer.abandon()
         if left:
             names = [name for _, name in islice(left, MOST_NAMES)]
             count = f"{len(left)} task{'s' if len(left) != 1 else ''}"
             message = f"the loop was closed with {count} pending: {', '.join(names)}; cancel and await them before"
-            self._add("loop_closed", message, evidence={"tasks": [f"{name}: {site}" for site, name in left[:100]]})
+            self._add("loop_closed", message, None, {"tasks": [f"{name}: {site}" for site, name in left[:100]]})
         registry.unregister(loop)
 
     # --- what it looks for
@@ -85,10 +97,26 @@ class Watcher:
         self._tell_stuck()
 
     def _tell_lost(self) -> None:
+        """Those that asyncio has not told of: its flag for that was off, or nobody heard."""
         for lost in self._observer.sweep():
             site = self._observer.site(lost[1])
-            message = f"a task was collected before it ended: nobody kept it (created at {site}); keep a reference, "
-            self._add("destroyed_pending", message + "or make it by penstock.tasks.spawn()", None, lost)
+            message = f"a task was collected before it ended: nobody kept it (created at {site})"
+            finding = Finding("destroyed_pending", message, site, loop=self._observer.name)
+            self._observer.findings.add(self._with_record(finding, lost))
+
+    def _with_record(self, finding: Finding, lost: Lost | None) -> Finding:
+        """The same with what the ledger knew of the task."""
+        evidence, now_s = dict(finding.evidence), monotonic()
+        if lost is None:
+            return finding
+        _, _, born_ns, steps, stack = lost[:5]
+        evidence |= {"age_s": round(now_s - born_ns / 1e9, 6), "steps": steps}
+        if stack:
+            evidence["creation_stack"] = [str(frame) for frame in self._observer.named_stack(stack)]
+        message = f"{finding.message}; keep a reference to it, or make it by penstock.tasks.spawn()"
+        since_s = born_ns / 1e9
+        wall_time_s = time() - (now_s - since_s)
+        return replace(finding, message=message, since_s=since_s, wall_time_s=wall_time_s, evidence=evidence)
 
     def _tell_hung(self) -> None:
         config = self._config
@@ -97,10 +125,14 @@ class Watcher:
             self._add_task("hung", message, task, {"site_p99_s": p99_s})
 
     def _tell_growing(self) -> None:
-        for finding in self._growth.feed(self._observer.sites(), monotonic()):
-            self._add(finding.kind, finding.message, site=finding.site, evidence=dict(finding.evidence))
+        for finding in self._growth.look(self._observer.sites()):
+            self._observer.findings.add(finding)
 
     def _tell_stuck(self) -> None:
+        # what is rarely needed is imported when it is
+        from penstock.tasks.graph import await_cycles
+        from penstock.tasks.stuck import stuck_tasks
+
         since_ns = monotonic_ns() - int(self._config.stuck_s * 1e9)
         weak, self._examine_from = self._observer.waiting(since_ns, self._examine_from, EXAMINED)
         tasks = [task for found in weak if (task := found()) is not None and not task.done()]
@@ -113,7 +145,8 @@ class Watcher:
             if id(stuck.task) not in in_cycle:
                 message = f"task {stuck.task.get_name()!r} waits for what nobody can complete: {stuck.waits_for}"
                 self._add_once("stuck", message, stuck.task, {})
-        self._told &= {id(task) for task in tasks}
+        # an address may be another task's one day
+        self._told &= {id(task) for task in tasks} if self._examine_from == 0 else self._told
 
     def _add_once(self, kind: str, message: str, task: asyncio.Task[Any], evidence: dict[str, Any]) -> None:
         if id(task) not in self._told:
@@ -123,34 +156,26 @@ class Watcher:
     # --- findings
 
     def _add_task(self, kind: str, message: str, task: asyncio.Task[Any], evidence: dict[str, Any]) -> None:
+        from penstock.tasks.waits import chain
+
         evidence["await_chain"] = [str(frame) for frame in chain(task).frames]
         stack = self._observer.creation_stack(task)
         if stack:
             evidence["creation_stack"] = [str(frame) for frame in stack]
-        born_s = self._observer.born_s(task)
-        self._add(
-            kind, message, task.get_name(), evidence=evidence, site=self._observer.site_of_task(task), since_s=born_s
-        )
+        self._add(kind, message, task.get_name(), evidence, self._observer.site_of_task(task), self._observer.born_s(task))
 
     def _add(
         self,
         kind: str,
         message: str,
-        task: str | None = None,
-        lost: tuple[Any, ...] | None = None,
-        evidence: dict[str, Any] | None = None,
+        task: str | None,
+        evidence: dict[str, Any],
         site: Site | None = None,
         since_s: float = 0.0,
     ) -> None:
-        told, now_s = dict(evidence or {}), monotonic()
-        if lost is not None:
-            _, number, born_ns, steps, stack = lost[:5]
-            site = site or self._observer.site(number)
-            since_s = born_ns / 1e9
-            told |= {"age_s": round(now_s - since_s, 6), "steps": steps}
-            if stack:
-                told["creation_stack"] = [str(frame) for frame in self._observer.named_stack(stack)]
+        now_s = monotonic()
         since_s = since_s or now_s
+        wall_time_s = time() - (now_s - since_s)
         self._observer.findings.add(
-            Finding(kind, message, site, task, since_s, time() - (now_s - since_s), self._observer.name, told)
+            Finding(kind, message, site, task, since_s, wall_time_s, self._observer.name, evidence)
         )
