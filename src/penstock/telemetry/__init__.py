@@ -1,0 +1,25 @@
+"""Telemetry's way out: what the metrics are called, and the exporters to Prometheus and OpenTelemetry."""
+
+from typing import TYPE_CHECKING
+
+from penstock.door import opened
+
+if TYPE_CHECKING:
+    from penstock.telemetry.names import METRICS, Metric
+    from penstock.telemetry.opentelemetry import Instruments
+    from penstock.telemetry.prometheus import Collector
+    from penstock.telemetry.readings import Readings, Sources
+    from penstock.telemetry.spans import Spans, span_of
+
+__all__ = ["METRICS", "Collector", "Instruments", "Metric", "Readings", "Sources", "Spans", "span_of"]
+
+__getattr__ = opened(
+    __name__,
+    {
+        "penstock.telemetry.names": ("METRICS", "Metric"),
+        "penstock.telemetry.opentelemetry": ("Instruments",),
+        "penstock.telemetry.prometheus": ("Collector",),
+        "penstock.telemetry.readings": ("Readings", "Sources"),
+        "penstock.telemetry.spans": ("Spans", "span_of"),
+    },
+)

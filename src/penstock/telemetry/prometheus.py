@@ -1,0 +1,80 @@
+"""To Prometheus: a collector that makes metric families of the readings at each scrape. Extra `prometheus`.
+
+Histograms are handed over as they are, folded into the bounds of `names.BOUNDS_S`; nothing is recorded for an event.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.telemetry.names import BOUNDS_S, METRICS, Metric, prometheus_label
+from penstock.telemetry.readings import Readings, Sources
+from penstock.times import Times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from penstock.telemetry.readings import Values
+
+__all__ = ["Collector"]
+
+
+class Collector:
+    """What a `prometheus_client.CollectorRegistry` takes: `registry.register(Collector(sources))`.
+
+    `bounds_s` are the histograms' bounds, ascending; `most_sites` and `process` are as for `Readings`. Raises
+    ImportError where prometheus-client is not installed.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        *,
+        bounds_s: Sequence[float] = BOUNDS_S,
+        most_sites: int = 50,
+        process: bool = True,
+    ) -> None:
+        self._families = _families()
+        self._readings = Readings(sources, most_sites=most_sites, process=process)
+        self._bounds_s = tuple(bounds_s)
+        self._bound_labels = [*map(str, map(float, self._bounds_s)), "+Inf"]
+
+    def describe(self) -> Iterator[Any]:
+        """The families without values: what a registry checks for names that clash."""
+        for metric in METRICS.values():
+            yield self._family(metric)
+
+    def collect(self) -> Iterator[Any]:
+        """The families that have values now."""
+        for name, values in self._readings.take().items():
+            yield self._filled(METRICS[name], values)
+
+    def _family(self, metric: Metric) -> Any:
+        labels = [prometheus_label(attribute) for attribute in metric.attributes]
+        made = self._families[metric.instrument]
+        return made(metric.prometheus_family, metric.help, labels=labels, unit=metric.prometheus_unit)
+
+    def _filled(self, metric: Metric, values: Values) -> Any:
+        family = self._family(metric)
+        for labels, value in values.items():
+            if isinstance(value, Times):
+                counts = [*value.cumulative(self._bounds_s), value.count]
+                family.add_metric(labels, list(zip(self._bound_labels, counts, strict=True)), value.total_s)
+            else:
+                family.add_metric(labels, value)
+        return family
+
+
+def _families() -> dict[str, Any]:
+    """The class of family for each instrument."""
+    try:
+        from prometheus_client import core
+    except ImportError:
+        raise ImportError("Prometheus's metrics need prometheus-client: pip install 'penstock[prometheus]'") from None
+    gauge = core.GaugeMetricFamily
+    return {
+        "counter": core.CounterMetricFamily,
+        "gauge": gauge,
+        "updowncounter": gauge,
+        "histogram": core.HistogramMetricFamily,
+    }

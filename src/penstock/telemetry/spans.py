@@ -1,0 +1,124 @@
+"""To OpenTelemetry: a span for each stall and each failed task, with the time when it really was. Extra `otel`.
+
+Made from findings, after the fact; what a finding is, the layer above says: this reads its fields.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["FindingFields", "Spans", "span_of"]
+
+# kind of finding -> what its span is called; of other kinds none is made
+SPAN_NAMES = {"stall": "asyncio.eventloop.stall", "exception_unretrieved": "asyncio.task.failed"}
+# evidence, seconds -> how long it lasted; the first that is there counts
+LASTED = ("lasted_s", "age_s")
+
+
+class FindingFields(Protocol):
+    """Something that should not be: `penstock.tasks.records.Finding`, of which these are used."""
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+
+    @property
+    def message(self) -> str:
+        """One line for people."""
+
+    @property
+    def site(self) -> Any:
+        """Where the task was made."""
+
+    @property
+    def task(self) -> str | None:
+        """The task's name."""
+
+    @property
+    def wall_time_s(self) -> float:
+        """When it began, on time.time()'s clock."""
+
+    @property
+    def loop(self) -> str:
+        """The loop's name."""
+
+    @property
+    def evidence(self) -> Mapping[str, Any]:
+        """Text and numbers."""
+
+
+class Spans:
+    """A listener for findings: records a span for each stall and each failed task. Any thread may call it.
+
+    Without a `tracer` it is that of the global provider. Raises ImportError where opentelemetry-api is not installed.
+    """
+
+    def __init__(self, tracer: Any = None) -> None:
+        self._tracer = tracer if tracer is not None else _trace().get_tracer("penstock")
+
+    def __call__(self, finding: FindingFields) -> None:
+        """Record a span of the finding, if it is of a kind that has one."""
+        if finding.kind in SPAN_NAMES:
+            span_of(finding, self._tracer)
+
+
+def span_of(finding: FindingFields, tracer: Any, *, clock: Callable[[], float] = time.time) -> Any:
+    """Record the finding as a span of its own trace, and return it, ended.
+
+    It starts at `wall_time_s` and lasts as long as the evidence says (`lasted_s` or `age_s`), else until now.
+    """
+    from opentelemetry.context import Context
+
+    trace = _trace()
+    start_ns = round((finding.wall_time_s or clock()) * 1e9)
+    lasted_s = next((finding.evidence[key] for key in LASTED if key in finding.evidence), None)
+    lasted_ns = round(clock() * 1e9) - start_ns if lasted_s is None else round(float(lasted_s) * 1e9)
+    # whatever span the calling thread is in has nothing to do with it
+    span = tracer.start_span(
+        SPAN_NAMES.get(finding.kind, f"asyncio.task.{finding.kind}"),
+        context=Context(),
+        attributes=_attributes(finding),
+        start_time=start_ns,
+    )
+    span.set_status(trace.Status(trace.StatusCode.ERROR, finding.message))
+    span.end(start_ns + max(lasted_ns, 0))
+    return span
+
+
+def _attributes(finding: FindingFields) -> dict[str, Any]:
+    named = {
+        "asyncio.eventloop.name": finding.loop,
+        "asyncio.finding.kind": finding.kind,
+        "asyncio.task.name": finding.task,
+        **_site(finding.site),
+    }
+    evidence = {f"asyncio.finding.{key}": _plain(value) for key, value in finding.evidence.items()}
+    return {key: value for key, value in (named | evidence).items() if value is not None}
+
+
+def _site(site: Any) -> dict[str, Any]:
+    if site is None or not site.file:
+        return {}
+    return {"code.file.path": site.file, "code.line.number": site.line, "code.function.name": site.function}
+
+
+def _plain(value: Any) -> Any:
+    """What an attribute may be: text, numbers, lists of text; anything else as JSON."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return list(value)
+    return json.dumps(value, default=str)
+
+
+def _trace() -> Any:
+    try:
+        from opentelemetry import trace
+    except ImportError:
+        raise ImportError("OpenTelemetry's spans need opentelemetry-api: pip install 'penstock[otel]'") from None
+    return trace

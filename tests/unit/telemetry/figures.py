@@ -1,0 +1,43 @@
+"""Records as penstock's observers and lanes hand them out, filled by hand."""
+
+from penstock.executors.meter import LaneMeter
+from penstock.tasks.records import LoopFigures, Site, SiteStatistics, TaskStatistics
+from penstock.times import PlainHistogram, taken
+
+FIGURES = {
+    "turns": 7,
+    "polls": 5,
+    "events": 3,
+    "callbacks": {"task": 40, "io": 2},
+    "active_s": 1.0,
+    "idle_s": 3.0,
+    "ready_count": 4,
+    "ready_age_s": 0.25,
+    "timer_count": 6,
+    "stalls": {"gil": 1},
+}
+
+
+def times(*seconds):
+    histogram = PlainHistogram()
+    for one in seconds:
+        histogram.add(int(one * 1e9))
+    return taken(histogram)
+
+
+def loop_of(name="main", implementation="penstock", figures=FIGURES, **counts):
+    filled = LoopFigures(**figures, delay=times(0.003, 0.2)) if figures else LoopFigures()
+    return TaskStatistics(name, implementation, "time", **counts, figures=filled)
+
+
+def lane_of(name="cpu", kind="processes", *, wait_s=(0.002,), **gauges):
+    meter = LaneMeter(name, kind)
+    for one in wait_s:
+        meter.waited(int(one * 1e9))
+    meter.ended("ok")
+    meter.moved("out_shm", 4096)
+    return meter.snapshot(**gauges)
+
+
+def site_of(line, created, *, live=0, running_s=0.0):
+    return SiteStatistics(Site("app.py", line, "work"), created, created - live, 0, 0, live, running_s, 0.0)
