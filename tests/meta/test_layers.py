@@ -57,7 +57,7 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_the_rule_itself_tells_up_from_down() -> None:
     assert breaks("penstock.loop.native", "penstock.runtime.policy")
-    assert breaks("penstock.executors.threads", "penstock.tasks.sites")
+    assert breaks("penstock.executors.threads", "penstock.tasks.sitetable")
     assert breaks("penstock._core.reactor", "penstock.errors")
     assert breaks("penstock.runtime.policy", "penstock.integrations.uvicorn")
     assert not breaks("penstock.integrations.uvicorn", "penstock.runtime.policy")

@@ -59,6 +59,7 @@ cdef class Probe:
     cdef int end_task(self, Record *record, PyObject *task, int64_t now_ns) except -1
     cdef Record *adopt(self, PyObject *task) except NULL
     cdef int run_check(self, int64_t now_ns) except -1
+    cdef void call_check(self) noexcept
     cdef int mark_ready(self, Ready ready) except -1
     cdef int first_wait(self, Record *record) except -1
     cdef int first_eager_step(self, Record *record, object coro) except -1

@@ -8,9 +8,6 @@ Levels: COUNT counts births and ends. TIME adds sites, times, stamps for the wat
 ends and long steps. TRACE adds every step, and creation stacks more often.
 """
 
-import sys
-from collections import namedtuple
-
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -49,9 +46,6 @@ cdef extern from *:
 cdef enum:
     FLIGHT_ENTRIES = 65536
     SITES = 1024
-
-# What `sys.unraisablehook` is given.
-Unraisable = namedtuple("Unraisable", "exc_type exc_value exc_traceback err_msg object")
 
 # One number for each task of the process, in the order of birth; one table of sites.
 cdef uint64_t last_number = 0
@@ -285,12 +279,12 @@ cdef class Probe:
 
     cdef int run_check(self, int64_t now_ns) except -1:
         self.check_at_ns = now_ns + self.check_every_ns
-        try:
-            self.check()
-        except Exception as problem:
-            # what looks on must not end what it looks at
-            sys.unraisablehook(Unraisable(type(problem), problem, problem.__traceback__, "penstock's check", self.check))
+        self.call_check()
         return 0
+
+    cdef void call_check(self) noexcept:
+        """What looks on must not end what it looks at: an error goes to `sys.unraisablehook`."""
+        self.check()
 
     cdef int mark_ready(self, Ready ready) except -1:
         """Tasks whose next step is in the ready queue are ready, not waiting: nobody has looked so far."""

@@ -6,6 +6,8 @@ The loop calls these and knows nothing of who set them (signals, policy and runn
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from weakref import WeakSet
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 __all__ = ["LoopHooks", "TaskHook", "TaskWatcher"]
+
+logger = logging.getLogger("penstock.loop")
 
 # hook(loop, coro, make, **kwargs) -> task
 TaskHook: TypeAlias = Callable[..., Any]
@@ -131,14 +135,24 @@ class LoopHooks(asyncio.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """As asyncio's; the watcher hears of it first."""
         if self._task_watcher is not None:
-            self._task_watcher.on_problem(context)
+            self._tell_watcher(self._task_watcher.on_problem, context)
         super().call_exception_handler(context)
 
     def close(self) -> None:
         """As asyncio's; the watcher hears of it first."""
         if self._task_watcher is not None and not self.is_running() and not self.is_closed():
-            self._task_watcher.on_close()
+            self._tell_watcher(self._task_watcher.on_close)
         super().close()
+
+    def _tell_watcher(self, tell: Callable[..., None], *what: Any) -> None:
+        # objects go in the middle of the interpreter's end too, when nothing can be imported any more
+        if sys.is_finalizing():
+            return
+        try:
+            tell(*what)
+        except Exception:
+            self._task_watcher = None
+            logger.exception("the watcher of %r raised, and is told nothing any more", self)
 
     # a hook around task creation
 

@@ -6,7 +6,7 @@ from penstock.door import opened
 
 if TYPE_CHECKING:
     from penstock.tasks.factory import TaskFactory
-    from penstock.tasks.findings import FindingLog
+    from penstock.tasks.findinglog import FindingLog
     from penstock.tasks.graph import AwaitGraph
     from penstock.tasks.reading import (
         await_graph,
@@ -48,7 +48,7 @@ __getattr__ = opened(
     __name__,
     {
         "penstock.tasks.factory": ("TaskFactory",),
-        "penstock.tasks.findings": ("FindingLog",),
+        "penstock.tasks.findinglog": ("FindingLog",),
         "penstock.tasks.graph": ("AwaitGraph",),
         "penstock.tasks.reading": (
             "await_graph",

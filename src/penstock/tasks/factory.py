@@ -16,10 +16,10 @@ from weakref import ref
 
 from penstock.errors import ConfigError
 from penstock.tasks import registry
-from penstock.tasks.findings import FindingLog
+from penstock.tasks.findinglog import FindingLog
 from penstock.tasks.losses import Losses
 from penstock.tasks.records import SiteStatistics, TaskStatistics
-from penstock.tasks.sites import SiteTable, creator, raw_stack
+from penstock.tasks.sitetable import SiteTable, creator, raw_stack
 from penstock.tasks.snapshot import LiveTasks, TaskRecord, TracedRecord
 from penstock.tasks.trace import Event
 from penstock.times import merged, taken
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from penstock.tasks.records import LiveTask, Site
-    from penstock.tasks.sites import SiteEntry
+    from penstock.tasks.sitetable import SiteEntry
 
     Make: TypeAlias = Callable[..., Any]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from penstock.tasks.findings import FindingLog
+    from penstock.tasks.findinglog import FindingLog
     from penstock.tasks.snapshot import TaskRecord
 
 __all__ = ["Losses"]

@@ -15,9 +15,9 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, overload
 from weakref import ref
 
-from penstock.tasks.findings import FindingLog
+from penstock.tasks.findinglog import FindingLog
 from penstock.tasks.records import LiveTask, LoopFigures, SiteStatistics, TaskStatistics
-from penstock.tasks.sites import OTHER, UNKNOWN, site_of
+from penstock.tasks.sitetable import OTHER, UNKNOWN, site_of
 from penstock.tasks.stalls import stall_watch
 from penstock.tasks.trace import Event
 from penstock.times import Times, merged, taken

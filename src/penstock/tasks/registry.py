@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from penstock.tasks.findings import FindingLog
+    from penstock.tasks.findinglog import FindingLog
     from penstock.tasks.records import LiveTask, SiteStatistics, TaskStatistics
     from penstock.tasks.trace import Event
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, overload
 from weakref import ref
 
 from penstock.tasks.records import LiveTask
-from penstock.tasks.sites import site_of
+from penstock.tasks.sitetable import site_of
 
 if TYPE_CHECKING:
     from penstock.tasks.records import Site
-    from penstock.tasks.sites import RawSite, SiteEntry
+    from penstock.tasks.sitetable import RawSite, SiteEntry
 
 __all__ = ["LiveTasks", "TaskRecord", "TracedRecord"]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from penstock._core.stamps import Stamps
     from penstock._core.watchdog import Watchdog, Watched
-    from penstock.tasks.findings import FindingLog
+    from penstock.tasks.findinglog import FindingLog
     from penstock.tasks.records import Site
 
 __all__ = ["StallWatch", "stall_watch"]

@@ -142,9 +142,9 @@ class Watcher:
             shown = " -> ".join(repr(task.get_name()) for task in (*cycle, cycle[0]))
             self._add_once("await_cycle", f"tasks wait for each other: {shown}", cycle[0], {"cycle": shown})
         for stuck in stuck_tasks(tasks, budget_s=STUCK_BUDGET_S):
-            if id(stuck.task) not in in_cycle:
-                message = f"task {stuck.task.get_name()!r} waits for what nobody can complete: {stuck.waits_for}"
-                self._add_once("stuck", message, stuck.task, {})
+            task = None if stuck.task is None else stuck.task()
+            if task is not None and id(task) not in in_cycle:
+                self._add_once("stuck", str(stuck), task, {})
         # an address may be another task's one day
         self._told &= {id(task) for task in tasks} if self._examine_from == 0 else self._told
 

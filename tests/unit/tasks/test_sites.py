@@ -7,7 +7,7 @@ import pytest
 
 from penstock.tasks import sites
 from penstock.tasks.factory import TaskFactory
-from penstock.tasks.sites import OTHER, SiteTable, creator, resolve, site_of
+from penstock.tasks.sitetable import OTHER, SiteTable, creator, resolve, site_of
 
 
 def line_of(text):
