@@ -6,7 +6,6 @@ holds the GIL, and the loop is held for as long as the numbers take to copy.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from penstock.tasks.trace import Event
 from penstock.times import Times, merged, taken
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
     from typing import TypeAlias
 
@@ -141,9 +141,7 @@ class NativeObserver:
         returned, raised, cancelled, _ = ended
         times = Times() if latency is None else taken(latency)
         site = self.site(number)
-        return SiteStatistics(
-            site, created, returned, raised, cancelled, live, running_ns / 1e9, ready_ns / 1e9, times
-        )
+        return SiteStatistics(site, created, returned, raised, cancelled, live, running_ns / 1e9, ready_ns / 1e9, times)
 
     def events(self) -> list[Event]:
         """What the flight recorder holds of its last seconds, oldest first."""

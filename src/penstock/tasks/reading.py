@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 def statistics(loop: asyncio.AbstractEventLoop | None = None) -> TaskStatistics:
-    """The tasks so far: how many, with which outcome, how long; and the loop's own figures. Several loops are summed."""
+    """The tasks so far: how many, with which outcome, how long; the loop's own figures. Several loops are summed."""
     found = [observer.statistics() for observer in _meant(loop)]
     if len(found) == 1:
         return found[0]
@@ -103,7 +103,7 @@ def off_finding(fn: Callable[[Finding], object], loop: asyncio.AbstractEventLoop
 
 
 def await_graph(loop: asyncio.AbstractEventLoop | None = None) -> AwaitGraph:
-    """Who awaits whom, tasks with the same stack in one group. On any asyncio loop; RuntimeError where none is meant."""
+    """Who awaits whom, tasks with the same stack in one group. On any asyncio loop. RuntimeError where none runs."""
     from penstock.tasks.graph import await_graph as graph_of
 
     return graph_of(asyncio.all_tasks(asyncio.get_running_loop() if loop is None else loop))

@@ -65,7 +65,7 @@ class Watcher:
         observer.findings.add(finding)
 
     def _on_unawaited(self, finding: Finding) -> None:
-        """A coroutine was dropped in some thread: it belongs to the loop that runs there, else to the first there is."""
+        """A coroutine was dropped in some thread: it is for the loop that runs there, else for the first there is."""
         running, loop = asyncio._get_running_loop(), self._loop()
         is_ours = running is loop if running is not None else self._observer in registry.observers()[:1]
         if is_ours and loop is not None and self._observer.level != "off":
@@ -121,7 +121,9 @@ class Watcher:
     def _tell_hung(self) -> None:
         config = self._config
         for task, site, p99_s in self._observer.overdue(config.hung_factor, config.hung_s, LEAST_SAMPLES, MOST_TOLD):
-            message = f"task {task.get_name()!r} is far older than others from {site}, 99 % of which end in {p99_s:.3g} s"
+            message = (
+                f"task {task.get_name()!r} is far older than others from {site}, 99 % of which end in {p99_s:.3g} s"
+            )
             self._add_task("hung", message, task, {"site_p99_s": p99_s})
 
     def _tell_growing(self) -> None:
@@ -162,7 +164,9 @@ class Watcher:
         stack = self._observer.creation_stack(task)
         if stack:
             evidence["creation_stack"] = [str(frame) for frame in stack]
-        self._add(kind, message, task.get_name(), evidence, self._observer.site_of_task(task), self._observer.born_s(task))
+        self._add(
+            kind, message, task.get_name(), evidence, self._observer.site_of_task(task), self._observer.born_s(task)
+        )
 
     def _add(
         self,

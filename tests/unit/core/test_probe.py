@@ -155,7 +155,7 @@ def test_tasks_whose_addresses_are_used_again_are_counted_apart(loop):
 
     async def main():
         for _ in range(200):
-            asyncio.create_task(waits())
+            asyncio.create_task(waits())  # noqa: RUF006 (what this test is about)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             gc.collect()

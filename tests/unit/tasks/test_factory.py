@@ -140,7 +140,7 @@ def test_a_task_collected_while_pending_is_lost_and_its_site_named(loop):
     gc.collect()
     settle(loop)
     assert outcomes(factory)[4:] == (1, 0)
-    (finding,) = factory.findings.newest()
+    (finding,) = factory.findings.all()
     assert finding.kind == "destroyed_pending"
     assert finding.site.function.endswith("careless") and finding.site.file == __file__
     assert finding.evidence["age_s"] > 0

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from penstock.tasks import sites
+from penstock.tasks import sitetable
 from penstock.tasks.factory import TaskFactory
 from penstock.tasks.sitetable import OTHER, SiteTable, creator, resolve, site_of
 
@@ -36,12 +36,12 @@ def test_an_instruction_without_a_line_is_named_by_its_functions_first():
 
 
 def test_what_is_remembered_of_names_is_bounded(monkeypatch):
-    monkeypatch.setattr(sites, "MOST_SITES", 10)
+    monkeypatch.setattr(sitetable, "MOST_SITES", 10)
     for number in range(50):
         scope = {}
         exec(compile(f"def made(): return {number}", f"<{number}>", "exec"), scope)
         assert site_of(scope["made"].__code__, 0).file == f"<{number}>"
-    assert len(sites._named) <= 10
+    assert len(sitetable._named) <= 10
 
 
 def test_two_instructions_of_a_function_are_two_sites_and_one_is_one():
@@ -57,7 +57,7 @@ def test_two_instructions_of_a_function_are_two_sites_and_one_is_one():
 
 
 def test_sites_beyond_the_table_are_other(monkeypatch):
-    monkeypatch.setattr(sites, "MOST_SITES", 3)
+    monkeypatch.setattr(sitetable, "MOST_SITES", 3)
     table = SiteTable()
     found = []
     for number in range(6):
