@@ -41,9 +41,9 @@ BORROWS = sys.version_info >= (3, 14)
 
 SIZED = (dict, list, tuple, set, frozenset, deque, OrderedDict, defaultdict)
 EMPTY: tuple[Any, ...] = ([], (), set(), {}, {}.keys(), {}.values(), {}.items())
-ITERATORS = (*(type(iter(empty)) for empty in EMPTY), *(type(view) for view in EMPTY[4:]), enumerate, zip, map, filter)
+ITERATORS: tuple[type, ...] = (*(type(iter(empty)) for empty in EMPTY), *(type(view) for view in EMPTY[4:]), enumerate, zip, map, filter)
 # C types that are walked; any other may hold what no reference count shows, or be held by its address alone
-KNOWN = {
+KNOWN: dict[type, int] = {
     types.CoroutineType: WALK,
     types.GeneratorType: ONCE if BORROWS else WALK,
     types.AsyncGeneratorType: ONCE if BORROWS else WALK,
@@ -225,7 +225,7 @@ def _referents(thing: Any, how: int) -> Iterable[object]:
 def _size(thing: Any) -> int:
     # a subclass's own __len__ is not to be called
     kind = next(kind for kind in SIZED if isinstance(thing, kind))
-    return kind.__len__(thing)
+    return int(kind.__len__(thing))
 
 
 class _Plain:

@@ -12,10 +12,10 @@ import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from penstock.tasks.graph import await_cycles
-from penstock.tasks.guards import guards
+from penstock.tasks.guards import inside, over
 from penstock.tasks.reach import TASKS, References, asyncio_future, dict_is_shared
 from penstock.tasks.waits import Chain, awaited_by, chain
 
@@ -77,9 +77,11 @@ class StuckSearch:
         if not found:
             return []
         # another thread may have moved a reference under the first look's eyes; what is stuck stays so
-        again = _Search(begun_ns + int(budget_ns * SECOND_SHARE), {id(task) for task in found})
+        again = _Search(begun_ns + int(budget_ns * SECOND_SHARE))
         again.take(found, 0)
-        return _records(again.stuck(careful=True), begun_ns + budget_ns, self.most)
+        both = {id(task) for task in found}
+        sure = [task for task in again.stuck(careful=True) if id(task) in both]
+        return _records(sure, begun_ns + budget_ns, self.most)
 
     def _first_look(self, tasks: Sequence[asyncio.Task[Any]], deadline_ns: int) -> list[asyncio.Task[Any]]:
         # its references end with it: they would count in the second look
@@ -107,11 +109,10 @@ def _records(tasks: list[asyncio.Task[Any]], deadline_ns: int, most: int) -> lis
 
 
 class _Search:
-    """One walk over what tasks hold, and what it tells. `among`: the ids of the only ones not believed to run."""
+    """One walk over what tasks hold, and what it tells."""
 
-    def __init__(self, deadline_ns: int, among: set[int] | None = None) -> None:
+    def __init__(self, deadline_ns: int) -> None:
         self._references = References(deadline_ns)
-        self._among = among
         self._loop = asyncio._get_running_loop()
         # by node: the candidates, each with its coroutine
         self._candidates: dict[int, int] = {}
@@ -119,7 +120,13 @@ class _Search:
         self._opaque: set[int] = set()
         # node -> the candidates that whoever reaches it can wake
         self._wakes: dict[int, list[int]] = {}
+        # node -> the candidates that it may cancel, if it is held outside; candidate -> who is cancelled with it
+        self._guards: dict[int, list[int]] = {}
+        self._members: dict[int, list[int]] = {}
+        # the candidates that await each
+        self._awaiters: dict[int, list[int]] = {}
         self._able: set[int] = set()
+        self._cancelled: set[int] = set()
 
     def take(self, tasks: Sequence[asyncio.Task[Any]], start: int) -> int:
         """Walk from as many of the tasks as there is time for, from `start` on and round. How many that were."""
@@ -134,7 +141,10 @@ class _Search:
         if not self._candidates:
             return []
         reached = bytearray(len(self._references.nodes))
-        self._spread(reached, self._references.held_outside())
+        held = self._references.held_outside()
+        self._spread(reached, (at for at in held if at not in self._opaque))
+        for task in self._given_up():
+            self._spread(reached, self._cancel(task))
         self._spread(reached, self._tasks_that_run())
         if careful:
             self._spread(reached, self._shared(reached))
@@ -150,31 +160,69 @@ class _Search:
 
     def _may_be_stuck(self, at: int) -> bool:
         task: Any = self._references.nodes[at]
-        if not (isinstance(task, TASKS) and (self._among is None or id(task) in self._among)):
+        if not isinstance(task, TASKS):
             return False
-        loop = task.get_loop()
+        loop = cast("asyncio.Task[Any]", task).get_loop()
         here = loop is self._loop or (self._loop is None and not loop.is_running())
-        return here and _waits(task) and not _is_idle_main(task)
+        return here and _waits(task)
 
     def _walk_from(self, at: int) -> list[int]:
         """Make it a candidate, if it can be told, and give the tasks met on the way."""
         references = self._references
         task = references.nodes[at]
         coroutine, awaited = references.number(task.get_coro()), references.number(task._fut_waiter)
-        inside = guards(task)
-        if not coroutine or not awaited or inside is None:
+        if not coroutine or not awaited or not self._note_cancellers(at, task):
             return []
         references.link(at, _held(task))
         self._candidates[at] = coroutine
         self._opaque.update((at, coroutine))
-        for key in (awaited, *map(references.number, inside)):
-            self._wakes.setdefault(key, []).append(at)
-        del inside
-        return references.walk(at, NEAR_COUNT)
+        self._wakes.setdefault(awaited, []).append(at)
+        return [*self._awaiters[at], *references.walk(at, NEAR_COUNT)]
+
+    def _note_cancellers(self, at: int, task: asyncio.Task[Any]) -> bool:
+        """Who may cancel the task, and whom that cancels too; False if that cannot be told."""
+        number = self._references.number
+        within, above = inside(task), over(task)
+        if within is None:
+            return False
+        cancellers = [number(canceller) for canceller in (*within.guards, *above.releases)]
+        if not all(cancellers):
+            return False
+        for canceller in cancellers:
+            self._guards.setdefault(canceller, []).append(at)
+        self._members[at] = [number(member) for member in within.cancelled]
+        self._awaiters[at] = [number(awaiter) for awaiter in above.awaiters]
+        return True
 
     def _tasks_that_run(self) -> list[int]:
-        """The awaited tasks that are no candidates."""
-        return [at for at in self._wakes if self._references.is_task(at) and at not in self._candidates]
+        """The awaited tasks that are no candidates, and what waits for Ctrl+C."""
+        nodes = self._references.nodes
+        idle = [at for task in self._candidates if _is_idle_main(nodes[task]) for at in self._wake(task)]
+        runs = [at for at in self._wakes if self._references.is_task(at) and at not in self._candidates]
+        return idle + runs
+
+    def _given_up(self) -> list[int]:
+        """The candidates that a task awaits which is none itself: nobody has looked whether that one is cancelled."""
+        return [task for task in self._candidates if any(each not in self._candidates for each in self._awaiters[task])]
+
+    def _wake(self, task: int) -> tuple[int, ...]:
+        """What is reached when it can run: its node, for its callbacks and those that await it, and its coroutine."""
+        if task in self._able:
+            return ()
+        self._able.add(task)
+        return task, self._candidates[task]
+
+    def _cancel(self, task: int) -> list[int]:
+        """What is reached when the task is cancelled, and those it awaits or holds in a group with it."""
+        stack = [task]
+        reached: list[int] = []
+        while stack:
+            at = stack.pop()
+            if at in self._candidates and at not in self._cancelled:
+                self._cancelled.add(at)
+                reached.extend(self._wake(at))
+                stack.extend(self._members[at])
+        return reached
 
     def _shared(self, reached: bytearray) -> list[int]:
         nodes = self._references.nodes
@@ -182,7 +230,8 @@ class _Search:
 
     def _spread(self, reached: bytearray, starts: Iterable[int]) -> None:
         """Reach these nodes, what they lead to, and the tasks that this can wake with all they hold."""
-        stack = [at for at in starts if at not in self._opaque]
+        # a start is reached, whatever it is; what is led to is not if it is opaque
+        stack = list(starts)
         while stack:
             at = stack.pop()
             if reached[at]:
@@ -190,10 +239,9 @@ class _Search:
             reached[at] = 1
             stack.extend(to for to in self._references.outward(at) if not reached[to] and to not in self._opaque)
             for task in self._wakes.get(at, ()):
-                if task not in self._able:
-                    self._able.add(task)
-                    # its node, for those that await it and for its callbacks
-                    stack.extend((task, self._candidates[task]))
+                stack.extend(self._wake(task))
+            for task in self._guards.get(at, ()):
+                stack.extend(self._cancel(task))
 
 
 def _held(task: Any) -> list[Any]:

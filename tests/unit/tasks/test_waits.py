@@ -1,0 +1,212 @@
+"""Each kind of wait is told by name, at the end of its chain."""
+
+import asyncio
+import socket
+import time
+
+import penstock
+from penstock.tasks.waits import chain, recognise
+from tests.unit.tasks.conftest import settle
+
+
+def awaited(loop, start, coroutine):
+    task = start(coroutine)
+    settle(loop)
+    return chain(task).awaited
+
+
+async def held_lock(lock):
+    await lock.acquire()
+    async with lock:
+        pass
+
+
+def test_a_lock_is_named_with_its_state(loop, start):
+    lock = asyncio.Lock()
+    found = awaited(loop, start, held_lock(lock))
+    assert (found.kind, found.text) == ("lock", f"lock {id(lock):#x} (held)")
+
+
+def test_a_queue_is_named_from_either_end(loop, start):
+    queue = asyncio.Queue(3)
+    assert awaited(loop, start, queue.get()).text == f"queue {id(queue):#x} (empty, maxsize 3)"
+    full = asyncio.Queue(1)
+    full.put_nowait(1)
+    assert awaited(loop, start, full.put(2)).text == f"queue {id(full):#x} (full, maxsize 1)"
+    assert awaited(loop, start, full.join()).text == f"queue {id(full):#x} (join, 1 unfinished)"
+    assert awaited(loop, start, full.join()).kind == "queue"
+
+
+def test_semaphore_event_and_condition_are_told_apart(loop, start):
+    condition = asyncio.Condition()
+
+    async def notified():
+        async with condition:
+            await condition.wait_for(lambda: False)
+
+    assert awaited(loop, start, asyncio.Semaphore(0).acquire()).kind == "semaphore"
+    assert awaited(loop, start, asyncio.Event().wait()).kind == "event"
+    assert awaited(loop, start, notified()).kind == "condition"
+
+
+def test_a_condition_that_has_been_notified_waits_for_its_lock(loop, start):
+    condition = asyncio.Condition()
+
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    async def notify_and_keep():
+        async with condition:
+            condition.notify_all()
+            await asyncio.Event().wait()
+
+    waiter = start(wait())
+    settle(loop)
+    start(notify_and_keep())
+    settle(loop)
+    assert chain(waiter).awaited.kind == "lock"
+
+
+def test_a_barrier_counts_who_is_there(loop, start):
+    barrier = asyncio.Barrier(3)
+    found = awaited(loop, start, barrier.wait())
+    assert found.kind == "barrier"
+    assert "1 of 3" in found.text
+
+
+def test_a_sleep_says_how_long(loop, start):
+    assert awaited(loop, start, asyncio.sleep(600)).text == "sleep of 600 s"
+
+
+def test_a_task_is_named(loop, start):
+    other = start(asyncio.sleep(600), "the other")
+
+    async def wait():
+        await other
+
+    found = awaited(loop, start, wait())
+    assert (found.kind, found.text) == ("task", "task 'the other'")
+
+
+def test_a_future_is_a_future(loop, start):
+    future = loop.create_future()
+
+    async def wait():
+        await future
+
+    found = awaited(loop, start, wait())
+    assert (found.kind, found.text) == ("future", f"future {id(future):#x} (pending)")
+
+
+def test_a_gather_a_wait_and_a_group_list_their_tasks(loop, start):
+    first, second = start(asyncio.sleep(600), "first"), start(asyncio.sleep(600), "second")
+
+    async def gather():
+        await asyncio.gather(first, second)
+
+    async def group():
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.sleep(600), name="child")
+
+    found = awaited(loop, start, gather())
+    assert (found.kind, found.text) == ("gather", "gather of 2 (0 done): task 'first', task 'second'")
+    found = awaited(loop, start, asyncio.wait([first]))
+    assert (found.kind, found.text) == ("gather", "wait for 1 (0 done): task 'first'")
+    found = awaited(loop, start, group())
+    assert (found.kind, found.text) == ("gather", "TaskGroup of 1 (0 done): task 'child'")
+
+
+def test_a_stream_that_is_read_says_so(loop, start):
+    ours, theirs = socket.socketpair()
+
+    async def read():
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            await reader.readexactly(3)
+        finally:
+            writer.close()
+
+    found = awaited(loop, start, read())
+    assert found.kind == "stream"
+    assert "read, 0 bytes" in found.text
+    theirs.close()
+    settle(loop, 20)
+
+
+def test_a_drain_is_a_stream(loop, start):
+    ours, theirs = socket.socketpair()
+
+    async def write():
+        _, writer = await asyncio.open_connection(sock=ours)
+        try:
+            writer.write(bytes(32 << 20))
+            await writer.drain()
+        finally:
+            writer.transport.abort()
+
+    found = awaited(loop, start, write())
+    assert found.kind == "stream"
+    assert "drain" in found.text
+    theirs.close()
+    settle(loop, 20)
+
+
+def test_an_executors_job_is_named(loop, start):
+    async def call():
+        await penstock.offload(time.sleep, 0.2)
+
+    task = start(call())
+    settle(loop)
+    found = chain(task).awaited
+    assert found.kind == "job"
+    assert "sleep" in found.text
+    loop.run_until_complete(task)
+
+
+def test_what_others_make_known_is_told_in_their_words(loop, start):
+    class Gate:
+        async def enter(self):
+            await asyncio.get_running_loop().create_future()
+
+    recognise(Gate.enter, "gate", lambda gate: f"gate {type(gate).__name__}")
+    found = awaited(loop, start, Gate().enter())
+    assert (found.kind, found.text) == ("gate", "gate Gate")
+
+
+def test_a_task_that_waits_for_nothing_is_ready_running_or_ended(loop, start):
+    async def look():
+        return chain(asyncio.current_task()).awaited.text
+
+    task = start(look())
+    assert chain(task).awaited.text == "ready"
+    assert loop.run_until_complete(task) == "running"
+    assert (chain(task).awaited.kind, chain(task).awaited.text) == ("nothing", "ended")
+
+
+def test_the_chain_goes_through_generators_and_asynchronous_ones(loop, start):
+    event = asyncio.Event()
+
+    async def items():
+        await event.wait()
+        yield 1
+
+    class Wrapped:
+        def __await__(self):
+            yield from each().__await__()
+
+    async def each():
+        async for _ in items():
+            pass
+
+    async def outer():
+        await Wrapped()
+
+    task = start(outer())
+    settle(loop)
+    found = chain(task)
+    names = [frame.function.rpartition(".")[2] for frame in found.frames]
+    assert names == ["outer", "__await__", "each", "items", "wait"]
+    assert found.awaited.kind == "event"
+    assert found.frames[0].file == __file__
+    assert found.frames[0].line > 0
