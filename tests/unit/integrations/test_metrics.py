@@ -107,6 +107,21 @@ def test_a_registry_of_ones_own_is_shown_in_its_place():
     assert "asyncio_" not in body
 
 
+def test_the_text_is_not_written_in_the_loops_thread():
+    threads = []
+
+    class Watched:
+        def collect(self):
+            threads.append(threading.current_thread())
+            return []
+
+    own = CollectorRegistry(auto_describe=False)
+    own.register(Watched())
+    ask(MetricsApp(own))
+    assert threads
+    assert threading.current_thread() not in threads
+
+
 def test_it_takes_part_in_the_servers_start_and_end():
     told, sent = iter(["lifespan.startup", "lifespan.shutdown"]), []
 

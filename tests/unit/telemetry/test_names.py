@@ -47,7 +47,11 @@ def test_no_attribute_names_a_task():
 
 
 def test_the_guide_has_a_line_for_each_metric_and_no_other():
-    lines = [line for line in GUIDE.splitlines() if re.match(r"\| `(asyncio|cpython|process)\.", line)]
+    lines = [
+        line
+        for line in GUIDE.splitlines()
+        if re.match(r"\| `(asyncio|cpython|process)\.", line) and line.count("|") == 6
+    ]
     assert lines == [row(metric) for metric in METRICS.values()], "expected:\n" + "\n".join(map(row, METRICS.values()))
 
 
