@@ -20,6 +20,7 @@ class DrivenLoop:
 
         self.stamps = Stamps()
         self.findings = FindingLog()
+        self.posted: list[Call] = []
         self.told = threading.Event()
         self.findings.listen(lambda finding: self.told.set())
 
@@ -27,14 +28,15 @@ class DrivenLoop:
         return self.stamps.look()[4] != 0
 
     def call_soon_threadsafe(self, callback: Call) -> None:
-        callback()
+        self.posted.append(callback)
 
     def run(self, turns: Sequence[Sequence[Call]], rest: Call | None = None) -> None:
         """Run the turns here, `rest` at the end while the loop waits."""
         self.stamps.enter()
         try:
             for turn in turns:
-                self.run_turn(turn)
+                self.run_turn([*self.posted, *turn])
+                self.posted.clear()
             if rest is not None:
                 rest()
         finally:

@@ -79,7 +79,7 @@ def test_a_slow_leak_with_steps_of_rest_is_growing() -> None:
         pytest.param([50] * 40, id="steady"),
         pytest.param([0, 1000] + [1000] * 40, id="a burst at start"),
         pytest.param([index % 7 * 50 for index in range(60)], id="a sawtooth"),
-        pytest.param([index for index in range(9)], id="fewer than the least"),
+        pytest.param(list(range(9)), id="fewer than the least"),
         pytest.param([10000 + index * 10 for index in range(20)], id="a small share"),
         pytest.param([index * 10 for index in range(7)], id="too short a time"),
     ],
