@@ -35,8 +35,8 @@ class DrivenLoop:
         self.stamps.enter()
         try:
             for turn in turns:
-                self.run_turn([*self.posted, *turn])
-                self.posted.clear()
+                posted, self.posted = self.posted, []
+                self.run_turn([*posted, *turn])
             if rest is not None:
                 rest()
         finally:
