@@ -63,6 +63,7 @@ cdef class Watchdog:
     cdef int found_level
     cdef int64_t asked_ns
 
+    cdef int open(self) except -1
     cdef int tell_change(self) except -1
     cdef int take_looks(self, list held) except -1
     cdef bint watch(self) noexcept nogil

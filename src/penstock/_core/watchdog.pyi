@@ -1,4 +1,4 @@
-from typing import Any, final
+from typing import Any, Self, final
 
 from penstock._core.stamps import Stamps
 
@@ -14,13 +14,12 @@ class Collections:
 
 @final
 class Watched:
-    def __init__(self, stamps: Stamps, stall_ns: int) -> None: ...
+    def __new__(cls, stamps: Stamps, stall_ns: int) -> Self: ...
     @property
     def stamps(self) -> Stamps: ...
 
 @final
 class Watchdog:
-    def __init__(self) -> None: ...
     @property
     def collections(self) -> Collections: ...
     @property

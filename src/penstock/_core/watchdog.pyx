@@ -102,15 +102,13 @@ cdef class Watchdog:
         self.watched = []
         self.collections = Collections()
         self.fd = -1
+        self.open()
 
-    def __init__(self):
-        if self.fd < 0:
-            self.open()
-
-    def open(self):
+    cdef int open(self) except -1:
         self.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.fd < 0:
             PyErr_SetFromErrno(OSError)
+        return 0
 
     def __dealloc__(self):
         PyMem_Free(self.looks)

@@ -56,7 +56,10 @@ def inspect_context(context: Mapping[str, Any], site_of: SiteOf | None = None, l
             -MOST_LINES:
         ]
     if kind == "destroyed_pending":
-        evidence["waited_at"] = await_lines(coro)
+        # A garbage collection finalizes what it found in the order it was made, so closes the coroutine before it comes
+        # to the task: then nothing is left of where it stood but what it waited for.
+        evidence["waited_at"] = await_lines(coro) if getattr(coro, "cr_frame", None) is not None else []
+        evidence["waited_for"] = short_repr(getattr(future, "_fut_waiter", None))
     exception = context.get("exception")
     if exception is not None:
         evidence |= _of_exception(exception)

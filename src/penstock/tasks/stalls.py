@@ -40,7 +40,7 @@ MOST_DEPTH = 200
 
 
 class _Entry:
-    """A loop under watch, held weakly."""
+    """A loop under watch. Held weakly, and its findings too, since their listeners may hold the loop."""
 
     __slots__ = ("causes", "describe", "findings", "loop", "name", "watched")
 
@@ -48,7 +48,7 @@ class _Entry:
         self,
         loop: ref[asyncio.AbstractEventLoop],
         watched: Watched,
-        findings: FindingLog,
+        findings: ref[FindingLog],
         describe: Callable[[asyncio.Task[Any]], str | None],
         name: str,
         causes: dict[str, int],
@@ -84,7 +84,10 @@ class StallWatch:
         name: str = "",
     ) -> bool:
         """Report callbacks and turns of `loop` that last `stall_s` or longer to `findings`, once then, once at ten
-        times that. Whether it is watched: not without stamps, which only a native loop has."""
+        times that. Whether it is watched: not without stamps, which only a native loop has.
+
+        `describe_task` names a task in place of its own name, in the watchdog's thread; it must not hold the loop.
+        """
         watchdog = self._watchdog
         if watchdog is None or stamps is None:
             return False
@@ -92,7 +95,7 @@ class StallWatch:
         watched = watchdog.add(stamps, int(stall_s * 1e9))
         gone = ref(loop, lambda _, watched=watched: self._drop(watched))  # type: ignore[misc]
         causes = self._causes.setdefault(loop, dict.fromkeys(CAUSES, 0))
-        self._entries[watched] = _Entry(gone, watched, findings, describe_task or _name_of, name, causes)
+        self._entries[watched] = _Entry(gone, watched, ref(findings), describe_task or _name_of, name, causes)
         self._by_loop[loop] = watched
         stamps.on_enter = self._see_to_thread
         if watchdog.is_needed():
@@ -230,7 +233,9 @@ class StallWatch:
         del running, task
         if not sight.again:
             entry.causes[cause] += 1
-        entry.findings.add(_finding(sight, entry.name, user_site(places), task_name, evidence))
+        findings = entry.findings()
+        if findings is not None:
+            findings.add(_finding(sight, entry.name, user_site(places), task_name, evidence))
 
 
 def _task_of(loop: asyncio.AbstractEventLoop | None, running: object) -> asyncio.Task[Any] | None:

@@ -1,0 +1,71 @@
+"""A loop driven by hand: a thread that writes stamps as the reactor does, around callbacks that a test gives it."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from penstock.tasks.findings import FindingLog
+from penstock.tasks.records import Finding
+from penstock.tasks.stalls import StallWatch
+
+Call = Callable[[], object]
+
+
+class DrivenLoop:
+    """Has the stamps of a native loop; `run` is one run of it, in a thread of its own, `turns` lists of callbacks."""
+
+    def __init__(self) -> None:
+        from penstock._core.stamps import Stamps
+
+        self.stamps = Stamps()
+        self.findings = FindingLog()
+        self.posted: list[Call] = []
+        self.told = threading.Event()
+        self.findings.listen(lambda finding: self.told.set())
+
+    def is_running(self) -> bool:
+        return self.stamps.look()[4] != 0
+
+    def call_soon_threadsafe(self, callback: Call) -> None:
+        self.posted.append(callback)
+
+    def run(self, turns: Sequence[Sequence[Call]], rest: Call | None = None) -> None:
+        """Run the turns here, `rest` at the end while the loop waits."""
+        self.stamps.enter()
+        try:
+            for turn in turns:
+                posted, self.posted = self.posted, []
+                self.run_turn([*posted, *turn])
+            if rest is not None:
+                rest()
+        finally:
+            self.stamps.leave()
+
+    def run_turn(self, callbacks: Sequence[Call]) -> None:
+        self.stamps.begin_turn()
+        for callback in callbacks:
+            self.stamps.begin_callback(callback)
+            callback()
+            self.stamps.end_callback()
+        self.stamps.end_turn()
+
+    def run_in_thread(self, turns: Sequence[Sequence[Call]], rest: Call | None = None) -> None:
+        thread = threading.Thread(target=self.run, args=(turns, rest))
+        thread.start()
+        thread.join()
+
+    def stalls(self) -> list[Finding]:
+        return [finding for finding in self.findings.all() if finding.kind == "stall"]
+
+
+@contextmanager
+def watched(watch: StallWatch, stall_s: float) -> Iterator[DrivenLoop]:
+    """A driven loop that is watched."""
+    loop = DrivenLoop()
+    as_loop: asyncio.AbstractEventLoop = loop  # type: ignore[assignment]
+    assert watch.watch(as_loop, loop.stamps, stall_s, loop.findings, name="driven")
+    try:
+        yield loop
+    finally:
+        watch.unwatch(as_loop)

@@ -1,0 +1,447 @@
+"""Stalls: each way to stand still is found while it lasts, with its stack and its cause; work in good time is not.
+
+The loops are driven by hand. A machine that is short of CPUs makes any stall partly `descheduled`; what asserts a cause
+takes its best of a few tries.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from penstock.tasks.findings import FindingLog
+from penstock.tasks.records import Finding
+from penstock.tasks.stalls import StallWatch
+from tests.unit.tasks.driven import Call, DrivenLoop, watched
+
+pytest.importorskip("penstock._core.watchdog")
+
+STALL_S = 0.06
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def watch() -> Iterator[StallWatch]:
+    watch = StallWatch()
+    yield watch
+    watch.close()
+    assert not [thread for thread in threading.enumerate() if thread is watch._thread]
+
+
+def found_in(watch: StallWatch, callbacks: list[Call], cause: str, tries: int = 4) -> Finding:
+    """The first stall of a turn of these callbacks; of the right cause, if one of the tries has it."""
+    first = None
+    for _ in range(tries):
+        with watched(watch, STALL_S) as loop:
+            loop.run_in_thread([callbacks])
+            # what waits for the GIL at the end of it is told a moment later
+            assert loop.told.wait(5), "no stall was found"
+            first = loop.stalls()[0]
+        if first.evidence["cause"] == cause:
+            break
+    assert first is not None
+    return first
+
+
+def busy(for_s: float) -> None:
+    end_s = time.perf_counter() + for_s
+    while time.perf_counter() < end_s:
+        pass
+
+
+def holding_the_gil() -> Call:
+    """A C call that takes about half a second and never gives the GIL up."""
+    count = 200_000
+    while True:
+        began_s = time.perf_counter()
+        sum(range(count))
+        took_s = time.perf_counter() - began_s
+        if took_s > 0.01:
+            return partial(add_up, int(count * 0.5 / took_s))
+        count *= 2
+
+
+def add_up(count: int) -> int:
+    return sum(range(count))
+
+
+def cycles(count: int) -> list[object]:
+    made: list[object] = []
+    for _ in range(count):
+        one: list[object] = []
+        one.append(one)
+        made.append(one)
+    return made
+
+
+def test_a_blocking_call_is_found_while_it_lasts(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as loop:
+
+        def blocks() -> None:
+            # It ends because it has been found.
+            assert loop.told.wait(10)
+
+        loop.run_in_thread([[blocks]])
+        [finding] = loop.stalls()
+    assert finding.evidence["lasted_s"] >= STALL_S
+    assert finding.loop == "driven"
+
+
+def test_a_blocking_call_is_pythons_and_blocked(watch: StallWatch) -> None:
+    finding = found_in(watch, [lambda: time.sleep(0.2)], "python")
+    assert finding.evidence["cause"] == "python"
+    assert finding.evidence["blocked"]
+    assert finding.evidence["cpu_share"] < 0.5
+    assert "time.sleep(0.2)" in finding.evidence["stack"][0]
+    assert finding.site is not None
+    assert finding.site.file == __file__
+    assert "blocked" in finding.message
+
+
+def test_a_busy_loop_is_pythons(watch: StallWatch) -> None:
+    finding = found_in(watch, [lambda: busy(0.3)], "python")
+    assert finding.evidence["cause"] == "python"
+    assert finding.site is not None
+    assert finding.site.function == "busy"
+    assert "<lambda>" in finding.evidence["ran"]
+    assert finding.evidence["cpu_s"] > 0
+
+
+def test_c_code_that_holds_the_gil_is_found(watch: StallWatch) -> None:
+    finding = found_in(watch, [holding_the_gil()], "gil")
+    assert finding.evidence["cause"] == "gil"
+    assert finding.evidence["gil_wait_s"] > 0.05
+    # the stack is the one of the call, which has hardly ended
+    assert finding.site is not None
+    assert finding.site.function == "add_up"
+
+
+def test_c_code_in_another_thread_that_holds_the_gil_is_found(watch: StallWatch) -> None:
+    call = holding_the_gil()
+    other = threading.Thread(target=lambda: [call() for _ in range(4)])
+    other.start()
+    try:
+        finding = found_in(watch, [lambda: busy(0.01)] * 10, "gil")
+    finally:
+        other.join()
+    assert finding.evidence["cause"] in ("gil", "descheduled")
+
+
+def test_a_long_collection_is_found(watch: StallWatch) -> None:
+    made = cycles(1_500_000)
+
+    def collects() -> None:
+        made.clear()
+        gc.collect()
+
+    gc.collect()
+    with watched(watch, 0.02) as loop:
+        count, total_s = watch.collections()
+        loop.run_in_thread([[collects]])
+        assert loop.told.wait(5)
+        [finding, *_] = loop.stalls()
+        assert watch.collections() >= (count + 1, total_s + 0.02)
+    assert finding.evidence["cause"] in ("gc", "descheduled")
+    assert finding.evidence["gc_s"] > 0.01
+    assert finding.site is not None
+    assert finding.site.function.endswith("collects")
+
+
+def test_a_turn_of_many_small_callbacks_is_found(watch: StallWatch) -> None:
+    finding = found_in(watch, [lambda: busy(0.001)] * 400, "python")
+    assert finding.evidence["cause"] == "python"
+    assert finding.evidence["turn"]
+    assert finding.evidence["callbacks"] > 3
+    assert finding.message.startswith(f"a turn of {finding.evidence['callbacks'] + 1} callbacks")
+
+
+def test_a_callback_that_is_most_of_its_turn_is_told_of_once(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as loop:
+        loop.run_in_thread([[lambda: time.sleep(STALL_S * 0.3), lambda: time.sleep(STALL_S * 2.5)]])
+        [finding] = loop.stalls()
+    assert not finding.evidence["turn"]
+    assert "2.5" in finding.evidence["stack"][0]
+
+
+def test_a_long_callback_after_a_long_turn_is_a_stall_of_its_own(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as loop:
+        loop.run_in_thread([[*[lambda: time.sleep(0.005)] * 20, lambda: time.sleep(STALL_S * 3)]])
+        turn, callback = loop.stalls()
+    assert turn.evidence["turn"]
+    assert not callback.evidence["turn"]
+    assert not callback.evidence["again"]
+    assert callback.evidence["callbacks"] == 20
+
+
+def test_at_ten_times_it_is_told_of_again_and_then_no_more(watch: StallWatch) -> None:
+    with watched(watch, 0.03) as loop:
+        loop.run_in_thread([[lambda: time.sleep(0.8)]])
+        first, second = loop.stalls()
+        causes = watch.causes(loop)  # type: ignore[arg-type]
+    assert (first.evidence["again"], second.evidence["again"]) == (False, True)
+    assert 0.3 <= second.evidence["lasted_s"] < 0.8
+    assert first.since_s == second.since_s
+    assert sum(causes.values()) == 1
+
+
+def test_each_stall_is_told_of_and_counted_by_cause(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as loop:
+        loop.run_in_thread([[lambda: time.sleep(STALL_S * 2)]] * 3)
+        causes = watch.causes(loop)  # type: ignore[arg-type]
+    assert len(loop.stalls()) == sum(causes.values()) == 3
+    assert watch.causes(loop) == causes  # type: ignore[arg-type]
+
+
+def test_work_in_good_time_gives_no_finding(watch: StallWatch) -> None:
+    gc.collect()
+    with watched(watch, 1.0) as loop:
+        small = [lambda: busy(0.0005)] * 5 + [lambda: time.sleep(0.001), lambda: sum(range(1000))]
+        loop.run_in_thread([small] * 100, rest=lambda: time.sleep(0.05))
+        assert loop.stalls() == []
+
+
+def test_a_loop_that_waits_for_long_gives_no_finding(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as loop:
+        loop.run_in_thread([[lambda: None]], rest=lambda: time.sleep(STALL_S * 4))
+        assert loop.stalls() == []
+
+
+def test_a_stall_between_runs_is_none(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as loop:
+        loop.run_in_thread([[lambda: None]])
+        time.sleep(STALL_S * 3)
+        loop.run_in_thread([[lambda: None]])
+        assert loop.stalls() == []
+
+
+def test_two_loops_are_watched_at_once_each_by_its_own_time(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as quick, watched(watch, 10.0) as patient:
+        threads = [
+            threading.Thread(target=loop.run, args=([[lambda: time.sleep(STALL_S * 3)]],)) for loop in (quick, patient)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(quick.stalls()) == 1
+        assert patient.stalls() == []
+
+
+def test_a_handles_task_is_found_by_its_callback() -> None:
+    from penstock.tasks.stalls import _task_of
+
+    async def main() -> tuple[object, object]:
+        async def steps() -> None:
+            await asyncio.sleep(0)
+
+        task = asyncio.ensure_future(steps())
+        handle = asyncio.get_running_loop()._ready[-1]  # type: ignore[attr-defined]
+        found = _task_of(None, handle)
+        await task
+        return task, found
+
+    task, found = asyncio.run(main())
+    assert task is found
+
+
+def test_a_native_loops_current_task_is_asked_first(watch: StallWatch) -> None:
+    from penstock._core.stamps import Stamps
+
+    findings, stamps = FindingLog(), Stamps()
+
+    async def stalls() -> None:
+        stamps.enter()
+        stamps.begin_turn()
+        stamps.begin_callback(object)
+        time.sleep(STALL_S * 2)
+        stamps.leave()
+
+    async def main() -> None:
+        describe: Callable[[asyncio.Task[object]], str] = lambda task: f"<{task.get_name()}>"  # noqa: E731
+        assert watch.watch(asyncio.get_running_loop(), stamps, STALL_S, findings, describe)
+        await asyncio.create_task(stalls(), name="mine")
+        watch.unwatch(asyncio.get_running_loop())
+
+    asyncio.run(main())
+    assert [finding.task for finding in findings.all()] == ["<mine>"]
+
+
+def test_a_loop_without_stamps_is_not_watched(watch: StallWatch) -> None:
+    loop: asyncio.AbstractEventLoop = DrivenLoop()  # type: ignore[assignment]
+    assert not watch.watch(loop, None, STALL_S, FindingLog())
+    assert watch._thread is None
+    watch.unwatch(loop)
+
+
+@pytest.mark.parametrize("stall_s", [0.0, -1.0])
+def test_a_stall_of_no_length_is_refused(watch: StallWatch, stall_s: float) -> None:
+    with pytest.raises(ValueError, match="positive stall_ns"):
+        watch.watch(DrivenLoop(), DrivenLoop().stamps, stall_s, FindingLog())  # type: ignore[arg-type]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 5
+    while not is_so():
+        assert time.monotonic() < end_s
+        time.sleep(0.002)
+
+
+def test_the_thread_is_there_from_the_first_run_to_the_last_loops_end(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as loop:
+        assert watch._thread is None
+        loop.run_in_thread([[lambda: None]])
+        thread = watch._thread
+        assert thread is not None
+        assert thread.daemon
+        loop.run_in_thread([[lambda: None]])
+        assert watch._thread is thread
+        assert watch._watchdog is not None
+        assert watch._watchdog.collections in gc.callbacks
+    wait_until(lambda: not thread.is_alive())
+    assert watch._thread is None
+    assert watch._watchdog.collections not in gc.callbacks
+
+
+def test_a_loop_that_is_collected_is_watched_no_more(watch: StallWatch) -> None:
+    loop = DrivenLoop()
+    assert watch.watch(loop, loop.stamps, STALL_S, loop.findings)  # type: ignore[arg-type]
+    loop.run_in_thread([[lambda: None]])
+    thread = watch._thread
+    assert thread is not None
+    del loop
+    gc.collect()
+    wait_until(lambda: not thread.is_alive())
+    assert not watch._entries
+
+
+def test_loops_may_come_and_go_while_the_thread_looks(watch: StallWatch) -> None:
+    for _ in range(200):
+        with watched(watch, 0.001) as loop:
+            loop.run([[lambda: None], [lambda: None]])
+    with watched(watch, STALL_S) as loop:
+        loop.run_in_thread([[lambda: time.sleep(STALL_S * 2)]])
+        assert len(loop.stalls()) == 1
+
+
+def test_a_report_that_fails_ends_nothing(watch: StallWatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(finding: Finding) -> bool:
+        raise ValueError("no room")
+
+    with watched(watch, STALL_S) as loop:
+        loop.findings.add = fails  # type: ignore[method-assign]
+        loop.run_in_thread([[lambda: time.sleep(STALL_S * 2)]])
+        wait_until(lambda: "could not be reported" in caplog.text)
+        del loop.findings.add
+        loop.run_in_thread([[lambda: time.sleep(STALL_S * 2)]])
+        assert len(loop.stalls()) == 1
+
+
+# in processes of their own
+
+PRELUDE = f"""
+import os, sys, threading, time, warnings
+from penstock.tasks.stalls import stall_watch
+from tests.unit.tasks.driven import DrivenLoop
+loop = DrivenLoop()
+assert stall_watch.watch(loop, loop.stamps, {STALL_S}, loop.findings)
+"""
+
+
+def run_program(text: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-W", "error", "-c", PRELUDE + text]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_stopped_process_is_descheduled() -> None:
+    program = """
+def work():
+    print("working", flush=True)
+    end = time.perf_counter() + 1.5
+    while time.perf_counter() < end:
+        pass
+thread = threading.Thread(target=loop.run, args=([[work]],))
+sys.stdout.flush()
+thread.start(); thread.join()
+for each in loop.stalls():
+    print(each.evidence["cause"], each.evidence["late_s"])
+"""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-c", PRELUDE.replace(f"{STALL_S}", "0.4") + program]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGCONT)
+        lines = process.stdout.read().split()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+    assert lines[0] == "descheduled"
+    assert float(lines[1]) > 0.4
+
+
+FORK = """
+def fork():
+    {before}
+    pid = os.fork()
+    if pid:
+        assert os.waitpid(pid, 0)[1] == 0
+    else:
+        try:
+            assert [each.name for each in threading.enumerate()] == ["MainThread"]
+            own = DrivenLoop()
+            assert stall_watch.watch(own, own.stamps, 0.06, own.findings)
+            own.run([[lambda: time.sleep(0.2)]])
+            assert len(own.stalls()) == 1, own.stalls()
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+"""
+
+
+def test_a_fork_meets_no_thread_of_ours_and_both_sides_are_watched_after_it() -> None:
+    # Python 3.12 and later warn of a fork beside threads, which `-W error` makes an error
+    run_program(
+        FORK.format(before="assert stall_watch._thread is not None")
+        + """
+loop.run([[fork], [lambda: time.sleep(0.2)]])
+# the turn that forked is not looked at any more, though it waits for the child: the next one is
+assert [each.site.function for each in loop.stalls()] == ["<lambda>"], loop.stalls()
+assert stall_watch._thread is not None and stall_watch._thread.is_alive()
+"""
+    )
+
+
+def test_a_fork_while_no_loop_runs_starts_no_thread() -> None:
+    run_program(
+        FORK.format(before="")
+        + """
+loop.run([[lambda: None]])
+fork()
+assert stall_watch._thread is None
+loop.run([[lambda: time.sleep(0.2)]])
+assert len(loop.stalls()) == 1
+"""
+    )
+
+
+def test_a_program_ends_with_its_loops_still_watched() -> None:
+    run_program("loop.run([[lambda: time.sleep(0.1)]]); assert stall_watch._thread.is_alive()")
