@@ -128,9 +128,10 @@ class SiteStatistics:
 class Finding:
     """Something that should not be, with its evidence.
 
-    `kind` is one of stall, destroyed_pending, exception_unretrieved, never_awaited, stuck (nobody can complete what it
-    waits for), await_cycle, hung (far older than its site's others), growing (a site whose live count only grows),
-    loop_closed. `evidence` is text and numbers for people and logs: stacks, chains, counts, the cause of a stall.
+    `kind` is one of stall, failed (a spawned task), destroyed_pending, exception_unretrieved, never_awaited, stuck
+    (nobody can complete what it waits for), await_cycle, hung (far older than its site's others), growing (a site whose
+    live count only grows), loop_closed. `evidence` is text and numbers for people and logs: stacks, chains, counts, the
+    cause of a stall.
     """
 
     kind: str
