@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.tasks.records import Finding
 from penstock.tasks.registry import observer_of
-from penstock.tasks.sites import creator, site_of
+from penstock.tasks.sitetable import creator, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from contextvars import Context
 
     from penstock.tasks.records import Site
-    from penstock.tasks.sites import RawSite
+    from penstock.tasks.sitetable import RawSite
 
 __all__ = ["spawn"]
 

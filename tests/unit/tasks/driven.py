@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from penstock.tasks.findings import FindingLog
+from penstock.tasks.findinglog import FindingLog
 from penstock.tasks.records import Finding
 from penstock.tasks.stalls import StallWatch
 

@@ -167,7 +167,7 @@ def test_a_cancelled_task_is_no_failure(loop, told):
 
     loop.run_until_complete(main())
     finish(loop)
-    assert told == [] and factory.findings.newest() == []
+    assert told == [] and factory.findings.all() == []
 
 
 def test_a_failure_is_a_finding_at_once_with_its_traceback(loop, told):
@@ -178,7 +178,7 @@ def test_a_failure_is_a_finding_at_once_with_its_traceback(loop, told):
         task = spawn(broken(), name="breaks")
         with pytest.raises(LookupError):
             await task
-        return factory.findings.newest()
+        return factory.findings.all()
 
     (finding,) = loop.run_until_complete(main())
     assert (finding.kind, finding.task, finding.site.file) == ("failed", "breaks", __file__)

@@ -16,7 +16,7 @@ import pytest
 import penstock
 from penstock.tasks.reach import References
 from penstock.tasks.stuck import StuckSearch, stuck_tasks
-from tests.unit.tasks.conftest import settle
+from tests.unit.tasks.graph.conftest import settle
 
 # for what a test holds against all odds
 HELD = {}

@@ -6,7 +6,7 @@ import time
 
 import penstock
 from penstock.tasks.waits import chain, recognise
-from tests.unit.tasks.conftest import settle
+from tests.unit.tasks.graph.conftest import settle
 
 
 def awaited(loop, start, coroutine):

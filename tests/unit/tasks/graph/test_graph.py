@@ -3,7 +3,7 @@
 import asyncio
 
 from penstock.tasks.graph import await_cycles, await_graph
-from tests.unit.tasks.conftest import settle
+from tests.unit.tasks.graph.conftest import settle
 
 
 async def sleeper():
