@@ -54,6 +54,7 @@ cdef class Probe:
     cdef int begin_turn(self, int64_t now_ns) except -1
     cdef int begin_callback(self, PyObject *entry) except -1
     cdef int end_callback(self) except -1
+    cdef int account(self) except -1
     cdef int end_turn(self) except -1
     cdef int polled(self, int64_t waited_ns, int events) except -1
     cdef int end_task(self, Record *record, PyObject *task, int64_t now_ns) except -1

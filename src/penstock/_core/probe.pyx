@@ -9,7 +9,7 @@ ends and long steps. TRACE adds every step, and creation stacks more often.
 """
 
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport strcmp
 
@@ -200,6 +200,8 @@ cdef class Probe:
             elif is_gone(record):
                 self.ledger.end(record, LOST, self.start_ns)
                 record = self.adopt(task)
+            # a handle that is cancelled as it runs lets go of the task before its step is over
+            Py_INCREF(<object>task)
         self.running, self.running_task = record, task
         if self.level < TIME:
             return 0
@@ -216,6 +218,15 @@ cdef class Probe:
         return 0
 
     cdef int end_callback(self) except -1:
+        cdef PyObject *task = self.running_task
+        try:
+            return self.account()
+        finally:
+            if task is not NULL:
+                self.running_task = NULL
+                Py_DECREF(<object>task)
+
+    cdef int account(self) except -1:
         cdef Record *record = self.running
         cdef int64_t end_ns, took_ns
         if self.level == OFF:

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from penstock.config import LaneConfig
-    from penstock.executors.meter import LaneStatistics
+    from penstock.executors.meter import LaneMeter, LaneStatistics
 
 __all__ = ["Lane"]
 
 
 class Lane(CallableExecutor):
     """A named executor with a bounded queue. `name` and `config` are as declared."""
+
+    _meter: LaneMeter
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         self.name = name
@@ -62,6 +64,10 @@ class Lane(CallableExecutor):
         job = ThreadJob(fn, args, kwargs or None, self.config.timeout_s)
         self._offer(job)
         return job
+
+    def tell(self, listener: Callable[[str, str, int], None] | None) -> None:
+        """Have `listener(kind, text, took_ns)` hear of each job that has run and each that was refused."""
+        self._meter.listener = listener
 
     def _check_open(self) -> None:
         if self._is_shut:

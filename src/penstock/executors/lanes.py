@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from penstock.configkinds import nearest
 from penstock.errors import ConfigError
@@ -26,15 +26,16 @@ __all__ = ["LaneSet", "build_lane", "lane_sets"]
 DEFAULT_KEY = "executors.default"
 OWN_NAMES = ("io", "cpu", "dns")
 
-# the loops that have run with lanes, penstock's own and others
-_started: WeakKeyDictionary[asyncio.AbstractEventLoop, LaneSet] = WeakKeyDictionary()
+# the loops that have run with lanes, penstock's own and others; neither is kept by it: a lane keeps its loop
+_started: WeakKeyDictionary[LaneSet, ref[asyncio.AbstractEventLoop]] = WeakKeyDictionary()
 _started_lock = threading.Lock()
 
 
 def lane_sets() -> list[tuple[asyncio.AbstractEventLoop, LaneSet]]:
     """Each loop of this process that is not closed and has run with lanes, and its lanes. Any thread may ask."""
     with _started_lock:
-        return [(loop, lanes) for loop, lanes in _started.items() if not loop.is_closed()]
+        found = [(known(), lanes) for lanes, known in _started.items()]
+    return [(loop, lanes) for loop, lanes in found if loop is not None and not loop.is_closed()]
 
 
 def _after_fork() -> None:
@@ -54,7 +55,8 @@ class LaneSet:
     Ownership: `shutdown` shuts every lane made here, and the executor that the config names as the default.
     """
 
-    def __init__(self, config: ExecutorsConfig) -> None:
+    def __init__(self, config: ExecutorsConfig, listener: Callable[[str, str, int], None] | None = None) -> None:
+        self._listener = listener
         self._configs = config.declared()
         self._default = config.default
         self._make_default = None if self._is_lane(config.default) else executor_maker(config.default, DEFAULT_KEY)
@@ -84,6 +86,7 @@ class LaneSet:
             if lane is None:
                 self._check_open()
                 lane = self._lanes[name] = build_lane(name, self._configs[name], self)
+                lane.tell(self._listener)
             return lane
 
     def _unknown(self, name: object) -> ConfigError:
@@ -135,7 +138,7 @@ class LaneSet:
         if self._is_shut:
             return
         with _started_lock:
-            _started[loop] = self
+            _started[self] = ref(loop)
         for name, config in list(self._configs.items()):
             if name in self._lanes or config.min_workers:
                 self.get(name).start(loop)

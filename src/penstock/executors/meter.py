@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from penstock.times import Histogram, Times, taken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["LaneMeter", "LaneStatistics"]
 
@@ -53,11 +53,13 @@ class LaneStatistics:
 class LaneMeter:
     """The counts of one lane since it was made; `name` and `kind` are the lane's."""
 
-    __slots__ = ("_completed", "_moved", "_ran", "_restarts", "_shed", "_waited", "kind", "name")
+    __slots__ = ("_completed", "_moved", "_ran", "_restarts", "_shed", "_waited", "kind", "listener", "name")
 
     def __init__(self, name: str, kind: str) -> None:
         self.name = name
         self.kind = kind
+        # told of each job that has run and each that was refused: ("job" or "shed", for people, how long it ran in ns)
+        self.listener: Callable[[str, str, int], None] | None = None
         self._waited, self._ran = Histogram(), Histogram()
         self._completed = dict.fromkeys(OUTCOMES, 0)
         self._shed = dict.fromkeys(SHED_REASONS, 0)
@@ -71,6 +73,8 @@ class LaneMeter:
     def ran(self, ns: int) -> None:
         """A worker had a job for so long."""
         self._ran.add(ns)
+        if self.listener is not None:
+            self.listener("job", self.name, ns)
 
     def ended(self, outcome: str) -> None:
         """A job has come to its end: ok, error, timeout, cancelled or worker_lost."""
@@ -79,6 +83,8 @@ class LaneMeter:
     def shed(self, reason: str) -> None:
         """A job was refused: full or displaced."""
         self._shed[reason] += 1
+        if self.listener is not None:
+            self.listener("shed", f"{self.name}: {reason}", 0)
 
     def moved(self, path: str, size_bytes: int) -> None:
         """Bytes went to a worker (out_inband, out_shm) or came from one (in_inband, in_shm)."""

@@ -16,7 +16,7 @@ from penstock.tasks.registry import observer_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from penstock.tasks.records import Finding
 
@@ -126,7 +126,7 @@ class _Beat:
         observer = observer_of(self._loop)
         if observer is None or self._mark is None:
             return []
-        found: list[Finding] = observer.findings.since(self._mark)
+        found: Sequence[Finding] = observer.findings.since(self._mark)
         return [_told(one) for one in found if one.kind == "stall" and self._is_long(one)]
 
     def _is_long(self, finding: Finding) -> bool:

@@ -21,9 +21,8 @@ def build_loop(config: Config) -> EventLoop:
     """A new loop, not yet anyone's current one. Raises ConfigError for a reference that names nothing."""
     loop = loop_class(config.loop.poller)(config.loop)
     try:
-        loop.set_lanes(LaneSet(config.executors))
         _set_tasks(loop, config.tasks)
-        watch_tasks(loop, config.tasks)
+        loop.set_lanes(LaneSet(config.executors, watch_tasks(loop, config.tasks)))
         signals = LoopSignals(loop, config.signals)
         loop.set_run_scope(lambda: signals)
     except BaseException:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.config import TasksConfig
     from penstock.loop import EventLoop
 
 __all__ = ["watch_tasks"]
 
+# (kind, for people, how long it took in nanoseconds)
+Listener: TypeAlias = "Callable[[str, str, int], None]"
 
-def watch_tasks(loop: EventLoop, config: TasksConfig) -> None:
-    """Begin to watch. A loop of level off is watched too: the level can be set while it runs."""
+
+def watch_tasks(loop: EventLoop, config: TasksConfig) -> Listener | None:
+    """Begin to watch. A loop of level off is watched too: the level can be set while it runs.
+
+    What is returned is to be told of work that is no task: its flight recorder keeps it. None if there is none.
+    """
     if hasattr(loop, "_probe"):
-        _by_probe(loop, config)
-    elif config.level != "off":
+        return _by_probe(loop, config)
+    if config.level != "off":
         # on asyncio's loop to be watched costs each task a callback: nothing is left to be turned on later
         _by_hook(loop, config)
+    return None
 
 
-def _by_probe(loop: Any, config: TasksConfig) -> None:
+def _by_probe(loop: Any, config: TasksConfig) -> Listener:
     from penstock.tasks.native import NativeObserver
     from penstock.tasks.watcher import Watcher
 
     observer = NativeObserver(loop, level=config.level, trace_s=config.trace_s)
     loop.set_task_watcher(Watcher(loop, observer, config))
+    return observer.note_work
 
 
 def _by_hook(loop: EventLoop, config: TasksConfig) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         set_level,
         sites,
         statistics,
+        trace_on_signal,
     )
     from penstock.tasks.records import Finding, LiveTask, LoopFigures, Site, SiteStatistics, TaskStatistics
     from penstock.tasks.spawning import spawn
@@ -42,6 +43,7 @@ __all__ = [
     "sites",
     "spawn",
     "statistics",
+    "trace_on_signal",
 ]
 
 __getattr__ = opened(
@@ -60,6 +62,7 @@ __getattr__ = opened(
             "set_level",
             "sites",
             "statistics",
+            "trace_on_signal",
         ),
         "penstock.tasks.records": ("Finding", "LiveTask", "LoopFigures", "Site", "SiteStatistics", "TaskStatistics"),
         "penstock.tasks.spawning": ("spawn",),

@@ -237,6 +237,11 @@ class NativeObserver:
         if self._probe.flight is not None:
             self._notes.append(event)
 
+    def note_work(self, kind: str, text: str, took_ns: int) -> None:
+        """The same for what has just ended: an executor's job, a refusal."""
+        if self._probe.flight is not None:
+            self._notes.append(Event(monotonic_ns() - took_ns, took_ns, kind, 0, text))
+
     @property
     def stamps(self) -> Stamps:
         """What the loop's thread writes down for a watchdog."""

@@ -7,9 +7,12 @@ process, penstock's and those with a `TaskFactory`.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import time
 from dataclasses import fields, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
 from penstock.tasks.registry import Observer, observer_of, observers
@@ -17,7 +20,6 @@ from penstock.tasks.trace import write
 from penstock.times import Times, merged
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
 
     from penstock.tasks.graph import AwaitGraph
@@ -33,9 +35,10 @@ __all__ = [
     "set_level",
     "sites",
     "statistics",
+    "trace_on_signal",
 ]
 
-T = TypeVar("T")
+logger = logging.getLogger("penstock.tasks")
 
 
 def statistics(loop: asyncio.AbstractEventLoop | None = None) -> TaskStatistics:
@@ -120,6 +123,15 @@ def set_level(level: str, loop: asyncio.AbstractEventLoop | None = None) -> None
 def dump_trace(path: str | os.PathLike[str], loop: asyncio.AbstractEventLoop | None = None) -> int:
     """Write what the flight recorder holds, for ui.perfetto.dev; gives the number of events. Raises OSError."""
     return write(path, [(observer.statistics().loop, observer.events()) for observer in _meant(loop)])
+
+
+def trace_on_signal(loop: asyncio.AbstractEventLoop, signum: int) -> None:
+    """For the config's `signals.handlers`: write a trace into the folder the program runs in, and log its name."""
+    path = f"penstock-{os.getpid()}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    try:
+        logger.info("%d events written to %s", dump_trace(path, loop), path)
+    except OSError as error:
+        logger.warning("no trace was written: %s", error)
 
 
 def _meant(loop: asyncio.AbstractEventLoop | None) -> list[Observer]:

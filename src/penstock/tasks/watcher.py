@@ -7,8 +7,11 @@ or that wait for each other, tasks far older than their like, sites that only gr
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from time import monotonic, monotonic_ns, time
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -17,6 +20,7 @@ from penstock.tasks import registry
 from penstock.tasks.abandoned import inspect_context, unwatch_unawaited, watch_unawaited
 from penstock.tasks.records import Finding
 from penstock.tasks.stalls import stall_watch
+from penstock.tasks.trace import Event, write
 from penstock.tasks.trends import GrowthWatch
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Watcher"]
 
+logger = logging.getLogger("penstock.tasks")
+
 # How many tasks one check looks at closely, of those that have waited long; the next goes on with others.
 EXAMINED = 64
 STUCK_BUDGET_S = 0.005
@@ -33,6 +39,8 @@ STUCK_BUDGET_S = 0.005
 LEAST_SAMPLES = 100
 MOST_TOLD = 100
 MOST_NAMES = 10
+LEAST_BETWEEN_TRACES_S = 10.0
+MOST_TRACES = 20
 
 
 class Watcher:
@@ -45,12 +53,34 @@ class Watcher:
         self._growth = GrowthWatch(loop=observer.name)
         self._told: set[int] = set()
         self._examine_from = 0
+        self._traced_s, self._trace_count = -LEAST_BETWEEN_TRACES_S, 0
         registry.register(loop, observer)
         if config.check_s is not None:
             observer.set_check(self.check, config.check_s)
         if config.stall_s is not None:
             stall_watch.watch(loop, observer.stamps, config.stall_s, observer.findings, name=observer.name)
         watch_unawaited(self._on_unawaited)
+        observer.findings.listen(self._on_finding)
+
+    def _on_finding(self, finding: Finding) -> None:
+        """The flight recorder keeps what was found; of a stall it writes down what came before, if it is told where."""
+        at_ns, took_ns = int(finding.since_s * 1e9), int(finding.evidence.get("lasted_s", 0) * 1e9)
+        kind = "stall" if finding.kind == "stall" else "finding"
+        self._observer.note(Event(at_ns, took_ns, kind, 0, finding.message))
+        if kind == "stall" and self._config.trace_dir is not None:
+            self._write_trace(self._config.trace_dir)
+
+    def _write_trace(self, folder: str) -> None:
+        # one a moment, and never more than the newest few: a loop that stalls all the time fills no disk
+        if monotonic() - self._traced_s < LEAST_BETWEEN_TRACES_S:
+            return
+        self._traced_s = monotonic()
+        self._trace_count += 1
+        path = Path(folder) / f"{self._observer.name}-{os.getpid()}-stall-{self._trace_count % MOST_TRACES}.json"
+        try:
+            write(path, [(self._observer.name, self._observer.events())])
+        except OSError as error:
+            logger.warning("the trace of a stall could not be written: %s", error)
 
     # --- what the loop and the interpreter tell
 
