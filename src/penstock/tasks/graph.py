@@ -7,6 +7,7 @@ their callbacks hold.
 from __future__ import annotations
 
 import asyncio
+import gc
 import types
 from collections import Counter
 from dataclasses import dataclass
@@ -144,7 +145,8 @@ def _below(future: Any) -> Iterator[asyncio.Task[Any]]:
 def _shielded(future: Any) -> Iterator[Any]:
     for callback in _callbacks(future):
         if getattr(callback, "__qualname__", "") == "shield.<locals>._outer_done_callback":
-            yield from (held for held in _closure(callback) if asyncio.isfuture(held))
+            at = callback.__code__.co_freevars.index("inner")
+            yield from gc.get_referents(callback.__closure__[at])
 
 
 def _above(task: asyncio.Task[Any], waiting: dict[int, asyncio.Task[Any]]) -> Iterator[asyncio.Task[Any]]:
@@ -152,7 +154,9 @@ def _above(task: asyncio.Task[Any], waiting: dict[int, asyncio.Task[Any]]) -> It
     for callback in _callbacks(task):
         for held in _held(callback):
             if isinstance(held, asyncio.Task):
-                yield held
+                # not one that a callback of the program's own has in mind, to cancel it for example
+                if getattr(callback, "__name__", "").endswith("wakeup"):
+                    yield held
             elif isinstance(held, asyncio.TaskGroup):
                 # only while it waits at its end: before, its parent goes on without the children
                 future = held._on_completed_fut  # type: ignore[attr-defined]
@@ -168,18 +172,11 @@ def _held(callback: Any) -> Iterator[Any]:
     if owner is not None:
         yield owner
     if isinstance(callback, types.FunctionType):
-        yield from _closure(callback)
+        for cell in callback.__closure__ or ():
+            # none if it is empty yet
+            yield from gc.get_referents(cell)
     elif isinstance(callback, partial):
         yield from callback.args
-
-
-def _closure(function: Any) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:
-            # a cell that is empty yet
-            continue
 
 
 def _callbacks(future: Any) -> list[Any]:

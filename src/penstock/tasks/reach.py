@@ -41,7 +41,14 @@ BORROWS = sys.version_info >= (3, 14)
 
 SIZED = (dict, list, tuple, set, frozenset, deque, OrderedDict, defaultdict)
 EMPTY: tuple[Any, ...] = ([], (), set(), {}, {}.keys(), {}.values(), {}.items())
-ITERATORS: tuple[type, ...] = (*(type(iter(empty)) for empty in EMPTY), *(type(view) for view in EMPTY[4:]), enumerate, zip, map, filter)
+ITERATORS: tuple[type, ...] = (
+    *(type(iter(empty)) for empty in EMPTY),
+    *(type(view) for view in EMPTY[4:]),
+    enumerate,
+    zip,
+    map,
+    filter,
+)
 # C types that are walked; any other may hold what no reference count shows, or be held by its address alone
 KNOWN: dict[type, int] = {
     types.CoroutineType: WALK,

@@ -184,10 +184,16 @@ def _by_code(found: list[Any]) -> Awaited | None:
 def _owner(part: Any, kind: type | None) -> Any:
     """The local that is of class `kind`: `self` comes first. Of no class: the first after the function and its code."""
     held = gc.get_referents(part)
-    at = next((at for at, each in enumerate(held) if type(each) is types.CodeType), len(held))
+    code = _first(part, CODE_NAMES)
+    # a frame shows its function, the function's code, and then its locals
+    at = next((at for at in range(1, len(held)) if held[at] is code and _is_of(held[at - 1], code)), len(held))
     # a local that an inner function uses is in a cell
     known = (_content(each) for each in held[at + 1 :])
     return next((each for each in known if kind is None or issubclass(type(each), kind)), None)
+
+
+def _is_of(function: Any, code: Any) -> bool:
+    return type(function) is types.FunctionType and function.__code__ is code
 
 
 def _content(local: Any) -> Any:
