@@ -15,7 +15,7 @@ from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from penstock.tasks.waits import Awaited, Chain, Frame, chain
+from penstock.tasks.waits import TASKS, Awaited, Chain, Frame, chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -135,7 +135,7 @@ def _below(future: Any) -> Iterator[asyncio.Task[Any]]:
         if future is None or id(future) in seen or future.done():
             continue
         seen.add(id(future))
-        if isinstance(future, asyncio.Task):
+        if isinstance(future, TASKS):
             yield future
             continue
         stack.extend(reversed(getattr(future, "_children", ())))
@@ -153,7 +153,7 @@ def _above(task: asyncio.Task[Any], waiting: dict[int, asyncio.Task[Any]]) -> It
     """The tasks that the task's end is to wake, as its callbacks show."""
     for callback in _callbacks(task):
         for held in _held(callback):
-            if isinstance(held, asyncio.Task):
+            if isinstance(held, TASKS):
                 # not one that a callback of the program's own has in mind, to cancel it for example
                 if getattr(callback, "__name__", "").endswith("wakeup"):
                     yield held
