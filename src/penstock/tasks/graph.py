@@ -7,6 +7,7 @@ their callbacks hold.
 from __future__ import annotations
 
 import asyncio
+import gc
 import types
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from penstock.tasks.waits import Awaited, Chain, Frame, chain
+from penstock.tasks.waits import TASKS, Awaited, Chain, Frame, chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -134,7 +135,7 @@ def _below(future: Any) -> Iterator[asyncio.Task[Any]]:
         if future is None or id(future) in seen or future.done():
             continue
         seen.add(id(future))
-        if isinstance(future, asyncio.Task):
+        if isinstance(future, TASKS):
             yield future
             continue
         stack.extend(reversed(getattr(future, "_children", ())))
@@ -144,15 +145,18 @@ def _below(future: Any) -> Iterator[asyncio.Task[Any]]:
 def _shielded(future: Any) -> Iterator[Any]:
     for callback in _callbacks(future):
         if getattr(callback, "__qualname__", "") == "shield.<locals>._outer_done_callback":
-            yield from (held for held in _closure(callback) if asyncio.isfuture(held))
+            at = callback.__code__.co_freevars.index("inner")
+            yield from gc.get_referents(callback.__closure__[at])
 
 
 def _above(task: asyncio.Task[Any], waiting: dict[int, asyncio.Task[Any]]) -> Iterator[asyncio.Task[Any]]:
     """The tasks that the task's end is to wake, as its callbacks show."""
     for callback in _callbacks(task):
         for held in _held(callback):
-            if isinstance(held, asyncio.Task):
-                yield held
+            if isinstance(held, TASKS):
+                # not one that a callback of the program's own has in mind, to cancel it for example
+                if getattr(callback, "__name__", "").endswith("wakeup"):
+                    yield held
             elif isinstance(held, asyncio.TaskGroup):
                 # only while it waits at its end: before, its parent goes on without the children
                 future = held._on_completed_fut  # type: ignore[attr-defined]
@@ -168,18 +172,11 @@ def _held(callback: Any) -> Iterator[Any]:
     if owner is not None:
         yield owner
     if isinstance(callback, types.FunctionType):
-        yield from _closure(callback)
+        for cell in callback.__closure__ or ():
+            # none if it is empty yet
+            yield from gc.get_referents(cell)
     elif isinstance(callback, partial):
         yield from callback.args
-
-
-def _closure(function: Any) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:
-            # a cell that is empty yet
-            continue
 
 
 def _callbacks(future: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.tasks.waits import parts
+from penstock.tasks.waits import TASKS, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def inside(task: asyncio.Task[Any]) -> Inside | None:
         held = _held(thing)
         if held is None:
             return None
-        members = [each for each in held if isinstance(each, asyncio.Task)]
+        members = [each for each in held if isinstance(each, TASKS)]
         if type(thing) is set:
             found.cancelled.extend(member for member in members if member is not task)
         elif any(member is task for member in members):
@@ -89,7 +89,7 @@ def over(task: asyncio.Task[Any]) -> Over:
 
 def _look_over(callback: Any, found: Over, queue: list[Any]) -> None:
     for held in _served(callback):
-        if isinstance(held, asyncio.Task):
+        if isinstance(held, TASKS):
             found.awaiters.append(held)
         elif asyncio.isfuture(held):
             queue.append(held)
@@ -100,7 +100,7 @@ def _look_over(callback: Any, found: Over, queue: list[Any]) -> None:
             for _ in range(2):
                 # a dictionary of attributes, a scope inside of a group
                 near += gc.get_referents(*(each for each in near if type(each) is dict or _is_manager(type(each))))
-            found.awaiters.extend(each for each in near if isinstance(each, asyncio.Task))
+            found.awaiters.extend(each for each in near if isinstance(each, TASKS))
 
 
 def _is_release(callback: Any) -> bool:
@@ -132,7 +132,7 @@ def _below(future: Any) -> Iterator[asyncio.Task[Any]]:
         if future is None or id(future) in seen:
             continue
         seen.add(id(future))
-        if isinstance(future, asyncio.Task):
+        if isinstance(future, TASKS):
             yield future
         else:
             stack.extend(getattr(future, "_children", ()))

@@ -17,6 +17,8 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 from weakref import getweakrefcount
 
+from penstock.tasks.waits import TASKS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -68,7 +70,6 @@ NAMED = frozenset(
 # held by loops and the operating system, in ways that only they know
 OUTSIDE = (asyncio.AbstractEventLoop, asyncio.Handle, asyncio.BaseTransport, asyncio.AbstractServer)
 FUTURES: tuple[type, ...] = (asyncio.Future, futures._PyFuture)  # type: ignore[attr-defined]
-TASKS: tuple[type, ...] = (asyncio.Task, asyncio.tasks._PyTask)  # type: ignore[attr-defined]
 
 
 def asyncio_future(kind: type) -> bool:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from penstock.tasks.graph import await_cycles
 from penstock.tasks.guards import inside, over
-from penstock.tasks.reach import TASKS, References, asyncio_future, dict_is_shared
-from penstock.tasks.waits import Chain, awaited_by, chain
+from penstock.tasks.reach import References, asyncio_future, dict_is_shared
+from penstock.tasks.waits import TASKS, Chain, awaited_by, chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Awaited", "Chain", "Frame", "awaited_by", "chain", "parts", "recognise"]
+__all__ = ["TASKS", "Awaited", "Chain", "Frame", "awaited_by", "chain", "parts", "recognise"]
 
+# asyncio's two: the C one, and the one in Python, which a program may choose
+TASKS: tuple[type, ...] = (asyncio.Task, asyncio.tasks._PyTask)  # type: ignore[attr-defined]
 # what a suspended coroutine, generator or async generator calls its frame, its code and the thing it awaits
 FRAME_NAMES = ("cr_frame", "gi_frame", "ag_frame")
 CODE_NAMES = ("cr_code", "gi_code", "ag_code")
@@ -129,7 +131,7 @@ def _idle_text(task: asyncio.Task[Any]) -> str:
 
 def _by_future(future: Any) -> Awaited | None:
     """What the future itself tells: a task, a gather's, an executor's job."""
-    if isinstance(future, asyncio.Task):
+    if isinstance(future, TASKS):
         return Awaited("task", f"task {future.get_name()!r}")
     children = getattr(future, "_children", None)
     if children is not None:
@@ -151,7 +153,7 @@ def _list(futures: Any) -> str:
 
 
 def _named(future: Any) -> str:
-    if isinstance(future, asyncio.Task):
+    if isinstance(future, TASKS):
         return f"task {future.get_name()!r}"
     return f"{'job' if hasattr(future, 'offered_ns') else 'future'} {id(future):#x}"
 
@@ -184,10 +186,16 @@ def _by_code(found: list[Any]) -> Awaited | None:
 def _owner(part: Any, kind: type | None) -> Any:
     """The local that is of class `kind`: `self` comes first. Of no class: the first after the function and its code."""
     held = gc.get_referents(part)
-    at = next((at for at, each in enumerate(held) if type(each) is types.CodeType), len(held))
+    code = _first(part, CODE_NAMES)
+    # a frame shows its function, the function's code, and then its locals
+    at = next((at for at in range(1, len(held)) if held[at] is code and _is_of(held[at - 1], code)), len(held))
     # a local that an inner function uses is in a cell
     known = (_content(each) for each in held[at + 1 :])
     return next((each for each in known if kind is None or issubclass(type(each), kind)), None)
+
+
+def _is_of(function: Any, code: Any) -> bool:
+    return type(function) is types.FunctionType and function.__code__ is code
 
 
 def _content(local: Any) -> Any:
