@@ -5,6 +5,8 @@ Where the loop has an observer of its own, what that has found while the pulse w
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 import threading
 import time
@@ -15,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from penstock.tasks.registry import observer_of
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterator, Sequence
+    from types import FrameType
 
     from penstock.tasks.records import Finding
 
@@ -27,6 +29,9 @@ BEATS = 5
 # no beats more often than that
 SHORTEST_S = 0.002
 FRAMES = 12
+# where frames are that lead to a callback
+OURS = os.path.dirname(__file__) + os.sep
+LOOPS = os.path.dirname(asyncio.__file__) + os.sep, os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 class Pulse:
@@ -149,7 +154,7 @@ class _Beat:
             self.post()
         elif not self._stack and time.monotonic() - posted_s > self._over_s:
             frame = sys._current_frames().get(self._thread_id)
-            self._stack = "".join(traceback.format_stack(frame, FRAMES)) if frame is not None else ""
+            self._stack = "" if frame is None else _stack_from(frame)
 
     def arrive(self, posted_s: float | None) -> None:
         """In the loop's thread: the callback has its turn, or the run is over."""
@@ -160,6 +165,16 @@ class _Beat:
             stack = self._stack or "    (no stack: it was over before the pulse's thread could look)\n"
             self.stalls.append(f"  {waited_s:.3f} s in {self._thread_name}, at (most recent call last):\n{stack}")
         self.posted_s = None
+
+
+def _stack_from(frame: FrameType) -> str:
+    """The innermost frames, without those that lead to the callback: the test runner's, ours, the loop's."""
+    frames = traceback.extract_stack(frame)
+    while len(frames) > 1 and any(found.filename.startswith(OURS) for found in frames):
+        del frames[0]
+    while len(frames) > 1 and frames[0].filename.startswith(LOOPS):
+        del frames[0]
+    return "".join(traceback.format_list(frames[-FRAMES:]))
 
 
 def _told(finding: Finding) -> str:

@@ -60,7 +60,8 @@ class Watch:
         if self._leaks:
             self._wrap(base, "call_exception_handler", self._call_exception_handler)
             self._wrap(runners, "_cancel_all_tasks", self._cancel_all_tasks)
-            self._wrap(warnings, "_warn_unawaited_coroutine", self._warn_unawaited_coroutine)
+            if hasattr(warnings, "_warn_unawaited_coroutine"):  # the interpreter's own hook, and no promise of it
+                self._wrap(warnings, "_warn_unawaited_coroutine", self._warn_unawaited_coroutine)
 
     def begin(self) -> None:
         """The fixtures are made, the test begins."""

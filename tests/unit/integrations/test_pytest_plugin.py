@@ -257,6 +257,8 @@ def test_a_test_that_holds_a_loop_up_fails_and_shows_where(inner):
         if name.startswith("test_stalled"):
             assert "a loop was held up for more than" in part, name
             assert "time.sleep(" in part, name
+            assert "in pytest_pyfunc_call" not in part, "frames that lead to the callback"
+            assert "in run_forever" not in part
     assert "the other loop" in parts["test_stalled_thread"]
     assert "no_stalls(over='1'): a number of seconds above 0 is needed" in "\n".join(result.outlines)
 
