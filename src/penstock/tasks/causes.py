@@ -15,6 +15,8 @@ CAUSES = ("python", "gil", "gc", "descheduled")
 # in C code. Where other threads may have had it in turns, ten.
 HELD_SWITCHES = 3
 SHARED_SWITCHES = 10
+# Of the stall, on a run queue without a CPU: beyond what a busy loop meets that shares each CPU with one other thread.
+STARVED_SHARE = 0.6
 # a thread with less of the CPU than this was blocked rather than busy
 BLOCKED_SHARE = 0.5
 
@@ -56,11 +58,11 @@ def cause_of(sight: Sighting, switch_ns: int) -> str:
     descheduled comes first, since a process that does not run makes everything else look long as well. It shows in
     two ways. The watchdog needs no GIL and sleeps by the kernel's clock: if it woke as late as half the stall is long,
     nothing of the process ran (SIGSTOP, a paused machine, a spent CPU quota). And the kernel counts how long the
-    loop's thread stood on a run queue: half the stall, and it lacked a CPU. That the thread's CPU clock stood still
+    loop's thread stood on a run queue: most of the stall, and it lacked a CPU. That the thread's CPU clock stood still
     says nothing: it does so in every blocking call.
     """
     half_ns = sight.lasted_ns / 2
-    if sight.late_ns >= half_ns or sight.runnable_ns >= half_ns:
+    if sight.late_ns >= half_ns or sight.runnable_ns >= STARVED_SHARE * sight.lasted_ns:
         return "descheduled"
     if sight.gc_ns >= half_ns:
         return "gc"

@@ -42,9 +42,9 @@ def sight(**figures: Any) -> Sighting:
         pytest.param({"cpu_ns": 80, "gc_ns": 60, "gil_wait_ns": 50, "wait_cpu_ns": 50}, "gc", id="most of it garbage"),
         pytest.param({"cpu_ns": 80, "gc_ns": 40}, "python", id="garbage, but not most of it"),
         pytest.param({"late_ns": 90, "gc_ns": 60}, "descheduled", id="the watchdog did not run either"),
-        pytest.param({"runnable_ns": 55, "cpu_ns": 30}, "descheduled", id="ready without a CPU"),
+        pytest.param({"runnable_ns": 65, "cpu_ns": 20}, "descheduled", id="ready without a CPU"),
         pytest.param(
-            {"runnable_ns": 20, "cpu_ns": 60, "late_ns": 10}, "python", id="a busy machine, but not the cause"
+            {"runnable_ns": 50, "cpu_ns": 30, "late_ns": 10}, "python", id="a busy machine, but not the cause"
         ),
     ],
 )

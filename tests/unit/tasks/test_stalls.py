@@ -1,7 +1,7 @@
 """Stalls: each way to stand still is found while it lasts, with its stack and its cause; work in good time is not.
 
-The loops are driven by hand. A machine that is short of CPUs makes any stall partly `descheduled`; what asserts a cause
-takes its best of a few tries.
+The loops are driven by hand. On a machine that is short of CPUs a stall is `descheduled` in truth: what asserts a cause
+tries a few times, and then accepts that one if the kernel says so.
 """
 
 import asyncio
@@ -37,19 +37,26 @@ def watch() -> Iterator[StallWatch]:
     assert not [thread for thread in threading.enumerate() if thread is watch._thread]
 
 
-def found_in(watch: StallWatch, callbacks: list[Call], cause: str, tries: int = 4) -> Finding:
-    """The first stall of a turn of these callbacks; of the right cause, if one of the tries has it."""
+def found_in(watch: StallWatch, callbacks: Callable[[], list[Call]], cause: str, tries: int = 8) -> Finding:
+    """The first stall of a turn of the callbacks made, which has the cause, unless every try was short of a CPU."""
     first = None
     for _ in range(tries):
         with watched(watch, STALL_S) as loop:
-            loop.run_in_thread([callbacks])
+            loop.run_in_thread([callbacks()])
             # what waits for the GIL at the end of it is told a moment later
             assert loop.told.wait(5), "no stall was found"
             first = loop.stalls()[0]
         if first.evidence["cause"] == cause:
             break
     assert first is not None
+    assert first.evidence["cause"] == cause or is_starved(first), first.evidence
     return first
+
+
+def is_starved(finding: Finding) -> bool:
+    """Whether the machine gave the loop's thread so little of a CPU that this, in truth, was the cause."""
+    evidence = finding.evidence
+    return evidence["cause"] == "descheduled" and evidence["runnable_s"] >= 0.6 * evidence["lasted_s"]
 
 
 def busy(for_s: float) -> None:
@@ -74,13 +81,11 @@ def add_up(count: int) -> int:
     return sum(range(count))
 
 
-def cycles(count: int) -> list[object]:
-    made: list[object] = []
+def cycles(count: int) -> None:
+    """Make garbage that only a collection finds."""
     for _ in range(count):
         one: list[object] = []
         one.append(one)
-        made.append(one)
-    return made
 
 
 def test_a_blocking_call_is_found_while_it_lasts(watch: StallWatch) -> None:
@@ -97,19 +102,16 @@ def test_a_blocking_call_is_found_while_it_lasts(watch: StallWatch) -> None:
 
 
 def test_a_blocking_call_is_pythons_and_blocked(watch: StallWatch) -> None:
-    finding = found_in(watch, [lambda: time.sleep(0.2)], "python")
-    assert finding.evidence["cause"] == "python"
-    assert finding.evidence["blocked"]
+    finding = found_in(watch, lambda: [lambda: time.sleep(0.2)], "python")
+    assert finding.evidence["blocked"] or is_starved(finding)
     assert finding.evidence["cpu_share"] < 0.5
     assert "time.sleep(0.2)" in finding.evidence["stack"][0]
     assert finding.site is not None
     assert finding.site.file == __file__
-    assert "blocked" in finding.message
 
 
 def test_a_busy_loop_is_pythons(watch: StallWatch) -> None:
-    finding = found_in(watch, [lambda: busy(0.3)], "python")
-    assert finding.evidence["cause"] == "python"
+    finding = found_in(watch, lambda: [lambda: busy(0.3)], "python")
     assert finding.site is not None
     assert finding.site.function == "busy"
     assert "<lambda>" in finding.evidence["ran"]
@@ -117,8 +119,7 @@ def test_a_busy_loop_is_pythons(watch: StallWatch) -> None:
 
 
 def test_c_code_that_holds_the_gil_is_found(watch: StallWatch) -> None:
-    finding = found_in(watch, [holding_the_gil()], "gil")
-    assert finding.evidence["cause"] == "gil"
+    finding = found_in(watch, lambda: [holding_the_gil()], "gil")
     assert finding.evidence["gil_wait_s"] > 0.05
     # the stack is the one of the call, which has hardly ended
     assert finding.site is not None
@@ -127,38 +128,46 @@ def test_c_code_that_holds_the_gil_is_found(watch: StallWatch) -> None:
 
 def test_c_code_in_another_thread_that_holds_the_gil_is_found(watch: StallWatch) -> None:
     call = holding_the_gil()
-    other = threading.Thread(target=lambda: [call() for _ in range(4)])
+    is_over = threading.Event()
+
+    def hold() -> None:
+        while not is_over.is_set():
+            call()
+
+    other = threading.Thread(target=hold)
     other.start()
     try:
-        finding = found_in(watch, [lambda: busy(0.01)] * 10, "gil")
+        finding = found_in(watch, lambda: [lambda: busy(0.01)] * 10, "gil", tries=3)
     finally:
+        is_over.set()
         other.join()
-    assert finding.evidence["cause"] in ("gil", "descheduled")
+    assert finding.evidence["gil_wait_s"] > 0.05
 
 
 def test_a_long_collection_is_found(watch: StallWatch) -> None:
-    made = cycles(1_500_000)
+    def litter() -> list[Call]:
+        gc.collect()
+        cycles(1_500_000)
+        return [collects]
 
     def collects() -> None:
-        made.clear()
         gc.collect()
 
-    gc.collect()
-    with watched(watch, 0.02) as loop:
-        count, total_s = watch.collections()
-        loop.run_in_thread([[collects]])
-        assert loop.told.wait(5)
-        [finding, *_] = loop.stalls()
-        assert watch.collections() >= (count + 1, total_s + 0.02)
-    assert finding.evidence["cause"] in ("gc", "descheduled")
-    assert finding.evidence["gc_s"] > 0.01
+    gc.disable()
+    try:
+        finding = found_in(watch, litter, "gc")
+    finally:
+        gc.enable()
+    assert finding.evidence["gc_s"] > 0.03
     assert finding.site is not None
     assert finding.site.function.endswith("collects")
+    count, total_s = watch.collections()
+    assert count >= 1
+    assert total_s >= finding.evidence["gc_s"] * 0.9
 
 
 def test_a_turn_of_many_small_callbacks_is_found(watch: StallWatch) -> None:
-    finding = found_in(watch, [lambda: busy(0.001)] * 400, "python")
-    assert finding.evidence["cause"] == "python"
+    finding = found_in(watch, lambda: [lambda: busy(0.001)] * 400, "python")
     assert finding.evidence["turn"]
     assert finding.evidence["callbacks"] > 3
     assert finding.message.startswith(f"a turn of {finding.evidence['callbacks'] + 1} callbacks")
@@ -356,44 +365,43 @@ assert stall_watch.watch(loop, loop.stamps, {STALL_S}, loop.findings)
 """
 
 
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+
+
 def run_program(text: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-W", "error", "-c", PRELUDE + text]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_a_stopped_process_is_descheduled() -> None:
     program = """
+import signal
 def work():
-    print("working", flush=True)
-    end = time.perf_counter() + 1.5
-    while time.perf_counter() < end:
-        pass
+    os.kill(os.getpid(), signal.SIGSTOP)
+    assert loop.told.wait(10)
 thread = threading.Thread(target=loop.run, args=([[work]],))
-sys.stdout.flush()
 thread.start(); thread.join()
-for each in loop.stalls():
-    print(each.evidence["cause"], each.evidence["late_s"])
+[stall] = loop.stalls()
+print(stall.evidence["cause"], stall.evidence["late_s"])
 """
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-c", PRELUDE.replace(f"{STALL_S}", "0.4") + program]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", PRELUDE.replace(f"{STALL_S}", "0.2") + program]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        assert process.stdout.readline() == "working\n"
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(1.0)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        time.sleep(0.8)
         process.send_signal(signal.SIGCONT)
-        lines = process.stdout.read().split()
+        cause, late_s = process.stdout.read().split()
         assert process.wait(20) == 0
     finally:
         process.kill()
         process.stdout.close()
         process.wait()
-    assert lines[0] == "descheduled"
-    assert float(lines[1]) > 0.4
+    assert cause == "descheduled"
+    assert float(late_s) > 0.4
 
 
 FORK = """
