@@ -10,6 +10,7 @@ from penstock import ExecutorsConfig, LaneConfig
 from penstock.errors import ConfigError, ReferenceNotFoundError
 from penstock.executors import lanes as module
 from penstock.executors.lane import Lane
+from penstock.executors.meter import LaneMeter
 from penstock.executors.lanes import LaneSet, build_lane, lane_sets
 
 NOT_AN_EXECUTOR = 5
@@ -28,6 +29,7 @@ class Quiet(Lane):
 
     def __init__(self, name, config, notes):
         super().__init__(name, config)
+        self._meter = LaneMeter(name, "quiet")
         self.notes = notes
 
     def _offer(self, job):
