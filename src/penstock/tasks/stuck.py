@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from penstock.tasks.graph import await_cycles
 from penstock.tasks.guards import inside, over
@@ -159,10 +159,10 @@ class _Search:
                 queue.extend(self._walk_from(at))
 
     def _may_be_stuck(self, at: int) -> bool:
-        task: Any = self._references.nodes[at]
+        task = self._references.nodes[at]
         if not isinstance(task, TASKS):
             return False
-        loop = cast("asyncio.Task[Any]", task).get_loop()
+        loop = task.get_loop()
         here = loop is self._loop or (self._loop is None and not loop.is_running())
         return here and _waits(task)
 
