@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from penstock.tasks.graph import await_cycles
 from penstock.tasks.guards import inside, over
@@ -58,13 +58,17 @@ def stuck_tasks(tasks: Iterable[asyncio.Task[Any]], budget_s: float = 0.005, mos
 
 
 class StuckSearch:
-    """A search in pieces of `budget_s`: each `look` begins with the task where the one before ran out of time."""
+    """A search in pieces of `budget_s`: each `look` begins where the one before ran out of time.
+
+    What a look found and had no time to make sure of, the next one begins with. A stuck task is found on every round.
+    """
 
     def __init__(self, budget_s: float = 0.005, most: int = 50) -> None:
         self.budget_s = budget_s
         self.most = most
-        # how many tasks the last look had time for
+        # how many tasks the last look had time for; 0 if it made sure of what the one before found
         self.looked_count = 0
+        self._suspects: list[weakref.ref[asyncio.Task[Any]]] = []
         self._next = 0
 
     def look(self, tasks: Sequence[asyncio.Task[Any]]) -> list[Stuck]:
@@ -73,14 +77,19 @@ class StuckSearch:
             return []
         begun_ns = monotonic_ns()
         budget_ns = int(self.budget_s * 1e9)
-        found = self._first_look(tasks, begun_ns + int(budget_ns * FIRST_SHARE))
+        waiting = [task for suspect in self._suspects if (task := suspect()) is not None]
+        self.looked_count, self._suspects = 0, []
+        found = waiting or self._first_look(tasks, begun_ns + int(budget_ns * FIRST_SHARE))
         if not found:
             return []
         # another thread may have moved a reference under the first look's eyes; what is stuck stays so
         again = _Search(begun_ns + int(budget_ns * SECOND_SHARE))
-        again.take(found, 0)
+        taken = again.take(found, 0)
         both = {id(task) for task in found}
         sure = [task for task in again.stuck(careful=True) if id(task) in both]
+        if taken or not waiting:
+            # for the next look to begin with, unless it had all this time and did not get through one of them
+            self._suspects = [weakref.ref(task) for task in found[taken:]]
         return _records(sure, begun_ns + budget_ns, self.most)
 
     def _first_look(self, tasks: Sequence[asyncio.Task[Any]], deadline_ns: int) -> list[asyncio.Task[Any]]:
@@ -134,6 +143,9 @@ class _Search:
             if self._references.check_clock():
                 return taken
             self._take_with_others(tasks[(start + taken) % len(tasks)])
+            if self._references.late and taken:
+                # cut short: the next walk begins with it, unless it is too long for any
+                return taken
         return len(tasks)
 
     def stuck(self, careful: bool = False) -> list[asyncio.Task[Any]]:
@@ -159,10 +171,10 @@ class _Search:
                 queue.extend(self._walk_from(at))
 
     def _may_be_stuck(self, at: int) -> bool:
-        task: Any = self._references.nodes[at]
+        task = self._references.nodes[at]
         if not isinstance(task, TASKS):
             return False
-        loop = cast("asyncio.Task[Any]", task).get_loop()
+        loop = task.get_loop()
         here = loop is self._loop or (self._loop is None and not loop.is_running())
         return here and _waits(task)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["TASKS", "Awaited", "Chain", "Frame", "awaited_by", "chain", "parts", "recognise"]
 
 # asyncio's two: the C one, and the one in Python, which a program may choose
-TASKS: tuple[type, ...] = (asyncio.Task, asyncio.tasks._PyTask)  # type: ignore[attr-defined]
+TASKS: tuple[type[asyncio.Task[Any]], ...] = (asyncio.Task, asyncio.tasks._PyTask)  # type: ignore[attr-defined]
 # what a suspended coroutine, generator or async generator calls its frame, its code and the thing it awaits
 FRAME_NAMES = ("cr_frame", "gi_frame", "ag_frame")
 CODE_NAMES = ("cr_code", "gi_code", "ag_code")
