@@ -20,6 +20,7 @@ SERVED = ("echo streams 10 x 1 KiB", "echo protocol 10 x 1 KiB", http.OWN)
 BYTES = "a live task among 100,000, bytes"
 SNAPSHOT = "a snapshot of 100,000 live tasks"
 SNAPSHOT_READ = "the same, each record read"
+SNAPSHOT_NOTE = f"{SNAPSHOT!r}: live() where penstock watches, asyncio.all_tasks() elsewhere, which tells less"
 # tens of seconds to make 100,000 tasks
 TOO_SLOW = ("asyncio-debug",)
 TOO_SLOW_NOTE = f"without 100,000 tasks, too slow for them: {', '.join(TOO_SLOW)}"
@@ -37,10 +38,7 @@ def notes(rows: Iterable[str]) -> list[str]:
     """What the rows are not."""
     if SNAPSHOT not in rows:
         return []
-    return [
-        TOO_SLOW_NOTE,
-        f"{SNAPSHOT!r} is penstock's live() where it watches, asyncio.all_tasks() elsewhere, which tells less",
-    ]
+    return [TOO_SLOW_NOTE, SNAPSHOT_NOTE]
 
 
 def _hold(placement: Placement, arm: str) -> dict[str, Sample]:
