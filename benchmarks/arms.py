@@ -12,6 +12,8 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.tasks.arms import ARMS as WATCHED
+
 __all__ = ["ARMS", "LIMIT", "available", "describe", "new_loop"]
 
 LIMIT = "C"  # the C echo server: an arm of the echo rows only, never a rival
@@ -39,8 +41,9 @@ ARMS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 
 def new_loop(arm: str) -> asyncio.AbstractEventLoop:
-    """A new loop of the arm; KeyError for an arm nobody knows, ImportError for one that is not installed."""
-    return ARMS[_kind(arm)]()
+    """A new loop of the arm, `tasks` arms included; KeyError for an unknown one, ImportError where it is missing."""
+    kind = _kind(arm)
+    return ARMS[kind]() if kind in ARMS else WATCHED[kind].make()
 
 
 def available(wanted: list[str]) -> tuple[list[str], list[str]]:

@@ -26,6 +26,15 @@ COLOURS = {
     "pebble": "#72a35a",
     "anyio": "#e0a030",
     "penstock@asyncio": "#e08a80",
+    "asyncio-debug": "#cccccc",
+    "aiomonitor": "#e0a030",
+    "opentelemetry": "#72a35a",
+    "factory@asyncio": "#b9a0d0",
+    "factory@uvloop": "#8060a8",
+    "penstock@off": "#e8b0a8",
+    "penstock@count": "#d98478",
+    "penstock@time": "#c0392b",
+    "penstock@trace": "#7a1f15",
 }
 LINES_PER_ROW_INCH = 0.52
 

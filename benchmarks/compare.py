@@ -94,7 +94,7 @@ def _progress(number: int, rounds: int, index: int, count: int, start_s: float, 
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare event loops, or executors, interleaved in one run.")
+    parser = argparse.ArgumentParser(description="Compare event loops, executors or telemetry, interleaved in one run.")
     parser.add_argument("--part", choices=PARTS, default="loops", help="what is compared; default %(default)s")
     parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name has this regular expression")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default {FULL_ROUNDS}, quick {QUICK_ROUNDS}")

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-__all__ = ["BEST", "EXECUTOR_GOALS", "LOOP_GOALS", "Goals"]
+from benchmarks.claims import Claim
+from benchmarks.tasks.suite import BYTES, SERVED, SNAPSHOT
+
+__all__ = ["BEST", "EXECUTOR_GOALS", "LOOP_GOALS", "TASK_GOALS", "Goals"]
 
 BEST = "the best other"  # whichever of the other arms is cheapest on the row
 
@@ -16,13 +19,19 @@ class Goals:
     """How many times cheaper than `reference` each row has to be, at least; the first pattern that fits a row counts.
 
     `own` is for rows that are held against another row of the same arm: which one, and how many times it at most.
-    Rows `beside` them are not judged: nothing of an executor is in them.
+    Rows `beside` them are not judged: nothing of an executor is in them. `claims` hold any arm against any other. The
+    `subject` is the arm that is judged, `ours` are the arms that are no rivals of it, by the name before an @, and
+    `shown` the arms that a column has the ratio to, all if empty.
     """
 
     reference: str
     ratios: tuple[tuple[str, float], ...]
     own: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    subject: str = "penstock"
+    ours: tuple[str, ...] = ("penstock",)
+    shown: tuple[str, ...] = ()
 
     def of(self, row: str) -> float | None:
         """The least ratio to the reference, None where the row has none."""
@@ -53,4 +62,24 @@ EXECUTOR_GOALS = Goals(
     ),
     own={"loop delay p99, jobs in the executor": ("loop delay p99, idle", 3.0)},
     beside=("loop delay p99, idle", "loop delay p99, the same jobs in the loop"),
+)
+
+OFF, TIME, TRACE = "penstock@off", "penstock@time", "penstock@trace"
+CREATE = "asyncio.create_task*"
+# Every row has an operation's cost but those of the held tasks.
+COSTS = (CREATE, "sleep(0)*", "future *", "call_soon *", *SERVED)
+TASK_GOALS = Goals(
+    "uvloop",
+    (),
+    claims=(
+        *(Claim(row, TIME, "times", 1.05, OFF) for row in SERVED),
+        Claim(CREATE, TIME, "times", 1.15, OFF),
+        *(Claim(row, TRACE, "times", 1.30, OFF) for row in COSTS),
+        *(Claim(row, TIME, "beats", base=OFF, rival="uvloop") for row in COSTS),
+        Claim(BYTES, TIME, "beyond", 200, OFF),
+        Claim(SNAPSHOT, TIME, "cost", 5e6),
+    ),
+    subject=TIME,
+    ours=("penstock", "factory"),
+    shown=(OFF, "uvloop", "asyncio"),
 )

@@ -1,4 +1,4 @@
-"""The parts of the benchmark: loops, and executors. Each has its arms, its rows, its goals and its words."""
+"""The parts of the benchmark: loops, executors, task telemetry. Each has its arms, rows, goals and words."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from benchmarks import arms as loops
 from benchmarks.executors import arms as executors
 from benchmarks.executors import suite as executor_suite
-from benchmarks.goals import EXECUTOR_GOALS, LOOP_GOALS, Goals
+from benchmarks.goals import EXECUTOR_GOALS, LOOP_GOALS, TASK_GOALS, Goals
 from benchmarks.http import suite as http
 from benchmarks.machine import Placement, place
 from benchmarks.micro import suite as micro
 from benchmarks.net import suite as net
 from benchmarks.report import Words
+from benchmarks.tasks import arms as tasks
+from benchmarks.tasks import suite as task_suite
 from benchmarks.trial import Effort, Trial
 
 __all__ = ["PARTS", "Part", "Plan"]
@@ -57,6 +59,12 @@ def _executors(is_quick: bool) -> Plan:
     return Plan(trials, "not pinned: workers may use every core", notes=lambda rows: executor_suite.notes())
 
 
+def _tasks(is_quick: bool) -> Plan:
+    effort, placement = QUICK if is_quick else FULL, place()
+    workers = micro.Workers(placement, effort)
+    return Plan(task_suite.trials(workers, placement, effort), placement, workers.retire, task_suite.notes)
+
+
 LOOP_WORDS = Words(
     title="Benchmarks",
     cost="Micro rows: CPU time per operation. Echo and HTTP rows: the server's CPU time (user + system) per request.",
@@ -73,9 +81,18 @@ EXECUTOR_WORDS = Words(
     kind="executor",
     axis="wall clock",
 )
+TASK_WORDS = Words(
+    title="Benchmarks of task telemetry",
+    cost="Micro rows: CPU time per operation. Echo and HTTP rows: the server's CPU time (user + system) per request. "
+    "Memory: resident bytes per task, its coroutine and future among them. Snapshots: how long the loop stands still.",
+    rates="By the wall clock: requests per second and p99 latency",
+    kind="way to watch tasks",
+    axis="CPU time",
+)
 PARTS: dict[str, Part] = {
     "loops": Part(tuple(loops.ARMS), loops.available, loops.describe, _loops, LOOP_GOALS, LOOP_WORDS),
     "executors": Part(
         tuple(executors.ARMS), executors.available, executors.describe, _executors, EXECUTOR_GOALS, EXECUTOR_WORDS
     ),
+    "tasks": Part(tuple(tasks.ARMS), tasks.available, tasks.describe, _tasks, TASK_GOALS, TASK_WORDS),
 }

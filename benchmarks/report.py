@@ -6,13 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from benchmarks import claims
 from benchmarks.arms import LIMIT
 from benchmarks.goals import BEST
 from benchmarks.results import Results, Spread, Verdict
+from benchmarks.trial import IN_BYTES
 
 __all__ = ["Words", "cost", "to_json", "to_markdown", "to_terminal"]
 
 Table = list[list[str]]
+CLAIMS = "What is claimed, and what was found"
 LEGEND = (
     "Cost: median, with half the spread between quartiles. {cost} Ratios are paired by round, then the median: above "
     "1, {subject} is cheaper."
@@ -34,6 +37,8 @@ def to_terminal(results: Results, notes: Sequence[str], words: Words) -> str:
     parts = ["\n".join(notes), _aligned(cost_table(results))]
     if rates := rate_table(results):
         parts.append(f"{words.rates}\n{_aligned(rates)}")
+    if judged := claim_table(results):
+        parts.append(f"{CLAIMS}\n{_aligned(judged)}")
     return "\n\n".join([*parts, legend(results, words), summary(results, words)])
 
 
@@ -42,12 +47,17 @@ def to_markdown(results: Results, notes: Sequence[str], words: Words) -> str:
     parts.append(legend(results, words))
     if rates := rate_table(results):
         parts += [f"## {words.rates}", _piped(rates)]
+    if judged := claim_table(results):
+        parts += [f"## {CLAIMS}", _piped(judged)]
     return "\n\n".join([*parts, summary(results, words)]) + "\n"
 
 
 def to_json(results: Results, facts: dict[str, str]) -> str:
     rows = {row: _row_json(results, row) for row in results.rows}
-    return json.dumps({"facts": facts, "subject": results.subject, "arms": results.arms, "rows": rows}, indent=1) + "\n"
+    known = {"facts": facts, "subject": results.subject, "arms": results.arms, "rows": rows}
+    if judged := claims.judge(results):
+        known["claims"] = claims.to_json(judged)
+    return json.dumps(known, indent=1) + "\n"
 
 
 def legend(results: Results, words: Words) -> str:
@@ -61,6 +71,8 @@ def cost_table(results: Results) -> Table:
     """
     arms = _columns(results)
     others = [BEST] if results.goals.reference == BEST else [arm for arm in results.arms if arm != results.subject]
+    if results.goals.shown:
+        others = [arm for arm in others if arm in results.goals.shown]
     header = ["row", *arms, *(f"vs {arm}" for arm in others), "goal / met", "ahead of us"]
     return [header, *(_cost_line(results, row, arms, others) for row in results.rows)]
 
@@ -71,11 +83,25 @@ def rate_table(results: Results) -> Table:
     return [["row", *arms], *([row, *(_rate(results, row, arm) for arm in arms)] for row in rows)] if rows else []
 
 
+def claim_table(results: Results) -> Table:
+    """A line for each claim on each row; empty where nothing is claimed."""
+    judged = claims.judge(results)
+    lines = [[one.row, str(one.claim), *_found(one), "yes" if one.met else "NO"] for one in judged]
+    return [["row", "claim", "found", "at most", "met"], *lines] if lines else []
+
+
+def _found(one: claims.Judged) -> tuple[str, str]:
+    if one.claim.kind in ("times", "beats"):
+        return _ratio(one.found), "below 1" if one.claim.kind == "beats" else f"{one.claim.most:.2f}"
+    return _cost(one.found, one.row), cost(one.claim.most, one.row)
+
+
 def summary(results: Results, words: Words) -> str:
     verdicts = [results.verdict(row) for row in results.rows]
     judged = [verdict for verdict in verdicts if verdict.met is not None]
     behind = [row for row, verdict in zip(results.rows, verdicts, strict=True) if verdict.ahead]
-    text = f"{sum(bool(verdict.met) for verdict in judged)} of {len(judged)} goals met."
+    met = [bool(verdict.met) for verdict in judged] + [one.met for one in claims.judge(results)]
+    text = f"{sum(met)} of {len(met)} goals met."
     return f"{text} Rows where another {words.kind} is ahead of {results.subject}: {'; '.join(behind) or 'none'}."
 
 
@@ -86,26 +112,28 @@ def _columns(results: Results) -> list[str]:
 
 def _cost_line(results: Results, row: str, arms: Sequence[str], others: Sequence[str]) -> list[str]:
     verdict = results.verdict(row)
-    costs = [_cost(results.cost_ns(row, arm)) for arm in arms]
+    costs = [_cost(results.cost_ns(row, arm), row) for arm in arms]
     ratios = [_best(verdict) if arm == BEST else _ratio(verdict.ratios.get(arm)) for arm in others]
     return [row, *costs, *ratios, _goal(verdict), ", ".join(verdict.ahead)]
 
 
-def cost(cost_ns: float) -> str:
+def cost(cost_ns: float, row: str = "") -> str:
     """A cost without its spread."""
-    scale, unit = _unit(cost_ns)
+    scale, unit = _unit(cost_ns, row)
     return f"{_three(cost_ns / scale)} {unit}"
 
 
-def _cost(cost_ns: Spread | None) -> str:
+def _cost(cost_ns: Spread | None, row: str) -> str:
     if cost_ns is None:
         return "-"
-    scale, unit = _unit(cost_ns.median)
+    scale, unit = _unit(cost_ns.median, row)
     half = (cost_ns.high - cost_ns.low) / 2
     return f"{_three(cost_ns.median / scale)} ±{_three(half / scale)} {unit}"
 
 
-def _unit(cost_ns: float) -> tuple[float, str]:
+def _unit(cost_ns: float, row: str) -> tuple[float, str]:
+    if row.endswith(IN_BYTES):
+        return 1.0, "B"
     return (1.0, "ns") if cost_ns < 10_000 else (1e3, "µs") if cost_ns < 10_000_000 else (1e6, "ms")
 
 

@@ -64,8 +64,8 @@ class Results:
 
     @property
     def subject(self) -> str:
-        """The arm that is judged: penstock, or the last one when it is not there."""
-        return "penstock" if "penstock" in self.arms else self.arms[-1]
+        """The arm that is judged: the goals', or the last one when it is not there."""
+        return self.goals.subject if self.goals.subject in self.arms else self.arms[-1]
 
     def samples(self, row: str, arm: str) -> list[Sample]:
         return [arms[arm] for arms in self.rounds[row].values() if arm in arms]
@@ -83,8 +83,14 @@ class Results:
 
     def ratio(self, row: str, other: str) -> Spread | None:
         """The other arm's cost over the subject's, paired by round."""
-        pairs = (arms for arms in self.rounds[row].values() if other in arms and self.subject in arms)
-        return _spread(arms[other].cost_ns / max(arms[self.subject].cost_ns, 1e-9) for arms in pairs)
+        return self.paired(row, other, self.subject)
+
+    def paired(self, row: str, arm: str, base: str, is_difference: bool = False) -> Spread | None:
+        """One arm's cost over another's, or how much it is beyond that, paired by round."""
+        pairs = [arms for arms in self.rounds[row].values() if arm in arms and base in arms]
+        if is_difference:
+            return _spread(arms[arm].cost_ns - arms[base].cost_ns for arms in pairs)
+        return _spread(arms[arm].cost_ns / max(arms[base].cost_ns, 1e-9) for arms in pairs)
 
     def own_ratio(self, row: str, base: str) -> Spread | None:
         """The subject's cost on one row over its cost on another, paired by round."""
@@ -117,7 +123,7 @@ class Results:
 
     def _rivals(self, arm: str) -> bool:
         """Whether the arm is somebody else's: neither the limit nor the subject, on whichever loop (`penstock@...`)."""
-        return arm != LIMIT and arm.partition("@")[0] != self.subject
+        return arm not in {LIMIT, self.subject} and arm.partition("@")[0] not in self.goals.ours
 
 
 def _spread(values: Iterable[float]) -> Spread | None:

@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Effort", "Sample", "Trial", "select"]
+__all__ = ["IN_BYTES", "Effort", "Sample", "Trial", "select"]
+
+IN_BYTES = ", bytes"  # how the name of a row ends whose cost is no time
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One arm, one row, one round. Less cost is better; rows without a client have no rate or latency."""
 
-    cost_ns: float  # per operation, or server CPU per request
+    cost_ns: float  # per operation, or server CPU per request; bytes where the row says so
     rate_per_s: float | None = None
     p50_us: float | None = None
     p99_us: float | None = None

@@ -10,7 +10,7 @@ from benchmarks.machine import Placement, module_command
 from benchmarks.net.load import drive
 from benchmarks.trial import Effort, Sample, Trial
 
-__all__ = ["notes", "trials"]
+__all__ = ["OWN", "notes", "trials"]
 
 CONNECTIONS = 50
 OWN = f"uvicorn plaintext, {CONNECTIONS} connections"

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["CASES", "Case"]
+__all__ = ["CASES", "Case", "Loop", "chain_0", "sleep_zero"]
 
 Loop = asyncio.AbstractEventLoop
 BATCH = 1000

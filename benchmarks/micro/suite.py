@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from functools import partial
 
 from benchmarks.machine import Placement, module_command, read_line, spawn, stop
@@ -47,8 +48,8 @@ class Workers:
         return self._workers[arm]
 
 
-def trials(workers: Workers) -> list[Trial]:
-    return [Trial((name,), partial(_run, workers, name)) for name in CASES]
+def trials(workers: Workers, names: Iterable[str] = CASES) -> list[Trial]:
+    return [Trial((name,), partial(_run, workers, name)) for name in names]
 
 
 def _run(workers: Workers, name: str, arm: str) -> dict[str, Sample]:

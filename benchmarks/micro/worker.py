@@ -14,11 +14,14 @@ import sys
 import time
 
 from benchmarks.arms import new_loop
-from benchmarks.micro.cases import CASES, Case
+from benchmarks.micro.cases import CASES as LOOP_CASES
+from benchmarks.micro.cases import Case
+from benchmarks.tasks.cases import TASK_CASES
 
 __all__ = ["main"]
 
 Loop = asyncio.AbstractEventLoop
+CASES = LOOP_CASES | TASK_CASES
 
 
 def main() -> None:

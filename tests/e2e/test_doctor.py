@@ -47,3 +47,17 @@ def test_the_nearest_config_file_upwards_is_used(penstock: Command) -> None:
 def test_bad_arguments_are_one_line(penstock: Command) -> None:
     penstock.refuses("doctor", "--set", "loop.nonsense=1", code=2, says="loop.nonsense")
     penstock.refuses("doctor", "extra", code=2, says="extra")
+
+
+def test_the_cost_of_each_level_is_measured_when_asked_for(penstock: Command) -> None:
+    report = json.loads(penstock("doctor", "--measure", "--json").stdout)
+    assert list(report["telemetry"]) == ["off", "count", "time", "trace"]
+    assert report["telemetry"]["off"]["task_percent"] == 100
+    assert all(cost["task_ns"] > cost["step_ns"] > 0 for cost in report["telemetry"].values())
+    assert "telemetry" not in json.loads(penstock("doctor", "--json").stdout)
+
+
+def test_the_measured_costs_are_a_table_in_the_text(penstock: Command) -> None:
+    lines = penstock("doctor", "--measure").stdout.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("telemetry (kept by "))
+    assert [line.split()[0] for line in lines[start + 1 : start + 6]] == ["level", "off", "count", "time", "trace"]

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from penstock.cli.machine import Fact, examine
+from penstock.cli.measure import Cost, costs_as_json, measure, render_costs
 from penstock.cli.options import LineParser, load_config
 from penstock.cli.workers import Workers, count_workers, render_workers, workers_as_json
 from penstock.config import Config
@@ -19,10 +20,11 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     config = load_config(options)
     facts, workers = examine(), count_workers(config.executors)
+    costs = measure(config) if options.measure else []
     if options.json:
-        print(json.dumps(_as_json(facts, config, workers), indent=2, default=str))
+        print(json.dumps(_as_json(facts, config, workers, costs), indent=2, default=str))
     else:
-        print(render(facts, config, workers))
+        print(render(facts, config, workers, costs))
     return 0
 
 
@@ -33,16 +35,19 @@ def _parser() -> LineParser:
         description="Tell what this machine offers, what the config came to, and what to mend.",
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument("--measure", action="store_true", help="measure what task telemetry costs: seconds")
     parser.add_config_options()
     return parser
 
 
-def render(facts: Sequence[Fact], config: Config, workers: dict[str, Workers]) -> str:
-    """The report as text: a table of facts, the lanes' workers, the config's deviations, the advice."""
+def render(facts: Sequence[Fact], config: Config, workers: dict[str, Workers], costs: Sequence[Cost] = ()) -> str:
+    """The report as text: a table of facts, the lanes' workers, measured costs, the config's deviations, the advice."""
     width = max(len(fact.name) for fact in facts)
     lines = ["machine"]
     lines += [f"  {fact.name:{width}}  {fact.text}" for fact in facts]
     lines += ["", "lanes", *render_workers(workers)]
+    if costs:
+        lines += ["", *render_costs(costs)]
     changed = deviations(config)
     lines += ["", "config" if changed else "config: all defaults"]
     lines += [f"  {key} = {value!r}  (default {default!r})" for key, (value, default) in changed.items()]
@@ -74,10 +79,13 @@ def _as_text(key: str, value: Any) -> Any:
         return value
 
 
-def _as_json(facts: Sequence[Fact], config: Config, workers: dict[str, Workers]) -> dict[str, Any]:
-    return {
+def _as_json(
+    facts: Sequence[Fact], config: Config, workers: dict[str, Workers], costs: Sequence[Cost]
+) -> dict[str, Any]:
+    report: dict[str, Any] = {
         "machine": {fact.name: fact.value for fact in facts},
         "lanes": workers_as_json(workers),
         "config": {key: value for key, (value, _) in deviations(config).items()},
         "advice": {fact.name: fact.advice for fact in facts if fact.advice},
     }
+    return report | {"telemetry": costs_as_json(costs)} if costs else report

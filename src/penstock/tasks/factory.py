@@ -93,7 +93,7 @@ class TaskFactory:
         born_ns, make = monotonic_ns(), self._make
         task = asyncio.Task(coro, loop=loop, **kwargs) if make is None else make(loop, coro, **kwargs)
         if self._level:
-            self._born(loop, task, born_ns)
+            self._born(loop, task, born_ns, 2)
         return task
 
     def hook(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], make: Make, **kwargs: Any) -> Any:
@@ -101,14 +101,15 @@ class TaskFactory:
         born_ns = monotonic_ns()
         task = make(loop, coro, **kwargs)
         if self._level:
-            self._born(loop, task, born_ns)
+            # the caller is the loop's wrapper around its factory
+            self._born(loop, task, born_ns, 3)
         return task
 
-    def _born(self, loop: asyncio.AbstractEventLoop, task: Any, born_ns: int) -> None:
+    def _born(self, loop: asyncio.AbstractEventLoop, task: Any, born_ns: int, depth: int) -> None:
         if self._loop() is not loop:
             self._meet(loop)
         level, sites = self._level, self._sites
-        entry = sites.unknown if level < TIME else sites.entry(creator(sys._getframe(2)))
+        entry = sites.unknown if level < TIME else sites.entry(creator(sys._getframe(depth)))
         try:
             record = (TaskRecord if level < TRACE else TracedRecord)(task, self._on_lost)
         except TypeError:
@@ -121,7 +122,7 @@ class TaskFactory:
         record.number = next(_numbers)
         self._live[key] = record
         if level == TRACE:
-            self._trace_birth(record, born_ns)
+            self._trace_birth(record, born_ns, depth + 1)
         if task.done():
             self._eager_count += 1
             self._ended(task)
@@ -145,10 +146,10 @@ class TaskFactory:
         if self._level == TRACE:
             self._note("end", monotonic_ns(), record)
 
-    def _trace_birth(self, record: TaskRecord, born_ns: int) -> None:
+    def _trace_birth(self, record: TaskRecord, born_ns: int, depth: int) -> None:
         self._note("birth", born_ns, record)
         if record.number % self._stack_every == 0 and isinstance(record, TracedRecord):
-            record.stack = raw_stack(creator(sys._getframe(3)), STACK_FRAMES)
+            record.stack = raw_stack(creator(sys._getframe(depth)), STACK_FRAMES)
 
     def _note(self, kind: str, at_ns: int, record: TaskRecord) -> None:
         self._event_count += 1
