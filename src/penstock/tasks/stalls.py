@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -23,6 +23,7 @@ from penstock.tasks.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
 
     from penstock._core.stamps import Stamps
     from penstock._core.watchdog import Watchdog, Watched
@@ -222,7 +223,8 @@ class StallWatch:
             return
         frame = None if sight.is_over else sys._current_frames().get(watched.stamps.look()[4])
         running = None if sight.is_over else watched.stamps.running_now()
-        places = list(islice(outward(frame), MOST_DEPTH))
+        # who runs the loop is not what runs in it
+        places = list(takewhile(_is_inside, islice(outward(frame), MOST_DEPTH)))
         del frame
         task = None if sight.is_over else _task_of(entry.loop(), running)
         cause = cause_of(sight, int(sys.getswitchinterval() * 1e9))
@@ -236,6 +238,10 @@ class StallWatch:
         findings = entry.findings()
         if findings is not None:
             findings.add(_finding(sight, entry.name, user_site(places), task_name, evidence))
+
+
+def _is_inside(place: tuple[CodeType, int]) -> bool:
+    return place[0].co_name != "run_forever"
 
 
 def _task_of(loop: asyncio.AbstractEventLoop | None, running: object) -> asyncio.Task[Any] | None:

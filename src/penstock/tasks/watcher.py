@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from penstock.config import TasksConfig
     from penstock.tasks.native import Lost, NativeObserver
     from penstock.tasks.records import Site
+    from penstock.tasks.stuck import StuckSearch
 
 __all__ = ["Watcher"]
 
 logger = logging.getLogger("penstock.tasks")
 
 # How many tasks one check looks at closely, of those that have waited long; the next goes on with others.
-EXAMINED = 64
+EXAMINED = 256
 STUCK_BUDGET_S = 0.005
 # A site says how long its tasks take once so many have ended.
 LEAST_SAMPLES = 100
@@ -53,6 +54,7 @@ class Watcher:
         self._growth = GrowthWatch(loop=observer.name)
         self._told: set[int] = set()
         self._examine_from = 0
+        self._search: StuckSearch | None = None
         self._traced_s, self._trace_count = -LEAST_BETWEEN_TRACES_S, 0
         registry.register(loop, observer)
         if config.check_s is not None:
@@ -163,7 +165,10 @@ class Watcher:
     def _tell_stuck(self) -> None:
         # what is rarely needed is imported when it is
         from penstock.tasks.graph import await_cycles
-        from penstock.tasks.stuck import stuck_tasks
+        from penstock.tasks.stuck import StuckSearch
+
+        if self._search is None:
+            self._search = StuckSearch(STUCK_BUDGET_S)
 
         since_ns = monotonic_ns() - int(self._config.stuck_s * 1e9)
         weak, self._examine_from = self._observer.waiting(since_ns, self._examine_from, EXAMINED)
@@ -173,7 +178,7 @@ class Watcher:
         for cycle in cycles:
             shown = " -> ".join(repr(task.get_name()) for task in (*cycle, cycle[0]))
             self._add_once("await_cycle", f"tasks wait for each other: {shown}", cycle[0], {"cycle": shown})
-        for stuck in stuck_tasks(tasks, budget_s=STUCK_BUDGET_S):
+        for stuck in self._search.look(tasks):
             task = None if stuck.task is None else stuck.task()
             if task is not None and id(task) not in in_cycle:
                 self._add_once("stuck", str(stuck), task, {})

@@ -10,8 +10,8 @@ from penstock import ExecutorsConfig, LaneConfig
 from penstock.errors import ConfigError, ReferenceNotFoundError
 from penstock.executors import lanes as module
 from penstock.executors.lane import Lane
-from penstock.executors.meter import LaneMeter
 from penstock.executors.lanes import LaneSet, build_lane, lane_sets
+from penstock.executors.meter import LaneMeter
 
 NOT_AN_EXECUTOR = 5
 
