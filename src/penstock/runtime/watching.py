@@ -40,6 +40,7 @@ def _by_probe(loop: Any, config: TasksConfig) -> Listener:
 
 def _by_hook(loop: EventLoop, config: TasksConfig) -> None:
     from penstock.tasks.factory import TaskFactory
+    from penstock.tasks.plainwatcher import PlainWatcher
 
     factory, former = TaskFactory(level=config.level), loop.get_task_hook()
 
@@ -52,3 +53,4 @@ def _by_hook(loop: EventLoop, config: TasksConfig) -> None:
         return factory.hook(loop, coro, make_by_former, **kwargs)
 
     loop.set_task_hook(factory.hook if former is None else hook)
+    loop.set_task_watcher(PlainWatcher(loop, factory, config))

@@ -160,8 +160,8 @@ def test_a_long_collection_is_found(watch: StallWatch) -> None:
     finally:
         gc.enable()
     assert finding.evidence["gc_s"] > 0.03
-    assert finding.site is not None
-    assert finding.site.function.endswith("collects")
+    # innermost may be somebody's gc callback
+    assert any("in collects" in line or ".collects" in line for line in finding.evidence["stack"])
     count, total_s = watch.collections()
     assert count >= 1
     assert total_s >= finding.evidence["gc_s"] * 0.9
