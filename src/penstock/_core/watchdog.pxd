@@ -57,6 +57,8 @@ cdef class Watchdog:
     cdef Py_ssize_t look_count
     # How much later than asked for this thread has woken, in all.
     cdef int64_t late_ns
+    # When it was woken, until it sees that.
+    cdef int64_t rung_ns
     # What was found last.
     cdef Py_ssize_t found
     cdef bint found_turn, found_gone

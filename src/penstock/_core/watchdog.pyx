@@ -141,8 +141,9 @@ cdef class Watchdog:
 
     def wake(self):
         """Look again: a loop has begun to run."""
-        if self.fd >= 0:
-            eventfd_write(self.fd, 1)
+        if self.rung_ns == 0:
+            self.rung_ns = now_ns()
+        eventfd_write(self.fd, 1)
 
     def stop(self):
         """Have `wait` return None, now and until `resume`."""
@@ -177,7 +178,7 @@ cdef class Watchdog:
             close(self.fd)
         self.open()
         self.stopping = False
-        self.collections.since_ns = 0
+        self.rung_ns = self.collections.since_ns = 0
         for watched in self.watched:
             watched.stamps.leave()
 
@@ -212,7 +213,7 @@ cdef class Watchdog:
 
     cdef bint watch(self) noexcept nogil:
         """Looks and sleeps until it finds something, True, or the list of loops has changed."""
-        cdef int64_t at_ns, wake_ns, woke_ns
+        cdef int64_t at_ns, wake_ns, slept_ns, woke_ns
         cdef eventfd_t ignored
         cdef int ready
         while True:
@@ -224,13 +225,15 @@ cdef class Watchdog:
                 wake_ns = min(wake_ns, next_look_ns(self.looks[self.found], at_ns))
             if self.changed:
                 return False
-            ready = wait_readable(self.fd, -1 if wake_ns == NEVER_NS else max(<int64_t>0, wake_ns - now_ns()))
+            slept_ns = now_ns()
+            ready = wait_readable(self.fd, -1 if wake_ns == NEVER_NS else max(<int64_t>0, wake_ns - slept_ns))
+            woke_ns = now_ns()
             if ready > 0:
                 eventfd_read(self.fd, &ignored)
-            else:
-                # A sleep that ended by itself, or that a stop and a continue ended, tells how late that was.
-                woke_ns = now_ns()
-                self.late_ns += max(<int64_t>0, woke_ns - max(wake_ns, at_ns))
+                wake_ns = min(wake_ns, self.rung_ns if self.rung_ns else woke_ns)
+                self.rung_ns = 0
+            # Late is what it slept too long, and what a few instructions before the sleep took: it may be stopped there.
+            self.late_ns += max(<int64_t>0, woke_ns - max(wake_ns, slept_ns)) + slept_ns - at_ns
 
     cdef bint inspect(self, Look *look, int64_t at_ns) noexcept nogil:
         """One look at one loop: whether there is something to tell."""
@@ -240,6 +243,7 @@ cdef class Watchdog:
         cdef int turn_level, callback_level
         if thread_word(look.words.thread_id) == 0:
             look.then.turn_since_ns = look.last.at_ns = 0
+            look.last.late_ns = self.late_ns
             return False
         if not read_words(look, &now):
             return False
@@ -254,10 +258,10 @@ cdef class Watchdog:
         # What is too long already when it is first seen began after the last look: its totals count from there.
         if is_new_turn:
             look.turn_told = 0
-            look.turn = look.last if turn_level and look.last.at_ns else mark
+            look.turn = before(look, mark) if turn_level else mark
         if is_new_callback:
             look.callback_told = 0
-            look.callback = look.last if callback_level and look.last.at_ns else mark
+            look.callback = before(look, mark) if callback_level else mark
         look.then = now
         if found:
             return True
@@ -348,6 +352,14 @@ cdef bint read_words(Look *look, Instant *now) noexcept nogil:
         and now.turn_since_ns == word(look.words.turn_since_ns)
         and now.callbacks_done == count_word(look.words.callbacks_done)
     )
+
+
+cdef inline Mark before(Look *look, Mark mark) noexcept nogil:
+    """The totals at the last look; of a loop that did not run then, only how late this thread has been."""
+    if look.last.at_ns:
+        return look.last
+    mark.late_ns = look.last.late_ns
+    return mark
 
 
 cdef bint was_stopped(Look *look, Mark *mark) noexcept nogil:

@@ -380,10 +380,12 @@ def run_program(text: str) -> str:
 def test_a_stopped_process_is_descheduled() -> None:
     program = """
 import signal
+def warm_up():
+    time.sleep(0.02)  # the thread has come to its first look
 def work():
     os.kill(os.getpid(), signal.SIGSTOP)
     assert loop.told.wait(10)
-thread = threading.Thread(target=loop.run, args=([[work]],))
+thread = threading.Thread(target=loop.run, args=([[warm_up], [work]],))
 thread.start(); thread.join()
 [stall] = loop.stalls()
 print(stall.evidence["cause"], stall.evidence["late_s"])
