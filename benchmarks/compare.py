@@ -54,7 +54,8 @@ def run(trials: list[Trial], plan: Plan, rounds: int, results: Results) -> None:
     for number in range(rounds):
         for index, trial in enumerate(trials):
             _progress(number, rounds, index, len(trials), start_s, trial.rows[0])
-            _measure(trial, number, _turned(results.arms, number + index), results)
+            for again in range(number * trial.times, (number + 1) * trial.times):
+                _measure(trial, again, _turned(results.arms, again + index), results)
         plan.end_round()
     _progress(rounds - 1, rounds, len(trials), len(trials), start_s, "done\n")
 

@@ -29,6 +29,7 @@ class Trial:
     run: Callable[[str], Mapping[str, Sample]]  # arm -> a sample for each row
     limit: bool = False  # also run the C server
     quick: bool = True  # part of a quick run
+    times: int = 1  # as many rounds of it in each round: pairs of arms close in time, where a few percent matter
 
     def matches(self, pattern: str) -> bool:
         return any(re.search(pattern, row, re.IGNORECASE) for row in self.rows)

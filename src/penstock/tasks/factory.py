@@ -7,7 +7,6 @@ loop only by what asyncio promises of one.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from itertools import count
 from time import monotonic_ns
@@ -109,7 +108,7 @@ class TaskFactory:
         if self._loop() is not loop:
             self._meet(loop)
         level, sites = self._level, self._sites
-        entry = sites.unknown if level < TIME else sites.entry(creator(sys._getframe(depth)))
+        entry = sites.unknown if level < TIME else sites.entry(creator(depth))
         try:
             record = (TaskRecord if level < TRACE else TracedRecord)(task, self._on_lost)
         except TypeError:
@@ -149,7 +148,7 @@ class TaskFactory:
     def _trace_birth(self, record: TaskRecord, born_ns: int, depth: int) -> None:
         self._note("birth", born_ns, record)
         if record.number % self._stack_every == 0 and isinstance(record, TracedRecord):
-            record.stack = raw_stack(creator(sys._getframe(depth)), STACK_FRAMES)
+            record.stack = raw_stack(creator(depth), STACK_FRAMES)
 
     def _note(self, kind: str, at_ns: int, record: TaskRecord) -> None:
         self._event_count += 1

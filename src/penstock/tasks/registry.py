@@ -66,7 +66,8 @@ def observer_of(loop: asyncio.AbstractEventLoop) -> Observer | None:
 def observers() -> list[Observer]:
     """All of them, in the order they came."""
     with _lock:
-        return [observer for loop, observer in _observers.items() if not loop.is_closed()]
+        # once each: a task factory may serve several loops
+        return list(dict.fromkeys(observer for loop, observer in _observers.items() if not loop.is_closed()))
 
 
 def _after_fork() -> None:

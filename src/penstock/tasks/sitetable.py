@@ -6,7 +6,7 @@ Noting one costs a walk of a few frames and no text. Knows neither tasks nor loo
 from __future__ import annotations
 
 import asyncio
-import os
+import sys
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -27,6 +27,7 @@ __all__ = [
     "raw_stack",
     "resolve",
     "site_of",
+    "walk",
 ]
 
 # (code object, offset of the instruction in bytes): what a frame is before it has a name
@@ -64,55 +65,59 @@ def site_of(code: CodeType, lasti: int) -> Site:
 
 # --- from a call to the frame that is meant
 
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_ASYNCIO = os.path.dirname(asyncio.create_task.__code__.co_filename)
-# folders whose code makes tasks for others: their creator is who called it
-_PASSED_THROUGH = {_ASYNCIO, *(os.path.join(_OURS, part) for part in ("loop", "tasks", "runtime"))}
+# packages whose code makes tasks for others: their creator is who called it
+_PASSED_THROUGH = ("asyncio", "penstock.loop", "penstock.tasks", "penstock.runtime")
 # modules of asyncio that make tasks of their own accord, when a connection comes or an attempt to connect is late:
 # whoever is below them on the stack only runs the loop
-_OF_THEIR_OWN = {os.path.join(_ASYNCIO, name) for name in ("selector_events.py", "staggered.py", "streams.py")}
+_OF_THEIR_OWN = ("asyncio.selector_events", "asyncio.staggered", "asyncio.streams")
 # below these is who runs the loop, not who makes a task in it
 _RUNNING = {"run_forever", "_run_once"}
 _RUNNER = asyncio.Runner.run.__code__
 # a task's making itself: the loop's method, and penstock's wrapper around a factory
 _MAKING = {"create_task", "factory"}
 _FEW_FRAMES = 3
-_MOST_FILES = 4096
-
-_is_passed_through: dict[str, bool] = {}
+_MOST_MODULES = 4096
 
 
-def _look_at(file: str) -> bool:
-    if len(_is_passed_through) >= _MOST_FILES:
-        _is_passed_through.clear()
-    passed = os.path.dirname(file) in _PASSED_THROUGH and file not in _OF_THEIR_OWN
-    _is_passed_through[file] = passed
-    return passed
+class _Modules(dict["str | None", bool]):
+    """Module name -> whether its frames are passed over."""
+
+    def __missing__(self, name: str | None) -> bool:
+        if len(self) >= _MOST_MODULES:
+            self.clear()
+        package = next((one for one in _PASSED_THROUGH if name == one or (name or "").startswith(f"{one}.")), None)
+        passed = self[name] = package is not None and name not in _OF_THEIR_OWN
+        return passed
 
 
-def creator(frame: FrameType) -> FrameType:
-    """The first frame, from `frame` outwards, that is neither asyncio's nor penstock's own.
+_is_passed = _Modules()
+
+
+def creator(depth: int = 0) -> FrameType:
+    """The first frame that is neither asyncio's nor penstock's own, beginning so many outwards from the caller's.
 
     With none of these, as for a task that a bare callback of asyncio's makes, where asyncio did.
     """
-    known, found = _is_passed_through, frame
-    for _ in range(_FEW_FRAMES):
-        file = found.f_code.co_filename
-        if not (known[file] if file in known else _look_at(file)):
-            return found
-        if found.f_back is None:
-            break
-        found = found.f_back
-    return _far_creator(frame)
+    # A look at a frame's module makes no frame object; a walk by f_back makes one of each frame that it passes, and
+    # costs three times as much.
+    if sys.version_info >= (3, 12):
+        for outwards in range(depth + 1, depth + 1 + _FEW_FRAMES):
+            name = sys._getframemodulename(outwards)
+            if name is None:
+                # no frame there, or one of code that has no module
+                break
+            if not _is_passed[name]:
+                return sys._getframe(outwards)
+    return walk(sys._getframe(depth + 1))
 
 
-def _far_creator(first: FrameType) -> FrameType:
-    """As `creator`, for many frames of asyncio's: they may be the loop, which runs what made the task."""
+def walk(first: FrameType) -> FrameType:
+    """As `creator`, from a frame outwards and for any number of asyncio's frames: the loop may be among them."""
     inner = first
     while inner.f_code.co_name in _MAKING and inner.f_back is not None:
         inner = inner.f_back
     found = inner
-    while _look_at(found.f_code.co_filename):
+    while _is_passed[found.f_globals.get("__name__")]:
         # the runner makes the main task: only with something between is it who runs the loop (uvloop's has no frame)
         is_running = found.f_code.co_name in _RUNNING or (found.f_code is _RUNNER and found is not inner)
         if is_running or found.f_back is None:

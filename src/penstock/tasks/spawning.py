@@ -7,7 +7,6 @@ task is collected. Knows observers by their protocol alone.
 from __future__ import annotations
 
 import asyncio
-import sys
 from functools import partial
 from time import monotonic, time
 from traceback import format_exception
@@ -60,7 +59,7 @@ def spawn(
         _forget_closed()
         kept = _kept.setdefault(loop, set())
     kept.add(task)
-    frame = creator(sys._getframe(1))
+    frame = creator(1)
     task.add_done_callback(partial(_ended, loop, (frame.f_code, frame.f_lasti)))
     return task
 

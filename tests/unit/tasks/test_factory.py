@@ -403,3 +403,17 @@ def test_events_beyond_the_ring_are_counted_as_dropped(loop, monkeypatch):
     settle(loop)
     assert len(factory.events()) == 10
     assert factory.statistics().dropped == 12
+
+
+def test_a_factory_of_two_loops_is_one_observer():
+    factory, loops = TaskFactory(), [asyncio.SelectorEventLoop() for _ in range(2)]
+    try:
+        for loop in loops:
+            loop.set_task_factory(factory)
+            loop.run_until_complete(nothing())
+        assert [registry.observer_of(loop) for loop in loops] == [factory, factory]
+        assert registry.observers().count(factory) == 1
+        assert factory.statistics().created == 2
+    finally:
+        for loop in loops:
+            loop.close()
