@@ -390,6 +390,27 @@ thread.start(); thread.join()
 [stall] = loop.stalls()
 print(stall.evidence["cause"], stall.evidence["late_s"])
 """
+    cause, late_s = run_stopped(program).split()
+    assert cause == "descheduled"
+    assert float(late_s) > 0.4
+
+
+def test_a_stop_is_told_of_once_though_the_turn_it_met_is_over() -> None:
+    program = """
+import signal
+def work():
+    time.sleep(0.15)  # looked at, at half of stall_s
+    os.kill(os.getpid(), signal.SIGSTOP)
+thread = threading.Thread(target=loop.run, args=([[work], [lambda: None]], lambda: loop.told.wait(10)))
+thread.start(); thread.join()
+[stall] = loop.stalls()
+print(stall.evidence["cause"])
+"""
+    assert run_stopped(program).split() == ["descheduled"]
+
+
+def run_stopped(program: str) -> str:
+    """What the program prints; it stops itself, and goes on after 0.8 s. A stall is 0.2 s."""
     command = [sys.executable, "-c", PRELUDE.replace(f"{STALL_S}", "0.2") + program]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -397,14 +418,13 @@ print(stall.evidence["cause"], stall.evidence["late_s"])
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         time.sleep(0.8)
         process.send_signal(signal.SIGCONT)
-        cause, late_s = process.stdout.read().split()
+        output = process.stdout.read()
         assert process.wait(20) == 0
     finally:
         process.kill()
         process.stdout.close()
         process.wait()
-    assert cause == "descheduled"
-    assert float(late_s) > 0.4
+    return output
 
 
 FORK = """
