@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     text = TARGET.read_text()
-    for name, marker, table in (("compare", "bench", loop_table), ("executors", "bench-executors", executor_table)):
+    for name, marker, table in TABLES:
         source = RESULTS / f"{name}.json"
         try:
             run = json.loads(source.read_text())
@@ -80,6 +80,17 @@ def executor_table(run: dict[str, Any]) -> str:
         shown = ["" if found is None else cost(found["median"]) for found in costs]
         lines.append([name, *shown, times(row), goal(row)])
     return f"{piped(lines)}\n\n{note(run, 'executor', others)}"
+
+
+def task_table(run: dict[str, Any]) -> str:
+    """Every row as Markdown: what it costs on each arm."""
+    rows, subject = run["rows"], run["subject"]
+    others = [arm for arm in run["arms"] if arm != subject]
+    lines = [["row", subject, *others], ["---", *["---:"] * (len(others) + 1)]]
+    for name, row in rows.items():
+        costs = (row["cost_ns"].get(arm) for arm in (subject, *others))
+        lines.append([name, *("" if found is None else cost(found["median"]) for found in costs)])
+    return f"{piped(lines)}\n\n{note(run, 'arm', others)}"
 
 
 def times(row: Row) -> str:
@@ -126,6 +137,12 @@ def line(name: str, row: Row, subject: str, others: list[str]) -> list[str]:
     ratios = (row["ratios"].get(arm) for arm in others)
     return [name, cost(row["cost_ns"][subject]["median"]), *("" if r is None else f"{r['median']:.2f}" for r in ratios)]
 
+
+TABLES = (
+    ("compare", "bench", loop_table),
+    ("executors", "bench-executors", executor_table),
+    ("tasks", "bench-tasks", task_table),
+)
 
 if __name__ == "__main__":
     main()

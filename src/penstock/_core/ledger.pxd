@@ -61,6 +61,8 @@ cdef class Ledger:
     cdef list latencies
     cdef readonly Histogram latency
 
+    cdef Record *record_at(self, size_t at) noexcept
+    cdef tuple site_tuple(self, uint32_t site, SiteCounts *now)
     cdef Record *find(self, PyObject *task) noexcept
     cdef Record *add(self, PyObject *task, uint32_t site, int64_t born_ns, uint64_t number) except NULL
     cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1

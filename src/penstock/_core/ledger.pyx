@@ -71,6 +71,10 @@ cdef class Ledger:
             at = (at + 1) & self.mask
         return NULL
 
+    cdef inline Record *record_at(self, size_t at) noexcept:
+        """One of all there are, in use or free (`number` 0), in the order in which they lie in memory."""
+        return &(<Record *>self.blocks[at // BLOCK_RECORDS])[at % BLOCK_RECORDS]
+
     cdef Record *add(self, PyObject *task, uint32_t site, int64_t born_ns, uint64_t number) except NULL:
         """A record for a task that has none."""
         cdef Record *record
@@ -120,7 +124,7 @@ cdef class Ledger:
         self.ready_ns += record.ready_ns
         self.count_end(record.site, outcome, now_ns - record.born_ns if now_ns else -1)
         self.remove(record.task)
-        record.task = <PyObject *>self.spare
+        record.task, record.number = <PyObject *>self.spare, 0
         self.spare = record
         # last: to let go may run code
         Py_XDECREF(weak)
@@ -177,9 +181,10 @@ cdef class Ledger:
             raise MemoryError
         self.blocks[self.block_count] = block
         self.block_count += 1
-        for at in range(BLOCK_RECORDS):
-            block[at].task = <PyObject *>self.spare
-            self.spare = &block[at]
+        # the first record of a block is the first to be used: tasks made together lie together
+        for at in range(BLOCK_RECORDS, 0, -1):
+            block[at - 1].task, block[at - 1].number = <PyObject *>self.spare, 0
+            self.spare = &block[at - 1]
         return 0
 
     cdef int need_site(self, uint32_t site) except -1:
@@ -209,10 +214,12 @@ cdef class Ledger:
         """What all tasks have spent (running, ready), in nanoseconds, those that live still included."""
         cdef int64_t running_ns = self.running_ns, ready_ns = self.ready_ns
         cdef size_t at
-        for at in range(self.mask + 1):
-            if self.slots[at].record is not NULL:
-                running_ns += self.slots[at].record.running_ns
-                ready_ns += self.slots[at].record.ready_ns
+        cdef Record *record
+        for at in range(self.block_count * BLOCK_RECORDS):
+            record = self.record_at(at)
+            if record.number:
+                running_ns += record.running_ns
+                ready_ns += record.ready_ns
         return running_ns, ready_ns
 
     def site_counts(self):
@@ -220,23 +227,28 @@ cdef class Ledger:
         cdef uint32_t site
         cdef size_t at
         cdef Record *record
-        live, running, ready = ([0] * self.site_count for _ in range(3))
-        for at in range(self.mask + 1):
-            record = self.slots[at].record
-            if record is not NULL:
-                live[record.site] += 1
-                running[record.site] += record.running_ns
-                ready[record.site] += record.ready_ns
-        found = []
-        for site in range(self.site_count):
-            counts = self.by_site[site]
-            if counts.created:
-                ended = counts.ended[RETURNED], counts.ended[RAISED], counts.ended[CANCELED], counts.ended[LOST]
-                found.append((
-                    site, counts.created, ended, live[site], counts.running_ns + running[site],
-                    counts.ready_ns + ready[site], self.latencies[site],
-                ))
-        return found
+        # of those that live
+        cdef SiteCounts *now = <SiteCounts *>PyMem_Calloc(max(self.site_count, <uint32_t>1), sizeof(SiteCounts))
+        if now is NULL:
+            raise MemoryError
+        try:
+            for at in range(self.block_count * BLOCK_RECORDS):
+                record = self.record_at(at)
+                if record.number:
+                    now[record.site].created += 1
+                    now[record.site].running_ns += record.running_ns
+                    now[record.site].ready_ns += record.ready_ns
+            return [
+                self.site_tuple(site, &now[site]) for site in range(self.site_count) if self.by_site[site].created
+            ]
+        finally:
+            PyMem_Free(now)
+
+    cdef tuple site_tuple(self, uint32_t site, SiteCounts *now):
+        cdef SiteCounts *counts = &self.by_site[site]
+        ended = counts.ended[RETURNED], counts.ended[RAISED], counts.ended[CANCELED], counts.ended[LOST]
+        running_ns, ready_ns = counts.running_ns + now.running_ns, counts.ready_ns + now.ready_ns
+        return site, counts.created, ended, now.created, running_ns, ready_ns, self.latencies[site]
 
     def sweep(self, int64_t now_ns):
         """End the records whose tasks are gone. A tuple for each: (number, site, born_ns, steps, stack)."""
@@ -250,15 +262,15 @@ cdef class Ledger:
         cdef size_t at = 0
         cdef Record *record
         found = []
-        while at <= self.mask:
-            record = self.slots[at].record
-            if record is NULL or (only_gone and not is_gone(record)):
-                at += 1
+        # to let go of a stack or a reference may run code, and that add blocks
+        while at < self.block_count * BLOCK_RECORDS:
+            record = self.record_at(at)
+            at += 1
+            if not record.number or (only_gone and not is_gone(record)):
                 continue
             stack = None if record.stack is NULL else <object>record.stack
             weak = None if record.weak is NULL else <object>record.weak
             found.append((record.number, record.site, record.born_ns, record.steps, stack, weak))
-            # what stood behind it moves up: look here again
             self.end(record, LOST, now_ns)
         return found
 
@@ -269,9 +281,9 @@ cdef class Ledger:
         cdef int64_t bound_ns
         found = []
         self.settle()
-        for at in range(self.mask + 1):
-            record = self.slots[at].record
-            if record is NULL or record.is_told or record.site >= <uint32_t>len(most_ns):
+        for at in range(self.block_count * BLOCK_RECORDS):
+            record = self.record_at(at)
+            if not record.number or record.is_told or record.site >= <uint32_t>len(most_ns):
                 continue
             bound_ns = most_ns[record.site]
             if bound_ns and now_ns - record.born_ns > bound_ns:
@@ -289,9 +301,9 @@ cdef class Ledger:
         cdef size_t at
         cdef Record *record
         found = []
-        for at in range(start, self.mask + 1):
-            record = self.slots[at].record
-            if record is not NULL and record.state == WAITING and record.since_ns < since_ns and record.weak is not NULL:
+        for at in range(start, self.block_count * BLOCK_RECORDS):
+            record = self.record_at(at)
+            if record.number and record.state == WAITING and record.since_ns < since_ns and record.weak is not NULL:
                 found.append(<object>record.weak)
                 if len(found) == limit:
                     return found, at + 1
@@ -301,26 +313,28 @@ cdef class Ledger:
         """Drop every record as if its task had never been counted."""
         cdef size_t at = 0
         cdef Record *record
-        while at <= self.mask:
-            record = self.slots[at].record
-            if record is NULL:
-                at += 1
+        while at < self.block_count * BLOCK_RECORDS:
+            record = self.record_at(at)
+            at += 1
+            if not record.number:
                 continue
             self.created -= 1
             self.by_site[record.site].created -= 1
-            self.end(record, LOST, 0)
             self.ended[LOST] -= 1
             self.by_site[record.site].ended[LOST] -= 1
+            self.end(record, LOST, 0)
 
     def settle(self):
         """Give every record its weak reference: the ready queue, which has kept new tasks alive, is about to go."""
         cdef size_t at
+        cdef Record *record
         # a collection in between could change the ledger under us
         cdef bint collects = PyGC_Disable()
         try:
-            for at in range(self.mask + 1):
-                if self.slots[at].record is not NULL and self.slots[at].record.weak is NULL:
-                    self.watch(self.slots[at].record)
+            for at in range(self.block_count * BLOCK_RECORDS):
+                record = self.record_at(at)
+                if record.number and record.weak is NULL:
+                    self.watch(record)
         finally:
             if collects:
                 PyGC_Enable()
@@ -344,9 +358,9 @@ cdef class Snapshot:
         self.records = <Record *>PyMem_Malloc(max(ledger.count, 1) * sizeof(Record))
         if self.records is NULL:
             raise MemoryError
-        for at in range(ledger.mask + 1):
-            record = ledger.slots[at].record
-            if record is NULL:
+        for at in range(ledger.block_count * BLOCK_RECORDS):
+            record = ledger.record_at(at)
+            if not record.number:
                 continue
             self.records[self.count] = record[0]
             Py_INCREF(<object>record.weak)

@@ -46,25 +46,16 @@ __all__ = [
     "trace_on_signal",
 ]
 
+_READING = "await_graph", "dump_trace", "findings", "live", "off_finding", "on_finding", "set_level", "sites"
+_RECORDS = "Finding", "LiveTask", "LoopFigures", "Site", "SiteStatistics", "TaskStatistics"
 __getattr__ = opened(
     __name__,
     {
         "penstock.tasks.factory": ("TaskFactory",),
         "penstock.tasks.findinglog": ("FindingLog",),
         "penstock.tasks.graph": ("AwaitGraph",),
-        "penstock.tasks.reading": (
-            "await_graph",
-            "dump_trace",
-            "findings",
-            "live",
-            "off_finding",
-            "on_finding",
-            "set_level",
-            "sites",
-            "statistics",
-            "trace_on_signal",
-        ),
-        "penstock.tasks.records": ("Finding", "LiveTask", "LoopFigures", "Site", "SiteStatistics", "TaskStatistics"),
+        "penstock.tasks.reading": (*_READING, "statistics", "trace_on_signal"),
+        "penstock.tasks.records": _RECORDS,
         "penstock.tasks.spawning": ("spawn",),
     },
 )
