@@ -6,7 +6,6 @@ from penstock.door import opened
 
 if TYPE_CHECKING:
     from penstock.tasks.factory import TaskFactory
-    from penstock.tasks.findinglog import FindingLog
     from penstock.tasks.graph import AwaitGraph
     from penstock.tasks.reading import (
         await_graph,
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AwaitGraph",
     "Finding",
-    "FindingLog",
     "LiveTask",
     "LoopFigures",
     "Site",
@@ -52,7 +50,6 @@ __getattr__ = opened(
     __name__,
     {
         "penstock.tasks.factory": ("TaskFactory",),
-        "penstock.tasks.findinglog": ("FindingLog",),
         "penstock.tasks.graph": ("AwaitGraph",),
         "penstock.tasks.reading": (*_READING, "statistics", "trace_on_signal"),
         "penstock.tasks.records": _RECORDS,
