@@ -252,7 +252,7 @@ cdef class Watchdog:
         mark = self.mark(look, at_ns)
         is_new_turn = now.turn_number != look.then.turn_number or now.turn_since_ns != look.then.turn_since_ns
         is_new_callback = is_new_turn or now.callbacks_done != look.then.callbacks_done
-# Of a turn that has gone, unless the present one was stopped as well, and says so itself.
+        # Of a turn that has gone, unless the present one was stopped as well, and says so itself.
         self.found_gone = is_new_turn and not turn_level and look.last.at_ns and look.then.turn_since_ns != 0
         self.found_gone = self.found_gone and was_stopped(look, &mark)
         if self.found_gone:

@@ -1,10 +1,13 @@
 """Causes: what the watchdog's numbers speak for."""
 
-from typing import Any
+import asyncio
+from typing import Any, cast
 
 import pytest
 
-from penstock.tasks.causes import Sighting, cause_of, figures_of
+from penstock.tasks.causes import CAUSES, Sighting, cause_of, figures_of
+from penstock.tasks.findings import FindingLog
+from penstock.tasks.stalls import StallWatch
 
 MS = 1_000_000
 SWITCH_NS = 5 * MS
@@ -69,3 +72,19 @@ def test_a_cpu_time_that_is_not_known_says_nothing() -> None:
     assert figures["cpu_s"] is None
     assert figures["cpu_share"] is None
     assert figures["blocked"] is False
+
+
+def test_without_native_code_no_loop_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_PURE", "1")
+    watch = StallWatch()
+    loop = asyncio.new_event_loop()
+    try:
+        assert not watch.watch(loop, cast("Any", object()), 0.1, FindingLog())
+        watch.unwatch(loop)
+        assert watch.causes(loop) == dict.fromkeys(CAUSES, 0)
+        assert watch.collections() == (0, 0.0)
+        watch.before_fork()
+        watch.after_fork_in_parent()
+        watch.close()
+    finally:
+        loop.close()
