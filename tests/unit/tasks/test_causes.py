@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from penstock.tasks.causes import CAUSES, Sighting, cause_of, figures_of
-from penstock.tasks.findings import FindingLog
+from penstock.tasks.findinglog import FindingLog
 from penstock.tasks.stalls import StallWatch
 
 MS = 1_000_000
