@@ -8,7 +8,7 @@ library="$(gcc -print-file-name=libasan.so)"
 [[ -e "$library" ]] || { echo "gcc has no libasan here: install it, or leave this target out" >&2; exit 2; }
 
 mkdir -p "$tree"
-tar -c --exclude='*.so' --exclude=__pycache__ setup.py pyproject.toml README.md LICENSE src tests examples | tar -x -C "$tree"
+tar -c --exclude='*.so' --exclude=__pycache__ setup.py pyproject.toml README.md LICENSE src tests examples docs | tar -x -C "$tree"
 cd "$tree"
 export PYTHONPATH="$PWD/src"
 PENSTOCK_SANITIZE=1 "$python" setup.py --quiet build_ext --inplace >build.log 2>&1 || { cat build.log; exit 1; }
