@@ -76,6 +76,40 @@ def tasks(loop: Any) -> None:
     loop.run_until_complete(main())
 
 
+def telemetry(loop: Any) -> None:
+    """Births, steps, ends, losses, and everything that reads them."""
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def lost() -> None:
+        await loop.create_future()
+
+    async def main() -> None:
+        # no sleeps: the timers they leave, cancelled, go when the heap is next made anew
+        forever = loop.create_future()
+        tasks = [asyncio.create_task(asyncio.wait([forever])) for _ in range(5)]
+        asyncio.create_task(lost())  # noqa: RUF006 (nobody holds it)
+        await asyncio.sleep(0)
+        snapshot = loop._snapshot_tasks()
+        assert all(snapshot[at] for at in range(len(snapshot)))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(fail(), *tasks, return_exceptions=True)
+
+    loop.run_until_complete(main())
+    gc.collect()
+    probe = loop._probe
+    (
+        probe.ledger.sweep(0),
+        probe.ledger.site_counts(),
+        probe.ledger.overdue(0, [1] * 50, 5),
+        probe.ledger.waiting(0, 0, 5),
+    )
+    probe.set_level(0)
+    probe.set_level(3)
+
+
 def watches(loop: Any) -> None:
     one, two = socket.socketpair()
     loop.add_reader(one, int)
@@ -133,6 +167,7 @@ CASES: dict[str, Callable[[Any], None]] = {
     "errors in callbacks": errors,
     "timers": timers,
     "tasks": tasks,
+    "telemetry": telemetry,
     "watches": watches,
     "accept": accepts,
     "write": exchange(asyncio.Protocol, lambda sender: [sender.write(b"abc" * at) for at in range(5)]),
@@ -151,6 +186,7 @@ def growth(case: Callable[[Any], None]) -> float:
     """References gained per iteration; the least of the rounds, since caches only grow."""
     loop = EventLoop()
     loop.set_exception_handler(lambda *_: None)
+    loop._probe.set_level(3)
     grown: list[float] = []
     for _ in range(ROUNDS):
         gc.collect()

@@ -38,6 +38,8 @@ class World:
     """One run: the loop, the open connections, and what was found wrong."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seed: int) -> None:
+        # tasks made while the level was off have no record until their next step
+        self.level_changed = False
         self.loop, self.random = loop, random.Random(seed)
         self.sides: set[Side] = set()
         self.links: dict[int, Side] = {}
@@ -59,6 +61,8 @@ class World:
         error = context.get("exception")
         # A half-close that the peer's reset came before is an error in a callback, with asyncio as well.
         expected = isinstance(error, PlannedError) or getattr(error, "errno", None) == errno.ENOTCONN
+        # tasks are lost on purpose
+        expected = expected or context["message"] == "Task was destroyed but it is pending!"
         self.expect(expected, f"{context['message']}: {error!r}")
 
     def side(self) -> Side | None:
@@ -196,6 +200,41 @@ class World:
             handle, cancelled = self.timers.pop()
             cancelled[0] = True
             handle.cancel()
+
+    def op_tasks(self) -> None:
+        """Tasks that end, fail, are cancelled, or are lost, each while others read the records."""
+        for _ in range(self.random.randrange(8)):
+            task = self.loop.create_task(self.some_task())
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            if self.random.random() < 0.3:
+                self.loop.call_soon(task.cancel)
+
+    async def some_task(self) -> None:
+        choice = self.random.random()
+        if choice < 0.4:
+            await asyncio.sleep(self.random.random() / 100)
+        elif choice < 0.6:
+            await asyncio.gather(asyncio.sleep(0), asyncio.sleep(0.001))
+        elif choice < 0.7:
+            raise LookupError
+        elif choice < 0.8:
+            # nobody holds it: lost at the next collection
+            await self.loop.create_future()
+
+    def op_telemetry(self) -> None:
+        probe = getattr(self.loop, "_probe", None)
+        if probe is None:
+            return
+        snapshot = self.loop._snapshot_tasks()  # type: ignore[attr-defined]
+        tasks = {snapshot[at][1]() for at in range(len(snapshot))} - {None}
+        if probe.level and not self.level_changed:
+            self.expect(asyncio.all_tasks(self.loop) <= tasks, "a task without a record")
+        probe.ledger.sweep(0), probe.ledger.site_counts(), probe.ledger.times_ns()
+        if probe.flight is not None:
+            probe.flight.read(0)
+        if self.random.random() < 0.02:
+            self.level_changed = True
+            probe.set_level(self.random.randrange(4))
 
     def op_collect(self) -> None:
         gc.collect(self.random.randrange(3))
@@ -366,7 +405,7 @@ class Poster(threading.Thread):
 WEIGHTS = {
     "connect": 20, "write": 120, "pause": 10, "resume": 10, "end": 6, "reset": 3, "protocol": 6, "limits": 6,
     "raise": 2, "soon": 10, "many_arguments": 10, "fail": 3, "timer": 10, "cancel": 2, "collect": 0.3, "pipe": 5,
-    "close_pipe": 5, "fork": 0.05, "tls": 0.3,
+    "tasks": 10, "telemetry": 2, "close_pipe": 5, "fork": 0.05, "tls": 0.3,
 }  # fmt: skip
 
 
@@ -408,6 +447,8 @@ def resident_bytes() -> int:
 def stress(kind: type[asyncio.AbstractEventLoop], seconds: float, seed: int, contexts: Any) -> World:
     """One run on a fresh loop; `world.wrong` has what was wrong."""
     loop = kind()
+    if hasattr(loop, "_probe"):
+        loop._probe.set_level(3 - seed % 4)
     world = World(loop, seed)
     world.contexts = contexts
     try:
