@@ -1,9 +1,10 @@
-"""`make soak`: the stress for ten minutes (SOAK_SECONDS): memory stands still and nothing is left behind."""
+"""`make soak`, ten minutes each (SOAK_SECONDS): memory stands still under stress; telemetry finds no faults where none are."""
 
 import os
 
 from penstock.loop import EventLoop
 from tests.soak.stress import rounds
+from tests.unit.tasks.test_watcher import run_without_faults
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 GROWTH_BYTES_PER_MINUTE = 1_000_000
@@ -13,3 +14,7 @@ def test_memory_stands_still_under_stress() -> None:
     report = rounds(EventLoop, SECONDS, seed=1)
     assert not report["wrong"]
     assert report["slope_bytes_per_minute"] < GROWTH_BYTES_PER_MINUTE
+
+
+def test_a_program_without_faults_gives_no_finding() -> None:
+    assert run_without_faults(SECONDS) == []
