@@ -122,7 +122,8 @@ cdef class Ledger:
         site.ready_ns += record.ready_ns
         self.running_ns += record.running_ns
         self.ready_ns += record.ready_ns
-        self.count_end(record.site, outcome, now_ns - record.born_ns if now_ns else -1)
+        # a task that was born at level COUNT has no birth
+        self.count_end(record.site, outcome, now_ns - record.born_ns if now_ns and record.born_ns else -1)
         self.remove(record.task)
         record.task, record.number = <PyObject *>self.spare, 0
         self.spare = record
@@ -286,7 +287,7 @@ cdef class Ledger:
             if not record.number or record.is_told or record.site >= <uint32_t>len(most_ns):
                 continue
             bound_ns = most_ns[record.site]
-            if bound_ns and now_ns - record.born_ns > bound_ns:
+            if bound_ns and record.born_ns and now_ns - record.born_ns > bound_ns:
                 record.is_told = True
                 found.append(<object>record.weak)
                 if len(found) == limit:

@@ -165,7 +165,7 @@ cdef class Probe:
 
     cdef int end_task(self, Record *record, PyObject *task, int64_t now_ns) except -1:
         cdef int outcome = outcome_of(task, state_of(task))
-        if self.level >= TIME:
+        if self.level >= TIME and record.born_ns:
             note(self.flight, END, record.born_ns, now_ns - record.born_ns, record.number, record.site, outcome)
         return self.ledger.end(record, outcome, now_ns)
 
@@ -210,7 +210,7 @@ cdef class Probe:
         if record is not NULL:
             record.state = RUNNING
             record.since_ns = self.start_ns
-            if record.steps == 0:
+            if record.steps == 0 and record.born_ns:
                 waited_ns = self.start_ns - record.born_ns
                 add_time(self.start_delay, waited_ns)
             record.ready_ns += waited_ns if waited_ns > 0 else 0

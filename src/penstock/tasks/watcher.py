@@ -124,6 +124,9 @@ class Watcher:
     def check(self) -> None:
         """All checks, once. The loop calls it."""
         self._tell_lost()
+        if self._observer.level in ("off", "count"):
+            # nobody has looked at the clock
+            return
         self._tell_hung()
         self._tell_growing()
         self._tell_stuck()

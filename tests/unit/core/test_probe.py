@@ -331,6 +331,24 @@ def test_the_level_may_change_at_any_step(timed):
     assert ledger.created == sum(ledger.outcomes())
 
 
+def test_tasks_that_were_born_when_nobody_looked_at_the_clock_have_no_age():
+    loop = EventLoop()
+    loop._probe.set_level(COUNT)
+
+    async def main():
+        early = asyncio.create_task(asyncio.sleep(0.01))
+        await asyncio.sleep(0)
+        loop._probe.set_level(TIME)
+        await early
+
+    loop.run_until_complete(main())
+    # neither of the two that were born before
+    assert loop._probe.ledger.latency.count == 0
+    assert loop._probe.start_delay.count == 0
+    assert loop._probe.ledger.overdue(time.monotonic_ns(), [1] * 10, 10) == []
+    loop.close()
+
+
 def test_off_leaves_nothing_and_counts_nothing(timed):
     timed._probe.set_level(OFF)
     timed.run_until_complete(sleep_a_turn())
