@@ -1,4 +1,4 @@
-"""`make soak`, ten minutes each (SOAK_SECONDS): memory stands still under stress; no faults are found where none are."""
+"""`make soak`, ten minutes each (SOAK_SECONDS): memory stands still under stress; no fault is found where none is."""
 
 import os
 
