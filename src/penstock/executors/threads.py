@@ -81,6 +81,8 @@ class ThreadLane(Lane):
         """A lane without threads and jobs; also in a forked child, which has neither, whoever held the lock."""
         self._lock = threading.Lock()
         self._workers: dict[threading.Thread, _Worker] = {}
+        # they have left the lane, and may not have ended yet
+        self._leaving: list[threading.Thread] = []
         # the last to become idle is the first to get a job, so that under less load the others stay idle and end
         self._idle: list[_Worker] = []
         self._started_count = 0
@@ -422,12 +424,14 @@ class ThreadLane(Lane):
 
     def _other_threads(self) -> list[threading.Thread]:
         with self._lock:
-            threads = [*self._workers, self._watch.thread]
+            threads = [*self._workers, *filter(threading.Thread.is_alive, self._leaving), self._watch.thread]
         self._clear_cancelled()
         return [thread for thread in threads if thread not in (None, threading.current_thread())]
 
     def _remove(self, worker: _Worker) -> None:
         self._workers.pop(worker.thread, None)
+        # a shutdown that waits waits for its last steps too
+        self._leaving = [*filter(threading.Thread.is_alive, self._leaving), worker.thread]
         if not self._workers:
             # nothing is left to watch
             self._watch.wake()
