@@ -128,24 +128,6 @@ def test_c_code_that_holds_the_gil_is_found(watch: StallWatch) -> None:
     assert finding.site.function == "add_up"
 
 
-def test_c_code_in_another_thread_that_holds_the_gil_is_found(watch: StallWatch) -> None:
-    call = holding_the_gil()
-    is_over = threading.Event()
-
-    def hold() -> None:
-        while not is_over.is_set():
-            call()
-
-    other = threading.Thread(target=hold)
-    other.start()
-    try:
-        finding = found_in(watch, lambda: [lambda: busy(0.01)] * 10, "gil", tries=3)
-    finally:
-        is_over.set()
-        other.join()
-    assert finding.evidence["gil_wait_s"] > 0.05
-
-
 def test_a_long_collection_is_found(watch: StallWatch) -> None:
     def litter() -> list[Call]:
         gc.collect()
