@@ -1,4 +1,4 @@
-"""`make soak`: a loop that cannot have the GIL since another thread's C code has it. Half a minute of waiting for it."""
+"""`make soak`: a loop that cannot have the GIL, since C code in another thread has it. Half a minute of waiting."""
 
 import threading
 
