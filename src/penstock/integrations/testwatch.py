@@ -180,7 +180,7 @@ class Watch:
 
 
 def _is_a_runner(task: asyncio.Task[Any]) -> bool:
-    coro: Any = task.get_coro()
+    coro: Any = getattr(task, "_coro", None)
     frame = getattr(coro, "cr_frame", None)
     module = frame.f_globals.get("__name__") if frame is not None else None
     return (module, getattr(coro, "__qualname__", "")) in RUNNER_TASKS

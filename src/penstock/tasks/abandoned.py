@@ -46,7 +46,8 @@ def inspect_context(context: Mapping[str, Any], site_of: SiteOf | None = None, l
     if kind is None:
         return None
     future = context.get("task") or context.get("future")
-    coro = future.get_coro() if isinstance(future, asyncio.Task) else None
+    # not get_coro(): of an eager task that has ended, 3.12.1 follows a NULL there
+    coro = getattr(future, "_coro", None)
     created = context.get("source_traceback") or ()
     site = site_of(future) if site_of is not None and future is not None else None
     site = site or _created_at(created) or _defined_at(coro)

@@ -66,13 +66,13 @@ class Chain:
 
 def chain(task: asyncio.Task[Any]) -> Chain:
     """What `task` awaits, now. To be called where the task cannot run meanwhile: in its loop's thread."""
-    found = list(parts(task.get_coro()))
+    found = list(parts(getattr(task, "_coro", None)))
     return Chain(tuple(frame for part in found if (frame := _frame(part)) is not None), _awaited(task, found))
 
 
 def awaited_by(task: asyncio.Task[Any]) -> Awaited:
     """The end of the chain alone."""
-    return _awaited(task, list(parts(task.get_coro())))
+    return _awaited(task, list(parts(getattr(task, "_coro", None))))
 
 
 def recognise(function: Callable[..., Any], kind: str, describe: Callable[[Any], str]) -> None:

@@ -170,7 +170,8 @@ def test_a_site_that_only_grows_is_found():
         await asyncio.gather(*made)
 
     growing = of_kind(found_by(main), "growing")
-    assert growing[0].site.function.endswith("main")
+    # on 3.11 a list comprehension is a function of its own
+    assert ".main" in growing[0].site.function
 
 
 def test_a_loop_that_is_closed_with_tasks_pending_is_told_of():
