@@ -19,24 +19,37 @@ cdef extern from *:
         PyCodeObject *code = (PyCodeObject *)frame->code;
         return (int)(frame->last - _PyCode_CODE(code)) * (int)sizeof(_Py_CODEUNIT);
     }
+    #elif PY_VERSION_HEX < 0x030D0000
+    typedef struct penstock_frame {
+        void *code;
+        struct penstock_frame *previous;
+        void *specials[5];
+        void *last;
+        int stack_top;
+        uint16_t return_offset;
+        char owner;
+    } penstock_frame;
+    #define penstock_top() ((penstock_frame *)PyThreadState_Get()->cframe->current_frame)
+    static PyObject *penstock_code(penstock_frame *frame) {
+        /* 3: C's own, between two runs of the interpreter, with a code object of its own */
+        return frame->owner == 3 ? NULL : PyUnstable_InterpreterFrame_GetCode((struct _PyInterpreterFrame *)frame);
+    }
     #elif PY_VERSION_HEX < 0x03100000
     typedef struct penstock_frame {
         void *executable;
         struct penstock_frame *previous;
     } penstock_frame;
-    #if PY_VERSION_HEX < 0x030D0000
-    #define penstock_top() ((penstock_frame *)PyThreadState_Get()->cframe->current_frame)
-    #else
     #define penstock_top() ((penstock_frame *)PyThreadState_Get()->current_frame)
-    #endif
     static PyObject *penstock_code(penstock_frame *frame) {
         return PyUnstable_InterpreterFrame_GetCode((struct _PyInterpreterFrame *)frame);
     }
+    #else
+    #error "the layout of Python's frames is not known for this version: see _sys/frames.pxd"
+    #endif
+    #if PY_VERSION_HEX >= 0x030C0000
     static int penstock_lasti(penstock_frame *frame) {
         return PyUnstable_InterpreterFrame_GetLasti((struct _PyInterpreterFrame *)frame);
     }
-    #else
-    #error "the layout of Python's frames is not known for this version: see _sys/frames.pxd"
     #endif
     #define penstock_previous(frame) ((frame)->previous)
     """
