@@ -28,7 +28,7 @@ class Subject(NamedTuple):
 
 # what somebody must look at is an error; what may be meant so, or passes, is a warning
 LOGGERS = {
-    "stall": Subject("penstock.tasks.stall", logging.WARNING),
+    "stall": Subject("penstock.tasks.stall", logging.INFO),
     "destroyed_pending": Subject("penstock.tasks.abandoned", logging.ERROR),
     "exception_unretrieved": Subject("penstock.tasks.abandoned", logging.ERROR),
     "never_awaited": Subject("penstock.tasks.abandoned", logging.WARNING),
@@ -43,6 +43,9 @@ LOGGERS = {
 def log_finding(finding: Finding) -> None:
     """Log the finding. Any thread may call it; what a handler raises is `logging`'s to deal with."""
     name, level = LOGGERS.get(finding.kind) or Subject(f"penstock.tasks.{finding.kind}", logging.WARNING)
+    if finding.kind == "stall" and finding.evidence.get("again"):
+        # a tenth of a second on a busy machine is no news to a program that has set up no logging; ten times that is
+        level = logging.WARNING
     logger = logging.getLogger(name)
     if logger.isEnabledFor(level):
         logger.log(level, "%s", " ".join(finding.message.split()), extra={"penstock": _fields(finding)})

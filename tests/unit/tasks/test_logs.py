@@ -35,7 +35,8 @@ def test_each_kind_has_a_logger_and_a_level_of_its_subject(caplog, kind):
 
 
 def test_a_loop_that_was_held_up_warns_and_a_lost_task_is_an_error(caplog):
-    assert logged(caplog, "stall").levelname == "WARNING"
+    assert logged(caplog, "stall").levelname == "INFO"
+    assert logged(caplog, "stall", evidence={"again": True}).levelname == "WARNING"
     assert logged(caplog, "destroyed_pending").levelname == "ERROR"
     assert logged(caplog, "destroyed_pending").name == "penstock.tasks.abandoned"
 
