@@ -89,8 +89,14 @@ def task_table(run: dict[str, Any]) -> str:
     lines = [["row", subject, *others], ["---", *["---:"] * (len(others) + 1)]]
     for name, row in rows.items():
         costs = (row["cost_ns"].get(arm) for arm in (subject, *others))
-        lines.append([name, *("" if found is None else cost(found["median"]) for found in costs)])
+        written = bytes_of if name.endswith(", bytes") else cost
+        lines.append([name, *("" if found is None else written(found["median"]) for found in costs)])
     return f"{piped(lines)}\n\n{note(run, 'arm', others)}"
+
+
+def bytes_of(found: float) -> str:
+    """A cost that is no time."""
+    return f"{found:.0f} B"
 
 
 def times(row: Row) -> str:
