@@ -1,6 +1,8 @@
 """Instructions per operation, under callgrind: a figure that no neighbour on the machine can move.
 
-A micro row is run twice with different counts; the difference leaves out start-up, imports and warm-up.
+A row is run twice with different counts; the difference leaves out start-up, imports and warm-up. Servers are driven
+from here, one request at a time on each of ten connections. What the kernel does for them is not counted, so that a
+difference between two arms is a larger share of this figure than of what a request costs.
 """
 
 from __future__ import annotations
@@ -9,8 +11,11 @@ import argparse
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.pop(0)  # see compare.py
@@ -19,10 +24,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.arms import ARMS, available
 from benchmarks.machine import ROOT, module_command
 from benchmarks.micro.cases import CASES
+from benchmarks.tasks import arms as watched
 
 __all__ = ["main"]
 
 COUNTS = (2000, 22_000)
+ROUNDS = (60, 360)
+CONNECTIONS = 10
+TOOL = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+# row -> (module and its arguments after the arm, what a client sends)
+SERVED = {
+    "served echo protocol 10 x 1 KiB": (("benchmarks.net.echo", "protocol"), b"x" * 1024),
+    "served echo streams 10 x 1 KiB": (("benchmarks.net.echo", "streams"), b"x" * 1024),
+    "served uvicorn plaintext": (("benchmarks.http.serve",), b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"),
+}
 
 
 def main() -> None:
@@ -32,11 +47,19 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("valgrind") is None:
         raise SystemExit("valgrind is not installed (apt-get install valgrind)")
-    arms, missing = available(options.arms.split(","))
-    rows = [row for row in CASES if re.search(options.only, row)]
-    print(*missing, f"{'instructions per operation':<32}{''.join(f'{arm:>14}' for arm in arms)}", sep="\n")
+    arms, missing = _available(options.arms.split(","))
+    rows = [row for row in (*CASES, *SERVED) if re.search(options.only, row)]
+    print(*missing, f"{'instructions per operation':<32}{''.join(f'{arm:>15}' for arm in arms)}", sep="\n")
     for row in rows:
-        print(f"{row:<32}", *(f"{_shown(per_operation(arm, row)):>13}" for arm in arms), flush=True)
+        measure = per_request if row in SERVED else per_operation
+        print(f"{row:<32}", *(f"{_shown(measure(arm, row)):>14}" for arm in arms), flush=True)
+
+
+def _available(arms: list[str]) -> tuple[list[str], list[str]]:
+    """Loops, and loops with their tasks watched."""
+    loops, missing = available([arm for arm in arms if arm not in watched.ARMS])
+    more, absent = watched.available([arm for arm in arms if arm in watched.ARMS])
+    return [arm for arm in arms if arm in {*loops, *more}], [*missing, *absent]
 
 
 def per_operation(arm: str, row: str) -> float | None:
@@ -46,12 +69,49 @@ def per_operation(arm: str, row: str) -> float | None:
 
 
 def _collected(arm: str, row: str, count: int) -> int | None:
-    tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    command = [*tool, *module_command("benchmarks.micro.worker", arm, "--once", row, str(count))]
-    environment = os.environ | {"PYTHONHASHSEED": "0"}  # the same dictionaries, the same collisions
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    found = re.search(r"Collected : (\d+)", run.stderr)
-    return int(found[1]) if found and run.returncode == 0 else None
+    command = [*TOOL, *module_command("benchmarks.micro.worker", arm, "--once", row, str(count))]
+    run = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)
+    return _total(run.stderr) if run.returncode == 0 else None
+
+
+def per_request(arm: str, row: str) -> float | None:
+    """Instructions per request of a server, or None when the arm does not run under valgrind."""
+    few, many = (_served(arm, row, rounds) for rounds in ROUNDS)
+    return None if few is None or many is None else (many - few) / ((ROUNDS[1] - ROUNDS[0]) * CONNECTIONS)
+
+
+def _served(arm: str, row: str, rounds: int) -> int | None:
+    (module, *arguments), request = SERVED[row]
+    command = [*TOOL, *module_command(module, arm, *arguments)]
+    pipe = subprocess.PIPE
+    server = subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=pipe, stderr=pipe, text=True)
+    assert server.stdout
+    port = server.stdout.readline()
+    if port:
+        _drive(int(port), rounds, request)
+    server.send_signal(signal.SIGTERM)
+    return _total(server.communicate()[1])
+
+
+def _drive(port: int, rounds: int, request: bytes) -> None:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(CONNECTIONS)]
+        for _ in range(rounds):
+            for each in sockets:
+                each.sendall(request)
+            for each in sockets:
+                # an answer is small: it comes whole
+                each.recv(64 * 1024)
+
+
+def _environment() -> dict[str, str]:
+    # the same dictionaries, the same collisions; and no check by the clock, which goes on however slow valgrind is
+    return os.environ | {"PYTHONHASHSEED": "0", "PENSTOCK_TASKS_CHECK_S": "none"}
+
+
+def _total(told: str) -> int | None:
+    found = re.search(r"Collected : (\d+)", told)
+    return int(found[1]) if found else None
 
 
 def _shown(instructions: float | None) -> str:

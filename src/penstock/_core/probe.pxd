@@ -62,5 +62,4 @@ cdef class Probe:
     cdef int run_check(self, int64_t now_ns) except -1
     cdef void call_check(self) noexcept
     cdef int mark_ready(self, Ready ready) except -1
-    cdef int first_wait(self, Record *record) except -1
     cdef int first_eager_step(self, Record *record, object coro) except -1

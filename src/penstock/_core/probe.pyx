@@ -160,9 +160,6 @@ cdef class Probe:
         last_number += 1
         return self.ledger.add(task, UNKNOWN, self.start_ns, last_number)
 
-    cdef int first_wait(self, Record *record) except -1:
-        return self.ledger.watch(record)
-
     cdef int end_task(self, Record *record, PyObject *task, int64_t now_ns) except -1:
         cdef int outcome = outcome_of(task, state_of(task))
         if self.level >= TIME and record.born_ns:
@@ -259,7 +256,7 @@ cdef class Probe:
             return self.end_task(record, self.running_task, end_ns)
         record.state = WAITING
         record.since_ns = end_ns
-        return 0 if record.weak is not NULL else self.first_wait(record)
+        return 0 if record.weak is not NULL else self.ledger.watch(record)
 
     cdef int end_turn(self) except -1:
         """Every callback of the turn has run, or one of them has ended the loop."""

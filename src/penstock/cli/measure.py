@@ -14,7 +14,8 @@ from typing import Any
 
 import penstock
 from penstock.config import Config
-from penstock.tasks.factory import LEVELS, TaskFactory
+from penstock.tasks.factory import TaskFactory
+from penstock.tasks.finding import LEVELS
 from penstock.tasks.registry import observer_of
 
 __all__ = ["Cost", "costs_as_json", "measure", "render_costs"]

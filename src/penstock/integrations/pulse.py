@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-    from penstock.tasks.records import Finding
+    from penstock.tasks.finding import Finding
 
 __all__ = ["Pulse"]
 

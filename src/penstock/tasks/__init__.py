@@ -6,6 +6,7 @@ from penstock.door import opened
 
 if TYPE_CHECKING:
     from penstock.tasks.factory import TaskFactory
+    from penstock.tasks.finding import Finding, Site
     from penstock.tasks.graph import AwaitGraph
     from penstock.tasks.reading import (
         await_graph,
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
         statistics,
         trace_on_signal,
     )
-    from penstock.tasks.records import Finding, LiveTask, LoopFigures, Site, SiteStatistics, TaskStatistics
+    from penstock.tasks.records import LiveTask, LoopFigures, SiteStatistics, TaskStatistics
     from penstock.tasks.spawning import spawn
 
 __all__ = [
@@ -45,11 +46,12 @@ __all__ = [
 ]
 
 _READING = "await_graph", "dump_trace", "findings", "live", "off_finding", "on_finding", "set_level", "sites"
-_RECORDS = "Finding", "LiveTask", "LoopFigures", "Site", "SiteStatistics", "TaskStatistics"
+_RECORDS = "LiveTask", "LoopFigures", "SiteStatistics", "TaskStatistics"
 __getattr__ = opened(
     __name__,
     {
         "penstock.tasks.factory": ("TaskFactory",),
+        "penstock.tasks.finding": ("Finding", "Site"),
         "penstock.tasks.graph": ("AwaitGraph",),
         "penstock.tasks.reading": (*_READING, "statistics", "trace_on_signal"),
         "penstock.tasks.records": _RECORDS,

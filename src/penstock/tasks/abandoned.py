@@ -14,13 +14,13 @@ import traceback
 import warnings
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from penstock.tasks.finding import Finding, Site
 from penstock.tasks.frames import await_lines, frame_lines, is_user_code, outward, short_repr, site_of_code, user_site
-from penstock.tasks.records import Finding, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["inspect_context", "unwatch_unawaited", "watch_unawaited"]
+__all__ = ["inspect_context", "left_behind", "unwatch_unawaited", "watch_unawaited"]
 
 logger = logging.getLogger("penstock.tasks")
 
@@ -34,6 +34,8 @@ KINDS = {
     "Future exception was never retrieved": "exception_unretrieved",
 }
 MOST_LINES = 30
+MOST_NAMES = 10
+MOST_TASKS = 100
 
 
 def inspect_context(context: Mapping[str, Any], site_of: SiteOf | None = None, loop: str = "") -> Finding | None:
@@ -66,6 +68,15 @@ def inspect_context(context: Mapping[str, Any], site_of: SiteOf | None = None, l
         evidence |= _of_exception(exception)
     name = future.get_name() if isinstance(future, asyncio.Task) else None
     return _finding(kind, _told(kind, name, site, exception), site, name, loop, evidence)
+
+
+def left_behind(left: Sequence[tuple[Site, str]], loop: str) -> Finding:
+    """The finding for (site, name) of each task that had not ended when its loop was closed."""
+    names = ", ".join(name for _, name in left[:MOST_NAMES])
+    count = f"{len(left)} task{'s' if len(left) != 1 else ''}"
+    message = f"the loop was closed with {count} pending: {names}; cancel and await them before"
+    evidence = {"tasks": [f"{name}: {site}" for site, name in left[:MOST_TASKS]]}
+    return _finding("loop_closed", message, None, None, loop, evidence)
 
 
 def _told(kind: str, name: str | None, site: Site | None, exception: BaseException | None) -> str:

@@ -15,6 +15,7 @@ from weakref import ref
 
 from penstock.errors import ConfigError
 from penstock.tasks import registry
+from penstock.tasks.finding import LEVELS
 from penstock.tasks.findinglog import FindingLog
 from penstock.tasks.losses import Losses
 from penstock.tasks.records import SiteStatistics, TaskStatistics
@@ -26,14 +27,14 @@ from penstock.times import merged, taken
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from penstock.tasks.records import LiveTask, Site
+    from penstock.tasks.finding import Site
+    from penstock.tasks.records import LiveTask
     from penstock.tasks.sitetable import SiteEntry
 
     Make: TypeAlias = Callable[..., Any]
 
-__all__ = ["LEVELS", "TaskFactory"]
+__all__ = ["TaskFactory"]
 
-LEVELS = ("off", "count", "time", "trace")
 TIME, TRACE = LEVELS.index("time"), LEVELS.index("trace")
 STACK_FRAMES = 8
 STACK_EVERY = 16

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from penstock.tasks.records import Finding, Site
+    from penstock.tasks.finding import Finding, Site
 
 __all__ = ["FindingLog", "Listener"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import penstock
-from penstock.tasks.records import Site
+from penstock.tasks.finding import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.tasks.records import Finding
+    from penstock.tasks.finding import Finding
 
 __all__ = ["LOGGERS", "Subject", "log_finding"]
 

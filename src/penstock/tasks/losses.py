@@ -10,7 +10,7 @@ from collections import deque
 from time import monotonic, monotonic_ns, time
 from typing import TYPE_CHECKING
 
-from penstock.tasks.records import Finding
+from penstock.tasks.finding import Finding
 from penstock.tasks.snapshot import TracedRecord
 
 if TYPE_CHECKING:

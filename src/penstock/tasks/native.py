@@ -1,25 +1,23 @@
 """The observer of penstock's native loop: reads the probe that sits in the reactor, and names what it finds there.
 
-Counting and timing is the probe's part, in native code; here numbers become records. Any thread may ask: all of it
-holds the GIL, and the loop is held for as long as the numbers take to copy.
+Counting and timing is the probe's part, in native code; records are made of the numbers, in `nativerecords.py`, once
+somebody asks. Any thread may: all of it holds the GIL, and the loop is held for as long as the numbers take to copy.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
 from itertools import count
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from penstock.tasks.finding import LEVELS
 from penstock.tasks.findinglog import FindingLog
-from penstock.tasks.records import LiveTask, LoopFigures, SiteStatistics, TaskStatistics
 from penstock.tasks.sitetable import OTHER, UNKNOWN, site_of
-from penstock.tasks.stalls import stall_watch
 from penstock.tasks.trace import Event
-from penstock.times import Times, merged, taken
+from penstock.times import taken
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,17 +25,17 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from penstock._core.stamps import Stamps
-    from penstock.tasks.records import Site
+    from penstock.tasks.finding import Site
+    from penstock.tasks.nativerecords import LiveTasks
+    from penstock.tasks.records import SiteStatistics, TaskStatistics
 
     # (number, number of its site, when born, steps, raw creation stack or None)
     Lost: TypeAlias = tuple[int, int, int, int, Any]
 
-__all__ = ["LEVELS", "NativeObserver"]
+__all__ = ["KINDS", "NativeObserver"]
 
-LEVELS = ("off", "count", "time", "trace")
 KINDS = ("task", "callback", "timer", "io")
-# a record's state, and a flight entry's kind and outcome, as the probe numbers them
-STATES = ("ready", "running", "waiting")
+# a flight entry's kind and outcome, as the probe numbers them
 FLIGHT_KINDS = ("birth", "step", "end", "callback")
 OUTCOMES = ("returned", "raised", "cancelled")
 MOST_NOTES = 4096
@@ -79,69 +77,22 @@ class NativeObserver:
 
     def statistics(self) -> TaskStatistics:
         """The counts and times so far."""
-        ledger = self._probe.ledger
-        returned, raised, cancelled, lost = ledger.outcomes()
-        running_ns, ready_ns = ledger.times_ns()
-        flight = self._probe.flight
-        return TaskStatistics(
-            loop=self.name,
-            implementation=self.implementation,
-            level=self.level,
-            created=ledger.created,
-            completed=returned,
-            failed=raised,
-            cancelled=cancelled,
-            lost=lost,
-            live=ledger.live,
-            eager=ledger.eager,
-            steps=ledger.steps,
-            latency=taken(ledger.latency),
-            step=taken(self._probe.took()[0]),
-            start_delay=taken(self._probe.start_delay),
-            running_s=running_ns / 1e9,
-            ready_s=ready_ns / 1e9,
-            findings=self.findings.counts(),
-            figures=self._figures(),
-            dropped=self.findings.dropped + (flight.overwritten if flight is not None else 0),
-        )
+        from penstock.tasks.nativerecords import statistics
 
-    def _figures(self) -> LoopFigures:
-        probe, loop = self._probe, self._loop()
-        ready_count, ready_age_ns, timer_count = loop._queue_figures() if loop is not None else (0, 0, 0)
-        return LoopFigures(
-            turns=probe.turns,
-            polls=probe.polls,
-            events=probe.events,
-            callbacks=dict(zip(KINDS, probe.callbacks(), strict=True)),
-            active_s=probe.active_ns / 1e9,
-            idle_s=probe.idle_ns / 1e9,
-            ready_count=ready_count,
-            ready_age_s=ready_age_ns / 1e9,
-            timer_count=timer_count,
-            turn=taken(probe.turn),
-            callback=merged(map(taken, probe.took())),
-            delay=taken(probe.delay),
-            poll=taken(probe.poll),
-            wake=taken(probe.wake),
-            stalls={} if loop is None else stall_watch.causes(loop),
-        )
+        return statistics(self, self._probe, self._loop())
 
     def live(self) -> LiveTasks:
         """A record of each task that has not ended; written out when it is read."""
+        from penstock.tasks.nativerecords import LiveTasks
+
         loop = self._loop()
         return LiveTasks(self, None if loop is None else loop._snapshot_tasks())
 
     def sites(self) -> list[SiteStatistics]:
         """The tasks by where they were created."""
-        return [self._site_statistics(*found) for found in self._probe.ledger.site_counts()]
+        from penstock.tasks.nativerecords import site_statistics
 
-    def _site_statistics(
-        self, number: int, created: int, ended: Any, live: int, running_ns: int, ready_ns: int, latency: Any
-    ) -> SiteStatistics:
-        returned, raised, cancelled, _ = ended
-        times = Times() if latency is None else taken(latency)
-        site = self.site(number)
-        return SiteStatistics(site, created, returned, raised, cancelled, live, running_ns / 1e9, ready_ns / 1e9, times)
+        return [site_statistics(self.site(number), *found) for number, *found in self._probe.ledger.site_counts()]
 
     def events(self) -> list[Event]:
         """What the flight recorder holds of its last seconds, oldest first."""
@@ -251,70 +202,3 @@ class NativeObserver:
 
 def _name(task: Any) -> str:
     return "" if task is None else str(task.get_name())
-
-
-class LiveTasks(Sequence[LiveTask]):
-    """The tasks that had not ended when this was taken, in no order: numbers copied at once, records made as read.
-
-    A task that has ended since and is gone has no name any more. Times are as of the taking.
-    """
-
-    __slots__ = ("_observer", "_snapshot")
-
-    def __init__(self, observer: NativeObserver, snapshot: Any) -> None:
-        self._observer = observer
-        self._snapshot = snapshot
-
-    def __len__(self) -> int:
-        return 0 if self._snapshot is None else len(self._snapshot)
-
-    @overload
-    def __getitem__(self, index: int) -> LiveTask: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[LiveTask]: ...
-    def __getitem__(self, index: int | slice) -> LiveTask | list[LiveTask]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._record(*self._snapshot[index])
-
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        """The tasks themselves, those that are still there; they live as long as the list."""
-        found = (self._snapshot[at][1]() for at in range(len(self)))
-        return [task for task in found if task is not None]
-
-    def _record(
-        self,
-        number: int,
-        weak: Any,
-        site: int,
-        born_ns: int,
-        since_ns: int,
-        state: int,
-        running_ns: int,
-        ready_ns: int,
-        steps: int,
-        _: Any,
-    ) -> LiveTask:
-        taken_ns, task = self._snapshot.taken_ns, weak()
-        # a task that was born before the level was raised to time has no birth
-        age_ns = max(taken_ns - born_ns, 0) if born_ns else 0
-        word = STATES[state]
-        if word == "running":
-            running_ns += max(taken_ns - since_ns, 0)
-        elif word == "ready":
-            ready_ns += max(taken_ns - since_ns, 0)
-        return LiveTask(
-            number=number,
-            name=_name(task),
-            site=self._observer.site(site),
-            age_s=age_ns / 1e9,
-            state=word,
-            running_s=running_ns / 1e9,
-            ready_s=ready_ns / 1e9,
-            waiting_s=max(age_ns - running_ns - ready_ns, 0) / 1e9,
-            steps=steps,
-        )

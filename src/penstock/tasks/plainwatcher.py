@@ -6,13 +6,11 @@ are the factory's to tell. No stalls: a loop without stamps cannot be watched fr
 
 from __future__ import annotations
 
-from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from penstock.tasks import registry
-from penstock.tasks.abandoned import inspect_context
-from penstock.tasks.records import Finding
+from penstock.tasks.abandoned import inspect_context, left_behind
 from penstock.tasks.trends import GrowthWatch, HungWatch
 
 if TYPE_CHECKING:
@@ -44,14 +42,9 @@ class PlainWatcher:
 
     def on_close(self) -> None:
         """The loop is about to be closed: what has not ended never will."""
-        left, loop = self._factory.live(), self._loop()
+        left, loop = [(task.site, task.name) for task in self._factory.live()], self._loop()
         if left:
-            names = ", ".join(task.name for task in left[:10])
-            message = f"the loop was closed with {len(left)} pending: {names}; cancel and await them before"
-            evidence = {"tasks": [f"{task.name}: {task.site}" for task in left[:100]]}
-            self._factory.findings.add(
-                Finding("loop_closed", message, None, None, monotonic(), time(), self._factory.name or "", evidence)
-            )
+            self._factory.findings.add(left_behind(left, self._factory.name or ""))
         if loop is not None:
             registry.unregister(loop)
 

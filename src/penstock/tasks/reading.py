@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from penstock.tasks.finding import LEVELS
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
 from penstock.tasks.registry import Observer, observer_of, observers
 from penstock.tasks.trace import write
@@ -22,8 +23,9 @@ from penstock.times import Times, merged
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from penstock.tasks.finding import Finding, Site
     from penstock.tasks.graph import AwaitGraph
-    from penstock.tasks.records import Finding, LiveTask, Site
+    from penstock.tasks.records import LiveTask
 
 __all__ = [
     "await_graph",
@@ -114,7 +116,7 @@ def await_graph(loop: asyncio.AbstractEventLoop | None = None) -> AwaitGraph:
 
 def set_level(level: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
     """off, count, time or trace, from now on. Raises ValueError for any other."""
-    if level not in ("off", "count", "time", "trace"):
+    if level not in LEVELS:
         raise ValueError(f"no level {level!r}: it is off, count, time or trace")
     for observer in _meant(loop):
         observer.set_level(level)

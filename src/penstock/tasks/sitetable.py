@@ -10,7 +10,7 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from penstock.tasks.records import Site
+from penstock.tasks.finding import Site
 from penstock.times import Histogram
 
 if TYPE_CHECKING:

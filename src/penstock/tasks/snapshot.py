@@ -12,7 +12,7 @@ from penstock.tasks.records import LiveTask
 from penstock.tasks.sitetable import site_of
 
 if TYPE_CHECKING:
-    from penstock.tasks.records import Site
+    from penstock.tasks.finding import Site
     from penstock.tasks.sitetable import RawSite, SiteEntry
 
 __all__ = ["LiveTasks", "TaskRecord", "TracedRecord"]

@@ -12,7 +12,7 @@ from time import monotonic, time
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from penstock.tasks.records import Finding
+from penstock.tasks.finding import Finding
 from penstock.tasks.registry import observer_of
 from penstock.tasks.sitetable import creator, site_of
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from contextvars import Context
 
-    from penstock.tasks.records import Site
+    from penstock.tasks.finding import Site
     from penstock.tasks.sitetable import RawSite
 
 __all__ = ["spawn"]

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from penstock.tasks.causes import CAUSES, Sighting, cause_of, figures_of
+from penstock.tasks.finding import Finding
 from penstock.tasks.frames import frame_lines, outward, short_repr, user_site
-from penstock.tasks.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from penstock._core.stamps import Stamps
     from penstock._core.watchdog import Watchdog, Watched
+    from penstock.tasks.finding import Site
     from penstock.tasks.findinglog import FindingLog
-    from penstock.tasks.records import Site
 
 __all__ = ["StallWatch", "stall_watch"]
 

@@ -6,7 +6,6 @@ The format is Chrome's JSON trace. Each loop is a process: a track for its steps
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import suppress
@@ -40,6 +39,8 @@ class Event(NamedTuple):
 
 def write(path: str | os.PathLike[str], loops: Sequence[tuple[str, Sequence[Event]]]) -> int:
     """Write the events of each loop, (its name, its events); whole or not at all. Gives how many. Raises OSError."""
+    import json
+
     records: list[dict[str, Any]] = []
     for process, (name, events) in enumerate(loops, 1):
         records += _headings(process, name)

@@ -10,14 +10,15 @@ from collections import OrderedDict, deque
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from penstock.tasks.records import Finding
+from penstock.tasks.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from penstock.tasks.records import LiveTask, Site, SiteStatistics
+    from penstock.tasks.finding import Site
+    from penstock.tasks.records import LiveTask, SiteStatistics
 
-__all__ = ["GrowthWatch", "HungWatch", "hung_tasks"]
+__all__ = ["GrowthWatch", "HungWatch", "hung_message", "hung_tasks"]
 
 # sites that a watch remembers; of more, those not seen for longest begin anew
 MOST_SITES = 2048
@@ -65,9 +66,7 @@ class HungWatch:
         usual_s = site.latency.p99_s
         return Finding(
             kind="hung",
-            message=(
-                f"task {task.name!r} is {task.age_s:.1f} s old, of {task.site}, where 99 % end within {usual_s:.3f} s"
-            ),
+            message=hung_message(task.name, task.age_s, task.site, usual_s),
             site=task.site,
             task=task.name,
             since_s=time.monotonic() - task.age_s,
@@ -85,6 +84,11 @@ class HungWatch:
                 "steps": task.steps,
             },
         )
+
+
+def hung_message(task: str, age_s: float, site: Site, p99_s: float) -> str:
+    """The line about a task far older than its like."""
+    return f"task {task!r} is {age_s:.1f} s old, of {site}, where 99 % end within {p99_s:.3g} s"
 
 
 class _Course:

@@ -10,24 +10,23 @@ import asyncio
 import logging
 import os
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from time import monotonic, monotonic_ns, time
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from penstock.tasks import registry
-from penstock.tasks.abandoned import inspect_context, unwatch_unawaited, watch_unawaited
-from penstock.tasks.records import Finding
+from penstock.tasks.abandoned import inspect_context, left_behind, unwatch_unawaited, watch_unawaited
+from penstock.tasks.finding import Finding
 from penstock.tasks.stalls import stall_watch
-from penstock.tasks.trace import Event, write
-from penstock.tasks.trends import GrowthWatch
+from penstock.tasks.trace import Event
 
 if TYPE_CHECKING:
     from penstock.config import TasksConfig
+    from penstock.tasks.finding import Site
     from penstock.tasks.native import Lost, NativeObserver
-    from penstock.tasks.records import Site
     from penstock.tasks.stuck import StuckSearch
+    from penstock.tasks.trends import GrowthWatch
 
 __all__ = ["Watcher"]
 
@@ -39,7 +38,6 @@ STUCK_BUDGET_S = 0.005
 # A site says how long its tasks take once so many have ended.
 LEAST_SAMPLES = 100
 MOST_TOLD = 100
-MOST_NAMES = 10
 LEAST_BETWEEN_TRACES_S = 10.0
 MOST_TRACES = 20
 
@@ -51,7 +49,7 @@ class Watcher:
         self._loop = ref(loop, lambda _: unwatch_unawaited(self._on_unawaited))
         self._observer = observer
         self._config = config
-        self._growth = GrowthWatch(loop=observer.name)
+        self._growth: GrowthWatch | None = None
         self._told: set[int] = set()
         self._examine_from = 0
         self._search: StuckSearch | None = None
@@ -79,6 +77,8 @@ class Watcher:
         self._traced_s = monotonic()
         self._trace_count += 1
         path = Path(folder) / f"{self._observer.name}-{os.getpid()}-stall-{self._trace_count % MOST_TRACES}.json"
+        from penstock.tasks.trace import write
+
         try:
             write(path, [(self._observer.name, self._observer.events())])
         except OSError as error:
@@ -113,10 +113,7 @@ class Watcher:
         unwatch_unawaited(self._on_unawaited)
         left = observer.abandon()
         if left:
-            names = [name for _, name in islice(left, MOST_NAMES)]
-            count = f"{len(left)} task{'s' if len(left) != 1 else ''}"
-            message = f"the loop was closed with {count} pending: {', '.join(names)}; cancel and await them before"
-            self._add("loop_closed", message, None, {"tasks": [f"{name}: {site}" for site, name in left[:100]]})
+            observer.findings.add(left_behind(left, observer.name))
         registry.unregister(loop)
 
     # --- what it looks for
@@ -154,19 +151,23 @@ class Watcher:
         return replace(finding, message=message, since_s=since_s, wall_time_s=wall_time_s, evidence=evidence)
 
     def _tell_hung(self) -> None:
+        # here and below: what is rarely needed is imported when it is
+        from penstock.tasks.trends import hung_message
+
         config = self._config
         for task, site, p99_s in self._observer.overdue(config.hung_factor, config.hung_s, LEAST_SAMPLES, MOST_TOLD):
-            message = (
-                f"task {task.get_name()!r} is far older than others from {site}, 99 % of which end in {p99_s:.3g} s"
-            )
+            message = hung_message(task.get_name(), monotonic() - self._observer.born_s(task), site, p99_s)
             self._add_task("hung", message, task, {"site_p99_s": p99_s})
 
     def _tell_growing(self) -> None:
+        from penstock.tasks.trends import GrowthWatch
+
+        if self._growth is None:
+            self._growth = GrowthWatch(loop=self._observer.name)
         for finding in self._growth.look(self._observer.sites()):
             self._observer.findings.add(finding)
 
     def _tell_stuck(self) -> None:
-        # what is rarely needed is imported when it is
         from penstock.tasks.graph import await_cycles
         from penstock.tasks.stuck import StuckSearch
 

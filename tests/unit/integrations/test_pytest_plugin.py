@@ -387,7 +387,7 @@ OBSERVED = """
 import asyncio, time
 import penstock, pytest
 from penstock.tasks import registry
-from penstock.tasks.records import Finding
+from penstock.tasks.finding import Finding
 
 
 class Findings:

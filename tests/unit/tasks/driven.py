@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from penstock.tasks.finding import Finding
 from penstock.tasks.findinglog import FindingLog
-from penstock.tasks.records import Finding
 from penstock.tasks.stalls import StallWatch
 
 Call = Callable[[], object]

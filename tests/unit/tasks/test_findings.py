@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
+from penstock.tasks.finding import Finding, Site
 from penstock.tasks.findinglog import FindingLog
-from penstock.tasks.records import Finding, Site
 
 HERE = Site("app.py", 10, "handler")
 THERE = Site("app.py", 20, "other")

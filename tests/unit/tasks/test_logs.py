@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
+from penstock.tasks.finding import Finding, Site
 from penstock.tasks.logs import LOGGERS, log_finding
-from penstock.tasks.records import Finding, Site
 
 KINDS = (
     "stall",

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from penstock.tasks.finding import Finding
 from penstock.tasks.findinglog import FindingLog
-from penstock.tasks.records import Finding
 from penstock.tasks.stalls import StallWatch
 from tests.unit.tasks.driven import Call, DrivenLoop, watched
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from penstock.tasks.records import LiveTask, Site, SiteStatistics
+from penstock.tasks.finding import Site
+from penstock.tasks.records import LiveTask, SiteStatistics
 from penstock.tasks.trends import GrowthWatch, HungWatch, hung_tasks
 from penstock.times import Histogram, taken
 

@@ -1,7 +1,8 @@
 """Records as penstock's observers and lanes hand them out, filled by hand."""
 
 from penstock.executors.meter import LaneMeter
-from penstock.tasks.records import LoopFigures, Site, SiteStatistics, TaskStatistics
+from penstock.tasks.finding import Site
+from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
 from penstock.times import PlainHistogram, taken
 
 FIGURES = {

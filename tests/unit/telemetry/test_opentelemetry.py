@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from penstock.tasks.records import Finding, Site
+from penstock.tasks.finding import Finding, Site
 from penstock.telemetry import Instruments, Sources, Spans, span_of
 from penstock.telemetry.names import METRICS, SUMMARIES
 from penstock.telemetry.opentelemetry import Recent
