@@ -106,7 +106,7 @@ bench: $(BUILT) .venv/bench-$(THIS)
 	$(BIN)/python benchmarks/compare.py --part tasks $(call bench_files,tasks)
 
 soak: $(BUILT)
-	@$(BIN)/python -m pytest tests/soak --timeout 1800
+	@$(BIN)/python -m pytest tests/soak --timeout 1800 -o faulthandler_timeout=1800
 
 package: $(READY)
 	@rm -rf dist build/package

@@ -42,9 +42,20 @@ cdef class Watched:
     cdef Look look
 
 
+cdef enum:
+    # The newest collections that are kept; a power of two.
+    KEPT = 1024
+
+
+cdef struct Collection:
+    int64_t at_ns, took_ns
+    int generation
+
+
 cdef class Collections:
     cdef int64_t since_ns, spent_ns
     cdef uint64_t done
+    cdef Collection[KEPT] kept
 
 
 cdef class Watchdog:

@@ -46,10 +46,13 @@ cdef class Collections:
     collection is not made longer by it. A collection anywhere holds the GIL, so it stalls every loop."""
 
     def __call__(self, str phase, dict info):
+        cdef Collection *one
         if phase == "start":
             self.since_ns = now_ns()
         elif self.since_ns:
-            self.spent_ns += now_ns() - self.since_ns
+            one = &self.kept[self.done & (KEPT - 1)]
+            one.at_ns, one.took_ns, one.generation = self.since_ns, now_ns() - self.since_ns, info["generation"]
+            self.spent_ns += one.took_ns
             self.since_ns = 0
             self.done += 1
 
@@ -68,6 +71,16 @@ cdef class Collections:
     def count(self):
         """How many have ended."""
         return self.done
+
+    def recent(self, int64_t since_ns):
+        """(at_ns, took_ns, generation) of each of the newest that was not over before, oldest first."""
+        cdef uint64_t at, first = 0 if self.done <= KEPT else self.done - KEPT
+        found = []
+        for at in range(first, self.done):
+            one = self.kept[at & (KEPT - 1)]
+            if one.at_ns + one.took_ns >= since_ns:
+                found.append((one.at_ns, one.took_ns, one.generation))
+        return found
 
     @property
     def total_s(self):

@@ -16,6 +16,7 @@ from weakref import ref
 from penstock.tasks.finding import LEVELS
 from penstock.tasks.findinglog import FindingLog
 from penstock.tasks.sitetable import OTHER, UNKNOWN, site_of
+from penstock.tasks.stalls import stall_watch
 from penstock.tasks.trace import Event
 from penstock.times import taken
 
@@ -100,6 +101,9 @@ class NativeObserver:
         found = [note for note in self._notes.copy() if note.at_ns + note.took_ns >= since_ns]
         if self._probe.flight is not None:
             found += [self._event(*entry) for entry in self._probe.flight.read(since_ns)]
+            # a collection in any thread holds every loop
+            collections = stall_watch.recent_collections(since_ns)
+            found += [Event(at_ns, took_ns, "gc", 0, f"generation {old}") for at_ns, took_ns, old in collections]
         return sorted(found)
 
     def _event(self, kind: int, at_ns: int, took_ns: int, task: int, site: int, detail: int) -> Event:

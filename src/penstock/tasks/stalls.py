@@ -125,6 +125,10 @@ class StallWatch:
             return 0, 0.0
         return self._watchdog.collections.count, self._watchdog.collections.total_s
 
+    def recent_collections(self, since_ns: int) -> list[tuple[int, int, int]]:
+        """(when it began, how long it took, generation) of those not over before, oldest first; nanoseconds."""
+        return [] if self._watchdog is None else self._watchdog.collections.recent(since_ns)
+
     # the thread
 
     def _see_to_thread(self) -> None:

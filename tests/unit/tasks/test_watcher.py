@@ -222,6 +222,7 @@ def test_a_stall_leaves_a_trace_and_the_trace_has_what_came_before(tmp_path):
     async def main():
         await asyncio.gather(*[asyncio.sleep(0.001) for _ in range(20)])
         await penstock.offload(abs, -1, lane="io")
+        gc.collect()
         time.sleep(0.7)
         await until(lambda: list(tmp_path.glob("*.json")))
 
@@ -229,7 +230,7 @@ def test_a_stall_leaves_a_trace_and_the_trace_has_what_came_before(tmp_path):
     (path,) = tmp_path.glob("*.json")
     trace = json.loads(path.read_text())
     kinds = {(event["ph"], event.get("cat")) for event in trace["traceEvents"]}
-    assert kinds >= {("b", "task"), ("e", "task"), ("X", "step"), ("X", "job"), ("X", "stall")}
+    assert kinds >= {("b", "task"), ("e", "task"), ("X", "step"), ("X", "job"), ("X", "stall"), ("X", "gc")}
     assert all(event["ts"] > 0 for event in trace["traceEvents"] if event["ph"] != "M")
 
 
