@@ -15,6 +15,6 @@ settings.load_profile("penstock")
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays: tests that collect garbage, hundreds of times some of them, need not walk over it."""
+    """What is loaded by now stays: tests that collect garbage, some hundreds of times, need not walk over it."""
     gc.collect()
     gc.freeze()
