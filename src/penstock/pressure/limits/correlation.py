@@ -18,6 +18,8 @@ __all__ = ["Correlation", "pearson", "variation"]
 WINDOW_COUNT = 50
 # Below this many windows a correlation is mostly chance: of 8 of noise, one in ten is beyond 0.6.
 LEAST_COUNT = 8
+# Of a limit that stands still, what correlates with it is noise.
+LEAST_VARIATION = 0.1
 
 
 def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -76,7 +78,7 @@ class Correlation:
 
     def veto(self) -> str:
         """Why a full limit must not grow, in words; "" if nothing speaks against it."""
-        if len(self) < LEAST_COUNT:
+        if len(self) < LEAST_COUNT or variation(self._inflight) < LEAST_VARIATION:
             return ""
         throughput, rtt = self.with_throughput, self.with_rtt
         if throughput < 0:

@@ -17,7 +17,7 @@ class Fixed:
     __slots__ = ("reason", "value", "window_s")
 
     def __init__(self, limit: int) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        if isinstance(limit, bool) or limit < 1:
             raise ValueError(f"limit = {limit!r}: a fixed limit is a whole number of at least 1")
         self.value = limit
         self.reason = "fixed"
