@@ -11,7 +11,8 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
 from penstock.pressure.limits.correlation import Correlation
-from penstock.pressure.limits.floor import Floor, Median, median
+from penstock.pressure.limits.floor import Floor
+from penstock.pressure.limits.reading import Reading, reading
 from penstock.pressure.limits.window import LEAST_SAMPLES
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Gradient:
         self._now_s = 0.0
         self._pause_s, self._dip_at_s = SOON_S, 0.0
         self._dip_left = 0
-        self._before = self._dip_from = (0.0, 0.0)
+        self._before = (0.0, 0.0)
+        self._dip_from: Reading | None = None
         self._settling = False
         self._memory_s, self._sure_until_s = memory_s, 0.0
 
@@ -80,30 +82,31 @@ class Gradient:
             self._pending = window
             return self.value
         self._pending, self._skip = None, 0
-        rtt = median(window.rtts_s)
+        now = reading(window)
         self._now_s += window.duration_s
-        if self._floor.add(window.duration_s, window.most_inflight, window.throughput, rtt):
+        if self._floor.add(window.duration_s, now):
             self._correlation.clear()
         if window.was_full and not self._settling and self._dip_left != DIP_WINDOWS:
-            self._correlation.add(window.most_inflight, window.throughput, rtt.middle_s)
+            self._correlation.add(now.inflight, now.throughput, now.rtt.middle_s)
         if self._dip_left:
-            self._dip_on(window, rtt.middle_s)
+            self._dip_on(now, window.was_full)
         elif self._settling:
             self._settling = False
         else:
-            self._move(window, rtt.middle_s)
+            self._move(now, window.was_full)
         return self.value
 
-    def _move(self, window: Window, rtt_s: float) -> None:
+    def _move(self, now: Reading, was_full: bool) -> None:
+        rtt_s = now.rtt.middle_s
         wanted, times = self._wanted(self._exact, rtt_s), rtt_s / self.floor_s
-        if self._should_dip(window, wanted, times):
+        if was_full and self._should_dip(wanted, times):
             self._before = self._exact, rtt_s
-            self._dip(window, rtt_s)
+            self._dip(now)
         elif wanted <= self._exact:
             self._set(wanted, f"latency {times:.1f}x its floor")
-        elif window.most_inflight < self._exact * USED:
+        elif now.inflight < self._exact * USED:
             return
-        elif window.was_full and (veto := self._correlation.veto()):
+        elif was_full and (veto := self._correlation.veto()):
             self.reason = f"growth vetoed: {veto}"
         else:
             self._set(wanted, f"latency near its floor ({times:.2f}x)")
@@ -112,29 +115,30 @@ class Gradient:
         gradient = max(LEAST_GRADIENT, min(MOST_GRADIENT, self._tolerance * self.floor_s / rtt_s))
         return max(self._least, min(self._most, exact * gradient + sqrt(exact)))
 
-    def _should_dip(self, window: Window, wanted: float, times: float) -> bool:
-        """A full limit that has come to rest above its floor."""
-        due = window.was_full and self._now_s >= self._dip_at_s and self._exact > self._least
+    def _should_dip(self, wanted: float, times: float) -> bool:
+        """A limit that has come to rest above its floor."""
+        due = self._now_s >= self._dip_at_s and self._exact > self._least
         return due and times > NEAR and wanted > self._exact * STEADY
 
-    def _dip(self, window: Window, rtt_s: float) -> None:
+    def _dip(self, now: Reading) -> None:
         self._dip_left = DIP_WINDOWS
-        self._dip_from = window.throughput, rtt_s
+        self._dip_from = now
         self._set(max(self._least, ceil(self._exact / 2)), "dipped to see latency without a queue")
 
-    def _dip_on(self, window: Window, rtt_s: float) -> None:
+    def _dip_on(self, now: Reading, was_full: bool) -> None:
         """At the end of a dip's last window: deeper while that brings latency down more than throughput, else back."""
         self._dip_left -= 1
-        if self._dip_left:
+        if self._dip_left or self._dip_from is None:
             return
-        brought, from_s = self._dip_from
-        still = not window.was_full or rtt_s / from_s >= window.throughput / brought
-        if still or self._exact <= self._least:
+        before = self._dip_from
+        stood = now.rtt.middle_s / (before.rtt.middle_s * before.lag) >= now.throughput / before.throughput
+        bottom = stood or not was_full or self._exact <= self._least
+        if bottom:
             self._sure_until_s = self._now_s + self._memory_s
-        if still or self._exact <= self._least or self._known(rtt_s):
+        if bottom or self._known(now.rtt.middle_s):
             self._back()
         else:
-            self._dip(window, rtt_s)
+            self._dip(now)
 
     def _known(self, rtt_s: float) -> bool:
         """Whether this is the floor that an earlier dip has found to be one."""
