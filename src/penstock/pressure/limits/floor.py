@@ -8,7 +8,6 @@ so it is given up as soon as fewer in flight have not brought latency down, for 
 from __future__ import annotations
 
 from collections import deque
-from math import sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ __all__ = ["Floor"]
 
 # How far the count in flight must have come down before latency is expected to follow.
 LESS = 1.3
+# How many standard errors decide.
+CLEAR = 1.5
 
 
 class Floor:
@@ -45,6 +46,11 @@ class Floor:
         self._compete(now.rtt.high_s)
         return risen
 
+    def restart(self, now: Reading) -> None:
+        """Give the old floor up for this window's latency."""
+        self._candidates.clear()
+        self._compete(now.rtt.high_s)
+
     def _compete(self, high_s: float) -> None:
         """Keep, of the rising candidates, those that could still be the lowest of a later while."""
         candidates = self._candidates
@@ -57,9 +63,8 @@ class Floor:
     def _stood_still(self, now: Reading) -> bool:
         """Whether clearly fewer in flight have left latency where it was, against the last window with more.
 
-        The line between a queue's answer and a slow service's is the square root of the fall; an interval across it
-        decides nothing yet. Latency beyond the line on the other side is a service that is just changing: nothing is
-        learnt from that but where to start again.
+        What is not clear yet waits for fewer still. Latency that has risen meanwhile is a service that is just
+        changing: nothing is learnt from that but where to start again.
         """
         before = self._reference
         if before is None or now.inflight >= before.inflight:
@@ -67,12 +72,8 @@ class Floor:
             return False
         if now.inflight * LESS > before.inflight:
             return False
-        line, lag = sqrt(now.inflight / before.inflight), before.lag
-        above = now.rtt.low_s > before.rtt.high_s * lag * line
-        below = now.rtt.high_s < before.rtt.low_s * lag / line
-        if above and below:
+        changing = now.rtt.low_s > max(before.full_s, before.rtt.high_s)
+        balance = now.balance(before)
+        if changing or abs(balance) > CLEAR:
             self._reference = now
-            return now.throughput < before.throughput * line
-        if now.rtt.high_s < before.rtt.low_s * lag * line or now.rtt.low_s > before.rtt.high_s * lag / line:
-            self._reference = now
-        return False
+        return balance > CLEAR and not changing
