@@ -28,6 +28,8 @@ USED = 0.75
 # Latency this near its floor needs no probe; a limit that would shrink below this share of itself is not at rest.
 NEAR, STEADY = 1.2, 0.95
 REST_STEPS = 20
+# A window is one round, in which everyone in flight has answered once; of more than so many samples it need not be.
+ROUND = 100
 # Latency this near a floor that a probe has met is that floor.
 CLOSE = 1.1
 
@@ -65,7 +67,7 @@ class Gradient:
         self._correlation = Correlation()
         self._pending: Window | None = None
         self._first, self._looks_up = True, False
-        self._now_s = 0.0
+        self._now_s = self._floor_before_s = 0.0
 
     @property
     def floor_s(self) -> float:
@@ -75,7 +77,7 @@ class Gradient:
     def update(self, window: Window) -> int:
         """Move the limit by what the window shows; windows of few samples are put together first."""
         window = self._pending.joined(window) if self._pending else window
-        if len(window.rtts_s) < LEAST_SAMPLES:
+        if not self._tells(window):
             self._pending = window
             return self.value
         self._pending = None
@@ -84,6 +86,17 @@ class Gradient:
         else:
             self._take_in(window, reading(window))
         return self.value
+
+    def _tells(self, window: Window) -> bool:
+        """A round's samples tell; before that, enough of them to see that latency is out of all proportion."""
+        count = len(window.rtts_s)
+        if count < LEAST_SAMPLES:
+            return False
+        return count >= min(self.value, ROUND) or self._beyond(window.median_s)
+
+    def _beyond(self, rtt_s: float) -> bool:
+        """Whether latency is so far above its floor that the gradient has no more to say than its least."""
+        return 0 < self.floor_s * self._tolerance < rtt_s * LEAST_GRADIENT
 
     def _take_in(self, window: Window, now: Reading) -> None:
         self._now_s += window.duration_s
@@ -103,7 +116,8 @@ class Gradient:
         wanted, times = self._wanted(self._exact, rtt_s), rtt_s / self.floor_s
         if was_full and self._should_probe(wanted, times):
             self._probe.begin(now, self._exact)
-            self._look(times * LEAST_GRADIENT > self._tolerance)
+            self._floor_before_s = self.floor_s
+            self._look(self._beyond(rtt_s))
         elif wanted <= self._exact:
             self._set(wanted, f"latency {times:.1f}x its floor")
         elif now.inflight < self._exact * USED:
@@ -150,9 +164,12 @@ class Gradient:
             self._look(up=False)
             return
         exact, rtt_s = self._probe.start
-        wanted = min(exact, self._rest(exact, rtt_s))
-        self._probe.end(self._now_s, taught=wanted < exact * STEADY, bottom=bottom)
-        self._set(wanted, f"latency comes down to {self.floor_s * 1e3:.1f} ms without a queue")
+        taught = self.floor_s * CLOSE < self._floor_before_s
+        self._probe.end(self._now_s, taught=taught, bottom=bottom)
+        self._set(
+            min(exact, self._rest(exact, rtt_s)) if taught else exact,
+            f"latency comes down to {self.floor_s * 1e3:.1f} ms without a queue",
+        )
 
     def _judge_above(self, now: Reading, balance: float) -> None:
         if balance > 0:

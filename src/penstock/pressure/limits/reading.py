@@ -79,6 +79,4 @@ def median(values_s: Sequence[float]) -> Median:
 
 def reading(window: Window) -> Reading:
     """A window's reading; the window has at least one sample."""
-    return Reading(
-        window.most_inflight, window.inflight, window.completed, window.throughput, median(window.rtts_s)
-    )
+    return Reading(window.most_inflight, window.inflight, window.completed, window.throughput, median(window.rtts_s))
