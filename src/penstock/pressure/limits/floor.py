@@ -1,0 +1,79 @@
+"""What latency is without a queue: the lowest of the last while, and when to stop believing it.
+
+A lowest value has two faults. Of noisy medians the lowest is too low: so what competes is the upper end of each
+median's confidence interval. And a service that turns slower leaves it standing, far too low, until it is forgotten:
+so it is given up as soon as fewer in flight have not brought latency down, for then the latency is not a queue's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.pressure.limits.reading import Reading
+
+__all__ = ["Floor"]
+
+# How far the count in flight must have come down before latency is expected to follow.
+LESS = 1.3
+# How many standard errors decide.
+CLEAR = 1.5
+
+
+class Floor:
+    """The floor of latency over the last `memory_s` seconds of windows."""
+
+    __slots__ = ("_candidates", "_memory_s", "_now_s", "_reference")
+
+    def __init__(self, memory_s: float) -> None:
+        self._memory_s = memory_s
+        self._now_s = 0.0
+        self._candidates: deque[tuple[float, float]] = deque()
+        self._reference: Reading | None = None
+
+    @property
+    def floor_s(self) -> float:
+        """The floor, in seconds; 0.0 before the first window."""
+        return self._candidates[0][1] if self._candidates else 0.0
+
+    def add(self, duration_s: float, now: Reading) -> bool:
+        """Take in a window; whether the old floor has been given up for this window's latency."""
+        self._now_s += duration_s
+        risen = self._stood_still(now) and now.rtt.low_s > self.floor_s
+        if risen:
+            self._candidates.clear()
+        self._compete(now.rtt.high_s)
+        return risen
+
+    def restart(self, now: Reading) -> None:
+        """Give the old floor up for this window's latency."""
+        self._candidates.clear()
+        self._compete(now.rtt.high_s)
+
+    def _compete(self, high_s: float) -> None:
+        """Keep, of the rising candidates, those that could still be the lowest of a later while."""
+        candidates = self._candidates
+        while candidates and candidates[-1][1] >= high_s:
+            candidates.pop()
+        candidates.append((self._now_s, high_s))
+        while candidates[0][0] < self._now_s - self._memory_s:
+            candidates.popleft()
+
+    def _stood_still(self, now: Reading) -> bool:
+        """Whether clearly fewer in flight have left latency where it was, against the last window with more.
+
+        What is not clear yet waits for fewer still. Latency that has risen meanwhile is a service that is just
+        changing: nothing is learnt from that but where to start again.
+        """
+        before = self._reference
+        if before is None or now.inflight >= before.inflight:
+            self._reference = now
+            return False
+        if now.inflight * LESS > before.inflight:
+            return False
+        changing = now.rtt.low_s > max(before.full_s, before.rtt.high_s)
+        balance = now.balance(before)
+        if changing or abs(balance) > CLEAR:
+            self._reference = now
+        return balance > CLEAR and not changing
