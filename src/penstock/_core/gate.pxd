@@ -14,6 +14,9 @@ cdef class Done:
     pass
 
 
+cdef void check_priority(int priority) except *
+
+
 @cython.final
 cdef class Entry:
     cdef readonly GateCore gate
@@ -26,12 +29,12 @@ cdef class Entry:
 
 cdef class GateCore:
     cdef public Py_ssize_t limit, bound, reserve, max_queued, inflight, granted, entered, waited, most_inflight
-    cdef public Py_ssize_t shed_count
+    cdef public Py_ssize_t dropped
     cdef public double factor, max_wait_s, patience_s, deadline_s, standing_s
     cdef Queue queue
     cdef public list sheds, rtts_s
     cdef public object on_shed, loop, clock, waits, services
-    cdef public bint is_closed
+    cdef public bint is_closed, was_full
     cdef object timer
     cdef double timer_at_s, backlog_since_s, departed_s, gap_s
     cdef public double service_s, lag_s, window_at_s, epoch_s
@@ -44,6 +47,7 @@ cdef class GateCore:
     cdef void admit(self) except *
     cdef void bind(self) except *
     cdef void depart(self, bint is_bare) except *
+    cdef void ended_with(self, object kind) except *
     @cython.locals(now_s=double)
     cdef void finish(self, Entry entry) except *
     cdef void hand_on(self) except *

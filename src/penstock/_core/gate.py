@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from asyncio import base_events, current_task, get_running_loop
+from asyncio import CancelledError, base_events, current_task, get_running_loop
 from typing import TYPE_CHECKING, Any
 
-from penstock._core.waitqueue import WaitQueue, Waiter
+# relative, so that the plain source finds the plain queue where the native one is built too
+from .waitqueue import Waiter, WaitQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -46,7 +47,7 @@ logger = logging.getLogger("penstock.pressure")
 class Done:
     """An awaitable that is done: `await` goes on at once."""
 
-    def __await__(self) -> Done:
+    def __await__(self) -> Any:
         return self
 
     def __iter__(self) -> Done:
@@ -57,6 +58,12 @@ class Done:
 
 
 DONE = Done()
+
+
+def check_priority(priority: int) -> None:
+    """ValueError if it is no class."""
+    if not 0 <= priority <= 3:
+        raise ValueError(f"priority is 0 (critical) to 3 (low), not {priority!r}")
 
 
 class Entry:
@@ -81,6 +88,8 @@ class Entry:
         return self.gate.begin(self.priority, self.key, self.arrived_s, self.deadline_s, self)
 
     def __aexit__(self, kind: Any, value: Any, traceback: Any) -> Done:
+        if kind is not None:
+            self.gate.ended_with(kind)
         self.leave()
         return DONE
 
@@ -109,7 +118,7 @@ class GateCore:
     def __init__(self, limit: int, max_wait_s: float, deadline_s: float, reserve: int, max_queued: int) -> None:
         self.limit = limit
         self.factor = 1.0
-        # what `inflight` may be now: 0 until there is a loop, and once it is closed, so that the short way need not look
+        # what `inflight` may be now: 0 until there is a loop, and once it is closed: the short way need not look
         self.bound = 0
         self.reserve = reserve
         self.inflight = self.granted = self.entered = self.waited = self.most_inflight = 0
@@ -121,7 +130,6 @@ class GateCore:
         self.standing_s = max(STANDING_S, 2 * max_wait_s)
         self.queue = WaitQueue()
         self.sheds = [0] * len(REASONS)
-        self.shed_count = 0
         self.on_shed: Callable[[Any, str], object] | None = None
         self.is_closed = False
         self.loop: Any = None
@@ -139,6 +147,8 @@ class GateCore:
         self.sample_at = 1
         self.window_at_s = math.inf
         self.epoch_s = -math.inf
+        self.was_full = False
+        self.dropped = 0
         self.rtts_s: list[float] = []
         # histograms, of a subclass
         self.waits: Any = None
@@ -158,8 +168,22 @@ class GateCore:
         return self.begin(NORMAL, None, -math.inf, -1.0, None)
 
     def __aexit__(self, kind: Any, value: Any, traceback: Any) -> Done:
+        if kind is not None:
+            self.ended_with(kind)
         self.depart(True)
         return DONE
+
+    def through(
+        self,
+        priority: int = NORMAL,
+        key: Hashable = None,
+        arrived_s: float | None = None,
+        deadline_s: float | None = None,
+    ) -> Any:
+        """Enter, or raise; what it gives is to be awaited at once."""
+        check_priority(priority)
+        arrived = -math.inf if arrived_s is None else arrived_s
+        return self.begin(priority, key, arrived, -1.0 if deadline_s is None else deadline_s, None)
 
     def entry(
         self,
@@ -173,8 +197,7 @@ class GateCore:
 
         `deadline_s` is the time it has in all, from then on (default: the gate's).
         """
-        if not 0 <= priority <= 3:
-            raise ValueError(f"priority is 0 (critical) to 3 (low), not {priority!r}")
+        check_priority(priority)
         arrived = -math.inf if arrived_s is None else arrived_s
         return Entry(self, priority, key, arrived, -1.0 if deadline_s is None else deadline_s)
 
@@ -186,6 +209,7 @@ class GateCore:
         if self.loop is None and not self.is_closed:
             self.bind()
             return self.try_enter(priority=priority, key=key)
+        self.was_full = True
         self.count_shed(CLOSED if self.is_closed else LIMIT)
         return False
 
@@ -216,6 +240,7 @@ class GateCore:
             elif self.entered >= self.sample_at:
                 self.begin_sample()
             return DONE
+        self.was_full = True
         reason = self.why_not_wait(priority, key, now_s)
         if reason >= 0:
             raise self.refused(reason, now_s)
@@ -259,6 +284,11 @@ class GateCore:
             self.end_sample()
         if self.queue.count:
             self.hand_on()
+
+    def ended_with(self, kind: type[BaseException]) -> None:
+        """An exception ends an entry: whether time ran out, counts."""
+        if issubclass(kind, CancelledError | TimeoutError):
+            self.dropped += 1
 
     def finish(self, entry: Entry) -> None:
         """An entry leaves: it is measured."""
@@ -450,7 +480,6 @@ class GateCore:
 
     def count_shed(self, reason: int) -> None:
         self.sheds[reason] += 1
-        self.shed_count += 1
         if self.on_shed is not None:
             self.tell(REASONS[reason])
 
