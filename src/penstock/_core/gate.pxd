@@ -35,9 +35,13 @@ cdef class Entry:
     cdef readonly GateCore gate
     cdef readonly int priority
     cdef readonly object key
-    cdef readonly double arrived_s, deadline_s, started_s
-    cdef readonly bint is_inside
-    cdef bint is_begun
+    cdef readonly double arrived_s, deadline_s
+    cdef public double started_s
+    cdef public bint is_inside, is_begun
+
+
+@cython.locals(entry=Entry)
+cdef Entry new_entry(GateCore gate, int priority, object key, double arrived_s, double deadline_s)
 
 
 cdef class GateCore:

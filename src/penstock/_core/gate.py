@@ -82,7 +82,7 @@ class Entry:
     Use it as `async with gate.entry(...)`, or `await entry.enter()` and `entry.leave()`.
     """
 
-    # made by `GateCore.entry`, without arguments to parse
+    # made by `new_entry`, without arguments to parse
     gate: GateCore
     priority: int
     key: Hashable
@@ -116,6 +116,19 @@ class Entry:
             raise RuntimeError("this entry is not inside its gate: leave() comes once, after enter()")
         self.is_begun = self.is_inside = False
         self.gate.finish(self)
+
+
+def new_entry(gate: GateCore, priority: int, key: Hashable, arrived_s: float, deadline_s: float) -> Entry:
+    """An entry that has not begun."""
+    entry = Entry.__new__(Entry)
+    entry.gate = gate
+    entry.priority = priority
+    entry.key = key
+    entry.arrived_s = arrived_s
+    entry.deadline_s = deadline_s
+    entry.started_s = UNKNOWN_S
+    entry.is_inside = entry.is_begun = False
+    return entry
 
 
 class GateCore:
@@ -214,14 +227,8 @@ class GateCore:
         `deadline_s` is the time it has in all, from then on (default: the gate's).
         """
         check_priority(priority)
-        entry = Entry.__new__(Entry)
-        entry.gate = self
-        entry.priority = priority
-        entry.key = key
-        entry.arrived_s = UNKNOWN_S if arrived_s is None else arrived_s
-        entry.deadline_s = UNKNOWN_S if deadline_s is None else deadline_s
-        entry.is_inside = entry.is_begun = False
-        return entry
+        arrived = UNKNOWN_S if arrived_s is None else arrived_s
+        return new_entry(self, priority, key, arrived, UNKNOWN_S if deadline_s is None else deadline_s)
 
     def try_enter(self, *, priority: int = NORMAL, key: Hashable = None) -> bool:
         """Take a permit if one is free now; False otherwise. `leave()` gives it back."""
