@@ -6,15 +6,19 @@ from penstock.door import opened
 
 if TYPE_CHECKING:
     from penstock.testing.exploring import Exploration, explore
+    from penstock.testing.link import Link
+    from penstock.testing.network import Connection, Network
     from penstock.testing.running import run
     from penstock.testing.virtualloop import VirtualLoop, VirtualStatistics
 
-__all__ = ["Exploration", "VirtualLoop", "VirtualStatistics", "explore", "run"]
+__all__ = ["Connection", "Exploration", "Link", "Network", "VirtualLoop", "VirtualStatistics", "explore", "run"]
 
 __getattr__ = opened(
     __name__,
     {
         "penstock.testing.exploring": ("Exploration", "explore"),
+        "penstock.testing.link": ("Link",),
+        "penstock.testing.network": ("Connection", "Network"),
         "penstock.testing.running": ("run",),
         "penstock.testing.virtualloop": ("VirtualLoop", "VirtualStatistics"),
     },

@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from penstock.errors import Deadlock
 from penstock.testing.blocked import waits
+from penstock.testing.link import Link
+from penstock.testing.network import Network
+from penstock.testing.networking import MemoryNetworking
+from penstock.testing.refusals import Refusals
 from penstock.testing.schedule import Moments, permute, stepping
 from penstock.testing.virtualtasks import VirtualFuture, VirtualTask
 
@@ -57,7 +61,7 @@ class VirtualStatistics:
     callbacks: int
 
 
-class VirtualLoop(BaseLoop):
+class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
     """An event loop on virtual time: no test on it ever sleeps, and each run can be had again.
 
     When nothing is ready the clock jumps to the next timer, so an hour takes what its callbacks take. With a `seed` the
@@ -69,8 +73,9 @@ class VirtualLoop(BaseLoop):
     its own, whichever executor is named; `call_soon_threadsafe` from another thread raises RuntimeError. Servers and
     connections live in memory; descriptors, signals and subprocesses are refused by NotImplementedError.
 
-    `start_s` is the first value of `time()`, in seconds; with `record=True`, `history` lists every step. `random` is a
-    generator seeded like the loop, apart from the schedule's, for the test's own dice.
+    `start_s` is the first value of `time()`, in seconds; `link` is how connections behave; with `record=True`,
+    `history` lists every step. `random` is a generator seeded like the loop, apart from the schedule's, for the test's
+    own dice; `network` has the connections, and faults for them.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class VirtualLoop(BaseLoop):
         *,
         start_s: float = 0.0,
         record: bool = False,
+        link: Link | None = None,
         standstill_turns: int = STANDSTILL_TURNS,
     ) -> None:
         super().__init__()
@@ -99,6 +105,8 @@ class VirtualLoop(BaseLoop):
         self._moved_at_turn = 0
         self._quiet: list[asyncio.Future[None]] = []
         self._refused_threads: list[str] = []
+        dice = None if seed is None else random.Random(f"network {seed}")
+        self.network = Network(self, link or Link(), dice)
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed() else "running" if self.is_running() else "idle"
