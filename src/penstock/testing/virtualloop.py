@@ -52,13 +52,18 @@ STALE_COUNT = 100
 
 @dataclass(frozen=True, slots=True)
 class VirtualStatistics:
-    """What a virtual loop has done: `advanced_s` virtual seconds in `jumps` of the clock, `turns`, `callbacks` run."""
+    """What a virtual loop has done: `advanced_s` virtual seconds in `jumps` of the clock, `turns`, `callbacks` run.
+
+    `tasks` and `futures` are how many it has made.
+    """
 
     now_s: float
     advanced_s: float
     jumps: int
     turns: int
     callbacks: int
+    tasks: int
+    futures: int
 
 
 class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
@@ -133,6 +138,8 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
             jumps=self._jumps,
             turns=self._turns,
             callbacks=self._callbacks,
+            tasks=self._task_count,
+            futures=self._future_count,
         )
 
     async def wait_all_blocked(self) -> None:
@@ -229,9 +236,11 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
 
     def _run_once(self) -> None:
         ready = self._ready
+        if self._timers:
+            # after advance() there are timers that are due without a jump
+            self._take_due()
         if not ready and not self._stopping:
             self._jump()
-        if self._timers:
             self._take_due()
         self._turns += 1
         if self._turns - self._moved_at_turn > self._standstill_turns:

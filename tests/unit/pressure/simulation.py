@@ -157,9 +157,7 @@ class Recorder:
             self._rtts_s.append(now_s - call.began_s)
         duration_s = now_s - self._began_s
         if duration_s >= self.limit.window_s and len(self._rtts_s) >= LEAST_SAMPLES:
-            window = Window(
-                duration_s, self._rtts_s, self._completed, self._dropped, self._most, inflight, self._full
-            )
+            window = Window(duration_s, self._rtts_s, self._completed, self._dropped, self._most, inflight, self._full)
             self._epoch_s = self._began_s
             self._open(now_s, inflight)
             self.limit.update(window)

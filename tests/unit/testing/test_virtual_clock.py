@@ -128,6 +128,19 @@ def test_wait_all_blocked_resumes_when_all_others_wait_and_before_the_clock_move
     run(main)
 
 
+def test_wait_all_blocked_lets_late_timers_fire_first() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        fired: list[float] = []
+        loop.call_later(1, fired.append, 1)
+        loop.advance(2)
+        await loop.wait_all_blocked()
+        assert fired == [1]
+
+    run(main)
+
+
 def test_to_thread_runs_inline_and_its_failure_is_the_callers() -> None:
     async def main() -> None:
         assert await asyncio.to_thread(threading.get_ident) == threading.get_ident()
