@@ -44,7 +44,7 @@ else:
 __all__ = ["VirtualLoop", "VirtualStatistics"]
 
 Ts = TypeVarTuple("Ts")
-STANDSTILL_TURNS = 1_000_000
+STANDSTILL_TURNS = 100_000
 # Timers this near to each other are due together, as they are on asyncio's loops.
 RESOLUTION_S = 1e-9
 STALE_COUNT = 100
