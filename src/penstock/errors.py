@@ -11,6 +11,8 @@ import signal
 
 __all__ = [
     "ConfigError",
+    "Deadlock",
+    "ExplorationFailed",
     "InternalError",
     "JobInterrupted",
     "Overloaded",
@@ -193,6 +195,19 @@ class SchedulerLost(PenstockError):
     def __init__(self, address: str, problem: str) -> None:
         super().__init__(f"scheduler {address}: {problem}")
         self.address = address
+
+
+class Deadlock(PenstockError, RuntimeError):
+    """On a virtual loop nothing can ever happen, or time never moves: the message names what each task waits for."""
+
+
+class ExplorationFailed(PenstockError, AssertionError):
+    """A scenario failed under a schedule: `seed` and `moment` (where a task was cancelled, or None) bring it back."""
+
+    def __init__(self, message: str, *, seed: int | None, moment: int | None) -> None:
+        super().__init__(message)
+        self.seed = seed
+        self.moment = moment
 
 
 class InternalError(PenstockError):

@@ -1,4 +1,4 @@
-"""The pytest plugin: tests that leave no task behind and never hold a loop up, by fixture or by marker.
+"""The pytest plugin: tests that leave no task behind and never hold a loop up, by fixture or by marker; a virtual loop.
 
 pytest loads it at every start, so it imports nothing but pytest; what watches is imported by the first test that asks.
 """
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from penstock.integrations.testwatch import Watch
+    from penstock.testing import VirtualLoop
 
 __all__ = [
     "no_leaked_tasks",
@@ -21,9 +22,10 @@ __all__ = [
     "pytest_runtest_call",
     "pytest_runtest_setup",
     "pytest_runtest_teardown",
+    "virtual_loop",
 ]
 
-LEAKS, STALLS = "no_leaked_tasks", "no_stalls"
+LEAKS, STALLS, VIRTUAL = "no_leaked_tasks", "no_stalls", "virtual_loop"
 OVER_S = 0.1
 WATCH: pytest.StashKey[Watch] = pytest.StashKey()
 
@@ -36,6 +38,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"{STALLS}(over={OVER_S}): fail if the test holds a loop up for longer, in seconds (penstock)"
     )
+    config.addinivalue_line("markers", f"{VIRTUAL}(seed=..., ...): the options of the fixture's VirtualLoop (penstock)")
+
+
+@pytest.fixture
+def virtual_loop(request: pytest.FixtureRequest) -> Generator[VirtualLoop, None, None]:
+    """A `penstock.testing.VirtualLoop`, closed after the test; the marker of the same name gives its options."""
+    import asyncio
+
+    from penstock.testing import VirtualLoop
+
+    marker = request.node.get_closest_marker(VIRTUAL)
+    loop = VirtualLoop(**({} if marker is None else marker.kwargs))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop()
+        yield loop
 
 
 @pytest.fixture

@@ -463,3 +463,24 @@ def test_the_markers_are_known(pytestconfig):
 def test_the_plugin_is_out_of_the_way_of_tests_that_do_not_ask(inner):
     result = inner(QUIET, "--noconftest")
     assert set(outcomes(result).values()) == {"PASSED"}
+
+
+VIRTUAL = """
+import asyncio, pytest
+from penstock.testing import Link
+
+
+def test_an_hour(virtual_loop):
+    virtual_loop.run_until_complete(asyncio.sleep(3600))
+    assert (virtual_loop.time(), virtual_loop.seed) == (3600, None)
+    left = virtual_loop.create_task(asyncio.sleep(1))
+
+
+@pytest.mark.virtual_loop(seed=7, start_s=5, link=Link(latency_s=1))
+def test_options(virtual_loop):
+    assert (virtual_loop.time(), virtual_loop.seed, virtual_loop.network.link.latency_s) == (5, 7, 1)
+"""
+
+
+def test_the_virtual_loop_fixture_takes_options_and_cleans_up(inner):
+    inner(VIRTUAL, "-W", "error").assert_outcomes(passed=2)

@@ -1,0 +1,25 @@
+"""A loop for tests: virtual time, a schedule that follows from a seed, a network in memory."""
+
+from typing import TYPE_CHECKING
+
+from penstock.door import opened
+
+if TYPE_CHECKING:
+    from penstock.testing.exploring import Exploration, explore
+    from penstock.testing.link import Link
+    from penstock.testing.network import Connection, Network
+    from penstock.testing.running import run
+    from penstock.testing.virtualloop import VirtualLoop, VirtualStatistics
+
+__all__ = ["Connection", "Exploration", "Link", "Network", "VirtualLoop", "VirtualStatistics", "explore", "run"]
+
+__getattr__ = opened(
+    __name__,
+    {
+        "penstock.testing.exploring": ("Exploration", "explore"),
+        "penstock.testing.link": ("Link",),
+        "penstock.testing.network": ("Connection", "Network"),
+        "penstock.testing.running": ("run",),
+        "penstock.testing.virtualloop": ("VirtualLoop", "VirtualStatistics"),
+    },
+)
