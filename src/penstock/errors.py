@@ -10,6 +10,7 @@ import pickle
 import signal
 
 __all__ = [
+    "ChannelClosed",
     "ConfigError",
     "Deadlock",
     "ExplorationFailed",
@@ -78,6 +79,10 @@ class Overloaded(PenstockError):
         self.queued = queued
         self.limit = limit
         self.retry_after_s = retry_after_s
+
+
+class ChannelClosed(PenstockError):
+    """The channel is closed: nothing can be sent any more, or nothing is left to be received."""
 
 
 class WorkerLost(PenstockError):

@@ -1,0 +1,113 @@
+"""`Queue`, `LifoQueue`, `PriorityQueue`: asyncio's, with a bound that must be given and O(1) cancellation.
+
+The shutting down that asyncio has from 3.13 on is here on every Python. asyncio searches its line of waiters for each
+that is cancelled; these have ordered dicts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import OrderedDict
+from typing import Any, TypeVar
+
+__all__ = ["LifoQueue", "PriorityQueue", "Queue", "QueueShutDown"]
+
+T = TypeVar("T")
+Line = OrderedDict["asyncio.Future[None]", None]
+
+if sys.version_info >= (3, 13):
+    from asyncio import QueueShutDown
+else:
+
+    class QueueShutDown(Exception):
+        """The queue is shut down: nothing can be put, and nothing is left to be had."""
+
+
+class Queue(asyncio.Queue[T]):
+    """A queue of at most `maxsize` items, in all else an `asyncio.Queue` as Python 3.13 has it.
+
+    Raises `asyncio.QueueFull` and `asyncio.QueueEmpty` from the calls that do not wait, `QueueShutDown` once it is shut
+    down. There is no queue without a bound: `maxsize` below 1 raises ValueError.
+    """
+
+    _unfinished_tasks: int
+
+    def __init__(self, maxsize: int) -> None:
+        """`maxsize` is how many items it holds before `put()` waits."""
+        if maxsize < 1:
+            raise ValueError(f"maxsize = {maxsize}: a queue has a bound, 1 or more")
+        super().__init__(maxsize)
+        self._is_shutdown = False
+        # over asyncio's deques of the same names, which its repr counts
+        self._getters: Line = OrderedDict()
+        self._putters: Line = OrderedDict()
+
+    def _format(self) -> str:
+        text: str = super()._format()
+        return text + " shutdown" if self._is_shutdown and not text.endswith(" shutdown") else text
+
+    async def put(self, item: T) -> None:
+        """Put an item in, waiting while the queue is full. Raises `QueueShutDown` if it is shut down meanwhile."""
+        while self.full() and not self._is_shutdown:
+            await self._turn(self._putters, self.full)
+        self.put_nowait(item)
+
+    def put_nowait(self, item: T) -> None:
+        """Put an item in; `asyncio.QueueFull` if there is no place, `QueueShutDown` if it is shut down."""
+        if self._is_shutdown:
+            raise QueueShutDown
+        super().put_nowait(item)
+
+    async def get(self) -> T:
+        """The next item, waiting until there is one. Raises `QueueShutDown` if there will be none."""
+        while self.empty() and not self._is_shutdown:
+            await self._turn(self._getters, self.empty)
+        return self.get_nowait()
+
+    def get_nowait(self) -> T:
+        """The next item; `asyncio.QueueEmpty` if there is none, `QueueShutDown` if there will be none."""
+        if self._is_shutdown and self.empty():
+            raise QueueShutDown
+        return super().get_nowait()
+
+    async def _turn(self, line: Line, in_vain: Any) -> None:
+        """Wait in the line to be woken; who is woken and cancelled wakes the next, unless that would be `in_vain`."""
+        future: asyncio.Future[None] = self._get_loop().create_future()  # type: ignore[attr-defined]
+        line[future] = None
+        try:
+            await future
+        except BaseException:
+            line.pop(future, None)
+            if future.done() and not future.cancelled() and not in_vain():
+                self._wakeup_next(line)
+            raise
+
+    def _wakeup_next(self, waiters: Line) -> None:
+        while waiters:
+            future, _ = waiters.popitem(last=False)
+            if not future.done():
+                future.set_result(None)
+                break
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """Nothing can be put from now on. `get()` gives what is left, then raises; if `immediate`, nothing is left.
+
+        What is thrown away counts as done for `join()`, which may end by it.
+        """
+        self._is_shutdown = True
+        while immediate and not self.empty():
+            self._get()
+            if self._unfinished_tasks > 0:
+                self.task_done()
+        for line in (self._getters, self._putters):
+            while line:
+                self._wakeup_next(line)
+
+
+class PriorityQueue(Queue[T], asyncio.PriorityQueue[T]):  # type: ignore[type-var]
+    """A `Queue` that gives the lowest item first."""
+
+
+class LifoQueue(Queue[T], asyncio.LifoQueue[T]):
+    """A `Queue` that gives the newest item first."""
