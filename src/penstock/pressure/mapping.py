@@ -73,6 +73,8 @@ class _Mapping(Generic[T, R]):
         self._ordered = ordered
         self._feeder: asyncio.Task[None] | None = None
         self._problem: BaseException | None = None
+        # not what the feeder's done() says: that is so before its end has been looked at
+        self._fed = False
         self._ending = False
         self._consumer: asyncio.Future[None] | None = None
 
@@ -103,6 +105,7 @@ class _Mapping(Generic[T, R]):
         call.add_done_callback(self._on_done)
 
     def _on_fed(self, feeder: asyncio.Task[None]) -> None:
+        self._fed = True
         self._note(feeder)
         self._tell()
 
@@ -137,14 +140,13 @@ class _Mapping(Generic[T, R]):
 
     async def next(self) -> asyncio.Future[R] | None:
         """The next result to hand out; None if there are no more. Raises the first failure."""
-        assert self._feeder is not None
         while True:
             if self._problem is not None:
                 raise self._problem
             if self._line and self._line[0].done():
                 self._places.release()
                 return self._line.popleft()
-            if not self._line and not self._running and self._feeder.done():
+            if not self._line and not self._running and self._fed:
                 return None
             self._consumer = asyncio.get_running_loop().create_future()
             await self._consumer

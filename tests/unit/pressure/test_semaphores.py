@@ -68,7 +68,7 @@ async def test_an_unbounded_one_may_be_given_more_than_it_had(make: Make) -> Non
 @looped
 async def test_a_bounded_one_refuses_more_than_it_had(make_bounded: Make) -> None:
     semaphore = make_bounded(1)
-    with pytest.raises(ValueError, match="^BoundedSemaphore released too many times$"):
+    with pytest.raises(ValueError, match=r"^BoundedSemaphore released too many times$"):
         semaphore.release()
     async with semaphore:
         assert semaphore.locked()
