@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import OrderedDict
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sized
 
 __all__ = ["LifoQueue", "PriorityQueue", "Queue", "QueueShutDown"]
 
@@ -31,7 +34,10 @@ class Queue(asyncio.Queue[T]):
     down. There is no queue without a bound: `maxsize` below 1 raises ValueError.
     """
 
+    _maxsize: int
+    _queue: Sized
     _unfinished_tasks: int
+    _finished: asyncio.Event
 
     def __init__(self, maxsize: int) -> None:
         """`maxsize` is how many items it holds before `put()` waits."""
@@ -49,7 +55,7 @@ class Queue(asyncio.Queue[T]):
 
     async def put(self, item: T) -> None:
         """Put an item in, waiting while the queue is full. Raises `QueueShutDown` if it is shut down meanwhile."""
-        while self.full() and not self._is_shutdown:
+        while self.qsize() >= self._maxsize and not self._is_shutdown:
             await self._turn(self._putters, self.full)
         self.put_nowait(item)
 
@@ -57,19 +63,28 @@ class Queue(asyncio.Queue[T]):
         """Put an item in; `asyncio.QueueFull` if there is no place, `QueueShutDown` if it is shut down."""
         if self._is_shutdown:
             raise QueueShutDown
-        super().put_nowait(item)
+        if self.qsize() >= self._maxsize:
+            raise asyncio.QueueFull
+        self._put(item)
+        self._unfinished_tasks += 1
+        self._finished.clear()
+        if self._getters:
+            self._wakeup_next(self._getters)
 
     async def get(self) -> T:
         """The next item, waiting until there is one. Raises `QueueShutDown` if there will be none."""
-        while self.empty() and not self._is_shutdown:
+        while not self._queue and not self._is_shutdown:
             await self._turn(self._getters, self.empty)
         return self.get_nowait()
 
     def get_nowait(self) -> T:
         """The next item; `asyncio.QueueEmpty` if there is none, `QueueShutDown` if there will be none."""
-        if self._is_shutdown and self.empty():
-            raise QueueShutDown
-        return super().get_nowait()
+        if not self._queue:
+            raise QueueShutDown if self._is_shutdown else asyncio.QueueEmpty
+        item = self._get()
+        if self._putters:
+            self._wakeup_next(self._putters)
+        return item
 
     async def _turn(self, line: Line, in_vain: Any) -> None:
         """Wait in the line to be woken; who is woken and cancelled wakes the next, unless that would be `in_vain`."""

@@ -92,9 +92,6 @@ class Semaphore(asyncio.Semaphore):
         if self._value > 0 and not self._granted and (not self._line or not self._any_waits()):
             self._value -= 1
             return True
-        return await self._wait()
-
-    async def _wait(self) -> Literal[True]:
         future: asyncio.Future[bool] = self._get_loop().create_future()  # type: ignore[attr-defined]
         self._line[future] = None
         self._waiting += 1
