@@ -8,33 +8,19 @@ those that still wait, in an ordered dict. Knows no gate and no limit that moves
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
-    from types import TracebackType
+from penstock.pressure.turnstile import Turnstile
 
 __all__ = ["BoundedSemaphore", "Semaphore"]
 
-Line = OrderedDict["asyncio.Future[bool]", None]
+# more permits than there will ever be
+UNBOUNDED = sys.maxsize
 
 
-class _Done:
-    """An awaitable that is done: cheaper than a coroutine that does not wait."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return _NOTHING  # type: ignore[return-value]
-
-
-# an iterator that has ended ends again each time
-_NOTHING = iter(())
-_DONE = _Done()
-
-
-class Semaphore(asyncio.Semaphore):
+class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
     """A counter of permits: `acquire()` takes one and waits for it in turn, `release()` gives one back.
 
     It is an `asyncio.Semaphore` in all that can be seen from outside, on every Python as 3.13 has it: who comes first
@@ -44,19 +30,20 @@ class Semaphore(asyncio.Semaphore):
 
     def __init__(self, value: int = 1) -> None:
         """`value` is how many permits there are; below 0 raises ValueError."""
-        super().__init__(value)
-        # those that wait, first come first; who is cancelled may stand here until its task runs
-        self._line: Line = OrderedDict()
-        # how many have a permit, and have not run since
-        self._granted = 0
-        # how many are inside acquire()
+        if value < 0:
+            raise ValueError("Semaphore initial value must be >= 0")
+        # the line has those that wait, first come first; who is cancelled may stand there until its task runs
+        Turnstile.__init__(self, value, UNBOUNDED, OrderedDict())
+        # how many are inside _wait()
         self._waiting = 0
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
+        # the short way in and out would pass by what a subclass has of its own
         if cls.acquire is not Semaphore.acquire:
-            # the short way in would pass by an acquire() of the subclass
-            cls.__aenter__ = asyncio.Semaphore.__aenter__  # type: ignore[method-assign]
+            cls.__aenter__ = asyncio.Semaphore.__aenter__  # type: ignore[assignment, method-assign]
+        if cls.release is not Semaphore.release:
+            cls.__aexit__ = asyncio.Semaphore.__aexit__  # type: ignore[assignment, method-assign]
 
     def __repr__(self) -> str:
         state = "locked" if self.locked() else f"unlocked, value:{self._value}"
@@ -89,9 +76,14 @@ class Semaphore(asyncio.Semaphore):
 
         Raises RuntimeError if it would wait in another loop than before. When it raises, no permit is taken.
         """
-        if self._value > 0 and not self._granted and (not self._line or not self._any_waits()):
-            self._value -= 1
-            return True
+        if not self._take():
+            await self._wait()
+        return True
+
+    async def _wait(self) -> None:
+        if self.try_acquire():
+            # those before us were all cancelled
+            return
         future: asyncio.Future[bool] = self._get_loop().create_future()  # type: ignore[attr-defined]
         self._line[future] = None
         self._waiting += 1
@@ -111,12 +103,6 @@ class Semaphore(asyncio.Semaphore):
             # a newcomer may have waited behind us although there was a permit
             while self._value > 0 and self._wake_next():
                 pass
-        return True
-
-    def release(self) -> None:
-        """Give a permit back; the first that waits gets it."""
-        self._value += 1
-        self._wake_next()
 
     def _wake_next(self) -> bool:
         line = self._line
@@ -129,29 +115,11 @@ class Semaphore(asyncio.Semaphore):
                 return True
         return False
 
-    def __aenter__(self) -> Awaitable[None]:  # type: ignore[override]
-        if self._value > 0 and not self._granted and not self._line:
-            self._value -= 1
-            return _DONE
-        return self._enter()
 
-    async def _enter(self) -> None:
-        await self.acquire()
-
-    def __aexit__(  # type: ignore[override]
-        self, kind: type[BaseException] | None, problem: BaseException | None, traceback: TracebackType | None
-    ) -> Awaitable[None]:
-        self.release()
-        return _DONE
-
-
-class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore):
+class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore):  # type: ignore[misc]
     """A `Semaphore` that raises ValueError when more permits are given back than were taken."""
 
-    _bound_value: int
-
-    def release(self) -> None:
-        """Give a permit back; ValueError if none is out."""
-        if self._value >= self._bound_value:
-            raise ValueError("BoundedSemaphore released too many times")
-        super().release()
+    def __init__(self, value: int = 1) -> None:
+        """`value` is how many permits there are, at the start and at most; below 0 raises ValueError."""
+        Semaphore.__init__(self, value)
+        self._bound_value = value

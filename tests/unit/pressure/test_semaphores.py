@@ -264,7 +264,7 @@ def test_it_is_made_outside_of_any_loop(make: Make) -> None:
 
 
 @looped
-async def test_a_subclass_that_takes_over_acquire_is_asked(make: Any) -> None:
+async def test_a_subclass_that_takes_over_acquire_or_release_is_asked(make: Any) -> None:
     asked = []
 
     class Asking(make):
@@ -272,9 +272,16 @@ async def test_a_subclass_that_takes_over_acquire_is_asked(make: Any) -> None:
             asked.append(self._value)
             return await super().acquire()
 
+    class Telling(make):
+        def release(self) -> None:
+            asked.append(self._value)
+            super().release()
+
     async with Asking(3):
         pass
-    assert asked == [3]
+    async with Telling(5):
+        pass
+    assert asked == [3, 4]
 
 
 @looped
