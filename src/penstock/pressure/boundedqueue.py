@@ -1,15 +1,16 @@
 """`Queue`, `LifoQueue`, `PriorityQueue`: asyncio's, with a bound that must be given and O(1) cancellation.
 
 The shutting down that asyncio has from 3.13 on is here on every Python. asyncio searches its line of waiters for each
-that is cancelled; these have ordered dicts.
+that is cancelled; these do not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from penstock.pressure.line import Line
 
 if TYPE_CHECKING:
     from collections.abc import Sized
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["LifoQueue", "PriorityQueue", "Queue", "QueueShutDown"]
 
 T = TypeVar("T")
-Line = OrderedDict["asyncio.Future[None]", None]
 
 if sys.version_info >= (3, 13):
     from asyncio import QueueShutDown
@@ -46,10 +46,12 @@ class Queue(asyncio.Queue[T]):
         super().__init__(maxsize)
         self._is_shutdown = False
         # over asyncio's deques of the same names, which its repr counts
-        self._getters: Line = OrderedDict()
-        self._putters: Line = OrderedDict()
+        self._getters = Line()
+        self._putters = Line()
 
     def _format(self) -> str:
+        for line in (self._getters, self._putters):
+            line.sweep()
         text: str = super()._format()
         return text + " shutdown" if self._is_shutdown and not text.endswith(" shutdown") else text
 
@@ -89,21 +91,23 @@ class Queue(asyncio.Queue[T]):
     async def _turn(self, line: Line, in_vain: Any) -> None:
         """Wait in the line to be woken; who is woken and cancelled wakes the next, unless that would be `in_vain`."""
         future: asyncio.Future[None] = self._get_loop().create_future()  # type: ignore[attr-defined]
-        line[future] = None
+        line.append(future)
         try:
             await future
         except BaseException:
-            line.pop(future, None)
-            if future.done() and not future.cancelled() and not in_vain():
+            if future.cancelled():
+                line.leave()
+            elif not future.done():
+                # the coroutine is closed while it waits
+                line.remove(future)
+            elif not in_vain():
                 self._wakeup_next(line)
             raise
 
     def _wakeup_next(self, waiters: Line) -> None:
-        while waiters:
-            future, _ = waiters.popitem(last=False)
-            if not future.done():
-                future.set_result(None)
-                break
+        future = waiters.take()
+        if future is not None:
+            future.set_result(None)
 
     def shutdown(self, immediate: bool = False) -> None:
         """Nothing can be put from now on. `get()` gives what is left, then raises; if `immediate`, nothing is left.

@@ -67,8 +67,10 @@ class BoundedTaskGroup(asyncio.TaskGroup):
         Until there is a permit, neither the coroutine nor the task exists. Raises what the limit raises (a gate's
         `Overloaded`), and RuntimeError, as `create_task` does, if the group takes no tasks when the permit is there.
         """
-        own = self._own()
-        permit = await self._source.take() if own is None else self._source.try_take() or own.handed_on()
+        permit = self._source.quick()
+        if permit is None:
+            own = self._own()
+            permit = await self._source.take() if own is None else self._source.try_take() or own.handed_on()
         try:
             coro = fn(*args)
         except BaseException:
@@ -81,8 +83,9 @@ class BoundedTaskGroup(asyncio.TaskGroup):
 
         It cannot wait for one: if none is free it closes the coroutine and raises `Overloaded` (reason `limit`).
         """
-        own = self._own()
-        permit = self._source.try_take() or (own and own.handed_on())
+        permit = self._source.try_take()
+        if permit is None and (own := self._own()) is not None:
+            permit = own.handed_on()
         if permit is None:
             coro.close()
             raise Overloaded(

@@ -22,13 +22,13 @@ class GateLike(Protocol):
     """What a gate must have to be a group's limit."""
 
     def try_enter(self) -> bool:
-        """Enter without waiting, if that can be."""
-
-    async def enter(self) -> Any:
-        """Enter, waiting in turn; raises `Overloaded`."""
+        """Enter without waiting, if that can be, and tell whether; a refusal is counted."""
 
     def leave(self) -> None:
-        """Leave."""
+        """Leave, after `try_enter`."""
+
+    def entry(self) -> Any:
+        """A passage: `await entry.enter()`, which may wait, and may raise `Overloaded`; then `entry.leave()`."""
 
 
 class Permit:
@@ -84,6 +84,9 @@ class Source(Protocol):
     def limit(self) -> object:
         """What the permits are permits of."""
 
+    def quick(self) -> Permit | None:
+        """A permit if one is free and nobody counts how often none is, else None."""
+
     def try_take(self) -> Permit | None:
         """A permit if that needs no waiting, else None."""
 
@@ -113,6 +116,8 @@ class _OfSemaphore:
     def try_take(self) -> Permit | None:
         return Permit(self.limit, self.limit.release) if self.limit.try_acquire() else None
 
+    quick = try_take
+
     async def take(self) -> Permit:
         await self.limit.acquire()
         return Permit(self.limit, self.limit.release)
@@ -135,6 +140,8 @@ class _OfLimiter:
             return None
         return self._permit(borrower)
 
+    quick = try_take
+
     async def take(self) -> Permit:
         borrower = object()
         await self.limit.acquire_on_behalf_of(borrower)
@@ -145,9 +152,14 @@ class _OfGate:
     def __init__(self, limit: GateLike) -> None:
         self.limit = limit
 
+    def quick(self) -> Permit | None:
+        return None
+
     def try_take(self) -> Permit | None:
         return Permit(self.limit, self.limit.leave) if self.limit.try_enter() else None
 
     async def take(self) -> Permit:
-        await self.limit.enter()
-        return Permit(self.limit, self.limit.leave)
+        # an entry, so that the gate knows how long it was inside
+        entry = self.limit.entry()
+        await entry.enter()
+        return Permit(self.limit, entry.leave)

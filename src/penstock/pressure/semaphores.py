@@ -2,16 +2,16 @@
 
 asyncio keeps those it has woken in the line until they run, and looks past all of them for the next one; it searches
 the line again for each that is cancelled: both are O(n) each, in the moment of most load. Here the line holds only
-those that still wait, in an ordered dict. Knows no gate and no limit that moves.
+those that still wait. Knows no gate and no limit that moves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections import OrderedDict
 from typing import Any, Literal
 
+from penstock.pressure.line import Line
 from penstock.pressure.turnstile import Turnstile
 
 __all__ = ["BoundedSemaphore", "Semaphore"]
@@ -33,7 +33,7 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
         if value < 0:
             raise ValueError("Semaphore initial value must be >= 0")
         # the line has those that wait, first come first; who is cancelled may stand there until its task runs
-        Turnstile.__init__(self, value, UNBOUNDED, OrderedDict())
+        Turnstile.__init__(self, value, UNBOUNDED, Line())
         # how many are inside _wait()
         self._waiting = 0
 
@@ -52,17 +52,7 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
 
     def locked(self) -> bool:
         """Whether `acquire()` would wait: no permit is left, or others are before."""
-        return self._value == 0 or self._granted > 0 or self._any_waits()
-
-    def _any_waits(self) -> bool:
-        """Those in front that are cancelled leave the line, so that each is looked at once."""
-        line = self._line
-        while line:
-            first = next(iter(line))
-            if not first.cancelled():
-                return True
-            del line[first]
-        return False
+        return self._value == 0 or self._granted > 0 or self._line.anyone()
 
     def try_acquire(self) -> bool:
         """Take a permit if that needs no waiting, and tell whether. Never overtakes anyone; not in asyncio's."""
@@ -85,35 +75,39 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
             # those before us were all cancelled
             return
         future: asyncio.Future[bool] = self._get_loop().create_future()  # type: ignore[attr-defined]
-        self._line[future] = None
+        self._line.append(future)
         self._waiting += 1
         try:
             await future
+            self._granted -= 1
         except BaseException:
-            if future.done() and not future.cancelled():
-                # handed to us, but we are going
-                self._value += 1
+            self._give_up(future)
             raise
         finally:
             self._waiting -= 1
-            if future.done() and not future.cancelled():
-                self._granted -= 1
-            else:
-                self._line.pop(future, None)
             # a newcomer may have waited behind us although there was a permit
             while self._value > 0 and self._wake_next():
                 pass
 
+    def _give_up(self, future: asyncio.Future[bool]) -> None:
+        if future.cancelled():
+            self._line.leave()
+        elif future.done():
+            # handed to us, but we are going
+            self._granted -= 1
+            self._value += 1
+        else:
+            # the coroutine is closed while it waits
+            self._line.remove(future)
+
     def _wake_next(self) -> bool:
-        line = self._line
-        while line:
-            future, _ = line.popitem(last=False)
-            if not future.done():
-                self._value -= 1
-                self._granted += 1
-                future.set_result(True)
-                return True
-        return False
+        future = self._line.take()
+        if future is None:
+            return False
+        self._value -= 1
+        self._granted += 1
+        future.set_result(True)
+        return True
 
 
 class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore):  # type: ignore[misc]

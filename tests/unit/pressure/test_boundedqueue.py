@@ -120,6 +120,21 @@ async def test_a_putter_cancelled_when_it_is_woken_wakes_the_next(make: Make) ->
 
 
 @looped
+async def test_a_wait_that_is_closed_stands_in_nobodys_way(make: Make) -> None:
+    queue = make(1)
+    for closes in (1, 2):
+        first, second = queue.get(), asyncio.create_task(queue.get())
+        first.send(None)
+        await turns()
+        if closes == 2:
+            queue.put_nowait("item")
+        first.close()
+        if closes == 1:
+            queue.put_nowait("item")
+        assert await second == "item"
+
+
+@looped
 async def test_join_waits_for_all_that_was_put(make: Make) -> None:
     queue = make(4)
     await queue.join()
@@ -224,8 +239,7 @@ async def _compare(queue: Any, steps: list[str], maxsize: int) -> None:
             else:
                 assert told == model.pop(0)
         assert (queue.qsize(), queue.full(), queue.empty()) == (len(model), len(model) == maxsize, not model)
-        assert not queue._getters
-        assert not queue._putters
+        assert "ters[" not in str(queue)
 
 
 async def _tried(call: Any, cancel: bool) -> Any:
@@ -262,7 +276,6 @@ def test_no_item_is_lost_wherever_a_task_is_cancelled() -> None:
         while not queue.empty():
             got.append(queue.get_nowait())
         assert sorted(got) == sorted(put)
-        assert not queue._getters
-        assert not queue._putters
+        assert "ters[" not in str(queue)
 
     explore(main, seeds=range(10))

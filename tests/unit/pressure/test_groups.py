@@ -25,6 +25,9 @@ class Gate:
     def try_enter(self) -> bool:
         return self.semaphore.try_acquire()
 
+    def entry(self) -> "Gate":
+        return self
+
     async def enter(self) -> None:
         if self.semaphore.locked() and self.waiting:
             raise Overloaded("no place to wait", reason="full")

@@ -306,6 +306,13 @@ async def test_a_wait_that_is_closed_gives_back_what_it_was_handed() -> None:
     semaphore.release()
     wait.close()
     assert not semaphore.locked()
+    wait = semaphore.acquire()
+    await wait
+    wait = semaphore.acquire()
+    wait.send(None)
+    wait.close()
+    semaphore.release()
+    assert not semaphore.locked()
     assert "waiters" not in repr(semaphore)
 
 
