@@ -67,10 +67,7 @@ class BoundedTaskGroup(asyncio.TaskGroup):
         Until there is a permit, neither the coroutine nor the task exists. Raises what the limit raises (a gate's
         `Overloaded`), and RuntimeError, as `create_task` does, if the group takes no tasks when the permit is there.
         """
-        permit = self._source.quick()
-        if permit is None:
-            own = self._own()
-            permit = await self._source.take() if own is None else self._source.try_take() or own.handed_on()
+        permit = self._quick() or await self._source.take()
         try:
             coro = fn(*args)
         except BaseException:
@@ -83,9 +80,7 @@ class BoundedTaskGroup(asyncio.TaskGroup):
 
         It cannot wait for one: if none is free it closes the coroutine and raises `Overloaded` (reason `limit`).
         """
-        permit = self._source.try_take()
-        if permit is None and (own := self._own()) is not None:
-            permit = own.handed_on()
+        permit = self._quick() or self._source.try_take()
         if permit is None:
             coro.close()
             raise Overloaded(
@@ -93,9 +88,12 @@ class BoundedTaskGroup(asyncio.TaskGroup):
             )
         return self._started(coro, permit, options)
 
-    def _own(self) -> Permit | None:
-        mine = _mine.get()
-        return None if mine is None else mine.of_limit(self._source.limit)
+    def _quick(self) -> Permit | None:
+        """A permit without a wait or a refusal: a free one, or the running task's own."""
+        permit = self._source.quick()
+        if permit is None and (mine := _mine.get()) is not None and (own := mine.of_limit(self._source.limit)):
+            return own.handed_on()
+        return permit
 
     def _started(self, coro: Coroutine[Any, Any, T], permit: Permit, options: dict[str, Any]) -> asyncio.Task[T]:
         options["context"] = _context_with(permit, options.get("context"))

@@ -85,7 +85,7 @@ class Source(Protocol):
         """What the permits are permits of."""
 
     def quick(self) -> Permit | None:
-        """A permit if one is free and nobody counts how often none is, else None."""
+        """A permit if one is free, else None; None always where each refusal is counted."""
 
     def try_take(self) -> Permit | None:
         """A permit if that needs no waiting, else None."""
