@@ -88,6 +88,10 @@ class Queue(asyncio.Queue[T]):
             self._wakeup_next(self._putters)
         return item
 
+    def _awaited_in(self, method: str) -> tuple[str, str]:
+        """What task telemetry says of who waits here: kind and state."""
+        return "queue", f"{'full' if method == 'put' else 'empty'}, maxsize {self._maxsize}"
+
     async def _turn(self, line: Line, in_vain: Any) -> None:
         """Wait in the line to be woken; who is woken and cancelled wakes the next, unless that would be `in_vain`."""
         future: asyncio.Future[None] = self._get_loop().create_future()  # type: ignore[attr-defined]

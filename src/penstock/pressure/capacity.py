@@ -141,6 +141,10 @@ class CapacityLimiter:
     ) -> None:
         self.release()
 
+    def _awaited_in(self, _: str) -> tuple[str, str]:
+        """What task telemetry says of who waits here: kind and state."""
+        return "limiter", f"{len(self._borrowers)}/{self._total} borrowed"
+
     def _check_new(self, borrower: Hashable) -> None:
         if borrower in self._borrowers:
             raise RuntimeError("this borrower is already holding one of this CapacityLimiter's tokens")

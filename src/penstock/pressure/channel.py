@@ -222,6 +222,10 @@ class Channel(Generic[T]):
 
     # The end
 
+    def _awaited_in(self, method: str) -> tuple[str, str]:
+        """What task telemetry says of who waits here: kind and state."""
+        return "channel", "send, paused" if method in {"send", "_wait_for_place"} else "receive, empty"
+
     def close(self) -> None:
         """Nothing can be sent from now on; who waits to send gets `ChannelClosed`. Receivers have what is inside."""
         if self._closed:

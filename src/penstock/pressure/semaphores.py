@@ -89,6 +89,10 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
             while self._value > 0 and self._wake_next():
                 pass
 
+    def _awaited_in(self, _: str) -> tuple[str, str]:
+        """What task telemetry says of who waits here: kind and state."""
+        return "semaphore", f"{max(0, self._value)} left"
+
     def _give_up(self, future: asyncio.Future[bool]) -> None:
         if future.cancelled():
             self._line.leave()
