@@ -10,6 +10,7 @@ import pickle
 import signal
 
 __all__ = [
+    "ChannelClosed",
     "ConfigError",
     "Deadlock",
     "ExplorationFailed",
@@ -127,6 +128,10 @@ _REFUSALS = {
     "displaced": "{where} gave this one's place to one of a higher class ({counts}): raise its limit or the priority",
     "closed": "{where} is closed: it lets nobody in any more",
 }
+
+
+class ChannelClosed(PenstockError):
+    """The channel is closed: nothing can be sent any more, or nothing is left to be received."""
 
 
 class WorkerLost(PenstockError):

@@ -5,15 +5,46 @@ from typing import TYPE_CHECKING
 from penstock.door import opened
 
 if TYPE_CHECKING:
+    from penstock.pressure.boundedqueue import LifoQueue, PriorityQueue, Queue, QueueShutDown
+    from penstock.pressure.capacity import CapacityLimiter, CapacityStatistics
+    from penstock.pressure.channel import Channel, ChannelStatistics
     from penstock.pressure.gate import Entry, Gate, GateStatistics, Priority
+    from penstock.pressure.groups import BoundedTaskGroup
+    from penstock.pressure.mapping import map_bounded
     from penstock.pressure.registry import gates, statistics
+    from penstock.pressure.semaphores import BoundedSemaphore, Semaphore
 
-__all__ = ["Entry", "Gate", "GateStatistics", "Priority", "gates", "statistics"]
+__all__ = [
+    "BoundedSemaphore",
+    "BoundedTaskGroup",
+    "CapacityLimiter",
+    "CapacityStatistics",
+    "Channel",
+    "ChannelStatistics",
+    "Entry",
+    "Gate",
+    "GateStatistics",
+    "LifoQueue",
+    "Priority",
+    "PriorityQueue",
+    "Queue",
+    "QueueShutDown",
+    "Semaphore",
+    "gates",
+    "map_bounded",
+    "statistics",
+]
 
 __getattr__ = opened(
     __name__,
     {
+        "penstock.pressure.boundedqueue": ("LifoQueue", "PriorityQueue", "Queue", "QueueShutDown"),
+        "penstock.pressure.capacity": ("CapacityLimiter", "CapacityStatistics"),
+        "penstock.pressure.channel": ("Channel", "ChannelStatistics"),
         "penstock.pressure.gate": ("Entry", "Gate", "GateStatistics", "Priority"),
+        "penstock.pressure.groups": ("BoundedTaskGroup",),
+        "penstock.pressure.mapping": ("map_bounded",),
         "penstock.pressure.registry": ("gates", "statistics"),
+        "penstock.pressure.semaphores": ("BoundedSemaphore", "Semaphore"),
     },
 )

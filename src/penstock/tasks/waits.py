@@ -1,7 +1,8 @@
 """What a task waits for: the chain of awaits from its coroutine down, and the thing at its end, as frozen data.
 
 Reads coroutines, never their frames' `f_locals`, which before 3.13 would keep a copy of every local alive. Knows
-asyncio's own locks, queues and streams by their code; others make theirs known through `recognise`.
+asyncio's own locks, queues and streams by their code; others make theirs known through `recognise`, or their class has
+a method `_awaited_in(name)` that says kind and state of what its method of that name awaits.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Awaited:
     """What is at the end of a chain.
 
     `kind` is task, future, gather (also asyncio.wait and a TaskGroup's end), lock, queue, semaphore, event, condition,
-    barrier, sleep, stream, job (of an executor), gate, or nothing: it runs, is ready or has ended. `text`: for people.
+    barrier, sleep, stream, channel, limiter, job (of an executor), gate, or nothing: it runs, is ready or has ended.
+    `text`: for people.
     """
 
     kind: str
@@ -171,12 +173,15 @@ def _by_code(found: list[Any]) -> Awaited | None:
     best = None
     for part in reversed(found):
         known = _known.get(_first(part, CODE_NAMES))
-        if known is None:
-            break
-        owner = _owner(part, known.owner)
+        owner = _owner(part, known.owner if known is not None else None)
         if owner is None:
             break
-        best = known.describe(owner, part)
+        if known is not None:
+            best = known.describe(owner, part)
+        elif hasattr(type(owner), "_awaited_in"):
+            best = _told(owner, part)
+        else:
+            break
         if best.kind == "lock":
             # a condition's wait() that has been notified waits for its lock
             break
@@ -206,6 +211,11 @@ def _content(local: Any) -> Any:
 
 def _at(thing: Any, what: str, state: str) -> str:
     return f"{what} {id(thing):#x} ({state})"
+
+
+def _told(owner: Any, part: Any) -> Awaited:
+    kind, state = owner._awaited_in(_first(part, CODE_NAMES).co_name)
+    return Awaited(kind, _at(owner, kind, state))
 
 
 def _lock(lock: Any, _: Any) -> Awaited:

@@ -5,6 +5,7 @@ import socket
 import time
 
 import penstock
+from penstock.pressure import CapacityLimiter, Channel, Queue, Semaphore
 from penstock.tasks.waits import chain, recognise
 from tests.unit.tasks.graph.conftest import settle
 
@@ -47,6 +48,35 @@ def test_semaphore_event_and_condition_are_told_apart(loop, start):
     assert awaited(loop, start, asyncio.Semaphore(0).acquire()).kind == "semaphore"
     assert awaited(loop, start, asyncio.Event().wait()).kind == "event"
     assert awaited(loop, start, notified()).kind == "condition"
+
+
+def test_what_penstock_has_of_these_tells_of_itself(loop, start):
+    semaphore, limiter, queue, channel = Semaphore(0), CapacityLimiter(0), Queue(1), Channel(1)
+    queue.put_nowait(1)
+    channel.try_send(1)
+
+    async def inside(awaitable):
+        async with awaitable:
+            pass
+
+    async def each():
+        async for _ in Channel(1):
+            pass
+
+    for coroutine, kind, state in (
+        (semaphore.acquire(), "semaphore", "0 left"),
+        (inside(semaphore), "semaphore", "0 left"),
+        (inside(limiter), "limiter", "0/0 borrowed"),
+        (limiter.acquire_on_behalf_of("me"), "limiter", "0/0 borrowed"),
+        (queue.put(2), "queue", "full, maxsize 1"),
+        (Queue(1).get(), "queue", "empty, maxsize 1"),
+        (queue.join(), "queue", "join, 1 unfinished"),
+        (channel.send(2), "channel", "send, paused"),
+        (Channel(1).receive(), "channel", "receive, empty"),
+        (each(), "channel", "receive, empty"),
+    ):
+        found = awaited(loop, start, coroutine)
+        assert (found.kind, found.text.partition(" (")[2]) == (kind, state + ")")
 
 
 def test_a_condition_that_has_been_notified_waits_for_its_lock(loop, start):

@@ -1,0 +1,156 @@
+"""Ten times the waiters take ten times the steps, in whatever order they are served or leave.
+
+Steps are counted, not timed: each look at a waiting future, and each comparison or hashing of one, is one. asyncio's
+own are counted too, and shown to be quadratic: else the count would prove nothing.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from penstock.pressure import CapacityLimiter, Channel, Queue, Semaphore
+
+FEW, MANY = 2_000, 20_000
+RATIO = 25
+
+
+class Counted:
+    """Counts who looks at it."""
+
+    looks = 0
+
+    def __hash__(self) -> int:
+        Counted.looks += 1
+        return id(self) >> 4
+
+    def __eq__(self, other: object) -> bool:
+        Counted.looks += 1
+        return self is other
+
+
+class CountedFuture(Counted, asyncio.Future[Any]):
+    def done(self) -> bool:
+        Counted.looks += 1
+        return super().done()
+
+    def cancelled(self) -> bool:
+        Counted.looks += 1
+        return super().cancelled()
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    def create_future(self) -> asyncio.Future[Any]:
+        return CountedFuture(loop=self)
+
+
+class Scene:
+    """Something that can be waited for, and what serves one that waits."""
+
+    def __init__(self, wait: Callable[[Any], Awaitable[object]], serve: Callable[[], object]) -> None:
+        self.wait = wait
+        self.serve = serve
+
+
+def of_semaphore(kind: type[asyncio.Semaphore] = Semaphore) -> Scene:
+    made = kind(0)
+    return Scene(lambda _: made.acquire(), made.release)
+
+
+def of_limiter() -> Scene:
+    made = CapacityLimiter(0)
+    return Scene(
+        lambda _: made.acquire_on_behalf_of(Counted()), lambda: setattr(made, "total_tokens", made.total_tokens + 1)
+    )
+
+
+def of_getters(kind: type[asyncio.Queue[Any]] = Queue) -> Scene:
+    made = kind(MANY)
+    return Scene(lambda _: made.get(), lambda: made.put_nowait(1))
+
+
+def of_putters() -> Scene:
+    made: Queue[int] = Queue(MANY)
+    for item in range(MANY):
+        made.put_nowait(item)
+    return Scene(made.put, made.get_nowait)
+
+
+def of_receivers() -> Scene:
+    made: Channel[int] = Channel(MANY + 1)
+    return Scene(lambda _: made.receive(), lambda: made.try_send(1))
+
+
+def of_senders() -> Scene:
+    made: Channel[int] = Channel(1)
+    made.try_send(0)
+    return Scene(made.send, made.close)
+
+
+def forwards(count: int) -> list[int]:
+    return list(range(count))
+
+
+def backwards(count: int) -> list[int]:
+    return list(range(count))[::-1]
+
+
+def anyhow(count: int) -> list[int]:
+    return random.Random(5).sample(range(count), count)
+
+
+async def waiting(scene: Scene, count: int) -> list["asyncio.Task[object]"]:
+    async def one(number: int) -> None:
+        await scene.wait(number)
+
+    tasks = [asyncio.create_task(one(number)) for number in range(count)]
+    await asyncio.sleep(0)
+    Counted.looks = 0
+    return tasks
+
+
+async def served(make: Callable[[], Scene], count: int) -> int:
+    scene = make()
+    tasks = await waiting(scene, count)
+    for _ in range(count):
+        scene.serve()
+    await asyncio.gather(*tasks)
+    return Counted.looks
+
+
+async def left(make: Callable[[], Scene], order: Callable[[int], list[int]], count: int) -> int:
+    tasks = await waiting(make(), count)
+    for number in order(count):
+        tasks[number].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return Counted.looks
+
+
+def ratio(measure: Callable[[int], Any], few: int = FEW, many: int = MANY) -> float:
+    def looks(count: int) -> int:
+        with asyncio.Runner(loop_factory=CountingLoop) as runner:
+            return runner.run(measure(count))  # type: ignore[no-any-return]
+
+    return looks(many) / looks(few)
+
+
+SCENES = [of_semaphore, of_limiter, of_getters, of_putters, of_receivers]
+
+
+@pytest.mark.parametrize("make", SCENES)
+def test_serving_all_is_linear(make: Callable[[], Scene]) -> None:
+    assert ratio(lambda count: served(make, count)) < RATIO
+
+
+@pytest.mark.parametrize("make", [*SCENES, of_senders])
+@pytest.mark.parametrize("order", [forwards, backwards, anyhow])
+def test_cancelling_all_is_linear(make: Callable[[], Scene], order: Callable[[int], list[int]]) -> None:
+    assert ratio(lambda count: left(make, order, count)) < RATIO
+
+
+def test_asyncios_are_not() -> None:
+    few, many = 100, 1000
+    assert ratio(lambda count: served(lambda: of_semaphore(asyncio.Semaphore), count), few, many) > RATIO
+    assert ratio(lambda count: left(lambda: of_getters(asyncio.Queue), backwards, count), few, many) > RATIO
