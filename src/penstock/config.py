@@ -22,6 +22,7 @@ from penstock.configkinds import (
     FACTORY,
     FOLDER,
     HANDLERS,
+    LIMIT,
     MODULES,
     REFERENCES,
     BadPart,
@@ -211,6 +212,13 @@ class PressureConfig(_Group):
     """What is taken in at once."""
 
     backlog: int = _key(2048, whole(1, "connections", highest=65535))
+    # requests that `penstock serve` has an application work on at once, in each process; the rest wait a little or are
+    # refused. auto: found by the service's own times
+    limit: int | Literal["auto"] | None = _key(None, LIMIT)
+    # how long a request may wait for its turn. None: half the deadline, and no more than 50 ms
+    max_wait_s: float | None = _key(None, optional(seconds(zero=True), "half of deadline_s, at most 0.05"))
+    # a request that cannot be answered within so long of its arrival is refused
+    deadline_s: float | None = _key(None, optional(seconds(zero=False), "no deadline"))
 
 
 @dataclass(frozen=True, slots=True)
