@@ -1,4 +1,4 @@
-"""Builds the native core: one extension per `.pyx` in `penstock/_core`, the Cython directives stated once, here.
+"""Builds the native core: one extension per module of `penstock/_core`, the Cython directives stated once, here.
 
 Switches, all environment variables:
   PENSTOCK_PURE=1        build no extension: the package runs on asyncio's selector loop
@@ -32,6 +32,12 @@ def compile_flags() -> tuple[list[str], list[str]]:
     return ["-O3", "-g1", "-fno-semantic-interposition", "-Wno-unused-function"], []
 
 
+def sources() -> list[Path]:
+    """The `.pyx`, and each `.py` that a `.pxd` gives types: that one also runs as it is, where nothing is built."""
+    typed = [path for path in CORE.glob("*.py") if path.stem != "__init__" and path.with_suffix(".pxd").exists()]
+    return sorted([*CORE.glob("*.pyx"), *typed])
+
+
 def extensions() -> list[Extension]:
     if os.environ.get("PENSTOCK_PURE") == "1" or not sys.platform.startswith("linux"):
         return []
@@ -45,7 +51,7 @@ def extensions() -> list[Extension]:
             extra_compile_args=compile_args,
             extra_link_args=link_args,
         )
-        for source in sorted(CORE.glob("*.pyx"))
+        for source in sources()
     ]
     return cythonize(found, compiler_directives=DIRECTIVES, include_path=["src"])
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from penstock.executors import offload, offloaded, to_thread
     from penstock.loop import EventLoop
+    from penstock.pressure.gate import Gate
     from penstock.runtime import EventLoopPolicy, Runner, install, new_event_loop, run
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "EventLoop",
     "EventLoopPolicy",
     "ExecutorsConfig",
+    "Gate",
     "LaneConfig",
     "LoopConfig",
     "PressureConfig",
@@ -49,6 +51,7 @@ __getattr__ = opened(
         "penstock.config": _CONFIGS,
         "penstock.executors.calling": ("offload", "offloaded", "to_thread"),
         "penstock.loop": ("EventLoop",),
+        "penstock.pressure.gate": ("Gate",),
         "penstock.runtime": ("EventLoopPolicy", "Runner", "install", "new_event_loop", "run"),
     },
 )

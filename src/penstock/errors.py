@@ -64,18 +64,63 @@ class PolicyRemovedError(PenstockError, RuntimeError):
 class Overloaded(PenstockError):
     """Refused early: what was asked is at its limit, and waiting would help nobody.
 
-    `reason` is one word: `full` (no place in the queue) or `displaced` (a newer one took its place). `queued` and
-    `limit` are the counts met; `retry_after_s` is when a place is likely, None if nobody can tell.
+    `reason` is one word:
+    of an executor's lane `full` (no place in the queue) or `displaced` (a newer one took its place);
+    of a gate `limit` (no permit free, and none is waited for), `wait` (the wait would be too long), `full` (the queue
+    is at its longest), `expired` (it waited too long), `deadline` (it could not finish in time), `share` (its key has
+    its fair share of the queue), `displaced` (one of a higher class took its place), `closed`;
+    of what stands around gates `left` (the client has gone), `lag` (the loop is behind), `tasks` (too many tasks),
+    `memory`, `throttled` (too many were refused elsewhere).
+
+    `queued` and `limit` are the counts met; `retry_after_s` is when a place is likely, None if nobody can tell;
+    `queue_age_s` is how long the oldest has waited, or the refused one itself if it had waited. `gate` is the gate's
+    name. Without a message, one is made of these when it is read.
     """
 
     def __init__(
-        self, message: str, *, reason: str, queued: int = 0, limit: int = 0, retry_after_s: float | None = None
+        self,
+        message: str | None = None,
+        *,
+        reason: str = "limit",
+        queued: int = 0,
+        limit: int = 0,
+        retry_after_s: float | None = None,
+        queue_age_s: float = 0.0,
+        gate: str = "",
     ) -> None:
-        super().__init__(message)
+        # no super().__init__: __new__ has the message, and a refusal is to be cheap
         self.reason = reason
         self.queued = queued
         self.limit = limit
         self.retry_after_s = retry_after_s
+        self.queue_age_s = queue_age_s
+        self.gate = gate
+
+    def __str__(self) -> str:
+        message = self.args[0] if self.args else None
+        return str(message) if message is not None else self._told()
+
+    def _told(self) -> str:
+        where = f"gate {self.gate!r}" if self.gate else "a gate"
+        counts = f"limit {self.limit}, {self.queued} queued"
+        retry = "" if self.retry_after_s is None else f"; try again in {self.retry_after_s:.3g} s"
+        text = _REFUSALS.get(self.reason, "{where} refuses ({reason}; {counts})")
+        told = text.format(where=where, counts=counts, reason=self.reason, age=f"{self.queue_age_s:.3g} s")
+        return told + retry
+
+
+# What a gate's refusal says when it is read.
+_REFUSALS = {
+    "limit": "{where} has no permit free ({counts}): raise its limit, or let entries wait by max_wait_s",
+    "wait": "{where} would have this wait longer than max_wait_s ({counts}): raise its limit or max_wait_s",
+    "full": "{where} has no place in its queue ({counts}): raise its limit or max_queued",
+    "expired": "{where} had no permit within {age} ({counts}): raise its limit or max_wait_s",
+    "deadline": "{where} could not have this finished by its deadline, after {age} ({counts}): raise the limit or "
+    "deadline_s",
+    "share": "{where} has as many of this key queued as is fair ({counts})",
+    "displaced": "{where} gave this one's place to one of a higher class ({counts}): raise its limit or the priority",
+    "closed": "{where} is closed: it lets nobody in any more",
+}
 
 
 class WorkerLost(PenstockError):

@@ -1,0 +1,86 @@
+cimport cython
+
+from penstock._core.waitqueue cimport WaitQueue as Queue, Waiter as OneWaiter
+
+cdef int LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED, CRITICAL, NORMAL
+cdef double STANDING_S, SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S, MARGIN_SERVICES, LARGEST_MARGIN, GAP_HOLDS_S, SHORT_S
+cdef int MOST_SAMPLED, SAMPLE_EVERY, MOST_RTTS
+cdef long NEVER
+cdef Done DONE
+
+
+@cython.final
+cdef class Done:
+    pass
+
+
+cdef void check_priority(int priority) except *
+
+
+@cython.final
+cdef class Entry:
+    cdef readonly GateCore gate
+    cdef readonly int priority
+    cdef readonly object key
+    cdef readonly double arrived_s, deadline_s, started_s
+    cdef readonly bint is_inside
+    cdef bint is_begun
+
+
+cdef class GateCore:
+    cdef public Py_ssize_t limit, bound, reserve, max_queued, inflight, granted, entered, waited, most_inflight
+    cdef public Py_ssize_t dropped
+    cdef public double factor, max_wait_s, patience_s, deadline_s, standing_s
+    cdef Queue queue
+    cdef public list sheds, rtts_s
+    cdef public object on_shed, loop, clock, waits, services
+    cdef public bint is_closed, was_full
+    cdef object timer
+    cdef double timer_at_s, backlog_since_s, departed_s, gap_s
+    cdef public double service_s, lag_s, window_at_s, epoch_s
+    cdef Py_ssize_t gap_count, service_count, sampled, sample_at
+    cdef dict starts
+    cdef object __weakref__
+
+    @cython.locals(now_s=double, reason=int)
+    cdef object begin(self, int priority, object key, double arrived_s, double deadline_s, Entry entry)
+    cdef void admit(self) except *
+    cdef void bind(self) except *
+    cdef void depart(self, bint is_bare) except *
+    cdef void ended_with(self, object kind) except *
+    @cython.locals(now_s=double)
+    cdef void finish(self, Entry entry) except *
+    cdef void hand_on(self) except *
+    @cython.locals(weight=double)
+    cdef void hand_on_at(self, double now_s) except *
+    cdef double gap(self, double now_s) except -1
+    @cython.locals(count=Py_ssize_t, ahead=Py_ssize_t, gap_s=double, victim=OneWaiter, reason=int)
+    cdef int why_not_wait(self, int priority, object key, double now_s) except -2
+    cdef OneWaiter enqueue(self, OneWaiter waiter)
+    @cython.locals(margin_s=double)
+    cdef bint is_too_late(self, double arrived_s, double deadline_s, double now_s) noexcept
+    @cython.locals(room=Py_ssize_t, waiter=OneWaiter)
+    cdef void pump(self, double now_s) except *
+    cdef bint is_overloaded(self, double now_s) noexcept
+    @cython.locals(longest_s=double)
+    cdef double timeout_s(self, double now_s) noexcept
+    @cython.locals(timeout_s=double, oldest=OneWaiter)
+    cdef void expire(self, double now_s) except *
+    cdef void arm(self, double at_s) except *
+    cdef void refuse(self, OneWaiter waiter, int reason) except *
+    cdef void turn_away(self, OneWaiter waiter, int reason) except *
+    @cython.locals(oldest=OneWaiter)
+    cdef object refused(self, int reason, double now_s)
+    cdef object error(self, int reason, double age_s)
+    cdef void count_shed(self, int reason) except *
+    cdef void begin_sample(self) except *
+    cdef void end_sample(self) except *
+    @cython.locals(rtt_s=double)
+    cdef void measured(self, double started_s, double now_s) except *
+    @cython.locals(before=Py_ssize_t, open_=bint)
+    cpdef void rebound(self) except *
+    @cython.locals(oldest=OneWaiter)
+    cpdef void shut(self) except *
+    cpdef Py_ssize_t queued(self) except -1
+    @cython.locals(oldest=OneWaiter)
+    cpdef double oldest_wait_s(self) except -1

@@ -1,0 +1,572 @@
+# cython: annotation_typing=False
+"""What enforces a limit: permits, the queue before them, and who is refused at once, or after a while.
+
+Native where it is built (`gate.pxd` has the types), this very source elsewhere. Imports nothing from penstock but the
+core's own: what an exception, a window of measurements or a statistic is, `penstock.pressure.gate` says.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from asyncio import CancelledError, base_events, current_task, get_running_loop
+from typing import TYPE_CHECKING, Any
+
+# relative, so that the plain source finds the plain queue where the native one is built too
+from .waitqueue import Waiter, WaitQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+__all__ = ["REASONS", "Entry", "GateCore"]
+
+# By number; the counts in `sheds` are in this order.
+REASONS = ("limit", "full", "wait", "expired", "deadline", "share", "displaced", "closed")
+LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED = 0, 1, 2, 3, 4, 5, 6, 7
+CRITICAL, NORMAL = 0, 2
+
+# A queue that has stood for `STANDING_S`, or two of its longest waits, is overloaded: its old end is refused after two
+# service times, within these bounds (Fail at Scale, B. Maurer, ACM Queue 2015: N and M).
+STANDING_S = 0.1
+SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S = 0.005, 0.05
+# What is left of a deadline must be this many service times; but a fresh arrival always has enough, so that a service
+# slower than its deadline is measured again.
+MARGIN_SERVICES, LARGEST_MARGIN = 2.0, 0.9
+# Departures tell how fast the queue moves for so long; afterwards the time of service does.
+GAP_HOLDS_S = 1.0
+# Of bare entries, at most so many are measured at a time; where service is shorter than 50 us only every 32nd is, so
+# that measuring costs at most a hundredth of what is measured.
+MOST_SAMPLED, SHORT_S, SAMPLE_EVERY = 16, 50e-6, 32
+MOST_RTTS = 512
+NEVER = 1 << 62
+
+logger = logging.getLogger("penstock.pressure")
+
+
+class Done:
+    """An awaitable that is done: `await` goes on at once."""
+
+    def __await__(self) -> Any:
+        return self
+
+    def __iter__(self) -> Done:
+        return self
+
+    def __next__(self) -> Any:
+        raise StopIteration
+
+
+DONE = Done()
+
+
+def check_priority(priority: int) -> None:
+    """ValueError if it is no class."""
+    if not 0 <= priority <= 3:
+        raise ValueError(f"priority is 0 (critical) to 3 (low), not {priority!r}")
+
+
+class Entry:
+    """One passage through a gate, with its class, key and times: made by `gate.entry()`, for one passage at a time.
+
+    Use it as `async with gate.entry(...)`, or `await entry.enter()` and `entry.leave()`.
+    """
+
+    def __init__(self, gate: GateCore, priority: int, key: Hashable, arrived_s: float, deadline_s: float) -> None:
+        self.gate = gate
+        self.priority = priority
+        self.key = key
+        self.arrived_s = arrived_s
+        self.deadline_s = deadline_s
+        self.started_s = -math.inf
+        self.is_inside = False
+        self.is_begun = False
+
+    def __aenter__(self) -> Any:
+        if self.is_begun:
+            raise RuntimeError("this entry is in use: make one for each passage, by gate.entry()")
+        return self.gate.begin(self.priority, self.key, self.arrived_s, self.deadline_s, self)
+
+    def __aexit__(self, kind: Any, value: Any, traceback: Any) -> Done:
+        if kind is not None:
+            self.gate.ended_with(kind)
+        self.leave()
+        return DONE
+
+    def __await__(self) -> Any:
+        return self.__aenter__()
+
+    def enter(self) -> Entry:
+        """`await entry.enter()`: wait for a permit; `Overloaded` when refused."""
+        return self
+
+    def leave(self) -> None:
+        """Give the permit back. RuntimeError if it is not inside."""
+        if not self.is_inside:
+            raise RuntimeError("this entry is not inside its gate: leave() comes once, after enter()")
+        self.is_begun = self.is_inside = False
+        self.gate.finish(self)
+
+
+class GateCore:
+    """The gate without its statistics and exceptions: a subclass has `overloaded` and `window_over`.
+
+    Ownership: the queue owns the waiters; `loop` is the loop of the first use. `inflight` counts permits that are held,
+    those of granted waiters whose tasks have not run yet (`granted`) among them: so nobody overtakes them.
+    """
+
+    def __init__(self, limit: int, max_wait_s: float, deadline_s: float, reserve: int, max_queued: int) -> None:
+        self.limit = limit
+        self.factor = 1.0
+        # what `inflight` may be now: 0 until there is a loop, and once it is closed: the short way need not look
+        self.bound = 0
+        self.reserve = reserve
+        self.inflight = self.granted = self.entered = self.waited = self.most_inflight = 0
+        self.max_wait_s = max_wait_s
+        # nobody waits longer than this
+        self.patience_s = min(max_wait_s, deadline_s)
+        self.deadline_s = deadline_s
+        self.max_queued = max_queued
+        self.standing_s = max(STANDING_S, 2 * max_wait_s)
+        self.queue = WaitQueue()
+        self.sheds = [0] * len(REASONS)
+        self.on_shed: Callable[[Any, str], object] | None = None
+        self.is_closed = False
+        self.loop: Any = None
+        self.clock: Callable[[], float] = time.monotonic
+        self.timer: Any = None
+        self.timer_at_s = math.inf
+        self.backlog_since_s = math.inf
+        self.departed_s = -math.inf
+        self.gap_s = self.service_s = 0.0
+        self.gap_count = self.service_count = 0
+        # how late the loop is: it is no part of the service
+        self.lag_s = 0.0
+        self.starts: dict[int, float] = {}
+        self.sampled = 0
+        self.sample_at = 1
+        self.window_at_s = math.inf
+        self.epoch_s = -math.inf
+        self.was_full = False
+        self.dropped = 0
+        self.rtts_s: list[float] = []
+        # histograms, of a subclass
+        self.waits: Any = None
+        self.services: Any = None
+
+    # --- entering ---
+
+    def __aenter__(self) -> Any:
+        if self.inflight < self.bound:
+            self.inflight += 1
+            self.entered += 1
+            if self.inflight > self.most_inflight:
+                self.most_inflight = self.inflight
+            if self.entered >= self.sample_at:
+                self.begin_sample()
+            return DONE
+        return self.begin(NORMAL, None, -math.inf, -1.0, None)
+
+    def __aexit__(self, kind: Any, value: Any, traceback: Any) -> Done:
+        if kind is not None:
+            self.ended_with(kind)
+        self.depart(True)
+        return DONE
+
+    def through(
+        self,
+        priority: int = NORMAL,
+        key: Hashable = None,
+        arrived_s: float | None = None,
+        deadline_s: float | None = None,
+    ) -> Any:
+        """Enter, or raise; what it gives is to be awaited at once."""
+        check_priority(priority)
+        arrived = -math.inf if arrived_s is None else arrived_s
+        return self.begin(priority, key, arrived, -1.0 if deadline_s is None else deadline_s, None)
+
+    def entry(
+        self,
+        *,
+        priority: int = NORMAL,
+        key: Hashable = None,
+        arrived_s: float | None = None,
+        deadline_s: float | None = None,
+    ) -> Entry:
+        """A passage of a class and key; `arrived_s` is when it came, on `loop.time()`'s clock (default: now).
+
+        `deadline_s` is the time it has in all, from then on (default: the gate's).
+        """
+        check_priority(priority)
+        arrived = -math.inf if arrived_s is None else arrived_s
+        return Entry(self, priority, key, arrived, -1.0 if deadline_s is None else deadline_s)
+
+    def try_enter(self, *, priority: int = NORMAL, key: Hashable = None) -> bool:
+        """Take a permit if one is free now; False otherwise. `leave()` gives it back."""
+        if self.inflight < self.bound or (priority == CRITICAL and self.inflight < self.bound + self.reserve):
+            self.admit()
+            return True
+        if self.loop is None and not self.is_closed:
+            self.bind()
+            return self.try_enter(priority=priority, key=key)
+        self.was_full = True
+        self.count_shed(CLOSED if self.is_closed else LIMIT)
+        return False
+
+    def leave(self) -> None:
+        """Give a permit back. RuntimeError if none is held."""
+        self.depart(True)
+
+    def begin(self, priority: int, key: Hashable, arrived_s: float, deadline_s: float, entry: Entry | None) -> Any:
+        """Enter, be refused (raises), or wait: what is to be awaited."""
+        if get_running_loop() is not self.loop:
+            self.bind()
+        now_s = self.clock()
+        if now_s >= self.window_at_s:
+            self.window_over(now_s)
+        if deadline_s < 0:
+            deadline_s = self.deadline_s
+        if arrived_s == -math.inf:
+            arrived_s = now_s
+        if self.is_closed:
+            raise self.refused(CLOSED, now_s)
+        if self.inflight < self.bound or (priority == CRITICAL and self.inflight < self.bound + self.reserve):
+            if arrived_s < now_s and self.is_too_late(arrived_s, deadline_s, now_s):
+                raise self.refused(DEADLINE, now_s)
+            self.admit()
+            if entry is not None:
+                entry.is_begun = entry.is_inside = True
+                entry.started_s = now_s
+            elif self.entered >= self.sample_at:
+                self.begin_sample()
+            return DONE
+        self.was_full = True
+        reason = self.why_not_wait(priority, key, now_s)
+        if reason >= 0:
+            raise self.refused(reason, now_s)
+        if entry is not None:
+            entry.is_begun = True
+        return self.enqueue(Waiter(self, self.loop, priority, key, now_s, arrived_s, deadline_s, entry))
+
+    def admit(self) -> None:
+        """A permit is taken."""
+        self.inflight += 1
+        self.entered += 1
+        if self.inflight > self.most_inflight:
+            self.most_inflight = self.inflight
+
+    def bind(self) -> None:
+        """Belong to the running loop. RuntimeError if it belongs to another one that is not closed."""
+        loop = get_running_loop()
+        if self.loop is not None and not self.loop.is_closed():
+            raise RuntimeError(f"{self!r} belongs to another event loop: make one for each loop")
+        self.loop = loop
+        plain = getattr(type(loop), "time", None) is base_events.BaseEventLoop.time
+        self.clock = time.monotonic if plain else loop.time
+        # what a closed loop left behind will not come back
+        self.queue = WaitQueue()
+        self.inflight = self.granted = 0
+        self.starts.clear()
+        self.sampled = 0
+        self.timer = None
+        self.timer_at_s = self.backlog_since_s = math.inf
+        self.departed_s = -math.inf
+        self.rebound()
+
+    # --- leaving ---
+
+    def depart(self, is_bare: bool) -> None:
+        """A permit comes back, and goes to whoever is next."""
+        if self.inflight <= self.granted:
+            raise RuntimeError("leave() without enter(): the gate has no permit out")
+        self.inflight -= 1
+        if is_bare and self.sampled:
+            self.end_sample()
+        if self.queue.count:
+            self.hand_on()
+
+    def ended_with(self, kind: type[BaseException]) -> None:
+        """An exception ends an entry: whether time ran out, counts."""
+        if issubclass(kind, CancelledError | TimeoutError):
+            self.dropped += 1
+
+    def finish(self, entry: Entry) -> None:
+        """An entry leaves: it is measured."""
+        if self.inflight <= self.granted:
+            raise RuntimeError("leave() without enter(): the gate has no permit out")
+        self.inflight -= 1
+        now_s = self.clock()
+        self.measured(entry.started_s, now_s)
+        if self.queue.count:
+            self.hand_on_at(now_s)
+
+    def hand_on(self) -> None:
+        self.hand_on_at(self.clock())
+
+    def hand_on_at(self, now_s: float) -> None:
+        """A permit has come back while others wait."""
+        if self.departed_s >= self.backlog_since_s:
+            self.gap_count += 1
+            weight = max(1.0 / self.gap_count, 1.0 / (8 + self.bound))
+            self.gap_s += (now_s - self.departed_s - self.gap_s) * weight
+        self.departed_s = now_s
+        self.pump(now_s)
+
+    # --- the queue ---
+
+    def gap(self, now_s: float) -> float:
+        """The time from one departure to the next while others wait, in seconds; 0 if nobody can tell."""
+        if self.gap_count and now_s - self.departed_s < GAP_HOLDS_S:
+            return self.gap_s
+        self.gap_count = 0
+        return self.service_s / self.bound if self.bound else 0.0
+
+    def why_not_wait(self, priority: int, key: Hashable, now_s: float) -> int:
+        """The reason to refuse one that would have to wait; -1 if it may wait. One of lower worth may have to go."""
+        if self.max_wait_s <= 0:
+            return LIMIT
+        count = self.queue.count
+        gap_s = self.gap(now_s)
+        if count < self.max_queued and (count + 1) * gap_s <= self.max_wait_s:
+            return -1
+        ahead = self.queue.before_next(priority, key)
+        if ahead < self.max_queued and (ahead + 1) * gap_s <= self.max_wait_s:
+            victim = self.queue.lowest_newest(priority)
+            reason = DISPLACED
+            if victim is None and not self.queue.is_over_share(priority, key):
+                victim = self.queue.heaviest_newest(priority, key)
+                reason = SHARE
+            if victim is not None:
+                self.refuse(victim, reason)
+                return -1
+        if self.queue.is_over_share(priority, key):
+            return SHARE
+        return FULL if count >= self.max_queued else WAIT
+
+    def enqueue(self, waiter: Waiter) -> Waiter:
+        """Let it wait."""
+        if not self.queue.count:
+            self.backlog_since_s = waiter.queued_s
+        self.queue.push(waiter)
+        if self.timer is None and self.patience_s < math.inf:
+            self.arm(waiter.queued_s + self.patience_s)
+        # a listener may have raised the limit meanwhile
+        if self.inflight < self.bound:
+            self.pump(waiter.queued_s)
+        return waiter
+
+    def is_too_late(self, arrived_s: float, deadline_s: float, now_s: float) -> bool:
+        """Whether it could not finish by its deadline."""
+        margin_s = min(MARGIN_SERVICES * self.service_s, LARGEST_MARGIN * deadline_s)
+        return now_s - arrived_s + margin_s > deadline_s
+
+    def pump(self, now_s: float) -> None:
+        """Hand out what is free."""
+        if self.patience_s < math.inf:
+            self.expire(now_s)
+        while self.queue.count:
+            room = self.bound + self.reserve if self.queue.critical_count() else self.bound
+            if self.inflight >= room:
+                return
+            waiter = self.queue.take(self.is_overloaded(now_s))
+            if not self.queue.count:
+                self.backlog_since_s = math.inf
+            if self.is_too_late(waiter.arrived_s, waiter.deadline_s, now_s):
+                self.turn_away(waiter, DEADLINE)
+                continue
+            self.inflight += 1
+            self.granted += 1
+            self.waited += 1
+            if self.inflight > self.most_inflight:
+                self.most_inflight = self.inflight
+            self.waits.add(int((now_s - waiter.queued_s) * 1e9))
+            waiter.grant()
+
+    def is_overloaded(self, now_s: float) -> bool:
+        """Whether the queue has stood for too long: then the newest is served first."""
+        return now_s - self.backlog_since_s > self.standing_s
+
+    def timeout_s(self, now_s: float) -> float:
+        """How long one may wait now."""
+        if not self.is_overloaded(now_s):
+            return self.patience_s
+        if not self.service_count:
+            return self.patience_s
+        longest_s = max(LONGEST_TIMEOUT_S, self.patience_s)
+        return min(self.patience_s, max(SHORTEST_TIMEOUT_S, min(2 * self.service_s, longest_s)))
+
+    def expire(self, now_s: float) -> None:
+        """Refuse those who have waited too long, from the old end."""
+        timeout_s = self.timeout_s(now_s)
+        while True:
+            oldest = self.queue.oldest()
+            if oldest is None or now_s - oldest.queued_s < timeout_s:
+                return
+            self.refuse(oldest, EXPIRED)
+
+    def arm(self, at_s: float) -> None:
+        """Look at the old end at that time."""
+        self.timer_at_s = at_s
+        self.timer = self.loop.call_at(at_s, self.on_time)
+
+    def on_time(self) -> None:
+        """The timer: refuse the old end, and look again when the next is due."""
+        self.timer = None
+        now_s = self.clock()
+        self.expire(now_s)
+        oldest = self.queue.oldest()
+        if oldest is not None:
+            self.arm(max(now_s, oldest.queued_s + self.timeout_s(now_s)))
+
+    def refuse(self, waiter: Waiter, reason: int) -> None:
+        """One that waits is refused."""
+        self.queue.remove(waiter)
+        if not self.queue.count:
+            self.backlog_since_s = math.inf
+        self.turn_away(waiter, reason)
+
+    def turn_away(self, waiter: Waiter, reason: int) -> None:
+        """One that is out of the queue is refused."""
+        if waiter.entry is not None:
+            waiter.entry.is_begun = False
+        waiter.refuse(reason)
+        self.count_shed(reason)
+
+    # --- what a waiter tells ---
+
+    def resumed(self, waiter: Waiter) -> None:
+        """Its task runs, with its permit."""
+        self.granted -= 1
+        self.entered += 1
+        if waiter.entry is not None:
+            waiter.entry.is_inside = True
+            waiter.entry.started_s = self.clock()
+        elif self.entered >= self.sample_at:
+            self.begin_sample()
+
+    def gave_up(self, waiter: Waiter) -> None:
+        """It leaves the queue by itself."""
+        self.queue.remove(waiter)
+        if not self.queue.count:
+            self.backlog_since_s = math.inf
+        if waiter.entry is not None:
+            waiter.entry.is_begun = False
+
+    def passed_on(self, waiter: Waiter) -> None:
+        """It has a permit and cannot use it: the next one has it."""
+        self.granted -= 1
+        self.inflight -= 1
+        if waiter.entry is not None:
+            waiter.entry.is_begun = False
+        if self.queue.count:
+            self.pump(self.clock())
+
+    def refused_with(self, waiter: Waiter) -> BaseException:
+        """The exception of one that waited."""
+        return self.error(waiter.reason, self.clock() - waiter.queued_s)
+
+    # --- refusals ---
+
+    def refused(self, reason: int, now_s: float) -> BaseException:
+        """Count a refusal; its exception."""
+        oldest = self.queue.oldest()
+        error = self.error(reason, 0.0 if oldest is None else now_s - oldest.queued_s)
+        self.count_shed(reason)
+        return error
+
+    def error(self, reason: int, age_s: float) -> BaseException:
+        retry_after_s = (self.queue.count + 1) * self.gap_s or self.service_s or None
+        return self.overloaded(REASONS[reason], self.queue.count, self.bound, retry_after_s, age_s)
+
+    def count_shed(self, reason: int) -> None:
+        self.sheds[reason] += 1
+        if self.on_shed is not None:
+            self.tell(REASONS[reason])
+
+    def tell(self, reason: str) -> None:
+        """Call the listener; one that raises is logged and removed."""
+        listener = self.on_shed
+        if listener is None:
+            return
+        try:
+            listener(self, reason)
+        except Exception:
+            self.on_shed = None
+            logger.exception("%r: its on_shed raised, and is removed", self)
+
+    def overloaded(
+        self, reason: str, queued: int, limit: int, retry_after_s: float | None, age_s: float
+    ) -> BaseException:
+        """The exception of a refusal."""
+        raise NotImplementedError
+
+    def window_over(self, now_s: float) -> None:
+        """A window of measurements ends: `rtts_s`, `most_inflight` and the counts are of it."""
+        raise NotImplementedError
+
+    # --- measuring ---
+
+    def begin_sample(self) -> None:
+        """Measure this entry, by the task it runs in."""
+        if self.sampled >= MOST_SAMPLED:
+            if self.inflight >= self.sampled:
+                self.sample_at = self.entered + SAMPLE_EVERY
+                return
+            # some have left in another task, and are not found any more
+            self.starts.clear()
+        task = current_task()
+        if task is not None:
+            self.starts[id(task)] = self.clock()
+        self.sampled = len(self.starts)
+        self.sample_at = self.entered + (SAMPLE_EVERY if self.service_s < SHORT_S else 1)
+
+    def end_sample(self) -> None:
+        """If this task is measured, its time of service is known now."""
+        task = current_task()
+        started_s = self.starts.pop(id(task), None)
+        if started_s is not None:
+            self.sampled = len(self.starts)
+            self.measured(started_s, self.clock())
+
+    def measured(self, started_s: float, now_s: float) -> None:
+        """One was inside from `started_s` until now."""
+        rtt_s = max(0.0, now_s - started_s - self.lag_s)
+        self.service_count += 1
+        self.service_s += (rtt_s - self.service_s) * max(1.0 / self.service_count, 1.0 / (8 + self.bound))
+        self.services.add(int(rtt_s * 1e9))
+        if self.window_at_s < math.inf:
+            if started_s >= self.epoch_s and len(self.rtts_s) < MOST_RTTS:
+                self.rtts_s.append(rtt_s)
+            if now_s >= self.window_at_s:
+                self.window_over(now_s)
+
+    # --- the limit ---
+
+    def rebound(self) -> None:
+        """The limit, or what it is multiplied with, has changed."""
+        before = self.bound
+        open_ = self.loop is not None and not self.is_closed
+        self.bound = max(1, int(self.limit * self.factor)) if open_ else 0
+        if before and self.bound:
+            self.gap_s *= before / self.bound
+        if self.bound > before and self.queue.count:
+            self.pump(self.clock())
+
+    def shut(self) -> None:
+        """Refuse from now on, those who wait as well."""
+        self.is_closed = True
+        self.bound = 0
+        while True:
+            oldest = self.queue.oldest()
+            if oldest is None:
+                return
+            self.refuse(oldest, CLOSED)
+
+    def queued(self) -> int:
+        """How many wait."""
+        return self.queue.count
+
+    def oldest_wait_s(self) -> float:
+        """How long the oldest has waited, in seconds; 0 if nobody waits."""
+        oldest = self.queue.oldest()
+        return 0.0 if oldest is None else self.clock() - oldest.queued_s

@@ -1,0 +1,393 @@
+# cython: annotation_typing=False
+"""Who waits at a gate: waiters in classes, in lines by key inside a class, in the order of their coming.
+
+Native where it is built (`waitqueue.pxd` has the types), this very source elsewhere. Every operation is O(1), the
+removal of any waiter among them. Knows no clock, no limit and no reason: `penstock._core.gate` decides.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError, InvalidStateError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+__all__ = ["Line", "Rank", "WaitQueue", "Waiter"]
+
+CLASSES = 4
+WAITING, GRANTED, REFUSED, GONE, INSIDE = 0, 1, 2, 3, 4
+
+
+class Waiter:
+    """One that waits, and what it awaits: a task takes it for a future, so that waiting makes no other object.
+
+    Ownership: while it waits the queue owns it; then whoever resumes its task. `gate` is told when it is resumed with a
+    permit (`resumed`), leaves the queue by itself (`gave_up`) or cannot use its permit (`passed_on`), and makes the
+    exception of a refused one (`refused_with`).
+    """
+
+    def __init__(
+        self,
+        gate: Any,
+        loop: Any,
+        priority: int,
+        key: Hashable,
+        queued_s: float,
+        arrived_s: float,
+        deadline_s: float,
+        entry: Any,
+    ) -> None:
+        self.gate = gate
+        self.loop = loop
+        self.priority = priority
+        self.key = key
+        self.queued_s = queued_s
+        self.arrived_s = arrived_s
+        self.deadline_s = deadline_s
+        self.entry = entry
+        self.state = WAITING
+        self.reason = 0
+        self.blocking = False
+        self.callback: Callable[[Any], object] | None = None
+        self.context: Any = None
+        self.message: object = None
+        self.older: Waiter | None = None
+        self.newer: Waiter | None = None
+        self.before: Waiter | None = None
+        self.after: Waiter | None = None
+        self.line: Line | None = None
+
+    def grant(self) -> None:
+        """It has a permit: its task runs in the next turn."""
+        self.state = GRANTED
+        self.wake()
+
+    def refuse(self, reason: int) -> None:
+        """It is refused: its task runs in the next turn."""
+        self.reason = reason
+        self.state = REFUSED
+        self.wake()
+
+    def wake(self) -> None:
+        """Have its task run in the next turn."""
+        if self.callback is not None:
+            self.loop.call_soon(self.callback, self, context=self.context)
+            self.callback = self.context = None
+
+    # What `await` asks of it.
+
+    def __await__(self) -> Waiter:
+        return self
+
+    def __iter__(self) -> Waiter:
+        return self
+
+    def __next__(self) -> Waiter:
+        if self.state == WAITING:
+            self.blocking = True
+            return self
+        if self.state == GRANTED:
+            self.state = INSIDE
+            self.gate.resumed(self)
+            raise StopIteration
+        if self.state == REFUSED:
+            raise self.gate.refused_with(self)
+        raise self.cancellation()
+
+    def send(self, value: object) -> Waiter:
+        """A step of its task: waits on, ends (it is inside), or raises why it is not."""
+        return next(self)
+
+    def cancellation(self) -> CancelledError:
+        """The exception of a task that was cancelled while it waited here."""
+        return CancelledError() if self.message is None else CancelledError(self.message)
+
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Waiter:
+        """An exception comes to its task, a cancellation above all: it gives up its place or its permit."""
+        self.give_up()
+        raise kind if value is None else value
+
+    def close(self) -> None:
+        """Its task is destroyed: it gives up its place or its permit."""
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Leave the queue, or pass the permit on."""
+        if self.state == WAITING:
+            self.state = GONE
+            self.gate.gave_up(self)
+        elif self.state == GRANTED:
+            self.state = GONE
+            self.gate.passed_on(self)
+
+    # What a task asks of its future.
+
+    @property
+    def _asyncio_future_blocking(self) -> bool:
+        return self.blocking
+
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, value: bool) -> None:
+        self.blocking = value
+
+    def get_loop(self) -> Any:
+        """The loop it waits in."""
+        return self.loop
+
+    def add_done_callback(self, callback: Callable[[Any], object], *, context: Any = None) -> None:
+        """Have `callback(self)` called when it waits no longer. There is room for one: its task's."""
+        if self.state != WAITING:
+            self.loop.call_soon(callback, self, context=context)
+            return
+        if self.callback is not None:
+            raise RuntimeError("a gate's waiter is awaited by one task")
+        self.callback = callback
+        self.context = context
+
+    def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
+        """Forget the callback; how many there were."""
+        if self.callback != callback:
+            return 0
+        self.callback = self.context = None
+        return 1
+
+    def cancel(self, msg: object = None) -> bool:
+        """Its task is cancelled: it leaves the queue now. False if it has been granted or refused already."""
+        if self.state != WAITING:
+            return False
+        self.message = msg
+        self.state = GONE
+        self.gate.gave_up(self)
+        self.wake()
+        return True
+
+    def cancelled(self) -> bool:
+        """Whether it left the queue by itself."""
+        return self.state == GONE
+
+    def done(self) -> bool:
+        """Whether it waits no longer."""
+        return self.state != WAITING
+
+    def result(self) -> None:
+        """None, or its cancellation; why it was refused is raised where it is awaited."""
+        if self.state == GONE:
+            raise self.cancellation()
+        if self.state == WAITING:
+            raise InvalidStateError("it still waits")
+
+    def exception(self) -> None:
+        """As `result`: no exception is kept."""
+        self.result()
+
+    def __repr__(self) -> str:
+        state = ("waiting", "granted", "refused", "gone", "inside")[self.state]
+        return f"<Waiter {state} at {self.gate!r}>"
+
+
+class Line:
+    """The waiters of one key in one class, oldest first, and its neighbours in the class's rotation."""
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.count = 0
+        self.first: Waiter | None = None
+        self.last: Waiter | None = None
+        self.behind: Line | None = None
+        self.ahead: Line | None = None
+
+
+class Rank:
+    """The waiters of one class: a rotation over lines, and all of them by age."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.line_count = 0
+        self.oldest: Waiter | None = None
+        self.newest: Waiter | None = None
+        # the line whose turn it is; the last one in the rotation
+        self.turn: Line | None = None
+        self.end: Line | None = None
+        self.lines: dict[Hashable, Line] = {}
+        # almost always the longest line: it is set by whoever joins a longer one, and not when it shrinks
+        self.heaviest: Line | None = None
+
+    def add(self, waiter: Waiter) -> None:
+        """Put it at the end of its key's line."""
+        line = self.lines.get(waiter.key)
+        if line is None:
+            line = self.lines[waiter.key] = Line(waiter.key)
+            self.join(line)
+        waiter.line = line
+        waiter.before = line.last
+        if line.last is None:
+            line.first = waiter
+        else:
+            line.last.after = waiter
+        line.last = waiter
+        line.count += 1
+        waiter.older = self.newest
+        if self.newest is None:
+            self.oldest = waiter
+        else:
+            self.newest.newer = waiter
+        self.newest = waiter
+        self.count += 1
+        if self.heaviest is None or line.count > self.heaviest.count:
+            self.heaviest = line
+
+    def drop(self, waiter: Waiter) -> None:
+        """Take it out, wherever it stands."""
+        line = waiter.line
+        assert line is not None
+        older, newer, before, after = waiter.older, waiter.newer, waiter.before, waiter.after
+        if older is None:
+            self.oldest = newer
+        else:
+            older.newer = newer
+        if newer is None:
+            self.newest = older
+        else:
+            newer.older = older
+        if before is None:
+            line.first = after
+        else:
+            before.after = after
+        if after is None:
+            line.last = before
+        else:
+            after.before = before
+        waiter.older = waiter.newer = waiter.before = waiter.after = waiter.line = None
+        self.count -= 1
+        line.count -= 1
+        if line.count == 0:
+            self.part(line)
+            del self.lines[line.key]
+            if self.heaviest is line:
+                self.heaviest = self.turn
+
+    def join(self, line: Line) -> None:
+        """Put the line at the end of the rotation."""
+        line.ahead = self.end
+        if self.end is None:
+            self.turn = line
+        else:
+            self.end.behind = line
+        self.end = line
+        self.line_count += 1
+
+    def part(self, line: Line) -> None:
+        """Take the line out of the rotation."""
+        ahead, behind = line.ahead, line.behind
+        if ahead is None:
+            self.turn = behind
+        else:
+            ahead.behind = behind
+        if behind is None:
+            self.end = ahead
+        else:
+            behind.ahead = ahead
+        line.ahead = line.behind = None
+        self.line_count -= 1
+
+    def take(self, newest_first: bool) -> Waiter:
+        """The next of the line whose turn it is, out of the queue; the rotation goes on."""
+        line = self.turn
+        assert line is not None
+        waiter = line.last if newest_first else line.first
+        assert waiter is not None
+        if self.line_count > 1:
+            self.part(line)
+            self.join(line)
+        self.drop(waiter)
+        return waiter
+
+    def share(self, key: Hashable) -> int:
+        """How many places are fair for the key, if all there are (one more with its own) are shared by its like."""
+        lines = self.line_count if key in self.lines else self.line_count + 1
+        return (self.count + lines) // lines
+
+    def held(self, key: Hashable) -> int:
+        """How many of the key wait."""
+        line = self.lines.get(key)
+        return 0 if line is None else line.count
+
+    def before_next(self, key: Hashable) -> int:
+        """How many would be served before a new one of the key: at most one more of each other than of its own."""
+        held = self.held(key)
+        others = self.line_count - (1 if held else 0)
+        return min(self.count, held + (held + 1) * others)
+
+
+class WaitQueue:
+    """All waiters of a gate: four classes, each served before the lower ones (0 is the highest)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.ranks = [Rank() for _ in range(CLASSES)]
+
+    def push(self, waiter: Waiter) -> None:
+        """Put it at the end of its class and key."""
+        rank: Rank = self.ranks[waiter.priority]
+        rank.add(waiter)
+        self.count += 1
+
+    def remove(self, waiter: Waiter) -> None:
+        """Take it out, wherever it stands."""
+        rank: Rank = self.ranks[waiter.priority]
+        rank.drop(waiter)
+        self.count -= 1
+
+    def take(self, newest_first: bool) -> Waiter:
+        """The next to be served, out of the queue, which must not be empty."""
+        for rank in self.ranks:
+            if rank.count:
+                self.count -= 1
+                return rank.take(newest_first)
+        raise IndexError("nobody waits")
+
+    def critical_count(self) -> int:
+        """How many of the highest class wait."""
+        rank: Rank = self.ranks[0]
+        return rank.count
+
+    def oldest(self) -> Waiter | None:
+        """Whoever has waited longest."""
+        found: Waiter | None = None
+        for rank in self.ranks:
+            waiter = rank.oldest
+            if waiter is not None and (found is None or waiter.queued_s < found.queued_s):
+                found = waiter
+        return found
+
+    def before_next(self, priority: int, key: Hashable) -> int:
+        """How many would be served before a new one of this class and key."""
+        count = 0
+        for at in range(priority):
+            rank: Rank = self.ranks[at]
+            count += rank.count
+        rank = self.ranks[priority]
+        return count + rank.before_next(key)
+
+    def is_over_share(self, priority: int, key: Hashable) -> bool:
+        """Whether one more of the key would be more than is fair in its class; never if no other key waits there."""
+        rank: Rank = self.ranks[priority]
+        held = rank.held(key)
+        return rank.line_count > (1 if held else 0) and held + 1 > rank.share(key)
+
+    def lowest_newest(self, priority: int) -> Waiter | None:
+        """The newest of the lowest class, if that is below `priority`."""
+        for at in range(CLASSES - 1, priority, -1):
+            rank: Rank = self.ranks[at]
+            if rank.count:
+                return rank.newest
+        return None
+
+    def heaviest_newest(self, priority: int, key: Hashable) -> Waiter | None:
+        """The newest of the longest line in the class, if that has more than its share and is another key's."""
+        rank: Rank = self.ranks[priority]
+        line = rank.heaviest
+        if line is None or line.key == key or line.count <= rank.share(key):
+            return None
+        return line.last

@@ -1,0 +1,243 @@
+"""The gate: how many may be in flight, who waits, for how long, and who is refused at once.
+
+The work is done in `penstock._core.gate`; here are its face, its exceptions, its windows for a limit that moves, and
+its statistics. Knows no server and no protocol.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+
+from penstock.errors import Overloaded
+from penstock.pressure.core import REASONS, Entry, GateCore
+from penstock.pressure.limits import LEAST_SAMPLES, Limit, Window, make_limit
+from penstock.pressure.registry import register
+from penstock.times import Histogram, Times, taken
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Mapping
+
+__all__ = ["Entry", "Gate", "GateStatistics", "Priority"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# How long one may wait where nothing else is said: half of the deadline at most.
+MAX_WAIT_S = 0.05
+_numbers = itertools.count(1)
+
+
+class Priority(IntEnum):
+    """The classes of entries: each is served before those below it, and refused after them."""
+
+    CRITICAL = 0
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GateStatistics:
+    """A gate at one moment. Gauges are of now; counts and times so far."""
+
+    name: str
+    # permits there may be, before `scale`, which multiplies them
+    limit: int
+    scale: float
+    # permits that are held; entries that wait, and how long the oldest has
+    inflight: int
+    queued: int
+    oldest_wait_s: float
+    # entries that came in, that came out again, and that had to wait before they came in
+    entered: int
+    left: int
+    waited: int
+    # of those that waited and came in: how long; of those that were measured: the time inside
+    wait: Times = field(default_factory=Times)
+    service: Times = field(default_factory=Times)
+    # reason -> entries refused
+    sheds: Mapping[str, int] = field(default_factory=dict)
+    # why the limit last moved, and when, on the loop's clock (0 if it never has)
+    limit_reason: str = ""
+    limit_moved_at_s: float = 0.0
+
+
+class Gate(GateCore):
+    """Lets as many in as the limit says, has others wait for a bounded time, and refuses the rest at once.
+
+    `limit` is a number, "auto", or an object with `update()` as in `penstock.pressure.limits`. `max_wait_s`: the
+    longest wait (default: 0.05, or half of the deadline if that is less; 0 never waits, `math.inf` waits as long as it
+    takes). `deadline_s`: the time that an entry has in all. `reserve`: permits beyond the limit that only CRITICAL
+    entries take. `max_queued`: the longest queue. A refusal raises `penstock.errors.Overloaded`.
+
+    A gate belongs to the event loop that it is first used in. Not thread-safe. Raises ValueError for a bad argument.
+    """
+
+    def __init__(
+        self,
+        limit: int | Literal["auto"] | Limit,
+        *,
+        max_wait_s: float | None = None,
+        deadline_s: float | None = None,
+        reserve: int = 0,
+        name: str = "",
+        max_queued: int = 10_000,
+    ) -> None:
+        if max_wait_s is None:
+            max_wait_s = MAX_WAIT_S if deadline_s is None else min(MAX_WAIT_S, deadline_s / 2)
+        _check("max_wait_s", max_wait_s, max_wait_s >= 0, "0 or more seconds, math.inf for any")
+        _check("deadline_s", deadline_s, deadline_s is None or deadline_s > 0, "more than 0 seconds, or None")
+        _check("reserve", reserve, reserve >= 0, "0 or more permits")
+        _check("max_queued", max_queued, max_queued >= 0, "0 or more entries")
+        self._limiter = make_limit(limit)
+        super().__init__(
+            self._limiter.value, max_wait_s, math.inf if deadline_s is None else deadline_s, reserve, max_queued
+        )
+        self.name = name or f"gate-{next(_numbers)}"
+        self.waits, self.services = Histogram(), Histogram()
+        self._reason = self._limiter.reason
+        self._moved_at_s = 0.0
+        self.began_s = -math.inf
+        self._left_before = 0
+        self._watch()
+        register(self)
+
+    def __repr__(self) -> str:
+        return f"<Gate {self.name!r}: {self.inflight} of {self.limit} in flight, {self.queued()} queued>"
+
+    # --- entering ---
+
+    async def enter(
+        self,
+        *,
+        priority: int = Priority.NORMAL,
+        key: Hashable = None,
+        arrived_s: float | None = None,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Wait for a permit; `leave()` gives it back. Raises Overloaded when refused."""
+        await self.through(priority, key, arrived_s, deadline_s)
+
+    def guard(self, fn: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        """Decorate an async function: each call passes the gate. A refused call raises Overloaded."""
+
+        @functools.wraps(fn)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+            async with self:
+                return await fn(*args, **kwargs)
+
+        return guarded
+
+    # --- the limit ---
+
+    def resize(self, limit: int | Literal["auto"] | Limit) -> None:
+        """Change the limit now. Raised, it lets in those who wait; lowered, those inside are left alone."""
+        self._limiter = make_limit(limit)
+        self._adopt(self._limiter.value, "resized")
+        self._watch()
+
+    def _watch(self) -> None:
+        # the first look opens a window; a limit that never moves needs none
+        self.began_s = -math.inf
+        self.window_at_s = math.inf if math.isinf(self._limiter.window_s) else -math.inf
+
+    @property
+    def scale(self) -> float:
+        """What the limit is multiplied with, more than 0 and at most 1: the loop's own gate sets it."""
+        return self.factor
+
+    @scale.setter
+    def scale(self, value: float) -> None:
+        _check("scale", value, 0 < value <= 1, "more than 0, at most 1")
+        self.factor = value
+        self.rebound()
+
+    def close(self) -> None:
+        """Refuse from now on, those who wait as well; those inside leave as ever."""
+        self.shut()
+
+    def window_over(self, now_s: float) -> None:
+        """Hand what was measured to the limit, and take its number."""
+        if self.began_s == -math.inf:
+            self._open_window(now_s)
+        elif len(self.rtts_s) < LEAST_SAMPLES:
+            self.window_at_s = now_s + self._limiter.window_s / 4
+        else:
+            reason = self._limiter.reason
+            value = self._limiter.update(self._window(now_s))
+            self._open_window(now_s)
+            if value != self.limit or self._limiter.reason != reason:
+                self._adopt(value, self._limiter.reason)
+
+    def _window(self, now_s: float) -> Window:
+        return Window(
+            duration_s=now_s - self.began_s,
+            rtts_s=self.rtts_s,
+            completed=self._left() - self._left_before,
+            dropped=self.dropped,
+            most_inflight=self.most_inflight,
+            inflight=self.inflight,
+            was_full=self.was_full,
+        )
+
+    def _open_window(self, now_s: float) -> None:
+        # only what began after the window before began says something of it
+        self.epoch_s, self.began_s = self.began_s, now_s
+        self.window_at_s = now_s + self._limiter.window_s
+        self.rtts_s = []
+        self._left_before = self._left()
+        self.dropped, self.most_inflight, self.was_full = 0, self.inflight, False
+
+    def _adopt(self, value: int, reason: str) -> None:
+        if value != self.limit:
+            self._moved_at_s = 0.0 if self.loop is None else self.clock()
+        self.limit, self._reason = value, reason
+        self.rebound()
+
+    def _left(self) -> int:
+        return self.entered - (self.inflight - self.granted)
+
+    # --- what is told ---
+
+    def overloaded(
+        self, reason: str, queued: int, limit: int, retry_after_s: float | None, age_s: float
+    ) -> BaseException:
+        """The exception of a refusal; its message is made when somebody reads it."""
+        return Overloaded(
+            None,
+            reason=reason,
+            queued=queued,
+            limit=limit,
+            retry_after_s=retry_after_s,
+            queue_age_s=age_s,
+            gate=self.name,
+        )
+
+    def statistics(self) -> GateStatistics:
+        """The gate as it is now."""
+        return GateStatistics(
+            name=self.name,
+            limit=self.limit,
+            scale=self.factor,
+            inflight=self.inflight,
+            queued=self.queued(),
+            oldest_wait_s=self.oldest_wait_s(),
+            entered=self.entered,
+            left=self._left(),
+            waited=self.waited,
+            wait=taken(self.waits),
+            service=taken(self.services),
+            sheds=dict(zip(REASONS, self.sheds, strict=True)),
+            limit_reason=self._reason,
+            limit_moved_at_s=self._moved_at_s,
+        )
+
+
+def _check(name: str, value: object, is_good: bool, allowed: str) -> None:
+    if not is_good:
+        raise ValueError(f"{name} = {value!r}: allowed is {allowed}")

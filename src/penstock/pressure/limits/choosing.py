@@ -1,0 +1,44 @@
+"""From what a config or a caller says to a limit: a number, a name, or a limit of the caller's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.pressure.limits.fixed import Fixed
+from penstock.pressure.limits.gradient import Gradient
+from penstock.pressure.limits.window import Limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["NAMES", "make_limit"]
+
+NAMES: dict[str, Callable[[], Limit]] = {"auto": Gradient, "gradient": Gradient}
+
+
+def make_limit(spec: int | str | Limit) -> Limit:
+    """The limit that `spec` asks for: a whole number is `Fixed`, "auto" is `Gradient()`, a limit is itself.
+
+    Also named: "gradient", "vegas", "aimd", "gradient2"; and a number in words, "64". Raises ValueError.
+    """
+    if isinstance(spec, str):
+        return _named(spec)
+    if isinstance(spec, int):
+        return Fixed(spec)
+    if isinstance(spec, Limit):
+        return spec
+    raise ValueError(f"limit = {spec!r}: allowed is {_allowed()}")
+
+
+def _named(name: str) -> Limit:
+    word = name.strip().lower()
+    if word.isdecimal():
+        return Fixed(int(word))
+    maker = NAMES.get(word)
+    if maker is None:
+        raise ValueError(f"limit = {name!r}: allowed is {_allowed()}")
+    return maker()
+
+
+def _allowed() -> str:
+    return f"a whole number of at least 1, {', '.join(map(repr, NAMES))}, or an object with value, reason and update()"
