@@ -2,7 +2,7 @@ cimport cython
 
 from penstock._core.waitqueue cimport WaitQueue as Queue, Waiter as OneWaiter
 
-cdef int LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED, CRITICAL, NORMAL
+cdef int LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED, LEFT, CRITICAL, NORMAL
 cdef double STANDING_S, SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S, MARGIN_SERVICES, LARGEST_MARGIN, GAP_HOLDS_S, SHORT_S
 cdef int MOST_SAMPLED, SAMPLE_EVERY, MOST_RTTS
 cdef long NEVER
@@ -22,9 +22,10 @@ cdef class Entry:
     cdef readonly GateCore gate
     cdef readonly int priority
     cdef readonly object key
-    cdef readonly double arrived_s, deadline_s, started_s
-    cdef readonly bint is_inside
-    cdef bint is_begun
+    cdef readonly double arrived_s, deadline_s
+    # set through a waiter, which does not know its entry's type
+    cdef public double started_s
+    cdef public bint is_inside, is_begun
 
 
 cdef class GateCore:

@@ -93,7 +93,9 @@ class AdmissionMiddleware:
             if turn.waiter is not None:
                 receive = ahead = Ahead(receive)
                 if not await ahead.watch(turn):
-                    return  # the client has left: nobody would read an answer
+                    # the client has left: nobody would read an answer
+                    self.gate.count_left()
+                    return
         except Overloaded as refused:
             await self._answer(refused)(scope, receive, send)
             return

@@ -47,6 +47,7 @@ def admission_middleware(
             entry = gate.entry(priority=rank, key=None if key is None else key(request))
             async with entry:
                 if _has_left(request):
+                    gate.count_left()
                     return web.Response(status=CLIENT_HAS_LEFT)
                 if not _is_websocket(request):
                     return await handler(request)

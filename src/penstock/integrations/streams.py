@@ -86,13 +86,19 @@ class _Door:
             if turn is not None and turn.waiter is not None:
                 await turn
                 if writer.is_closing() or reader.at_eof():
-                    writer.close()  # the client has left meanwhile
+                    self._has_left(writer)
                     return
             await self._handler(reader, writer)
         except Overloaded:
             self._refuse(writer)
         finally:
             self._end(turn)
+
+    def _has_left(self, writer: asyncio.StreamWriter) -> None:
+        """The client has gone while it waited."""
+        writer.close()
+        assert self._gate is not None
+        self._gate.count_left()
 
     def _end(self, turn: Turn | None) -> None:
         self._open_count -= 1

@@ -1,7 +1,7 @@
 """A request's way into a gate, taken step by step: one can look at something else while it waits, without a task.
 
-`enter()` is a coroutine of our own that waits for one future at a time, so it may be stepped by hand. What a server
-gives us to wait for is not, and is awaited as it should be: the gate's answer interrupts that wait as a timeout would.
+What a gate gives to be awaited waits for one thing at a time, so it may be stepped by hand. What a server gives may do
+anything, and is awaited as it should be: the gate's answer interrupts that wait as a timeout would.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Turn:
 
     def _step(self) -> None:
         try:
-            self.waiter = self._steps.send(None)
+            self.waiter = next(self._steps)
             self.waiter._asyncio_future_blocking = False
         except StopIteration:
             self.waiter = None

@@ -132,11 +132,12 @@ def test_every_kind_of_call_is_refused_with_resource_exhausted(run, kind):
     async def main():
         async with Served(Gate(1, max_wait_s=0)) as served:
             holding = await served.hold()
-            with pytest.raises(grpc.aio.AioRpcError) as told:
-                await served.call(kind, kind)
-            assert told.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert told.value.details() == "overloaded: limit"
-            trailers = dict(told.value.trailing_metadata())
+            method = getattr(served.channel, kind)("/x/" + kind)
+            # nothing is sent on a stream: a write that meets the end of its call may hide that end
+            call = method() if kind.startswith("stream") else method(b"a")
+            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await call.details() == "overloaded: limit"
+            trailers = dict(await call.trailing_metadata())
             assert trailers["overloaded-reason"] == "limit"
             assert trailers["retry-delay"].endswith("s")
             assert int(trailers["grpc-retry-pushback-ms"]) > 0
@@ -211,7 +212,7 @@ def test_the_clients_deadline_is_the_deadline(run):
             await served.call("unary_unary", timeout=5.0)
             await served.call("unary_unary")
             first, second = served.gate.entries
-            assert 0 < first["deadline_s"] <= 5.0
+            assert 0 < first["deadline_s"] < 6.0, "5 s, as its clock has them"
             assert second["deadline_s"] is None
             assert first["key"] == "/x/unary_unary"
 
