@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from penstock.errors import Overloaded
+from penstock.tasks import waits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -119,3 +120,12 @@ async def unless(waiter: Any, receive: Callable[[], Awaitable[T]]) -> T | None:
         waiter.remove_done_callback(interrupt)
         if interrupted:
             task.uncancel()
+
+
+def _gate_of(waiter: Any) -> str:
+    found = waits.by_future(waiter)
+    return "a gate" if found is None else found.text
+
+
+# whatever a server has it await meanwhile, such a task waits at a gate
+waits.recognise(unless, "gate", _gate_of, throughout=True)

@@ -118,6 +118,7 @@ class Watcher:
             message = f"the loop was closed with {count} pending: {', '.join(names)}; cancel and await them before"
             self._add("loop_closed", message, None, {"tasks": [f"{name}: {site}" for site, name in left[:100]]})
         registry.unregister(loop)
+        self._observer.close()
 
     # --- what it looks for
 

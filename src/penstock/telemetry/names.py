@@ -150,8 +150,8 @@ _ALL = (
     Metric("asyncio.backpressure.queue.length", "updowncounter", "{request}", "Requests that wait at it.", (GATE,)),
     Metric("asyncio.backpressure.queue.age", "gauge", "s", "How long the oldest of them has waited.", (GATE,)),
     Metric("asyncio.backpressure.admitted", "counter", "{request}", "Requests let in.", (GATE,)),
-    Metric("asyncio.backpressure.wait.duration", "histogram", "s", "From a request's arrival to its permit.", (GATE,)),
-    Metric("asyncio.backpressure.service.duration", "histogram", "s", "How long each permit was held.", (GATE,)),
+    Metric("asyncio.backpressure.wait.duration", "histogram", "s", "How long those waited that had to and got in.", (GATE,)),
+    Metric("asyncio.backpressure.service.duration", "histogram", "s", "How long permits were held, of those measured.", (GATE,)),
     Metric("asyncio.backpressure.rejected", "counter", "{request}", "Requests refused, by why.", (GATE, "reason")),
     # the process
     Metric("cpython.gc.collections", "counter", "{collection}", "Garbage collections.", (GENERATION,)),
