@@ -1,6 +1,6 @@
-"""A gate before an aiohttp.web application: `web.Application(middlewares=[admission_middleware(gate)])`. Extra `aiohttp`.
+"""A gate before an aiohttp.web application: `web.Application(middlewares=[admission_middleware(gate)])`.
 
-Put it first: what it refuses, no other middleware sees. The request's body is not read for a refusal.
+Put it first: what it refuses, no other middleware sees. The request's body is not read for a refusal. Extra `aiohttp`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.replies import http_reply
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["admission_middleware"]
 
@@ -38,7 +38,7 @@ def admission_middleware(
     paths = frozenset((health,) if isinstance(health, str) else health)
 
     @web.middleware
-    async def admit(request: web.Request, handler: Any) -> web.StreamResponse:
+    async def admit(request: web.Request, handler: Any) -> Any:
         try:
             if request.path in paths:
                 rank = Priority.CRITICAL

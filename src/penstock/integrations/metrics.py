@@ -34,7 +34,7 @@ NEED = "metrics need prometheus-client: pip install 'penstock[prometheus]'"
 
 
 def process_sources() -> Sources:
-    """Where this process's metrics come from, for exporters of your own: every loop and gate there is at each reading."""
+    """Where this process's metrics come from, for exporters of your own: each loop and gate at each reading."""
     return Sources(tasks=_tasks, lanes=_lanes, sites=_sites, gates=_gates)
 
 

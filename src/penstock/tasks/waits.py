@@ -119,7 +119,9 @@ def _awaited(task: asyncio.Task[Any], found: list[Any]) -> Awaited:
     future = getattr(task, "_fut_waiter", None)
     if future is None or future.done():
         return Awaited("nothing", _idle_text(task))
-    return by_future(future) or _by_any_code(found) or _by_code(found) or Awaited("future", f"{_named(future)} (pending)")
+    return (
+        by_future(future) or _by_any_code(found) or _by_code(found) or Awaited("future", f"{_named(future)} (pending)")
+    )
 
 
 def _idle_text(task: asyncio.Task[Any]) -> str:

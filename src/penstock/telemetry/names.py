@@ -146,12 +146,22 @@ _ALL = (
     # gates
     Metric("asyncio.backpressure.permit.limit", "updowncounter", "{permit}", "Permits there are.", (GATE,)),
     Metric("asyncio.backpressure.permit.used", "updowncounter", "{permit}", "Permits that are held.", (GATE,)),
-    Metric("asyncio.backpressure.permit.scale", "gauge", "1", "Share of the limit that the loop's lag leaves.", (GATE,)),
+    Metric(
+        "asyncio.backpressure.permit.scale", "gauge", "1", "Share of the limit that the loop's lag leaves.", (GATE,)
+    ),
     Metric("asyncio.backpressure.queue.length", "updowncounter", "{request}", "Requests that wait at it.", (GATE,)),
     Metric("asyncio.backpressure.queue.age", "gauge", "s", "How long the oldest of them has waited.", (GATE,)),
     Metric("asyncio.backpressure.admitted", "counter", "{request}", "Requests let in.", (GATE,)),
-    Metric("asyncio.backpressure.wait.duration", "histogram", "s", "How long those waited that had to and got in.", (GATE,)),
-    Metric("asyncio.backpressure.service.duration", "histogram", "s", "How long permits were held, of those measured.", (GATE,)),
+    Metric(
+        "asyncio.backpressure.wait.duration", "histogram", "s", "How long those waited that had to and got in.", (GATE,)
+    ),
+    Metric(
+        "asyncio.backpressure.service.duration",
+        "histogram",
+        "s",
+        "How long permits were held, of those measured.",
+        (GATE,),
+    ),
     Metric("asyncio.backpressure.rejected", "counter", "{request}", "Requests refused, by why.", (GATE, "reason")),
     # the process
     Metric("cpython.gc.collections", "counter", "{collection}", "Garbage collections.", (GENERATION,)),

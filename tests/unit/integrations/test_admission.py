@@ -520,7 +520,10 @@ def test_the_lifespan_is_passed_on_and_the_gate_closed_at_its_end(run):
         admission = AdmissionMiddleware(living, limit=3)
         client, steps = live(admission)
         await steps
-        assert [message["type"] for message in client.sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        assert [message["type"] for message in client.sent] == [
+            "lifespan.startup.complete",
+            "lifespan.shutdown.complete",
+        ]
         late = Client()
         await admission(scope_of(), late.receive, late.send)
         assert (late.status, late.body) == (503, b"overloaded: closed\n")

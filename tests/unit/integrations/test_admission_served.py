@@ -6,10 +6,12 @@ import socket
 
 import pytest
 
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
-from penstock.integrations.admission import AdmissionMiddleware, refusal
+import uvicorn
+
 from penstock.errors import Overloaded
+from penstock.integrations.admission import AdmissionMiddleware, refusal
 from penstock.loop import EventLoop
 from penstock.pressure.gate import Gate
 from tests.unit.integrations.asgi_driven import answer

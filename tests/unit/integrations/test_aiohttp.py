@@ -5,7 +5,9 @@ import math
 
 import pytest
 
-web = pytest.importorskip("aiohttp.web")
+pytest.importorskip("aiohttp")
+
+from aiohttp import web
 
 from penstock.errors import Overloaded
 from penstock.integrations.aiohttp import admission_middleware

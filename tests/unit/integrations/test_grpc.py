@@ -5,7 +5,9 @@ import math
 
 import pytest
 
-grpc = pytest.importorskip("grpc")
+pytest.importorskip("grpc")
+
+import grpc
 import grpc.aio
 
 from penstock.errors import Overloaded

@@ -45,7 +45,12 @@ def site_of(line, created, *, live=0, running_s=0.0):
 
 
 def gate_of(name="api", limit=8, *, sheds=None, **gauges):
-    gauges = {"scale": 1.0, "inflight": 3, "queued": 2, "oldest_wait_s": 0.25, "entered": 9, "left": 6, "waited": 4} | gauges
+    told = {"scale": 1.0, "inflight": 3, "queued": 2, "oldest_wait_s": 0.25, "entered": 9, "left": 6, "waited": 4}
     return GateStatistics(
-        name, limit, **gauges, wait=times(0.02), service=times(0.01, 0.03), sheds=sheds or {"wait": 5, "limit": 0}
+        name,
+        limit,
+        **told | gauges,
+        wait=times(0.02),
+        service=times(0.01, 0.03),
+        sheds=sheds or {"wait": 5, "limit": 0},
     )
