@@ -37,7 +37,6 @@ def admission_middleware(
     """
     paths = frozenset((health,) if isinstance(health, str) else health)
 
-    @web.middleware
     async def admit(request: web.Request, handler: Any) -> Any:
         try:
             if request.path in paths:
@@ -55,16 +54,16 @@ def admission_middleware(
         except Overloaded as refused:
             return _answer(request, refused, as_json)
 
-    return admit
+    return web.middleware(admit)
 
 
 def _has_left(request: web.Request) -> bool:
     transport = request.transport
-    return transport is None or transport.is_closing()
+    return transport is None or bool(transport.is_closing())
 
 
 def _is_websocket(request: web.Request) -> bool:
-    return request.headers.get("Upgrade", "").lower() == "websocket"
+    return bool(request.headers.get("Upgrade", "").lower() == "websocket")
 
 
 def _answer(request: web.Request, refused: Overloaded, as_json: bool) -> web.Response:
