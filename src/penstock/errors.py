@@ -80,7 +80,6 @@ class Overloaded(PenstockError):
     def __init__(
         self,
         message: str | None = None,
-        *,
         reason: str = "limit",
         queued: int = 0,
         limit: int = 0,
@@ -88,17 +87,22 @@ class Overloaded(PenstockError):
         queue_age_s: float = 0.0,
         gate: str = "",
     ) -> None:
-        # no super().__init__: __new__ has the message, and a refusal is to be cheap
-        self.reason = reason
-        self.queued = queued
-        self.limit = limit
-        self.retry_after_s = retry_after_s
-        self.queue_age_s = queue_age_s
-        self.gate = gate
+        # One tuple, which a gate fills without coming here: attributes would take far longer than all else it does.
+        super().__init__(message, reason, queued, limit, retry_after_s, queue_age_s, gate)
+
+    reason: str = property(lambda self: self.args[1])  # type: ignore[assignment]
+    queued: int = property(lambda self: self.args[2])  # type: ignore[assignment]
+    limit: int = property(lambda self: self.args[3])  # type: ignore[assignment]
+    retry_after_s: float | None = property(lambda self: self.args[4])  # type: ignore[assignment]
+    queue_age_s: float = property(lambda self: self.args[5])  # type: ignore[assignment]
+    gate: str = property(lambda self: self.args[6])  # type: ignore[assignment]
 
     def __str__(self) -> str:
-        message = self.args[0] if self.args else None
+        message = self.args[0]
         return str(message) if message is not None else self._told()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r}, reason={self.reason!r})"
 
     def _told(self) -> str:
         where = f"gate {self.gate!r}" if self.gate else "a gate"

@@ -2,10 +2,23 @@ cimport cython
 
 from penstock._core.waitqueue cimport WaitQueue as Queue, Waiter as OneWaiter
 
+cdef extern from *:
+    """
+    #include <frameobject.h>
+    /* Cython adds a frame to the traceback of whatever passes its functions. A refusal is no bug: where inside the gate
+       it was raised helps nobody, and those frames would cost more than all the rest. Other exceptions have them. */
+    static int penstock_is_refusal(void) {
+        PyObject *type = PyErr_Occurred();
+        return type && strcmp(((PyTypeObject *)type)->tp_name, "Overloaded") == 0;
+    }
+    #define PyFrame_New(...) (penstock_is_refusal() ? NULL : (PyFrame_New)(__VA_ARGS__))
+    """
+
+
 cdef int LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED, LEFT, CRITICAL, NORMAL
-cdef double STANDING_S, SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S, MARGIN_SERVICES, LARGEST_MARGIN, GAP_HOLDS_S, SHORT_S
+cdef double EARLY_S, STANDING_S, SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S, MARGIN_SERVICES, LARGEST_MARGIN, GAP_HOLDS_S, SHORT_S
 cdef int MOST_SAMPLED, SAMPLE_EVERY, MOST_RTTS
-cdef long NEVER
+cdef double UNKNOWN_S
 cdef Done DONE
 
 
@@ -34,7 +47,7 @@ cdef class GateCore:
     cdef public double factor, max_wait_s, patience_s, deadline_s, standing_s
     cdef Queue queue
     cdef public list sheds, rtts_s
-    cdef public object on_shed, loop, clock, waits, services
+    cdef public object on_shed, loop, clock, waits, services, name, error
     cdef public bint is_closed, was_full
     cdef object timer
     cdef double timer_at_s, backlog_since_s, departed_s, gap_s
@@ -43,7 +56,7 @@ cdef class GateCore:
     cdef dict starts
     cdef object __weakref__
 
-    @cython.locals(now_s=double, reason=int)
+    @cython.locals(now_s=double, reason=int, waiter=OneWaiter)
     cdef object begin(self, int priority, object key, double arrived_s, double deadline_s, Entry entry)
     cdef void admit(self) except *
     cdef void bind(self) except *
@@ -70,9 +83,10 @@ cdef class GateCore:
     cdef void arm(self, double at_s) except *
     cdef void refuse(self, OneWaiter waiter, int reason) except *
     cdef void turn_away(self, OneWaiter waiter, int reason) except *
-    @cython.locals(oldest=OneWaiter)
+    @cython.locals(oldest=OneWaiter, age_s=double)
     cdef object refused(self, int reason, double now_s)
-    cdef object error(self, int reason, double age_s)
+    @cython.locals(retry_s=double)
+    cdef object made(self, int reason, double age_s)
     cdef void count_shed(self, int reason) except *
     cdef void begin_sample(self) except *
     cdef void end_sample(self) except *

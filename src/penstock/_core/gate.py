@@ -39,9 +39,14 @@ GAP_HOLDS_S = 1.0
 # that measuring costs at most a hundredth of what is measured.
 MOST_SAMPLED, SHORT_S, SAMPLE_EVERY = 16, 50e-6, 32
 MOST_RTTS = 512
-NEVER = 1 << 62
+# a loop may run a timer so much before its time: one that then finds nothing would be set again and again
+EARLY_S = 1e-6
+UNKNOWN_S = -math.inf
 
 logger = logging.getLogger("penstock.pressure")
+
+
+new_exception: Any = BaseException.__new__
 
 
 class Done:
@@ -72,15 +77,15 @@ class Entry:
     Use it as `async with gate.entry(...)`, or `await entry.enter()` and `entry.leave()`.
     """
 
-    def __init__(self, gate: GateCore, priority: int, key: Hashable, arrived_s: float, deadline_s: float) -> None:
-        self.gate = gate
-        self.priority = priority
-        self.key = key
-        self.arrived_s = arrived_s
-        self.deadline_s = deadline_s
-        self.started_s = -math.inf
-        self.is_inside = False
-        self.is_begun = False
+    # made by `GateCore.entry`, without arguments to parse
+    gate: GateCore
+    priority: int
+    key: Hashable
+    arrived_s: float
+    deadline_s: float
+    started_s: float
+    is_inside: bool
+    is_begun: bool
 
     def __aenter__(self) -> Any:
         if self.is_begun:
@@ -109,7 +114,7 @@ class Entry:
 
 
 class GateCore:
-    """The gate without its statistics and exceptions: a subclass has `overloaded` and `window_over`.
+    """The gate without its statistics and exceptions: a subclass has `error`, `name`, the histograms and `window_over`.
 
     Ownership: the queue owns the waiters; `loop` is the loop of the first use. `inflight` counts permits that are held,
     those of granted waiters whose tasks have not run yet (`granted`) among them: so nobody overtakes them.
@@ -150,7 +155,9 @@ class GateCore:
         self.was_full = False
         self.dropped = 0
         self.rtts_s: list[float] = []
-        # histograms, of a subclass
+        # of a subclass: the type of refusals, which takes these arguments, and histograms
+        self.name = ""
+        self.error: type[BaseException] = Exception
         self.waits: Any = None
         self.services: Any = None
 
@@ -165,7 +172,7 @@ class GateCore:
             if self.entered >= self.sample_at:
                 self.begin_sample()
             return DONE
-        return self.begin(NORMAL, None, -math.inf, -1.0, None)
+        return self.begin(NORMAL, None, UNKNOWN_S, UNKNOWN_S, None)
 
     def __aexit__(self, kind: Any, value: Any, traceback: Any) -> Done:
         if kind is not None:
@@ -182,8 +189,8 @@ class GateCore:
     ) -> Any:
         """Enter, or raise; what it gives is to be awaited at once."""
         check_priority(priority)
-        arrived = -math.inf if arrived_s is None else arrived_s
-        return self.begin(priority, key, arrived, -1.0 if deadline_s is None else deadline_s, None)
+        arrived = UNKNOWN_S if arrived_s is None else arrived_s
+        return self.begin(priority, key, arrived, UNKNOWN_S if deadline_s is None else deadline_s, None)
 
     def entry(
         self,
@@ -198,8 +205,14 @@ class GateCore:
         `deadline_s` is the time it has in all, from then on (default: the gate's).
         """
         check_priority(priority)
-        arrived = -math.inf if arrived_s is None else arrived_s
-        return Entry(self, priority, key, arrived, -1.0 if deadline_s is None else deadline_s)
+        entry = Entry.__new__(Entry)
+        entry.gate = self
+        entry.priority = priority
+        entry.key = key
+        entry.arrived_s = UNKNOWN_S if arrived_s is None else arrived_s
+        entry.deadline_s = UNKNOWN_S if deadline_s is None else deadline_s
+        entry.is_inside = entry.is_begun = False
+        return entry
 
     def try_enter(self, *, priority: int = NORMAL, key: Hashable = None) -> bool:
         """Take a permit if one is free now; False otherwise. `leave()` gives it back."""
@@ -224,9 +237,9 @@ class GateCore:
         now_s = self.clock()
         if now_s >= self.window_at_s:
             self.window_over(now_s)
-        if deadline_s < 0:
+        if deadline_s == UNKNOWN_S:
             deadline_s = self.deadline_s
-        if arrived_s == -math.inf:
+        if arrived_s == UNKNOWN_S:
             arrived_s = now_s
         if self.is_closed:
             raise self.refused(CLOSED, now_s)
@@ -246,7 +259,10 @@ class GateCore:
             raise self.refused(reason, now_s)
         if entry is not None:
             entry.is_begun = True
-        return self.enqueue(Waiter(self, self.loop, priority, key, now_s, arrived_s, deadline_s, entry))
+        waiter = Waiter()
+        waiter.gate, waiter.loop, waiter.priority, waiter.key = self, self.loop, priority, key
+        waiter.queued_s, waiter.arrived_s, waiter.deadline_s, waiter.entry = now_s, arrived_s, deadline_s, entry
+        return self.enqueue(waiter)
 
     def admit(self) -> None:
         """A permit is taken."""
@@ -400,7 +416,7 @@ class GateCore:
         timeout_s = self.timeout_s(now_s)
         while True:
             oldest = self.queue.oldest()
-            if oldest is None or now_s - oldest.queued_s < timeout_s:
+            if oldest is None or oldest.queued_s + timeout_s > now_s + EARLY_S:
                 return
             self.refuse(oldest, EXPIRED)
 
@@ -463,20 +479,29 @@ class GateCore:
 
     def refused_with(self, waiter: Waiter) -> BaseException:
         """The exception of one that waited."""
-        return self.error(waiter.reason, self.clock() - waiter.queued_s)
+        return self.made(waiter.reason, self.clock() - waiter.queued_s)
 
     # --- refusals ---
 
     def refused(self, reason: int, now_s: float) -> BaseException:
         """Count a refusal; its exception."""
-        oldest = self.queue.oldest()
-        error = self.error(reason, 0.0 if oldest is None else now_s - oldest.queued_s)
+        age_s = 0.0
+        if self.queue.count:
+            oldest = self.queue.oldest()
+            if oldest is not None:
+                age_s = now_s - oldest.queued_s
+        error = self.made(reason, age_s)
         self.count_shed(reason)
         return error
 
-    def error(self, reason: int, age_s: float) -> BaseException:
-        retry_after_s = (self.queue.count + 1) * self.gap_s or self.service_s or None
-        return self.overloaded(REASONS[reason], self.queue.count, self.bound, retry_after_s, age_s)
+    def made(self, reason: int, age_s: float) -> BaseException:
+        """The exception; its message is made when somebody reads it."""
+        retry_s = self.gap_s * (self.queue.count + 1) if self.gap_count else self.service_s
+        retry_after_s = None if retry_s == 0.0 or reason == CLOSED else retry_s
+        # past __init__, which would take longer than all else
+        return new_exception(
+            self.error, None, REASONS[reason], self.queue.count, self.bound, retry_after_s, age_s, self.name
+        )
 
     def count_shed(self, reason: int) -> None:
         self.sheds[reason] += 1
@@ -497,12 +522,6 @@ class GateCore:
         except Exception:
             self.on_shed = None
             logger.exception("%r: its on_shed raised, and is removed", self)
-
-    def overloaded(
-        self, reason: str, queued: int, limit: int, retry_after_s: float | None, age_s: float
-    ) -> BaseException:
-        """The exception of a refusal."""
-        raise NotImplementedError
 
     def window_over(self, now_s: float) -> None:
         """A window of measurements ends: `rtts_s`, `most_inflight` and the counts are of it."""

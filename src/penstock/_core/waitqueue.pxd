@@ -5,11 +5,11 @@ cdef int CLASSES, WAITING, GRANTED, REFUSED, GONE, INSIDE
 
 @cython.final
 cdef class Waiter:
-    cdef readonly object gate, key, entry
-    cdef object loop, callback, context, message
-    cdef readonly int priority, state, reason
+    cdef public object gate, loop, key, entry
+    cdef object callback, context, message
+    cdef public int priority, state, reason
     cdef bint blocking
-    cdef readonly double queued_s, arrived_s, deadline_s
+    cdef public double queued_s, arrived_s, deadline_s
     cdef Waiter older, newer, before, after
     cdef Line line
 

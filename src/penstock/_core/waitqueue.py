@@ -27,25 +27,17 @@ class Waiter:
     exception of a refused one (`refused_with`).
     """
 
-    def __init__(
-        self,
-        gate: Any,
-        loop: Any,
-        priority: int,
-        key: Hashable,
-        queued_s: float,
-        arrived_s: float,
-        deadline_s: float,
-        entry: Any,
-    ) -> None:
-        self.gate = gate
-        self.loop = loop
-        self.priority = priority
-        self.key = key
-        self.queued_s = queued_s
-        self.arrived_s = arrived_s
-        self.deadline_s = deadline_s
-        self.entry = entry
+    # set by whoever makes it
+    gate: Any
+    loop: Any
+    priority: int
+    key: Hashable
+    queued_s: float
+    arrived_s: float
+    deadline_s: float
+    entry: Any
+
+    def __init__(self) -> None:
         self.state = WAITING
         self.reason = 0
         self.blocking = False

@@ -98,6 +98,7 @@ class Gate(GateCore):
         super().__init__(
             self._limiter.value, max_wait_s, math.inf if deadline_s is None else deadline_s, reserve, max_queued
         )
+        self.error = Overloaded
         self.name = name or f"gate-{next(_numbers)}"
         self.waits, self.services = Histogram(), Histogram()
         self._reason = self._limiter.reason
@@ -203,20 +204,6 @@ class Gate(GateCore):
         return self.entered - (self.inflight - self.granted)
 
     # --- what is told ---
-
-    def overloaded(
-        self, reason: str, queued: int, limit: int, retry_after_s: float | None, age_s: float
-    ) -> BaseException:
-        """The exception of a refusal; its message is made when somebody reads it."""
-        return Overloaded(
-            None,
-            reason=reason,
-            queued=queued,
-            limit=limit,
-            retry_after_s=retry_after_s,
-            queue_age_s=age_s,
-            gate=self.name,
-        )
 
     def statistics(self) -> GateStatistics:
         """The gate as it is now."""
