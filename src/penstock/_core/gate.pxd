@@ -16,7 +16,7 @@ cdef extern from *:
 
 
 cdef int LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED, LEFT, CRITICAL, NORMAL
-cdef double EARLY_S, STANDING_S, SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S, MARGIN_SERVICES, LARGEST_MARGIN, GAP_HOLDS_S, SHORT_S
+cdef double EARLY_S, PROMISED, MOSTLY, LATE_WEIGHT, STANDING_S, SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S, MARGIN_SERVICES, LARGEST_MARGIN, GAP_HOLDS_S, SHORT_S
 cdef int MOST_SAMPLED, SAMPLE_EVERY, MOST_RTTS
 cdef double UNKNOWN_S
 cdef Done DONE
@@ -36,15 +36,18 @@ cdef class Entry:
     cdef readonly int priority
     cdef readonly object key
     cdef readonly double arrived_s, deadline_s
-    # set through a waiter, which does not know its entry's type
     cdef public double started_s
     cdef public bint is_inside, is_begun
+
+
+@cython.locals(entry=Entry)
+cdef Entry new_entry(GateCore gate, int priority, object key, double arrived_s, double deadline_s)
 
 
 cdef class GateCore:
     cdef public Py_ssize_t limit, bound, reserve, max_queued, inflight, granted, entered, waited, most_inflight
     cdef public Py_ssize_t dropped
-    cdef public double factor, max_wait_s, patience_s, deadline_s, standing_s
+    cdef public double factor, max_wait_s, patience_s, deadline_s, promised_s, standing_s, late_share, overloaded_until_s
     cdef Queue queue
     cdef public list sheds, rtts_s
     cdef public object on_shed, loop, clock, waits, services, name, error
@@ -76,6 +79,7 @@ cdef class GateCore:
     @cython.locals(room=Py_ssize_t, waiter=OneWaiter)
     cdef void pump(self, double now_s) except *
     cdef bint is_overloaded(self, double now_s) noexcept
+    cdef void noted(self, bint is_late, double now_s) noexcept
     @cython.locals(longest_s=double)
     cdef double timeout_s(self, double now_s) noexcept
     @cython.locals(timeout_s=double, oldest=OneWaiter)

@@ -1,0 +1,119 @@
+"""Gates under test: on the native core and on its plain source, on asyncio's loop and on penstock's, time standing still."""
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import Awaitable, Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import penstock.pressure.gate as chosen
+from penstock.errors import Overloaded
+from penstock.loop import EventLoop
+from penstock.pressure.core import plain
+
+__all__ = ["GATES", "LOOPS", "Crowd", "settle"]
+
+
+def _on_the_plain_core() -> type[chosen.Gate]:
+    """`Gate` once more, over the core's source."""
+    core, name = plain(), "penstock.pressure.core"
+    stand_in = ModuleType(name)
+    stand_in.__dict__.update(REASONS=core.REASONS, Entry=core.Entry, GateCore=core.GateCore)
+    spec = importlib.util.spec_from_file_location("plain_gate", chosen.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["plain_gate"] = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, name, stand_in)
+        spec.loader.exec_module(module)
+    return module.Gate  # type: ignore[no-any-return]
+
+
+GATES: dict[str, type[chosen.Gate]] = {"chosen": chosen.Gate, "plain": _on_the_plain_core()}
+
+
+class StandingTime:
+    """A loop whose clock moves when a test says so, and which counts what is made for its tasks."""
+
+    now_s = 1000.0
+    futures = 0
+
+    def time(self) -> float:
+        return self.now_s
+
+    def create_future(self) -> Any:
+        self.futures += 1
+        return super().create_future()  # type: ignore[misc]
+
+
+class AsyncioLoop(StandingTime, asyncio.SelectorEventLoop):
+    """asyncio's."""
+
+
+class PenstockLoop(StandingTime, EventLoop):
+    """penstock's."""
+
+
+LOOPS: dict[str, Callable[[], Any]] = {"asyncio": AsyncioLoop, "penstock": PenstockLoop}
+
+
+async def settle() -> None:
+    """Let everything run that is ready, and what that makes ready."""
+    for _ in range(6):
+        await asyncio.sleep(0)
+
+
+class Crowd:
+    """Tasks at one gate: who came in, in which order, and what became of the others."""
+
+    def __init__(self, gate: chosen.Gate) -> None:
+        self.gate = gate
+        self.came_in: list[Any] = []
+        self.refused: dict[Any, Overloaded] = {}
+        self.tasks: dict[Any, asyncio.Task[None]] = {}
+        self._leave: dict[Any, asyncio.Event] = {}
+
+    async def come(self, *names: Any, **how: Any) -> None:
+        """A task each comes to the gate, by `gate.entry(**how)`; those who get in stay inside."""
+        for name in names:
+            self._leave[name] = asyncio.Event()
+            self.tasks[name] = asyncio.ensure_future(self._pass(name, how))
+            await settle()
+
+    async def _pass(self, name: Any, how: dict[str, Any]) -> None:
+        try:
+            async with self.gate.entry(**how) if how else self.gate:
+                self.came_in.append(name)
+                await self._leave[name].wait()
+        except Overloaded as problem:
+            self.refused[name] = problem
+
+    async def leave(self, *names: Any) -> None:
+        """Those inside leave."""
+        for name in names:
+            self._leave[name].set()
+            await self.tasks[name]
+            await settle()
+
+    async def cancel(self, *names: Any) -> None:
+        """Cancel the tasks."""
+        for name in names:
+            self.tasks[name].cancel()
+            await asyncio.wait([self.tasks[name]])
+        await settle()
+
+    async def end(self) -> None:
+        """All leave or give up."""
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+    def reasons(self) -> dict[Any, str]:
+        """Why each was refused."""
+        return {name: problem.reason for name, problem in self.refused.items()}
+
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
