@@ -1,5 +1,6 @@
 from libc.stdint cimport uint64_t
 
+from penstock._core.held cimport Held
 from penstock._core.poller cimport Poller
 from penstock._core.ready cimport Ready
 
@@ -16,4 +17,10 @@ cdef class Wiring:
     cdef char *receive_buffer
     cdef uint64_t turn
     cdef Py_ssize_t read_budget_bytes
-    cdef int accept_batch
+    # Connections accepted from a listener in one turn: as configured, and while the loop is behind.
+    cdef int accept_batch, accept_now
+    # Reads wait until the loop has caught up, and whether those end unread whose client has left meanwhile.
+    cdef readonly Held held
+    cdef bint holds, drops_left
+    # The context variable that tells a late read's protocol when its data came; None.
+    cdef object arrival

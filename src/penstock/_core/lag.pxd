@@ -1,0 +1,26 @@
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef class Lag:
+    cdef readonly int64_t high_ns, low_ns, for_ns
+    # How long what is ready has waited, averaged over the time it was so.
+    cdef readonly double lag_ns
+    # Reads are held; the state that others act on.
+    cdef readonly bint is_holding, is_overloaded
+    cdef readonly uint64_t overloaded_count
+    cdef object report
+    # The end of the last turn seen; 0: the loop has stood still.
+    cdef int64_t seen_ns
+    # Since when it has been as the other state is entered; 0: it is not.
+    cdef int64_t turning_since_ns
+    cdef int64_t overloaded_since_ns, overloaded_ns
+    # What the turn seen last waited and ran; how many held reads one turn lets go.
+    cdef int64_t waited_ns, busy_ns
+    cdef size_t ran, batch
+
+    cdef int see(self, int64_t now_ns, int64_t idle_ns, int64_t oldest_ns, size_t held) except -1
+    cdef int average(self, int64_t busy_ns, int64_t idle_ns) noexcept
+    cdef int decide(self, int64_t now_ns, size_t held) except -1
+    cdef int change(self, int64_t now_ns) except -1
+    cdef void tell(self) noexcept
+    cdef size_t share(self, size_t ready) noexcept

@@ -1,0 +1,115 @@
+"""Lag: how long what is ready waits for its turn, between two watermarks. Knows no reactor and no clock: it is told.
+
+What a turn waited is what its oldest entry did, or the one that ran last in the turn before. The average weighs each
+turn by how long it took, and idle time as no wait at all: a long turn counts as what it is to whoever comes meanwhile.
+The loop is overloaded when that average has been above the high watermark for a time, or reads have been held without
+a break for as long: held reads are what keeps the average down. It is over when both have ended for as long.
+
+Holding begins with the first turn above the high watermark, before the ready queue is full of work that will be late.
+From then on a turn lets a few held reads go if nothing is ready, or if what is ready has waited less than the low
+watermark: the queue is neither empty nor long. How few, follows from how long the turns take.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+cdef enum:
+    MOST_AT_ONCE = 128
+
+
+cdef class Lag:
+    """The watermarks of one loop, in nanoseconds; `report()` is called between two turns when `is_overloaded` changes."""
+
+    def __init__(self, *, int64_t high_ns, int64_t low_ns, int64_t for_ns, report=None):
+        if not 0 < low_ns <= high_ns or for_ns < 0:
+            raise ValueError(f"0 < low_ns <= high_ns and 0 <= for_ns, not {low_ns}, {high_ns}, {for_ns}")
+        self.high_ns, self.low_ns, self.for_ns, self.report = high_ns, low_ns, for_ns, report
+        self.batch = 1
+
+    cdef int see(self, int64_t now_ns, int64_t idle_ns, int64_t oldest_ns, size_t held) except -1:
+        """A turn is about to run what is ready: it is `now_ns`, and `idle_ns` since the turn before were a wait.
+
+        `oldest_ns` is when the oldest ready entry came, 0 if that is not known; `held` counts the held reads.
+        """
+        cdef int64_t busy_ns = 0
+        if self.seen_ns:
+            busy_ns = max(now_ns - self.seen_ns - idle_ns, 0)
+        else:
+            idle_ns = 0
+        self.seen_ns, self.busy_ns = now_ns, busy_ns
+        self.waited_ns = busy_ns - busy_ns // <int64_t>self.ran if self.ran else 0
+        if oldest_ns and now_ns - oldest_ns > self.waited_ns:
+            self.waited_ns = now_ns - oldest_ns
+        self.average(busy_ns, idle_ns)
+        if self.waited_ns > self.high_ns:
+            self.is_holding = True
+        elif self.is_holding and not held and self.waited_ns < self.low_ns:
+            self.is_holding = False
+            self.batch = 1
+        return self.decide(now_ns, held)
+
+    cdef int average(self, int64_t busy_ns, int64_t idle_ns) noexcept:
+        # half of what is seen for this long is the new average
+        cdef double half_ns = max(<double>self.for_ns / 2, 1.0)
+        if idle_ns:
+            self.lag_ns *= half_ns / (half_ns + idle_ns)
+        if busy_ns:
+            self.lag_ns += (self.waited_ns - self.lag_ns) * (busy_ns / (half_ns + busy_ns))
+        return 0
+
+    cdef int decide(self, int64_t now_ns, size_t held) except -1:
+        cdef bint turns
+        if self.is_overloaded:
+            turns = self.lag_ns < self.low_ns and not held
+        else:
+            turns = self.lag_ns > self.high_ns or (self.is_holding and held)
+        if not turns:
+            self.turning_since_ns = 0
+            return 0
+        if not self.turning_since_ns:
+            self.turning_since_ns = now_ns
+        return self.change(now_ns) if now_ns - self.turning_since_ns >= self.for_ns else 0
+
+    cdef int change(self, int64_t now_ns) except -1:
+        self.turning_since_ns = 0
+        self.is_overloaded = not self.is_overloaded
+        if self.is_overloaded:
+            self.overloaded_count += 1
+            self.overloaded_since_ns = now_ns
+        else:
+            self.overloaded_ns += now_ns - self.overloaded_since_ns
+        self.tell()
+        return 0
+
+    cdef void tell(self) noexcept:
+        """What is told must not end the loop: an error goes to `sys.unraisablehook`."""
+        if self.report is not None:
+            self.report()
+
+    cdef size_t share(self, size_t ready) noexcept:
+        """How many of the held reads this turn lets go, when so many entries are ready."""
+        if ready and self.waited_ns >= self.low_ns:
+            return 0
+        if self.busy_ns < self.low_ns // 4:
+            self.batch = min(2 * self.batch, <size_t>MOST_AT_ONCE)
+        elif self.busy_ns > self.low_ns // 2:
+            self.batch = max(self.batch // 2, <size_t>1)
+        return self.batch
+
+    def stand_still(self):
+        """The loop does not run: the time until it does is nobody's wait."""
+        self.seen_ns, self.ran = 0, 0
+
+    def overloaded_for_ns(self):
+        """For how long it has been overloaded, all told."""
+        return self.overloaded_ns + (self.seen_ns - self.overloaded_since_ns if self.is_overloaded and self.seen_ns else 0)
+
+    # What the reactor does in each turn; for tests.
+
+    def turn(self, int64_t now_ns, *, int64_t idle_ns=0, int64_t oldest_ns=0, size_t held=0, size_t ran=0):
+        """As `see`, after a turn that ran so many entries."""
+        self.ran = ran
+        self.see(now_ns, idle_ns, oldest_ns, held)
+
+    def let_go(self, size_t ready):
+        """How many of the held reads the turn seen last lets go."""
+        return self.share(ready)
