@@ -8,7 +8,8 @@ cdef class Lag:
     # Reads are held; the state that others act on.
     cdef readonly bint is_holding, is_overloaded
     cdef readonly uint64_t overloaded_count
-    cdef object report
+    # Called between two turns when `is_overloaded` has changed; None: by nobody.
+    cdef public object report
     # The end of the last turn seen; 0: the loop has stood still.
     cdef int64_t seen_ns
     # Since when it has been as the other state is entered; 0: it is not.

@@ -343,10 +343,6 @@ cdef class Reactor:
         self.on_room = on_room
         self.keeps_up = self.lag is not None or on_room is not None
 
-    def _live_tasks(self):
-        """How many tasks have not ended; 0 where nobody counts them."""
-        return self.probe.ledger.count
-
     @property
     def _held(self):
         """The reads that are held."""
