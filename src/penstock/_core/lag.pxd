@@ -15,13 +15,20 @@ cdef class Lag:
     # Since when it has been as the other state is entered; 0: it is not.
     cdef int64_t turning_since_ns
     cdef int64_t overloaded_since_ns, overloaded_ns
-    # What the turn seen last waited and ran; how many held reads one turn lets go.
-    cdef int64_t waited_ns, busy_ns
-    cdef size_t ran, batch
+    # What the turn seen last waited, and how many entries it ran.
+    cdef int64_t waited_ns
+    cdef size_t ran
+    # What one held read costs, from its release to the end of what it sets going; and what that is measured from: how
+    # long the loop has been busy since nothing was ready, and how many were released in that time.
+    cdef double cost_ns
+    cdef int64_t spent_ns
+    cdef size_t released
 
     cdef int see(self, int64_t now_ns, int64_t idle_ns, int64_t oldest_ns, size_t held) except -1
     cdef int average(self, int64_t busy_ns, int64_t idle_ns) noexcept
     cdef int decide(self, int64_t now_ns, size_t held) except -1
     cdef int change(self, int64_t now_ns) except -1
     cdef void tell(self) noexcept
-    cdef size_t share(self, size_t ready) noexcept
+    cdef size_t share(self, size_t ready, size_t held) noexcept
+    cdef bint is_late(self) noexcept
+    cdef int measure(self) noexcept

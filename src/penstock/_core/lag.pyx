@@ -7,13 +7,16 @@ a break for as long: held reads are what keeps the average down. It is over when
 
 Holding begins with the first turn above the high watermark, before the ready queue is full of work that will be late.
 From then on a turn lets a few held reads go if nothing is ready, or if what is ready has waited less than the low
-watermark: the queue is neither empty nor long. How few, follows from how long the turns take.
+watermark: the queue is neither empty nor long. How few, follows from what one has cost so far, with all that it set
+going: as many as take half the low watermark.
 """
 
 from libc.stdint cimport int64_t, uint64_t
 
 cdef enum:
     MOST_AT_ONCE = 128
+    # Of the low watermark: what a read costs is measured over so long where something is always ready.
+    LONG_ENOUGH = 8
 
 
 cdef class Lag:
@@ -23,7 +26,8 @@ cdef class Lag:
         if not 0 < low_ns <= high_ns or for_ns < 0:
             raise ValueError(f"0 < low_ns <= high_ns and 0 <= for_ns, not {low_ns}, {high_ns}, {for_ns}")
         self.high_ns, self.low_ns, self.for_ns, self.report = high_ns, low_ns, for_ns, report
-        self.batch = 1
+        # one at a time, until it is known
+        self.cost_ns = low_ns
 
     cdef int see(self, int64_t now_ns, int64_t idle_ns, int64_t oldest_ns, size_t held) except -1:
         """A turn is about to run what is ready: it is `now_ns`, and `idle_ns` since the turn before were a wait.
@@ -35,7 +39,8 @@ cdef class Lag:
             busy_ns = max(now_ns - self.seen_ns - idle_ns, 0)
         else:
             idle_ns = 0
-        self.seen_ns, self.busy_ns = now_ns, busy_ns
+        self.seen_ns = now_ns
+        self.spent_ns += busy_ns
         self.waited_ns = busy_ns - busy_ns // <int64_t>self.ran if self.ran else 0
         if oldest_ns and now_ns - oldest_ns > self.waited_ns:
             self.waited_ns = now_ns - oldest_ns
@@ -44,7 +49,6 @@ cdef class Lag:
             self.is_holding = True
         elif self.is_holding and not held and self.waited_ns < self.low_ns:
             self.is_holding = False
-            self.batch = 1
         return self.decide(now_ns, held)
 
     cdef int average(self, int64_t busy_ns, int64_t idle_ns) noexcept:
@@ -85,19 +89,34 @@ cdef class Lag:
         if self.report is not None:
             self.report()
 
-    cdef size_t share(self, size_t ready) noexcept:
-        """How many of the held reads this turn lets go, when so many entries are ready."""
-        if ready and self.waited_ns >= self.low_ns:
-            return 0
-        if self.busy_ns < self.low_ns // 4:
-            self.batch = min(2 * self.batch, <size_t>MOST_AT_ONCE)
-        elif self.busy_ns > self.low_ns // 2:
-            self.batch = max(self.batch // 2, <size_t>1)
-        return self.batch
+    cdef size_t share(self, size_t ready, size_t held) noexcept:
+        """How many of `held` reads this turn lets go, when so many entries are ready."""
+        cdef size_t count = 0
+        if not ready or self.spent_ns >= LONG_ENOUGH * self.low_ns:
+            self.measure()
+        if not ready or self.waited_ns < self.low_ns:
+            count = <size_t>max(min(self.low_ns / 2 / self.cost_ns, <double>MOST_AT_ONCE), 1.0)
+        count = min(count, held)
+        self.released += count
+        return count
+
+    cdef bint is_late(self) noexcept:
+        """Whether this turn should take nothing new in but what is released."""
+        return self.is_holding and self.waited_ns >= self.low_ns
+
+    cdef int measure(self) noexcept:
+        """Dearer is believed at once, cheaper by and by."""
+        cdef double cost_ns
+        if self.released:
+            cost_ns = max(<double>self.spent_ns / self.released, 1.0)
+            self.cost_ns = max(cost_ns, self.cost_ns + (cost_ns - self.cost_ns) / 4)
+        self.spent_ns, self.released = 0, 0
+        return 0
 
     def stand_still(self):
         """The loop does not run: the time until it does is nobody's wait."""
         self.seen_ns, self.ran = 0, 0
+        self.spent_ns, self.released = 0, 0
 
     def overloaded_for_ns(self):
         """For how long it has been overloaded, all told."""
@@ -110,6 +129,6 @@ cdef class Lag:
         self.ran = ran
         self.see(now_ns, idle_ns, oldest_ns, held)
 
-    def let_go(self, size_t ready):
-        """How many of the held reads the turn seen last lets go."""
-        return self.share(ready)
+    def let_go(self, size_t ready, size_t held):
+        """As `share`."""
+        return self.share(ready, held)

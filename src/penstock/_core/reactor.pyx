@@ -283,8 +283,9 @@ cdef class Reactor:
         self.lag.see(self.turn_ns, self.slept_ns, self.wiring.ready.oldest_ns(), held.count)
         self.slept_ns = 0
         self.wiring.holds = self.lag.is_holding
-        if held.count:
-            self.release_held(self.lag.share(self.wiring.ready.count))
+        self.wiring.accept_now = 0 if self.lag.is_late() else self.wiring.accept_batch
+        if self.lag.is_holding:
+            self.release_held(self.lag.share(self.wiring.ready.count, held.count))
         self.lag.ran = self.wiring.ready.count
         return 0
 
@@ -308,13 +309,10 @@ cdef class Reactor:
         self.slept_ns = 0
         if lag is None:
             self.wiring.holds = False
+            self.wiring.accept_now = self.wiring.accept_batch
             self.release_held(self.wiring.held.count)
         else:
             lag.stand_still()
-
-    def _limit_accepts(self, int count):
-        """Accept at most so many connections from a listener in one turn; 0: as configured."""
-        self.wiring.accept_now = min(count, self.wiring.accept_batch) if count > 0 else self.wiring.accept_batch
 
     def _drop_left(self, int64_t older_ns):
         """Close what has been held for longer and whose client has shut its side down; how many."""
@@ -342,6 +340,10 @@ cdef class Reactor:
         """Call `on_room()` in each turn in which fewer tasks live than may, until told None."""
         self.on_room = on_room
         self.keeps_up = self.lag is not None or on_room is not None
+
+    def _accepts_now(self):
+        """How many connections this turn may accept from a listening socket while the loop is behind; None: it is not."""
+        return self.wiring.accept_now if self.wiring.holds else None
 
     @property
     def _held(self):

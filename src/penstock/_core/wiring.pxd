@@ -17,7 +17,7 @@ cdef class Wiring:
     cdef char *receive_buffer
     cdef uint64_t turn
     cdef Py_ssize_t read_budget_bytes
-    # Connections accepted from a listener in one turn: as configured, and while the loop is behind.
+    # Connections accepted from a listener in one turn: as configured, and in this one.
     cdef int accept_batch, accept_now
     # Reads wait until the loop has caught up, and whether those end unread whose client has left meanwhile.
     cdef readonly Held held

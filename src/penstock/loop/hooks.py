@@ -161,16 +161,22 @@ class LoopHooks(asyncio.BaseEventLoop):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        room = server._room() if isinstance(server, Server) else None
+        room, now = server._room() if isinstance(server, Server) else None, self._accepts_now()
+        if now is not None:
+            room = now if room is None else min(room, now)
         if room is not None:
             # each gets a task, which attaches it in the next turn: until then nobody knows how many there are
-            if server._is_settling:
+            if not room or server._is_settling:
                 return
             sock = FewAccepts(sock, room)  # type: ignore[assignment]
             server._is_settling = True
         super()._accept_connection(protocol_factory, sock, sslcontext, server, backlog, *args, **kwargs)  # type: ignore[misc]
         if room is not None:
             self.call_soon(server._settle)
+
+    def _accepts_now(self) -> int | None:
+        """How many connections this turn may accept from one socket; None: the loop is not behind."""
+        return None
 
     def add_drain_hook(self, hook: DrainHook) -> None:
         """Call `hook(loop)` when a drain begins; an awaitable it returns is waited for, within the drain's time."""

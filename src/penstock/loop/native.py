@@ -179,6 +179,8 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
             if resume_reading:
                 transp.resume_reading()
 
+    _accepts_now = Reactor._accepts_now
+
     # Servers: accepted without a task for each connection; with TLS still asyncio's way.
 
     def _start_serving(

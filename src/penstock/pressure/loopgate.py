@@ -29,10 +29,9 @@ logger = logging.getLogger("penstock.pressure")
 LOOK_EVERY_S = 0.1
 # however far behind: some are let in, or nothing would tell that it is over
 LEAST_SCALE = 0.1
-# Accepting is cheap beside a request, and what waits in the kernel's backlog is served oldest first, which is late.
-LEAST_ACCEPTS = 16
-# looks in a row above the high watermark until nothing is accepted
-LOOKS_UNTIL_PAUSE = 3
+# Looks in a row above the high watermark until nothing is accepted. The native loop accepts nothing in turns that are
+# late; that it stays late tells that its work comes from elsewhere.
+LOOKS_UNTIL_PAUSE = 10
 # held for so long, and its client has shut its side down: it waits for no answer
 LEFT_AFTER_S = 1.0
 LOG_EVERY_S = 10.0
@@ -147,7 +146,6 @@ class LoopGate:
             loop.call_later(LOOK_EVERY_S, self._look)
 
     def _ended(self, loop: Any) -> None:
-        loop._limit_accepts(0)
         self._accept_again(loop)
         took_ns = self._lag.overloaded_for_ns() - self._before[0]
         held = loop._held.total - self._before[1]
@@ -172,7 +170,6 @@ class LoopGate:
     def _adjust(self, loop: Any) -> None:
         lag_ns, high_ns = self._lag.lag_ns, self._lag.high_ns
         self._scale_gates(loop, max(LEAST_SCALE, min(1.0, high_ns / lag_ns)) if lag_ns > 0 else 1.0)
-        loop._limit_accepts(max(LEAST_ACCEPTS, self._free_permits(loop)))
         loop._drop_left(int(LEFT_AFTER_S * 1e9))
         if lag_ns < self._lag.low_ns:
             self._late_looks = 0
@@ -189,10 +186,6 @@ class LoopGate:
             for gate in self._gates():
                 if gate.loop is loop:
                     gate.scale = self._scale
-
-    def _free_permits(self, loop: Any) -> int:
-        mine = [gate for gate in self._gates() if gate.loop is loop]
-        return sum(max(int(gate.limit * gate.scale) - gate.inflight, 0) for gate in mine)
 
     def _accept_none(self, loop: Any) -> None:
         if not self._is_paused:
