@@ -10,25 +10,27 @@ cdef class Lag:
     cdef readonly uint64_t overloaded_count
     # Called between two turns when `is_overloaded` has changed; None: by nobody.
     cdef public object report
-    # The end of the last turn seen; 0: the loop has stood still.
+    # The start of the last turn seen; 0: the loop has stood still.
     cdef int64_t seen_ns
-    # Since when it has been as the other state is entered; 0: it is not.
-    cdef int64_t turning_since_ns
+    # Since when it has been as overload begins or ends, and as holding ends; 0: it is not.
+    cdef int64_t turning_since_ns, calm_since_ns
     cdef int64_t overloaded_since_ns, overloaded_ns
     # What the turn seen last waited, and how many entries it ran.
     cdef int64_t waited_ns
     cdef size_t ran
-    # What one held read costs, from its release to the end of what it sets going; and what that is measured from: how
-    # long the loop has been busy since nothing was ready, and how many were released in that time.
+    # What one read costs, with all that it sets going; and what that is measured from: how long the loop has been busy
+    # since nothing was ready, and how many were let in in that time.
     cdef double cost_ns
     cdef int64_t spent_ns
-    cdef size_t released
+    cdef size_t let_in
 
-    cdef int see(self, int64_t now_ns, int64_t idle_ns, int64_t oldest_ns, size_t held) except -1
+    cdef int see(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t held) except -1
+    cdef int hold_or_not(self, int64_t now_ns, int64_t busy_ns, size_t held) noexcept
     cdef int average(self, int64_t busy_ns, int64_t idle_ns) noexcept
     cdef int decide(self, int64_t now_ns, size_t held) except -1
     cdef int change(self, int64_t now_ns) except -1
     cdef void tell(self) noexcept
+    cdef int64_t budget(self) noexcept
     cdef size_t share(self, size_t ready, size_t held) noexcept
     cdef bint is_late(self) noexcept
     cdef int measure(self) noexcept

@@ -38,6 +38,7 @@ cdef class Reactor:
     # Whether each turn looks how far behind the loop is; by `lag`, None: by nothing.
     cdef bint keeps_up
     cdef Lag lag
+    cdef int64_t read_budget
     # How long the last poll waited, until `keep_up` has seen it.
     cdef int64_t slept_ns
     # So many tasks may live, 0: any number; what to do with one more, and with room for it.
@@ -58,6 +59,7 @@ cdef class Reactor:
     cdef int begin_probed(self) except -1
     cdef int run_batch_watched(self) except -1
     cdef int flush_gathered(self) except -1
+    cdef int look_back(self) except -1
     cdef int keep_up(self) except -1
     cdef int release_held(self, size_t count) except -1
     cdef int check_open(self) except -1

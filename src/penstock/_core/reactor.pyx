@@ -22,7 +22,7 @@ from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN, EPOLLRDHUP
 from penstock._core._sys.python cimport PyErr_CheckSignals, PySequence_Fast_ITEMS
 from penstock._core.clock cimport now_ns, now_s
 from penstock._core.handle cimport Handle, Runnable, let_go, new_handle
-from penstock._core.held cimport Held, Place
+from penstock._core.held cimport Place
 from penstock._core.inbox cimport Inbox, has_post
 from penstock._core.lag cimport Lag
 from penstock._core.listen cimport Listener
@@ -123,6 +123,8 @@ cdef class Reactor:
         if has_post(self.inbox):
             self.drain_inbox()
         self.turn_ns = self.wiring.ready.stamp_ns = now_ns()
+        if self.keeps_up:
+            self.look_back()
         if self.wiring.ready.count == 0 or self.poll_is_due():
             self.poll()
         else:
@@ -273,19 +275,26 @@ cdef class Reactor:
 
     # --- keeping up
 
-    cdef int keep_up(self) except -1:
-        """What is ready is about to run: how long has it waited, and what does that allow?"""
-        cdef Held held = self.wiring.held
+    cdef int look_back(self) except -1:
+        """Before the poll: how long has what is ready waited, and may anything more come in?"""
         if self.on_room is not None and self.probe.ledger.count < self.most_tasks:
             self.on_room()
         if self.lag is None:
             return 0
-        self.lag.see(self.turn_ns, self.slept_ns, self.wiring.ready.oldest_ns(), held.count)
+        self.lag.see(
+            self.turn_ns, self.slept_ns, self.wiring.ready.count, self.wiring.ready.oldest_ns(), self.wiring.held.count
+        )
         self.slept_ns = 0
-        self.wiring.holds = self.lag.is_holding
+        self.wiring.reads_left = self.read_budget = self.lag.budget()
         self.wiring.accept_now = 0 if self.lag.is_late() else self.wiring.accept_batch
-        if self.lag.is_holding:
-            self.release_held(self.lag.share(self.wiring.ready.count, held.count))
+        return 0
+
+    cdef int keep_up(self) except -1:
+        """After the poll: what the turn is about to run, and of what is held, how much."""
+        if self.lag is None:
+            return 0
+        self.lag.let_in += self.read_budget - max(self.wiring.reads_left, 0)
+        self.release_held(self.lag.share(self.wiring.ready.count, self.wiring.held.count))
         self.lag.ran = self.wiring.ready.count
         return 0
 
@@ -308,10 +317,11 @@ cdef class Reactor:
         self.keeps_up = lag is not None or self.on_room is not None
         self.slept_ns = 0
         if lag is None:
-            self.wiring.holds = False
+            self.wiring.counts_reads = False
             self.wiring.accept_now = self.wiring.accept_batch
             self.release_held(self.wiring.held.count)
         else:
+            self.wiring.counts_reads = True
             lag.stand_still()
 
     def _drop_left(self, int64_t older_ns):
@@ -343,7 +353,7 @@ cdef class Reactor:
 
     def _accepts_now(self):
         """How many connections this turn may accept from a listening socket while the loop is behind; None: it is not."""
-        return self.wiring.accept_now if self.wiring.holds else None
+        return self.wiring.accept_now if self.lag is not None and self.lag.is_holding else None
 
     @property
     def _held(self):

@@ -100,8 +100,10 @@ cdef class Stream(Outlet):
 
     cdef int on_events(self, uint32_t events) except -1:
         cdef uint32_t wanted
-        if self.wiring.holds and self.server is not None:
-            return self.hold(events)
+        if self.wiring.counts_reads and self.server is not None and events & TO_READ:
+            self.wiring.reads_left -= 1
+            if self.wiring.reads_left < 0:
+                return self.hold(events)
         wanted = self.wanted_events(events)
         return self.enter_queue(wanted) if wanted else 0
 

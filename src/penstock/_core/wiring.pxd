@@ -1,4 +1,4 @@
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core.held cimport Held
 from penstock._core.poller cimport Poller
@@ -19,8 +19,11 @@ cdef class Wiring:
     cdef Py_ssize_t read_budget_bytes
     # Connections accepted from a listener in one turn: as configured, and in this one.
     cdef int accept_batch, accept_now
-    # Reads wait until the loop has caught up, and whether those end unread whose client has left meanwhile.
+    # Whether reads of what servers accepted are counted, and how many this turn may still bring: the others are held.
+    cdef bint counts_reads
+    cdef int64_t reads_left
     cdef readonly Held held
-    cdef bint holds, drops_left
+    # Whether those end unread whose client has left meanwhile.
+    cdef bint drops_left
     # The context variable that tells a late read's protocol when its data came; None.
     cdef object arrival
