@@ -20,6 +20,8 @@ from penstock.integrations.asgi import check_app, load_app
 
 __all__ = ["main"]
 
+# where the loop's own gate begins, when requests are limited and the config does not say
+LAG_HIGH_S = 0.01
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 
@@ -100,6 +102,8 @@ def _pressure(options: argparse.Namespace, told: PressureConfig) -> PressureConf
         for option, value in (("--deadline", options.deadline), ("--max-wait", options.max_wait)):
             if value is not None:
                 raise Failure(f"{option} needs --limit, a number or auto: without a limit nothing is refused", code=2)
+    elif pressure.lag_high_s is None:
+        pressure = replace(pressure, lag_high_s=LAG_HIGH_S)
     return pressure
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["gates", "listen", "register", "statistics"]
 
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
-_lock = threading.Lock()
+_lock = threading.RLock()
 _listener: Callable[[Gate, str], object] | None = None
 
 
@@ -48,7 +48,7 @@ def listen(listener: Callable[[Gate, str], object] | None) -> None:
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
