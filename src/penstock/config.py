@@ -22,6 +22,7 @@ from penstock.configkinds import (
     FACTORY,
     FOLDER,
     HANDLERS,
+    LIMIT,
     MODULES,
     REFERENCES,
     BadPart,
@@ -210,7 +211,34 @@ class TasksConfig(_Group):
 class PressureConfig(_Group):
     """What is taken in at once."""
 
+    # for `penstock serve`: connections the kernel holds unaccepted
     backlog: int = _key(2048, whole(1, "connections", highest=65535))
+    # requests that `penstock serve` has an application work on at once, in each process; the rest wait a little or are
+    # refused. auto: found by the service's own times
+    limit: int | Literal["auto"] | None = _key(None, LIMIT)
+    # how long a request may wait for its turn. None: half the deadline, and no more than 50 ms
+    max_wait_s: float | None = _key(None, optional(seconds(zero=True), "half of deadline_s, at most 0.05"))
+    # a request that cannot be answered within so long of its arrival is refused
+    deadline_s: float | None = _key(None, optional(seconds(zero=False), "no deadline"))
+    # of each server: beyond it, connections wait in the kernel's backlog
+    max_connections: int | None = _key(None, optional(whole(1, "connections"), "any number"))
+    # the native loop is behind when what is ready waits so long on average, for lag_for_s, and has caught up below
+    # lag_low_s, by default half of it: until then it does not read what adds work, slows accepts and scales its gates
+    lag_high_s: float | None = _key(None, optional(seconds(zero=False), "off"))
+    lag_low_s: float | None = _key(None, optional(seconds(zero=False), "half of lag_high_s"))
+    lag_for_s: float = _key(0.1, seconds(zero=True))
+    # a client that shuts its side down while its request is not read yet has given up: the connection is closed unread
+    drop_left: bool = _key(True, BOOL)
+    # so many tasks may live in a loop: beyond it a warning from time to time, also to those who wait for room by
+    # spawn_when_free(), or Overloaded
+    max_tasks: int | None = _key(None, optional(whole(1, "tasks"), "any number"))
+    tasks_full: Literal["warn", "wait", "refuse"] = _key("warn", choice("warn", "wait", "refuse"))
+
+    def __post_init__(self) -> None:
+        _Group.__post_init__(self)
+        if self.lag_high_s is not None and self.lag_low_s is not None and self.lag_low_s > self.lag_high_s:
+            allowed = f"at most the {self.lag_high_s} of lag_high_s"
+            raise ConfigError.bad_value("pressure.lag_low_s", self.lag_low_s, "PressureConfig()", allowed)
 
 
 @dataclass(frozen=True, slots=True)

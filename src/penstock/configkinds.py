@@ -23,6 +23,7 @@ __all__ = [
     "FACTORY",
     "FOLDER",
     "HANDLERS",
+    "LIMIT",
     "MODULES",
     "REFERENCES",
     "BadPart",
@@ -164,6 +165,28 @@ EAGER = Kind(
     lambda value: _eager_here(_accept_bool(value)),
     lambda text: _eager_here(_parse_bool(text)),
     BOOL.write,
+)
+
+
+def _accept_limit(value: object) -> int | str | None:
+    if value is None or value == "auto":
+        return None if value is None else "auto"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(value)
+    return value
+
+
+def _parse_limit(text: str) -> int | str | None:
+    # "auto" is a value here, where it is a word for None elsewhere
+    word = text.lower()
+    return _accept_limit(None if word == "none" else word if word == "auto" else int(text))
+
+
+LIMIT = Kind(
+    'a whole number of requests of at least 1, "auto", or none (no gate)',
+    _accept_limit,
+    _parse_limit,
+    lambda value: "none" if value is None else str(value),
 )
 
 

@@ -34,6 +34,21 @@ async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(who))]})
         await send({"type": "http.response.body", "body": who})
 """
+GATE_APP = """
+import asyncio, json
+from penstock.pressure import gates
+go = asyncio.Event()
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    if scope["path"] == "/held":
+        await go.wait()
+    if scope["path"] == "/healthz":
+        go.set()
+    text = json.dumps([[g.name, g.limit, g.max_wait_s, g.deadline_s, g.inflight] for g in gates()]).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
+    await send({"type": "http.response.body", "body": text})
+"""
 
 
 @pytest.fixture
@@ -147,6 +162,50 @@ def test_a_request_longer_than_the_drain_is_cut(shop: Command, free_port: int) -
     assert server.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
 
+def gates_of(address: tuple[str, int]) -> list[list[object]]:
+    return list(json.loads(body(get(address))))
+
+
+def test_a_limit_refuses_what_is_beyond_it_and_keeps_room_for_health_checks(shop: Command, free_port: int) -> None:
+    shop.write("gated.py", GATE_APP)
+    address = ("127.0.0.1", free_port)
+    limits = ("--limit", "1", "--max-wait", "0", "--deadline", "30")
+    server = shop.start("serve", "gated:app", "--port", str(free_port), *limits)
+    wait_for(lambda: answers(address), server)
+    assert gates_of(address) == [["asgi", 1, 0.0, 30.0, 1]]
+    with socket.create_connection(address, timeout=20) as held:
+        held.sendall(b"GET /held HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        wait_for(lambda: get(address).startswith(b"HTTP/1.1 503 "), server)
+        refused = get(address)
+        assert body(refused) == b"overloaded: limit\n" and b"retry-after: 1\r\n" in refused.lower()
+        assert get(address, "/healthz").startswith(b"HTTP/1.1 200 ")
+        assert held.recv(65536).startswith(b"HTTP/1.1 200 ")
+    server.send_signal(signal.SIGTERM)
+    assert "Traceback" not in server.communicate(timeout=30)[0]
+
+
+def test_every_worker_has_the_gate_that_the_options_and_the_config_say(shop: Command, free_port: int) -> None:
+    shop.write("gated.py", GATE_APP)
+    address = ("127.0.0.1", free_port)
+    told = ("--limit", "auto", "--deadline", "0.2", "--set", "pressure.max_wait_s=0.02")
+    server = shop.start("serve", "gated:app", "--port", str(free_port), "--workers", "2", *told)
+    wait_for(lambda: answers(address), server)
+    ((name, limit, *times),) = gates_of(address)
+    assert (name, times) == ("asgi", [0.02, 0.2, 1])
+    assert isinstance(limit, int) and limit > 1
+    server.send_signal(signal.SIGTERM)
+    assert "Traceback" not in server.communicate(timeout=20)[0]
+
+
+def test_without_a_limit_there_is_no_gate(shop: Command, free_port: int) -> None:
+    shop.write("gated.py", GATE_APP)
+    server = shop.start("serve", "gated:app", "--port", str(free_port), "--limit", "none")
+    assert "'none' is not a limit" in server.communicate(timeout=20)[0]
+    server = shop.start("serve", "gated:app", "--port", str(free_port))
+    wait_for(lambda: answers(("127.0.0.1", free_port)), server)
+    assert gates_of(("127.0.0.1", free_port)) == []
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[str, str]:
     if shutil.which("openssl") is None:
@@ -239,6 +298,15 @@ def test_bad_options_are_one_line(shop: Command) -> None:
     shop.refuses("serve", "shop:app", "--log-level", "loud", code=2, says="loud")
     shop.refuses("serve", "shop:app", "--set", "loop.nonsense=1", code=2, says="loop.nonsense")
     shop.refuses("serve", "shop:app", "--set", "tasks.factory=shop:none", code=2, says="shop:none")
+    shop.refuses("serve", "shop:app", "--limit", "0", code=2, says="'0' is not a limit: a count of 1 or more")
+    shop.refuses("serve", "shop:app", "--limit", "many", code=2, says="'many' is not a limit")
+    shop.refuses("serve", "shop:app", "--limit", "4", "--deadline", "0", code=2, says="'0' is not a time")
+    shop.refuses("serve", "shop:app", "--limit", "4", "--deadline", "soon", code=2, says="'soon' is not a time")
+    shop.refuses("serve", "shop:app", "--limit", "4", "--max-wait", "-1", code=2, says="--max-wait")
+    shop.refuses("serve", "shop:app", "--limit", "4", "--max-wait", "inf", code=2, says="'inf' is not a time")
+    shop.refuses("serve", "shop:app", "--deadline", "0.1", code=2, says="--deadline needs --limit")
+    shop.refuses("serve", "shop:app", "--max-wait", "0.1", code=2, says="--max-wait needs --limit")
+    shop.refuses("serve", "shop:app", "--set", "pressure.limit=few", code=2, says="pressure.limit = 'few'")
     native_only = ("--port", "0", "--set", "loop.poller=epoll")
     shop.refuses("serve", "shop:app", *native_only, code=2, says="epoll", PENSTOCK_PURE="1")
     shop.refuses("serve", "shop:app", "--nonsense", code=2, says="--nonsense")

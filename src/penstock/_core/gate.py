@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["REASONS", "Entry", "GateCore"]
 
 # By number; the counts in `sheds` are in this order.
-REASONS = ("limit", "full", "wait", "expired", "deadline", "share", "displaced", "closed")
-LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED = 0, 1, 2, 3, 4, 5, 6, 7
+REASONS = ("limit", "full", "wait", "expired", "deadline", "share", "displaced", "closed", "left")
+LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED, LEFT = 0, 1, 2, 3, 4, 5, 6, 7, 8
 CRITICAL, NORMAL = 0, 2
 
 # An estimate is off by some: with all of `max_wait_s` promised, a few in a hundred would be refused at its end, late.
@@ -532,6 +532,10 @@ class GateCore:
         self.sheds[reason] += 1
         if self.on_shed is not None:
             self.tell(REASONS[reason])
+
+    def count_left(self) -> None:
+        """Count one that waited and was given up because its client had left: who sees that says so."""
+        self.count_shed(LEFT)
 
     def tell(self, reason: str) -> None:
         """Call the listener; one that raises is logged and removed."""

@@ -44,15 +44,25 @@ cdef class Listener(Source):
 
     def resume(self):
         """Accept connections; nothing changes if it does already, or if the socket is closed."""
-        if not self.is_accepting and self.sock.fileno() == self.fd:
-            self.wiring.poller.add(self, EPOLLIN)
-            self.is_accepting = True
+        self.is_wanted = True
+        self.enter()
 
     def pause(self):
         """Accept nothing until `resume`; the kernel's backlog fills meanwhile."""
+        self.is_wanted = False
+        self.leave()
+
+    cdef int enter(self) except -1:
+        if not self.is_accepting and self.sock.fileno() == self.fd:
+            self.wiring.poller.add(self, EPOLLIN)
+            self.is_accepting = True
+        return 0
+
+    cdef int leave(self) except -1:
         if self.is_accepting:
             self.is_accepting = False
             self.wiring.poller.remove(self)
+        return 0
 
     cdef int on_events(self, uint32_t events) except -1:
         if not self.is_queued:
@@ -64,7 +74,7 @@ cdef class Listener(Source):
         cdef int i
         self.is_queued = False
         try:
-            for i in range(self.wiring.accept_batch):
+            for i in range(self.wiring.accept_now):
                 if not self.is_accepting or not self.accept_one():
                     break
         except (SystemExit, KeyboardInterrupt):
@@ -128,10 +138,10 @@ cdef class Listener(Source):
             self.loop.call_exception_handler(
                 {"message": message, "exception": exc, "socket": TransportSocket(self.sock)}
             )
-            self.pause()
+            self.leave()
             self.loop.call_later(ACCEPT_RETRY_DELAY, self._retry)
         return 0
 
     def _retry(self):
-        if not self.loop.is_closed():
-            self.resume()
+        if self.is_wanted and not self.loop.is_closed():
+            self.enter()

@@ -28,6 +28,8 @@ cdef int64_t NEVER_NS
 
 cdef class Probe:
     cdef readonly int level
+    # Below it the level does not go: somebody needs the count.
+    cdef int least_level
     cdef readonly Stamps stamps
     cdef readonly Ledger ledger
     cdef readonly Origins origins

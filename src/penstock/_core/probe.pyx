@@ -95,6 +95,7 @@ cdef class Probe:
         """OFF, COUNT, TIME or TRACE, as 0 to 3; from the loop's own thread, or while the loop stands still."""
         if not OFF <= level <= TRACE:
             raise ValueError(level)
+        level = max(level, self.least_level)
         if level == OFF:
             self.ledger.forget()
             self.running = NULL

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t
 
 from penstock._core.handle cimport Handle
 from penstock._core.inbox cimport Inbox
+from penstock._core.lag cimport Lag
 from penstock._core.probe cimport Probe
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker
@@ -34,6 +35,15 @@ cdef class Reactor:
     cdef bint is_busy
     # Whether this turn's poll has waited.
     cdef bint has_waited
+    # Whether each turn looks how far behind the loop is; by `lag`, None: by nothing.
+    cdef bint keeps_up
+    cdef Lag lag
+    cdef int64_t read_budget
+    # How long the last poll waited, until `keep_up` has seen it.
+    cdef int64_t slept_ns
+    # So many tasks may live, 0: any number; what to do with one more, and with room for it.
+    cdef size_t most_tasks
+    cdef object on_full, on_room
     cdef object __weakref__
     cdef public bint _closed, _stopping, _debug
     cdef public object _thread_id, _task_factory, _current_handle
@@ -49,6 +59,9 @@ cdef class Reactor:
     cdef int begin_probed(self) except -1
     cdef int run_batch_watched(self) except -1
     cdef int flush_gathered(self) except -1
+    cdef int look_back(self) except -1
+    cdef int keep_up(self) except -1
+    cdef int release_held(self, size_t count) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1
     cdef int drain_inbox(self) except -1

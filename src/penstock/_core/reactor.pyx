@@ -18,15 +18,17 @@ from cpython.ref cimport Py_DECREF
 from libc.math cimport INFINITY, nextafter
 from libc.stdint cimport int64_t, uint32_t
 
-from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
+from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN, EPOLLRDHUP
 from penstock._core._sys.python cimport PyErr_CheckSignals, PySequence_Fast_ITEMS
 from penstock._core.clock cimport now_ns, now_s
 from penstock._core.handle cimport Handle, Runnable, let_go, new_handle
+from penstock._core.held cimport Place
 from penstock._core.inbox cimport Inbox, has_post
+from penstock._core.lag cimport Lag
 from penstock._core.listen cimport Listener
 from penstock._core.poller cimport Source
 from penstock._core.histogram cimport record as add_time
-from penstock._core.probe cimport NEVER_NS, OFF, TIME, Probe
+from penstock._core.probe cimport COUNT, NEVER_NS, OFF, TIME, Probe
 from penstock._core.ready cimport pop, push
 from penstock._core.stream cimport Stream
 from penstock._core.timers cimport Timers
@@ -66,7 +68,8 @@ cdef class Reactor:
         """Set the poll policy and the budgets; in turns, microseconds, bytes and connections."""
         self.poll_every_turns, self.poll_every_ns = poll_every_turns, poll_every_us * 1000
         self.spin_ns = spin_us * 1000
-        self.wiring.read_budget_bytes, self.wiring.accept_batch = read_budget_bytes, accept_batch
+        self.wiring.read_budget_bytes = read_budget_bytes
+        self.wiring.accept_batch = self.wiring.accept_now = accept_batch
 
     def _expect(self, int64_t soon_ns):
         """Something is about to arrive: the next blocking poll looks for so many nanoseconds before it sleeps."""
@@ -100,6 +103,8 @@ cdef class Reactor:
         self.owns_clock = type(self).time is Reactor.time and "time" not in self.__dict__
         # The first turn polls, as each of asyncio's does.
         self.turns_unpolled = self.poll_every_turns
+        if self.lag is not None:
+            self.lag.stand_still()
         self.flush_gathered()
 
     def after_fork(self):
@@ -118,6 +123,8 @@ cdef class Reactor:
         if has_post(self.inbox):
             self.drain_inbox()
         self.turn_ns = self.wiring.ready.stamp_ns = now_ns()
+        if self.keeps_up:
+            self.look_back()
         if self.wiring.ready.count == 0 or self.poll_is_due():
             self.poll()
         else:
@@ -128,6 +135,8 @@ cdef class Reactor:
             self.timers.fire(
                 just_after(<double>self.turn_ns / 1e9 if self.owns_clock else self.now()), self.wiring.ready
             )
+        if self.keeps_up:
+            self.keep_up()
         if self._debug:
             self.run_batch_watched()
         elif self.probe.level == OFF:
@@ -160,7 +169,7 @@ cdef class Reactor:
         """How long the poll may wait: 0 not at all, -1 for ever."""
         cdef double wait_s
         cdef int64_t wait_ns
-        if self._stopping or self.wiring.ready.count:
+        if self._stopping or self.wiring.ready.count or self.wiring.held.count:
             return 0
         self.timers.drop_cancelled_head()
         if self.timers.count == 0:
@@ -184,6 +193,7 @@ cdef class Reactor:
         if count < 0:
             PyErr_CheckSignals()
         self.turn_ns = self.wiring.ready.stamp_ns = now_ns()
+        self.slept_ns = self.turn_ns - began_ns
         if self.probe.level >= TIME:
             self.has_waited = True
             self.probe.polled(self.turn_ns - began_ns, count)
@@ -263,6 +273,93 @@ cdef class Reactor:
             shown = base_events._format_handle(entry) if isinstance(entry, Handle) else repr(entry)
             base_events.logger.warning("Executing %s took %.3f seconds", shown, took_s)
 
+    # --- keeping up
+
+    cdef int look_back(self) except -1:
+        """Before the poll: how long has what is ready waited, and may anything more come in?"""
+        if self.on_room is not None and self.probe.ledger.count < self.most_tasks:
+            self.on_room()
+        if self.lag is None:
+            return 0
+        self.lag.see(
+            self.turn_ns, self.slept_ns, self.wiring.ready.count, self.wiring.ready.oldest_ns(), self.wiring.held.count
+        )
+        self.slept_ns = 0
+        self.wiring.reads_left = self.read_budget = self.lag.budget()
+        self.wiring.accept_now = 0 if self.lag.is_late() else self.wiring.accept_batch
+        return 0
+
+    cdef int keep_up(self) except -1:
+        """After the poll: what the turn is about to run, and of what is held, how much."""
+        if self.lag is None:
+            return 0
+        self.lag.let_in += self.read_budget - max(self.wiring.reads_left, 0)
+        self.release_held(self.lag.share(self.wiring.ready.count, self.wiring.held.count))
+        self.lag.ran = self.wiring.ready.count
+        return 0
+
+    cdef int release_held(self, size_t count) except -1:
+        """Lets the newest be read: those that wait longest have waited too long already."""
+        cdef Stream stream
+        while count and self.wiring.held.count:
+            count -= 1
+            stream = <Stream>self.wiring.held.newest.source
+            stream.read_late()
+        return 0
+
+    def _watch_lag(self, Lag lag, arrival=None, bint drops_left=True):
+        """Hold reads and tell `lag.report` when the loop is behind; None: never. From the loop's own thread.
+
+        `arrival` is a context variable for when the data of a held read came, in seconds on the loop's clock.
+        `drops_left`: a client that shuts its side down while it is held is taken to have left.
+        """
+        self.lag, self.wiring.arrival, self.wiring.drops_left = lag, arrival, drops_left
+        self.keeps_up = lag is not None or self.on_room is not None
+        self.slept_ns = 0
+        if lag is None:
+            self.wiring.counts_reads = False
+            self.wiring.accept_now = self.wiring.accept_batch
+            self.release_held(self.wiring.held.count)
+        else:
+            self.wiring.counts_reads = True
+            lag.stand_still()
+
+    def _drop_left(self, int64_t older_ns):
+        """Close what has been held for longer and whose client has shut its side down; how many."""
+        cdef int64_t until_ns = now_ns() - older_ns
+        cdef Place *place = self.wiring.held.oldest
+        cdef Stream stream
+        # collected first: the list changes as they leave
+        found = []
+        while place is not NULL and place.since_ns < until_ns:
+            if (<Stream>place.source).unread & EPOLLRDHUP:
+                found.append(<Stream>place.source)
+            place = place.newer
+        for stream in found:
+            if stream.place is not NULL:
+                stream.leave_unread()
+        return len(found)
+
+    def _bound_tasks(self, size_t most, on_full=None):
+        """Call `on_full(coro)` before a task is made while so many live; what it raises, `create_task` does. 0: never."""
+        self.most_tasks, self.on_full = most, on_full
+        self.probe.least_level = COUNT if most else OFF
+        self.probe.set_level(self.probe.level)
+
+    def _want_room(self, on_room):
+        """Call `on_room()` in each turn in which fewer tasks live than may, until told None."""
+        self.on_room = on_room
+        self.keeps_up = self.lag is not None or on_room is not None
+
+    def _accepts_now(self):
+        """How many connections this turn may accept from a listening socket while the loop is behind; None: it is not."""
+        return self.wiring.accept_now if self.lag is not None and self.lag.is_holding else None
+
+    @property
+    def _held(self):
+        """The reads that are held."""
+        return self.wiring.held
+
     cdef int flush_gathered(self) except -1:
         cdef PyObject *stream
         while self.wiring.gathered.count:
@@ -310,6 +407,8 @@ cdef class Reactor:
         """Run a coroutine as a task of this loop: only the keyword arguments that were given reach Task or factory."""
         cdef int64_t born_ns = now_ns() if self.probe.level >= TIME else 0
         cdef bint is_eager = True
+        if self.most_tasks and self.probe.ledger.count >= self.most_tasks:
+            self.on_full(coro)
         if self._task_factory is not None or self._debug:
             task = base_events.BaseEventLoop.create_task(self, coro, **kwargs)
         else:
@@ -409,6 +508,7 @@ cdef class Reactor:
         """Give every kernel object and reference back; the loop is closed."""
         self.probe.settle()
         self.wiring.ready.clear()
+        self.wiring.held.clear()
         self.wiring.gathered.clear()
         self.inbox.drain(self.wiring.ready)
         self.wiring.ready.clear()

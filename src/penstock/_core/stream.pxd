@@ -1,5 +1,6 @@
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
+from penstock._core.held cimport Place
 from penstock._core.outlet cimport Outlet
 
 
@@ -11,10 +12,19 @@ cdef class Stream(Outlet):
     # Whether a short read may leave more behind: then only EAGAIN ends a round.
     cdef bint thorough
     cdef Py_ssize_t last_read_bytes
+    # Where it waits to be read, NULL: it does not; and of a read that waited, when its data came.
+    cdef Place *place
+    cdef int64_t late_ns
 
     cdef int begin(self) except -1
     cdef object entered(self)
     cdef int wanted_events(self, uint32_t events) except -1
+    cdef int hold(self, uint32_t events) except -1
+    cdef bint has_left(self, uint32_t events) noexcept
+    cdef bint is_empty(self) noexcept
+    cdef int leave_unread(self) except -1
+    cdef int read_late(self) except -1
+    cdef int handle_late(self, uint32_t events) except -1
     cdef int enter_queue(self, uint32_t events) except -1
     cdef int handle_events(self, uint32_t events) except -1
     cdef int read_ready(self, uint32_t events) except -1

@@ -8,6 +8,10 @@ dry. A read shorter than asked for proves that, and costs no second call, except
 A FIN that arrives after the event was taken is an edge of its own. What is reported while reading is paused is kept in
 `unread`; what the budget leaves goes to the end of the ready queue, so to the next turn.
 
+While the loop is behind, what a server accepted is not read: it adds work. The events are kept in `unread` and the
+transport is held, until the reactor lets it go; a client that leaves meanwhile costs no read. What a program's own
+connections bring completes work, and goes on.
+
 Ownership: as `Transport`; the read context is the transport's own.
 """
 
@@ -23,7 +27,7 @@ from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core._sys.epoll cimport EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
 from penstock._core._sys.python cimport (
@@ -35,7 +39,7 @@ from penstock._core._sys.python cimport (
     _PyBytes_Resize,
     new_bytes,
 )
-from penstock._core._sys.socket cimport AF_UNIX, recv
+from penstock._core._sys.socket cimport AF_UNIX, MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, recv, socklen_t
 from penstock._core.address cimport family_of
 from penstock._core.outlet cimport Outlet
 from penstock._core.ready cimport push
@@ -49,6 +53,11 @@ cdef enum:
     # After a read of this size the next goes straight into its final object: from here on copying costs more than
     # giving back what was allocated too much.
     DIRECT_FROM_BYTES = 16 * 1024
+    # Of `late_ns`: the protocol has been told, and the next read takes it back.
+    TOLD = -1
+
+# A client that shuts its side down right behind its request waits for the answer; so long after, it has given up.
+cdef int64_t LEFT_AFTER_NS = 10_000_000
 
 
 class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
@@ -90,8 +99,63 @@ cdef class Stream(Outlet):
             self._attach()
 
     cdef int on_events(self, uint32_t events) except -1:
-        cdef uint32_t wanted = self.wanted_events(events)
+        cdef uint32_t wanted
+        if self.wiring.counts_reads and self.server is not None and events & TO_READ:
+            self.wiring.reads_left -= 1
+            if self.wiring.reads_left < 0:
+                return self.hold(events)
+        wanted = self.wanted_events(events)
         return self.enter_queue(wanted) if wanted else 0
+
+    cdef int hold(self, uint32_t events) except -1:
+        """As `on_events` while the loop is behind: what is to be read waits, what can be written does not."""
+        cdef uint32_t wanted = self.wanted_events(events)
+        if not wanted & TO_READ or (self.is_queued and self.place is NULL):
+            return self.enter_queue(wanted) if wanted else 0
+        if self.has_left(events):
+            return self.leave_unread()
+        if self.place is NULL:
+            if events & EPOLLRDHUP and self.is_empty():
+                # its end alone: that is no work, and makes room
+                return self.enter_queue(wanted)
+            self.wiring.held.add(self, &self.place, self.wiring.ready.stamp_ns)
+        self.unread |= wanted & TO_READ
+        return self.enter_queue(EPOLLOUT) if self.blocked and events & TO_WRITE else 0
+
+    cdef bint has_left(self, uint32_t events) noexcept:
+        """Whether nobody waits for the answer any more: reset, or held and then shut down."""
+        if events & EPOLLERR or self.place is NULL:
+            return events & EPOLLERR != 0
+        return self.wiring.drops_left and events & EPOLLRDHUP and (
+            self.wiring.ready.stamp_ns - self.place.since_ns >= LEFT_AFTER_NS
+        )
+
+    cdef bint is_empty(self) noexcept:
+        cdef char peeked
+        return recv(self.fd, &peeked, 1, MSG_PEEK) == 0
+
+    cdef int leave_unread(self) except -1:
+        """The client has left while its request was held: the connection ends, and costs no read."""
+        cdef int number = 0
+        cdef socklen_t length = sizeof(number)
+        self.wiring.held.left += 1
+        getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &number, &length)
+        return self.lose(OSError(number, strerror(number)) if number else None)
+
+    cdef int read_late(self) except -1:
+        """Held for long enough: what came is read in this turn."""
+        cdef int64_t since_ns = self.place.since_ns
+        self.wiring.held.remove(self.place)
+        if self.unread and self.can_read() and self.is_open and not self.conn_lost:
+            self.late_ns = since_ns
+            self.enter_queue(self.unread)
+            self.unread = 0
+        return 0
+
+    cdef int stop_io(self) except -1:
+        if self.place is not NULL:
+            self.wiring.held.remove(self.place)
+        return Outlet.stop_io(self)
 
     cdef int wanted_events(self, uint32_t events) except -1:
         """What of these is to be handled now; what can only be read later is kept."""
@@ -119,7 +183,10 @@ cdef class Stream(Outlet):
             return 0
         context = self.entered()
         try:
-            self.handle_events(events)
+            if self.late_ns:
+                self.handle_late(events)
+            else:
+                self.handle_events(events)
         except (SystemExit, KeyboardInterrupt):
             # They leave the loop: whoever runs it again finds the rest.
             if self.is_open:
@@ -153,6 +220,27 @@ cdef class Stream(Outlet):
                 self.flush()
                 self.drained()
         return 0
+
+    cdef int handle_late(self, uint32_t events) except -1:
+        """The protocol can learn when the data of a held read came: by the context variable, which tasks made
+        meanwhile inherit, and by `get_extra_info("arrived_at")` until the next read.
+        """
+        cdef int64_t came_ns = self.late_ns
+        if came_ns == TOLD:
+            if events & TO_READ:
+                self.late_ns = 0
+                self.extra.pop("arrived_at", None)
+            return self.handle_events(events)
+        self.late_ns = TOLD
+        self.extra["arrived_at"] = came_s = <double>came_ns / 1e9
+        arrival = self.wiring.arrival
+        if arrival is None:
+            return self.handle_events(events)
+        token = arrival.set(came_s)
+        try:
+            return self.handle_events(events)
+        finally:
+            arrival.reset(token)
 
     cdef bint can_read(self) noexcept:
         return not (self.paused or self.closing or self.eof_read)
@@ -298,7 +386,8 @@ cdef class Stream(Outlet):
         if self.closing or not self.paused:
             return
         self.paused = False
-        if self.unread and self.is_registered:
+        # one that is held is let go by the reactor
+        if self.unread and self.is_registered and self.place is NULL:
             self.enter_queue(self.unread)
             self.unread = 0
         if self.loop.get_debug():

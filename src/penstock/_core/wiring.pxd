@@ -1,5 +1,6 @@
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
+from penstock._core.held cimport Held
 from penstock._core.poller cimport Poller
 from penstock._core.ready cimport Ready
 
@@ -16,4 +17,13 @@ cdef class Wiring:
     cdef char *receive_buffer
     cdef uint64_t turn
     cdef Py_ssize_t read_budget_bytes
-    cdef int accept_batch
+    # Connections accepted from a listener in one turn: as configured, and in this one.
+    cdef int accept_batch, accept_now
+    # Whether reads of what servers accepted are counted, and how many this turn may still bring: the others are held.
+    cdef bint counts_reads
+    cdef int64_t reads_left
+    cdef readonly Held held
+    # Whether those end unread whose client has left meanwhile.
+    cdef bint drops_left
+    # The context variable that tells a late read's protocol when its data came; None.
+    cdef object arrival

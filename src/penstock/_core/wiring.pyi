@@ -1,5 +1,6 @@
 from typing_extensions import disjoint_base
 
+from penstock._core.held import Held
 from penstock._core.poller import Poller
 from penstock._core.ready import Ready
 
@@ -11,3 +12,5 @@ class Wiring:
     def gathered(self) -> Ready: ...
     @property
     def poller(self) -> Poller: ...
+    @property
+    def held(self) -> Held: ...

@@ -7,6 +7,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
 from libc.stdlib cimport free, malloc
 
+from penstock._core.held cimport Held
 from penstock._core.poller cimport Poller
 from penstock._core.ready cimport Ready
 
@@ -42,9 +43,10 @@ cdef class Wiring:
         self.ready = Ready()
         self.gathered = Ready()
         self.poller = Poller()
+        self.held = Held()
         self.turn = 1
         self.read_budget_bytes = 256 * 1024
-        self.accept_batch = 128
+        self.accept_batch = self.accept_now = 128
         self.receive_buffer = <char *>PyMem_Malloc(RECEIVE_BYTES)
         if self.receive_buffer is NULL:
             raise MemoryError

@@ -14,11 +14,14 @@ from typing import Any
 
 from penstock.cli.frames import user_frames
 from penstock.cli.options import Failure, LineParser, check_config, load_config
-from penstock.config import Config
+from penstock.config import Config, PressureConfig
+from penstock.configkinds import LIMIT, Kind, seconds
 from penstock.integrations.asgi import check_app, load_app
 
 __all__ = ["main"]
 
+# where the loop's own gate begins, when requests are limited and the config does not say
+LAG_HIGH_S = 0.01
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 
@@ -26,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     """Serve the application the arguments name until a signal ends it; returns the exit code."""
     options = _parser().parse_args(arguments)
     config = load_config(options)
+    config = replace(config, pressure=_pressure(options, config.pressure))
     _require_uvicorn()
     sys.path.insert(0, os.getcwd())
     check_config(config)
@@ -53,6 +57,9 @@ def _parser() -> LineParser:
     add("--ssl-keyfile", metavar="FILE", help="its key, if not in the same file")
     add("--ssl-keyfile-password", metavar="TEXT", help="what decrypts the key")
     add("--backlog", type=_count, metavar="N", help="unaccepted connections; pressure.backlog")
+    add("--limit", type=_limit, metavar="N", help="requests worked on at once, or auto; pressure.limit")
+    add("--deadline", type=_seconds, metavar="SECONDS", help="refuse what would be later; pressure.deadline_s")
+    add("--max-wait", type=_seconds_or_0, metavar="SECONDS", help="wait for a turn; pressure.max_wait_s")
     add("--log-level", choices=LOG_LEVELS, metavar="LEVEL", help="critical, error, warning, info, debug, trace")
     add("--access-log", action=argparse.BooleanOptionalAction, default=True, help="a line per request; default yes")
     parser.add_config_options()
@@ -69,8 +76,6 @@ def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
         tls = Tls(options.ssl_certfile, options.ssl_keyfile, options.ssl_keyfile_password)
         _check_tls(tls)
     several = _many_processes(options)
-    if options.backlog is not None:
-        config = replace(config, pressure=replace(config.pressure, backlog=options.backlog))
     return serve(
         options.app if several else app,
         Binding(options.host, options.port, options.uds),
@@ -82,6 +87,24 @@ def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
         log_level=options.log_level,
         access_log=options.access_log,
     )
+
+
+def _pressure(options: argparse.Namespace, told: PressureConfig) -> PressureConfig:
+    """The config's group with what the options say. Where requests are limited, the loop watches its own lag too."""
+    named = {
+        "backlog": options.backlog,
+        "limit": options.limit,
+        "deadline_s": options.deadline,
+        "max_wait_s": options.max_wait,
+    }
+    pressure = replace(told, **{key: value for key, value in named.items() if value is not None})
+    if pressure.limit is None:
+        for option, value in (("--deadline", options.deadline), ("--max-wait", options.max_wait)):
+            if value is not None:
+                raise Failure(f"{option} needs --limit, a number or auto: without a limit nothing is refused", code=2)
+    elif pressure.lag_high_s is None:
+        pressure = replace(pressure, lag_high_s=LAG_HIGH_S)
+    return pressure
 
 
 def _many_processes(options: argparse.Namespace) -> bool:
@@ -128,3 +151,25 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a count: 1 or more")
     return int(text)
+
+
+def _limit(text: str) -> object:
+    return _accepted(LIMIT, text, 'a limit: a count of 1 or more, or "auto"')
+
+
+def _seconds(text: str) -> object:
+    return _accepted(seconds(zero=False), text, "a time: seconds, more than 0")
+
+
+def _seconds_or_0(text: str) -> object:
+    return _accepted(seconds(zero=True), text, "a time: seconds, 0 or more")
+
+
+def _accepted(kind: Kind, text: str, what: str) -> object:
+    try:
+        value = kind.parse(text.strip())
+    except ValueError:
+        value = None
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value

@@ -1,6 +1,6 @@
 """Hands this process's metrics to Prometheus: as an ASGI application, or on a port of its own. Extra `prometheus`.
 
-Wires the sources: the observers of all loops, and the lanes of those that have run with some.
+Wires the sources: the observers of all loops, the lanes of those that have run with some, and all gates.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.executors.lanes import lane_sets
+from penstock.pressure.registry import gates
 from penstock.tasks.registry import observer_of, observers
 from penstock.telemetry.readings import Sources
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from penstock.executors.meter import LaneStatistics
+    from penstock.pressure.gate import GateStatistics
     from penstock.tasks.records import SiteStatistics, TaskStatistics
 
     Message = MutableMapping[str, Any]
@@ -32,8 +34,8 @@ NEED = "metrics need prometheus-client: pip install 'penstock[prometheus]'"
 
 
 def process_sources() -> Sources:
-    """Where this process's metrics come from, for exporters of your own: every loop there is at each reading."""
-    return Sources(tasks=_tasks, lanes=_lanes, sites=_sites)
+    """Where this process's metrics come from, for exporters of your own: each loop and gate at each reading."""
+    return Sources(tasks=_tasks, lanes=_lanes, sites=_sites, gates=_gates)
 
 
 def _tasks() -> list[TaskStatistics]:
@@ -52,6 +54,10 @@ def _sites() -> dict[str, list[SiteStatistics]]:
     for observer in observers():
         found.setdefault(observer.statistics().loop, []).extend(observer.sites())
     return found
+
+
+def _gates() -> list[GateStatistics]:
+    return [gate.statistics() for gate in gates()]
 
 
 def _name_of(loop: asyncio.AbstractEventLoop) -> str:

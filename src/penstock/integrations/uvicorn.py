@@ -23,7 +23,7 @@ import uvicorn
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 import penstock
-from penstock.config import Config
+from penstock.config import Config, PressureConfig
 
 __all__ = ["Binding", "Tls", "export", "serve"]
 
@@ -75,16 +75,27 @@ class ServerConfig(uvicorn.Config):
     def load(self) -> None:
         """Load the application; uvicorn calls this in the running loop."""
         super().load()
-        debug = Config.load().loop.debug
-        if debug is not None:
+        config = Config.load()
+        if config.pressure.limit is not None:
+            self.loaded_app = _admitted(self.loaded_app, config.pressure)
+        if config.loop.debug is not None:
             # On Python 3.11 uvicorn's own runner has turned it off since the loop was made.
-            asyncio.get_running_loop().set_debug(debug)
+            asyncio.get_running_loop().set_debug(config.loop.debug)
 
     if not TAKES_A_FACTORY:
 
         def setup_event_loop(self) -> None:
             """Install penstock's policy: how uvicorn before 0.36 chooses a loop."""
             penstock.install()
+
+
+def _admitted(app: Any, pressure: PressureConfig) -> Any:
+    """The application behind a gate, outside everything else that uvicorn has put around it."""
+    from penstock.integrations.admission import AdmissionMiddleware
+
+    return AdmissionMiddleware(
+        app, limit=pressure.limit, max_wait_s=pressure.max_wait_s, deadline_s=pressure.deadline_s
+    )
 
 
 def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **choices: Any) -> int:

@@ -9,10 +9,15 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from asyncio import base_events
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from weakref import WeakSet
 
+from penstock.loop.servers import FewAccepts, ReaderAcceptor, Server
+
 if TYPE_CHECKING:
+    import socket
     from contextlib import AbstractContextManager
 
 __all__ = ["LoopHooks", "TaskHook", "TaskWatcher"]
@@ -45,7 +50,8 @@ class LoopHooks(asyncio.BaseEventLoop):
     _task_hook: TaskHook | None = None
     _user_factory: Any = None
     _main: Any = None
-    _servers: WeakSet[asyncio.Server] | None = None
+    _servers: WeakSet[Server] | None = None
+    _max_connections: int | None = None
     _drain_hooks: tuple[DrainHook, ...] = ()
     _task_watcher: TaskWatcher | None = None
     # set when a signal, not the program, ended the run: what `run_until_complete` raises for it
@@ -100,23 +106,77 @@ class LoopHooks(asyncio.BaseEventLoop):
 
     # the servers it opened
 
-    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
-        """As asyncio's; the server is remembered, weakly."""
-        return self._remember(await super().create_server(*args, **kwargs))
+    async def create_server(self, *args: Any, **kwargs: Any) -> Server:
+        """As asyncio's; the server can be paused and bounded, and is remembered, weakly."""
+        return self.adopt_server(await super().create_server(*args, **kwargs))
 
-    async def create_unix_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
-        """As asyncio's; the server is remembered, weakly."""
-        return self._remember(await super().create_unix_server(*args, **kwargs))
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> Server:
+        """As `create_server`."""
+        return self.adopt_server(await super().create_unix_server(*args, **kwargs))
 
-    def _remember(self, server: asyncio.Server) -> asyncio.Server:
+    def adopt_server(self, server: asyncio.Server) -> Server:
+        """Have asyncio's server become ours, once; any other kind of server is only remembered."""
         if self._servers is None:
             self._servers = WeakSet()
-        self._servers.add(server)
-        return server
+        if type(server) is base_events.Server:
+            server.__class__ = Server
+            adopted: Any = server
+            adopted.max_connections = self._max_connections
+        self._servers.add(server)  # type: ignore[arg-type]
+        return server  # type: ignore[return-value]
 
-    def servers(self) -> list[asyncio.Server]:
+    def set_max_connections(self, count: int | None) -> None:
+        """The bound on connections that servers made from now on begin with; None: any number."""
+        self._max_connections = count
+
+    def servers(self) -> list[Server]:
         """The servers this loop opened that are still there."""
         return list(self._servers or ())
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        # asyncio calls it before anything is accepted, and again a second after it ran out of descriptors
+        if isinstance(sock, FewAccepts):
+            sock = sock.sock
+        begin = partial(super()._start_serving, protocol_factory, sock, sslcontext, server, *args, **kwargs)  # type: ignore[misc]
+        if not isinstance(server, base_events.Server):
+            begin()
+        else:
+            self.adopt_server(server)._begin_accepting(sock, ReaderAcceptor(self, sock, begin))
+
+    def _accept_connection(
+        self,
+        protocol_factory: Any,
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        room, now = server._room() if isinstance(server, Server) else None, self._accepts_now()
+        if now is not None:
+            room = now if room is None else min(room, now)
+        if room is not None:
+            # each gets a task, which attaches it in the next turn: until then nobody knows how many there are
+            if not room or server._is_settling:
+                return
+            sock = FewAccepts(sock, room)  # type: ignore[assignment]
+            server._is_settling = True
+        super()._accept_connection(protocol_factory, sock, sslcontext, server, backlog, *args, **kwargs)  # type: ignore[misc]
+        if room is not None:
+            self.call_soon(server._settle)
+
+    def _accepts_now(self) -> int | None:
+        """How many connections this turn may accept from one socket; None: the loop is not behind."""
+        return None
 
     def add_drain_hook(self, hook: DrainHook) -> None:
         """Call `hook(loop)` when a drain begins; an awaitable it returns is waited for, within the drain's time."""

@@ -179,6 +179,8 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
             if resume_reading:
                 transp.resume_reading()
 
+    _accepts_now = Reactor._accepts_now
+
     # Servers: accepted without a task for each connection; with TLS still asyncio's way.
 
     def _start_serving(
@@ -192,8 +194,12 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
     ) -> None:
         if sslcontext is not None:
             super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
+            return
+        listener = self._make_listener(sock, protocol_factory, server, kwargs.get("context"))
+        if isinstance(server, asyncio.base_events.Server):
+            self.adopt_server(server)._begin_accepting(sock, listener)
         else:
-            self._make_listener(sock, protocol_factory, server, kwargs.get("context")).resume()
+            listener.resume()
 
     def _stop_serving(self, sock: socket.socket) -> None:
         listener = self._source_at(sock.fileno())

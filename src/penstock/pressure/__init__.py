@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from penstock.pressure.channel import Channel, ChannelStatistics
     from penstock.pressure.gate import Entry, Gate, GateStatistics, Priority
     from penstock.pressure.groups import BoundedTaskGroup
+    from penstock.pressure.loopgate import LoopGate, LoopStatistics, loop_statistics
     from penstock.pressure.mapping import map_bounded
     from penstock.pressure.registry import gates, statistics
     from penstock.pressure.semaphores import BoundedSemaphore, Semaphore
@@ -25,12 +26,15 @@ __all__ = [
     "Gate",
     "GateStatistics",
     "LifoQueue",
+    "LoopGate",
+    "LoopStatistics",
     "Priority",
     "PriorityQueue",
     "Queue",
     "QueueShutDown",
     "Semaphore",
     "gates",
+    "loop_statistics",
     "map_bounded",
     "statistics",
 ]
@@ -43,6 +47,7 @@ __getattr__ = opened(
         "penstock.pressure.channel": ("Channel", "ChannelStatistics"),
         "penstock.pressure.gate": ("Entry", "Gate", "GateStatistics", "Priority"),
         "penstock.pressure.groups": ("BoundedTaskGroup",),
+        "penstock.pressure.loopgate": ("LoopGate", "LoopStatistics", "loop_statistics"),
         "penstock.pressure.mapping": ("map_bounded",),
         "penstock.pressure.registry": ("gates", "statistics"),
         "penstock.pressure.semaphores": ("BoundedSemaphore", "Semaphore"),

@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.pressure.gate import Gate, GateStatistics
 
-__all__ = ["gates", "register", "statistics"]
+__all__ = ["gates", "listen", "register", "statistics"]
 
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
+_lock = threading.RLock()
+_listener: Callable[[Gate, str], object] | None = None
 
 
 def register(gate: Gate) -> None:
     """Have the gate listed for as long as it lives."""
-    _gates.add(gate)
+    with _lock:
+        _gates.add(gate)
+        if _listener is not None and gate.on_shed is None:
+            gate.on_shed = _listener
 
 
 def gates() -> list[Gate]:
-    """The gates that live now, by name."""
-    return sorted(_gates, key=lambda gate: gate.name)
+    """The gates that live now, by name. Any thread may ask."""
+    with _lock:
+        return sorted(_gates, key=lambda gate: gate.name)
+
+
+def listen(listener: Callable[[Gate, str], object] | None) -> None:
+    """Have every gate call `listener(gate, reason)` for each refusal, in place of the former one; None: no more.
+
+    A gate whose `on_shed` is the program's own keeps that. A listener makes refusals dearer: nobody listens for long.
+    """
+    global _listener
+    with _lock:
+        former, _listener = _listener, listener
+        for gate in _gates:
+            if gate.on_shed is None or gate.on_shed is former:
+                gate.on_shed = listener
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def statistics() -> dict[str, GateStatistics]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.executors.lanes import LaneSet
 from penstock.loop import EventLoop, loop_class
 from penstock.references import resolve_callable
+from penstock.runtime.gating import gate_loop
 from penstock.runtime.signals import LoopSignals
 from penstock.runtime.watching import watch_tasks
 
@@ -22,7 +23,9 @@ def build_loop(config: Config) -> EventLoop:
     loop = loop_class(config.loop.poller)(config.loop)
     try:
         _set_tasks(loop, config.tasks)
-        loop.set_lanes(LaneSet(config.executors, watch_tasks(loop, config.tasks)))
+        told = watch_tasks(loop, config.tasks)
+        loop.set_lanes(LaneSet(config.executors, told))
+        gate_loop(loop, config.pressure, told)
         signals = LoopSignals(loop, config.signals)
         loop.set_run_scope(lambda: signals)
     except BaseException:

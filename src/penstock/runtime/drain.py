@@ -15,6 +15,8 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
+from penstock.loop.servers import Server, connection_count
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -107,18 +109,13 @@ def stop_accepting(loop: Any, server: Any) -> None:
     """Close the listening sockets; the server object stays open, on sockets that nobody can reach."""
     if not server.is_serving():
         return
+    if isinstance(server, Server):
+        # nothing that ends makes it accept again
+        server._pause("drain")
     listening = server._sockets
     for index, sock in enumerate(listening):
         listening[index] = socket.socket(sock.family, sock.type)
         loop._stop_serving(sock)
-
-
-def connection_count(server: Any) -> int:
-    """How many connections the server has accepted that have not ended."""
-    # 3.13 keeps the transports, earlier versions a count
-    if hasattr(server, "_clients"):
-        return len(server._clients)
-    return int(server._active_count)
 
 
 def abort_connections(loop: Any, server: Any) -> None:

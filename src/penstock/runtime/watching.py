@@ -30,11 +30,14 @@ def watch_tasks(loop: EventLoop, config: TasksConfig) -> Listener | None:
 
 
 def _by_probe(loop: Any, config: TasksConfig) -> Listener:
+    from penstock.runtime.sheds import ShedNotes
     from penstock.tasks.native import NativeObserver
     from penstock.tasks.watcher import Watcher
 
     observer = NativeObserver(loop, level=config.level, trace_s=config.trace_s)
     loop.set_task_watcher(Watcher(loop, observer, config))
+    observer.on_level = ShedNotes(observer).level_is
+    observer.on_level(config.level)
     return observer.note_work
 
 

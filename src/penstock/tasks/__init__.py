@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         trace_on_signal,
     )
     from penstock.tasks.records import LiveTask, LoopFigures, SiteStatistics, TaskStatistics
-    from penstock.tasks.spawning import spawn
+    from penstock.tasks.spawning import spawn, spawn_when_free
 
 __all__ = [
     "AwaitGraph",
@@ -41,6 +41,7 @@ __all__ = [
     "set_level",
     "sites",
     "spawn",
+    "spawn_when_free",
     "statistics",
     "trace_on_signal",
 ]
@@ -55,6 +56,6 @@ __getattr__ = opened(
         "penstock.tasks.graph": ("AwaitGraph",),
         "penstock.tasks.reading": (*_READING, "statistics", "trace_on_signal"),
         "penstock.tasks.records": _RECORDS,
-        "penstock.tasks.spawning": ("spawn",),
+        "penstock.tasks.spawning": ("spawn", "spawn_when_free"),
     },
 )

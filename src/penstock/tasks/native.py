@@ -56,6 +56,8 @@ class NativeObserver:
         self._trace_ns = int(trace_s * 1e9)
         # what others have seen: stalls, collections, jobs, what was refused
         self._notes: deque[Event] = deque(maxlen=MOST_NOTES)
+        # called with each level that is set from now on: who notes work that is dear to note listens only for trace
+        self.on_level: Callable[[str], object] | None = None
         self._probe.set_level(LEVELS.index(level))
 
     # --- the Observer of its loop
@@ -75,6 +77,13 @@ class NativeObserver:
             loop.call_soon_threadsafe(self._probe.set_level, number)
         else:
             self._probe.set_level(number)
+        if self.on_level is not None:
+            self.on_level(level)
+
+    def close(self) -> None:
+        """The loop is closed: nothing more is to be noted."""
+        if self.on_level is not None:
+            self.on_level("off")
 
     def statistics(self) -> TaskStatistics:
         """The counts and times so far."""

@@ -11,19 +11,20 @@ from functools import partial
 from time import monotonic, time
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from penstock.tasks.finding import Finding
 from penstock.tasks.registry import observer_of
 from penstock.tasks.sitetable import creator, site_of
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextvars import Context
 
     from penstock.tasks.finding import Site
     from penstock.tasks.sitetable import RawSite
 
-__all__ = ["spawn"]
+__all__ = ["set_room", "spawn", "spawn_when_free"]
 
 T = TypeVar("T")
 
@@ -34,6 +35,8 @@ PATIENCE_TURNS = 3
 EVIDENCE_CHARACTERS = 8000
 
 _kept: dict[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = {}
+# room(): waits until one more task may live in the loop
+_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, Callable[[], Awaitable[None]]] = WeakKeyDictionary()
 
 
 def spawn(
@@ -62,6 +65,29 @@ def spawn(
     frame = creator(1)
     task.add_done_callback(partial(_ended, loop, (frame.f_code, frame.f_lasti)))
     return task
+
+
+async def spawn_when_free(
+    coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+) -> asyncio.Task[T]:
+    """As `spawn`, once the running loop has room: with `pressure.tasks_full = "wait"`, while fewer than
+    `pressure.max_tasks` tasks live in it; else at once.
+
+    First come, first served. Cancelled while it waits, it closes the coroutine: no task is made.
+    """
+    room = _rooms.get(asyncio.get_running_loop())
+    if room is not None:
+        try:
+            await room()
+        except BaseException:
+            coro.close()
+            raise
+    return spawn(coro, name=name, context=context)
+
+
+def set_room(loop: asyncio.AbstractEventLoop, room: Callable[[], Awaitable[None]]) -> None:
+    """Have `spawn_when_free` in this loop wait for `room()`."""
+    _rooms[loop] = room
 
 
 def _forget_closed() -> None:

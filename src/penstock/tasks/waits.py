@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["TASKS", "Awaited", "Chain", "Frame", "awaited_by", "chain", "parts", "recognise"]
+__all__ = ["TASKS", "Awaited", "Chain", "Frame", "awaited_by", "by_future", "chain", "parts", "recognise"]
 
 # asyncio's two: the C one, and the one in Python, which a program may choose
 TASKS: tuple[type[asyncio.Task[Any]], ...] = (asyncio.Task, asyncio.tasks._PyTask)  # type: ignore[attr-defined]
@@ -77,13 +77,16 @@ def awaited_by(task: asyncio.Task[Any]) -> Awaited:
     return _awaited(task, list(parts(getattr(task, "_coro", None))))
 
 
-def recognise(function: Callable[..., Any], kind: str, describe: Callable[[Any], str]) -> None:
+def recognise(
+    function: Callable[..., Any], kind: str, describe: Callable[[Any], str], *, throughout: bool = False
+) -> None:
     """From now on a task whose innermost frame is the method `function` awaits a `kind`.
 
-    `describe` is given the object that the method belongs to, and must neither block nor raise.
+    With `throughout`, whatever `function` itself awaits. `describe` is given the object that the method belongs to (or
+    its first argument), and must neither block nor raise.
     """
-    code = function.__code__
-    _known[code] = _Known(None, lambda owner, part: Awaited(kind, describe(owner)))
+    known = _throughout if throughout else _known
+    known[function.__code__] = _Known(None, lambda owner, part: Awaited(kind, describe(owner)))
 
 
 def parts(outermost: Any) -> Iterator[Any]:
@@ -118,7 +121,9 @@ def _awaited(task: asyncio.Task[Any], found: list[Any]) -> Awaited:
     future = getattr(task, "_fut_waiter", None)
     if future is None or future.done():
         return Awaited("nothing", _idle_text(task))
-    return _by_future(future) or _by_code(found) or Awaited("future", f"{_named(future)} (pending)")
+    return (
+        by_future(future) or _by_any_code(found) or _by_code(found) or Awaited("future", f"{_named(future)} (pending)")
+    )
 
 
 def _idle_text(task: asyncio.Task[Any]) -> str:
@@ -131,8 +136,8 @@ def _idle_text(task: asyncio.Task[Any]) -> str:
     return "running" if running else "ready"
 
 
-def _by_future(future: Any) -> Awaited | None:
-    """What the future itself tells: a task, a gather's, an executor's job."""
+def by_future(future: Any) -> Awaited | None:
+    """What the future itself tells: a task, a gather's, an executor's job, a place at a gate."""
     if isinstance(future, TASKS):
         return Awaited("task", f"task {future.get_name()!r}")
     children = getattr(future, "_children", None)
@@ -142,7 +147,14 @@ def _by_future(future: Any) -> Awaited | None:
     if hasattr(future, "offered_ns") and hasattr(future, "fn"):
         state = "running" if future.started_ns else "queued"
         return Awaited("job", f"job {future.name} ({state})")
+    # one that waits at a gate awaits what says which, and since when
+    if hasattr(future, "gate") and hasattr(future, "queued_s"):
+        return Awaited("gate", _gate(future.gate))
     return None
+
+
+def _gate(gate: Any) -> str:
+    return f"gate {gate.name!r} ({gate.inflight} of {gate.limit} in flight, {gate.queued()} queued)"
 
 
 def _list(futures: Any) -> str:
@@ -166,6 +178,16 @@ class _Known:
 
     owner: type | None
     describe: Callable[[Any, Any], Awaited]
+
+
+def _by_any_code(found: list[Any]) -> Awaited | None:
+    """What a frame tells that knows better than all those it awaits: the innermost of them."""
+    for part in reversed(found) if _throughout else ():
+        known = _throughout.get(_first(part, CODE_NAMES))
+        owner = None if known is None else _owner(part, known.owner)
+        if known is not None and owner is not None:
+            return known.describe(owner, part)
+    return None
 
 
 def _by_code(found: list[Any]) -> Awaited | None:
@@ -286,7 +308,7 @@ def _wait(_: Any, part: Any) -> Awaited:
 
 def _inner(future: Any, _: Any) -> Awaited:
     # 3.11's wait_for() waits for a future of its own, that what it was given or a timer sets
-    return _by_future(future) or Awaited("future", f"{_named(future)} (pending)")
+    return by_future(future) or Awaited("future", f"{_named(future)} (pending)")
 
 
 def _group(group: Any, _: Any) -> Awaited:
@@ -297,6 +319,7 @@ def _codes(*entries: tuple[Any, type | None, Callable[[Any, Any], Awaited]]) -> 
     return {function.__code__: _Known(owner, describe) for function, owner, describe in entries if function is not None}
 
 
+_throughout: dict[Any, _Known] = {}
 _known: dict[Any, _Known] = _codes(
     (locks.Lock.acquire, locks.Lock, _lock),
     (locks.Semaphore.acquire, locks.Semaphore, _semaphore),

@@ -115,6 +115,7 @@ class Watcher:
         if left:
             observer.findings.add(left_behind(left, observer.name))
         registry.unregister(loop)
+        self._observer.close()
 
     # --- what it looks for
 

@@ -12,6 +12,7 @@ __all__ = [
     "BOUNDS_S",
     "EXECUTOR",
     "EXECUTOR_KIND",
+    "GATE",
     "GENERATION",
     "IMPLEMENTATION",
     "LOOP",
@@ -28,6 +29,7 @@ IMPLEMENTATION = "asyncio.eventloop.implementation"
 SITE = "asyncio.task.site"
 EXECUTOR = "asyncio.executor.name"
 EXECUTOR_KIND = "asyncio.executor.kind"
+GATE = "asyncio.backpressure.gate"
 GENERATION = "cpython.gc.generation"
 # the site that stands for those beyond the most that are shown
 OTHER = "other"
@@ -141,6 +143,26 @@ _ALL = (
         (*_LANE, "direction", "transport"),
     ),
     Metric("asyncio.executor.worker.restarts", "counter", "{restart}", "Workers ended, by why.", (*_LANE, "reason")),
+    # gates
+    Metric("asyncio.backpressure.permit.limit", "updowncounter", "{permit}", "Permits there are.", (GATE,)),
+    Metric("asyncio.backpressure.permit.used", "updowncounter", "{permit}", "Permits that are held.", (GATE,)),
+    Metric(
+        "asyncio.backpressure.permit.scale", "gauge", "1", "Share of the limit that the loop's lag leaves.", (GATE,)
+    ),
+    Metric("asyncio.backpressure.queue.length", "updowncounter", "{request}", "Requests that wait at it.", (GATE,)),
+    Metric("asyncio.backpressure.queue.age", "gauge", "s", "How long the oldest of them has waited.", (GATE,)),
+    Metric("asyncio.backpressure.admitted", "counter", "{request}", "Requests let in.", (GATE,)),
+    Metric(
+        "asyncio.backpressure.wait.duration", "histogram", "s", "How long those waited that had to and got in.", (GATE,)
+    ),
+    Metric(
+        "asyncio.backpressure.service.duration",
+        "histogram",
+        "s",
+        "How long permits were held, of those measured.",
+        (GATE,),
+    ),
+    Metric("asyncio.backpressure.rejected", "counter", "{request}", "Requests refused, by why.", (GATE, "reason")),
     # the process
     Metric("cpython.gc.collections", "counter", "{collection}", "Garbage collections.", (GENERATION,)),
     Metric("cpython.gc.collected_objects", "counter", "{object}", "Objects that they freed.", (GENERATION,)),

@@ -16,7 +16,7 @@ from penstock.telemetry.process import process_values
 from penstock.telemetry.topsites import SiteFigures, TopSites
 from penstock.times import Times, merged
 
-__all__ = ["LaneFigures", "Readings", "Sources", "TaskFigures", "Value", "Values"]
+__all__ = ["GateFigures", "LaneFigures", "Readings", "Sources", "TaskFigures", "Value", "Values"]
 
 Value: TypeAlias = float | Times
 # a metric's values by those of its attributes, in the order that `Metric.attributes` has them
@@ -78,6 +78,18 @@ class LaneFigures(Protocol):
         """Path (out_shm) -> bytes."""
 
 
+class GateFigures(Protocol):
+    """One gate: `penstock.pressure.GateStatistics`, of which these are named here."""
+
+    @property
+    def name(self) -> str:
+        """The gate's name, "" if it has none."""
+
+    @property
+    def sheds(self) -> Mapping[str, int]:
+        """Reason -> how many were refused."""
+
+
 def _no_tasks() -> Sequence[TaskFigures]:
     return ()
 
@@ -90,6 +102,10 @@ def _no_sites() -> Mapping[str, Sequence[SiteFigures]]:
     return {}
 
 
+def _no_gates() -> Sequence[GateFigures]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where values come from. Each is called at every scrape, from any thread; one left out gives nothing."""
@@ -100,6 +116,8 @@ class Sources:
     lanes: Callable[[], Mapping[str, Sequence[LaneFigures]]] = _no_lanes
     # the loop's name -> its sites
     sites: Callable[[], Mapping[str, Sequence[SiteFigures]]] = _no_sites
+    # a record for each gate
+    gates: Callable[[], Sequence[GateFigures]] = _no_gates
 
 
 # metric, where a record has it, the last attributes' values. A mapping there gives a value for each of its keys.
@@ -159,6 +177,19 @@ _SITE_ROWS = (
     ("asyncio.task.site.time", "running_s", ("busy",)),
     ("asyncio.task.site.time", "ready_s", ("scheduled",)),
 )
+_GATE_ROWS = (
+    ("asyncio.backpressure.permit.limit", "limit", ()),
+    ("asyncio.backpressure.permit.used", "inflight", ()),
+    ("asyncio.backpressure.permit.scale", "scale", ()),
+    ("asyncio.backpressure.queue.length", "queued", ()),
+    ("asyncio.backpressure.queue.age", "oldest_wait_s", ()),
+    ("asyncio.backpressure.admitted", "entered", ()),
+    ("asyncio.backpressure.wait.duration", "wait", ()),
+    ("asyncio.backpressure.service.duration", "service", ()),
+    ("asyncio.backpressure.rejected", "sheds", ()),
+)
+# what a gate without a name is called
+UNNAMED = "gate"
 
 Reading: TypeAlias = tuple[str, tuple[str, ...], Value]
 
@@ -190,6 +221,8 @@ class Readings:
         for loop, lanes in self._sources.lanes().items():
             for lane in lanes:
                 yield from _of_lane(loop, lane)
+        for gate in self._sources.gates():
+            yield from _rows(_GATE_ROWS, gate, (gate.name or UNNAMED,))
         if self._top is not None:
             for loop, site, counts in self._top.take(self._sources.sites()):
                 yield from _rows(_SITE_ROWS, counts, (loop, site))

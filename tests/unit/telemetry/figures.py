@@ -1,6 +1,7 @@
 """Records as penstock's observers and lanes hand them out, filled by hand."""
 
 from penstock.executors.meter import LaneMeter
+from penstock.pressure.gate import GateStatistics
 from penstock.tasks.finding import Site
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
 from penstock.times import PlainHistogram, taken
@@ -42,3 +43,15 @@ def lane_of(name="cpu", kind="processes", *, wait_s=(0.002,), **gauges):
 
 def site_of(line, created, *, live=0, running_s=0.0):
     return SiteStatistics(Site("app.py", line, "work"), created, created - live, 0, 0, live, running_s, 0.0)
+
+
+def gate_of(name="api", limit=8, *, sheds=None, **gauges):
+    told = {"scale": 1.0, "inflight": 3, "queued": 2, "oldest_wait_s": 0.25, "entered": 9, "left": 6, "waited": 4}
+    return GateStatistics(
+        name,
+        limit,
+        **told | gauges,
+        wait=times(0.02),
+        service=times(0.01, 0.03),
+        sheds=sheds or {"wait": 5, "limit": 0},
+    )

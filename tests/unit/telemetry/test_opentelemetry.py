@@ -14,7 +14,7 @@ from penstock.tasks.finding import Finding, Site
 from penstock.telemetry import Instruments, Sources, Spans, span_of
 from penstock.telemetry.names import METRICS, SUMMARIES
 from penstock.telemetry.opentelemetry import Recent
-from tests.unit.telemetry.figures import lane_of, loop_of, site_of, times
+from tests.unit.telemetry.figures import gate_of, lane_of, loop_of, site_of, times
 
 LOOP = {"asyncio.eventloop.name": "main", "asyncio.eventloop.implementation": "penstock"}
 
@@ -63,6 +63,7 @@ def test_every_metric_that_has_a_value_is_read_with_its_unit_and_kind(metered):
         lambda: [loop_of(created=9, latency=times(1), findings={"hung": 1})],
         lambda: {"main": [lane_of(workers_limit=2)]},
         lambda: {"main": [site_of(1, 9)]},
+        lambda: [gate_of()],
     )
     found = metered(sources).read()
     assert value(found["asyncio.task.created"]) == 9

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from penstock.telemetry import Collector, Sources
 from penstock.telemetry.names import METRICS
-from tests.unit.telemetry.figures import lane_of, loop_of, site_of, times
+from tests.unit.telemetry.figures import gate_of, lane_of, loop_of, site_of, times
 
 LOOP = {"asyncio_eventloop_name": "main", "asyncio_eventloop_implementation": "penstock"}
 
@@ -20,6 +20,7 @@ def sources():
         lambda: [loop_of(created=9, completed=8, live=1, latency=times(0.003, 0.02, 60))],
         lambda: {"main": [lane_of(workers=2, workers_limit=4)]},
         lambda: {"main": [site_of(1, 9)]},
+        lambda: [gate_of()],
     )
 
 
@@ -41,6 +42,11 @@ def test_counters_and_gauges_arrive_with_their_labels():
         "asyncio_executor_kind": "process",
     }
     assert registry.get_sample_value("asyncio_executor_worker_count", lane | {"state": "idle"}) == 2
+    gate = {"asyncio_backpressure_gate": "api"}
+    assert registry.get_sample_value("asyncio_backpressure_permit_limit", gate) == 8
+    assert registry.get_sample_value("asyncio_backpressure_permit_scale_ratio", gate) == 1
+    assert registry.get_sample_value("asyncio_backpressure_rejected_total", gate | {"reason": "wait"}) == 5
+    assert registry.get_sample_value("asyncio_backpressure_wait_duration_seconds_count", gate) == 1
 
 
 def test_a_histogram_is_handed_over_in_the_default_bounds():

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from penstock.telemetry.names import METRICS
 from penstock.telemetry.readings import Readings, Sources
 from penstock.telemetry.topsites import TopSites
-from tests.unit.telemetry.figures import lane_of, loop_of, site_of, times
+from tests.unit.telemetry.figures import gate_of, lane_of, loop_of, site_of, times
 
 MAIN = "main", "penstock"
 
 
-def taken(*, tasks=(), lanes=None, sites=None, **how):
-    sources = Sources(lambda: tasks, lambda: lanes or {}, lambda: sites or {})
+def taken(*, tasks=(), lanes=None, sites=None, gates=(), **how):
+    sources = Sources(lambda: tasks, lambda: lanes or {}, lambda: sites or {}, lambda: gates)
     return Readings(sources, **{"process": False} | how).take()
 
 
@@ -60,11 +60,32 @@ def test_a_lane_has_its_gauges_outcomes_and_bytes():
     assert found["asyncio.executor.queue.duration"] == {key: times(0.002)}
 
 
+def test_a_gate_has_its_permits_queue_times_and_refusals():
+    found = taken(gates=[gate_of(scale=0.5)])
+    told = {name.removeprefix("asyncio.backpressure."): values for name, values in found.items()}
+    assert told["permit.limit"] == {("api",): 8}
+    assert told["permit.used"] == {("api",): 3}
+    assert told["permit.scale"] == {("api",): 0.5}
+    assert told["queue.length"] == {("api",): 2}
+    assert told["queue.age"] == {("api",): 0.25}
+    assert told["admitted"] == {("api",): 9}
+    assert told["wait.duration"] == {("api",): times(0.02)}
+    assert told["service.duration"] == {("api",): times(0.01, 0.03)}
+    assert told["rejected"] == {("api", "wait"): 5, ("api", "limit"): 0}
+
+
+def test_gates_of_one_name_are_one_series():
+    found = taken(gates=[gate_of(), gate_of(queued=1, oldest_wait_s=0.5), gate_of("")])
+    assert found["asyncio.backpressure.queue.length"] == {("api",): 3, ("gate",): 2}
+    assert found["asyncio.backpressure.queue.age"] == {("api",): 0.5, ("gate",): 0.25}
+
+
 def test_every_metric_has_a_source_and_every_value_its_attributes():
     found = taken(
         tasks=[loop_of(findings={"hung": 1})],
         lanes={"main": [lane_of(workers_limit=1)]},
         sites={"main": [site_of(1, 1)]},
+        gates=[gate_of()],
         process=True,
     )
     assert found.keys() == METRICS.keys()

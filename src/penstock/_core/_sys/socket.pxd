@@ -18,7 +18,9 @@ cdef extern from "<sys/socket.h>" nogil:
         SOCK_CLOEXEC
         SOL_SOCKET
         SO_DOMAIN
+        SO_ERROR
         MSG_NOSIGNAL
+        MSG_PEEK
         SHUT_WR
 
     ctypedef unsigned short sa_family_t

@@ -1,11 +1,14 @@
 """Each kind of wait is told by name, at the end of its chain."""
 
 import asyncio
+import math
 import socket
 import time
 
+import pytest
+
 import penstock
-from penstock.pressure import CapacityLimiter, Channel, Queue, Semaphore
+from penstock.pressure import CapacityLimiter, Channel, Gate, Queue, Semaphore
 from penstock.tasks.waits import chain, recognise
 from tests.unit.tasks.graph.conftest import settle
 
@@ -202,6 +205,42 @@ def test_what_others_make_known_is_told_in_their_words(loop, start):
     recognise(Gate.enter, "gate", lambda gate: f"gate {type(gate).__name__}")
     found = awaited(loop, start, Gate().enter())
     assert (found.kind, found.text) == ("gate", "gate Gate")
+
+
+def test_one_that_knows_better_than_what_it_awaits_is_asked_throughout(loop, start):
+    async def listening(door, event):
+        await foreign(event)
+
+    async def foreign(event):
+        await event.wait()
+
+    assert awaited(loop, start, foreign(asyncio.Event())).kind == "event"
+    recognise(listening, "gate", lambda door: f"gate {door}", throughout=True)
+    found = awaited(loop, start, listening("door", asyncio.Event()))
+    assert (found.kind, found.text) == ("gate", "gate door")
+
+
+@pytest.mark.parametrize("enter", ["bare", "entry", "enter"])
+def test_a_task_that_waits_at_a_gate_says_which(loop, start, enter):
+    gate = Gate(1, max_wait_s=math.inf, name="door")
+
+    async def inside():
+        async with gate:
+            await asyncio.get_running_loop().create_future()
+
+    async def waiting():
+        if enter == "bare":
+            async with gate:
+                pass
+        elif enter == "entry":
+            async with gate.entry():
+                pass
+        else:
+            await gate.enter()
+
+    awaited(loop, start, inside())
+    found = awaited(loop, start, waiting())
+    assert (found.kind, found.text) == ("gate", "gate 'door' (1 of 1 in flight, 1 queued)")
 
 
 def test_a_task_that_waits_for_nothing_is_ready_running_or_ended(loop, start):

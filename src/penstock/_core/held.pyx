@@ -1,0 +1,97 @@
+"""Held reads: the transports whose data waits until the loop has caught up, newest first; each leaves in O(1).
+
+A linked list of places, since one that is closed meanwhile leaves from the middle. Knows nothing of transports.
+
+Ownership: a place owns one reference to its source; the source keeps the address of its place, which is taken back
+when it leaves. Places are reused, and freed with the list. Only code that holds the GIL touches it.
+"""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int64_t
+
+from penstock._core._sys.python cimport set_traverse, visitproc
+
+
+cdef class Held:
+    """The held reads of one loop."""
+
+    def __dealloc__(self):
+        cdef Place *place
+        self.clear()
+        while self.spare is not NULL:
+            place = self.spare
+            self.spare = place.older
+            PyMem_Free(place)
+
+    cdef int add(self, object source, Place **kept_at, int64_t now_ns) except -1:
+        """Holds `source`, from `now_ns` on, as the newest."""
+        cdef Place *place = self.spare
+        if place is NULL:
+            place = <Place *>PyMem_Malloc(sizeof(Place))
+            if place is NULL:
+                raise MemoryError
+        else:
+            self.spare = place.older
+        Py_INCREF(source)
+        place.source, place.kept_at, place.since_ns = <PyObject *>source, kept_at, now_ns
+        place.older, place.newer = self.newest, NULL
+        if self.newest is NULL:
+            self.oldest = place
+        else:
+            self.newest.newer = place
+        self.newest = kept_at[0] = place
+        self.count += 1
+        self.total += 1
+        self.most = max(self.most, self.count)
+        return 0
+
+    cdef int remove(self, Place *place) except -1:
+        """Holds the place's source no more. The caller has a reference of its own to it."""
+        cdef PyObject *source = place.source
+        if place.newer is NULL:
+            self.newest = place.older
+        else:
+            place.newer.older = place.older
+        if place.older is NULL:
+            self.oldest = place.newer
+        else:
+            place.older.newer = place.newer
+        place.kept_at[0] = NULL
+        place.older = self.spare
+        self.spare = place
+        self.count -= 1
+        Py_DECREF(<object>source)
+        return 0
+
+    cdef int clear(self) except -1:
+        while self.newest is not NULL:
+            source = <object>self.newest.source
+            self.remove(self.newest)
+        return 0
+
+    def __len__(self):
+        return self.count
+
+    def snapshot(self):
+        """(source, since when in nanoseconds) of each, newest first."""
+        cdef Place *place = self.newest
+        found = []
+        while place is not NULL:
+            found.append((<object>place.source, place.since_ns))
+            place = place.older
+        return found
+
+
+cdef int traverse(Held self, visitproc visit, void *arg) noexcept:
+    """For the garbage collector: a loop that is dropped unclosed is reachable from itself through here."""
+    cdef Place *place = self.newest
+    while place is not NULL:
+        if visit(place.source, arg):
+            return 1
+        place = place.older
+    return 0
+
+
+set_traverse(Held, <void *>traverse)

@@ -1,0 +1,36 @@
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef class Lag:
+    cdef readonly int64_t high_ns, low_ns, for_ns
+    # How long what is ready has waited, averaged over the time it was so.
+    cdef readonly double lag_ns
+    # Reads are held; the state that others act on.
+    cdef readonly bint is_holding, is_overloaded
+    cdef readonly uint64_t overloaded_count
+    # Called between two turns when `is_overloaded` has changed; None: by nobody.
+    cdef public object report
+    # The start of the last turn seen; 0: the loop has stood still.
+    cdef int64_t seen_ns
+    # Since when it has been as overload begins or ends, and as holding ends; 0: it is not.
+    cdef int64_t turning_since_ns, calm_since_ns
+    cdef int64_t overloaded_since_ns, overloaded_ns
+    # What the turn seen last waited, and how many entries it ran.
+    cdef int64_t waited_ns
+    cdef size_t ran
+    # What one read costs, with all that it sets going; and what that is measured from: how long the loop has been busy
+    # since nothing was ready, and how many were let in in that time.
+    cdef double cost_ns
+    cdef int64_t spent_ns
+    cdef size_t let_in
+
+    cdef int see(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t held) except -1
+    cdef int hold_or_not(self, int64_t now_ns, int64_t busy_ns, size_t held) noexcept
+    cdef int average(self, int64_t busy_ns, int64_t idle_ns) noexcept
+    cdef int decide(self, int64_t now_ns, size_t held) except -1
+    cdef int change(self, int64_t now_ns) except -1
+    cdef void tell(self) noexcept
+    cdef int64_t budget(self) noexcept
+    cdef size_t share(self, size_t ready, size_t held) noexcept
+    cdef bint is_late(self) noexcept
+    cdef int measure(self) noexcept

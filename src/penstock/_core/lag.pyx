@@ -1,0 +1,152 @@
+"""Lag: how long what is ready waits for its turn, between two watermarks. Knows no reactor and no clock: it is told.
+
+The wait at the start of a turn is that of the oldest entry, or of the one that ran last in the turn before. The
+average weighs each turn by how long it took, and idle time as no wait at all.
+The loop is overloaded when that average has been above the high watermark for a time, or reads have been held without
+a break for as long: held reads are what keeps the average down. It is over when both have ended for as long.
+
+Holding begins with the first turn that took longer than the high watermark, even for a single callback: what has come
+meanwhile is still the kernel's, and is held at once. It begins as well with a poll that brings more than the loop can
+do within the high watermark. So the ready queue does not fill with work that will be late. From then on a turn lets a
+few held reads go if nothing is ready, or if what is ready has waited less than the low watermark: the queue is neither
+empty nor long. How few, follows from what one has cost so far, with all that it set going: as many as take half the low
+watermark. Holding ends when nothing has been held or late for a time.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+cdef enum:
+    LEAST_AT_ONCE = 4
+    MOST_AT_ONCE = 128
+    # Of the low watermark: what a read costs is measured over so long where something is always ready.
+    LONG_ENOUGH = 8
+
+
+cdef class Lag:
+    """The watermarks of one loop, in nanoseconds; `report()` is called between two turns when `is_overloaded` changes."""
+
+    def __init__(self, *, int64_t high_ns, int64_t low_ns, int64_t for_ns, report=None):
+        if not 0 < low_ns <= high_ns or for_ns < 0:
+            raise ValueError(f"0 < low_ns <= high_ns and 0 <= for_ns, not {low_ns}, {high_ns}, {for_ns}")
+        self.high_ns, self.low_ns, self.for_ns, self.report = high_ns, low_ns, for_ns, report
+        # one at a time, until it is known
+        self.cost_ns = low_ns
+
+    cdef int see(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t held) except -1:
+        """A turn begins: it is `now_ns`, and of the turn before `idle_ns` were a wait for the OS.
+
+        `ready` entries are left from it, the oldest from `oldest_ns`, 0 if that is not known; `held` counts held reads.
+        """
+        cdef int64_t busy_ns = 0
+        if self.seen_ns:
+            busy_ns = max(now_ns - self.seen_ns - idle_ns, 0)
+        else:
+            idle_ns = 0
+        self.seen_ns = now_ns
+        self.spent_ns += busy_ns
+        if not ready or self.spent_ns >= LONG_ENOUGH * self.low_ns:
+            self.measure()
+        self.waited_ns = busy_ns - busy_ns // <int64_t>self.ran if self.ran else 0
+        if ready and oldest_ns and now_ns - oldest_ns > self.waited_ns:
+            self.waited_ns = now_ns - oldest_ns
+        self.average(busy_ns, idle_ns)
+        self.hold_or_not(now_ns, busy_ns, held)
+        return self.decide(now_ns, held)
+
+    cdef int hold_or_not(self, int64_t now_ns, int64_t busy_ns, size_t held) noexcept:
+        if max(self.waited_ns, busy_ns) > self.high_ns:
+            self.is_holding = True
+        if held or self.is_overloaded or self.waited_ns >= self.low_ns:
+            self.calm_since_ns = 0
+        elif not self.calm_since_ns:
+            self.calm_since_ns = now_ns
+        elif now_ns - self.calm_since_ns >= self.for_ns:
+            self.is_holding = False
+        return 0
+
+    cdef int average(self, int64_t busy_ns, int64_t idle_ns) noexcept:
+        # half of what is seen for this long is the new average
+        cdef double half_ns = max(<double>self.for_ns / 2, 1.0)
+        if idle_ns:
+            self.lag_ns *= half_ns / (half_ns + idle_ns)
+        if busy_ns:
+            self.lag_ns += (self.waited_ns - self.lag_ns) * (busy_ns / (half_ns + busy_ns))
+        return 0
+
+    cdef int decide(self, int64_t now_ns, size_t held) except -1:
+        cdef bint turns
+        if self.is_overloaded:
+            turns = self.lag_ns < self.low_ns and not held
+        else:
+            turns = self.lag_ns > self.high_ns or (self.is_holding and held)
+        if not turns:
+            self.turning_since_ns = 0
+            return 0
+        if not self.turning_since_ns:
+            self.turning_since_ns = now_ns
+        return self.change(now_ns) if now_ns - self.turning_since_ns >= self.for_ns else 0
+
+    cdef int change(self, int64_t now_ns) except -1:
+        self.turning_since_ns = 0
+        self.is_overloaded = not self.is_overloaded
+        if self.is_overloaded:
+            self.overloaded_count += 1
+            self.overloaded_since_ns = now_ns
+        else:
+            self.overloaded_ns += now_ns - self.overloaded_since_ns
+        self.tell()
+        return 0
+
+    cdef void tell(self) noexcept:
+        """What is told must not end the loop: an error goes to `sys.unraisablehook`."""
+        if self.report is not None:
+            self.report()
+
+    cdef int64_t budget(self) noexcept:
+        """How many reads the poll of this turn may bring without being held."""
+        return 0 if self.is_holding else <int64_t>max(self.high_ns / self.cost_ns, <double>LEAST_AT_ONCE)
+
+    cdef size_t share(self, size_t ready, size_t held) noexcept:
+        """How many of `held` reads this turn lets go, when so many entries are ready."""
+        cdef size_t count = 0
+        if held:
+            self.is_holding = True
+            if not ready or self.waited_ns < self.low_ns:
+                count = <size_t>max(min(self.low_ns / 2 / self.cost_ns, <double>MOST_AT_ONCE), 1.0)
+                count = min(count, held)
+                self.let_in += count
+        return count
+
+    cdef bint is_late(self) noexcept:
+        """Whether this turn should take nothing new in but what is released."""
+        return self.is_holding and self.waited_ns >= self.low_ns
+
+    cdef int measure(self) noexcept:
+        """Dearer is believed at once, cheaper by and by."""
+        cdef double cost_ns
+        if self.let_in:
+            cost_ns = max(<double>self.spent_ns / self.let_in, 1.0)
+            self.cost_ns = max(cost_ns, self.cost_ns + (cost_ns - self.cost_ns) / 4)
+        self.spent_ns, self.let_in = 0, 0
+        return 0
+
+    def stand_still(self):
+        """The loop does not run: the time until it does is nobody's wait."""
+        self.seen_ns, self.ran = 0, 0
+        self.spent_ns, self.let_in = 0, 0
+
+    def overloaded_for_ns(self):
+        """For how long it has been overloaded, all told."""
+        return self.overloaded_ns + (self.seen_ns - self.overloaded_since_ns if self.is_overloaded and self.seen_ns else 0)
+
+    # What the reactor does in each turn; for tests.
+
+    def turn(self, int64_t now_ns, *, int64_t idle_ns=0, size_t ready=0, int64_t oldest_ns=0, size_t held=0, size_t ran=0):
+        """As `see`, after a turn that ran so many entries; how many reads the poll may bring."""
+        self.ran = ran
+        self.see(now_ns, idle_ns, ready, oldest_ns, held)
+        return self.budget()
+
+    def let_go(self, size_t ready, size_t held):
+        """As `share`."""
+        return self.share(ready, held)

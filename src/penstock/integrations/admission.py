@@ -1,0 +1,238 @@
+"""A gate before an ASGI application: what it cannot serve in time is refused at once. Raw ASGI, any framework.
+
+A request costs no task: one that is refused is answered from here, with its body unread; one that waits for its turn
+listens meanwhile for its client to leave. Deadlines and the time of arrival come in by header and context variable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from penstock.errors import Overloaded
+from penstock.integrations.turns import Turn, unless
+from penstock.pressure.gate import Gate, Priority
+from penstock.pressure.replies import http_reply
+
+if TYPE_CHECKING:
+    from penstock.pressure.limits import Limit
+
+__all__ = ["AdmissionMiddleware", "Refusal", "refusal"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# of a request that waits, so much of the body is read ahead; what is longer stays with the server
+AHEAD_BYTES = 65536
+# a refused request's body up to this size is let pass, so that the connection can be used again
+UNREAD_BYTES = 65536
+# a WebSocket's close code for "try again later"
+TRY_AGAIN_LATER = 1013
+GONE = frozenset({"http.disconnect", "websocket.disconnect"})
+
+
+class AdmissionMiddleware:
+    """An ASGI application that lets requests into another one as a gate says.
+
+    Without a `gate` it has one of its own, made of `limit` ("auto"), `max_wait_s` and `deadline_s` with `reserve`
+    permits for health checks, and closes it when the server ends. `health` are the paths of those: they are critical.
+    `priority(scope)` and `key(scope)` say how much a request matters and whose it is. A WebSocket holds its permit for
+    its `handshake`, for the whole `connection`, or needs `none`. Refusals are one line of text, or of JSON (`as_json`).
+    """
+
+    def __init__(
+        self,
+        app: App,
+        gate: Gate | None = None,
+        *,
+        limit: int | Literal["auto"] | Limit | None = None,
+        max_wait_s: float | None = None,
+        deadline_s: float | None = None,
+        reserve: int = 4,
+        priority: Callable[[Scope], Priority] | None = None,
+        key: Callable[[Scope], object] | None = None,
+        health: Iterable[str] = ("/healthz",),
+        websockets: Literal["handshake", "connection", "none"] = "handshake",
+        as_json: bool = False,
+    ) -> None:
+        if gate is not None and (limit, max_wait_s, deadline_s) != (None, None, None):
+            raise ValueError("a gate of yours has its own limit, max_wait_s and deadline_s: give it these, or no gate")
+        if websockets not in {"handshake", "connection", "none"}:
+            raise ValueError(f"websockets={websockets!r}: allowed is 'handshake', 'connection' or 'none'")
+        self._app = app
+        self._is_ours = gate is None
+        self.gate = gate or Gate(
+            "auto" if limit is None else limit,
+            max_wait_s=max_wait_s,
+            deadline_s=deadline_s,
+            reserve=reserve,
+            name="asgi",
+        )
+        self._priority, self._key = priority, key
+        self._health = frozenset((health,) if isinstance(health, str) else health)
+        self._websockets = websockets
+        self._as_json = as_json
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, refuse it, or take part in the server's start and end."""
+        kind = scope["type"]
+        if kind == "http" or (kind == "websocket" and self._websockets != "none"):
+            await self._serve(scope, receive, send)
+        elif kind == "lifespan" and self._is_ours:
+            await self._app(scope, self._until_shutdown(receive), send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            turn = Turn(self._entry(scope))
+            if turn.waiter is not None:
+                receive = ahead = Ahead(receive)
+                if not await ahead.watch(turn):
+                    # the client has left: nobody would read an answer
+                    self.gate.count_left()
+                    return
+        except Overloaded as refused:
+            await self._answer(refused)(scope, receive, send)
+            return
+        sender = Sender(send, turn if scope["type"] == "websocket" and self._websockets == "handshake" else None)
+        try:
+            await self._app(scope, receive, sender)
+        except Overloaded as refused:
+            # of a gate or a lane within the application
+            if sender.has_begun:
+                raise
+            await self._answer(refused)(scope, receive, send)
+        finally:
+            turn.leave()
+
+    def _entry(self, scope: Scope) -> Any:
+        if scope["path"] in self._health:
+            priority = Priority.CRITICAL
+        else:
+            priority = Priority.NORMAL if self._priority is None else self._priority(scope)
+        key = None if self._key is None else self._key(scope)
+        return self.gate.entry(priority=priority, key=key)
+
+    def _answer(self, refused: Overloaded) -> Refusal:
+        return Refusal(refused, as_json=self._as_json)
+
+    def _until_shutdown(self, receive: Receive) -> Receive:
+        async def receive_and_close() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                self.gate.close()
+            return message
+
+        return receive_and_close
+
+
+class Ahead:
+    """The `receive` of a request that had to wait: what came meanwhile, in its order, then what comes."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._kept: deque[Message] = deque()
+
+    async def __call__(self) -> Message:
+        """The next message, for the application."""
+        return self._kept.popleft() if self._kept else await self._receive()
+
+    async def watch(self, turn: Turn) -> bool:
+        """Wait for the turn, and for the client to leave; False if it has. Raises Overloaded.
+
+        That a client has left is told after its body only, so this reads ahead: up to a bound.
+        """
+        read_bytes = 0
+        while turn.waiter is not None and not turn.waiter.done() and read_bytes <= AHEAD_BYTES:
+            message = await self._next(turn)
+            if message is None:
+                break
+            if message["type"] in GONE:
+                turn.drop()
+                return False
+            self._kept.append(message)
+            read_bytes += len(message.get("body", b""))
+        await turn
+        return True
+
+    async def _next(self, turn: Turn) -> Message | None:
+        try:
+            return await unless(turn.waiter, self._receive)
+        except BaseException:
+            # cancelled, or the server's own failure: the place in the queue is for somebody else
+            turn.drop()
+            raise
+
+
+class Sender:
+    """The `send` of a request that was let in: notes when the answer begins."""
+
+    __slots__ = ("_send", "_turn", "has_begun")
+
+    def __init__(self, send: Send, turn: Turn | None) -> None:
+        self._send = send
+        # whose permit ends with the handshake
+        self._turn = turn
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
+        """Pass a message on."""
+        if not self.has_begun:
+            self.has_begun = True
+            if self._turn is not None:
+                self._turn.leave()
+        await self._send(message)
+
+
+class Refusal:
+    """An ASGI application that answers any request with one `Overloaded`; in Starlette, what a handler may return."""
+
+    def __init__(self, refused: Overloaded, *, as_json: bool = False) -> None:
+        self._refused = refused
+        self._as_json = as_json
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with nothing read."""
+        if scope["type"] == "http":
+            await self._reply(scope, send, "http", close=_is_http_1(scope) and _has_much_to_say(scope))
+        elif "websocket.http.response" in (scope.get("extensions") or {}):
+            await self._reply(scope, send, "websocket.http", close=False)
+        else:
+            # before the handshake: most servers make it 403
+            reason = f"overloaded: {self._refused.reason}"
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
+
+    async def _reply(self, scope: Scope, send: Send, kind: str, *, close: bool) -> None:
+        reply = http_reply(self._refused, as_json=self._as_json, close=close)
+        headers = list(reply.headers) if _is_http_1(scope) else [h for h in reply.headers if h[0] != b"connection"]
+        await send({"type": f"{kind}.response.start", "status": reply.status, "headers": headers})
+        body = b"" if scope.get("method") == "HEAD" else reply.body
+        await send({"type": f"{kind}.response.body", "body": body})
+
+
+def _is_http_1(scope: Scope) -> bool:
+    version: str = scope.get("http_version", "1.1")
+    return version.startswith("1")
+
+
+def _has_much_to_say(scope: Scope) -> bool:
+    """Whether the unread body would keep the connection busy for longer than a new connection takes."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return True
+        if name == b"content-length":
+            return not value.isdigit() or int(value) > UNREAD_BYTES
+    return False
+
+
+async def refusal(request: object, refused: Overloaded) -> Refusal:
+    """A handler for frameworks that take one: `app.add_exception_handler(Overloaded, refusal)` in Starlette, FastAPI.
+
+    For an `Overloaded` that is raised within a request; frameworks make it a 500 before a middleware sees it.
+    """
+    return Refusal(refused)

@@ -1,0 +1,76 @@
+"""A gate before an aiohttp.web application: `web.Application(middlewares=[admission_middleware(gate)])`.
+
+Put it first: what it refuses, no other middleware sees. The request's body is not read for a refusal. Extra `aiohttp`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from penstock.errors import Overloaded
+from penstock.pressure.gate import Gate, Priority
+from penstock.pressure.replies import http_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["admission_middleware"]
+
+# as nginx logs it: the client closed the connection; nobody reads this
+CLIENT_HAS_LEFT = 499
+
+
+def admission_middleware(
+    gate: Gate,
+    *,
+    priority: Callable[[web.Request], Priority] | None = None,
+    key: Callable[[web.Request], object] | None = None,
+    health: Iterable[str] = ("/healthz",),
+    as_json: bool = False,
+) -> Any:
+    """The middleware. `priority` and `key` are given the request; `health` are paths that are critical.
+
+    A request whose client has left while it waited is dropped. A WebSocket needs a permit to begin, and gives it back
+    before its handler runs. An `Overloaded` that a handler lets through is answered as well.
+    """
+    paths = frozenset((health,) if isinstance(health, str) else health)
+
+    async def admit(request: web.Request, handler: Any) -> Any:
+        try:
+            if request.path in paths:
+                rank = Priority.CRITICAL
+            else:
+                rank = Priority.NORMAL if priority is None else priority(request)
+            entry = gate.entry(priority=rank, key=None if key is None else key(request))
+            async with entry:
+                if _has_left(request):
+                    gate.count_left()
+                    return web.Response(status=CLIENT_HAS_LEFT)
+                if not _is_websocket(request):
+                    return await handler(request)
+            return await handler(request)
+        except Overloaded as refused:
+            return _answer(request, refused, as_json)
+
+    return web.middleware(admit)
+
+
+def _has_left(request: web.Request) -> bool:
+    transport = request.transport
+    return transport is None or bool(transport.is_closing())
+
+
+def _is_websocket(request: web.Request) -> bool:
+    return bool(request.headers.get("Upgrade", "").lower() == "websocket")
+
+
+def _answer(request: web.Request, refused: Overloaded, as_json: bool) -> web.Response:
+    reply = http_reply(refused, as_json=as_json)
+    headers = {name: value for name, value in reply.text_headers.items() if name != "content-length"}
+    response = web.Response(status=reply.status, headers=headers, body=reply.body)
+    if request.can_read_body:
+        # aiohttp would read the rest of the body to use the connection again
+        response.force_close()
+    return response

@@ -1,0 +1,184 @@
+"""Servers that can be told to accept no more: paused by whoever has a reason to, and full at a number of connections.
+
+A server is asyncio's own object, made by asyncio's own code; the loop has it become one of these as it begins to serve,
+before anything is accepted. So it stays an `asyncio.Server` in every way, on the native loop and on the pure one, with
+TLS and without. Connections that find no room stay in the kernel's backlog, and none is refused. Knows no lag: who
+pauses, and why, is others' business.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from asyncio import base_events
+from typing import TYPE_CHECKING, Any, Protocol
+
+from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+__all__ = ["Acceptor", "FewAccepts", "ReaderAcceptor", "Server", "connection_count"]
+
+# two of those who may pause a server; others bring a reason of their own
+PROGRAM, FULL = "program", "full"
+
+
+class Acceptor(Protocol):
+    """What accepts from one listening socket."""
+
+    def resume(self) -> None:
+        """Accept; nothing changes if it does already."""
+
+    def pause(self) -> None:
+        """Accept nothing until `resume`."""
+
+
+class ReaderAcceptor:
+    """asyncio's own way to accept: a reader on the socket, set again in the context it was first set in."""
+
+    def __init__(self, loop: Any, sock: socket.socket, begin: Callable[[], None]) -> None:
+        self._loop, self._sock, self._begin = loop, sock, begin
+        self._context = contextvars.copy_context()
+        self._is_accepting = False
+
+    def resume(self) -> None:
+        """Accept, unless the socket is closed."""
+        if not self._is_accepting and self._sock.fileno() >= 0:
+            self._is_accepting = True
+            # a copy: the context itself may be entered already, by whoever resumes
+            self._context.copy().run(self._begin)
+
+    def pause(self) -> None:
+        """Accept nothing until `resume`; the kernel's backlog fills meanwhile."""
+        if self._is_accepting:
+            self._is_accepting = False
+            self._loop._remove_reader(self._sock.fileno())
+
+
+class FewAccepts:
+    """A listening socket for asyncio's accepting code, as empty after `left` accepts."""
+
+    def __init__(self, sock: socket.socket, left: int) -> None:
+        self.sock, self._left = sock, left
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As the socket's. BlockingIOError when it has no client, or none that may come in."""
+        if self._left <= 0:
+            raise BlockingIOError
+        accepted = self.sock.accept()
+        self._left -= 1
+        return accepted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+
+class Server(base_events.Server):
+    """An asyncio.Server with `pause_accepting()`, `resume_accepting()` and `max_connections`.
+
+    Ownership: the acceptors are the server's, one for each listening socket, from its start until it is closed.
+    """
+
+    # Class attributes, since no constructor of ours ever runs.
+    _acceptors: dict[Any, Acceptor] = {}  # noqa: RUF012 (never changed: each server that starts gets one of its own)
+    _paused_by: frozenset[str] = frozenset()
+    _max_connections: int | None = None
+    _is_settling = False
+    _sockets: list[Any] | None
+    _loop: Any
+
+    def pause_accepting(self) -> None:
+        """Accept nothing until `resume_accepting`: clients stay in the kernel's backlog, connections go on.
+
+        `is_serving()` stays true. Also before the server has started, which then accepts once it is resumed.
+        """
+        self._pause(PROGRAM)
+
+    def resume_accepting(self) -> None:
+        """Accept again, as far as the loop and `max_connections` allow."""
+        self._resume(PROGRAM)
+
+    def is_accepting(self) -> bool:
+        """Whether clients are accepted now: the server serves, and nothing has paused it."""
+        return self.is_serving() and not self._paused_by
+
+    @property
+    def max_connections(self) -> int | None:
+        """At most so many connections at once; what comes beyond waits in the kernel's backlog. None: any number.
+
+        Connections, not requests: idle ones count. Lowered below what is open it closes none. ConfigError for less
+        than 1.
+        """
+        return self._max_connections
+
+    @max_connections.setter
+    def max_connections(self, count: int | None) -> None:
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise ConfigError.bad_value("max_connections", count, "Server", "a whole number of at least 1, or None")
+        self._max_connections = count
+        self._look_for_room()
+
+    # --- for the loop and the runtime
+
+    def _pause(self, reason: str) -> None:
+        was_accepting = not self._paused_by
+        self._paused_by |= {reason}
+        if was_accepting:
+            for acceptor in self._acceptors.values():
+                acceptor.pause()
+
+    def _resume(self, reason: str) -> None:
+        if reason not in self._paused_by:
+            return
+        self._paused_by -= {reason}
+        if not self._paused_by and self._sockets is not None:
+            for acceptor in self._acceptors.values():
+                acceptor.resume()
+
+    def _begin_accepting(self, sock: Any, acceptor: Acceptor) -> None:
+        """The loop has been asked to serve this socket."""
+        self._acceptors = {**self._acceptors, sock: acceptor}
+        if not self._paused_by:
+            acceptor.resume()
+
+    def _room(self) -> int | None:
+        """How many connections may still come; None: any number."""
+        if self._max_connections is None:
+            return None
+        return max(self._max_connections - connection_count(self), 0)
+
+    def _look_for_room(self) -> None:
+        if self._room() == 0:
+            self._pause(FULL)
+        else:
+            self._resume(FULL)
+
+    def _settle(self) -> None:
+        """What was accepted by tasks is attached by now: the next may be."""
+        self._is_settling = False
+
+    # --- as asyncio's
+
+    def _attach(self, *transport: Any) -> None:
+        super()._attach(*transport)  # type: ignore[misc]
+        if self._max_connections is not None:
+            self._look_for_room()
+
+    def _detach(self, *transport: Any) -> None:
+        super()._detach(*transport)  # type: ignore[misc]
+        if self._max_connections is not None:
+            self._look_for_room()
+
+    def close(self) -> None:
+        """As asyncio's."""
+        super().close()
+        self._acceptors = {}
+
+
+def connection_count(server: Any) -> int:
+    """How many connections the server has accepted that have not ended."""
+    # 3.13 keeps the transports, earlier versions a count
+    if hasattr(server, "_clients"):
+        return len(server._clients)
+    return int(server._active_count)

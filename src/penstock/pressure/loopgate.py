@@ -1,0 +1,235 @@
+"""The loop's own gate: what is done about a loop that is behind, without a change to the application.
+
+The native loop measures how long what is ready waits, and holds the reads that add work (`penstock._core.lag`). Here is
+the rest, a few times a second and only while it is overloaded: the gates of the loop are scaled down, accepts slowed
+and then paused, and somebody is told. Knows gates by their registry alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+from penstock.pressure import registry
+from penstock.pressure.arrival import arrived_at
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+    from penstock.pressure.tasklimit import TaskLimit
+
+__all__ = ["LoopGate", "LoopStatistics", "loop_statistics"]
+
+logger = logging.getLogger("penstock.pressure")
+
+LOOK_EVERY_S = 0.1
+# however far behind: some are let in, or nothing would tell that it is over
+LEAST_SCALE = 0.1
+# Looks in a row above the high watermark until nothing is accepted. The native loop accepts nothing in turns that are
+# late; that it stays late tells that its work comes from elsewhere.
+LOOKS_UNTIL_PAUSE = 10
+# held for so long, and its client has shut its side down: it waits for no answer
+LEFT_AFTER_S = 1.0
+LOG_EVERY_S = 10.0
+LAG = "lag"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStatistics:
+    """How far one loop is behind, and what was done about it. Gauges are of now; counts and times so far."""
+
+    # off: nobody looks; calm; holding: reads are held for a moment; overloaded
+    state: str = "off"
+    # how long what is ready has waited, averaged over time
+    lag_s: float = 0.0
+    overloaded_count: int = 0
+    overloaded_s: float = 0.0
+    # what the limits of the loop's gates are multiplied with
+    scale: float = 1.0
+    # connections whose data is not read yet: now, at most, ever; and those closed unread, their client gone
+    held: int = 0
+    held_most: int = 0
+    held_total: int = 0
+    held_left: int = 0
+    # whether nothing is accepted because the loop is behind, and how often that has begun
+    accepts_paused: bool = False
+    accept_pauses: int = 0
+    # 0 where `pressure.max_tasks` is not set
+    tasks_live: int = 0
+    tasks_refused: int = 0
+    tasks_exceeded: int = 0
+    tasks_waiting: int = 0
+
+
+class LoopGate:
+    """Keeps one loop's intake to what it can do.
+
+    `lag` is the native loop's (a `penstock._core.lag.Lag`), None where nobody measures. `gates()` lists the gates that
+    there are, of which those with this `loop` are scaled. `tell(kind, text, took_ns)` hears of each overload that has
+    ended. `tasks` is the bound on the loop's tasks, if there is one.
+    """
+
+    def __init__(
+        self,
+        loop: Any,
+        *,
+        lag: Any = None,
+        gates: Callable[[], Iterable[Any]] = registry.gates,
+        tell: Callable[[str, str, int], None] | None = None,
+        tasks: TaskLimit | None = None,
+    ) -> None:
+        self._loop = ref(loop)
+        self._lag, self._gates, self._tell, self._tasks = lag, gates, tell, tasks
+        self._scale = 1.0
+        self._is_looking = self._is_paused = False
+        self._late_looks = self._pauses = 0
+        self._logged_s, self._unlogged = -LOG_EVERY_S, 0
+        self._before = 0, 0
+        _loop_gates[loop] = self
+
+    def watch(self, *, drops_left: bool = True) -> None:
+        """Begin to hold reads when the loop is behind; the lag's `report` is to be `changed`."""
+        loop = self._loop()
+        if loop is not None and self._lag is not None:
+            loop._watch_lag(self._lag, arrived_at, drops_left)
+
+    def changed(self) -> None:
+        """The loop is overloaded now, or is not any more. Called between two turns."""
+        loop = self._loop()
+        if loop is None:
+            return
+        if self._lag.is_overloaded:
+            self._began(loop)
+        else:
+            self._ended(loop)
+
+    def statistics(self) -> LoopStatistics:
+        """How it stands. From the loop's own thread, or while the loop stands still."""
+        loop, lag, tasks = self._loop(), self._lag, self._tasks
+        figures: dict[str, Any] = {}
+        if lag is not None and loop is not None:
+            held = loop._held
+            figures = {
+                "state": "overloaded" if lag.is_overloaded else "holding" if lag.is_holding else "calm",
+                "lag_s": lag.lag_ns / 1e9,
+                "overloaded_count": lag.overloaded_count,
+                "overloaded_s": lag.overloaded_for_ns() / 1e9,
+                "held": held.count,
+                "held_most": held.most,
+                "held_total": held.total,
+                "held_left": held.left,
+            }
+        if tasks is not None:
+            figures |= {
+                "tasks_live": tasks.live(),
+                "tasks_refused": tasks.refused,
+                "tasks_exceeded": tasks.exceeded,
+                "tasks_waiting": tasks.waiting,
+            }
+        return LoopStatistics(
+            **figures, scale=self._scale, accepts_paused=self._is_paused, accept_pauses=self._pauses
+        )
+
+    # --- while it is overloaded, and until the gates are as they were
+
+    def _began(self, loop: Any) -> None:
+        self._late_looks = 0
+        self._before = self._lag.overloaded_for_ns(), loop._held.total
+        self._adjust(loop)
+        self._log_beginning()
+        if not self._is_looking:
+            self._is_looking = True
+            loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _ended(self, loop: Any) -> None:
+        self._accept_again(loop)
+        took_ns = self._lag.overloaded_for_ns() - self._before[0]
+        held = loop._held.total - self._before[1]
+        text = f"the loop has caught up, after {took_ns / 1e9:.3f} s in which {held} reads were held"
+        logger.info("%s", text)
+        if self._tell is not None:
+            self._tell("overload", text, took_ns)
+
+    def _look(self) -> None:
+        loop = self._loop()
+        self._is_looking = False
+        if loop is None:
+            return
+        if self._lag.is_overloaded:
+            self._adjust(loop)
+        else:
+            self._scale_gates(loop, 1.0)
+        if self._lag.is_overloaded or self._scale < 1.0:
+            self._is_looking = True
+            loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _adjust(self, loop: Any) -> None:
+        lag_ns, high_ns = self._lag.lag_ns, self._lag.high_ns
+        self._scale_gates(loop, max(LEAST_SCALE, min(1.0, high_ns / lag_ns)) if lag_ns > 0 else 1.0)
+        loop._drop_left(int(LEFT_AFTER_S * 1e9))
+        if lag_ns < self._lag.low_ns:
+            self._late_looks = 0
+            self._accept_again(loop)
+        elif lag_ns > high_ns:
+            self._late_looks += 1
+            if self._late_looks >= LOOKS_UNTIL_PAUSE:
+                self._accept_none(loop)
+
+    def _scale_gates(self, loop: Any, wanted: float) -> None:
+        """Down at once, up by doubling: what is let in meanwhile is seen in time."""
+        former, self._scale = self._scale, min(wanted, 2 * self._scale)
+        if self._scale < 1.0 or former < 1.0:
+            for gate in self._gates():
+                if gate.loop is loop:
+                    gate.scale = self._scale
+
+    def _accept_none(self, loop: Any) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._pauses += 1
+        for server in loop.servers():
+            server._pause(LAG)
+
+    def _accept_again(self, loop: Any) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            for server in loop.servers():
+                server._resume(LAG)
+
+    def _log_beginning(self) -> None:
+        now_s = monotonic()
+        if now_s - self._logged_s < LOG_EVERY_S:
+            self._unlogged += 1
+            return
+        more = f" ({self._unlogged} times more since this was last logged)" if self._unlogged else ""
+        self._logged_s, self._unlogged = now_s, 0
+        logger.warning(
+            "the loop is behind: what is ready has waited %.1f ms on average, above %.1f ms or with reads held for"
+            " %.3f s; gates are at %.0f %%%s",
+            self._lag.lag_ns / 1e6,
+            self._lag.high_ns / 1e6,
+            self._lag.for_ns / 1e9,
+            self._scale * 100,
+            more,
+        )
+
+
+_loop_gates: WeakKeyDictionary[Any, LoopGate] = WeakKeyDictionary()
+
+
+def loop_statistics(loop: asyncio.AbstractEventLoop | None = None) -> LoopStatistics:
+    """How far a loop is behind and what was done about it; of the running one by default.
+
+    A loop whose config sets neither `pressure.lag_high_s` nor `pressure.max_tasks` has the state "off". Raises
+    RuntimeError without a running loop, as asyncio does.
+    """
+    if loop is None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+    gate = _loop_gates.get(loop)
+    return LoopStatistics() if gate is None else gate.statistics()

@@ -1,0 +1,103 @@
+"""What a client is told of a refusal: HTTP's and gRPC's answers to an `Overloaded`, as data.
+
+Clients learn the reason and when to come back, never the counts. Knows no server, no framework and no socket. An answer
+is made once for each reason and time and kept: to refuse must cost next to nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.errors import Overloaded
+
+__all__ = ["GrpcReply", "HttpReply", "grpc_reply", "http_reply"]
+
+# the caller's own doing, not the service's state: 429 says that others may well be served
+OWN_DOING = frozenset({"share", "throttled"})
+# who is told nothing comes back in an hour at the latest
+LONGEST_RETRY_S = 3600.0
+# of a refusal that cannot tell when a place is likely
+UNKNOWN_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """An HTTP answer: the status, the headers (lower-case names) as bytes, and a body of one line."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    @property
+    def text_headers(self) -> dict[str, str]:
+        """The same headers as text, for servers that want them so."""
+        return {name.decode(): value.decode() for name, value in self.headers}
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcReply:
+    """A gRPC status: the code's name, its details, and trailing metadata as text."""
+
+    code: str
+    details: str
+    trailers: tuple[tuple[str, str], ...]
+
+
+def http_reply(refused: Overloaded, *, as_json: bool = False, close: bool = False) -> HttpReply:
+    """503, or 429 where the refused one alone is to blame (`share`, `throttled`), with `Retry-After` in whole seconds.
+
+    `close` adds `Connection: close`, for HTTP/1: the request's body is not going to be read. A closed gate always does.
+    """
+    whole_s = math.ceil(_retry_s(refused))
+    return _http(refused.reason, max(1, whole_s), as_json, close or refused.reason == "closed")
+
+
+def grpc_reply(refused: Overloaded) -> GrpcReply:
+    """RESOURCE_EXHAUSTED, or UNAVAILABLE where the service is about to end, with when to try again in the trailers.
+
+    `retry-delay` is for people and for clients that know RetryInfo, in its text form; `grpc-retry-pushback-ms` is what
+    gRPC's own retry policies obey.
+    """
+    return _grpc(refused.reason, max(1, math.ceil(_retry_s(refused) * 1000)))
+
+
+def _retry_s(refused: Overloaded) -> float:
+    told_s = refused.retry_after_s
+    if told_s is None or math.isnan(told_s):
+        return UNKNOWN_RETRY_S
+    return min(max(told_s, 0.0), LONGEST_RETRY_S)
+
+
+@lru_cache(maxsize=512)
+def _http(reason: str, retry_s: int, as_json: bool, close: bool) -> HttpReply:
+    if as_json:
+        text = json.dumps({"error": "overloaded", "reason": reason, "retry_after_s": retry_s}) + "\n"
+    else:
+        text = f"overloaded: {reason}\n"
+    body = text.encode()
+    headers = [
+        (b"content-type", b"application/json" if as_json else b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        (b"retry-after", b"%d" % retry_s),
+        # what is refused now may be served in a second: no cache keeps this
+        (b"cache-control", b"no-store"),
+    ]
+    if close:
+        headers.append((b"connection", b"close"))
+    return HttpReply(429 if reason in OWN_DOING else 503, tuple(headers), body)
+
+
+@lru_cache(maxsize=4096)
+def _grpc(reason: str, retry_ms: int) -> GrpcReply:
+    code = "UNAVAILABLE" if reason == "closed" else "RESOURCE_EXHAUSTED"
+    trailers = (
+        ("overloaded-reason", reason),
+        ("retry-delay", f"{retry_ms / 1000:.3f}s"),
+        ("grpc-retry-pushback-ms", str(retry_ms)),
+    )
+    return GrpcReply(code, f"overloaded: {reason}", trailers)

@@ -1,0 +1,550 @@
+"""Admission before an ASGI application, driven by hand: who is let in, who is refused, and what is read meanwhile."""
+
+import asyncio
+import math
+
+import pytest
+
+from penstock.errors import Overloaded
+from penstock.integrations.admission import AHEAD_BYTES, AdmissionMiddleware, refusal
+from penstock.loop import EventLoop
+from penstock.pressure.gate import Gate, Priority
+from tests.unit.integrations.asgi_driven import BODY, Client, Service, answer, scope_of, settle
+
+FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(params=sorted(FACTORIES))
+def run(request):
+    def run_in_time(main):
+        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
+            return runner.run(asyncio.wait_for(main, PATIENCE_S))
+
+    return run_in_time
+
+
+def counts(gate):
+    """Reason -> how many, of the reasons there were."""
+    return {reason: count for reason, count in gate.statistics().sheds.items() if count}
+
+
+class Driven:
+    """A middleware over a service, and its requests as tasks: those a server would make."""
+
+    def __init__(self, gate, **how):
+        self.gate = gate
+        self.service = Service()
+        self.app = AdmissionMiddleware(self.service, gate, **how)
+
+    def request(self, client, **scope):
+        return asyncio.get_running_loop().create_task(self.app(scope_of(**scope), client.receive, client.send))
+
+    async def busy(self):
+        """Take a permit, and keep it."""
+        client = Client(BODY)
+        task = self.request(client)
+        await settle()
+        return task, client
+
+
+def patient(limit=1):
+    return Gate(limit, max_wait_s=math.inf)
+
+
+def strict(limit=1, **more):
+    return Gate(limit, max_wait_s=0, **more)
+
+
+def test_a_request_is_served_and_its_permit_comes_back(run):
+    async def main():
+        driven = Driven(strict())
+        task, client = await driven.busy()
+        assert driven.gate.statistics().inflight == 1
+        driven.service.finish()
+        await task
+        assert (client.status, client.body) == (200, b"done")
+        assert driven.gate.statistics().inflight == 0
+
+    run(main())
+
+
+def test_a_refused_request_is_answered_with_nothing_read_and_no_task_made(run):
+    async def main():
+        driven = Driven(strict())
+        task, _ = await driven.busy()
+        client = Client({"type": "http.request", "body": b"x" * 1000, "more_body": True})
+        # run to its end without a turn of the loop: it never waits
+        steps = driven.app(scope_of(), client.receive, client.send)
+        before = len(asyncio.all_tasks())
+        with pytest.raises(StopIteration):
+            steps.send(None)
+        assert len(asyncio.all_tasks()) == before
+        assert (client.status, client.body, client.asked) == (503, b"overloaded: limit\n", 0)
+        assert client.headers[b"retry-after"] == b"1"
+        driven.service.finish()
+        await task
+
+    run(main())
+
+
+def test_a_request_that_is_let_in_at_once_makes_no_task_and_reads_nothing_ahead(run):
+    async def main():
+        driven = Driven(strict())
+        client = Client()
+        steps = driven.app(scope_of(), client.receive, client.send)
+        before = len(asyncio.all_tasks())
+        waited_for = steps.send(None)
+        assert waited_for is driven.service.held[0]
+        assert (len(asyncio.all_tasks()), client.asked) == (before, 0)
+        steps.close()
+        assert driven.gate.statistics().inflight == 0
+
+    run(main())
+
+
+def test_a_request_that_waits_is_served_in_its_turn_with_all_of_its_body(run):
+    async def main():
+        driven = Driven(patient())
+        first, _ = await driven.busy()
+        client = Client({"type": "http.request", "body": b"ab", "more_body": True})
+        second = driven.request(client)
+        await settle()
+        assert driven.gate.statistics().queued == 1
+        client.says(type="http.request", body=b"cd", more_body=True)
+        await settle()
+        assert client.asked == 3, "it listens for the end of its client"
+        driven.service.finish()
+        await first
+        await settle()
+        assert driven.gate.statistics().inflight == 1
+        client.says(type="http.request", body=b"ef", more_body=False)
+        driven.service.finish()
+        await second
+        assert driven.service.bodies[1] == b"abcdef"
+        assert driven.gate.statistics().inflight == 0
+
+    run(main())
+
+
+def test_a_request_that_waits_makes_no_task(run):
+    async def main():
+        driven = Driven(patient())
+        first, _ = await driven.busy()
+        before = len(asyncio.all_tasks())
+        second = driven.request(Client(BODY))
+        await settle()
+        assert driven.gate.statistics().queued == 1
+        assert len(asyncio.all_tasks()) == before + 1, "the server's own for the request"
+        driven.service.finish()
+        await settle()
+        driven.service.finish()
+        await asyncio.gather(first, second)
+
+    run(main())
+
+
+def test_a_client_that_leaves_while_its_request_waits_is_dropped(run):
+    async def main():
+        driven = Driven(patient())
+        first, _ = await driven.busy()
+        client = Client(BODY)
+        second = driven.request(client)
+        await settle()
+        client.leaves()
+        await second
+        assert client.sent == [] and len(driven.service.scopes) == 1
+        assert driven.gate.statistics().queued == 0
+        assert counts(driven.gate) == {"left": 1}
+        driven.service.finish()
+        await first
+        assert driven.gate.statistics().inflight == 0
+
+    run(main())
+
+
+def test_a_client_that_leaves_in_the_turn_of_its_permit_loses_none(run):
+    async def main():
+        driven = Driven(patient())
+        for leaves_first in (True, False):
+            first, _ = await driven.busy()
+            client = Client(BODY)
+            second = driven.request(client)
+            await settle()
+            if leaves_first:
+                client.leaves()
+                driven.service.finish()
+            else:
+                driven.service.finish()
+                await asyncio.sleep(0)
+                client.leaves()
+            await settle()
+            while driven.service.held:
+                driven.service.finish()
+            await asyncio.gather(first, second)
+            assert (driven.gate.statistics().inflight, driven.gate.statistics().queued) == (0, 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_request_cancelled_at_any_step_gives_its_place_back(run, turns):
+    async def main():
+        driven = Driven(patient())
+        first, _ = await driven.busy()
+        second = driven.request(Client(BODY))
+        await settle()
+        driven.service.finish()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        await first
+        assert (driven.gate.statistics().inflight, driven.gate.statistics().queued) == (0, 0)
+
+    run(main())
+
+
+def test_a_long_body_is_read_ahead_to_a_bound(run):
+    async def main():
+        driven = Driven(patient())
+        first, _ = await driven.busy()
+        chunk = AHEAD_BYTES // 2
+        parts = [{"type": "http.request", "body": bytes([at]) * chunk, "more_body": at < 9} for at in range(10)]
+        client = Client(*parts)
+        second = driven.request(client)
+        await settle()
+        assert client.asked == 3
+        driven.service.finish()
+        await first
+        await settle()
+        driven.service.finish()
+        await second
+        assert driven.service.bodies[1] == b"".join(part["body"] for part in parts)
+
+    run(main())
+
+
+def test_a_request_that_has_waited_too_long_is_refused(run):
+    async def main():
+        driven = Driven(Gate(1, max_wait_s=0.01))
+        first, _ = await driven.busy()
+        client = Client(BODY)
+        await driven.request(client)
+        assert client.status == 503
+        assert client.body in {b"overloaded: expired\n", b"overloaded: wait\n"}
+        driven.service.finish()
+        await first
+        assert driven.gate.statistics().queued == 0
+
+    run(main())
+
+
+def test_a_failure_of_the_application_gives_the_permit_back_and_goes_on(run):
+    async def broken(scope, receive, send):
+        raise ZeroDivisionError
+
+    async def main():
+        gate = strict()
+        with pytest.raises(ZeroDivisionError):
+            await AdmissionMiddleware(broken, gate)(scope_of(), None, None)
+        assert gate.statistics().inflight == 0
+
+    run(main())
+
+
+def test_a_failure_of_the_servers_receive_gives_the_place_back(run):
+    async def main():
+        driven = Driven(patient())
+        first, _ = await driven.busy()
+        client = Client()
+
+        async def receive():
+            raise ConnectionResetError
+
+        client.receive = receive
+        with pytest.raises(ConnectionResetError):
+            await driven.request(client)
+        assert driven.gate.statistics().queued == 0
+        driven.service.finish()
+        await first
+
+    run(main())
+
+
+def test_an_overload_within_the_application_is_answered_unless_its_answer_has_begun(run):
+    async def early(scope, receive, send):
+        raise Overloaded(reason="full", retry_after_s=3)
+
+    async def late(scope, receive, send):
+        await answer(send)
+        raise Overloaded(reason="full")
+
+    async def main():
+        client = Client()
+        await AdmissionMiddleware(early, strict())(scope_of(), client.receive, client.send)
+        assert (client.status, client.headers[b"retry-after"]) == (503, b"3")
+        client = Client()
+        with pytest.raises(Overloaded):
+            await AdmissionMiddleware(late, strict())(scope_of(), client.receive, client.send)
+        assert client.status == 200
+
+    run(main())
+
+
+def test_health_checks_are_served_from_a_reserve(run):
+    async def main():
+        driven = Driven(strict(1, reserve=1), health=("/up",))
+        first, _ = await driven.busy()
+        client, other = Client(BODY), Client(BODY)
+        health = driven.request(client, path="/up")
+        await driven.request(other)
+        await settle()
+        assert other.status == 503
+        driven.service.finish(1)
+        await health
+        assert client.status == 200
+        driven.service.finish()
+        await first
+
+    run(main())
+
+
+class Asked:
+    """A gate that notes how entries are asked for, and lets everything in."""
+
+    deadline_s = None
+
+    def __init__(self):
+        self.entries = []
+
+    def entry(self, **how):
+        self.entries.append(how)
+        return self
+
+    async def enter(self):
+        pass
+
+    def leave(self):
+        pass
+
+
+def test_priority_and_key_come_from_the_scope(run):
+    async def app(scope, receive, send):
+        pass
+
+    async def main():
+        gate = Asked()
+        admission = AdmissionMiddleware(
+            app, gate, priority=lambda scope: Priority.LOW, key=lambda scope: scope["client"][0], health="/up"
+        )
+        await admission(scope_of(client=("1.2.3.4", 5)), None, None)
+        await admission(scope_of(path="/up", client=("1.2.3.4", 5)), None, None)
+        assert [entry["priority"] for entry in gate.entries] == [Priority.LOW, Priority.CRITICAL]
+        assert [entry["key"] for entry in gate.entries] == ["1.2.3.4"] * 2
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("headers", "closes"),
+    [
+        ([], False),
+        ([(b"content-length", b"10")], False),
+        ([(b"content-length", b"10000000")], True),
+        ([(b"content-length", b"odd")], True),
+        ([(b"transfer-encoding", b"chunked")], True),
+    ],
+)
+def test_a_refusal_closes_the_connection_only_for_a_long_unread_body(run, headers, closes):
+    client = Client()
+    answer_it = run(refusal(None, Overloaded(reason="limit")))
+    run(answer_it(scope_of(headers=headers), client.receive, client.send))
+    assert (client.headers.get(b"connection") == b"close") is closes
+    assert client.asked == 0
+
+
+def test_http_2_has_no_connection_header(run):
+    client = Client()
+    answer_it = run(refusal(None, Overloaded(reason="closed")))
+    run(answer_it(scope_of(http_version="2", headers=[(b"content-length", b"99999999")]), client.receive, client.send))
+    assert b"connection" not in client.headers and client.status == 503
+
+
+def test_head_is_answered_without_a_body(run):
+    client = Client()
+    run(run(refusal(None, Overloaded(reason="limit")))(scope_of(method="HEAD"), client.receive, client.send))
+    assert (client.status, client.body) == (503, b"")
+
+
+# WebSockets
+
+
+WITH_ANSWER = {"extensions": {"websocket.http.response": {}}}
+
+
+async def chat(scope, receive, send):
+    """Accepts, and stays until its client says that it may end."""
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+def chatting(gate, **how):
+    admission = AdmissionMiddleware(chat, gate, **how)
+
+    def connect(**scope):
+        client = Client({"type": "websocket.connect"})
+        steps = admission(scope_of("websocket", **scope), client.receive, client.send)
+        return client, asyncio.get_running_loop().create_task(steps)
+
+    return connect
+
+
+def test_a_refused_websocket_is_answered_by_http_where_the_server_can(run):
+    async def main():
+        gate = strict()
+        gate.close()
+        client, task = chatting(gate)(**WITH_ANSWER)
+        await task
+        assert [message["type"] for message in client.sent] == [
+            "websocket.http.response.start",
+            "websocket.http.response.body",
+        ]
+        assert (client.status, client.body, client.asked) == (503, b"overloaded: closed\n", 0)
+
+    run(main())
+
+
+def test_a_refused_websocket_is_closed_before_it_is_accepted_elsewhere(run):
+    async def main():
+        gate = strict()
+        gate.close()
+        client, task = chatting(gate)()
+        await task
+        assert client.sent == [{"type": "websocket.close", "code": 1013, "reason": "overloaded: closed"}]
+
+    run(main())
+
+
+def test_a_websocket_holds_its_permit_for_its_handshake(run):
+    async def main():
+        gate = strict()
+        client, task = chatting(gate)()
+        assert gate.statistics().inflight == 0
+        await settle()
+        assert client.sent == [{"type": "websocket.accept"}] and not task.done()
+        assert gate.statistics().inflight == 0, "it was given back"
+        assert counts(gate) == {}
+        client.says(type="websocket.disconnect")
+        await task
+        assert gate.statistics().inflight == 0, "and not twice"
+
+    run(main())
+
+
+def test_a_websocket_may_hold_its_permit_while_it_is_connected(run):
+    async def main():
+        gate = strict()
+        connect = chatting(gate, websockets="connection")
+        client, task = connect()
+        await settle()
+        assert gate.statistics().inflight == 1
+        other, refused = connect()
+        await refused
+        assert other.sent[0]["code"] == 1013
+        client.says(type="websocket.disconnect")
+        await task
+        assert gate.statistics().inflight == 0
+
+    run(main())
+
+
+def test_websockets_may_need_no_permit(run):
+    async def main():
+        gate = strict()
+        gate.close()
+        client, task = chatting(gate, websockets="none")()
+        client.says(type="websocket.disconnect")
+        await task
+        assert client.sent == [{"type": "websocket.accept"}]
+
+    run(main())
+
+
+def test_a_websocket_that_waits_begins_with_connect(run):
+    async def main():
+        gate = patient()
+        connect = chatting(gate, websockets="connection")
+        first, holding = connect()
+        await settle()
+        client, task = connect()
+        gone, left = connect()
+        await settle()
+        assert gate.statistics().queued == 2
+        gone.says(type="websocket.disconnect")
+        await left
+        assert gone.sent == []
+        first.says(type="websocket.disconnect")
+        await holding
+        await settle()
+        assert client.sent == [{"type": "websocket.accept"}]
+        client.says(type="websocket.disconnect")
+        await task
+        assert (gate.statistics().inflight, gate.statistics().queued) == (0, 0)
+
+    run(main())
+
+
+# the server's start and end
+
+
+async def living(scope, receive, send):
+    assert scope["type"] == "lifespan"
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
+
+
+def live(admission):
+    client = Client({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
+    return client, admission({"type": "lifespan"}, client.receive, client.send)
+
+
+def test_the_lifespan_is_passed_on_and_the_gate_closed_at_its_end(run):
+    async def main():
+        admission = AdmissionMiddleware(living, limit=3)
+        client, steps = live(admission)
+        await steps
+        assert [message["type"] for message in client.sent] == [
+            "lifespan.startup.complete",
+            "lifespan.shutdown.complete",
+        ]
+        late = Client()
+        await admission(scope_of(), late.receive, late.send)
+        assert (late.status, late.body) == (503, b"overloaded: closed\n")
+        assert late.headers[b"connection"] == b"close"
+
+    run(main())
+
+
+def test_a_gate_of_the_programs_own_is_left_open(run):
+    async def main():
+        gate = strict()
+        _, steps = live(AdmissionMiddleware(living, gate))
+        await steps
+        async with gate.entry():
+            pass
+
+    run(main())
+
+
+def test_a_gate_and_the_making_of_one_exclude_each_other():
+    with pytest.raises(ValueError, match="own limit"):
+        AdmissionMiddleware(living, strict(), limit=3)
+    with pytest.raises(ValueError, match="'handshake', 'connection' or 'none'"):
+        AdmissionMiddleware(living, strict(), websockets="always")

@@ -1,0 +1,235 @@
+"""Admission under uvicorn, over real sockets: HTTP/1.1 with both of its parsers, and WebSockets."""
+
+import asyncio
+import math
+import socket
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+import uvicorn
+
+from penstock.errors import Overloaded
+from penstock.integrations.admission import AdmissionMiddleware, refusal
+from penstock.loop import EventLoop
+from penstock.pressure.gate import Gate
+from tests.unit.integrations.asgi_driven import answer
+
+FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
+PATIENCE_S = 20.0
+PARSERS = ("h11", "httptools")
+
+
+@pytest.fixture(params=sorted(FACTORIES))
+def run(request):
+    def run_in_time(main):
+        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
+            return runner.run(asyncio.wait_for(main, PATIENCE_S))
+
+    return run_in_time
+
+
+class Service:
+    """Answers with the body it was sent; /held waits until it may go on. WebSockets are accepted and kept."""
+
+    def __init__(self):
+        self.begun = []
+        self.go = asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        self.begun.append(scope["path"])
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await receive()
+            return
+        if scope["path"] == "/held":
+            await self.go.wait()
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        await answer(send, body=body or b"done")
+
+
+class Served:
+    """uvicorn with the application behind a gate."""
+
+    def __init__(self, gate, app=None, *, http="h11", **how):
+        self.gate = gate
+        self.service = app or Service()
+        admission = AdmissionMiddleware(self.service, gate, **how)
+        config = uvicorn.Config(admission, http=http, log_level="error", lifespan="off", access_log=False)
+        self.server = uvicorn.Server(config)
+
+    async def __aenter__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.serving = asyncio.ensure_future(self.server.serve(sockets=[self.listener]))
+        await until(lambda: self.server.started)
+        return self
+
+    async def __aexit__(self, *error):
+        self.server.should_exit = True
+        if isinstance(self.service, Service):
+            self.service.go.set()
+        await self.serving
+        self.listener.close()
+
+    async def connect(self):
+        return await asyncio.open_connection(*self.listener.getsockname())
+
+    async def send(self, path="/", body=b"", more=""):
+        reader, writer = await self.connect()
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n{more}\r\n"
+        writer.write(head.encode() + body)
+        return reader, writer
+
+    async def ask(self, path="/", body=b""):
+        reader, writer = await self.send(path, body, "connection: close\r\n")
+        head, _, rest = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        return head.decode().lower(), rest
+
+    async def hold(self):
+        begun = len(self.service.begun)
+        _, writer = await self.send("/held")
+        await until(lambda: len(self.service.begun) > begun)
+        return writer
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("http", PARSERS)
+def test_a_refused_request_leaves_its_connection_usable(run, http):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0), http=http) as served:
+            held = await served.hold()
+            reader, writer = await served.send(body=b"x" * 100)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in head.lower()
+            assert await reader.readexactly(18) == b"overloaded: limit\n"
+            assert served.service.begun == ["/held"]
+            served.service.go.set()
+            await until(lambda: served.gate.statistics().inflight == 0)
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+            held.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("http", PARSERS)
+def test_a_refused_upload_is_not_read(run, http):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0), http=http) as served:
+            held = await served.hold()
+            reader, writer = await served.connect()
+            # the body never comes: whoever waits for it waits for ever
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+            answered = await reader.read()
+            assert answered.startswith(b"HTTP/1.1 503 ") and b"connection: close" in answered.lower()
+            writer.close()
+            held.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("http", PARSERS)
+def test_a_request_that_waits_has_its_whole_body(run, http):
+    async def main():
+        async with Served(Gate(1, max_wait_s=math.inf), http=http) as served:
+            held = await served.hold()
+            body = bytes(range(256)) * 2000
+            waiting = asyncio.ensure_future(served.ask(body=body))
+            await until(lambda: served.gate.statistics().queued == 1)
+            served.service.go.set()
+            head, got = await waiting
+            assert head.startswith("http/1.1 200 ")
+            assert got.partition(b"\r\n")[2].rpartition(b"\r\n0")[0] == body or got == body or body in _dechunked(got)
+            held.close()
+            await until(lambda: served.gate.statistics().inflight == 0)
+
+    run(main())
+
+
+def _dechunked(data):
+    found = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        count = int(size, 16)
+        found, data = found + data[:count], data[count + 2 :]
+        if not count:
+            break
+    return found
+
+
+@pytest.mark.parametrize("http", PARSERS)
+def test_a_client_that_leaves_while_its_request_waits_is_dropped_at_once(run, http):
+    async def main():
+        async with Served(Gate(1, max_wait_s=math.inf), http=http) as served:
+            held = await served.hold()
+            _, writer = await served.send("/gone", b"body")
+            await until(lambda: served.gate.statistics().queued == 1)
+            writer.close()
+            await until(lambda: served.gate.statistics().queued == 0)
+            assert served.gate.statistics().inflight == 1
+            served.service.go.set()
+            assert (await served.ask("/next"))[0].startswith("http/1.1 200 ")
+            assert served.service.begun == ["/held", "/next"]
+            held.close()
+
+    run(main())
+
+
+def test_a_refused_websocket_is_told_by_http(run):
+    pytest.importorskip("websockets")
+
+    async def main():
+        gate = Gate(1, max_wait_s=0)
+        async with Served(gate, websockets="connection") as served:
+            upgrade = (
+                b"GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+                b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            first, second = await served.connect(), await served.connect()
+            first[1].write(upgrade)
+            assert (await first[0].readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            assert gate.statistics().inflight == 1
+            second[1].write(upgrade)
+            answered = await second[0].read()
+            assert answered.startswith(b"HTTP/1.1 503 ") and b"overloaded: limit" in answered
+            assert served.service.begun == ["/chat"]
+            first[1].close()
+            second[1].close()
+            await until(lambda: gate.statistics().inflight == 0)
+
+    run(main())
+
+
+def test_starlette_answers_an_overload_within_a_request_by_our_handler(run):
+    applications = pytest.importorskip("starlette.applications")
+    from starlette.middleware.base import BaseHTTPMiddleware
+    from starlette.routing import Route
+
+    async def endpoint(request):
+        raise Overloaded(reason="full", retry_after_s=7)
+
+    async def dispatch(request, call_next):
+        return await call_next(request)
+
+    app = applications.Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+    app.add_exception_handler(Overloaded, refusal)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
+
+    async def main():
+        async with Served(Gate(1), app) as served:
+            head, body = await served.ask()
+            assert head.startswith("http/1.1 503 ") and "retry-after: 7" in head
+            assert body == b"overloaded: full\n"
+
+    run(main())

@@ -1,0 +1,161 @@
+"""Admission before a real aiohttp application, over real sockets."""
+
+import asyncio
+import math
+
+import pytest
+
+pytest.importorskip("aiohttp")
+
+from aiohttp import web
+
+from penstock.errors import Overloaded
+from penstock.integrations.aiohttp import admission_middleware
+from penstock.loop import EventLoop
+from penstock.pressure.gate import Gate, Priority
+
+FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(params=sorted(FACTORIES))
+def run(request):
+    def run_in_time(main):
+        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
+            return runner.run(asyncio.wait_for(main, PATIENCE_S))
+
+    return run_in_time
+
+
+class Served:
+    """An application whose handler waits until it is told to answer, on a socket of its own."""
+
+    def __init__(self, gate, **how):
+        self.gate = gate
+        self.begun = 0
+        self.go = asyncio.Event()
+        app = web.Application(middlewares=[admission_middleware(gate, **how)])
+        app.router.add_route("*", "/{path:.*}", self.handle)
+        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+
+    async def handle(self, request):
+        self.begun += 1
+        if request.path == "/overloaded":
+            raise Overloaded(reason="full")
+        if request.path == "/chat":
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+        await self.go.wait()
+        return socket if request.path == "/chat" else web.Response(text="done")
+
+    async def __aenter__(self):
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        await site.start()
+        self.address = self.runner.addresses[0]
+        return self
+
+    async def __aexit__(self, *error):
+        self.go.set()
+        await self.runner.cleanup()
+
+    async def send(self, path="/", more=""):
+        reader, writer = await asyncio.open_connection(*self.address)
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{more}\r\n".encode())
+        return reader, writer
+
+    async def ask(self, path="/", more=""):
+        reader, writer = await self.send(path, more)
+        head = await reader.readuntil(b"\r\n\r\n")
+        rest = await reader.read()
+        writer.close()
+        return head.decode().lower(), rest
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_what_the_gate_refuses_is_503_and_never_reaches_a_handler(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0)) as served:
+            _, writer = await served.send()
+            await until(lambda: served.begun == 1)
+            head, body = await served.ask(more="content-length: 5\r\n")
+            assert head.startswith("http/1.1 503 ") and "\r\nretry-after: 1\r\n" in head
+            assert body == b"overloaded: limit\n"
+            assert served.begun == 1
+            writer.close()
+
+    run(main())
+
+
+def test_a_request_that_waits_is_served_in_its_turn(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=math.inf)) as served:
+            first = asyncio.ensure_future(served.ask())
+            await until(lambda: served.begun == 1)
+            second = asyncio.ensure_future(served.ask())
+            await until(lambda: served.gate.statistics().queued == 1)
+            served.go.set()
+            assert [body for _, body in await asyncio.gather(first, second)] == [b"done", b"done"]
+            await until(lambda: served.gate.statistics().inflight == 0)
+
+    run(main())
+
+
+def test_a_client_that_leaves_while_its_request_waits_is_not_served(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=math.inf)) as served:
+            first = asyncio.ensure_future(served.ask())
+            await until(lambda: served.begun == 1)
+            _, writer = await served.send()
+            await until(lambda: served.gate.statistics().queued == 1)
+            writer.close()
+            await until(lambda: [one.transport for one in served.runner.server.connections].count(None) == 1)
+            served.go.set()
+            await first
+            await until(lambda: (served.gate.statistics().inflight, served.gate.statistics().queued) == (0, 0))
+            assert served.begun == 1
+
+    run(main())
+
+
+def test_health_checks_are_critical_and_the_rest_is_as_told(run):
+    async def main():
+        gate = Gate(1, max_wait_s=0, reserve=1)
+        how = {"priority": lambda request: Priority.LOW, "key": lambda request: request.remote, "health": ("/up",)}
+        async with Served(gate, **how) as served:
+            _, writer = await served.send()
+            await until(lambda: served.begun == 1)
+            _, health = await served.send("/up")
+            await until(lambda: served.begun == 2)
+            assert (await served.ask())[0].startswith("http/1.1 503 ")
+            writer.close()
+            health.close()
+
+    run(main())
+
+
+def test_an_overload_within_a_handler_is_answered_too(run):
+    async def main():
+        async with Served(Gate(1), as_json=True) as served:
+            head, body = await served.ask("/overloaded")
+            assert head.startswith("http/1.1 503 ") and "application/json" in head
+            assert body.startswith(b'{"error": "overloaded", "reason": "full"')
+
+    run(main())
+
+
+def test_a_websocket_gives_its_permit_back_once_it_has_begun(run):
+    async def main():
+        upgrade = "upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        async with Served(Gate(1, max_wait_s=0)) as served:
+            reader, writer = await asyncio.open_connection(*served.address)
+            writer.write(f"GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n{upgrade}\r\n".encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            assert served.gate.statistics().inflight == 0
+            writer.close()
+
+    run(main())

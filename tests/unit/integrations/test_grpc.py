@@ -1,0 +1,264 @@
+"""Admission before a real grpc.aio server, and what its clients are told, over real sockets."""
+
+import asyncio
+import math
+
+import pytest
+
+pytest.importorskip("grpc")
+
+import grpc
+import grpc.aio
+
+from penstock.errors import Overloaded
+from penstock.integrations.grpc import AdmissionInterceptor
+from penstock.loop import EventLoop
+from penstock.pressure.gate import Gate
+
+FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
+KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(params=sorted(FACTORIES))
+def run(request):
+    def run_in_time(main):
+        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
+            return runner.run(asyncio.wait_for(main, PATIENCE_S))
+
+    return run_in_time
+
+
+class Servicer:
+    """The four kinds of call, each of which answers what it was sent; `/x/held` waits until it may go on."""
+
+    def __init__(self):
+        self.begun = 0
+        self.go = asyncio.Event()
+        self.remaining_s = []
+
+    async def unary_unary(self, request, context):
+        self.begun += 1
+        self.remaining_s.append(context.time_remaining())
+        return request
+
+    async def unary_stream(self, request, context):
+        self.begun += 1
+        for at in range(2):
+            yield request + b"%d" % at
+
+    async def stream_unary(self, requests, context):
+        self.begun += 1
+        return b"".join([request async for request in requests])
+
+    async def stream_stream(self, requests, context):
+        self.begun += 1
+        async for request in requests:
+            await context.write(request)
+
+    async def held(self, request, context):
+        self.begun += 1
+        await self.go.wait()
+        return request
+
+    async def endless(self, request, context):
+        self.begun += 1
+        while True:
+            yield request
+            await self.go.wait()
+
+    async def overloaded(self, request, context):
+        raise Overloaded(reason="full", retry_after_s=0.5)
+
+    def plain(self, request, context):
+        return request
+
+    def service(self, call):
+        name = call.method.rpartition("/")[2]
+        kind = {"endless": "unary_stream"}.get(name, name if name in KINDS else "unary_unary")
+        return getattr(grpc, f"{kind}_rpc_method_handler")(getattr(self, name)) if hasattr(self, name) else None
+
+
+class Served:
+    """A server with the gate, and a channel to it."""
+
+    def __init__(self, gate, **how):
+        self.gate, self.how = gate, how
+        self.servicer = Servicer()
+
+    async def __aenter__(self):
+        self.server = grpc.aio.server(interceptors=[AdmissionInterceptor(self.gate, **self.how)])
+        self.server.add_generic_rpc_handlers((self.servicer,))
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        await self.server.start()
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        return self
+
+    async def __aexit__(self, *error):
+        self.servicer.go.set()
+        await self.channel.close()
+        await self.server.stop(0)
+
+    async def call(self, name, kind="unary_unary", **how):
+        method = getattr(self.channel, kind)(f"/x/{name}")
+        given = iter((b"a", b"b")) if kind.startswith("stream") else b"a"
+        call = method(given, **how)
+        return [response async for response in call] if kind.endswith("stream") else await call
+
+    async def hold(self, name="held"):
+        """Begin a call that keeps its permit."""
+        begun = self.servicer.begun
+        task = asyncio.ensure_future(self.call(name))
+        await until(lambda: self.servicer.begun > begun)
+        return task
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_every_kind_of_call_is_served_and_gives_its_permit_back(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0)) as served:
+            expected = b"a", [b"a0", b"a1"], b"ab", [b"a", b"b"]
+            for kind, answer in zip(KINDS, expected, strict=True):
+                assert await served.call(kind, kind) == answer
+                await until(lambda: served.gate.statistics().inflight == 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_call_is_refused_with_resource_exhausted(run, kind):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0)) as served:
+            holding = await served.hold()
+            method = getattr(served.channel, kind)("/x/" + kind)
+            # nothing is sent on a stream: a write that meets the end of its call may hide that end
+            call = method() if kind.startswith("stream") else method(b"a")
+            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await call.details() == "overloaded: limit"
+            trailers = dict(await call.trailing_metadata())
+            assert trailers["overloaded-reason"] == "limit"
+            assert trailers["retry-delay"].endswith("s")
+            assert int(trailers["grpc-retry-pushback-ms"]) > 0
+            assert served.servicer.begun == 1
+            served.servicer.go.set()
+            await holding
+
+    run(main())
+
+
+def test_a_call_that_waits_is_served_in_its_turn(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=math.inf)) as served:
+            holding = await served.hold()
+            waiting = asyncio.ensure_future(served.call("unary_unary"))
+            await until(lambda: served.gate.statistics().queued == 1)
+            served.servicer.go.set()
+            assert await asyncio.gather(holding, waiting) == [b"a", b"a"]
+
+    run(main())
+
+
+def test_a_call_that_is_cancelled_while_it_waits_leaves_the_queue(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=math.inf)) as served:
+            holding = await served.hold()
+            waiting = asyncio.ensure_future(served.call("unary_unary"))
+            await until(lambda: served.gate.statistics().queued == 1)
+            waiting.cancel()
+            await until(lambda: served.gate.statistics().queued == 0)
+            served.servicer.go.set()
+            await holding
+            assert served.servicer.begun == 1
+
+    run(main())
+
+
+def test_a_stream_that_its_client_cancels_gives_its_permit_back(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0)) as served:
+            call = served.channel.unary_stream("/x/endless")(b"a")
+            assert await call.read() == b"a"
+            assert served.gate.statistics().inflight == 1
+            call.cancel()
+            await until(lambda: served.gate.statistics().inflight == 0)
+
+    run(main())
+
+
+class Asked:
+    """A gate that notes how entries are asked for, and lets everything in."""
+
+    deadline_s = None
+
+    def __init__(self):
+        self.entries = []
+
+    def entry(self, **how):
+        self.entries.append(how)
+        return self
+
+    async def __aenter__(self):
+        pass
+
+    async def __aexit__(self, *error):
+        pass
+
+
+def test_the_clients_deadline_is_the_deadline(run):
+    async def main():
+        async with Served(Asked(), key=lambda details: details.method) as served:
+            await served.call("unary_unary", timeout=5.0)
+            await served.call("unary_unary")
+            first, second = served.gate.entries
+            assert 0 < first["deadline_s"] < 6.0, "5 s, as its clock has them"
+            assert second["deadline_s"] is None
+            assert first["key"] == "/x/unary_unary"
+
+    run(main())
+
+
+def test_health_checks_are_served_from_the_reserve(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0, reserve=1), health=["/x/unary_unary"]) as served:
+            holding = await served.hold()
+            assert await served.call("unary_unary") == b"a"
+            served.servicer.go.set()
+            await holding
+
+    run(main())
+
+
+def test_an_overload_within_a_handler_is_told_too(run):
+    async def main():
+        async with Served(Gate(1)) as served:
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await served.call("overloaded")
+            assert told.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert dict(told.value.trailing_metadata())["retry-delay"] == "0.500s"
+
+    run(main())
+
+
+def test_a_method_nobody_serves_stays_unimplemented(run):
+    async def main():
+        async with Served(Gate(1)) as served:
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await served.call("nothing")
+            assert told.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    run(main())
+
+
+def test_a_plain_function_is_not_held_a_permit_for(run, caplog):
+    async def main():
+        async with Served(Gate(1)) as served:
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await served.call("plain")
+            assert told.value.code() is grpc.StatusCode.UNKNOWN
+            assert "make it an async one" in told.value.details() + caplog.text
+
+    run(main())
