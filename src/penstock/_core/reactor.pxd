@@ -49,6 +49,7 @@ cdef class Reactor:
     cdef int begin_probed(self) except -1
     cdef int run_batch_watched(self) except -1
     cdef int flush_gathered(self) except -1
+    cdef int turn_wheel(self) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1
     cdef int drain_inbox(self) except -1

@@ -2,6 +2,7 @@ from typing_extensions import disjoint_base
 
 from penstock._core.poller import Poller
 from penstock._core.ready import Ready
+from penstock._core.wheel import Wheel
 
 @disjoint_base
 class Wiring:
@@ -11,3 +12,5 @@ class Wiring:
     def gathered(self) -> Ready: ...
     @property
     def poller(self) -> Poller: ...
+    @property
+    def wheel(self) -> Wheel: ...

@@ -9,6 +9,7 @@ from libc.stdlib cimport free, malloc
 
 from penstock._core.poller cimport Poller
 from penstock._core.ready cimport Ready
+from penstock._core.wheel cimport Wheel
 
 
 cdef extern from *:
@@ -42,6 +43,7 @@ cdef class Wiring:
         self.ready = Ready()
         self.gathered = Ready()
         self.poller = Poller()
+        self.wheel = Wheel()
         self.turn = 1
         self.read_budget_bytes = 256 * 1024
         self.accept_batch = 128
