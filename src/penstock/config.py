@@ -211,6 +211,21 @@ class PressureConfig(_Group):
     """What is taken in at once."""
 
     backlog: int = _key(2048, whole(1, "connections", highest=65535))
+    # the bytes that may wait in the buffers of all connections of the process: above, the heaviest are paused
+    buffer_bytes: int | None = _key(None, optional(whole(1, "bytes"), "no bound"))
+    # a peer that leaves more unread, and for slow_reader_s takes next to nothing of it, is disconnected
+    slow_reader_bytes: int | None = _key(None, optional(whole(1, "bytes"), "each connection's own high watermark"))
+    slow_reader_s: float | None = _key(None, optional(seconds(zero=False), "never"))
+    # a client that for so long sends nothing after it was accepted, or goes on sending bit by bit, is disconnected
+    receive_s: float | None = _key(None, optional(seconds(zero=False), "never"))
+    # an accepted connection on which nothing comes or goes for so long is closed
+    idle_s: float | None = _key(None, optional(seconds(zero=False), "never"))
+
+    def __post_init__(self) -> None:
+        _Group.__post_init__(self)
+        if self.slow_reader_bytes is not None and self.slow_reader_s is None:
+            allowed = "only with pressure.slow_reader_s, the seconds after which such a peer is disconnected"
+            raise ConfigError.bad_value("pressure.slow_reader_bytes", self.slow_reader_bytes, "PressureConfig()", allowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ cdef class Wheel:
         cdef Due *come
         cdef Due *due
         if self.slots is NULL:
+            self.tick = now_tick
             return NULL
         come = &self.slots[SLOTS]
         while True:
