@@ -169,7 +169,9 @@ cdef class Pace:
         """What an integration knows: a request is coming and is to be there by `told_ns`, nothing is, or guess again."""
         self.owes, self.told_ns = owes, told_ns
         self.active_ns = self.told_from_ns = now_ns
-        self.begun_ns = self.received_bytes = 0
+        self.begun_ns = 0
+        if owes != TOLD:
+            self.received_bytes = 0
         self.is_overdue, self.is_accepted = False, True
         self.is_watching = owes != GUESSED or self.bounds.receive_ns == 0
         if owes == TOLD:
@@ -186,7 +188,9 @@ cdef class Pace:
         """How long it has been too slow."""
         if reason == SLOW_READER:
             return now_ns - self.slow_since_ns
-        return now_ns - (self.active_ns if reason == IDLE else self.begun_ns or self.told_from_ns)
+        if reason == IDLE:
+            return now_ns - self.active_ns
+        return now_ns - (self.told_from_ns if self.owes == TOLD else self.begun_ns)
 
     cdef size_t counted(self, int reason, size_t waiting_bytes) noexcept:
         """The bytes that it did not take, or all that it has sent."""

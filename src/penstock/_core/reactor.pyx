@@ -291,14 +291,28 @@ cdef class Reactor:
             due = wheel.pop(self.turn_ns)
         return 0
 
-    def _bound(self, Budget budget, Bounds bounds, on_cut):
-        """What streams made from now on are bound by, None: by nothing; `on_cut` gives the exception for each one cut."""
-        self.wiring.budget, self.wiring.bounds, self.wiring.on_cut = budget, bounds, on_cut
+    def _bound(self, Budget budget, Bounds bounds):
+        """What streams made from now on are bound by; None: by nothing."""
+        self.wiring.budget, self.wiring.bounds = budget, bounds
 
     @property
     def _is_bound(self):
         """Whether `_bound` has bound them by anything."""
         return self.wiring.budget is not None or self.wiring.bounds is not None
+
+    @property
+    def _on_cut(self):
+        """`on_cut(transport, reason, bytes, seconds)` gives the exception for the protocol of a connection that is cut."""
+        return self.wiring.on_cut
+
+    @_on_cut.setter
+    def _on_cut(self, on_cut):
+        self.wiring.on_cut = on_cut
+
+    @property
+    def _wheel(self):
+        """The deadlines of connections."""
+        return self.wiring.wheel
 
     # --- the clock
 

@@ -93,7 +93,8 @@ def bound_memory(
             receive_ns=_ns(receive_s),
             idle_ns=_ns(idle_s),
         )
-    loop._bound(budget, bounds, _Reports({"slow_reader": slow_reader_s, "receive": receive_s, "idle": idle_s}).cut)
+    loop._bound(budget, bounds)
+    loop._on_cut = _Reports(slow_reader=slow_reader_s, receive=receive_s, idle=idle_s).cut  # type: ignore[attr-defined]
     return True
 
 
@@ -111,6 +112,8 @@ def set_receive_deadline(transport: asyncio.BaseTransport, seconds: float | None
     native = _native(transport)
     if native is not None:
         native.set_receive_deadline(seconds)
+        if native._loop._on_cut is None:
+            native._loop._on_cut = _Reports().cut
     return native is not None
 
 
@@ -134,7 +137,7 @@ def _native(transport: Any) -> Any:
 class _Reports:
     """Says why a connection was cut: to its protocol, and in the log."""
 
-    def __init__(self, limits_s: dict[str, float | None]) -> None:
+    def __init__(self, **limits_s: float | None) -> None:
         self._limits_s = limits_s
         self._second = 0
         self._lines = self._left_out = 0
@@ -150,7 +153,7 @@ class _Reports:
         return SlowPeer(message, reason=reason, peer=peer, size_bytes=size_bytes, late_s=late_s)
 
     def _limit(self, reason: str) -> str:
-        limit_s = self._limits_s[reason]
+        limit_s = self._limits_s.get(reason)
         return f" (pressure.{reason}_s = {limit_s:g})" if limit_s is not None else ""
 
     def _may_log(self) -> bool:

@@ -51,12 +51,12 @@ class Service:
         self.arrived.put_nowait(side)
         return side
 
-    async def connect(self) -> tuple[Accepted, socket.socket]:
-        """One more connection: the server's side and the client's socket."""
+    async def connect(self, kernel_bytes: int = KERNEL_BYTES) -> tuple[Accepted, socket.socket]:
+        """One more connection: the server's side and the client's socket, whose kernel takes so much unread."""
         loop = asyncio.get_running_loop()
         client = socket.socket()
         client.setblocking(False)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, kernel_bytes)
         self.clients.append(client)
         await loop.sock_connect(client, self.server.sockets[0].getsockname())
         side = await self.arrived.get()
