@@ -16,7 +16,7 @@ cdef class Bounded(Transport):
 
     cdef int bind(self) except -1
     cdef int unbind(self) except -1
-    cdef int weigh(self, bint grew) except -1
+    cdef int weigh(self, bint may_pause) except -1
     cdef int obey_budget(self) except -1
     cdef int on_hold(self) except -1
     cdef object calling_context(self)

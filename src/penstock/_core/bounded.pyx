@@ -70,10 +70,10 @@ cdef class Bounded(Transport):
 
     # --- bytes
 
-    cdef int weigh(self, bint grew) except -1:
-        """Settles with the budget what has come in or gone out."""
-        self.queue.budget.settle(&self.queue.account, grew)
-        return self.obey_budget() if grew and self.queue.account.is_held else 0
+    cdef int weigh(self, bint may_pause) except -1:
+        """Settles with the budget what has come in or gone out; `may_pause`: now is a time to call the protocol."""
+        self.queue.budget.settle(&self.queue.account)
+        return self.obey_budget() if may_pause and self.queue.account.is_held else 0
 
     def _budget_turned(self):
         """The budget holds it, or lets it go: from any thread, in the midst of anything."""
@@ -101,8 +101,11 @@ cdef class Bounded(Transport):
         """In which the protocol is to be called from outside."""
         return self.given_context
 
-    def _count_above(self, size_t size_bytes):
-        """A layer above, such as TLS, says how many bytes it keeps that it has not written yet."""
+    def _count_above(self, size_t size_bytes, bint moves=False):
+        """A layer above, such as TLS, says how many bytes it keeps that it has not written yet.
+
+        `moves`: the rest is about to be written, and only what comes of that is settled.
+        """
         cdef Py_ssize_t growth = <Py_ssize_t>size_bytes - <Py_ssize_t>self.above_bytes
         self.has_layer = True
         if growth == 0 or self.conn_lost or not self.is_open:
@@ -110,8 +113,10 @@ cdef class Bounded(Transport):
         self.above_bytes = size_bytes
         if self.queue.budget is not None:
             charge(self.queue.budget, &self.queue.account, growth)
-            self.weigh(growth > 0)
-        self.note_growth()
+            if not moves:
+                self.weigh(growth > 0)
+        if growth > 0:
+            self.note_growth()
 
     @property
     def _held(self):

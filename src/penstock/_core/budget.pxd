@@ -16,6 +16,8 @@ cdef struct Account:
     # Borrowed: whoever holds the bytes, told by `_budget_turned()` when it is held or let go.
     PyObject *owner
     size_t size_bytes
+    # Its size when it was last settled: what only moves does not grow.
+    size_t settled_bytes
     # The size class, 0: empty.
     int rank
     bint is_held
@@ -35,7 +37,7 @@ cdef class Budget:
     cdef void unlink(self, Account *account) noexcept
     cdef int heaviest(self) noexcept
     cdef int lightest_held(self) noexcept
-    cdef int settle(self, Account *account, bint grew) except -1
+    cdef int settle(self, Account *account) except -1
     cdef int balance(self, bint may_hold) except -1
     cdef int hold(self, Account *account) except -1
     cdef int let_go(self, Account *account) except -1

@@ -59,9 +59,10 @@ cdef class Budget:
         """How often one was held, as a count."""
         return self.holds_count
 
-    cdef int settle(self, Account *account, bint grew) except -1:
+    cdef int settle(self, Account *account) except -1:
         """Whom to hold and whom to let go, now that an account has changed."""
-        cdef bint may_hold = grew
+        cdef bint may_hold = account.size_bytes > account.settled_bytes
+        account.settled_bytes = account.size_bytes
         if self.held_count == 0 and self.total_bytes <= self.high_bytes:
             return 0
         if account.is_held and (account.size_bytes == 0 or account.rank < self.heaviest()):
@@ -107,7 +108,8 @@ cdef class Budget:
         self.unlink(account)
         self.total_bytes -= account.size_bytes
         self.held_count -= account.is_held
-        account.size_bytes, account.rank, account.is_held = 0, 0, False
+        account.size_bytes = account.settled_bytes = 0
+        account.rank, account.is_held = 0, False
         return 0
 
     cdef void move(self, Account *account, int rank) noexcept:
@@ -190,9 +192,8 @@ cdef class Stake:
 
     def set(self, size_t size_bytes):
         """Say how many bytes there are now."""
-        cdef bint grew = size_bytes > self.account.size_bytes
         charge(self.budget, &self.account, <Py_ssize_t>size_bytes - <Py_ssize_t>self.account.size_bytes)
-        self.budget.settle(&self.account, grew)
+        self.budget.settle(&self.account)
 
     def close(self):
         """Take all bytes out, for good."""

@@ -265,7 +265,10 @@ cdef class Outlet(Bounded):
         return 0
 
     cdef int maybe_resume(self) except -1:
-        return self.resume() if not self.held and <Py_ssize_t>self.queue.size_bytes <= self.low_bytes else 0
+        # A layer is never kept from writing down what it has: its own protocol is held instead.
+        if self.held and not self.has_layer:
+            return 0
+        return self.resume() if <Py_ssize_t>self.queue.size_bytes <= self.low_bytes else 0
 
     cdef int resume(self) except -1:
         if self.protocol_paused:
@@ -274,15 +277,12 @@ cdef class Outlet(Bounded):
         return 0
 
     cdef int on_hold(self) except -1:
+        if self.has_layer:
+            return self.call_protocol("_control_app_writing")
         if self.held:
-            self.pause()
-        elif <Py_ssize_t>self.queue.size_bytes <= self.high_bytes:
-            # Its own watermark has not been passed, or not for long.
-            self.resume()
-        # A layer pauses its own protocol by its own watermark: it must look at ours too.
-        if self.has_layer and not self.conn_lost:
-            self.call_protocol("_control_app_writing")
-        return 0
+            return self.pause()
+        # Its own watermark has not been passed, or not for long.
+        return self.resume() if <Py_ssize_t>self.queue.size_bytes <= self.high_bytes else 0
 
     cdef int call_protocol(self, str method) except -1:
         try:

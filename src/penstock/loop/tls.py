@@ -19,7 +19,10 @@ if TYPE_CHECKING:
         _transport: Any
         _outgoing_high_water: int
         _outgoing_low_water: int
+        _ssl_writing_paused: bool
+        _write_buffer_size: int
 
+        def _process_outgoing(self) -> None: ...
         def _control_app_writing(self) -> None: ...
         def _get_write_buffer_size(self) -> int: ...
 
@@ -32,6 +35,12 @@ class CountedTLS(Protocol):
 
     # the watermarks (high, low) of the program's side while the budget holds the connection
     _kept: tuple[int, int] | None = None
+
+    def _process_outgoing(self) -> None:
+        if self._transport is not None and not self._ssl_writing_paused:
+            # What is encrypted goes down now: it is not to count twice.
+            self._transport._count_above(self._write_buffer_size, moves=True)
+        super()._process_outgoing()
 
     def _control_app_writing(self) -> None:
         transport = self._transport

@@ -88,6 +88,7 @@ def test_the_program_is_paused_through_tls_and_resumed_when_there_is_room(bounde
             await reader.readexactly(2_100_000)
             await heavy.until_event("resume")
             assert memory_statistics().paused == 0
+            assert light.events == ["made"]
             # Its own watermark holds again.
             assert below(heavy)._protocol._outgoing_high_water == 1 << 30
 
@@ -114,7 +115,7 @@ def test_a_request_that_trickles_through_tls_is_cut_and_an_idle_connection_is_cl
             (slow, _, writer), (idle, _, _) = await connect(), await connect()
             while "lost" not in slow.events:
                 writer.write(b"x")
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.15)
             assert isinstance(slow.error, SlowPeer)
             assert slow.error.reason == "receive"
             await idle.until_event("lost")
