@@ -233,12 +233,24 @@ class PressureConfig(_Group):
     # spawn_when_free(), or Overloaded
     max_tasks: int | None = _key(None, optional(whole(1, "tasks"), "any number"))
     tasks_full: Literal["warn", "wait", "refuse"] = _key("warn", choice("warn", "wait", "refuse"))
+    # the bytes that may wait in the buffers of all connections of the process: above, the heaviest are paused
+    buffer_bytes: int | None = _key(None, optional(whole(1, "bytes"), "no bound"))
+    # a peer that leaves more unread, and for slow_reader_s takes next to nothing of it, is disconnected
+    slow_reader_bytes: int | None = _key(None, optional(whole(1, "bytes"), "each connection's own high watermark"))
+    slow_reader_s: float | None = _key(None, optional(seconds(zero=False), "never"))
+    # a client that for so long sends nothing after it was accepted, or goes on sending bit by bit, is disconnected
+    receive_s: float | None = _key(None, optional(seconds(zero=False), "never"))
+    # an accepted connection on which nothing comes or goes for so long is closed
+    idle_s: float | None = _key(None, optional(seconds(zero=False), "never"))
 
     def __post_init__(self) -> None:
         _Group.__post_init__(self)
         if self.lag_high_s is not None and self.lag_low_s is not None and self.lag_low_s > self.lag_high_s:
             allowed = f"at most the {self.lag_high_s} of lag_high_s"
             raise ConfigError.bad_value("pressure.lag_low_s", self.lag_low_s, "PressureConfig()", allowed)
+        if self.slow_reader_bytes is not None and self.slow_reader_s is None:
+            allowed = "only with pressure.slow_reader_s, the seconds after which such a peer is disconnected"
+            raise ConfigError.bad_value("pressure.slow_reader_bytes", self.slow_reader_bytes, "PressureConfig()", allowed)
 
 
 @dataclass(frozen=True, slots=True)

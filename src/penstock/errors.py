@@ -23,6 +23,7 @@ __all__ = [
     "ReferenceNotFoundError",
     "RemoteError",
     "SchedulerLost",
+    "SlowPeer",
     "UnpicklableError",
     "WorkerLost",
     "WorkerStartError",
@@ -132,6 +133,21 @@ _REFUSALS = {
 
 class ChannelClosed(PenstockError):
     """The channel is closed: nothing can be sent any more, or nothing is left to be received."""
+
+
+class SlowPeer(PenstockError, ConnectionAbortedError):
+    """What `connection_lost` gets when penstock has cut a connection whose peer was too slow; the message says why.
+
+    `reason` is `slow_reader` (it left `size_bytes` unread for `late_s` seconds), `receive` (it sent `size_bytes` of a
+    request in `late_s`) or `idle` (nothing came or went for `late_s`); `peer` is its address.
+    """
+
+    def __init__(self, message: str, *, reason: str, peer: object, size_bytes: int, late_s: float) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.peer = peer
+        self.size_bytes = size_bytes
+        self.late_s = late_s
 
 
 class WorkerLost(PenstockError):

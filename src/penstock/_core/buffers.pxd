@@ -1,6 +1,7 @@
 from cpython.object cimport PyObject
 
 from penstock._core._sys.socket cimport iovec
+from penstock._core.budget cimport Account, Budget
 
 
 cdef class WriteQueue:
@@ -9,6 +10,9 @@ cdef class WriteQueue:
     # How much of the first chunk has been sent.
     cdef size_t offset_bytes
     cdef size_t size_bytes
+    # None: nobody counts. The account may hold more than the queue: what waits in layers above it.
+    cdef Budget budget
+    cdef Account account
 
     cdef int append(self, bytes chunk) except -1
     cdef int fill(self, iovec *vector, int most, size_t *total_bytes) noexcept

@@ -1,21 +1,26 @@
 """The write queue: byte strings that wait to be sent, handed to the kernel many at a time.
 
-Ownership: the queue owns one reference to each chunk. Chunks are immutable: whoever queues a bytearray copies it.
+Ownership: the queue owns one reference to each chunk, and its account. Chunks are immutable: whoever queues a bytearray copies it.
 """
 
+cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from penstock._core._sys.socket cimport iovec
+from penstock._core.budget cimport charge
 
 
+@cython.no_gc
 cdef class WriteQueue:
     """A FIFO of bytes; empty ones may stay for ever, at no cost but the object."""
 
     def __dealloc__(self):
         self.clear()
+        if self.budget is not None:
+            self.budget.leave(&self.account)
         PyMem_Free(self.chunks)
 
     cdef int append(self, bytes chunk) except -1:
@@ -25,6 +30,8 @@ cdef class WriteQueue:
         self.chunks[(self.head + self.count) & self.mask] = <PyObject *>chunk
         self.count += 1
         self.size_bytes += PyBytes_GET_SIZE(chunk)
+        if self.budget is not None:
+            charge(self.budget, &self.account, PyBytes_GET_SIZE(chunk))
         return 0
 
     cdef int fill(self, iovec *vector, int most, size_t *total_bytes) noexcept:
@@ -48,6 +55,8 @@ cdef class WriteQueue:
         cdef PyObject *chunk
         cdef size_t left_bytes
         self.size_bytes -= sent_bytes
+        if self.budget is not None:
+            charge(self.budget, &self.account, -<Py_ssize_t>sent_bytes)
         while self.count:
             chunk = self.chunks[self.head]
             left_bytes = PyBytes_GET_SIZE(<object>chunk) - self.offset_bytes
@@ -62,6 +71,8 @@ cdef class WriteQueue:
         return 0
 
     cdef int clear(self) except -1:
+        if self.budget is not None:
+            charge(self.budget, &self.account, -<Py_ssize_t>self.size_bytes)
         while self.count:
             self.count -= 1
             Py_DECREF(<object>self.chunks[(self.head + self.count) & self.mask])

@@ -1,12 +1,9 @@
 from libc.stdint cimport uint64_t
 
-from penstock._core.buffers cimport WriteQueue
-from penstock._core.transport cimport Transport
+from penstock._core.bounded cimport Bounded
 
 
-cdef class Outlet(Transport):
-    cdef WriteQueue queue
-    cdef Py_ssize_t high_bytes, low_bytes
+cdef class Outlet(Bounded):
     # blocked: the kernel takes no more until it reports EPOLLOUT.
     cdef bint blocked, protocol_paused, eof_written
     # Whether writes wait for the end of the turn, and whether this turn's already do.
@@ -28,3 +25,5 @@ cdef class Outlet(Transport):
     cdef int maybe_pause(self) except -1
     cdef int maybe_resume(self) except -1
     cdef int call_protocol(self, str method) except -1
+    cdef int pause(self) except -1
+    cdef int resume(self) except -1

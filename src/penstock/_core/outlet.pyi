@@ -3,10 +3,10 @@ from collections.abc import Iterable
 
 from typing_extensions import disjoint_base
 
-from penstock._core.transport import Transport
+from penstock._core.bounded import Bounded
 
 @disjoint_base
-class Outlet(Transport):
+class Outlet(Bounded):
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None: ...
     def write_after_loss(self) -> None: ...

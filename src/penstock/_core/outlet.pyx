@@ -5,7 +5,7 @@ to be sent with all that follow by one vectored call at the turn's end; and a tr
 turn (a header, then a body) gathers from the first write on, until a turn in which it wrote once. Flow control looks
 only at what the kernel has refused: gathered bytes that reach the high watermark are flushed before it is judged.
 
-Ownership: the outlet owns its write queue.
+Ownership: as `Bounded`, which has the queue.
 """
 
 from asyncio.log import logger
@@ -18,25 +18,21 @@ from libc.string cimport memset
 
 from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from penstock._core._sys.socket cimport MSG_NOSIGNAL, SHUT_WR, iovec, msghdr, send, sendmsg, shutdown
-from penstock._core.buffers cimport WriteQueue
+from penstock._core.bounded cimport Bounded
+from penstock._core.budget cimport is_spent
+from penstock._core.pace cimport note_sent
 from penstock._core.ready cimport push
-from penstock._core.transport cimport Transport
 
 cdef enum:
     VECTOR_SIZE = 64
-    # asyncio's default watermarks.
+    # asyncio's default watermark.
     HIGH_BYTES = 64 * 1024
-    LOW_BYTES = HIGH_BYTES // 4
     # asyncio warns from the fifth write to a lost connection on.
     LOST_WRITES_BEFORE_WARNING = 5
 
 
-cdef class Outlet(Transport):
+cdef class Outlet(Bounded):
     """A transport that can be written to."""
-
-    def __cinit__(self, *args, **kwargs):
-        self.queue = WriteQueue()
-        self.high_bytes, self.low_bytes = HIGH_BYTES, LOW_BYTES
 
     def write(self, data):
         """Send bytes, now or as soon as the kernel takes them; never blocks. The buffer may be reused at once."""
@@ -65,6 +61,8 @@ cdef class Outlet(Transport):
         for chunk in chunks:
             if chunk:
                 self.queue.append(chunk)
+        if self.pace is not None:
+            self.note_answer()
         self.flush()
         self.maybe_pause()
 
@@ -86,6 +84,8 @@ cdef class Outlet(Transport):
             return self.write_after_loss()
         at_once = self.queue.count == 0 and not self.gathers and self.last_write_turn != self.wiring.turn
         self.last_write_turn = self.wiring.turn
+        if self.pace is not None:
+            self.note_answer()
         if at_once:
             sent = self.send_now(start, size_bytes)
             if sent < 0 or sent == size_bytes:
@@ -107,7 +107,7 @@ cdef class Outlet(Transport):
             self.queue.consume(sent_bytes)
         if not self.blocked:
             self.gather()
-            if <Py_ssize_t>self.queue.size_bytes <= self.high_bytes:
+            if <Py_ssize_t>self.queue.size_bytes <= self.high_bytes and not is_spent(self.queue.budget):
                 return 0
             self.flush()
         return self.maybe_pause()
@@ -149,10 +149,14 @@ cdef class Outlet(Transport):
             if sent >= 0:
                 self.queue.consume(sent)
                 self.blocked = <size_t>sent < total_bytes
+                if self.pace is not None:
+                    note_sent(self.pace, self.stamp_ns(), self.wiring.turn, sent)
             elif errno == EAGAIN:
                 self.blocked = True
             elif errno != EINTR:
                 self.write_failed()
+        if self.queue.budget is not None:
+            self.weigh(False)
         return 0
 
     cdef int flush_gathered(self) except -1:
@@ -202,10 +206,10 @@ cdef class Outlet(Transport):
 
     cdef int stop_io(self) except -1:
         self.queue.clear()
-        return 0
+        return Bounded.stop_io(self)
 
     cdef int lost(self, object exc) except -1:
-        Transport.lost(self, exc)
+        Bounded.lost(self, exc)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
         return 0
@@ -248,16 +252,37 @@ cdef class Outlet(Transport):
         self.maybe_pause()
 
     cdef int maybe_pause(self) except -1:
-        if not self.protocol_paused and <Py_ssize_t>self.queue.size_bytes > self.high_bytes:
+        if self.queue.budget is not None and self.queue.count:
+            self.weigh(True)
+        if self.pace is not None:
+            self.note_growth()
+        return self.pause() if <Py_ssize_t>self.queue.size_bytes > self.high_bytes else 0
+
+    cdef int pause(self) except -1:
+        if not self.protocol_paused:
             self.protocol_paused = True
             self.call_protocol("pause_writing")
         return 0
 
     cdef int maybe_resume(self) except -1:
-        if self.protocol_paused and <Py_ssize_t>self.queue.size_bytes <= self.low_bytes:
+        # A layer is never kept from writing down what it has: its own protocol is held instead.
+        if self.held and not self.has_layer:
+            return 0
+        return self.resume() if <Py_ssize_t>self.queue.size_bytes <= self.low_bytes else 0
+
+    cdef int resume(self) except -1:
+        if self.protocol_paused:
             self.protocol_paused = False
             self.call_protocol("resume_writing")
         return 0
+
+    cdef int on_hold(self) except -1:
+        if self.has_layer:
+            return self.call_protocol("_control_app_writing")
+        if self.held:
+            return self.pause()
+        # Its own watermark has not been passed, or not for long.
+        return self.resume() if <Py_ssize_t>self.queue.size_bytes <= self.high_bytes else 0
 
     cdef int call_protocol(self, str method) except -1:
         try:
@@ -272,6 +297,9 @@ cdef class Outlet(Transport):
                 "protocol": self.protocol,
             })
         return 0
+
+    cdef bint is_lent(self) noexcept:
+        return self.empty_waiter is not None
 
     def _make_empty_waiter(self):
         if self.empty_waiter is not None:

@@ -62,6 +62,7 @@ cdef class Reactor:
     cdef int look_back(self) except -1
     cdef int keep_up(self) except -1
     cdef int release_held(self, size_t count) except -1
+    cdef int turn_wheel(self) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1
     cdef int drain_inbox(self) except -1

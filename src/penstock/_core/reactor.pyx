@@ -20,6 +20,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN, EPOLLRDHUP
 from penstock._core._sys.python cimport PyErr_CheckSignals, PySequence_Fast_ITEMS
+from penstock._core.budget cimport Budget
 from penstock._core.clock cimport now_ns, now_s
 from penstock._core.handle cimport Handle, Runnable, let_go, new_handle
 from penstock._core.held cimport Place
@@ -28,12 +29,14 @@ from penstock._core.lag cimport Lag
 from penstock._core.listen cimport Listener
 from penstock._core.poller cimport Source
 from penstock._core.histogram cimport record as add_time
+from penstock._core.pace cimport Bounds
 from penstock._core.probe cimport COUNT, NEVER_NS, OFF, TIME, Probe
 from penstock._core.ready cimport pop, push
 from penstock._core.stream cimport Stream
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker, fall_asleep, stay_awake, wake
 from penstock._core.watch cimport set_reader, set_writer
+from penstock._core.wheel cimport Due, Wheel
 from penstock._core.wiring cimport Wiring
 
 # The clock's resolution: a timer this close to due is due, as asyncio's.
@@ -131,6 +134,8 @@ cdef class Reactor:
             self.turns_unpolled += 1
         if self.turn_ns >= self.probe.check_at_ns:
             self.probe.run_check(self.turn_ns)
+        if self.turn_ns >= self.wiring.wheel.next_ns:
+            self.turn_wheel()
         if self.timers.count:
             self.timers.fire(
                 just_after(<double>self.turn_ns / 1e9 if self.owns_clock else self.now()), self.wiring.ready
@@ -169,21 +174,23 @@ cdef class Reactor:
         """How long the poll may wait: 0 not at all, -1 for ever."""
         cdef double wait_s
         cdef int64_t wait_ns
+        cdef int64_t check_at_ns = min(self.probe.check_at_ns, self.wiring.wheel.next_ns)
         if self._stopping or self.wiring.ready.count or self.wiring.held.count:
             return 0
         self.timers.drop_cancelled_head()
         if self.timers.count == 0:
-            return -1 if self.probe.check_at_ns == NEVER_NS else max(self.probe.check_at_ns - self.turn_ns, 0)
+            return -1 if check_at_ns == NEVER_NS else max(check_at_ns - self.turn_ns, 0)
         wait_s = self.timers.entries[0].when_s - (<double>self.turn_ns / 1e9 if self.owns_clock else self.now())
         if wait_s <= 0:
             return 0
         wait_ns = <int64_t>(wait_s * 1e9) + 1 if wait_s * 1e9 < LONGEST_WAIT_NS else LONGEST_WAIT_NS
-        return wait_ns if self.turn_ns + wait_ns < self.probe.check_at_ns else max(self.probe.check_at_ns - self.turn_ns, 0)
+        return wait_ns if self.turn_ns + wait_ns < check_at_ns else max(check_at_ns - self.turn_ns, 0)
 
     cdef int block(self, int64_t timeout_ns) except -1:
         """Waits without the GIL until something happens, a signal included."""
         cdef int count
         cdef int64_t began_ns = self.turn_ns
+        self.wiring.wait_began_ns, self.wiring.wait_turn = began_ns, self.wiring.turn
         fall_asleep(self.waker)
         if has_post(self.inbox):
             timeout_ns = 0
@@ -369,6 +376,40 @@ cdef class Reactor:
             finally:
                 Py_DECREF(<object>stream)
         return 0
+
+    cdef int turn_wheel(self) except -1:
+        """Has every connection looked at for which something may be too late."""
+        cdef Wheel wheel = self.wiring.wheel
+        cdef Due *due = wheel.pop(self.turn_ns)
+        cdef Stream stream
+        while due is not NULL:
+            stream = <Stream>due.owner
+            stream.look()
+            due = wheel.pop(self.turn_ns)
+        return 0
+
+    def _bound(self, Budget budget, Bounds bounds):
+        """What streams made from now on are bound by; None: by nothing."""
+        self.wiring.budget, self.wiring.bounds = budget, bounds
+
+    @property
+    def _is_bound(self):
+        """Whether `_bound` has bound them by anything."""
+        return self.wiring.budget is not None or self.wiring.bounds is not None
+
+    @property
+    def _on_cut(self):
+        """`on_cut(transport, reason, bytes, seconds)` gives the exception for the protocol of a connection that is cut."""
+        return self.wiring.on_cut
+
+    @_on_cut.setter
+    def _on_cut(self, on_cut):
+        self.wiring.on_cut = on_cut
+
+    @property
+    def _wheel(self):
+        """The deadlines of connections."""
+        return self.wiring.wheel
 
     # --- the clock
 

@@ -28,7 +28,6 @@ cdef class Stream(Outlet):
     cdef int enter_queue(self, uint32_t events) except -1
     cdef int handle_events(self, uint32_t events) except -1
     cdef int read_ready(self, uint32_t events) except -1
-    cdef bint can_read(self) noexcept
     cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1
@@ -36,3 +35,4 @@ cdef class Stream(Outlet):
     cdef int deliver(self, object data) except -1
     cdef Py_ssize_t settle(self, Py_ssize_t got) except -1
     cdef int read_eof(self) except -1
+    cdef int take_up_reading(self) except -1

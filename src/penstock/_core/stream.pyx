@@ -42,6 +42,7 @@ from penstock._core._sys.python cimport (
 from penstock._core._sys.socket cimport AF_UNIX, MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, recv, socklen_t
 from penstock._core.address cimport family_of
 from penstock._core.outlet cimport Outlet
+from penstock._core.pace cimport note_read
 from penstock._core.ready cimport push
 from penstock._core.wiring cimport RECEIVE_BYTES
 
@@ -72,6 +73,8 @@ cdef class Stream(Outlet):
 
     def __init__(self, loop, wiring, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None):
         Outlet.__init__(self, loop, wiring, sock, fd, protocol, extra, server, context)
+        if self.wiring.budget is not None or self.wiring.bounds is not None:
+            self.bind()
         self.thorough = family_of(fd) == AF_UNIX
         self.soon(protocol.connection_made, self)
         self.soon(start, self)
@@ -243,7 +246,7 @@ cdef class Stream(Outlet):
             arrival.reset(token)
 
     cdef bint can_read(self) noexcept:
-        return not (self.paused or self.closing or self.eof_read)
+        return not (self.paused or self.closing or self.eof_read or self.held)
 
     cdef int read_ready(self, uint32_t events) except -1:
         """Reads until the socket is dry or the budget is spent."""
@@ -339,6 +342,8 @@ cdef class Stream(Outlet):
     cdef Py_ssize_t settle(self, Py_ssize_t got) except -1:
         """What a receive gave: bytes, or 0 when the socket is dry, at its end or failed, all dealt with here."""
         if got > 0:
+            if self.pace is not None:
+                note_read(self.pace, self.stamp_ns(), self.wiring.turn, got)
             return got
         if got == 0:
             self.read_eof()
@@ -386,12 +391,29 @@ cdef class Stream(Outlet):
         if self.closing or not self.paused:
             return
         self.paused = False
-        # one that is held is let go by the reactor
-        if self.unread and self.is_registered and self.place is NULL:
-            self.enter_queue(self.unread)
-            self.unread = 0
+        self.take_up_reading()
         if self.loop.get_debug():
             logger.debug("%r resumes reading", self)
+
+    cdef int take_up_reading(self) except -1:
+        """What kept it from reading is over: what came in meanwhile is read, and the peer's time begins anew."""
+        if self.pace is not None:
+            self.pace.excuse(self.stamp_ns(), False)
+        # one that waits its turn while the loop is behind is let go by the reactor
+        if self.unread and self.is_registered and self.place is NULL and self.can_read():
+            self.enter_queue(self.unread)
+            self.unread = 0
+        return 0
+
+    cdef int on_hold(self) except -1:
+        Outlet.on_hold(self)
+        if not self.held:
+            self.take_up_reading()
+        return 0
+
+    cdef object calling_context(self):
+        # A copy: its own may be entered by another thread.
+        return self.given_context if self.context is None else PyContext_Copy(self.context)
 
     def close(self):
         """Close once everything queued is sent; `connection_lost(None)` follows."""

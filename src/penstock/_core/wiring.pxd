@@ -1,8 +1,11 @@
 from libc.stdint cimport int64_t, uint64_t
 
+from penstock._core.budget cimport Budget
 from penstock._core.held cimport Held
+from penstock._core.pace cimport Bounds
 from penstock._core.poller cimport Poller
 from penstock._core.ready cimport Ready
+from penstock._core.wheel cimport Wheel
 
 cdef enum:
     # One receive, as large as asyncio's.
@@ -27,3 +30,13 @@ cdef class Wiring:
     cdef bint drops_left
     # The context variable that tells a late read's protocol when its data came; None.
     cdef object arrival
+    # Deadlines of connections.
+    cdef readonly Wheel wheel
+    # What new streams are bound by; None: by nothing.
+    cdef Budget budget
+    cdef Bounds bounds
+    # on_cut(transport, reason, queued bytes, seconds) -> the exception for connection_lost
+    cdef object on_cut
+    # When the last wait began, and in which turn: until then the loop was at work.
+    cdef int64_t wait_began_ns
+    cdef uint64_t wait_turn

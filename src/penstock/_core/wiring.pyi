@@ -3,6 +3,7 @@ from typing_extensions import disjoint_base
 from penstock._core.held import Held
 from penstock._core.poller import Poller
 from penstock._core.ready import Ready
+from penstock._core.wheel import Wheel
 
 @disjoint_base
 class Wiring:
@@ -14,3 +15,5 @@ class Wiring:
     def poller(self) -> Poller: ...
     @property
     def held(self) -> Held: ...
+    @property
+    def wheel(self) -> Wheel: ...

@@ -10,6 +10,7 @@ from libc.stdlib cimport free, malloc
 from penstock._core.held cimport Held
 from penstock._core.poller cimport Poller
 from penstock._core.ready cimport Ready
+from penstock._core.wheel cimport Wheel
 
 
 cdef extern from *:
@@ -44,6 +45,7 @@ cdef class Wiring:
         self.gathered = Ready()
         self.poller = Poller()
         self.held = Held()
+        self.wheel = Wheel()
         self.turn = 1
         self.read_budget_bytes = 256 * 1024
         self.accept_batch = self.accept_now = 128

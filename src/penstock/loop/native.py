@@ -20,6 +20,7 @@ from penstock._core.stream import Stream
 from penstock.config import LoopConfig
 from penstock.loop.hooks import LoopHooks
 from penstock.loop.lanes import ExecutorLanes
+from penstock.loop.tls import CountedTLS
 from penstock.loop.view import PollerView
 
 __all__ = ["EventLoop"]
@@ -152,7 +153,7 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
         **timeouts: Any,
     ) -> asyncio.Transport:
         # There may be no waiter, which typeshed does not know.
-        make: Any = sslproto.SSLProtocol
+        make: Any = CountedTLS if self._is_bound else sslproto.SSLProtocol
         wrapped = make(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         self._make_socket_transport(rawsock, wrapped, extra=extra, server=server, context=context)
         transport: asyncio.Transport = wrapped._app_transport

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from penstock.pressure.groups import BoundedTaskGroup
     from penstock.pressure.loopgate import LoopGate, LoopStatistics, loop_statistics
     from penstock.pressure.mapping import map_bounded
+    from penstock.pressure.memory import (
+        MemoryStatistics,
+        bound_memory,
+        expect_request,
+        memory_statistics,
+        set_receive_deadline,
+    )
     from penstock.pressure.registry import gates, statistics
     from penstock.pressure.semaphores import BoundedSemaphore, Semaphore
 
@@ -28,14 +35,19 @@ __all__ = [
     "LifoQueue",
     "LoopGate",
     "LoopStatistics",
+    "MemoryStatistics",
     "Priority",
     "PriorityQueue",
     "Queue",
     "QueueShutDown",
     "Semaphore",
+    "bound_memory",
+    "expect_request",
     "gates",
     "loop_statistics",
     "map_bounded",
+    "memory_statistics",
+    "set_receive_deadline",
     "statistics",
 ]
 
@@ -49,6 +61,13 @@ __getattr__ = opened(
         "penstock.pressure.groups": ("BoundedTaskGroup",),
         "penstock.pressure.loopgate": ("LoopGate", "LoopStatistics", "loop_statistics"),
         "penstock.pressure.mapping": ("map_bounded",),
+        "penstock.pressure.memory": (
+            "MemoryStatistics",
+            "bound_memory",
+            "expect_request",
+            "memory_statistics",
+            "set_receive_deadline",
+        ),
         "penstock.pressure.registry": ("gates", "statistics"),
         "penstock.pressure.semaphores": ("BoundedSemaphore", "Semaphore"),
     },

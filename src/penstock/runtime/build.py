@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Any
 
 from penstock.executors.lanes import LaneSet
 from penstock.loop import EventLoop, loop_class
@@ -13,9 +14,11 @@ from penstock.runtime.signals import LoopSignals
 from penstock.runtime.watching import watch_tasks
 
 if TYPE_CHECKING:
-    from penstock.config import Config, TasksConfig
+    from penstock.config import Config, PressureConfig, TasksConfig
 
 __all__ = ["build_loop"]
+
+MEMORY_KEYS = "buffer_bytes", "slow_reader_bytes", "slow_reader_s", "receive_s", "idle_s"
 
 
 def build_loop(config: Config) -> EventLoop:
@@ -26,6 +29,7 @@ def build_loop(config: Config) -> EventLoop:
         told = watch_tasks(loop, config.tasks)
         loop.set_lanes(LaneSet(config.executors, told))
         gate_loop(loop, config.pressure, told)
+        _set_memory(loop, config.pressure)
         signals = LoopSignals(loop, config.signals)
         loop.set_run_scope(lambda: signals)
     except BaseException:
@@ -39,3 +43,14 @@ def _set_tasks(loop: EventLoop, config: TasksConfig) -> None:
         loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
     if config.factory is not None:
         loop.set_task_hook(resolve_callable(config.factory, "tasks.factory"))
+
+
+def _set_memory(loop: EventLoop, config: PressureConfig) -> None:
+    bounds: dict[str, Any] = {key: getattr(config, key) for key in MEMORY_KEYS}
+    if all(value is None for value in bounds.values()):
+        return
+    from penstock.pressure.memory import bound_memory
+
+    if not bound_memory(loop, **bounds):
+        named = ", ".join(f"pressure.{key}" for key, value in bounds.items() if value is not None)
+        logging.getLogger("penstock.pressure").warning("%s: without effect on asyncio's own loop", named)

@@ -19,6 +19,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SOL_SOCKET
         SO_DOMAIN
         SO_ERROR
+        SO_LINGER
         MSG_NOSIGNAL
         MSG_PEEK
         SHUT_WR
@@ -28,6 +29,9 @@ cdef extern from "<sys/socket.h>" nogil:
         sa_family_t sa_family
     struct sockaddr_storage:
         sa_family_t ss_family
+    struct linger:
+        int l_onoff
+        int l_linger
     struct msghdr:
         iovec *msg_iov
         size_t msg_iovlen
@@ -41,6 +45,15 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int fd, const void *buffer, size_t length, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
     int shutdown(int fd, int how)
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, int *value)
+
+cdef extern from "<linux/sockios.h>" nogil:
+    enum:
+        # Bytes received and not yet read; bytes sent and not yet acknowledged.
+        SIOCINQ
+        SIOCOUTQ
 
 cdef extern from "<netinet/in.h>" nogil:
     enum:

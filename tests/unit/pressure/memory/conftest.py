@@ -1,0 +1,62 @@
+"""Bounds of connections are the native loop's: skipped where there is none. Each test has the budget to itself."""
+
+import asyncio
+import contextlib
+import shutil
+import ssl
+import subprocess
+
+import pytest
+
+from penstock.loop import NATIVE
+
+collect_ignore_glob = [] if NATIVE else ["test_*.py"]
+TIMEOUT_S = 20.0
+
+
+@pytest.fixture
+def make_loop():
+    """`make_loop(**bounds)`: a loop whose connections are bounded so."""
+    from penstock._core.budget import shared_budget
+    from penstock.loop import EventLoop
+    from penstock.pressure.memory import bound_memory
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(shared_budget().set_marks)
+
+        def make(**bounds):
+            loop = EventLoop()
+            stack.callback(loop.close)
+            if bounds:
+                assert bound_memory(loop, **bounds)
+            return loop
+
+        yield make
+        assert shared_budget().total == 0
+
+
+@pytest.fixture
+def bounded_run(make_loop):
+    """`bounded_run(main(), **bounds)`: run to its end, within a generous time."""
+
+    def run(main, **bounds):
+        return make_loop(**bounds).run_until_complete(asyncio.wait_for(main, TIMEOUT_S))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def contexts(tmp_path_factory):
+    """A server and a client context around a certificate made for this run."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost "
+        f"-addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    return server, ssl.create_default_context(cafile=str(certificate))

@@ -1,0 +1,137 @@
+"""The same bounds over TLS: what asyncio's protocol keeps is counted, paused and given up like our own queue."""
+
+import asyncio
+import contextlib
+import socket
+
+from penstock._core.budget import shared_budget
+from penstock.errors import SlowPeer
+from penstock.pressure import expect_request, memory_statistics, set_receive_deadline
+from tests.unit.pressure.memory.peers import KERNEL_BYTES, Accepted
+
+BUDGET_BYTES = 3_000_000
+
+
+@contextlib.asynccontextmanager
+async def secured(contexts, *, high_bytes: int | None = None):
+    """A TLS server, and `connect()`: its side and a client that reads only when told to."""
+    sides: asyncio.Queue[Accepted] = asyncio.Queue()
+    writers = []
+
+    def accept() -> Accepted:
+        side = Accepted(on_made=sides.put_nowait, high_bytes=high_bytes)
+        return side
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
+    server = await asyncio.get_running_loop().create_server(accept, sock=listener, ssl=contexts[0])
+
+    async def connect():
+        client = socket.socket()
+        client.setblocking(False)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * KERNEL_BYTES)
+        await asyncio.get_running_loop().sock_connect(client, listener.getsockname())
+        reader, writer = await asyncio.open_connection(
+            sock=client, ssl=contexts[1], server_hostname="localhost", limit=1000
+        )
+        writers.append(writer)
+        return await sides.get(), reader, writer
+
+    try:
+        yield connect
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+        server.close()
+        await asyncio.sleep(0.05)
+
+
+def below(side: Accepted):
+    """The native transport under the TLS one."""
+    return side.transport._ssl_protocol._transport
+
+
+def overfill(side: Accepted, size_bytes: int) -> None:
+    """Fill the native transport past its watermark, and then what is above it with so much."""
+    side.transport.write(bytes(100_000))
+    side.transport.write(bytes(size_bytes))
+
+
+def test_bytes_that_wait_above_the_native_transport_count_and_are_given_back(bounded_run, contexts):
+    async def main() -> None:
+        async with secured(contexts, high_bytes=1 << 30) as connect:
+            side, _, _ = await connect()
+            overfill(side, 1_400_000)
+            native = below(side)
+            above_bytes = side.transport.get_write_buffer_size()
+            assert above_bytes > 500_000
+            assert shared_budget().total == native.get_write_buffer_size() + above_bytes
+            assert side.events == ["made"]
+            side.transport.abort()
+            await side.until_event("lost")
+            assert shared_budget().total == 0
+
+    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+
+
+def test_the_program_is_paused_through_tls_and_resumed_when_there_is_room(bounded_run, contexts):
+    async def main() -> None:
+        async with secured(contexts, high_bytes=1 << 30) as connect:
+            (heavy, reader, _), (light, _, _) = await connect(), await connect()
+            overfill(heavy, 2_000_000)
+            overfill(light, 500_000)
+            assert (heavy.is_paused, light.is_paused) == (False, False)
+            light.transport.write(bytes(700_000))
+            await heavy.until_event("pause")
+            assert not light.is_paused
+            assert memory_statistics().paused == 1
+            await reader.readexactly(2_100_000)
+            await heavy.until_event("resume")
+            assert memory_statistics().paused == 0
+            assert light.events == ["made"]
+            # Its own watermark holds again.
+            assert below(heavy)._protocol._outgoing_high_water == 1 << 30
+
+    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+
+
+def test_a_slow_reader_is_seen_by_what_tls_keeps(bounded_run, contexts):
+    async def main() -> None:
+        async with secured(contexts, high_bytes=1 << 30) as connect:
+            side, _, _ = await connect()
+            overfill(side, 3_000_000)
+            assert below(side).get_write_buffer_size() < 1_000_000
+            await side.until_event("lost")
+            assert isinstance(side.error, SlowPeer)
+            assert side.error.reason == "slow_reader"
+            assert side.error.size_bytes > 1_000_000
+
+    bounded_run(main(), slow_reader_bytes=1_000_000, slow_reader_s=0.3)
+
+
+def test_a_request_that_trickles_through_tls_is_cut_and_an_idle_connection_is_closed(bounded_run, contexts):
+    async def main() -> None:
+        async with secured(contexts) as connect:
+            (slow, _, writer), (idle, _, _) = await connect(), await connect()
+            while "lost" not in slow.events:
+                writer.write(b"x")
+                await asyncio.sleep(0.15)
+            assert isinstance(slow.error, SlowPeer)
+            assert slow.error.reason == "receive"
+            await idle.until_event("lost")
+            assert idle.error is None
+
+    bounded_run(main(), receive_s=0.3, idle_s=0.6)
+
+
+def test_an_integration_reaches_the_native_transport_through_tls(bounded_run, contexts):
+    async def main() -> None:
+        async with secured(contexts) as connect:
+            side, _, _ = await connect()
+            assert set_receive_deadline(side.transport, None)
+            await asyncio.sleep(0.5)
+            assert "lost" not in side.events
+            assert expect_request(side.transport)
+            await side.until_event("lost")
+
+    bounded_run(main(), idle_s=0.2)
