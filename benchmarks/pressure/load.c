@@ -183,7 +183,7 @@ static struct connection *take_connection(void) {
 }
 
 static void end_request(struct connection *c, enum outcome outcome, int is_kept, uint64_t now_ns) {
-    count(c->phase, c->due_ns, outcome, now_ns);
+    count(c->phase, c->due_ns, now_ns - c->due_ns < deadline_ns ? outcome : LATE, now_ns);
     busy_count--;
     if (!is_kept) {
         discard(c);
