@@ -1,4 +1,4 @@
-"""Fills the README's tables from the runs' JSON: chosen rows of the loops and the worst losses, every row of the others.
+"""Fills the README's tables from the runs' JSON: chosen rows of the loops and the worst losses, all rows of the others.
 
 Knows the README's markers; what the numbers mean is report.py's part.
 """
