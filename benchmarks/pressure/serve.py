@@ -56,7 +56,7 @@ def main() -> None:
         http="httptools",
         ws="none",
         lifespan="off",
-        log_level="critical",
+        log_level="error",
         access_log=False,
         limit_concurrency=arm.limit_concurrency,
         timeout_keep_alive=KEEP_ALIVE_S,
