@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,7 @@ def drive(
     server = spawn(module_command("benchmarks.pressure.serve", arm, service), placement.server)
     try:
         load = Load(read_port(server), seed, placement)
+        load.first()
         capacity_per_s = _capacity_per_s(load, IN_FLIGHT[service], capacity_s)
         run = load([_written(phase, capacity_per_s, server) for phase in phases])
     finally:
@@ -119,6 +122,12 @@ class Load:
     port: int
     seed: int
     placement: Placement
+
+    def first(self) -> None:
+        """Wait until the server, which listens before it has started, answers."""
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)) as connection:
+            connection.request("GET", "/bare")
+            connection.getresponse().read()
 
     def __call__(self, phases: Sequence[str]) -> dict[str, Any]:
         options = (self.port, self.seed, round(DEADLINE_S * 1000), CONNECTIONS_MOST)
