@@ -104,6 +104,7 @@ bench: $(BUILT) .venv/bench-$(THIS)
 	@$(BIN)/python benchmarks/compare.py --part loops $(call bench_files,compare)
 	$(BIN)/python benchmarks/compare.py --part executors $(call bench_files,executors)
 	$(BIN)/python benchmarks/compare.py --part tasks $(call bench_files,tasks)
+	$(BIN)/python benchmarks/compare.py --part pressure $(call bench_files,pressure)
 
 soak: $(BUILT)
 	@$(BIN)/python -m pytest tests/soak --timeout 1800 -o faulthandler_timeout=1800

@@ -12,7 +12,7 @@ from benchmarks.results import Results, Spread
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw"]
+__all__ = ["COLOURS", "draw"]
 
 COLOURS = {
     "asyncio": "#8c8c8c",
@@ -35,6 +35,10 @@ COLOURS = {
     "penstock@count": "#d98478",
     "penstock@time": "#c0392b",
     "penstock@trace": "#7a1f15",
+    "semaphore": "#4c78a8",
+    "limit-concurrency": "#e0a030",
+    "penstock@fixed": "#c0392b",
+    "penstock@auto": "#7a1f15",
 }
 LINES_PER_ROW_INCH = 0.52
 

@@ -20,7 +20,8 @@ class Claim:
     """On each row that fits, a bound on `arm`.
 
     `kind` says what is bounded by `most`: "times" the cost of `base`, "beyond" the cost of `base` (the difference), or
-    the "cost" itself. "beats" has no bound: where `base` is cheaper than `rival`, `arm` has to be as well.
+    the "cost" itself. "least" bounds a gain from below. "beats" has no bound: where `base` is cheaper than `rival`,
+    `arm` has to be as well.
     """
 
     row: str
@@ -33,7 +34,7 @@ class Claim:
     def __str__(self) -> str:
         if self.kind == "beats":
             return f"{self.arm} is cheaper than {self.rival}, as {self.base} is"
-        if self.kind == "cost":
+        if self.kind in ("cost", "least"):
             return self.arm
         return f"{self.arm}, times {self.base}" if self.kind == "times" else f"{self.arm}, beyond {self.base}"
 
@@ -70,10 +71,16 @@ def _judge(claim: Claim, row: str, results: Results) -> Judged | None:
         if base is None or base.median >= 1:
             return None
         found = results.paired(row, claim.arm, claim.rival)
-    elif claim.kind == "cost":
+    elif claim.kind in ("cost", "least"):
         found = results.cost_ns(row, claim.arm)
     else:
         found = results.paired(row, claim.arm, claim.base, is_difference=claim.kind == "beyond")
     if found is None:
         return None
-    return Judged(claim, row, found, found.median < claim.most if claim.kind == "beats" else found.median <= claim.most)
+    return Judged(claim, row, found, _is_met(claim, found.median))
+
+
+def _is_met(claim: Claim, found: float) -> bool:
+    if claim.kind == "least":
+        return found >= claim.most
+    return found < claim.most if claim.kind == "beats" else found <= claim.most

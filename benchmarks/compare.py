@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import chart, report
+from benchmarks import report
 from benchmarks.arms import LIMIT
 from benchmarks.machine import facts
 from benchmarks.parts import PARTS, Part, Plan
@@ -23,8 +23,6 @@ from benchmarks.results import Results
 from benchmarks.trial import Trial, select
 
 __all__ = ["main"]
-
-FULL_ROUNDS, QUICK_ROUNDS = 5, 2
 
 
 def main() -> None:
@@ -39,7 +37,7 @@ def main() -> None:
         rows = "; ".join(row for trial in plan.trials for row in trial.rows)
         raise SystemExit(f"no row matches {options.only!r}; there are: {rows}")
     known = facts(plan.placement) | {arm: part.describe(arm) for arm in arms}
-    rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
+    rounds = options.rounds or part.rounds[options.quick]
     results = Results(arms, part.goals)
     run(chosen, plan, rounds, results)
     notes = [f"{key}: {value}" for key, value in known.items()]
@@ -63,7 +61,7 @@ def run(trials: list[Trial], plan: Plan, rounds: int, results: Results) -> None:
 def publish(results: Results, known: dict[str, str], notes: list[str], part: Part, options: argparse.Namespace) -> None:
     for file in filter(None, (options.png, options.md, options.json)):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    if options.png and (complaint := chart.draw(results, options.png, known, part.words.axis)):
+    if options.png and (complaint := part.draw(results, options.png, known, part.words.axis)):
         notes.append(complaint)
     print(report.to_terminal(results, notes, part.words))
     if options.md:
@@ -95,11 +93,11 @@ def _progress(number: int, rounds: int, index: int, count: int, start_s: float, 
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare event loops, executors or telemetry, interleaved in one run.")
+    parser = argparse.ArgumentParser(description="Compare what a part is about, interleaved in one run.")
     parser.add_argument("--part", choices=PARTS, default="loops", help="what is compared; default %(default)s")
     parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name has this regular expression")
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"default {FULL_ROUNDS}, quick {QUICK_ROUNDS}")
-    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: less than a minute")
+    parser.add_argument("--rounds", type=int, metavar="N", help="default: what the part needs")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: a minute or two")
     parser.add_argument("--arms", metavar="A,B", help="default: all of the part; of loops, x:again is a second x")
     parser.add_argument("--json", metavar="FILE", help="every sample, the medians and the ratios")
     parser.add_argument("--png", metavar="FILE", help="a chart (needs matplotlib)")

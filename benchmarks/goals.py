@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from benchmarks.claims import Claim
+from benchmarks.pressure import costs
+from benchmarks.pressure import suite as pressure
 from benchmarks.tasks.suite import BYTES, SERVED, SNAPSHOT
 
-__all__ = ["BEST", "EXECUTOR_GOALS", "LOOP_GOALS", "TASK_GOALS", "Goals"]
+__all__ = ["BEST", "EXECUTOR_GOALS", "LOOP_GOALS", "PRESSURE_GOALS", "TASK_GOALS", "Goals"]
 
 BEST = "the best other"  # whichever of the other arms is cheapest on the row
 
@@ -82,4 +84,36 @@ TASK_GOALS = Goals(
     subject=TIME,
     ours=("penstock", "factory"),
     shown=(OFF, "uvloop", "asyncio"),
+)
+
+FIXED, AUTO = "penstock@fixed", "penstock@auto"
+GATES = (FIXED, AUTO)
+# In percent of the service's own capacity, at 1, 2, 5 and 10 times that.
+LEAST = {
+    ("io", FIXED): (95, 97, 95, 95),
+    ("io", AUTO): (93, 93, 93, 93),
+    # each refusal costs the same processor
+    ("cpu", FIXED): (93, 92, 88, 80),
+    ("cpu", AUTO): (93, 92, 88, 80),
+}
+SERVED_NS, REFUSED_NS = 80e6, 2e6  # 0.8 of the deadline; a refusal is an answer at once
+PRESSURE_GOALS = Goals(
+    BEST,
+    (),
+    claims=(
+        *(
+            Claim(pressure.goodput(f"{service} at {load:g}x"), arm, "least", least)
+            for (service, arm), leasts in LEAST.items()
+            for load, least in zip(pressure.LOADS[1:], leasts, strict=True)
+        ),
+        *(Claim(pressure.falsely("* at 0.5x"), arm, "cost", 0.2) for arm in GATES),
+        *(Claim(pressure.served("* at *x"), arm, "cost", SERVED_NS) for arm in GATES),
+        *(Claim(pressure.refused("* at *x"), arm, "cost", REFUSED_NS) for arm in GATES),
+        *(Claim(pressure.recovery("*"), arm, "cost", 0.5e9) for arm in GATES),
+        *(Claim(pressure.goodput(pressure.SLOW), arm, "least", 90) for arm in GATES),
+        Claim(costs.PERMIT, FIXED, "cost", 150),
+        *(Claim(row, FIXED, "cost", 500) for row in costs.REFUSALS),
+        *(Claim(row, FIXED, "cost", 20e6) for row in costs.WAITERS),
+    ),
+    subject=FIXED,
 )

@@ -1,19 +1,25 @@
-"""The parts of the benchmark: loops, executors, task telemetry. Each has its arms, rows, goals and words."""
+"""The parts of the benchmark: loops, executors, task telemetry, pressure. Each has its arms, rows, goals and words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks import arms as loops
+from benchmarks import chart
 from benchmarks.executors import arms as executors
 from benchmarks.executors import suite as executor_suite
-from benchmarks.goals import EXECUTOR_GOALS, LOOP_GOALS, TASK_GOALS, Goals
+from benchmarks.goals import EXECUTOR_GOALS, LOOP_GOALS, PRESSURE_GOALS, TASK_GOALS, Goals
 from benchmarks.http import suite as http
 from benchmarks.machine import Placement, place
 from benchmarks.micro import suite as micro
 from benchmarks.net import suite as net
+from benchmarks.pressure import arms as pressure
+from benchmarks.pressure import curve
+from benchmarks.pressure import suite as pressure_suite
 from benchmarks.report import Words
+from benchmarks.results import Results
 from benchmarks.tasks import arms as tasks
 from benchmarks.tasks import suite as task_suite
 from benchmarks.trial import Effort, Trial
@@ -45,6 +51,8 @@ class Part:
     plan: Callable[[bool], Plan]
     goals: Goals
     words: Words
+    draw: Callable[[Results, str, dict[str, str], str], str | None] = chart.draw
+    rounds: tuple[int, int] = (5, 2)  # of a full run and of a quick one
 
 
 def _loops(is_quick: bool) -> Plan:
@@ -63,6 +71,14 @@ def _tasks(is_quick: bool) -> Plan:
     effort, placement = QUICK if is_quick else FULL, place()
     workers = micro.Workers(placement, effort)
     return Plan(task_suite.trials(workers, placement, effort), placement, workers.retire, task_suite.notes)
+
+
+def _pressure(is_quick: bool) -> Plan:
+    effort, placement = QUICK if is_quick else FULL, place()
+    workers = micro.Workers(placement, effort, pressure_suite.WORKER)
+    runs = pressure_suite.Runs(placement, pressure_suite.QUICK if is_quick else pressure_suite.FULL)
+    trials = pressure_suite.trials(runs, workers)
+    return Plan(trials, placement, workers.retire, partial(pressure_suite.notes, runs))
 
 
 LOOP_WORDS = Words(
@@ -89,10 +105,28 @@ TASK_WORDS = Words(
     kind="way to watch tasks",
     axis="CPU time",
 )
+PRESSURE_WORDS = Words(
+    title="Benchmarks under pressure",
+    cost="Goodput: whole answers within 100 ms of when the request was due, in percent of what the service can do at "
+    "that load; here more is better. Latencies count from when the request was due. Micro rows: CPU time.",
+    rates="Good answers per second, and their p99 latency",
+    kind="guard",
+    axis="goodput, in percent of what the service can do",
+)
 PARTS: dict[str, Part] = {
     "loops": Part(tuple(loops.ARMS), loops.available, loops.describe, _loops, LOOP_GOALS, LOOP_WORDS),
     "executors": Part(
         tuple(executors.ARMS), executors.available, executors.describe, _executors, EXECUTOR_GOALS, EXECUTOR_WORDS
     ),
     "tasks": Part(tuple(tasks.ARMS), tasks.available, tasks.describe, _tasks, TASK_GOALS, TASK_WORDS),
+    "pressure": Part(
+        tuple(pressure.ARMS),
+        pressure.available,
+        pressure.describe,
+        _pressure,
+        PRESSURE_GOALS,
+        PRESSURE_WORDS,
+        draw=curve.draw,
+        rounds=(2, 1),
+    ),
 }

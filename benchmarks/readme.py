@@ -1,4 +1,4 @@
-"""Fills the README's tables from the runs' JSON: chosen rows of the loops and the worst losses, every executor row.
+"""Fills the README's tables from the runs' JSON: chosen rows of the loops and the worst losses, all rows of the others.
 
 Knows the README's markers; what the numbers mean is report.py's part.
 """
@@ -94,6 +94,30 @@ def task_table(run: dict[str, Any]) -> str:
     return f"{piped(lines)}\n\n{note(run, 'arm', others)}"
 
 
+def pressure_table(run: dict[str, Any]) -> str:
+    """Every row as Markdown: what was found on each arm, and which claims hold."""
+    rows, subject = run["rows"], run["subject"]
+    others = [arm for arm in run["arms"] if arm != subject]
+    lines = [["row", subject, *others, "goal"], ["---", *["---:"] * (len(others) + 2)]]
+    for name, row in rows.items():
+        found = (row["cost_ns"].get(arm) for arm in (subject, *others))
+        lines.append([name, *("" if one is None else cost(one["median"], name) for one in found), claimed(run, name)])
+    return f"{piped(lines)}\n\n{note(run, 'guard', others)}"
+
+
+def claimed(run: dict[str, Any], name: str) -> str:
+    """The bounds on a row, and whether each is kept."""
+    of_row = [one for one in run.get("claims", []) if one["row"] == name]
+    bounds = {(one["claim"]["kind"], one["claim"]["most"]) for one in of_row}
+    cells = []
+    for kind, most in sorted(bounds):
+        held = [one for one in of_row if one["claim"]["most"] == most]
+        missed = [one["claim"]["arm"].partition("@")[2] for one in held if not one["met"]]
+        side = "at least" if kind == "least" else "at most"
+        cells.append(f"{side} {cost(most, name)}: {'NOT met: ' + ', '.join(missed) if missed else 'met'}")
+    return "; ".join(cells)
+
+
 def bytes_of(found: float) -> str:
     """A cost that is no time."""
     return f"{found:.0f} B"
@@ -148,6 +172,7 @@ TABLES = (
     ("compare", "bench", loop_table),
     ("executors", "bench-executors", executor_table),
     ("tasks", "bench-tasks", task_table),
+    ("pressure", "bench-pressure", pressure_table),
 )
 
 if __name__ == "__main__":

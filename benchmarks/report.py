@@ -10,7 +10,7 @@ from benchmarks import claims
 from benchmarks.arms import LIMIT
 from benchmarks.goals import BEST
 from benchmarks.results import Results, Spread, Verdict
-from benchmarks.trial import IN_BYTES
+from benchmarks.trial import IN_BYTES, IN_PERCENT
 
 __all__ = ["Words", "cost", "to_json", "to_markdown", "to_terminal"]
 
@@ -87,13 +87,14 @@ def claim_table(results: Results) -> Table:
     """A line for each claim on each row; empty where nothing is claimed."""
     judged = claims.judge(results)
     lines = [[one.row, str(one.claim), *_found(one), "yes" if one.met else "NO"] for one in judged]
-    return [["row", "claim", "found", "at most", "met"], *lines] if lines else []
+    return [["row", "claim", "found", "bound", "met"], *lines] if lines else []
 
 
 def _found(one: claims.Judged) -> tuple[str, str]:
     if one.claim.kind in ("times", "beats"):
-        return _ratio(one.found), "below 1" if one.claim.kind == "beats" else f"{one.claim.most:.2f}"
-    return _cost(one.found, one.row), cost(one.claim.most, one.row)
+        return _ratio(one.found), "below 1" if one.claim.kind == "beats" else f"at most {one.claim.most:.2f}"
+    side = "at least" if one.claim.kind == "least" else "at most"
+    return _cost(one.found, one.row), f"{side} {cost(one.claim.most, one.row)}"
 
 
 def summary(results: Results, words: Words) -> str:
@@ -134,6 +135,8 @@ def _cost(cost_ns: Spread | None, row: str) -> str:
 def _unit(cost_ns: float, row: str) -> tuple[float, str]:
     if row.endswith(IN_BYTES):
         return 1.0, "B"
+    if row.endswith(IN_PERCENT):
+        return 1.0, "%"
     return (1.0, "ns") if cost_ns < 10_000 else (1e3, "µs") if cost_ns < 10_000_000 else (1e6, "ms")
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 from benchmarks.arms import LIMIT
 from benchmarks.goals import BEST, LOOP_GOALS, Goals
-from benchmarks.trial import Sample
+from benchmarks.trial import IN_PERCENT, Sample, more_is_better
 
 __all__ = ["Results", "Spread", "Verdict"]
+
+LEAST_PERCENT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,11 @@ class Results:
         return self.paired(row, other, self.subject)
 
     def paired(self, row: str, arm: str, base: str, is_difference: bool = False) -> Spread | None:
-        """One arm's cost over another's, or how much it is beyond that, paired by round."""
+        """One arm's cost over another's (a gain: the other's over it), or how much it is beyond that, by round."""
         pairs = [arms for arms in self.rounds[row].values() if arm in arms and base in arms]
         if is_difference:
             return _spread(arms[arm].cost_ns - arms[base].cost_ns for arms in pairs)
-        return _spread(arms[arm].cost_ns / max(arms[base].cost_ns, 1e-9) for arms in pairs)
+        return _spread(_over(row, arms[arm].cost_ns, arms[base].cost_ns) for arms in pairs)
 
     def own_ratio(self, row: str, base: str) -> Spread | None:
         """The subject's cost on one row over its cost on another, paired by round."""
@@ -102,7 +104,8 @@ class Results:
     def best(self, row: str) -> str | None:
         """The rival that costs least on the row."""
         costs = {arm: cost.median for arm in self.arms if self._rivals(arm) and (cost := self.cost_ns(row, arm))}
-        return min(costs, key=costs.__getitem__) if costs else None
+        first = max if more_is_better(row) else min
+        return first(costs, key=costs.__getitem__) if costs else None
 
     def reference(self, row: str) -> str | None:
         """The arm that the row's goal is a ratio to."""
@@ -124,6 +127,13 @@ class Results:
     def _rivals(self, arm: str) -> bool:
         """Whether the arm is somebody else's: neither the limit nor the subject, on whichever loop (`penstock@...`)."""
         return arm not in {LIMIT, self.subject} and arm.partition("@")[0] not in self.goals.ours
+
+
+def _over(row: str, cost: float, base: float) -> float:
+    """How many times one is the other; two shares that are nothing are equal."""
+    least = LEAST_PERCENT if row.endswith(IN_PERCENT) else 1e-9
+    cost, base = max(cost, least), max(base, least)
+    return base / cost if more_is_better(row) else cost / base
 
 
 def _spread(values: Iterable[float]) -> Spread | None:

@@ -6,16 +6,19 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["IN_BYTES", "Effort", "Sample", "Trial", "select"]
+__all__ = ["IN_BYTES", "IN_PERCENT", "Effort", "Sample", "Trial", "more_is_better", "select"]
 
-IN_BYTES = ", bytes"  # how the name of a row ends whose cost is no time
+# how the names of rows end whose cost is no time
+IN_BYTES = ", bytes"
+IN_PERCENT = ", %"
+GOODPUT = "goodput, %"  # the one cost that is a gain
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One arm, one row, one round. Less cost is better; rows without a client have no rate or latency."""
+    """One arm, one row, one round. Less is better, but for goodput; rows without a client have no rate or latency."""
 
-    cost_ns: float  # per operation, or server CPU per request; bytes where the row says so
+    cost_ns: float  # per operation, or server CPU per request; bytes or percent where the row says so
     rate_per_s: float | None = None
     p50_us: float | None = None
     p99_us: float | None = None
@@ -45,6 +48,10 @@ class Effort:
     warmup_s: float
     warm_s: float
     http_s: float
+
+
+def more_is_better(row: str) -> bool:
+    return row.endswith(GOODPUT)
 
 
 def select(trials: list[Trial], pattern: str, quick: bool) -> list[Trial]:

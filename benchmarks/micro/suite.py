@@ -19,7 +19,8 @@ Worker = subprocess.Popen[str]
 class Workers:
     """The live workers by arm. Ownership: the processes, until `retire`."""
 
-    def __init__(self, placement: Placement, effort: Effort) -> None:
+    def __init__(self, placement: Placement, effort: Effort, module: str = "benchmarks.micro.worker") -> None:
+        self._module = module
         self._placement = placement
         self._effort = effort
         self._workers: dict[str, Worker] = {}
@@ -43,7 +44,7 @@ class Workers:
 
     def _worker(self, arm: str) -> Worker:
         if arm not in self._workers:
-            command = module_command("benchmarks.micro.worker", arm)
+            command = module_command(self._module, arm)
             self._workers[arm] = spawn(command, self._placement.server, stdin=subprocess.PIPE)
         return self._workers[arm]
 

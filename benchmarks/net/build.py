@@ -1,4 +1,4 @@
-"""Builds the C client and the C echo server, when their source is newer than what is there."""
+"""Builds the programs in C, clients and the echo server, when their source is newer than what is there."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SOURCES = Path(__file__).resolve().parent
 BUILD = ROOT / "benchmarks" / "build"
 
 
-def build(name: str) -> str:
-    """The path of the program made from `net/<name>.c`; SystemExit with one line when it cannot be made."""
-    source, program = SOURCES / f"{name}.c", BUILD / name
+def build(name: str, sources: Path = SOURCES) -> str:
+    """The path of the program made from `<name>.c`; SystemExit with one line when it cannot be made."""
+    source, program = sources / f"{name}.c", BUILD / name
     if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
         return str(program)
     compiler = shutil.which(os.environ.get("CC", "gcc")) or shutil.which("cc")
     if compiler is None:
-        raise SystemExit("the echo and HTTP rows need a C compiler: install gcc, or pick others by --only call_soon")
+        raise SystemExit("rows with a client need a C compiler: install gcc, or pick others by --only")
     BUILD.mkdir(exist_ok=True)
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-Wno-sign-compare", "-o", str(program), str(source)]
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-Wno-sign-compare", "-o", str(program), str(source), "-lm"]
     if subprocess.run(command, check=False).returncode:
         raise SystemExit(f"could not build {source}: see the compiler's message above")
     return str(program)

@@ -1,0 +1,124 @@
+"""The arms: a service on uvicorn with nothing around it, with what Python has, and with penstock's gate.
+
+All are given the service's true capacity where they take a number, but `penstock@auto`, which is given none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from benchmarks.pressure.services import SLOTS, App, Message, Receive, Send
+
+__all__ = ["ARMS", "DEADLINE_S", "Arm", "available", "describe", "has_loop_gate"]
+
+Loop = asyncio.AbstractEventLoop
+DEADLINE_S = 0.1  # after which the client has gone
+# What is in service and 16 more: the count that does best of all counts while the backend is as fast as ever.
+LIMIT_CONCURRENCY = SLOTS + 16
+LAG_HIGH_S = 0.01
+
+
+def _asyncio() -> Loop:
+    return asyncio.SelectorEventLoop()
+
+
+def _penstock() -> Loop:
+    import penstock
+
+    if has_loop_gate():
+        os.environ["PENSTOCK_PRESSURE_LAG_HIGH_S"] = str(LAG_HIGH_S)
+    return penstock.new_event_loop()
+
+
+def has_loop_gate() -> bool:
+    """Whether this penstock's loop can hold what it is too late for; one that cannot is measured as it is."""
+    from penstock import PressureConfig
+
+    return any(item.name == "lag_high_s" for item in fields(PressureConfig))
+
+
+def _bare(app: App) -> App:
+    return app
+
+
+def _semaphore(app: App) -> App:
+    semaphore = asyncio.Semaphore(SLOTS)
+
+    async def guarded(scope: Message, receive: Receive, send: Send) -> None:
+        async with semaphore:
+            await app(scope, receive, send)
+
+    return guarded
+
+
+def _gate(limit: Any) -> Callable[[App], App]:
+    def guard(app: App) -> App:
+        from penstock import Gate
+        from penstock.integrations.admission import AdmissionMiddleware
+
+        guarded: App = AdmissionMiddleware(app, gate=Gate(limit=limit, deadline_s=DEADLINE_S))
+        return guarded
+
+    return guard
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Its loop, what it puts around the service, uvicorn's own limit, and what the notes say of it."""
+
+    loop: Callable[[], Loop]
+    guard: Callable[[App], App]
+    what: str
+    limit_concurrency: int | None = None
+
+
+ARMS: dict[str, Arm] = {
+    "asyncio": Arm(_asyncio, _bare, "nothing around the service"),
+    "semaphore": Arm(_asyncio, _semaphore, f"asyncio.Semaphore({SLOTS}) around the service"),
+    "limit-concurrency": Arm(
+        _asyncio, _bare, f"uvicorn --limit-concurrency {LIMIT_CONCURRENCY}", limit_concurrency=LIMIT_CONCURRENCY
+    ),
+    "penstock@fixed": Arm(_penstock, _gate(SLOTS), f"Gate(limit={SLOTS}, deadline_s={DEADLINE_S}) and the loop's gate"),
+    "penstock@auto": Arm(_penstock, _gate("auto"), f'Gate(limit="auto", deadline_s={DEADLINE_S}) and the loop\'s gate'),
+}
+
+
+def available(wanted: list[str]) -> tuple[list[str], list[str]]:
+    """Split the wanted arms into those that can be made here and one line for each that cannot."""
+    reasons = {arm: _failure(arm) for arm in wanted}
+    missing = [f"{arm} is left out: {reason}" for arm, reason in reasons.items() if reason is not None]
+    return [arm for arm, reason in reasons.items() if reason is None], missing
+
+
+def describe(arm: str) -> str:
+    """The version behind an arm, and what it puts around the service."""
+    if arm.startswith("penstock"):
+        without = "" if has_loop_gate() else " (this build has none)"
+        return f"{importlib.metadata.version('penstock')}, {ARMS[arm].what}{without}"
+    return f"CPython {platform.python_version()}, {ARMS[arm].what}"
+
+
+def _failure(arm: str) -> str | None:
+    if arm not in ARMS:
+        return f"no such arm; there are {', '.join(ARMS)}"
+    missing = [name for name in ("uvicorn", "httptools") if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed"
+    return _gateless() if arm.startswith("penstock") else None
+
+
+@cache
+def _gateless() -> str | None:
+    try:
+        _gate(SLOTS)(_bare)  # type: ignore[arg-type]
+    except (ImportError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None

@@ -1,0 +1,139 @@
+"""One guarded service under one course of load: start it, find its capacity, drive it, read what the client counted.
+
+Loads are in shares of the capacity that was found moments before, on the same process, past whatever guards it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import PATIENCE_S, Placement, Process, module_command, spawn, stop
+from benchmarks.net.build import build
+from benchmarks.net.load import read_port
+from benchmarks.pressure.arms import DEADLINE_S
+
+__all__ = ["BUCKET_S", "Course", "Phase", "Window", "drive"]
+
+SOURCES = Path(__file__).resolve().parent
+CONNECTIONS_MOST = 4096
+BUCKET_S = 0.25
+SETTLE_S = 0.25
+# Enough to keep each busy: twice the backend's slots; one that computes, one that is ready, one on its way.
+IN_FLIGHT = {"io": 8, "cpu": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """So many times the capacity for so long; `turns` tells the service to become slower when it begins."""
+
+    name: str
+    load: float
+    seconds: float
+    turns: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What became of the requests that were due in a stretch of time. Latencies are None where there are none."""
+
+    seconds: float
+    due: int
+    good: int
+    refused: int
+    late: int
+    failed: int
+    good_p50_us: float | None
+    good_p99_us: float | None
+    refused_p50_us: float | None
+    refused_p99_us: float | None
+    behind_p99_us: float | None  # how late the client itself was
+
+    @classmethod
+    def of(cls, found: dict[str, Any], seconds: float) -> Window:
+        counts = (found[name] for name in ("due", "good", "refused", "late", "failed"))
+        times = (
+            found.get(name, {}).get(quantile)
+            for name, quantile in (
+                ("good_us", "p50"),
+                ("good_us", "p99"),
+                ("refused_us", "p50"),
+                ("refused_us", "p99"),
+                ("behind_us", "p99"),
+            )
+        )
+        return cls(seconds, *counts, *times)
+
+    def goodput(self, capacity_per_s: float) -> float:
+        """Good answers in percent of what could be: of all that was due, or of what the capacity allows."""
+        return 100 * self.good / max(1.0, min(self.due, capacity_per_s * self.seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A run: the capacity found, its phases by name, and its buckets of a quarter second in the order of time."""
+
+    capacity_per_s: float
+    phases: dict[str, Window]
+    buckets: list[Window]
+
+    def goodput(self, phase: str, slower: float = 1.0) -> float:
+        """Of a phase, in percent; `slower` says by how much the capacity is less than it was."""
+        return self.phases[phase].goodput(self.capacity_per_s / slower)
+
+
+def drive(
+    arm: str, service: str, phases: Sequence[Phase], capacity_s: float, seed: int, placement: Placement
+) -> Course:
+    """Run the phases, one after the other, on a fresh process."""
+    server = spawn(module_command("benchmarks.pressure.serve", arm, service), placement.server)
+    try:
+        load = Load(read_port(server), seed, placement)
+        load.first()
+        capacity_per_s = _capacity_per_s(load, IN_FLIGHT[service], capacity_s)
+        run = load([_written(phase, capacity_per_s, server) for phase in phases])
+    finally:
+        stop(server)
+    windows = {found["name"]: Window.of(found, found["seconds"]) for found in run["phases"]}
+    return Course(capacity_per_s, windows, [Window.of(found, BUCKET_S) for found in run["buckets"]])
+
+
+def _capacity_per_s(load: Load, in_flight: int, seconds: float) -> float:
+    found = load([f"settle,@{in_flight},{SETTLE_S},/bare", f"capacity,@{in_flight},{seconds},/bare"])["phases"][-1]
+    if not found["good"]:
+        raise RuntimeError(f"no capacity was found: {found}")
+    return float(found["good"]) / seconds
+
+
+def _written(phase: Phase, capacity_per_s: float, server: Process) -> str:
+    rate = f"{phase.name},{phase.load * capacity_per_s:.3f},{phase.seconds}"
+    return f"{rate},/,{server.pid}" if phase.turns else rate
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The load generator against one port; a call is a run of phases as it reads them."""
+
+    port: int
+    seed: int
+    placement: Placement
+
+    def first(self) -> None:
+        """Wait until the server, which listens before it has started, answers."""
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)) as connection:
+            connection.request("GET", "/bare")
+            connection.getresponse().read()
+
+    def __call__(self, phases: Sequence[str]) -> dict[str, Any]:
+        options = (self.port, self.seed, round(DEADLINE_S * 1000), CONNECTIONS_MOST)
+        client = spawn([build("load", SOURCES), *map(str, options), *phases], self.placement.client)
+        output, _ = client.communicate(timeout=PATIENCE_S)
+        if client.returncode:
+            raise RuntimeError(f"the client gave up on {phases}: see its message on stderr")
+        found: dict[str, Any] = json.loads(output)
+        return found

@@ -1,0 +1,242 @@
+"""What hostile and hapless clients do to a server, and how one that behaves fares meanwhile.
+
+`serving()` starts `penstock serve` in a process of its own; an attack is an async context; `Probe` is the client that
+behaves. The tests that use them are long in tests/soak and short in tests/e2e.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30.0
+PROBE_EVERY_S = 0.02
+RESET = struct.pack("ii", 1, 0)
+Address = tuple[str, int]
+
+
+class Server:
+    """`penstock serve` of tests/soak/abused.py, and what can be seen of it from outside."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.address = ("127.0.0.1", port)
+
+    def rss_bytes(self) -> int:
+        return int(self._proc("statm").read_text().split()[1]) * resource.getpagesize()
+
+    def descriptors(self) -> int:
+        return len(os.listdir(self._proc("fd")))
+
+    def cpu_s(self) -> float:
+        return time.clock_gettime((~self.process.pid << 3) | 2)
+
+    def allow_descriptors(self, count: int) -> None:
+        _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (count, hard))
+
+    def get(self, path: str) -> bytes:
+        with contextlib.closing(HTTPConnection(*self.address, timeout=PATIENCE_S)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().read()
+
+    def gate(self) -> dict[str, Any]:
+        """The gate's statistics; whoever asks is in it itself."""
+        (found,) = json.loads(self.get("/statistics")).values()
+        return dict(found)
+
+    def wait_until_descriptors(self, most: int) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while (found := self.descriptors()) > most:
+            assert time.monotonic() < deadline_s, f"{found} descriptors are open after the attack, {most} before it"
+            time.sleep(0.05)
+
+    def _proc(self, name: str) -> Path:
+        return Path(f"/proc/{self.process.pid}/{name}")
+
+
+@contextlib.contextmanager
+def serving(*options: str, limit: str = "64", deadline_s: float = 1.0) -> Iterator[Server]:
+    """A server with keys set as `pressure.receive_s=2`; its output is shown when it ends by itself."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "penstock", "serve", "tests.soak.abused:app", "--port", str(port)]
+    command += ["--no-access-log", "--limit", limit, "--deadline", str(deadline_s)]
+    command += [word for option in options for word in ("--set", option)]
+    path = os.pathsep.join(filter(None, [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, start_new_session=True)
+    try:
+        server = Server(process, port)
+        _wait_until_it_answers(server)
+        yield server
+        assert process.poll() is None, f"the server has ended by itself: {process.returncode}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_until_it_answers(server: Server) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            server.get("/")
+            return
+        except OSError:
+            assert server.process.poll() is None, "the server has not started: see its message above"
+            assert time.monotonic() < deadline_s, "the server does not answer"
+            time.sleep(0.05)
+
+
+class Probe:
+    """A client that behaves: a request each 20 ms over one connection that stays. Latencies are in seconds."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.latencies_s: list[float] = []
+        self.failures = 0
+        self._streams: Any = None
+
+    async def run_for(self, seconds: float) -> float:
+        """Ask for so long; how long an answer took, of which nine in ten took less."""
+        self.latencies_s, end_s = [], time.monotonic() + seconds
+        while (began_s := time.monotonic()) < end_s:
+            await self._ask()
+            self.latencies_s.append(time.monotonic() - began_s)
+            await asyncio.sleep(max(0.0, began_s + PROBE_EVERY_S - time.monotonic()))
+        return quantiles(self.latencies_s, n=10)[-1]
+
+    async def _ask(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                if self._streams is None:
+                    self._streams = await asyncio.open_connection(*self.address)
+                reader, writer = self._streams
+                writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(5)
+                self.failures += not head.startswith(b"HTTP/1.1 200")
+        except (OSError, EOFError, TimeoutError):
+            self.failures += 1
+            await self.close()
+
+    async def close(self) -> None:
+        if self._streams is not None:
+            _, writer = self._streams
+            self._streams = None
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+# --- attacks: each goes on while its context is open
+
+
+@contextlib.asynccontextmanager
+async def slowloris(address: Address, count: int) -> AsyncIterator[list[socket.socket]]:
+    """Connections that begin a request and go on by a byte now and then. The list has those that are still open."""
+    async with connected(address, count) as socks:
+        for sock in socks:
+            sock.send(b"GET / HTTP/1.1\r\nx-slow: ")
+        task = asyncio.create_task(_drip(socks))
+        try:
+            yield socks
+        finally:
+            await _cancelled(task)
+
+
+async def _drip(socks: list[socket.socket]) -> None:
+    while True:
+        for at in range(0, len(socks), 100):
+            for sock in socks[at : at + 100]:
+                if not _sends(sock, b"x"):
+                    socks.remove(sock)
+                    sock.close()
+            await asyncio.sleep(0)
+        await asyncio.sleep(1.0)
+
+
+def _sends(sock: socket.socket, data: bytes) -> bool:
+    try:
+        sock.send(data)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.asynccontextmanager
+async def storm_of_resets(address: Address, per_s: int) -> AsyncIterator[list[int]]:
+    """Connections that ask for something and are reset at once. The list has how many there were."""
+    counts = [0]
+    task = asyncio.create_task(_storm(address, per_s, counts))
+    try:
+        yield counts
+    finally:
+        await _cancelled(task)
+
+
+async def _storm(address: Address, per_s: int, counts: list[int]) -> None:
+    began_s = time.monotonic()
+    while True:
+        while counts[0] < (time.monotonic() - began_s) * per_s:
+            sock = await _connect(address)
+            _sends(sock, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            sock.close()
+            counts[0] += 1
+        await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def never_reading(address: Address, count: int) -> AsyncIterator[None]:
+    """Connections that ask for much and read nothing of it."""
+    async with connected(address, count, receive_bytes=4096) as socks:
+        for sock in socks:
+            sock.send(b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n")
+        yield
+
+
+@contextlib.asynccontextmanager
+async def connected(address: Address, count: int, receive_bytes: int = 0) -> AsyncIterator[list[socket.socket]]:
+    """Connections that do nothing, as far as the server takes them."""
+    socks: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            socks.append(await _connect(address, receive_bytes))
+        yield socks
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+async def _connect(address: Address, receive_bytes: int = 0) -> socket.socket:
+    sock = socket.socket()
+    sock.setblocking(False)
+    if receive_bytes:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    await asyncio.get_running_loop().sock_connect(sock, address)
+    return sock
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,151 @@
+"""Each ordeal: a server, an attack of some size for some time, and what has to hold meanwhile and after it.
+
+The same ordeals run short in tests/e2e and long in tests/soak; the bounds say what a busy machine may add.
+"""
+
+import asyncio
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.net.build import build
+
+from tests.soak.abuse import Probe, Server, connected, never_reading, serving, slowloris, storm_of_resets
+from tests.soak.stress import slope
+
+LOAD = Path(__file__).parents[2] / "benchmarks" / "pressure"
+CALM_S = 1.0
+RECEIVE_S, SLOW_READER_S = 1.0, 1.0
+# what is put up in a process that has served its first thousands of requests
+GROWTH_BYTES = 32 << 20
+FEW_DESCRIPTORS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The latency of nine in ten answers under attack: so many times that in calm, and so much more."""
+
+    times: float
+    more_s: float
+
+    def check(self, calm_s: float, attacked_s: float) -> None:
+        most_s = self.times * calm_s + self.more_s
+        assert attacked_s <= most_s, f"{attacked_s * 1000:.1f} ms under attack, {calm_s * 1000:.1f} ms in calm"
+
+
+async def _attacked(
+    server: Server, attack: AbstractAsyncContextManager[Any], seconds: float, bound: Bound, within: Callable[[], object]
+) -> None:
+    probe = Probe(server.address)
+    try:
+        calm_s = await probe.run_for(CALM_S)
+        async with attack:
+            bound.check(calm_s, await probe.run_for(seconds))
+            within()
+        assert not probe.failures, f"{probe.failures} requests of a client that behaves failed"
+    finally:
+        await probe.close()
+
+
+def slow_senders(count: int, seconds: float, bound: Bound) -> None:
+    """Connections that send a request byte by byte: the others are served as before, and they are closed in time."""
+    with serving(f"pressure.receive_s={RECEIVE_S}") as server:
+        before = server.descriptors()
+
+        def closed() -> None:
+            # the probe's connection is one
+            server.wait_until_descriptors(before + 1)
+
+        asyncio.run(_attacked(server, slowloris(server.address, count), seconds, bound, closed))
+        server.wait_until_descriptors(before)
+
+
+def resets(per_s: int, seconds: float, bound: Bound) -> None:
+    """Connections that are reset with a request in them: the others are served, nothing is left of those."""
+    with serving() as server:
+        before = server.descriptors()
+        attack = storm_of_resets(server.address, per_s)
+        asyncio.run(_attacked(server, attack, seconds, bound, lambda: None))
+        server.wait_until_descriptors(before)
+        balanced(server)
+
+
+def readers_that_do_not_read(count: int, seconds: float, bound: Bound) -> None:
+    """They are disconnected, and what is buffered for them meanwhile is bounded."""
+    with serving(f"pressure.slow_reader_s={SLOW_READER_S}", "pressure.buffer_bytes=8388608") as server:
+        before, rss_bytes = server.descriptors(), server.rss_bytes()
+
+        def bounded() -> None:
+            assert server.rss_bytes() - rss_bytes < GROWTH_BYTES, f"{server.rss_bytes() - rss_bytes} bytes more"
+            server.wait_until_descriptors(before + 1)
+
+        asyncio.run(_attacked(server, never_reading(server.address, count), seconds, bound, bounded))
+        server.wait_until_descriptors(before)
+        balanced(server)
+
+
+def no_descriptors_left(seconds: float, bound: Bound) -> None:
+    """More connections than the process may open: those that are open are served, and it does not spin."""
+    with serving() as server:
+        before = server.descriptors()
+        server.allow_descriptors(FEW_DESCRIPTORS)
+        began = server.cpu_s(), time.monotonic()
+
+        def idles() -> None:
+            # the probe's requests are in it, and a try each second
+            share = (server.cpu_s() - began[0]) / (time.monotonic() - began[1])
+            assert share < 0.6, f"{share:.0%} of a processor while no descriptor is free"
+
+        attack = connected(server.address, 3 * FEW_DESCRIPTORS)
+        asyncio.run(_attacked(server, attack, seconds, bound, idles))
+        server.wait_until_descriptors(before)
+        assert server.get("/") == b"done\n", "it serves again once there are descriptors"
+
+
+def overload(rate_per_s: int, seconds: float, growth: Callable[[list[tuple[float, int]]], None]) -> None:
+    """Ten times what it can do: memory as `growth` allows, each permit back, each descriptor closed."""
+    with serving("pressure.lag_high_s=0.01", limit="4", deadline_s=0.1) as server:
+        _load(server, 500, 1.0)
+        server.wait_until_descriptors(before := server.descriptors())
+        samples = _load(server, rate_per_s, seconds)
+        growth(samples)
+        server.wait_until_descriptors(before)
+        balanced(server)
+
+
+def balanced(server: Server) -> None:
+    """Nobody is in the gate but who asks, and who came in has left."""
+    gate = server.gate()
+    assert (gate["inflight"], gate["queued"]) == (1, 0)
+    assert gate["entered"] == gate["left"] + 1
+
+
+def stands_still(samples: list[tuple[float, int]]) -> None:
+    """The resident memory grows by less than a megabyte a minute."""
+    assert slope(samples) * 60 < 1_000_000, f"{slope(samples) * 60:.0f} bytes per minute"
+
+
+def grows_little(samples: list[tuple[float, int]]) -> None:
+    """In seconds there is no slope to be seen; an unbounded queue would be."""
+    assert samples[-1][1] - samples[0][1] < GROWTH_BYTES
+
+
+def _load(server: Server, rate_per_s: int, seconds: float) -> list[tuple[float, int]]:
+    """Open-loop load; the resident memory in bytes by the time in seconds, from a quarter of a second on."""
+    phase = f"load,{rate_per_s},{seconds},/work"
+    command = [build("load", LOAD), str(server.address[1]), "1", "100", "4096", phase]
+    samples: list[tuple[float, int]] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < seconds:
+            time.sleep(min(1.0, seconds / 8))
+            samples.append((time.monotonic() - began_s, server.rss_bytes()))
+        output, _ = client.communicate(timeout=30)
+    found = json.loads(output)["phases"][0]
+    assert client.returncode == 0 and found["good"], found
+    return samples
