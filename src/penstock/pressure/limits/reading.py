@@ -23,7 +23,7 @@ ERRORS = 1.5
 LEAST_ERROR = 0.1
 # Permits held for so many times what calls took are held for something else. Less may be calls that are too long for
 # the windows they end in, whose times nobody hears of.
-HIDDEN = 5.0
+HIDDEN = 3.0
 
 
 @dataclass(frozen=True, slots=True)
