@@ -112,7 +112,7 @@ class Gradient:
             self._move(now, window.was_full)
 
     def _move(self, now: Reading, was_full: bool) -> None:
-        rtt_s = now.rtt.middle_s
+        rtt_s = now.felt_s if was_full else now.rtt.middle_s
         wanted, times = self._wanted(self._exact, rtt_s), rtt_s / self.floor_s
         if was_full and self._should_probe(wanted, times):
             self._probe.begin(now, self._exact)

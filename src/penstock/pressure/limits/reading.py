@@ -21,6 +21,9 @@ __all__ = ["Median", "Reading", "median", "reading"]
 ERRORS = 1.5
 # No figure of a live service is better known than to a tenth, however many samples it is of.
 LEAST_ERROR = 0.1
+# Permits held for so many times what calls took are held for something else. Less may be calls that are too long for
+# the windows they end in, whose times nobody hears of.
+HIDDEN = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,16 @@ class Reading:
     completed: int
     throughput: float
     rtt: Median
+    mean_s: float
+
+    @property
+    def felt_s(self) -> float:
+        """The median, and on top of it what calls in flight wait for that no service time tells: the loop's own lag.
+
+        By Little's law again: a full gate holds a permit for as long as its count divided by its throughput.
+        """
+        held_s = self.left / self.throughput if self.throughput > 0 else 0.0
+        return self.rtt.middle_s + max(0.0, held_s - HIDDEN * self.mean_s)
 
     @property
     def full_s(self) -> float:
@@ -79,4 +92,11 @@ def median(values_s: Sequence[float]) -> Median:
 
 def reading(window: Window) -> Reading:
     """A window's reading; the window has at least one sample."""
-    return Reading(window.most_inflight, window.inflight, window.completed, window.throughput, median(window.rtts_s))
+    return Reading(
+        inflight=window.most_inflight,
+        left=window.inflight,
+        completed=window.completed,
+        throughput=window.throughput,
+        rtt=median(window.rtts_s),
+        mean_s=window.mean_s,
+    )
