@@ -68,11 +68,17 @@ def read_line(process: Process) -> str:
     """The next line a process prints; RuntimeError when it ends or hangs instead."""
     assert process.stdout
     if not select.select([process.stdout], [], [], PATIENCE_S)[0]:
-        raise RuntimeError(f"no answer for {PATIENCE_S:.0f} s from {process.args!r}")
+        raise RuntimeError(f"no answer for {PATIENCE_S:.0f} s from {_what(process)}")
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f"status {process.wait()} and no answer from {process.args!r}")
+        raise RuntimeError(f"status {process.wait()} and no answer from {_what(process)}")
     return line
+
+
+def _what(process: Process) -> str:
+    # what goes into reports: without the paths of this machine
+    arguments = process.args if isinstance(process.args, list) else [process.args]
+    return " ".join(os.path.basename(str(argument)) for argument in arguments)
 
 
 def stop(process: Process) -> None:

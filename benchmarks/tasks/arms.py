@@ -105,10 +105,11 @@ def has_levels() -> bool:
 
 
 def observer(loop: Loop) -> Any:
-    """Who watches the loop's tasks, None where penstock does not."""
+    """Who watches the loop's tasks, None where penstock does not, at level off among others."""
     from penstock.tasks.registry import observer_of
 
-    return observer_of(loop)
+    found = observer_of(loop)
+    return None if found is None or found.level == "off" else found
 
 
 def available(wanted: list[str]) -> tuple[list[str], list[str]]:
