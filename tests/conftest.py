@@ -2,7 +2,9 @@
 
 import gc
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A shell's background job ignores SIGINT, and so would every process that a test starts to be interrupted.
@@ -12,6 +14,54 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # How fast an example is made and run says how busy the machine is, nothing of what is tested.
 settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("penstock")
+
+HERE = Path(__file__).parent
+# What depends neither on the version of Python nor on whether the native code is there runs on one Python alone: pure
+# arithmetic, the command line, exporters, others' libraries, whole services. `make test` leaves it out elsewhere.
+ONCE = (
+    "e2e/test_abuse.py",
+    "e2e/test_doctor.py",
+    "e2e/test_executors_guide.py",
+    "e2e/test_offload.py",
+    "e2e/test_pressure_groups_guide.py",
+    "unit/cli",
+    "unit/executors/test_admission.py",
+    "unit/executors/test_chaos.py",
+    "unit/executors/test_dask.py",
+    "unit/executors/test_deadlines.py",
+    "unit/executors/test_fairqueue.py",
+    "unit/executors/test_foreign.py",
+    "unit/executors/test_growth.py",
+    "unit/executors/test_meter.py",
+    "unit/executors/test_process_bounds.py",
+    "unit/executors/test_ray.py",
+    "unit/executors/test_sizing.py",
+    "unit/executors/test_wire.py",
+    "unit/integrations/test_admission.py",
+    "unit/integrations/test_aiohttp.py",
+    "unit/integrations/test_asgi.py",
+    "unit/integrations/test_grpc.py",
+    "unit/integrations/test_metrics.py",
+    "unit/integrations/test_pytest_plugin.py",
+    "unit/pressure/limits",
+    "unit/pressure/test_gate_simulation.py",
+    "unit/pressure/test_linearity.py",
+    "unit/pressure/test_replies.py",
+    "unit/tasks/graph/test_stuck_by_chance.py",
+    "unit/tasks/test_causes.py",
+    "unit/tasks/test_logs.py",
+    "unit/tasks/test_trends.py",
+    "unit/telemetry",
+    "unit/test_config.py",
+    "unit/test_config_lanes.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        place = item.path.relative_to(HERE)
+        if any(place.is_relative_to(each) for each in ONCE):
+            item.add_marker("once")
 
 
 def pytest_collection_finish() -> None:

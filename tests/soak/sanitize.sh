@@ -21,8 +21,7 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 "$python" -c 'import penstock.loop; assert penstock.loop.NATIVE and "build/sanitize" in penstock.__file__'
 # What measures memory measures the sanitizer here. Left out is what is Python alone: clusters, threads, exporters, the
 # command line, the search through references.
-"$python" -m pytest tests/loop tests/unit -p no:cacheprovider --ignore tests/unit/executors/test_dask.py \
-  --ignore tests/unit/executors/test_ray.py --ignore tests/unit/executors/threads \
-  --ignore tests/unit/executors/test_foreign.py --ignore tests/unit/telemetry --ignore tests/unit/integrations \
-  --ignore tests/unit/cli --ignore tests/unit/tasks/graph -k 'not ten_thousand_connections and not memory_behind and not stays_flat'
+"$python" -m pytest tests/loop tests/unit -p no:cacheprovider -m 'not once' \
+  --ignore tests/unit/executors/threads --ignore tests/unit/integrations --ignore tests/unit/tasks/graph \
+  -k 'not ten_thousand_connections and not memory_behind and not stays_flat'
 "$python" -X faulthandler -m tests.soak.stress --seconds "$seconds"
