@@ -30,6 +30,7 @@ NEAR, STEADY = 1.2, 0.95
 REST_STEPS = 20
 # A window is one round, in which everyone in flight has answered once; of more than so many samples it need not be.
 ROUND = 100
+LATENCIES = 2.0
 # Latency this near a floor that a probe has met is that floor.
 CLOSE = 1.1
 
@@ -88,11 +89,14 @@ class Gradient:
         return self.value
 
     def _tells(self, window: Window) -> bool:
-        """A round's samples tell; before that, enough of them to see that latency is out of all proportion."""
-        count = len(window.rtts_s)
+        """Whether everyone has answered once since the limit last moved, or enough to see that latency is beyond all.
+
+        A limit that moves sooner than its last move can be seen swings to and fro.
+        """
+        count, rtt_s = len(window.rtts_s), window.median_s
         if count < LEAST_SAMPLES:
             return False
-        return count >= min(self.value, ROUND) or self._beyond(window.median_s)
+        return (count >= min(self.value, ROUND) and window.duration_s >= rtt_s * LATENCIES) or self._beyond(rtt_s)
 
     def _beyond(self, rtt_s: float) -> bool:
         """Whether latency is so far above its floor that the gradient has no more to say than its least."""
