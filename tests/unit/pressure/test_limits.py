@@ -11,7 +11,7 @@ from penstock.pressure.limits import Aimd, Fixed, Gradient, Gradient2, Limit, Ve
 from penstock.pressure.limits.correlation import Correlation, pearson, variation
 from penstock.pressure.limits.floor import Floor
 from penstock.pressure.limits.reading import Reading, median
-from tests.unit.pressure.simulation import IoService, Phase, simulate
+from tests.unit.pressure.simulation import CpuService, IoService, Phase, simulate
 from tests.unit.pressure.test_gradient import quick, windows
 
 ADAPTIVE = [Gradient, Aimd, Vegas, Gradient2]
