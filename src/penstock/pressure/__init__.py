@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from penstock.pressure.boundedqueue import LifoQueue, PriorityQueue, Queue, QueueShutDown
     from penstock.pressure.capacity import CapacityLimiter, CapacityStatistics
     from penstock.pressure.channel import Channel, ChannelStatistics
+    from penstock.pressure.deadlineheaders import from_headers, to_headers
+    from penstock.pressure.deadlines import deadline, expires_at, remaining_s
     from penstock.pressure.gate import Entry, Gate, GateStatistics, Priority
     from penstock.pressure.groups import BoundedTaskGroup
     from penstock.pressure.loopgate import LoopGate, LoopStatistics, loop_statistics
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
         set_receive_deadline,
     )
     from penstock.pressure.registry import gates, statistics
+    from penstock.pressure.retries import RetryBudget, RetryStatistics
     from penstock.pressure.semaphores import BoundedSemaphore, Semaphore
+    from penstock.pressure.throttle import Throttle, ThrottleStatistics
 
 __all__ = [
     "BoundedSemaphore",
@@ -40,15 +44,24 @@ __all__ = [
     "PriorityQueue",
     "Queue",
     "QueueShutDown",
+    "RetryBudget",
+    "RetryStatistics",
     "Semaphore",
+    "Throttle",
+    "ThrottleStatistics",
     "bound_memory",
+    "deadline",
     "expect_request",
+    "expires_at",
+    "from_headers",
     "gates",
     "loop_statistics",
     "map_bounded",
     "memory_statistics",
+    "remaining_s",
     "set_receive_deadline",
     "statistics",
+    "to_headers",
 ]
 
 __getattr__ = opened(
@@ -57,6 +70,8 @@ __getattr__ = opened(
         "penstock.pressure.boundedqueue": ("LifoQueue", "PriorityQueue", "Queue", "QueueShutDown"),
         "penstock.pressure.capacity": ("CapacityLimiter", "CapacityStatistics"),
         "penstock.pressure.channel": ("Channel", "ChannelStatistics"),
+        "penstock.pressure.deadlineheaders": ("from_headers", "to_headers"),
+        "penstock.pressure.deadlines": ("deadline", "expires_at", "remaining_s"),
         "penstock.pressure.gate": ("Entry", "Gate", "GateStatistics", "Priority"),
         "penstock.pressure.groups": ("BoundedTaskGroup",),
         "penstock.pressure.loopgate": ("LoopGate", "LoopStatistics", "loop_statistics"),
@@ -69,6 +84,8 @@ __getattr__ = opened(
             "set_receive_deadline",
         ),
         "penstock.pressure.registry": ("gates", "statistics"),
+        "penstock.pressure.retries": ("RetryBudget", "RetryStatistics"),
         "penstock.pressure.semaphores": ("BoundedSemaphore", "Semaphore"),
+        "penstock.pressure.throttle": ("Throttle", "ThrottleStatistics"),
     },
 )

@@ -24,6 +24,8 @@ LEAST_ERROR = 0.1
 # Permits held for so many times what calls took are held for something else. Less may be calls that are too long for
 # the windows they end in, whose times nobody hears of.
 HIDDEN = 3.0
+# A gate that takes the loop's lag off may be left with nothing, and nothing has no logarithm.
+SHORTEST_S, LONGEST_S = 1e-6, 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Median:
     @property
     def error(self) -> float:
         """The standard error of its logarithm."""
-        return log(self.high_s / self.low_s) / 2 / ERRORS if self.low_s > 0 else 1.0
+        return log(self.high_s / self.low_s) / 2 / ERRORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Reading:
         Above 0, throughput did: there is no queue in the service. Below 0, latency did: there is one. 0.0 if a figure
         is missing or the count is the same.
         """
-        if min(self.rtt.middle_s, before.rtt.middle_s, self.throughput, before.throughput) <= 0:
+        if self.throughput <= 0 or before.throughput <= 0:
             return 0.0
         latency, throughput = log(self.rtt.middle_s / before.full_s), log(self.throughput / before.throughput)
         counted = 1 / self.completed + 1 / before.completed + self.rtt.error**2 + before.rtt.error**2
@@ -85,7 +87,7 @@ class Reading:
 
 def median(values_s: Sequence[float]) -> Median:
     """The median of at least one value, and between which of the values the true one is likely to lie."""
-    row = sorted(values_s)
+    row = sorted(max(SHORTEST_S, min(LONGEST_S, value_s)) for value_s in values_s)
     middle, reach = len(row) // 2, round(ERRORS * sqrt(len(row)) / 2)
     return Median(row[max(0, middle - reach)], row[middle], row[min(len(row) - 1, middle + reach)])
 
