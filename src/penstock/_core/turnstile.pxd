@@ -11,3 +11,4 @@ cdef class Turnstile:
     cdef public object _line
 
     cdef int give(self) except -1
+    cdef bint wake_next(self) except -1

@@ -1,7 +1,7 @@
-"""A semaphore's permits where nobody waits: taken and given back without a coroutine. Knows no loop and no future.
+"""A semaphore's permits: taken and given back without a coroutine where nobody waits, else handed to the first.
 
-What waits, and how, is a subclass's: `_line` is whatever it keeps its waiters in, empty when none does, `_wait()` waits
-for a permit, and `_wake_next()` hands one on.
+How one waits is a subclass's: it has `_wait()`. `_line` has the futures that wait, first come first; of those that are
+done already, `passed_over` is told.
 """
 
 __all__ = ["Turnstile"]
@@ -46,6 +46,10 @@ cdef class Turnstile:
         """Give a permit back; the first that waits gets it. ValueError beyond the bound, if there is one."""
         self.give()
 
+    def _wake_next(self):
+        """Hand a permit that there is to the first that waits; whether any did."""
+        return self.wake_next()
+
     def __aenter__(self):
         if self._value > 0 and not self._granted and not self._line:
             self._value -= 1
@@ -61,5 +65,17 @@ cdef class Turnstile:
             raise ValueError("BoundedSemaphore released too many times")
         self._value += 1
         if self._line:
-            self._wake_next()
+            self.wake_next()
         return 0
+
+    cdef bint wake_next(self) except -1:
+        line = self._line
+        while line:
+            future = line.popleft()
+            if not future.done():
+                self._value -= 1
+                self._granted += 1
+                future.set_result(True)
+                return True
+            line.passed_over()
+        return False

@@ -138,8 +138,6 @@ class Channel(Generic[T]):
     async def _wait_for_place(self, size: int) -> None:
         future: asyncio.Future[bool] = self._bound_loop().create_future()
         self._senders[future] = size
-        # if it is not paused, and this is only behind others: woken at once, to run after them
-        self._wake_senders()
         try:
             await future
             self._check_open()
@@ -151,6 +149,8 @@ class Channel(Generic[T]):
         finally:
             if _was_served(future):
                 self._placed -= 1
+                # a newcomer may have waited behind us although there was room
+                self._wake_senders()
 
     def _give_up(self, size: int) -> None:
         self._size -= size
@@ -173,9 +173,14 @@ class Channel(Generic[T]):
 
         Raises `ChannelClosed`, or what it failed with, once it is closed and empty. When it raises, no item was taken.
         """
-        if not self._items or self._promised or self._receivers:
+        in_turn = not self._items or self._promised > 0
+        if in_turn:
             await self._wait_for_item()
         item, size = self._items.popleft()
+        if in_turn:
+            self._promised -= 1
+            # a newcomer may have waited behind us although there was an item
+            self._wake_receivers()
         self._received += 1
         self._size -= size
         if self._paused:
@@ -200,7 +205,6 @@ class Channel(Generic[T]):
             raise self._end()
         future: asyncio.Future[bool] = self._bound_loop().create_future()
         self._receivers[future] = None
-        self._wake_receivers()
         try:
             promised = await future
         except BaseException:
@@ -211,7 +215,6 @@ class Channel(Generic[T]):
             raise
         if not promised:
             raise self._end()
-        self._promised -= 1
 
     def _wake_receivers(self) -> None:
         while self._receivers and self._promised < len(self._items):

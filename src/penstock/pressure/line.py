@@ -38,22 +38,27 @@ class Line(Futures):
             first = self.popleft()
             if not first.done():
                 return first
-            self._gone -= 1
+            self.passed_over()
         return None
+
+    def passed_over(self) -> None:
+        """One was taken out that is done."""
+        self._gone -= 1
 
     def anyone(self) -> bool:
         """Whether any waits."""
-        while self:
-            if not self[0].done():
-                return True
+        while self and self[0].done():
             self.popleft()
             self._gone -= 1
-        return False
+        return bool(self)
 
     def leave(self) -> None:
         """One that is done is here no longer, if it still was. To be called once for each, by its task."""
         self._gone += 1
-        if self._gone > FEW and self._gone * 2 > len(self):
+        while self and self[-1].done():
+            self.pop()
+            self._gone -= 1
+        if self.anyone() and self._gone > FEW and self._gone * 2 > len(self):
             self.sweep()
 
     def sweep(self) -> None:

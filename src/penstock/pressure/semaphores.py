@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from penstock.pressure.line import Line
 from penstock.pressure.turnstile import Turnstile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["BoundedSemaphore", "Semaphore"]
 
@@ -37,6 +40,15 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
         # how many are inside _wait()
         self._waiting = 0
 
+    # of asyncio's
+    _loop: asyncio.AbstractEventLoop | None
+    _get_loop: Callable[[], asyncio.AbstractEventLoop]
+
+    @property
+    def _waiters(self) -> Line:  # type: ignore[override]
+        """What asyncio calls it: programs look at its length."""
+        return self._line  # type: ignore[no-any-return]
+
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         # the short way in and out would pass by what a subclass has of its own
@@ -56,10 +68,8 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
 
     def try_acquire(self) -> bool:
         """Take a permit if that needs no waiting, and tell whether. Never overtakes anyone; not in asyncio's."""
-        if self.locked():
-            return False
-        self._value -= 1
-        return True
+        # what is left of the line may have been cancelled
+        return self._take() or (not self._line.anyone() and self._take())
 
     async def acquire(self) -> Literal[True]:
         """Take a permit, waiting in turn until there is one; True.
@@ -71,10 +81,12 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
         return True
 
     async def _wait(self) -> None:
-        if self.try_acquire():
-            # those before us were all cancelled
+        if self._value > 0 and self.try_acquire():
             return
-        future: asyncio.Future[bool] = self._get_loop().create_future()  # type: ignore[attr-defined]
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            loop = self._get_loop()
+        future: asyncio.Future[bool] = loop.create_future()
         self._line.append(future)
         self._waiting += 1
         try:
@@ -103,15 +115,6 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
         else:
             # the coroutine is closed while it waits
             self._line.remove(future)
-
-    def _wake_next(self) -> bool:
-        future = self._line.take()
-        if future is None:
-            return False
-        self._value -= 1
-        self._granted += 1
-        future.set_result(True)
-        return True
 
 
 class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore):  # type: ignore[misc]

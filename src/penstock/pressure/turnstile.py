@@ -33,7 +33,6 @@ class PlainTurnstile:
     """`penstock._core.turnstile.Turnstile`, in Python: there is written what it does."""
 
     _wait: Any
-    _wake_next: Any
 
     def __init__(self, value: int, bound: int, line: Any) -> None:
         self._value = value
@@ -54,6 +53,18 @@ class PlainTurnstile:
         self._value += 1
         if self._line:
             self._wake_next()
+
+    def _wake_next(self) -> bool:
+        line = self._line
+        while line:
+            future = line.popleft()
+            if not future.done():
+                self._value -= 1
+                self._granted += 1
+                future.set_result(True)
+                return True
+            line.passed_over()
+        return False
 
     def __aenter__(self) -> Awaitable[None]:
         return _DONE if self._take() else self._wait()

@@ -122,8 +122,12 @@ async def served(make: Callable[[], Scene], count: int) -> int:
 
 async def left(make: Callable[[], Scene], order: Callable[[int], list[int]], count: int) -> int:
     tasks = await waiting(make(), count)
-    for number in order(count):
+    for step, number in enumerate(order(count)):
         tasks[number].cancel()
+        if step % 50 == 0:
+            # not all at once: those that have gone are among those that wait
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
     await asyncio.gather(*tasks, return_exceptions=True)
     return Counted.looks
 

@@ -257,7 +257,7 @@ async def test_a_source_that_holds_back_its_cancellation_starts_no_more() -> Non
                 await asyncio.sleep(1000)
             except asyncio.CancelledError:
                 pass
-            yield 1
+            yield 1000
 
     mapped = map_bounded(counted.call, stubborn(), 2)
     await anext(mapped)

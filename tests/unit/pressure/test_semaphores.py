@@ -151,6 +151,25 @@ async def test_who_comes_while_another_is_woken_goes_behind(make: Make) -> None:
 
 
 @looped
+async def test_permits_released_at_once_let_in_all_in_their_order(make: Make) -> None:
+    semaphore, served = make(0), []
+
+    async def release_and_take() -> None:
+        for _ in range(3):
+            semaphore.release()
+        # one is handed to the first, who has not run: so nobody else is let in yet
+        assert semaphore._value == 2
+        assert semaphore.locked()
+        await hold(semaphore, served, 2)
+
+    first = asyncio.create_task(hold(semaphore, served, 1))
+    others = asyncio.create_task(release_and_take()), asyncio.create_task(hold(semaphore, served, 3))
+    await asyncio.gather(first, *others)
+    assert served == [1, 2, 3]
+    assert semaphore.locked()
+
+
+@looped
 async def test_a_waiter_can_be_cancelled(make: Make) -> None:
     semaphore = make(0)
     waiting = asyncio.create_task(semaphore.acquire())
