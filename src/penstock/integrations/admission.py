@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from penstock.errors import Overloaded
 from penstock.integrations.turns import Turn, unless
+from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.replies import http_reply
 
@@ -116,7 +117,8 @@ class AdmissionMiddleware:
         else:
             priority = Priority.NORMAL if self._priority is None else self._priority(scope)
         key = None if self._key is None else self._key(scope)
-        return self.gate.entry(priority=priority, key=key)
+        # how late the loop was in reading it counts: a request that was held is older than it looks
+        return self.gate.entry(priority=priority, key=key, arrived_s=arrived_at.get(None))
 
     def _answer(self, refused: Overloaded) -> Refusal:
         return Refusal(refused, as_json=self._as_json)

@@ -8,6 +8,7 @@ import pytest
 from penstock.errors import Overloaded
 from penstock.integrations.admission import AHEAD_BYTES, AdmissionMiddleware, refusal
 from penstock.loop import EventLoop
+from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate, Priority
 from tests.unit.integrations.asgi_driven import BODY, Client, Service, answer, scope_of, settle
 
@@ -343,6 +344,24 @@ def test_priority_and_key_come_from_the_scope(run):
         await admission(scope_of(path="/up", client=("1.2.3.4", 5)), None, None)
         assert [entry["priority"] for entry in gate.entries] == [Priority.LOW, Priority.CRITICAL]
         assert [entry["key"] for entry in gate.entries] == ["1.2.3.4"] * 2
+
+    run(main())
+
+
+def test_a_request_that_was_read_late_is_as_old_as_it_is(run):
+    async def app(scope, receive, send):
+        await answer(send)
+
+    async def main():
+        gate = Asked()
+        await AdmissionMiddleware(app, gate)(scope_of(), None, Client().send)
+        arrived_at.set(12.5)
+        await AdmissionMiddleware(app, gate)(scope_of(), None, Client().send)
+        assert [entry["arrived_s"] for entry in gate.entries] == [None, 12.5]
+        client = Client()
+        arrived_at.set(asyncio.get_running_loop().time() - 60)
+        await AdmissionMiddleware(app, Gate(1, deadline_s=30))(scope_of(), client.receive, client.send)
+        assert client.body == b"overloaded: deadline\n"
 
     run(main())
 
