@@ -6,11 +6,13 @@ listens meanwhile for its client to leave. Deadlines and the time of arrival com
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from penstock.errors import Overloaded
+from penstock.integrations.inherited import asked_s, inherited, sooner_s
 from penstock.integrations.turns import Turn, unless
 from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate, Priority
@@ -89,8 +91,13 @@ class AdmissionMiddleware:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # how late the loop was in reading it counts: a request that was held is older than it looks
+        arrived_s = arrived_at.get(None)
+        deadline_s = sooner_s(self.gate.deadline_s, asked_s(scope["headers"]))
+        if deadline_s is not None and arrived_s is None:
+            arrived_s = asyncio.get_running_loop().time()
         try:
-            turn = Turn(self._entry(scope))
+            turn = Turn(self._entry(scope, arrived_s, deadline_s))
             if turn.waiter is not None:
                 receive = ahead = Ahead(receive)
                 if not await ahead.watch(turn):
@@ -100,9 +107,12 @@ class AdmissionMiddleware:
         except Overloaded as refused:
             await self._answer(refused)(scope, receive, send)
             return
-        sender = Sender(send, turn if scope["type"] == "websocket" and self._websockets == "handshake" else None)
+        is_websocket = scope["type"] == "websocket"
+        sender = Sender(send, turn if is_websocket and self._websockets == "handshake" else None)
         try:
-            await self._app(scope, receive, sender)
+            # a WebSocket is to begin in time; it may stay
+            with inherited(None if is_websocket else deadline_s, arrived_s):
+                await self._app(scope, receive, sender)
         except Overloaded as refused:
             # of a gate or a lane within the application
             if sender.has_begun:
@@ -111,14 +121,13 @@ class AdmissionMiddleware:
         finally:
             turn.leave()
 
-    def _entry(self, scope: Scope) -> Any:
+    def _entry(self, scope: Scope, arrived_s: float | None, deadline_s: float | None) -> Any:
         if scope["path"] in self._health:
             priority = Priority.CRITICAL
         else:
             priority = Priority.NORMAL if self._priority is None else self._priority(scope)
         key = None if self._key is None else self._key(scope)
-        # how late the loop was in reading it counts: a request that was held is older than it looks
-        return self.gate.entry(priority=priority, key=key, arrived_s=arrived_at.get(None))
+        return self.gate.entry(priority=priority, key=key, arrived_s=arrived_s, deadline_s=deadline_s)
 
     def _answer(self, refused: Overloaded) -> Refusal:
         return Refusal(refused, as_json=self._as_json)

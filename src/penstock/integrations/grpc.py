@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from penstock.errors import Overloaded
+from penstock.integrations.inherited import inherited, sooner_s
 from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.replies import grpc_reply
 
@@ -62,8 +63,10 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
     def _single(self, behaviour: Any, details: grpc.HandlerCallDetails) -> Any:
         async def admit(request: Any, context: Any) -> Any:
             try:
-                async with self._entry(details, context):
-                    return await behaviour(request, context)
+                deadline_s = self._deadline_s(context)
+                async with self._entry(details, deadline_s):
+                    with inherited(deadline_s):
+                        return await behaviour(request, context)
             except Overloaded as refused:
                 await _abort(context, refused)
 
@@ -73,25 +76,34 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
         # Not a generator: one that is left suspended when its call is cancelled gives its permit back when collected.
         async def admit(request: Any, context: Any) -> None:
             try:
-                async with self._entry(details, context):
-                    if not inspect.isasyncgenfunction(behaviour):
-                        await behaviour(request, context)
-                        return
-                    async with aclosing(behaviour(request, context)) as responses:
-                        async for response in responses:
-                            await context.write(response)
+                deadline_s = self._deadline_s(context)
+                async with self._entry(details, deadline_s):
+                    with inherited(deadline_s):
+                        await _stream(behaviour, request, context)
             except Overloaded as refused:
                 await _abort(context, refused)
 
         return admit
 
-    def _entry(self, details: grpc.HandlerCallDetails, context: Any) -> Any:
+    def _deadline_s(self, context: Any) -> float | None:
+        return sooner_s(self.gate.deadline_s, context.time_remaining())
+
+    def _entry(self, details: grpc.HandlerCallDetails, deadline_s: float | None) -> Any:
         if details.method in self._health:
             priority = Priority.CRITICAL
         else:
             priority = Priority.NORMAL if self._priority is None else self._priority(details)
         key = None if self._key is None else self._key(details)
-        return self.gate.entry(priority=priority, key=key, deadline_s=context.time_remaining())
+        return self.gate.entry(priority=priority, key=key, deadline_s=deadline_s)
+
+
+async def _stream(behaviour: Any, request: Any, context: Any) -> None:
+    if not inspect.isasyncgenfunction(behaviour):
+        await behaviour(request, context)
+        return
+    async with aclosing(behaviour(request, context)) as responses:
+        async for response in responses:
+            await context.write(response)
 
 
 def _require_async(behaviour: Any, method: str) -> None:
