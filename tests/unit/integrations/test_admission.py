@@ -9,6 +9,7 @@ from penstock.errors import Overloaded
 from penstock.integrations.admission import AHEAD_BYTES, AdmissionMiddleware, refusal
 from penstock.loop import EventLoop
 from penstock.pressure.arrival import arrived_at
+from penstock.pressure.deadlines import remaining_s
 from penstock.pressure.gate import Gate, Priority
 from tests.unit.integrations.asgi_driven import BODY, Client, Service, answer, scope_of, settle
 
@@ -362,6 +363,77 @@ def test_a_request_that_was_read_late_is_as_old_as_it_is(run):
         arrived_at.set(asyncio.get_running_loop().time() - 60)
         await AdmissionMiddleware(app, Gate(1, deadline_s=30))(scope_of(), client.receive, client.send)
         assert client.body == b"overloaded: deadline\n"
+
+    run(main())
+
+
+def in_a_minute(at_s):
+    return None if at_s is None else round(at_s, -1)
+
+
+@pytest.mark.parametrize(
+    ("header", "own_s", "expected_s"),
+    [
+        (None, None, None),
+        (b"30000", None, 30),
+        (b"30000", 50, 30),
+        (b"70000", 50, 50),
+        (None, 50, 50),
+        (b"soon", 50, 50),
+    ],
+)
+def test_a_request_has_the_sooner_of_its_clients_deadline_and_the_gates(run, header, own_s, expected_s):
+    left = []
+
+    async def app(scope, receive, send):
+        left.append(in_a_minute(remaining_s()))
+
+    async def main():
+        headers = [(b"host", b"x"), *([(b"x-request-timeout-ms", header)] if header else [])]
+        await AdmissionMiddleware(app, Gate(1, deadline_s=own_s))(scope_of(headers=headers), None, None)
+        asked = Asked()
+        asked.deadline_s = own_s
+        await AdmissionMiddleware(app, asked)(scope_of(headers=headers), None, None)
+        assert [entry["deadline_s"] for entry in asked.entries] == [expected_s]
+        assert left == [expected_s] * 2
+        assert remaining_s() is None
+
+    run(main())
+
+
+def test_a_deadline_counts_from_the_arrival(run):
+    left = []
+
+    async def app(scope, receive, send):
+        left.append(in_a_minute(remaining_s()))
+
+    async def main():
+        arrived_at.set(asyncio.get_running_loop().time() - 20)
+        await AdmissionMiddleware(app, Gate(1, deadline_s=50))(scope_of(), None, None)
+        assert left == [30]
+
+    run(main())
+
+
+def test_a_request_that_nobody_waits_for_any_more_is_refused(run):
+    async def main():
+        client, driven = Client(), Driven(Gate(1))
+        await driven.app(scope_of(headers=[(b"x-request-timeout-ms", b"0")]), client.receive, client.send)
+        assert client.body == b"overloaded: deadline\n"
+        assert driven.service.scopes == []
+
+    run(main())
+
+
+def test_a_websocket_that_began_in_time_may_stay(run):
+    left = []
+
+    async def app(scope, receive, send):
+        left.append(remaining_s())
+
+    async def main():
+        await AdmissionMiddleware(app, Gate(1, deadline_s=50))(scope_of("websocket"), None, None)
+        assert left == [None]
 
     run(main())
 
