@@ -46,17 +46,22 @@ def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
             if refusal is None:
                 super()._start_asgi_task(cycle, app)
             else:
-                self._answer(cycle.run_asgi(refusal))
+                self._answer(cycle, refusal)
 
         def _has_room(self) -> bool:
             # then the answer, far less than what makes a transport pause, is written without waiting
             return not self.transport.is_closing() and self.transport.get_write_buffer_size() == 0
 
-        def _answer(self, steps: Any) -> None:
+        def _answer(self, cycle: Any, refusal: Any) -> None:
+            cycle.transport = gathered = Gathered()
             self._is_answering = True
+            steps = cycle.run_asgi(refusal)
             try:
                 steps.send(None)
             except StopIteration:
+                self.transport.write(b"".join(gathered.parts))
+                if gathered.is_closing:
+                    self.transport.close()
                 return
             finally:
                 self._is_answering = False
@@ -64,3 +69,19 @@ def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
             self.transport.abort()
 
     return Refusing
+
+
+class Gathered:
+    """Stands in for a transport while a refusal is written: head and body then go out together."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.is_closing = False
+
+    def write(self, data: bytes) -> None:
+        """Keep it."""
+        self.parts.append(data)
+
+    def close(self) -> None:
+        """Note it."""
+        self.is_closing = True
