@@ -563,15 +563,16 @@ class GateCore:
                 return
             # some have left in another task, and are not found any more
             self.starts.clear()
-        task = current_task()
+        task = current_task(self.loop)
         if task is not None:
             self.starts[id(task)] = self.clock()
         self.sampled = len(self.starts)
-        self.sample_at = self.entered + (SAMPLE_EVERY if self.service_s < SHORT_S else 1)
+        is_short = self.service_count > 0 and self.service_s < SHORT_S
+        self.sample_at = self.entered + (SAMPLE_EVERY if is_short else 1)
 
     def end_sample(self) -> None:
         """If this task is measured, its time of service is known now."""
-        task = current_task()
+        task = current_task(self.loop)
         started_s = self.starts.pop(id(task), None)
         if started_s is not None:
             self.sampled = len(self.starts)
