@@ -151,7 +151,7 @@ def test_a_window_tells_what_happened_since_the_last(gate_class: type[Gate], on_
         first = limit.windows[0]
         assert first.duration_s == pytest.approx(0.12, abs=0.021)
         assert first.completed >= 10
-        assert set(map(lambda s: round(s, 6), first.rtts_s)) == {0.02}
+        assert {round(rtt_s, 6) for rtt_s in first.rtts_s} == {0.02}
         assert (first.most_inflight, first.was_full, first.dropped) == (4, True, 0)
         found = crowd.gate.statistics()
         assert (found.limit, found.limit_reason) == (limit.value, limit.reason)
