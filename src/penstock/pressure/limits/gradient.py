@@ -30,6 +30,7 @@ NEAR, STEADY = 1.2, 0.95
 REST_STEPS = 20
 # A window is one round, in which everyone in flight has answered once; of more than so many samples it need not be.
 ROUND = 100
+LATENCIES = 2.0
 # Latency this near a floor that a probe has met is that floor.
 CLOSE = 1.1
 
@@ -66,7 +67,7 @@ class Gradient:
         self._probe = Probe(memory_s)
         self._correlation = Correlation()
         self._pending: Window | None = None
-        self._first, self._looks_up = True, False
+        self._first, self._starts, self._looks_up = True, True, False
         self._now_s = self._floor_before_s = 0.0
 
     @property
@@ -88,11 +89,14 @@ class Gradient:
         return self.value
 
     def _tells(self, window: Window) -> bool:
-        """A round's samples tell; before that, enough of them to see that latency is out of all proportion."""
-        count = len(window.rtts_s)
+        """Whether everyone has answered once since the limit last moved, or enough to see that latency is beyond all.
+
+        A limit that moves sooner than its last move can be seen swings to and fro.
+        """
+        count, rtt_s = len(window.rtts_s), window.median_s
         if count < LEAST_SAMPLES:
             return False
-        return count >= min(self.value, ROUND) or self._beyond(window.median_s)
+        return (count >= min(self.value, ROUND) and window.duration_s >= rtt_s * LATENCIES) or self._beyond(rtt_s)
 
     def _beyond(self, rtt_s: float) -> bool:
         """Whether latency is so far above its floor that the gradient has no more to say than its least."""
@@ -106,7 +110,13 @@ class Gradient:
             return
         if window.was_full:
             self._correlation.add(now.inflight, now.throughput, now.rtt.middle_s)
-        if self._probe.base is not None:
+        else:
+            self._probe.is_first = False  # with a permit free, what latency is has been seen
+        ended = window.completed + window.dropped
+        if window.dropped * 2 >= ended > 0:
+            wanted = max(self._least, self._exact * LEAST_GRADIENT)
+            self._set(wanted, f"{window.dropped} of {ended} calls were given up")
+        elif self._probe.base is not None:
             self._judge(now, self._probe.base, window.was_full)
         else:
             self._move(now, window.was_full)
@@ -114,6 +124,8 @@ class Gradient:
     def _move(self, now: Reading, was_full: bool) -> None:
         rtt_s = now.felt_s if was_full else now.rtt.middle_s
         wanted, times = self._wanted(self._exact, rtt_s), rtt_s / self.floor_s
+        # from its initial value it doubles, until it meets a queue for the first time
+        self._starts = self._starts and times < NEAR
         if was_full and self._should_probe(wanted, times):
             self._probe.begin(now, self._exact)
             self._floor_before_s = self.floor_s
@@ -125,6 +137,7 @@ class Gradient:
         elif was_full and (veto := self._correlation.veto()):
             self.reason = f"growth vetoed: {veto}"
         else:
+            wanted = max(wanted, min(self._most, self._exact * 2)) if self._starts else wanted
             self._set(wanted, f"latency near its floor ({times:.2f}x)")
 
     def _wanted(self, exact: float, rtt_s: float) -> float:
@@ -140,8 +153,9 @@ class Gradient:
         return exact
 
     def _should_probe(self, wanted: float, times: float) -> bool:
-        """A limit that has come to rest above its floor."""
-        return self._probe.due(self._now_s) and times > NEAR and wanted > self._exact * STEADY
+        """A limit that has come to rest above its floor, or that was full before it had any: look before it grows."""
+        due = self._probe.due(self._now_s) and self._exact > self._least
+        return due and (self._probe.is_first or (times > NEAR and wanted > self._exact * STEADY))
 
     def _look(self, up: bool) -> None:
         """Latency so far above its floor that the gradient has no more say: does it come down at all? Look above.

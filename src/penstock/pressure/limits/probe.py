@@ -23,12 +23,26 @@ MOST_WINDOWS = 10
 class Probe:
     """The schedule of probes and the one under way. `memory_s`: for how long a floor found by one counts as known."""
 
-    __slots__ = ("_at_s", "_known_until_s", "_memory_s", "_pause_s", "_waited", "_waiting", "base", "start")
+    __slots__ = (
+        "_at_s",
+        "_known_until_s",
+        "_late_s",
+        "_memory_s",
+        "_pause_s",
+        "_waited",
+        "_waiting",
+        "base",
+        "is_first",
+        "start",
+    )
 
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s
         self._pause_s, self._at_s, self._known_until_s = SOON_S, 0.0, 0.0
+        # often enough that there is always a floor to remember
+        self._late_s = min(LATE_S, memory_s / 3)
         self._waiting, self._waited = False, 0
+        self.is_first = True
         self.base: Reading | None = None
         self.start = 0.0, 0.0
 
@@ -38,6 +52,7 @@ class Probe:
 
     def begin(self, base: Reading, exact: float) -> None:
         """Start one, from the limit `exact` and the reading it will be held against."""
+        self.is_first = False
         self.start = exact, base.full_s
         self.step(base)
 
@@ -57,7 +72,7 @@ class Probe:
     def end(self, now_s: float, *, taught: bool, bottom: bool) -> None:
         """It is over; whether it has moved the limit, and whether it met latency that no smaller limit would lower."""
         self.base, self._waiting = None, True
-        self._pause_s = SOON_S if taught else min(LATE_S, self._pause_s * 2)
+        self._pause_s = SOON_S if taught else min(self._late_s, self._pause_s * 2)
         self._at_s = now_s + self._pause_s
         if bottom:
             self._known_until_s = now_s + self._memory_s
