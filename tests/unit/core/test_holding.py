@@ -424,7 +424,7 @@ def test_tasks_beyond_the_bound_are_told_before_they_are_made(loop, run):
         loop._bound_tasks(loop._probe.ledger.live + 1, refuse)
         task = asyncio.ensure_future(asyncio.sleep(0))
         with pytest.raises(LookupError):
-            asyncio.ensure_future(asyncio.sleep(0))
+            loop.create_task(asyncio.sleep(0))
         await task
         await asyncio.ensure_future(asyncio.sleep(0))
         loop._bound_tasks(0)
