@@ -6,11 +6,13 @@ Each case runs many times; what the total grows by, per iteration, is what the c
 import asyncio
 import gc
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from penstock.loop import NATIVE, EventLoop
+from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate
 
 ROUNDS, ITERATIONS = 5, 300
@@ -183,6 +185,70 @@ def accepts(loop: Any) -> None:
     loop.run_until_complete(main())
 
 
+def held_reads(loop: Any) -> None:
+    """Held, let go, and gone while they are held."""
+    from penstock._core.lag import Lag
+
+    async def main() -> None:
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(3)]
+        await asyncio.sleep(0.001)
+        loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**12), arrived_at)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for client in clients:
+            client.sendall(b"x")
+        while len(loop._held) < 3:
+            await asyncio.sleep(0)
+        clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        clients[0].close()
+        while len(loop._held) > 2:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.0001)
+        for client in clients:
+            client.close()
+        server.close()
+        await asyncio.sleep(0.001)
+        loop._watch_lag(None)
+
+    loop.run_until_complete(main())
+
+
+def pauses(loop: Any) -> None:
+    async def main() -> None:
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        server.max_connections = 1
+        server.pause_accepting()
+        server.resume_accepting()
+        client = socket.create_connection(server.sockets[0].getsockname())
+        await asyncio.sleep(0.0001)
+        client.close()
+        server.close()
+        await asyncio.sleep(0.001)
+
+    loop.run_until_complete(main())
+
+
+def bounded_tasks(loop: Any) -> None:
+    def refuse(coro: Any) -> None:
+        coro.close()
+        raise LookupError
+
+    async def main() -> None:
+        loop._bound_tasks(1, refuse)
+        await asyncio.sleep(0)
+        try:
+            loop.create_task(asyncio.sleep(0))
+        except LookupError:
+            pass
+        loop._want_room(int)
+        await asyncio.sleep(0)
+        loop._want_room(None)
+        loop._bound_tasks(0)
+
+    loop.run_until_complete(main())
+
+
 def bad_lines(sender: Any) -> None:
     try:
         sender.writelines([b"a", 1])
@@ -199,6 +265,9 @@ CASES: dict[str, Callable[[Any], None]] = {
     "gates": gates,
     "watches": watches,
     "accept": accepts,
+    "held reads": held_reads,
+    "servers that pause": pauses,
+    "bounded tasks": bounded_tasks,
     "write": exchange(asyncio.Protocol, lambda sender: [sender.write(b"abc" * at) for at in range(5)]),
     "write, much": exchange(asyncio.Protocol, lambda sender: sender.write(bytearray(1_000_000))),
     "writelines": exchange(
