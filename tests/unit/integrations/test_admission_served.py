@@ -14,24 +14,12 @@ from penstock.errors import Overloaded
 from penstock.integrations.admission import AdmissionMiddleware, refusal
 from penstock.integrations.refusing import refuse_early
 from penstock.integrations.turns import EarlyTurn
-from penstock.loop import EventLoop
 from penstock.pressure.gate import Gate
 from tests.unit.integrations.asgi_driven import answer
 
-FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
-PATIENCE_S = 20.0
 PARSERS = ("h11", "httptools")
 # httptools, with refusals before there is a task
 EARLY = "early"
-
-
-@pytest.fixture(params=sorted(FACTORIES))
-def run(request):
-    def run_in_time(main):
-        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
-            return runner.run(asyncio.wait_for(main, PATIENCE_S))
-
-    return run_in_time
 
 
 class Service:

@@ -11,21 +11,8 @@ from aiohttp import web
 
 from penstock.errors import Overloaded
 from penstock.integrations.aiohttp import admission_middleware
-from penstock.loop import EventLoop
 from penstock.pressure.deadlines import remaining_s
 from penstock.pressure.gate import Gate, Priority
-
-FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
-PATIENCE_S = 20.0
-
-
-@pytest.fixture(params=sorted(FACTORIES))
-def run(request):
-    def run_in_time(main):
-        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
-            return runner.run(asyncio.wait_for(main, PATIENCE_S))
-
-    return run_in_time
 
 
 class Served:

@@ -12,23 +12,11 @@ import grpc.aio
 
 from penstock.errors import Overloaded
 from penstock.integrations.grpc import AdmissionInterceptor, client_interceptors
-from penstock.loop import EventLoop
 from penstock.pressure.deadlines import deadline, remaining_s
 from penstock.pressure.gate import Gate
 from penstock.pressure.throttle import Throttle
 
-FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-PATIENCE_S = 20.0
-
-
-@pytest.fixture(params=sorted(FACTORIES))
-def run(request):
-    def run_in_time(main):
-        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
-            return runner.run(asyncio.wait_for(main, PATIENCE_S))
-
-    return run_in_time
 
 
 class Servicer:
