@@ -10,6 +10,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from math import inf
 from random import Random
@@ -35,6 +36,7 @@ class Call:
     began_s: float = 0.0
     ended_s: float = inf
     steps: int = 0
+    lag_s: float = 0.0
     refused: bool = False
 
 
@@ -101,10 +103,12 @@ class CpuService:
         self._soon(self._arrival_s, lambda: decide(call))
 
     def start(self, call: Call, done: Callable[[Call], None]) -> None:
-        self._soon(self._step_s, lambda: self._stepped(call, done))
+        ready_s = self._clock.now_s
+        self._soon(self._step_s, lambda: self._stepped(call, done, ready_s))
 
-    def _stepped(self, call: Call, done: Callable[[Call], None]) -> None:
+    def _stepped(self, call: Call, done: Callable[[Call], None], ready_s: float) -> None:
         call.steps += 1
+        call.lag_s += self._clock.now_s - self._step_s - ready_s
         if call.steps == self._steps:
             done(call)
         else:
@@ -135,8 +139,8 @@ Service = IoService | CpuService
 class Recorder:
     """The windows that a gate hands its limit: samples by epoch, closed when long enough and full enough."""
 
-    def __init__(self, limit: Limit) -> None:
-        self.limit = limit
+    def __init__(self, limit: Limit, lag_off: float) -> None:
+        self.limit, self._lag_off = limit, lag_off
         self._epoch_s = 0.0
         self._open(0.0, 0)
 
@@ -154,12 +158,10 @@ class Recorder:
     def left(self, call: Call, now_s: float, inflight: int) -> None:
         self._completed += 1
         if call.began_s >= self._epoch_s and len(self._rtts_s) < MOST_SAMPLES:
-            self._rtts_s.append(now_s - call.began_s)
+            self._rtts_s.append(now_s - call.began_s - self._lag_off * call.lag_s)
         duration_s = now_s - self._began_s
         if duration_s >= self.limit.window_s and len(self._rtts_s) >= LEAST_SAMPLES:
-            window = Window(
-                duration_s, self._rtts_s, self._completed, self._dropped, self._most, inflight, self._full
-            )
+            window = Window(duration_s, self._rtts_s, self._completed, self._dropped, self._most, inflight, self._full)
             self._epoch_s = self._began_s
             self._open(now_s, inflight)
             self.limit.update(window)
@@ -168,10 +170,12 @@ class Recorder:
 class SimulatedGate:
     """The limit enforced; behind a full one a queue bounded by the wait it predicts, with the deadline's margin."""
 
-    def __init__(self, clock: Clock, service: Service, limit: Limit, max_wait_s: float, deadline_s: float) -> None:
+    def __init__(
+        self, clock: Clock, service: Service, limit: Limit, max_wait_s: float, deadline_s: float, lag_off: float
+    ) -> None:
         self._clock, self._service, self.limit = clock, service, limit
         self._max_wait_s, self._deadline_s = max_wait_s, deadline_s
-        self._recorder = Recorder(limit)
+        self._recorder = Recorder(limit, lag_off)
         self._queue: deque[Call] = deque()
         self.inflight = 0
         self._gap_s = self._service_s = 0.0
@@ -263,15 +267,21 @@ def simulate(
     *,
     max_wait_s: float = 0.0,
     deadline_s: float = 0.1,
+    lag_off: float = 0.0,
     seed: int = 1,
 ) -> Report:
-    """Run the phases one after the other; returns when the last call has ended."""
+    """Run the phases one after the other; returns when the last call has ended.
+
+    `max_wait_s` is how long the gate's queue may take, 0 for none. `lag_off` is the share of its waits in the loop's
+    ready queue that is taken off a call's service time before a limit hears of it.
+    """
     clock, random = Clock(), Random(seed)
     service.wire(clock)
-    gate = SimulatedGate(clock, service, limit, max_wait_s, deadline_s)
+    gate = SimulatedGate(clock, service, limit, max_wait_s, deadline_s, lag_off)
     report = Report(phases, deadline_s)
 
-    def arrive(call: Call) -> None:
+    def arrive(time_s: float, number: int) -> None:
+        call = Call(time_s, number)
         report.calls.append(call)
         service.arrive(call, gate.decide)
 
@@ -279,7 +289,7 @@ def simulate(
     for number, phase in enumerate(phases):
         time_s, end_s = end_s, end_s + phase.duration_s
         while phase.rate and (time_s := time_s + random.expovariate(phase.rate)) < end_s:
-            clock.at(time_s, lambda call=Call(time_s, number): arrive(call))  # type: ignore[misc]
+            clock.at(time_s, partial(arrive, time_s, number))
     for step in range(int(end_s / 0.01)):
         clock.at(step * 0.01, lambda: report.limits.append((clock.now_s, limit.value)))
     clock.run()

@@ -1,8 +1,40 @@
 """How many at once: the algorithms that move a limit. Pure arithmetic over windows; no asyncio, no clock."""
 
-from penstock.pressure.limits.choosing import make_limit
-from penstock.pressure.limits.fixed import Fixed
-from penstock.pressure.limits.gradient import Gradient
-from penstock.pressure.limits.window import LEAST_SAMPLES, MOST_SAMPLES, Limit, Window
+from typing import TYPE_CHECKING
 
-__all__ = ["LEAST_SAMPLES", "MOST_SAMPLES", "Fixed", "Gradient", "Limit", "Window", "make_limit"]
+from penstock.door import opened
+
+if TYPE_CHECKING:
+    from penstock.pressure.limits.aimd import Aimd
+    from penstock.pressure.limits.choosing import make_limit
+    from penstock.pressure.limits.fixed import Fixed
+    from penstock.pressure.limits.gradient import Gradient
+    from penstock.pressure.limits.gradient2 import Gradient2
+    from penstock.pressure.limits.vegas import Vegas
+    from penstock.pressure.limits.window import LEAST_SAMPLES, MOST_SAMPLES, Limit, Window
+
+__all__ = [
+    "LEAST_SAMPLES",
+    "MOST_SAMPLES",
+    "Aimd",
+    "Fixed",
+    "Gradient",
+    "Gradient2",
+    "Limit",
+    "Vegas",
+    "Window",
+    "make_limit",
+]
+
+__getattr__ = opened(
+    __name__,
+    {
+        "penstock.pressure.limits.aimd": ("Aimd",),
+        "penstock.pressure.limits.choosing": ("make_limit",),
+        "penstock.pressure.limits.fixed": ("Fixed",),
+        "penstock.pressure.limits.gradient": ("Gradient",),
+        "penstock.pressure.limits.gradient2": ("Gradient2",),
+        "penstock.pressure.limits.vegas": ("Vegas",),
+        "penstock.pressure.limits.window": ("LEAST_SAMPLES", "MOST_SAMPLES", "Limit", "Window"),
+    },
+)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from penstock.pressure.limits.fixed import Fixed
-from penstock.pressure.limits.gradient import Gradient
 from penstock.pressure.limits.window import Limit
 
 if TYPE_CHECKING:
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "make_limit"]
 
-NAMES: dict[str, Callable[[], Limit]] = {"auto": Gradient, "gradient": Gradient}
+# A module's, imported when it is chosen.
+NAMES = {
+    "auto": "gradient:Gradient",
+    "gradient": "gradient:Gradient",
+    "vegas": "vegas:Vegas",
+    "aimd": "aimd:Aimd",
+    "gradient2": "gradient2:Gradient2",
+}
 
 
 def make_limit(spec: int | str | Limit) -> Limit:
@@ -34,9 +41,11 @@ def _named(name: str) -> Limit:
     word = name.strip().lower()
     if word.isdecimal():
         return Fixed(int(word))
-    maker = NAMES.get(word)
-    if maker is None:
+    home = NAMES.get(word)
+    if home is None:
         raise ValueError(f"limit = {name!r}: allowed is {_allowed()}")
+    module, _, kind = home.partition(":")
+    maker: Callable[[], Limit] = getattr(import_module(f"penstock.pressure.limits.{module}"), kind)
     return maker()
 
 

@@ -8,35 +8,17 @@ so it is given up as soon as fewer in flight have not brought latency down, for 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from penstock.pressure.limits.reading import Reading
 
-__all__ = ["Floor", "Median", "median"]
+__all__ = ["Floor"]
 
-# Two standard errors: of order statistics, an index of sqrt(n) / 2 to each side is one, whatever the distribution.
-ERRORS = 2.0
 # How far the count in flight must have come down before latency is expected to follow.
 LESS = 1.3
-
-
-@dataclass(frozen=True, slots=True)
-class Median:
-    """A median and its confidence interval, in seconds."""
-
-    low_s: float
-    middle_s: float
-    high_s: float
-
-
-def median(values_s: Sequence[float]) -> Median:
-    """The median of at least one value, and between which of the values the true one is likely to lie."""
-    row = sorted(values_s)
-    middle, reach = len(row) // 2, ceil(ERRORS * sqrt(len(row)) / 2)
-    return Median(row[max(0, middle - reach)], row[middle], row[min(len(row) - 1, middle + reach)])
+# How many standard errors decide.
+CLEAR = 1.5
 
 
 class Floor:
@@ -48,21 +30,26 @@ class Floor:
         self._memory_s = memory_s
         self._now_s = 0.0
         self._candidates: deque[tuple[float, float]] = deque()
-        self._reference: tuple[int, float, Median] | None = None
+        self._reference: Reading | None = None
 
     @property
     def floor_s(self) -> float:
         """The floor, in seconds; 0.0 before the first window."""
         return self._candidates[0][1] if self._candidates else 0.0
 
-    def add(self, duration_s: float, inflight: int, throughput: float, rtt: Median) -> bool:
+    def add(self, duration_s: float, now: Reading) -> bool:
         """Take in a window; whether the old floor has been given up for this window's latency."""
         self._now_s += duration_s
-        risen = self._stood_still(inflight, throughput, rtt) and rtt.low_s > self.floor_s
+        risen = self._stood_still(now) and now.rtt.low_s > self.floor_s
         if risen:
             self._candidates.clear()
-        self._compete(rtt.high_s)
+        self._compete(now.rtt.high_s)
         return risen
+
+    def restart(self, now: Reading) -> None:
+        """Give the old floor up for this window's latency."""
+        self._candidates.clear()
+        self._compete(now.rtt.high_s)
 
     def _compete(self, high_s: float) -> None:
         """Keep, of the rising candidates, those that could still be the lowest of a later while."""
@@ -73,20 +60,20 @@ class Floor:
         while candidates[0][0] < self._now_s - self._memory_s:
             candidates.popleft()
 
-    def _stood_still(self, inflight: int, throughput: float, rtt: Median) -> bool:
+    def _stood_still(self, now: Reading) -> bool:
         """Whether clearly fewer in flight have left latency where it was, against the last window with more.
 
-        Of a queue in the service latency is proportional to what is in flight; without one throughput is. Between the
-        two, at the square root of the fall, lies the line; an interval across it decides nothing yet.
+        What is not clear yet waits for fewer still. Latency that has risen meanwhile is a service that is just
+        changing: nothing is learnt from that but where to start again.
         """
-        if self._reference is None or inflight >= self._reference[0]:
-            self._reference = inflight, throughput, rtt
+        before = self._reference
+        if before is None or now.inflight >= before.inflight:
+            self._reference = now
             return False
-        more, brought, before = self._reference
-        if inflight * LESS > more:
+        if now.inflight * LESS > before.inflight:
             return False
-        line = sqrt(inflight / more)
-        still = rtt.low_s > before.high_s * line and throughput < brought * line
-        if still or rtt.high_s < before.low_s * line:
-            self._reference = inflight, throughput, rtt
-        return still
+        changing = now.rtt.low_s > max(before.full_s, before.rtt.high_s)
+        balance = now.balance(before)
+        if changing or abs(balance) > CLEAR:
+            self._reference = now
+        return balance > CLEAR and not changing

@@ -1,0 +1,75 @@
+"""The gradient of two averages, a long and a short one, as Netflix's Gradient2: known best, and worst under overload.
+
+For comparison. The long average follows latency up, so lasting overload becomes the normal state, and the constant
+that is added each time has no counterweight. Do not choose it for a service; the benchmark shows why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.pressure.limits.window import Window
+
+__all__ = ["Gradient2"]
+
+WARM_UP = 10
+LEAST_GRADIENT = 0.5
+
+
+class Gradient2:
+    """`L = L * 0.8 + (L * clamp(tolerance * long / short, 0.5, 1) + queue) * 0.2`, on windows of a second.
+
+    `long_windows` is the long average's length; the short one is the window's mean. After Netflix's Gradient2Limit and
+    WindowedLimit, with their defaults.
+    """
+
+    def __init__(
+        self,
+        initial: int = 20,
+        *,
+        least: int = 20,
+        most: int = 200,
+        tolerance: float = 1.5,
+        queue: float = 4.0,
+        smoothing: float = 0.2,
+        long_windows: int = 600,
+        window_s: float = 1.0,
+    ) -> None:
+        if not 1 <= least <= initial <= most:
+            raise ValueError(f"least = {least}, initial = {initial}, most = {most}: must ascend from 1")
+        self.value, self._exact = initial, float(initial)
+        self.reason = "initial"
+        self.window_s = window_s
+        self._least, self._most = least, most
+        self._tolerance, self._queue, self._smoothing = tolerance, queue, smoothing
+        self._long_windows = long_windows
+        self.long_s, self._count, self._sum_s = 0.0, 0, 0.0
+
+    def update(self, window: Window) -> int:
+        """Move a fifth of the way to where the two averages point."""
+        short_s = window.mean_s
+        if short_s <= 0:
+            return self.value
+        self._average(short_s)
+        if self.long_s / short_s > 2:
+            self.long_s *= 0.95
+        if window.most_inflight >= self._exact / 2:
+            gradient = max(LEAST_GRADIENT, min(1.0, self._tolerance * self.long_s / short_s))
+            self._set(self._exact * gradient + self._queue, f"latency {short_s / self.long_s:.2f}x its average")
+        return self.value
+
+    def _average(self, short_s: float) -> None:
+        """The plain mean of the first windows, then an exponential one."""
+        self._count += 1
+        if self._count <= WARM_UP:
+            self._sum_s += short_s
+            self.long_s = self._sum_s / self._count
+        else:
+            self.long_s += (short_s - self.long_s) * 2 / (self._long_windows + 1)
+
+    def _set(self, wanted: float, why: str) -> None:
+        smooth = self._exact * (1 - self._smoothing) + wanted * self._smoothing
+        self._exact = max(self._least, min(self._most, smooth))
+        if int(self._exact) != self.value:
+            self.value, self.reason = int(self._exact), why
