@@ -48,8 +48,11 @@ class Throttle:
     `accepts` those that came back without `Overloaded` or one of `errors`. Any other exception is an answer. A call
     that is cancelled counts for nothing: a timeout belongs inside, where its TimeoutError is seen.
 
-    `k`, above 1: at 2 a backend gets twice what it accepts, and tells of its recovery soon; nearer to 1 where a refusal
-    costs it as much as an answer. `seed` makes the refusals the same in every run. Raises ValueError.
+    No more than `most` of the calls are refused. The book has no such bound, and its formula takes a dozen windows to
+    notice that a backend which had been gone for long is back: by then only one call in a thousand goes to look.
+
+    `k`, at least 1: at 2 a backend gets twice what it accepts, and tells of its recovery soon; nearer to 1 where a
+    refusal costs it as much as an answer. `seed` makes the refusals the same in every run. Raises ValueError.
 
         throttle = Throttle()
 
@@ -64,14 +67,15 @@ class Throttle:
         k: float = 2.0,
         *,
         window_s: float = 120.0,
+        most: float = 0.9,
         errors: tuple[type[BaseException], ...] = UNANSWERED,
         seed: int | None = None,
         name: str = "",
     ) -> None:
-        if not (k >= 1 and window_s > 0):
-            raise ValueError(f"k = {k}: at least 1; window_s = {window_s}: above 0")
+        if not (k >= 1 and window_s > 0 and 0 <= most <= 1):
+            raise ValueError(f"k = {k}: at least 1; window_s = {window_s}: above 0; most = {most}: from 0 to 1")
         self.name = name
-        self._k, self._window_s, self._errors = k, window_s, errors
+        self._k, self._window_s, self._most, self._errors = k, window_s, most, errors
         self._random = Random(seed)
         self._counts = RollingCount(window_s)
         self._refused = 0
@@ -81,7 +85,8 @@ class Throttle:
         """The throttle of this key, with counts of its own."""
         child = self._children.get(key)
         if child is None:
-            child = Throttle(self._k, window_s=self._window_s, errors=self._errors, name=f"{self.name}{key}")
+            name = f"{self.name} {key}".lstrip()
+            child = Throttle(self._k, window_s=self._window_s, most=self._most, errors=self._errors, name=name)
             child._random = self._random
             self._children[key] = child
             if len(self._children) > MOST_KEYS:
@@ -98,7 +103,7 @@ class Throttle:
     def _probability(self) -> float:
         # a cancelled call may outlive its own count
         requests, accepts = max(0.0, self._counts.first), self._counts.second
-        return max(0.0, (requests - self._k * accepts) / (requests + 1))
+        return min(self._most, max(0.0, (requests - self._k * accepts) / (requests + 1)))
 
     def enter(self) -> None:
         """Count a call, or refuse it: raises Overloaded, reason `throttled`. Then `leave()` once it is over."""

@@ -1,0 +1,210 @@
+"""Client-side throttling: refusals follow what the backend accepted, and end when it recovers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from penstock.errors import Overloaded
+from penstock.pressure.throttle import Throttle
+from tests.unit.pressure.jumping import jump
+
+
+async def accepted() -> str:
+    return "done"
+
+
+async def refused() -> str:
+    raise Overloaded("the backend is full", reason="full")
+
+
+async def drive(throttle: Throttle, call: Callable[[], Awaitable[str]], times: int, gap_s: float = 0.01) -> int:
+    """How many of the calls reached the backend."""
+    reached = 0
+    for _ in range(times):
+        try:
+            async with throttle:
+                reached += 1
+                await call()
+        except Overloaded:
+            pass
+        await asyncio.sleep(gap_s)
+    return reached
+
+
+def test_a_backend_that_accepts_is_never_throttled() -> None:
+    async def main() -> None:
+        throttle = Throttle(seed=1)
+        assert await drive(throttle, accepted, 1000) == 1000
+        assert throttle.probability == 0
+
+    jump(main())
+
+
+def test_half_may_fail_before_the_first_is_refused_here() -> None:
+    """K = 2: as long as half are accepted, all are sent."""
+
+    async def main() -> None:
+        throttle = Throttle(seed=1)
+        for _ in range(300):
+            assert await drive(throttle, accepted, 1) == 1
+            assert await drive(throttle, refused, 1) == 1
+
+    jump(main())
+
+
+def test_the_formula_is_the_books() -> None:
+    async def main() -> None:
+        throttle = Throttle(seed=1)
+        for _ in range(10):
+            throttle.enter()
+            throttle.leave()
+        for _ in range(30):
+            try:
+                throttle.enter()
+            except Overloaded:
+                continue
+            throttle.leave(TimeoutError())
+        assert throttle.probability == pytest.approx((40 - 2 * 10) / 41)
+
+    jump(main())
+
+
+def test_of_a_dead_backend_all_but_one_call_in_ten_is_refused() -> None:
+    async def main() -> None:
+        throttle = Throttle(seed=1)
+        reached = await drive(throttle, refused, 1000)
+        assert 70 < reached < 140
+        statistics = throttle.statistics()
+        assert (statistics.requests, statistics.accepts) == (1000, 0)
+        assert statistics.refused == 1000 - reached
+        assert statistics.probability == 0.9
+
+    jump(main())
+
+
+def test_a_recovery_is_noticed_and_what_is_old_is_forgotten() -> None:
+    async def main() -> None:
+        throttle = Throttle(window_s=10, seed=1)
+        await drive(throttle, refused, 500)
+        await asyncio.sleep(10)
+        assert throttle.probability == 0
+        assert await drive(throttle, accepted, 500) == 500
+
+    jump(main())
+
+
+def test_recovery_comes_without_silence_too() -> None:
+    """The few that are let through are accepted, and the share that is refused melts away: in three windows."""
+
+    async def main() -> None:
+        throttle = Throttle(window_s=10, seed=1)
+        await drive(throttle, refused, 2000)
+        await drive(throttle, accepted, 3000)
+        assert await drive(throttle, accepted, 100) == 100
+
+    jump(main())
+
+
+def test_without_the_bound_a_recovery_is_not_noticed_for_many_windows() -> None:
+    """Why there is one: the book's formula alone."""
+
+    async def main() -> None:
+        throttle = Throttle(window_s=10, most=1.0, seed=1)
+        await drive(throttle, refused, 2000)
+        await drive(throttle, accepted, 3000)
+        assert await drive(throttle, accepted, 100) < 50
+
+    jump(main())
+
+
+def test_a_refusal_says_so() -> None:
+    async def main() -> None:
+        throttle = Throttle(name="db", seed=1)
+        with pytest.raises(Overloaded, match=r"^throttled db: 0 of \d+ calls accepted in 120 s") as caught:
+            for _ in range(200):
+                throttle.enter()
+        assert caught.value.reason == "throttled"
+
+    jump(main())
+
+
+def test_other_exceptions_are_answers() -> None:
+    async def main() -> None:
+        throttle = Throttle(seed=1)
+        for _ in range(200):
+            with pytest.raises(KeyError):
+                async with throttle:
+                    raise KeyError("no such row")
+        assert throttle.statistics().accepts == 200
+
+    jump(main())
+
+
+def test_types_that_are_named_are_no_answers() -> None:
+    async def main() -> None:
+        throttle = Throttle(errors=(KeyError,), seed=1)
+        for error in (TimeoutError(), KeyError(), Overloaded("", reason="full")):
+            throttle.enter()
+            throttle.leave(error)
+        assert throttle.statistics().accepts == 1
+
+    jump(main())
+
+
+def test_a_cancelled_call_counts_for_nothing_even_if_its_own_count_is_long_gone() -> None:
+    async def main() -> None:
+        throttle = Throttle(window_s=1, seed=1)
+        throttle.enter()
+        await asyncio.sleep(5)
+        throttle.leave(asyncio.CancelledError())
+        assert throttle.probability == 0
+        throttle.enter()
+        throttle.leave()
+
+    jump(main())
+
+
+def test_each_key_has_its_own_counts_and_old_keys_are_forgotten() -> None:
+    async def main() -> None:
+        throttle = Throttle(seed=1)
+        await drive(throttle.of("bad"), refused, 100)
+        assert throttle.of("bad").probability == 0.9
+        assert throttle.of("good").probability == throttle.probability == 0
+        for key in range(2000):
+            throttle.of(key)
+        assert throttle.of("bad").probability == 0
+
+    jump(main())
+
+
+def test_a_guarded_function_goes_through_the_throttle() -> None:
+    async def main() -> None:
+        throttle = Throttle(seed=1)
+
+        @throttle.guard
+        async def double(number: int) -> int:
+            """Twice."""
+            return number * 2
+
+        assert await double(4) == 8
+        assert double.__doc__ == "Twice."
+        assert throttle.statistics().accepts == 1
+
+    jump(main())
+
+
+def test_the_same_seed_refuses_the_same_calls() -> None:
+    async def pattern() -> list[bool]:
+        throttle, made = Throttle(seed=7), []
+        for _ in range(50):
+            made.append(await drive(throttle, refused, 1) == 1)
+        return made
+
+    assert jump(pattern()) == jump(pattern())
+
+
+@pytest.mark.parametrize("wrong", [{"k": 0.9}, {"window_s": 0.0}, {"k": float("nan")}, {"most": 1.1}])
+def test_impossible_figures_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Throttle(**wrong)  # type: ignore[arg-type]
