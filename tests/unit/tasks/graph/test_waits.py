@@ -182,7 +182,7 @@ def test_a_gate_is_named(loop, start):
     task = start(pass_through())
     settle(loop)
     found = chain(task).awaited
-    assert (found.kind, found.text) == ("gate", "gate 'db' (1 queued)")
+    assert (found.kind, found.text) == ("gate", "gate 'db' (1 of 1 in flight, 1 queued)")
     gate.leave()
     loop.run_until_complete(task)
 
