@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.loop import EventLoop
 from tests.e2e.conftest import Command, answers, attempt, get, wait_for
 
 pytest.importorskip("uvicorn")
@@ -36,7 +37,7 @@ async def app(scope, receive, send):
 """
 GATE_APP = """
 import asyncio, json
-from penstock.pressure import gates
+from penstock.pressure import gates, loop_statistics
 go = asyncio.Event()
 async def app(scope, receive, send):
     if scope["type"] != "http":
@@ -45,7 +46,10 @@ async def app(scope, receive, send):
         await go.wait()
     if scope["path"] == "/healthz":
         go.set()
-    text = json.dumps([[g.name, g.limit, g.max_wait_s, g.deadline_s, g.inflight] for g in gates()]).encode()
+    if scope["path"] == "/loop":
+        text = loop_statistics().state.encode()
+    else:
+        text = json.dumps([[g.name, g.limit, g.max_wait_s, g.deadline_s, g.inflight] for g in gates()]).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
     await send({"type": "http.response.body", "body": text})
 """
@@ -193,6 +197,8 @@ def test_every_worker_has_the_gate_that_the_options_and_the_config_say(shop: Com
     ((name, limit, *times),) = gates_of(address)
     assert (name, times) == ("asgi", [0.02, 0.2, 1])
     assert isinstance(limit, int) and limit > 1
+    if hasattr(EventLoop, "_watch_lag"):
+        assert body(get(address, "/loop")) != b"off", "the loop's own gate is on too"
     server.send_signal(signal.SIGTERM)
     assert "Traceback" not in server.communicate(timeout=20)[0]
 
@@ -204,6 +210,7 @@ def test_without_a_limit_there_is_no_gate(shop: Command, free_port: int) -> None
     server = shop.start("serve", "gated:app", "--port", str(free_port))
     wait_for(lambda: answers(("127.0.0.1", free_port)), server)
     assert gates_of(("127.0.0.1", free_port)) == []
+    assert body(get(("127.0.0.1", free_port), "/loop")) == b"off"
 
 
 @pytest.fixture

@@ -6,11 +6,14 @@ Each case runs many times; what the total grows by, per iteration, is what the c
 import asyncio
 import gc
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from penstock.loop import NATIVE, EventLoop
+from penstock.pressure.arrival import arrived_at
+from penstock.pressure.gate import Gate
 
 ROUNDS, ITERATIONS = 5, 300
 # One reference lost in an iteration is 1.0; caches that fill meanwhile are less.
@@ -110,6 +113,33 @@ def telemetry(loop: Any) -> None:
     probe.set_level(3)
 
 
+def gates(loop: Any) -> None:
+    """Entries of every kind, refused, cancelled while they wait and when they have a permit, expired."""
+
+    async def visit(gate: Gate, **how: Any) -> None:
+        async with gate.entry(**how) if how else gate:
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        gate = Gate(2, max_wait_s=0.0001, max_queued=8)
+        tasks = [asyncio.ensure_future(visit(gate)) for _ in range(6)]
+        tasks += [asyncio.ensure_future(visit(gate, priority=at % 4, key=at % 3)) for at in range(12)]
+        await asyncio.sleep(0)
+        tasks[3].cancel()
+        tasks[9].cancel()
+        gate.resize(1)
+        await asyncio.sleep(0.0002)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        coroutine = gate.enter()
+        assert gate.try_enter()
+        coroutine.send(None)
+        gate.leave()
+        coroutine.close()
+        gate.close()
+
+    loop.run_until_complete(main())
+
+
 def watches(loop: Any) -> None:
     one, two = socket.socketpair()
     loop.add_reader(one, int)
@@ -155,6 +185,70 @@ def accepts(loop: Any) -> None:
     loop.run_until_complete(main())
 
 
+def held_reads(loop: Any) -> None:
+    """Held, let go, and gone while they are held."""
+    from penstock._core.lag import Lag
+
+    async def main() -> None:
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(3)]
+        await asyncio.sleep(0.001)
+        loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**12), arrived_at)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for client in clients:
+            client.sendall(b"x")
+        while len(loop._held) < 3:
+            await asyncio.sleep(0)
+        clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        clients[0].close()
+        while len(loop._held) > 2:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.0001)
+        for client in clients:
+            client.close()
+        server.close()
+        await asyncio.sleep(0.001)
+        loop._watch_lag(None)
+
+    loop.run_until_complete(main())
+
+
+def pauses(loop: Any) -> None:
+    async def main() -> None:
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        server.max_connections = 1
+        server.pause_accepting()
+        server.resume_accepting()
+        client = socket.create_connection(server.sockets[0].getsockname())
+        await asyncio.sleep(0.0001)
+        client.close()
+        server.close()
+        await asyncio.sleep(0.001)
+
+    loop.run_until_complete(main())
+
+
+def bounded_tasks(loop: Any) -> None:
+    def refuse(coro: Any) -> None:
+        coro.close()
+        raise LookupError
+
+    async def main() -> None:
+        loop._bound_tasks(1, refuse)
+        await asyncio.sleep(0)
+        try:
+            loop.create_task(asyncio.sleep(0))
+        except LookupError:
+            pass
+        loop._want_room(int)
+        await asyncio.sleep(0)
+        loop._want_room(None)
+        loop._bound_tasks(0)
+
+    loop.run_until_complete(main())
+
+
 def bad_lines(sender: Any) -> None:
     try:
         sender.writelines([b"a", 1])
@@ -168,8 +262,12 @@ CASES: dict[str, Callable[[Any], None]] = {
     "timers": timers,
     "tasks": tasks,
     "telemetry": telemetry,
+    "gates": gates,
     "watches": watches,
     "accept": accepts,
+    "held reads": held_reads,
+    "servers that pause": pauses,
+    "bounded tasks": bounded_tasks,
     "write": exchange(asyncio.Protocol, lambda sender: [sender.write(b"abc" * at) for at in range(5)]),
     "write, much": exchange(asyncio.Protocol, lambda sender: sender.write(bytearray(1_000_000))),
     "writelines": exchange(

@@ -25,7 +25,7 @@ cdef enum:
 cdef class Lag:
     """The watermarks of one loop, in nanoseconds; `report()` is called between two turns when `is_overloaded` changes."""
 
-    def __init__(self, *, int64_t high_ns, int64_t low_ns, int64_t for_ns, report=None):
+    def __init__(self, int64_t high_ns, int64_t low_ns, int64_t for_ns, report=None):
         if not 0 < low_ns <= high_ns or for_ns < 0:
             raise ValueError(f"0 < low_ns <= high_ns and 0 <= for_ns, not {low_ns}, {high_ns}, {for_ns}")
         self.high_ns, self.low_ns, self.for_ns, self.report = high_ns, low_ns, for_ns, report

@@ -6,12 +6,15 @@ listens meanwhile for its client to leave. Deadlines and the time of arrival com
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from penstock.errors import Overloaded
-from penstock.integrations.turns import Turn, unless
+from penstock.integrations.inherited import asked_s, inherited, sooner_s
+from penstock.integrations.turns import EarlyTurn, Turn, unless
+from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.replies import http_reply
 
@@ -32,6 +35,8 @@ AHEAD_BYTES = 65536
 UNREAD_BYTES = 65536
 # a WebSocket's close code for "try again later"
 TRY_AGAIN_LATER = 1013
+# where a scope carries what was asked before its task was made
+ASKED = "penstock.asked"
 GONE = frozenset({"http.disconnect", "websocket.disconnect"})
 
 
@@ -89,7 +94,7 @@ class AdmissionMiddleware:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            turn = Turn(self._entry(scope))
+            turn, deadline_s, arrived_s = scope.pop(ASKED, None) or self._ask(scope)
             if turn.waiter is not None:
                 receive = ahead = Ahead(receive)
                 if not await ahead.watch(turn):
@@ -99,9 +104,12 @@ class AdmissionMiddleware:
         except Overloaded as refused:
             await self._answer(refused)(scope, receive, send)
             return
-        sender = Sender(send, turn if scope["type"] == "websocket" and self._websockets == "handshake" else None)
+        is_websocket = scope["type"] == "websocket"
+        sender = Sender(send, turn if is_websocket and self._websockets == "handshake" else None)
         try:
-            await self._app(scope, receive, sender)
+            # a WebSocket is to begin in time; it may stay
+            with inherited(None if is_websocket else deadline_s, arrived_s):
+                await self._app(scope, receive, sender)
         except Overloaded as refused:
             # of a gate or a lane within the application
             if sender.has_begun:
@@ -110,13 +118,31 @@ class AdmissionMiddleware:
         finally:
             turn.leave()
 
-    def _entry(self, scope: Scope) -> Any:
+    def ask_early(self, scope: Scope) -> Refusal | None:
+        """For servers that ask before they make a task for a request: its refusal, or None to go on as ever."""
+        try:
+            scope[ASKED] = self._ask(scope, EarlyTurn)
+        except Overloaded as refused:
+            return self._answer(refused)
+        except Exception:
+            # priority or key fails: it will do so again, where failures are told
+            scope.pop(ASKED, None)
+        return None
+
+    def _ask(self, scope: Scope, turn: type[Turn] = Turn) -> tuple[Turn, float | None, float | None]:
+        """Ask the gate: the turn, and the deadline with the time that it counts from. Raises Overloaded."""
+        # how late the loop was in reading it counts: a request that was held is older than it looks
+        arrived_s = arrived_at.get(None)
+        deadline_s = sooner_s(self.gate.deadline_s, asked_s(scope["headers"]))
+        if deadline_s is not None and arrived_s is None:
+            arrived_s = asyncio.get_running_loop().time()
         if scope["path"] in self._health:
             priority = Priority.CRITICAL
         else:
             priority = Priority.NORMAL if self._priority is None else self._priority(scope)
         key = None if self._key is None else self._key(scope)
-        return self.gate.entry(priority=priority, key=key)
+        entry = self.gate.entry(priority=priority, key=key, arrived_s=arrived_s, deadline_s=deadline_s)
+        return turn(entry), deadline_s, arrived_s
 
     def _answer(self, refused: Overloaded) -> Refusal:
         return Refusal(refused, as_json=self._as_json)

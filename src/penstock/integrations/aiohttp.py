@@ -5,11 +5,13 @@ Put it first: what it refuses, no other middleware sees. The request's body is n
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from penstock.errors import Overloaded
+from penstock.integrations.inherited import asked_s, inherited, sooner_s
 from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.replies import http_reply
 
@@ -43,13 +45,16 @@ def admission_middleware(
                 rank = Priority.CRITICAL
             else:
                 rank = Priority.NORMAL if priority is None else priority(request)
-            entry = gate.entry(priority=rank, key=None if key is None else key(request))
+            deadline_s = sooner_s(gate.deadline_s, asked_s(request.raw_headers))
+            entry = gate.entry(priority=rank, key=None if key is None else key(request), deadline_s=deadline_s)
+            arrived_s = asyncio.get_running_loop().time()
             async with entry:
                 if _has_left(request):
                     gate.count_left()
                     return web.Response(status=CLIENT_HAS_LEFT)
                 if not _is_websocket(request):
-                    return await handler(request)
+                    with inherited(deadline_s, arrived_s):
+                        return await handler(request)
             return await handler(request)
         except Overloaded as refused:
             return _answer(request, refused, as_json)

@@ -6,6 +6,7 @@ client's own deadline is the deadline; a call whose client cancels it while it w
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,25 @@ import grpc
 import grpc.aio
 
 from penstock.errors import Overloaded
+from penstock.integrations.inherited import inherited, sooner_s
+from penstock.pressure.deadlines import remaining_s
 from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.replies import grpc_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["AdmissionInterceptor"]
+    from penstock.pressure.throttle import Throttle
+
+__all__ = ["AdmissionInterceptor", "client_interceptors"]
 
 HEALTH = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
+
+
+# how a backend ends what it has no room for, or no time
+REFUSED = frozenset(
+    {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+)
 
 
 class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
@@ -62,8 +73,10 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
     def _single(self, behaviour: Any, details: grpc.HandlerCallDetails) -> Any:
         async def admit(request: Any, context: Any) -> Any:
             try:
-                async with self._entry(details, context):
-                    return await behaviour(request, context)
+                deadline_s, arrived_s = self._deadline_s(context), asyncio.get_running_loop().time()
+                async with self._entry(details, deadline_s):
+                    with inherited(deadline_s, arrived_s):
+                        return await behaviour(request, context)
             except Overloaded as refused:
                 await _abort(context, refused)
 
@@ -73,25 +86,34 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
         # Not a generator: one that is left suspended when its call is cancelled gives its permit back when collected.
         async def admit(request: Any, context: Any) -> None:
             try:
-                async with self._entry(details, context):
-                    if not inspect.isasyncgenfunction(behaviour):
-                        await behaviour(request, context)
-                        return
-                    async with aclosing(behaviour(request, context)) as responses:
-                        async for response in responses:
-                            await context.write(response)
+                deadline_s, arrived_s = self._deadline_s(context), asyncio.get_running_loop().time()
+                async with self._entry(details, deadline_s):
+                    with inherited(deadline_s, arrived_s):
+                        await _stream(behaviour, request, context)
             except Overloaded as refused:
                 await _abort(context, refused)
 
         return admit
 
-    def _entry(self, details: grpc.HandlerCallDetails, context: Any) -> Any:
+    def _deadline_s(self, context: Any) -> float | None:
+        return sooner_s(self.gate.deadline_s, context.time_remaining())
+
+    def _entry(self, details: grpc.HandlerCallDetails, deadline_s: float | None) -> Any:
         if details.method in self._health:
             priority = Priority.CRITICAL
         else:
             priority = Priority.NORMAL if self._priority is None else self._priority(details)
         key = None if self._key is None else self._key(details)
-        return self.gate.entry(priority=priority, key=key, deadline_s=context.time_remaining())
+        return self.gate.entry(priority=priority, key=key, deadline_s=deadline_s)
+
+
+async def _stream(behaviour: Any, request: Any, context: Any) -> None:
+    if not inspect.isasyncgenfunction(behaviour):
+        await behaviour(request, context)
+        return
+    async with aclosing(behaviour(request, context)) as responses:
+        async for response in responses:
+            await context.write(response)
 
 
 def _require_async(behaviour: Any, method: str) -> None:
@@ -104,3 +126,50 @@ def _require_async(behaviour: Any, method: str) -> None:
 async def _abort(context: Any, refused: Overloaded) -> None:
     reply = grpc_reply(refused)
     await context.abort(grpc.StatusCode[reply.code], reply.details, reply.trailers)
+
+
+def client_interceptors(throttle: Throttle | None = None) -> list[grpc.aio.ClientInterceptor]:
+    """For `grpc.aio.insecure_channel(target, interceptors=client_interceptors())`: one for each kind of call.
+
+    A call made under a deadline has at most what is left of that for its timeout, as gRPC tells the server. Calls with
+    one request and one response go through the `throttle`: it raises Overloaded in place of those it does not make.
+    """
+    return [_UnaryUnary(throttle), _UnaryStream(), _StreamUnary(), _StreamStream()]
+
+
+def _in_time(details: Any) -> Any:
+    timeout_s = sooner_s(details.timeout, remaining_s())
+    return details if timeout_s == details.timeout else details._replace(timeout=timeout_s)
+
+
+class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc,unused-ignore]
+    def __init__(self, throttle: Throttle | None) -> None:
+        self._throttle = throttle
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        if self._throttle is None:
+            return await continuation(_in_time(details), request)
+        self._throttle.enter()
+        try:
+            call = await continuation(_in_time(details), request)
+            code = await call.code()
+        except BaseException as error:
+            self._throttle.leave(error)
+            raise
+        self._throttle.leave(Overloaded(reason="throttled") if code in REFUSED else None)
+        return call
+
+
+class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[misc,unused-ignore]
+    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        return await continuation(_in_time(details), request)
+
+
+class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[misc,unused-ignore]
+    async def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return await continuation(_in_time(details), requests)
+
+
+class _StreamStream(grpc.aio.StreamStreamClientInterceptor):  # type: ignore[misc,unused-ignore]
+    async def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return await continuation(_in_time(details), requests)

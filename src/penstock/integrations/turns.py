@@ -15,7 +15,7 @@ from penstock.tasks import waits
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-__all__ = ["Entry", "Turn", "unless"]
+__all__ = ["EarlyTurn", "Entry", "Turn", "unless"]
 
 T = TypeVar("T")
 
@@ -40,10 +40,11 @@ class Turn:
     __slots__ = ("_entry", "_steps", "waiter")
 
     def __init__(self, entry: Entry) -> None:
-        self._entry: Entry | None = entry
-        self._steps = entry.enter().__await__()
+        self._entry: Entry | None = None
         # the future that the permit depends on; None when there is nothing to wait for
         self.waiter: Any = None
+        self._steps = entry.enter().__await__()
+        self._entry = entry
         self._step()
 
     def __await__(self) -> Generator[Any, Any, None]:
@@ -90,6 +91,15 @@ class Turn:
             self.leave()
         except (asyncio.CancelledError, GeneratorExit, Overloaded):
             self._entry = None
+
+
+class EarlyTurn(Turn):
+    """One that is asked for before the task that will await it: if that is cancelled unstarted, nobody leaves."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.drop()
 
 
 async def unless(waiter: Any, receive: Callable[[], Awaitable[T]]) -> T | None:

@@ -24,6 +24,8 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 
 import penstock
 from penstock.config import Config, PressureConfig
+from penstock.integrations.admission import AdmissionMiddleware
+from penstock.integrations.refusing import refuse_early
 
 __all__ = ["Binding", "Tls", "export", "serve"]
 
@@ -77,7 +79,8 @@ class ServerConfig(uvicorn.Config):
         super().load()
         config = Config.load()
         if config.pressure.limit is not None:
-            self.loaded_app = _admitted(self.loaded_app, config.pressure)
+            self.loaded_app = admission = _admitted(self.loaded_app, config.pressure)
+            refuse_early(self, admission)
         if config.loop.debug is not None:
             # On Python 3.11 uvicorn's own runner has turned it off since the loop was made.
             asyncio.get_running_loop().set_debug(config.loop.debug)
@@ -89,10 +92,8 @@ class ServerConfig(uvicorn.Config):
             penstock.install()
 
 
-def _admitted(app: Any, pressure: PressureConfig) -> Any:
+def _admitted(app: Any, pressure: PressureConfig) -> AdmissionMiddleware:
     """The application behind a gate, outside everything else that uvicorn has put around it."""
-    from penstock.integrations.admission import AdmissionMiddleware
-
     return AdmissionMiddleware(
         app, limit=pressure.limit, max_wait_s=pressure.max_wait_s, deadline_s=pressure.deadline_s
     )

@@ -12,6 +12,7 @@ import contextvars
 from asyncio import base_events
 from typing import TYPE_CHECKING, Any, Protocol
 
+from penstock.configkinds import optional, whole
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = ["Acceptor", "FewAccepts", "ReaderAcceptor", "Server", "connection_cou
 
 # two of those who may pause a server; others bring a reason of their own
 PROGRAM, FULL = "program", "full"
+MOST = optional(whole(1, "connections"), "any number")
 
 
 class Acceptor(Protocol):
@@ -114,8 +116,10 @@ class Server(base_events.Server):
 
     @max_connections.setter
     def max_connections(self, count: int | None) -> None:
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            raise ConfigError.bad_value("max_connections", count, "Server", "a whole number of at least 1, or None")
+        try:
+            MOST.accept(count)
+        except ValueError:
+            raise ConfigError.bad_value("max_connections", count, "Server", MOST.allowed) from None
         self._max_connections = count
         self._look_for_room()
 

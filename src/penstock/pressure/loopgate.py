@@ -130,9 +130,7 @@ class LoopGate:
                 "tasks_exceeded": tasks.exceeded,
                 "tasks_waiting": tasks.waiting,
             }
-        return LoopStatistics(
-            **figures, scale=self._scale, accepts_paused=self._is_paused, accept_pauses=self._pauses
-        )
+        return LoopStatistics(**figures, scale=self._scale, accepts_paused=self._is_paused, accept_pauses=self._pauses)
 
     # --- while it is overloaded, and until the gates are as they were
 

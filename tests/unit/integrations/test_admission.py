@@ -7,21 +7,10 @@ import pytest
 
 from penstock.errors import Overloaded
 from penstock.integrations.admission import AHEAD_BYTES, AdmissionMiddleware, refusal
-from penstock.loop import EventLoop
+from penstock.pressure.arrival import arrived_at
+from penstock.pressure.deadlines import remaining_s
 from penstock.pressure.gate import Gate, Priority
 from tests.unit.integrations.asgi_driven import BODY, Client, Service, answer, scope_of, settle
-
-FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
-PATIENCE_S = 20.0
-
-
-@pytest.fixture(params=sorted(FACTORIES))
-def run(request):
-    def run_in_time(main):
-        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
-            return runner.run(asyncio.wait_for(main, PATIENCE_S))
-
-    return run_in_time
 
 
 def counts(gate):
@@ -347,6 +336,82 @@ def test_priority_and_key_come_from_the_scope(run):
     run(main())
 
 
+def test_a_request_that_was_read_late_is_as_old_as_it_is(run):
+    async def app(scope, receive, send):
+        await answer(send)
+
+    async def main():
+        gate = Asked()
+        await AdmissionMiddleware(app, gate)(scope_of(), None, Client().send)
+        arrived_at.set(12.5)
+        await AdmissionMiddleware(app, gate)(scope_of(), None, Client().send)
+        assert [entry["arrived_s"] for entry in gate.entries] == [None, 12.5]
+        client = Client()
+        arrived_at.set(asyncio.get_running_loop().time() - 60)
+        await AdmissionMiddleware(app, Gate(1, deadline_s=30))(scope_of(), client.receive, client.send)
+        assert client.body == b"overloaded: deadline\n"
+
+    run(main())
+
+
+def in_a_minute(at_s):
+    return None if at_s is None else round(at_s, -1)
+
+
+@pytest.mark.parametrize(
+    ("header", "own_s", "expected_s"),
+    [
+        (None, None, None),
+        (b"30000", None, 30),
+        (b"30000", 50, 30),
+        (b"70000", 50, 50),
+        (None, 50, 50),
+        (b"soon", 50, 50),
+    ],
+)
+def test_a_request_has_the_sooner_of_its_clients_deadline_and_the_gates(run, header, own_s, expected_s):
+    left = []
+
+    async def app(scope, receive, send):
+        left.append(in_a_minute(remaining_s()))
+
+    async def main():
+        headers = [(b"host", b"x"), *([(b"x-request-timeout-ms", header)] if header else [])]
+        await AdmissionMiddleware(app, Gate(1, deadline_s=own_s))(scope_of(headers=headers), None, None)
+        asked = Asked()
+        asked.deadline_s = own_s
+        await AdmissionMiddleware(app, asked)(scope_of(headers=headers), None, None)
+        assert [entry["deadline_s"] for entry in asked.entries] == [expected_s]
+        assert left == [expected_s] * 2
+        assert remaining_s() is None
+
+    run(main())
+
+
+def test_a_deadline_counts_from_the_arrival(run):
+    left = []
+
+    async def app(scope, receive, send):
+        left.append(in_a_minute(remaining_s()))
+
+    async def main():
+        arrived_at.set(asyncio.get_running_loop().time() - 20)
+        await AdmissionMiddleware(app, Gate(1, deadline_s=50))(scope_of(), None, None)
+        assert left == [30]
+
+    run(main())
+
+
+def test_a_request_that_nobody_waits_for_any_more_is_refused(run):
+    async def main():
+        client, driven = Client(), Driven(Gate(1))
+        await driven.app(scope_of(headers=[(b"x-request-timeout-ms", b"0")]), client.receive, client.send)
+        assert client.body == b"overloaded: deadline\n"
+        assert driven.service.scopes == []
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("headers", "closes"),
     [
@@ -376,175 +441,3 @@ def test_head_is_answered_without_a_body(run):
     client = Client()
     run(run(refusal(None, Overloaded(reason="limit")))(scope_of(method="HEAD"), client.receive, client.send))
     assert (client.status, client.body) == (503, b"")
-
-
-# WebSockets
-
-
-WITH_ANSWER = {"extensions": {"websocket.http.response": {}}}
-
-
-async def chat(scope, receive, send):
-    """Accepts, and stays until its client says that it may end."""
-    assert (await receive())["type"] == "websocket.connect"
-    await send({"type": "websocket.accept"})
-    while (await receive())["type"] != "websocket.disconnect":
-        pass
-
-
-def chatting(gate, **how):
-    admission = AdmissionMiddleware(chat, gate, **how)
-
-    def connect(**scope):
-        client = Client({"type": "websocket.connect"})
-        steps = admission(scope_of("websocket", **scope), client.receive, client.send)
-        return client, asyncio.get_running_loop().create_task(steps)
-
-    return connect
-
-
-def test_a_refused_websocket_is_answered_by_http_where_the_server_can(run):
-    async def main():
-        gate = strict()
-        gate.close()
-        client, task = chatting(gate)(**WITH_ANSWER)
-        await task
-        assert [message["type"] for message in client.sent] == [
-            "websocket.http.response.start",
-            "websocket.http.response.body",
-        ]
-        assert (client.status, client.body, client.asked) == (503, b"overloaded: closed\n", 0)
-
-    run(main())
-
-
-def test_a_refused_websocket_is_closed_before_it_is_accepted_elsewhere(run):
-    async def main():
-        gate = strict()
-        gate.close()
-        client, task = chatting(gate)()
-        await task
-        assert client.sent == [{"type": "websocket.close", "code": 1013, "reason": "overloaded: closed"}]
-
-    run(main())
-
-
-def test_a_websocket_holds_its_permit_for_its_handshake(run):
-    async def main():
-        gate = strict()
-        client, task = chatting(gate)()
-        assert gate.statistics().inflight == 0
-        await settle()
-        assert client.sent == [{"type": "websocket.accept"}] and not task.done()
-        assert gate.statistics().inflight == 0, "it was given back"
-        assert counts(gate) == {}
-        client.says(type="websocket.disconnect")
-        await task
-        assert gate.statistics().inflight == 0, "and not twice"
-
-    run(main())
-
-
-def test_a_websocket_may_hold_its_permit_while_it_is_connected(run):
-    async def main():
-        gate = strict()
-        connect = chatting(gate, websockets="connection")
-        client, task = connect()
-        await settle()
-        assert gate.statistics().inflight == 1
-        other, refused = connect()
-        await refused
-        assert other.sent[0]["code"] == 1013
-        client.says(type="websocket.disconnect")
-        await task
-        assert gate.statistics().inflight == 0
-
-    run(main())
-
-
-def test_websockets_may_need_no_permit(run):
-    async def main():
-        gate = strict()
-        gate.close()
-        client, task = chatting(gate, websockets="none")()
-        client.says(type="websocket.disconnect")
-        await task
-        assert client.sent == [{"type": "websocket.accept"}]
-
-    run(main())
-
-
-def test_a_websocket_that_waits_begins_with_connect(run):
-    async def main():
-        gate = patient()
-        connect = chatting(gate, websockets="connection")
-        first, holding = connect()
-        await settle()
-        client, task = connect()
-        gone, left = connect()
-        await settle()
-        assert gate.statistics().queued == 2
-        gone.says(type="websocket.disconnect")
-        await left
-        assert gone.sent == []
-        first.says(type="websocket.disconnect")
-        await holding
-        await settle()
-        assert client.sent == [{"type": "websocket.accept"}]
-        client.says(type="websocket.disconnect")
-        await task
-        assert (gate.statistics().inflight, gate.statistics().queued) == (0, 0)
-
-    run(main())
-
-
-# the server's start and end
-
-
-async def living(scope, receive, send):
-    assert scope["type"] == "lifespan"
-    while True:
-        kind = (await receive())["type"]
-        await send({"type": f"{kind}.complete"})
-        if kind == "lifespan.shutdown":
-            return
-
-
-def live(admission):
-    client = Client({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
-    return client, admission({"type": "lifespan"}, client.receive, client.send)
-
-
-def test_the_lifespan_is_passed_on_and_the_gate_closed_at_its_end(run):
-    async def main():
-        admission = AdmissionMiddleware(living, limit=3)
-        client, steps = live(admission)
-        await steps
-        assert [message["type"] for message in client.sent] == [
-            "lifespan.startup.complete",
-            "lifespan.shutdown.complete",
-        ]
-        late = Client()
-        await admission(scope_of(), late.receive, late.send)
-        assert (late.status, late.body) == (503, b"overloaded: closed\n")
-        assert late.headers[b"connection"] == b"close"
-
-    run(main())
-
-
-def test_a_gate_of_the_programs_own_is_left_open(run):
-    async def main():
-        gate = strict()
-        _, steps = live(AdmissionMiddleware(living, gate))
-        await steps
-        async with gate.entry():
-            pass
-
-    run(main())
-
-
-def test_a_gate_and_the_making_of_one_exclude_each_other():
-    with pytest.raises(ValueError, match="own limit"):
-        AdmissionMiddleware(living, strict(), limit=3)
-    with pytest.raises(ValueError, match="'handshake', 'connection' or 'none'"):
-        AdmissionMiddleware(living, strict(), websockets="always")

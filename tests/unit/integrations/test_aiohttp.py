@@ -11,20 +11,8 @@ from aiohttp import web
 
 from penstock.errors import Overloaded
 from penstock.integrations.aiohttp import admission_middleware
-from penstock.loop import EventLoop
+from penstock.pressure.deadlines import remaining_s
 from penstock.pressure.gate import Gate, Priority
-
-FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
-PATIENCE_S = 20.0
-
-
-@pytest.fixture(params=sorted(FACTORIES))
-def run(request):
-    def run_in_time(main):
-        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
-            return runner.run(asyncio.wait_for(main, PATIENCE_S))
-
-    return run_in_time
 
 
 class Served:
@@ -40,6 +28,8 @@ class Served:
 
     async def handle(self, request):
         self.begun += 1
+        if request.path == "/left":
+            return web.Response(text=f"{remaining_s():.0f}")
         if request.path == "/overloaded":
             raise Overloaded(reason="full")
         if request.path == "/chat":
@@ -134,6 +124,15 @@ def test_health_checks_are_critical_and_the_rest_is_as_told(run):
             assert (await served.ask())[0].startswith("http/1.1 503 ")
             writer.close()
             health.close()
+
+    run(main())
+
+
+def test_a_handler_inherits_its_clients_deadline(run):
+    async def main():
+        async with Served(Gate(1, deadline_s=100)) as served:
+            assert round(int((await served.ask("/left", "X-Request-Timeout-Ms: 50000\r\n"))[1]), -1) == 50
+            assert round(int((await served.ask("/left"))[1]), -1) == 100
 
     run(main())
 

@@ -11,22 +11,12 @@ import grpc
 import grpc.aio
 
 from penstock.errors import Overloaded
-from penstock.integrations.grpc import AdmissionInterceptor
-from penstock.loop import EventLoop
+from penstock.integrations.grpc import AdmissionInterceptor, client_interceptors
+from penstock.pressure.deadlines import deadline, remaining_s
 from penstock.pressure.gate import Gate
+from penstock.pressure.throttle import Throttle
 
-FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-PATIENCE_S = 20.0
-
-
-@pytest.fixture(params=sorted(FACTORIES))
-def run(request):
-    def run_in_time(main):
-        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
-            return runner.run(asyncio.wait_for(main, PATIENCE_S))
-
-    return run_in_time
 
 
 class Servicer:
@@ -39,11 +29,12 @@ class Servicer:
 
     async def unary_unary(self, request, context):
         self.begun += 1
-        self.remaining_s.append(context.time_remaining())
+        self.remaining_s.append((context.time_remaining(), remaining_s()))
         return request
 
     async def unary_stream(self, request, context):
         self.begun += 1
+        self.remaining_s.append((context.time_remaining(), remaining_s()))
         for at in range(2):
             yield request + b"%d" % at
 
@@ -82,8 +73,9 @@ class Servicer:
 class Served:
     """A server with the gate, and a channel to it."""
 
-    def __init__(self, gate, **how):
+    def __init__(self, gate, interceptors=(), **how):
         self.gate, self.how = gate, how
+        self.interceptors = interceptors
         self.servicer = Servicer()
 
     async def __aenter__(self):
@@ -91,7 +83,7 @@ class Served:
         self.server.add_generic_rpc_handlers((self.servicer,))
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", interceptors=self.interceptors)
         return self
 
     async def __aexit__(self, *error):
@@ -217,6 +209,57 @@ def test_the_clients_deadline_is_the_deadline(run):
             assert 0 < first["deadline_s"] < 6.0, "5 s, as its clock has them"
             assert second["deadline_s"] is None
             assert first["key"] == "/x/unary_unary"
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+def test_a_handler_inherits_the_sooner_of_the_two_deadlines(run, kind):
+    async def main():
+        async with Served(Gate(1, deadline_s=100)) as served:
+            await served.call(kind, kind, timeout=50)
+            await served.call(kind, kind)
+            await served.call(kind, kind, timeout=500)
+            lefts = [left_s for _, left_s in served.servicer.remaining_s]
+            assert [round(left_s, -1) for left_s in lefts] == [50, 100, 100]
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clients_calls_have_what_is_left_of_its_deadline(run, kind):
+    async def main():
+        gate = Asked()
+        async with Served(gate, client_interceptors()) as served:
+            with deadline(50):
+                await served.call(kind, kind)
+                await served.call(kind, kind, timeout=20)
+                await served.call(kind, kind, timeout=500)
+            await served.call(kind, kind)
+            told = [entry["deadline_s"] for entry in gate.entries]
+            assert [None if told_s is None else round(told_s, -1) for told_s in told] == [50, 20, 50, None]
+
+    run(main())
+
+
+def test_a_clients_throttle_learns_from_what_the_server_refuses(run):
+    async def main():
+        throttle, gate = Throttle(seed=1), Gate(1, max_wait_s=0)
+        async with Served(gate, client_interceptors(throttle)) as served:
+            assert await served.call("unary_unary") == b"a"
+            assert (throttle.statistics().requests, throttle.statistics().accepts) == (1, 1)
+            gate.close()
+            told = set()
+            while "throttled" not in told:
+                try:
+                    await served.call("unary_unary")
+                except grpc.aio.AioRpcError as error:
+                    told.add(error.code())
+                except Overloaded as refused:
+                    told.add(refused.reason)
+            assert told == {grpc.StatusCode.UNAVAILABLE, "throttled"}
+            assert throttle.statistics().accepts == 1
+            assert throttle.statistics().refused == 1
 
     run(main())
 

@@ -6,21 +6,9 @@ import math
 import pytest
 
 from penstock.integrations.streams import Handling, start_server, start_unix_server
-from penstock.loop import EventLoop
 from penstock.pressure.gate import Gate
 
-FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
-PATIENCE_S = 20.0
 REFUSAL = b"busy\n"
-
-
-@pytest.fixture(params=sorted(FACTORIES))
-def run(request):
-    def run_in_time(main):
-        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
-            return runner.run(asyncio.wait_for(main, PATIENCE_S))
-
-    return run_in_time
 
 
 class Shop:

@@ -137,7 +137,7 @@ class Gradient:
         elif was_full and (veto := self._correlation.veto()):
             self.reason = f"growth vetoed: {veto}"
         else:
-            wanted = max(wanted, min(self._most, self._exact * 2)) if self._starts else wanted
+            wanted = max(wanted, min(self._most, self._exact * 2)) if self._starts and was_full else wanted
             self._set(wanted, f"latency near its floor ({times:.2f}x)")
 
     def _wanted(self, exact: float, rtt_s: float) -> float:

@@ -1,0 +1,182 @@
+"""When a loop is behind: watermarks over the wait of what is ready, told turn by turn by a made-up clock."""
+
+import pytest
+
+from penstock._core.lag import Lag
+
+MS = 1_000_000
+START = 1_000_000 * MS
+
+
+class Turns:
+    """A loop whose turns are told to a Lag: each takes so long, waits so long before, and leaves so much."""
+
+    def __init__(self, **watermarks):
+        self.changes = []
+        watermarks = {"high_ns": 10 * MS, "low_ns": 4 * MS, "for_ns": 100 * MS} | watermarks
+        self.lag = Lag(**watermarks, report=lambda: self.changes.append(self.lag.is_overloaded))
+        self.now_ns = START
+        self.lag.turn(self.now_ns)
+
+    def turn(self, busy_ns, *, idle_ns=0, ran=2, waited_ns=0, held=0):
+        """How many reads the next poll may bring."""
+        self.now_ns += busy_ns + idle_ns
+        oldest_ns = self.now_ns - waited_ns if waited_ns else 0
+        return self.lag.turn(
+            self.now_ns, idle_ns=idle_ns, ready=int(waited_ns > 0), oldest_ns=oldest_ns, held=held, ran=ran
+        )
+
+    def turns(self, for_ns, busy_ns, **more):
+        for _ in range(for_ns // busy_ns):
+            self.turn(busy_ns, **more)
+
+
+@pytest.fixture
+def turns():
+    return Turns()
+
+
+def test_short_turns_are_never_an_overload(turns):
+    turns.turns(1000 * MS, 3 * MS, waited_ns=3 * MS)
+    assert (turns.changes, turns.lag.is_holding) == ([], False)
+    assert turns.lag.lag_ns <= 3 * MS
+
+
+def test_long_waits_are_one_after_the_time_and_not_before(turns):
+    turns.turns(100 * MS, 20 * MS, waited_ns=20 * MS)
+    assert not turns.lag.is_overloaded
+    turns.turns(200 * MS, 20 * MS, waited_ns=20 * MS)
+    assert (turns.changes, turns.lag.overloaded_count) == ([True], 1)
+    assert 10 * MS < turns.lag.lag_ns <= 20 * MS
+
+
+def test_one_long_turn_holds_reads_and_is_no_overload(turns):
+    assert turns.turn(3 * MS) > 0
+    assert turns.turn(15 * MS, ran=1) == 0
+    turns.turns(300 * MS, 1 * MS)
+    assert (turns.lag.is_holding, turns.changes) == (False, [])
+
+
+def test_holding_outlasts_a_quiet_moment(turns):
+    turns.turn(50 * MS)
+    turns.turns(50 * MS, 1 * MS)
+    assert turns.lag.is_holding
+
+
+def test_it_is_over_below_the_low_watermark_and_not_between_the_two(turns):
+    turns.turns(400 * MS, 20 * MS, waited_ns=20 * MS)
+    turns.turns(2000 * MS, 6 * MS, waited_ns=6 * MS)
+    assert turns.changes == [True]
+    turns.turns(1000 * MS, 1 * MS)
+    assert turns.changes == [True, False]
+    assert 2000 * MS < turns.lag.overloaded_for_ns() < 3000 * MS
+
+
+def test_reads_that_stay_held_are_an_overload_however_short_the_turns(turns):
+    turns.turn(15 * MS)
+    turns.turns(90 * MS, 2 * MS, held=5)
+    assert turns.changes == []
+    turns.turns(30 * MS, 2 * MS, held=5)
+    assert turns.changes == [True]
+    turns.turns(1000 * MS, 2 * MS, held=5)
+    assert turns.changes == [True]
+    turns.turns(150 * MS, 2 * MS)
+    assert turns.changes == [True, False]
+
+
+def test_idle_time_is_no_wait(turns):
+    turns.turns(60 * MS, 20 * MS, waited_ns=20 * MS)
+    before = turns.lag.lag_ns
+    turns.turn(0, idle_ns=1000 * MS)
+    assert turns.lag.lag_ns < before / 10
+
+
+def test_a_long_turn_weighs_more_than_many_short_ones():
+    long, short = Turns(), Turns()
+    for _ in range(100):
+        short.turn(MS // 100, waited_ns=MS // 100)
+        long.turn(MS // 100, waited_ns=MS // 100)
+    long.turn(50 * MS)
+    short.turn(MS // 100)
+    assert long.lag.lag_ns > 10 * MS > 100 * short.lag.lag_ns
+
+
+def test_the_last_of_a_turn_has_waited_for_those_before_it(turns):
+    turns.turn(40 * MS, ran=4)
+    first = turns.lag.lag_ns
+    alone = Turns()
+    alone.turn(40 * MS, ran=1)
+    assert first > 0
+    assert alone.lag.lag_ns == 0
+
+
+def test_standing_still_is_nobodys_wait(turns):
+    turns.turn(2 * MS)
+    turns.lag.stand_still()
+    turns.now_ns += 10_000 * MS
+    turns.turn(0)
+    assert (turns.lag.is_holding, turns.lag.lag_ns < 2 * MS) == (False, True)
+
+
+def test_held_reads_are_let_go_one_at_a_time_until_their_cost_is_known(turns):
+    turns.turn(15 * MS)
+    assert turns.lag.let_go(0, 100) == 1
+
+
+def test_cheap_reads_are_let_go_in_growing_numbers(turns):
+    turns.turn(15 * MS)
+    shares = []
+    for _ in range(40):
+        shares.append(turns.lag.let_go(0, 1000))
+        turns.turn(MS // 100 * shares[-1], held=1000)
+    assert (shares[0], shares[-1]) == (1, 128)
+    assert shares == sorted(shares)
+
+
+def test_dear_reads_are_let_go_singly(turns):
+    turns.turn(15 * MS)
+    for _ in range(20):
+        assert turns.lag.let_go(0, 1000) == 1
+        turns.turn(3 * MS, held=1000)
+
+
+def test_reads_that_turn_out_dear_are_fewer_at_once(turns):
+    test_cheap_reads_are_let_go_in_growing_numbers(turns)
+    assert turns.lag.let_go(0, 1000) == 128
+    turns.turn(100 * MS, held=1000)
+    assert turns.lag.let_go(0, 1000) <= 3
+
+
+def test_nothing_is_let_go_while_what_is_ready_has_waited_too_long(turns):
+    turns.turn(15 * MS)
+    turns.turn(5 * MS, waited_ns=5 * MS, held=10)
+    assert turns.lag.let_go(1, 10) == 0
+    # with nothing ready there is nothing to wait for
+    assert turns.lag.let_go(0, 10) == 1
+
+
+def test_no_more_are_let_go_than_are_held(turns):
+    assert turns.lag.let_go(0, 0) == 0
+    test_cheap_reads_are_let_go_in_growing_numbers(turns)
+    assert turns.lag.let_go(0, 3) == 3
+
+
+def test_a_poll_that_brought_too_much_begins_to_hold(turns):
+    assert turns.turn(MS) > 0
+    turns.lag.let_go(0, 1)
+    assert turns.turn(MS) == 0
+
+
+def test_a_report_that_raises_ends_nothing(monkeypatch):
+    seen = []
+    monkeypatch.setattr("sys.unraisablehook", lambda found: seen.append(found.exc_type))
+    turns = Turns()
+    turns.lag.report = lambda: 1 / 0
+    turns.turns(400 * MS, 20 * MS, waited_ns=20 * MS)
+    assert (turns.lag.is_overloaded, seen) == (True, [ZeroDivisionError])
+
+
+@pytest.mark.parametrize("watermarks", [{"low_ns": 0}, {"low_ns": 11 * MS}, {"for_ns": -1}])
+def test_watermarks_that_make_no_sense_are_refused(watermarks):
+    with pytest.raises(ValueError, match="high_ns"):
+        Turns(**watermarks)

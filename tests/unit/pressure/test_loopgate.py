@@ -1,0 +1,255 @@
+"""The loop's own gate: what it does to gates and servers when the loop is behind, and how it takes it back."""
+
+import asyncio
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from penstock import pressure
+from penstock.config import Config, LoopConfig, PressureConfig
+from penstock.errors import ConfigError
+from penstock.loop import NATIVE
+from penstock.pressure.loopgate import LOOKS_UNTIL_PAUSE, LoopGate, LoopStatistics, loop_statistics
+from penstock.runtime.build import build_loop
+
+MS = 1_000_000
+
+
+class Lag(SimpleNamespace):
+    """What a native Lag shows, to be set at will."""
+
+    def __init__(self):
+        super().__init__(lag_ns=0.0, high_ns=10 * MS, low_ns=5 * MS, for_ns=100 * MS)
+        self.is_overloaded = self.is_holding = False
+        self.overloaded_count = 0
+        self.spent_ns = 0
+
+    def overloaded_for_ns(self):
+        return self.spent_ns
+
+
+class FakeServer:
+    def __init__(self):
+        self.reasons = set()
+
+    def _pause(self, reason):
+        self.reasons.add(reason)
+
+    def _resume(self, reason):
+        self.reasons.discard(reason)
+
+
+class FakeLoop:
+    """The few calls that a LoopGate makes; its timers are run by hand."""
+
+    def __init__(self):
+        self.timers, self.dropped = [], []
+        self.server = FakeServer()
+        self._held = SimpleNamespace(count=3, most=7, total=20, left=2)
+
+    def call_later(self, delay_s, callback):
+        self.timers.append(callback)
+
+    def servers(self):
+        return [self.server]
+
+    def _drop_left(self, older_ns):
+        self.dropped.append(older_ns)
+
+    def look(self):
+        """The timer fires; whether there was one."""
+        due, self.timers = self.timers, []
+        for callback in due:
+            callback()
+        return bool(due)
+
+
+@pytest.fixture
+def made():
+    loop, lag = FakeLoop(), Lag()
+    gates = [SimpleNamespace(loop=loop, scale=1.0), SimpleNamespace(loop=None, scale=1.0)]
+    told = []
+    gate = LoopGate(loop, lag=lag, gates=lambda: gates, tell=lambda *what: told.append(what))
+    return SimpleNamespace(loop=loop, lag=lag, gates=gates, told=told, gate=gate)
+
+
+def overload(made, lag_ms):
+    made.lag.lag_ns = lag_ms * MS
+    made.lag.is_overloaded = True
+    made.lag.overloaded_count += 1
+    made.gate.changed()
+
+
+def recover(made):
+    made.lag.lag_ns = MS
+    made.lag.is_overloaded = False
+    made.lag.spent_ns += 300 * MS
+    made.loop._held.total += 5
+    made.gate.changed()
+
+
+def test_gates_of_the_loop_are_scaled_by_how_far_it_is_behind_and_others_are_not(made):
+    overload(made, 40)
+    assert [gate.scale for gate in made.gates] == [0.25, 1.0]
+    made.lag.lag_ns = 80 * MS
+    made.loop.look()
+    assert made.gates[0].scale == 0.125
+
+
+def test_however_far_behind_some_are_let_in(made):
+    overload(made, 100_000)
+    assert made.gates[0].scale == 0.1
+
+
+def test_held_reads_alone_scale_nothing(made):
+    overload(made, 2)
+    assert made.gates[0].scale == 1.0
+
+
+def test_the_scale_comes_back_by_doubling_and_then_nobody_looks_any_more(made):
+    overload(made, 100_000)
+    recover(made)
+    scales = []
+    while made.loop.look():
+        scales.append(made.gates[0].scale)
+    assert scales == pytest.approx([0.2, 0.4, 0.8, 1.0])
+
+
+def test_a_new_overload_while_the_scale_comes_back_sets_one_timer_only(made):
+    overload(made, 40)
+    recover(made)
+    overload(made, 40)
+    assert len(made.loop.timers) == 1
+    assert made.gates[0].scale == 0.25
+
+
+def test_accepts_are_paused_only_when_it_stays_behind_and_resume_below_the_low_watermark(made):
+    overload(made, 20)
+    for _ in range(LOOKS_UNTIL_PAUSE - 2):
+        made.loop.look()
+    assert made.loop.server.reasons == set()
+    made.loop.look()
+    assert made.loop.server.reasons == {"lag"}
+    assert made.gate.statistics().accepts_paused
+    made.lag.lag_ns = 7 * MS
+    made.loop.look()
+    assert made.loop.server.reasons == {"lag"}
+    made.lag.lag_ns = 4 * MS
+    made.loop.look()
+    assert made.loop.server.reasons == set()
+    assert made.gate.statistics().accept_pauses == 1
+
+
+def test_the_end_of_an_overload_resumes_accepts(made):
+    overload(made, 20)
+    for _ in range(LOOKS_UNTIL_PAUSE):
+        made.loop.look()
+    recover(made)
+    assert made.loop.server.reasons == set()
+
+
+def test_the_program_hears_of_an_overload_in_its_log_but_not_of_each(made, caplog):
+    with caplog.at_level(logging.INFO, "penstock.pressure"):
+        for _ in range(3):
+            overload(made, 40)
+            recover(made)
+    begins = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(begins) == 1
+    assert "waited 40.0 ms on average" in begins[0].getMessage()
+    assert "gates are at 25 %" in begins[0].getMessage()
+
+
+def test_whoever_keeps_a_trace_hears_of_each(made):
+    overload(made, 40)
+    recover(made)
+    ((kind, text, took_ns),) = made.told
+    assert (kind, took_ns) == ("overload", 300 * MS)
+    assert "after 0.300 s in which 5 reads were held" in text
+
+
+def test_clients_that_left_long_ago_are_dropped_at_each_look(made):
+    overload(made, 40)
+    made.loop.look()
+    assert made.loop.dropped == [1_000_000_000] * 2
+
+
+def test_statistics_say_how_it_stands(made):
+    overload(made, 40)
+    made.lag.spent_ns = 1500 * MS
+    assert loop_statistics(made.loop) == LoopStatistics(
+        state="overloaded",
+        lag_s=0.04,
+        overloaded_count=1,
+        overloaded_s=1.5,
+        scale=0.25,
+        held=3,
+        held_most=7,
+        held_total=20,
+        held_left=2,
+    )
+    made.lag.is_overloaded, made.lag.is_holding = False, True
+    assert made.gate.statistics().state == "holding"
+    made.lag.is_holding = False
+    assert made.gate.statistics().state == "calm"
+
+
+# --- in a loop
+
+
+def block(seconds):
+    """What a callback that computes does to a loop."""
+    import time
+
+    time.sleep(seconds)
+
+
+@pytest.mark.skipif(not NATIVE, reason="only the native loop has turns to look at")
+def test_a_loop_that_is_behind_says_so_and_recovers():
+    # as wide apart as a slow machine needs them
+    config = Config(pressure=PressureConfig(lag_high_s=0.02, lag_low_s=0.01, lag_for_s=0.05))
+    loop = build_loop(config)
+
+    async def main():
+        assert pressure.loop_statistics().state == "calm"
+        while loop_statistics().state != "overloaded":
+            loop.call_soon(block, 0.03)
+            loop.call_soon(block, 0.03)
+            await asyncio.sleep(0)
+        behind = loop_statistics()
+        while loop_statistics().state != "calm":
+            await asyncio.sleep(0.01)
+        while loop_statistics().scale < 1:
+            await asyncio.sleep(0.01)
+        return behind, loop_statistics()
+
+    behind, after = loop.run_until_complete(asyncio.wait_for(main(), 20))
+    loop.close()
+    assert behind.lag_s > 0.02
+    assert behind.scale < 1
+    assert (after.overloaded_count, after.scale) == (1, 1.0)
+    assert after.overloaded_s > 0.05
+
+
+@pytest.mark.parametrize("poller", ["auto", "selector"])
+def test_off_nothing_looks(poller):
+    loop = build_loop(Config(loop=LoopConfig(poller=poller)))
+
+    async def main():
+        return loop_statistics()
+
+    assert loop.run_until_complete(main()) == LoopStatistics(state="off")
+    loop.close()
+
+
+def test_asyncios_own_loop_cannot_and_says_so(caplog):
+    with caplog.at_level(logging.WARNING, "penstock.pressure"):
+        loop = build_loop(Config(loop=LoopConfig(poller="selector"), pressure=PressureConfig(lag_high_s=0.01)))
+    assert loop_statistics(loop).state == "off"
+    assert "pressure.lag_high_s" in caplog.text
+    loop.close()
+
+
+def test_watermarks_the_wrong_way_round_are_refused():
+    with pytest.raises(ConfigError, match="lag_low_s"):
+        PressureConfig(lag_high_s=0.01, lag_low_s=0.02)

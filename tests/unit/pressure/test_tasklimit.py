@@ -1,0 +1,160 @@
+"""A bound on the tasks of a loop: refused, warned of, or waited for; on the native loop and the pure one."""
+
+import asyncio
+import logging
+
+import pytest
+
+from penstock.config import Config, LoopConfig, PressureConfig, TasksConfig
+from penstock.errors import Overloaded
+from penstock.pressure import loop_statistics
+from penstock.runtime.build import build_loop
+from penstock.tasks import spawn_when_free
+
+TIMEOUT_S = 20.0
+
+
+@pytest.fixture(params=["auto", "selector"])
+def make(request):
+    made = []
+
+    def make(most, full, level="time"):
+        config = Config(
+            loop=LoopConfig(poller=request.param),
+            tasks=TasksConfig(level=level),
+            pressure=PressureConfig(max_tasks=most, tasks_full=full),
+        )
+        made.append(build_loop(config))
+        return made[-1]
+
+    yield make
+    for loop in made:
+        loop.close()
+
+
+async def forever(event):
+    await event.wait()
+
+
+@pytest.mark.parametrize("level", ["off", "time"])
+def test_one_too_many_is_refused_and_its_coroutine_closed(make, level):
+    loop = make(4, "refuse", level)
+
+    async def main():
+        event = asyncio.Event()
+        tasks = [asyncio.create_task(forever(event)) for _ in range(3)]
+        refused = forever(event)
+        with pytest.raises(Overloaded, match=r"4 tasks live .* at most 4") as caught:
+            asyncio.create_task(refused)  # noqa: RUF006 (never made)
+        assert (caught.value.reason, caught.value.queued, caught.value.limit) == ("tasks", 4, 4)
+        assert refused.cr_frame is None
+        assert (loop_statistics().tasks_live, loop_statistics().tasks_refused) == (4, 1)
+        event.set()
+        await asyncio.gather(*tasks)
+        # turns, in which their ends are counted
+        await asyncio.sleep(0)
+        await asyncio.create_task(forever(event))
+
+    loop.run_until_complete(main())
+
+
+def test_one_too_many_is_made_and_warned_of_once(make, caplog):
+    loop = make(2, "warn")
+
+    async def main():
+        event = asyncio.Event()
+        with caplog.at_level(logging.WARNING, "penstock.pressure"):
+            tasks = [asyncio.create_task(forever(event)) for _ in range(5)]
+        event.set()
+        await asyncio.gather(*tasks)
+        return loop_statistics().tasks_exceeded
+
+    assert loop.run_until_complete(main()) == 4
+    (record,) = caplog.records
+    assert "2 tasks live in the loop, of at most 2 (pressure.max_tasks)" in record.getMessage()
+    assert "test_tasklimit.py" in record.getMessage()
+
+
+def test_who_waits_for_room_never_exceeds_the_bound_and_is_served_in_order(make):
+    loop = make(4, "wait")
+
+    async def main():
+        order, most = [], 0
+
+        async def work(number):
+            nonlocal most
+            order.append(number)
+            most = max(most, loop_statistics().tasks_live)
+            await asyncio.sleep(0)
+
+        tasks = []
+        async with asyncio.timeout(TIMEOUT_S):
+            for number in range(50):
+                tasks.append(await spawn_when_free(work(number)))
+            await asyncio.gather(*tasks)
+        assert order == list(range(50))
+        assert most == 4
+
+    loop.run_until_complete(main())
+
+
+def test_several_who_wait_are_let_in_as_room_comes(make):
+    loop = make(8, "wait")
+
+    async def main():
+        event, most = asyncio.Event(), 0
+
+        async def work():
+            nonlocal most
+            most = max(most, loop_statistics().tasks_live)
+            await event.wait()
+
+        async def spawner():
+            await (await spawn_when_free(work()))
+
+        # tasks that wait for room are tasks too: made before there is a bound to exceed
+        spawners = [asyncio.create_task(spawner()) for _ in range(6)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert loop_statistics().tasks_live == 8
+        assert loop_statistics().tasks_waiting == 5
+        event.set()
+        await asyncio.wait_for(asyncio.gather(*spawners), TIMEOUT_S)
+        assert (most, loop_statistics().tasks_waiting, loop_statistics().tasks_exceeded) == (8, 0, 0)
+
+    loop.run_until_complete(main())
+
+
+def test_a_wait_that_is_cancelled_closes_the_coroutine_and_takes_nobodys_room(make):
+    loop = make(3, "wait")
+
+    async def main():
+        event = asyncio.Event()
+        busy = [asyncio.create_task(forever(event))]
+        refused = forever(event)
+        waiting = asyncio.create_task(spawn_when_free(refused))
+        await asyncio.sleep(0)
+        assert loop_statistics().tasks_waiting == 1
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert refused.cr_frame is None
+        assert loop_statistics().tasks_waiting == 0
+        event.set()
+        await asyncio.gather(*busy)
+        task = await asyncio.wait_for(spawn_when_free(forever(event)), TIMEOUT_S)
+        await task
+
+    loop.run_until_complete(main())
+
+
+def test_without_a_bound_nobody_waits():
+    loop = build_loop(Config())
+
+    async def main():
+        event = asyncio.Event()
+        event.set()
+        await (await spawn_when_free(forever(event)))
+
+    loop.run_until_complete(main())
+    loop.close()
