@@ -34,7 +34,7 @@ PROMISED = 0.7
 # stood for 100 ms: it does at the very capacity, and goodput would be 3 to 6 points less, refusals 20 ms late.
 STANDING_S = 0.1
 SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S = 0.005, 0.05
-MOSTLY, LATE_WEIGHT = 0.5, 1 / 16
+MOSTLY, LATE_WEIGHT = 0.5, 0.0625
 # What is left of a deadline must be this many service times; but a fresh arrival always has enough, so that a service
 # slower than its deadline is measured again.
 MARGIN_SERVICES, LARGEST_MARGIN = 2.0, 0.9
@@ -46,6 +46,7 @@ MOST_SAMPLED, SHORT_S, SAMPLE_EVERY = 16, 50e-6, 32
 MOST_RTTS = 512
 # a loop may run a timer so much before its time: one that then finds nothing would be set again and again
 EARLY_S = 1e-6
+INFINITE_S = math.inf
 UNKNOWN_S = -math.inf
 
 logger = logging.getLogger("penstock.pressure")
@@ -154,7 +155,7 @@ class GateCore:
         self.standing_s = max(STANDING_S, 2 * max_wait_s)
         # of those who leave the queue by the gate's doing, the share that is expired; until when it is overloaded
         self.late_share = 0.0
-        self.overloaded_until_s = -math.inf
+        self.overloaded_until_s = -INFINITE_S
         self.queue = WaitQueue()
         self.sheds = [0] * len(REASONS)
         self.on_shed: Callable[[Any, str], object] | None = None
@@ -162,9 +163,9 @@ class GateCore:
         self.loop: Any = None
         self.clock: Callable[[], float] = time.monotonic
         self.timer: Any = None
-        self.timer_at_s = math.inf
-        self.backlog_since_s = math.inf
-        self.departed_s = -math.inf
+        self.timer_at_s = INFINITE_S
+        self.backlog_since_s = INFINITE_S
+        self.departed_s = -INFINITE_S
         self.gap_s = self.service_s = 0.0
         self.gap_count = self.service_count = 0
         # how late the loop is: it is no part of the service
@@ -172,8 +173,8 @@ class GateCore:
         self.starts: dict[int, float] = {}
         self.sampled = 0
         self.sample_at = 1
-        self.window_at_s = math.inf
-        self.epoch_s = -math.inf
+        self.window_at_s = INFINITE_S
+        self.epoch_s = -INFINITE_S
         self.was_full = False
         self.dropped = 0
         self.rtts_s: list[float] = []
@@ -301,8 +302,8 @@ class GateCore:
         self.starts.clear()
         self.sampled = 0
         self.timer = None
-        self.timer_at_s = self.backlog_since_s = math.inf
-        self.departed_s = -math.inf
+        self.timer_at_s = self.backlog_since_s = INFINITE_S
+        self.departed_s = -INFINITE_S
         self.rebound()
 
     # --- leaving ---
@@ -380,8 +381,8 @@ class GateCore:
         if not self.queue.count:
             self.backlog_since_s = waiter.queued_s
         self.queue.push(waiter)
-        if self.timer is None and self.patience_s < math.inf:
-            self.arm(waiter.queued_s + self.patience_s)
+        if self.patience_s < INFINITE_S:
+            self.arm(waiter.queued_s + self.timeout_s(waiter.queued_s))
         # a listener may have raised the limit meanwhile
         if self.inflight < self.bound:
             self.pump(waiter.queued_s)
@@ -394,7 +395,7 @@ class GateCore:
 
     def pump(self, now_s: float) -> None:
         """Hand out what is free."""
-        if self.patience_s < math.inf:
+        if self.patience_s < INFINITE_S:
             self.expire(now_s)
         while self.queue.count:
             room = self.bound + self.reserve if self.queue.critical_count() else self.bound
@@ -402,7 +403,7 @@ class GateCore:
                 return
             waiter = self.queue.take(self.is_overloaded(now_s))
             if not self.queue.count:
-                self.backlog_since_s = math.inf
+                self.backlog_since_s = INFINITE_S
             if self.is_too_late(waiter.arrived_s, waiter.deadline_s, now_s):
                 self.turn_away(waiter, DEADLINE)
                 continue
@@ -446,7 +447,11 @@ class GateCore:
             self.refuse(oldest, EXPIRED)
 
     def arm(self, at_s: float) -> None:
-        """Look at the old end at that time."""
+        """Look at the old end at that time, unless that is done before."""
+        if self.timer is not None:
+            if self.timer_at_s <= at_s:
+                return
+            self.timer.cancel()
         self.timer_at_s = at_s
         self.timer = self.loop.call_at(at_s, self.on_time)
 
@@ -463,7 +468,7 @@ class GateCore:
         """One that waits is refused."""
         self.queue.remove(waiter)
         if not self.queue.count:
-            self.backlog_since_s = math.inf
+            self.backlog_since_s = INFINITE_S
         self.turn_away(waiter, reason)
 
     def turn_away(self, waiter: Waiter, reason: int) -> None:
@@ -489,7 +494,7 @@ class GateCore:
         """It leaves the queue by itself."""
         self.queue.remove(waiter)
         if not self.queue.count:
-            self.backlog_since_s = math.inf
+            self.backlog_since_s = INFINITE_S
         if waiter.entry is not None:
             waiter.entry.is_begun = False
 
@@ -578,7 +583,7 @@ class GateCore:
         self.service_count += 1
         self.service_s += (rtt_s - self.service_s) * max(1.0 / self.service_count, 1.0 / (8 + self.bound))
         self.services.add(int(rtt_s * 1e9))
-        if self.window_at_s < math.inf:
+        if self.window_at_s < INFINITE_S:
             if started_s >= self.epoch_s and len(self.rtts_s) < MOST_RTTS:
                 self.rtts_s.append(rtt_s)
             if now_s >= self.window_at_s:
@@ -592,7 +597,8 @@ class GateCore:
         open_ = self.loop is not None and not self.is_closed
         self.bound = max(1, int(self.limit * self.factor)) if open_ else 0
         if before and self.bound:
-            self.gap_s *= before / self.bound
+            # not `before / self.bound`: those are C's whole numbers
+            self.gap_s = self.gap_s * before / self.bound
         if self.bound > before and self.queue.count:
             self.pump(self.clock())
 

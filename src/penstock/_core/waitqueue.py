@@ -296,9 +296,9 @@ class Rank:
         return waiter
 
     def share(self, key: Hashable) -> int:
-        """How many places are fair for the key, if all there are (one more with its own) are shared by its like."""
+        """How many places are fair for the key: all that are taken, by the keys that have some or want one."""
         lines = self.line_count if key in self.lines else self.line_count + 1
-        return (self.count + lines) // lines
+        return (self.count + lines - 1) // lines
 
     def held(self, key: Hashable) -> int:
         """How many of the key wait."""
