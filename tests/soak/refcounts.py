@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.loop import NATIVE, EventLoop
+from penstock.pressure.gate import Gate
 
 ROUNDS, ITERATIONS = 5, 300
 # One reference lost in an iteration is 1.0; caches that fill meanwhile are less.
@@ -110,6 +111,33 @@ def telemetry(loop: Any) -> None:
     probe.set_level(3)
 
 
+def gates(loop: Any) -> None:
+    """Entries of every kind, refused, cancelled while they wait and when they have a permit, expired."""
+
+    async def visit(gate: Gate, **how: Any) -> None:
+        async with gate.entry(**how) if how else gate:
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        gate = Gate(2, max_wait_s=0.0001, max_queued=8)
+        tasks = [asyncio.ensure_future(visit(gate)) for _ in range(6)]
+        tasks += [asyncio.ensure_future(visit(gate, priority=at % 4, key=at % 3)) for at in range(12)]
+        await asyncio.sleep(0)
+        tasks[3].cancel()
+        tasks[9].cancel()
+        gate.resize(1)
+        await asyncio.sleep(0.0002)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        coroutine = gate.enter()
+        assert gate.try_enter()
+        coroutine.send(None)
+        gate.leave()
+        coroutine.close()
+        gate.close()
+
+    loop.run_until_complete(main())
+
+
 def watches(loop: Any) -> None:
     one, two = socket.socketpair()
     loop.add_reader(one, int)
@@ -168,6 +196,7 @@ CASES: dict[str, Callable[[Any], None]] = {
     "timers": timers,
     "tasks": tasks,
     "telemetry": telemetry,
+    "gates": gates,
     "watches": watches,
     "accept": accepts,
     "write": exchange(asyncio.Protocol, lambda sender: [sender.write(b"abc" * at) for at in range(5)]),

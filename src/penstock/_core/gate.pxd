@@ -2,19 +2,6 @@ cimport cython
 
 from penstock._core.waitqueue cimport WaitQueue as Queue, Waiter as OneWaiter
 
-cdef extern from *:
-    """
-    #include <frameobject.h>
-    /* Cython adds a frame to the traceback of whatever passes its functions. A refusal is no bug: where inside the gate
-       it was raised helps nobody, and those frames would cost more than all the rest. Other exceptions have them. */
-    static int penstock_is_refusal(void) {
-        PyObject *type = PyErr_Occurred();
-        return type && strcmp(((PyTypeObject *)type)->tp_name, "Overloaded") == 0;
-    }
-    #define PyFrame_New(...) (penstock_is_refusal() ? NULL : (PyFrame_New)(__VA_ARGS__))
-    """
-
-
 cdef int LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED, CRITICAL, NORMAL
 cdef double EARLY_S, PROMISED, MOSTLY, LATE_WEIGHT, STANDING_S, SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S, MARGIN_SERVICES, LARGEST_MARGIN, GAP_HOLDS_S, SHORT_S
 cdef int MOST_SAMPLED, SAMPLE_EVERY, MOST_RTTS

@@ -28,9 +28,9 @@ CRITICAL, NORMAL = 0, 2
 
 # An estimate is off by some: with all of `max_wait_s` promised, a few in a hundred would be refused at its end, late.
 PROMISED = 0.7
-# Estimates fail when service slows or the loop has stood still: more than half of those who leave the queue are expired.
-# Then, for `STANDING_S` or two of its longest waits, the newest is served first and the old end is refused after two
-# service times, within these bounds (Fail at Scale, B. Maurer, ACM Queue 2015). Not as there whenever the queue has
+# Estimates fail when service slows or the loop has stood still: more than half of those who leave the queue then are
+# expired. For `STANDING_S` or two of its longest waits, the newest is served first and the old end is refused after two
+# service times, within these bounds (Fail at Scale, B. Maurer, ACM Queue 2015). Not, as there, whenever the queue has
 # stood for 100 ms: it does at the very capacity, and goodput would be 3 to 6 points less, refusals 20 ms late.
 STANDING_S = 0.1
 SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S = 0.005, 0.05
@@ -529,9 +529,10 @@ class GateCore:
         retry_s = self.gap_s * (self.queue.count + 1) if self.gap_count else self.service_s
         retry_after_s = None if retry_s == 0.0 or reason == CLOSED else retry_s
         # past __init__, which would take longer than all else
-        return new_exception(
+        made: BaseException = new_exception(
             self.error, None, REASONS[reason], self.queue.count, self.bound, retry_after_s, age_s, self.name
         )
+        return made
 
     def count_shed(self, reason: int) -> None:
         self.sheds[reason] += 1
@@ -563,15 +564,16 @@ class GateCore:
                 return
             # some have left in another task, and are not found any more
             self.starts.clear()
-        task = current_task()
+        task = current_task(self.loop)
         if task is not None:
             self.starts[id(task)] = self.clock()
         self.sampled = len(self.starts)
-        self.sample_at = self.entered + (SAMPLE_EVERY if self.service_s < SHORT_S else 1)
+        is_short = self.service_count > 0 and self.service_s < SHORT_S
+        self.sample_at = self.entered + (SAMPLE_EVERY if is_short else 1)
 
     def end_sample(self) -> None:
         """If this task is measured, its time of service is known now."""
-        task = current_task()
+        task = current_task(self.loop)
         started_s = self.starts.pop(id(task), None)
         if started_s is not None:
             self.sampled = len(self.starts)

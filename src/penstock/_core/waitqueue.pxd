@@ -1,5 +1,20 @@
 cimport cython
 
+cdef extern from *:
+    """
+    #include <frameobject.h>
+    /* Cython adds a frame to the traceback of whatever passes its functions. A refusal or a cancellation is no bug:
+       where inside the gate it passed helps nobody, and those frames would cost more than all the rest. Other
+       exceptions have them. This holds here and in the gate, which cimports this file. */
+    static int penstock_is_no_bug(void) {
+        PyObject *type = PyErr_Occurred();
+        const char *name = type ? ((PyTypeObject *)type)->tp_name : "";
+        return strcmp(name, "Overloaded") == 0 || strcmp(name, "CancelledError") == 0;
+    }
+    #define PyFrame_New(...) (penstock_is_no_bug() ? NULL : (PyFrame_New)(__VA_ARGS__))
+    """
+
+
 cdef int CLASSES, WAITING, GRANTED, REFUSED, GONE, INSIDE
 
 

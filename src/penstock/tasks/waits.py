@@ -130,7 +130,7 @@ def _idle_text(task: asyncio.Task[Any]) -> str:
 
 
 def _by_future(future: Any) -> Awaited | None:
-    """What the future itself tells: a task, a gather's, an executor's job."""
+    """What the future itself tells: a task, a gather's, an executor's job, a gate's waiter."""
     if isinstance(future, TASKS):
         return Awaited("task", f"task {future.get_name()!r}")
     children = getattr(future, "_children", None)
@@ -140,6 +140,9 @@ def _by_future(future: Any) -> Awaited | None:
     if hasattr(future, "offered_ns") and hasattr(future, "fn"):
         state = "running" if future.started_ns else "queued"
         return Awaited("job", f"job {future.name} ({state})")
+    # one that waits at a gate says at which
+    if hasattr(future, "queued_s") and hasattr(future, "gate"):
+        return Awaited("gate", f"gate {future.gate.name!r} ({future.gate.queued()} queued)")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Gates under test: on the native core and on its plain source, on asyncio's loop and on penstock's, time standing still."""
+"""Gates under test: on either core, on asyncio's loop and on penstock's, while time stands still."""
 
 import asyncio
 import importlib.util

@@ -14,7 +14,9 @@ from tests.unit.pressure.driving import LOOPS, Crowd, settle
 Run = Callable[..., Any]
 
 
-def test_as_many_come_in_as_the_limit_says_and_the_next_ones_follow_in_order(gate_class: type[Gate], on_loop: Run) -> None:
+def test_as_many_come_in_as_the_limit_says_and_the_next_ones_follow_in_order(
+    gate_class: type[Gate], on_loop: Run
+) -> None:
     async def main() -> None:
         crowd = Crowd(gate_class(2, max_wait_s=math.inf))
         await crowd.come("a", "b", "c", "d", "e")
@@ -59,7 +61,9 @@ def test_a_cancelled_waiter_never_holds_a_permit(gate_class: type[Gate], on_loop
     on_loop(main)
 
 
-def test_a_permit_of_one_that_is_cancelled_before_it_runs_goes_to_the_next(gate_class: type[Gate], on_loop: Run) -> None:
+def test_a_permit_of_one_that_is_cancelled_before_it_runs_goes_to_the_next(
+    gate_class: type[Gate], on_loop: Run
+) -> None:
     async def main() -> None:
         gate = gate_class(1, max_wait_s=math.inf)
         crowd = Crowd(gate)

@@ -1,4 +1,4 @@
-"""Waits: bounded in time by an estimate when one comes, by expiry from the old end, and by what is left of a deadline."""
+"""Waits: bounded in time by an estimate at arrival, by expiry from the old end, by what is left of a deadline."""
 
 import math
 from collections.abc import Callable
