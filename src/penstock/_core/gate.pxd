@@ -1,9 +1,10 @@
 cimport cython
 
+from penstock._core.pace cimport Pace as OnePace
 from penstock._core.waitqueue cimport WaitQueue as Queue, Waiter as OneWaiter
 
 cdef int LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED, CRITICAL, NORMAL
-cdef double EARLY_S, PROMISED, MOSTLY, LATE_WEIGHT, STANDING_S, SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S, MARGIN_SERVICES, LARGEST_MARGIN, GAP_HOLDS_S, SHORT_S
+cdef double EARLY_S, PROMISED, SHORT_S
 cdef int MOST_SAMPLED, SAMPLE_EVERY, MOST_RTTS
 cdef double INFINITE_S, UNKNOWN_S
 cdef Done DONE
@@ -34,15 +35,16 @@ cdef Entry new_entry(GateCore gate, int priority, object key, double arrived_s, 
 cdef class GateCore:
     cdef public Py_ssize_t limit, bound, reserve, max_queued, inflight, granted, entered, waited, most_inflight
     cdef public Py_ssize_t dropped
-    cdef public double factor, max_wait_s, patience_s, deadline_s, promised_s, standing_s, late_share, overloaded_until_s
+    cdef public double factor, max_wait_s, patience_s, deadline_s, promised_s
     cdef Queue queue
+    cdef OnePace pace
     cdef public list sheds, rtts_s
     cdef public object on_shed, loop, clock, waits, services, name, error
     cdef public bint is_closed, was_full
     cdef object timer
-    cdef double timer_at_s, backlog_since_s, departed_s, gap_s
-    cdef public double service_s, lag_s, window_at_s, epoch_s
-    cdef Py_ssize_t gap_count, service_count, sampled, sample_at
+    cdef double timer_at_s, backlog_since_s
+    cdef public double lag_s, window_at_s, epoch_s
+    cdef Py_ssize_t sampled, sample_at
     cdef dict starts
     cdef object __weakref__
 
@@ -55,20 +57,12 @@ cdef class GateCore:
     @cython.locals(now_s=double)
     cdef void finish(self, Entry entry) except *
     cdef void hand_on(self) except *
-    @cython.locals(weight=double)
     cdef void hand_on_at(self, double now_s) except *
-    cdef double gap(self, double now_s) except -1
     @cython.locals(count=Py_ssize_t, ahead=Py_ssize_t, gap_s=double, victim=OneWaiter, reason=int)
     cdef int why_not_wait(self, int priority, object key, double now_s) except -2
     cdef OneWaiter enqueue(self, OneWaiter waiter)
-    @cython.locals(margin_s=double)
-    cdef bint is_too_late(self, double arrived_s, double deadline_s, double now_s) noexcept
     @cython.locals(room=Py_ssize_t, waiter=OneWaiter)
     cdef void pump(self, double now_s) except *
-    cdef bint is_overloaded(self, double now_s) noexcept
-    cdef void noted(self, bint is_late, double now_s) noexcept
-    @cython.locals(longest_s=double)
-    cdef double timeout_s(self, double now_s) noexcept
     @cython.locals(timeout_s=double, oldest=OneWaiter)
     cdef void expire(self, double now_s) except *
     cdef void arm(self, double at_s) except *

@@ -13,7 +13,8 @@ import time
 from asyncio import CancelledError, base_events, current_task, get_running_loop
 from typing import TYPE_CHECKING, Any
 
-# relative, so that the plain source finds the plain queue where the native one is built too
+# relative, so that the plain source finds its plain parts where native ones are built too
+from .pace import Pace
 from .waitqueue import Waiter, WaitQueue
 
 if TYPE_CHECKING:
@@ -28,18 +29,6 @@ CRITICAL, NORMAL = 0, 2
 
 # An estimate is off by some: with all of `max_wait_s` promised, a few in a hundred would be refused at its end, late.
 PROMISED = 0.7
-# Estimates fail when service slows or the loop has stood still: more than half of those who leave the queue then are
-# expired. For `STANDING_S` or two of its longest waits, the newest is served first and the old end is refused after two
-# service times, within these bounds (Fail at Scale, B. Maurer, ACM Queue 2015). Not, as there, whenever the queue has
-# stood for 100 ms: it does at the very capacity, and goodput would be 3 to 6 points less, refusals 20 ms late.
-STANDING_S = 0.1
-SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S = 0.005, 0.05
-MOSTLY, LATE_WEIGHT = 0.5, 0.0625
-# What is left of a deadline must be this many service times; but a fresh arrival always has enough, so that a service
-# slower than its deadline is measured again.
-MARGIN_SERVICES, LARGEST_MARGIN = 2.0, 0.9
-# Departures tell how fast the queue moves for so long; afterwards the time of service does.
-GAP_HOLDS_S = 1.0
 # Of bare entries, at most so many are measured at a time; where service is shorter than 50 us only every 32nd is, so
 # that measuring costs at most a hundredth of what is measured.
 MOST_SAMPLED, SHORT_S, SAMPLE_EVERY = 16, 50e-6, 32
@@ -149,13 +138,10 @@ class GateCore:
         self.max_wait_s = max_wait_s
         # nobody waits longer than this
         self.patience_s = min(max_wait_s, deadline_s)
+        self.promised_s = PROMISED * max_wait_s
         self.deadline_s = deadline_s
         self.max_queued = max_queued
-        self.promised_s = PROMISED * max_wait_s
-        self.standing_s = max(STANDING_S, 2 * max_wait_s)
-        # of those who leave the queue by the gate's doing, the share that is expired; until when it is overloaded
-        self.late_share = 0.0
-        self.overloaded_until_s = -INFINITE_S
+        self.pace = Pace()
         self.queue = WaitQueue()
         self.sheds = [0] * len(REASONS)
         self.on_shed: Callable[[Any, str], object] | None = None
@@ -165,9 +151,6 @@ class GateCore:
         self.timer: Any = None
         self.timer_at_s = INFINITE_S
         self.backlog_since_s = INFINITE_S
-        self.departed_s = -INFINITE_S
-        self.gap_s = self.service_s = 0.0
-        self.gap_count = self.service_count = 0
         # how late the loop is: it is no part of the service
         self.lag_s = 0.0
         self.starts: dict[int, float] = {}
@@ -264,7 +247,7 @@ class GateCore:
         if self.is_closed:
             raise self.refused(CLOSED, now_s)
         if self.inflight < self.bound or (priority == CRITICAL and self.inflight < self.bound + self.reserve):
-            if arrived_s < now_s and self.is_too_late(arrived_s, deadline_s, now_s):
+            if arrived_s < now_s and self.pace.is_too_late(now_s - arrived_s, deadline_s):
                 raise self.refused(DEADLINE, now_s)
             self.admit()
             if entry is not None:
@@ -306,7 +289,7 @@ class GateCore:
         self.sampled = 0
         self.timer = None
         self.timer_at_s = self.backlog_since_s = INFINITE_S
-        self.departed_s = -INFINITE_S
+        self.pace.forget()
         self.rebound()
 
     # --- leaving ---
@@ -341,28 +324,17 @@ class GateCore:
 
     def hand_on_at(self, now_s: float) -> None:
         """A permit has come back while others wait."""
-        if self.departed_s >= self.backlog_since_s:
-            self.gap_count += 1
-            weight = max(1.0 / self.gap_count, 1.0 / (8 + self.bound))
-            self.gap_s += (now_s - self.departed_s - self.gap_s) * weight
-        self.departed_s = now_s
+        self.pace.departed(now_s, self.backlog_since_s, self.bound)
         self.pump(now_s)
 
     # --- the queue ---
-
-    def gap(self, now_s: float) -> float:
-        """The time from one departure to the next while others wait, in seconds; 0 if nobody can tell."""
-        if self.gap_count and now_s - self.departed_s < GAP_HOLDS_S:
-            return self.gap_s
-        self.gap_count = 0
-        return self.service_s / self.bound if self.bound else 0.0
 
     def why_not_wait(self, priority: int, key: Hashable, now_s: float) -> int:
         """The reason to refuse one that would have to wait; -1 if it may wait. One of lower worth may have to go."""
         if self.max_wait_s <= 0:
             return LIMIT
         count = self.queue.count
-        gap_s = self.gap(now_s)
+        gap_s = self.pace.gap(now_s, self.bound)
         if count < self.max_queued and (count + 1) * gap_s <= self.promised_s:
             return -1
         ahead = self.queue.before_next(priority, key)
@@ -385,16 +357,11 @@ class GateCore:
             self.backlog_since_s = waiter.queued_s
         self.queue.push(waiter)
         if self.patience_s < INFINITE_S:
-            self.arm(waiter.queued_s + self.timeout_s(waiter.queued_s))
+            self.arm(waiter.queued_s + self.pace.timeout_s(waiter.queued_s, self.patience_s))
         # a listener may have raised the limit meanwhile
         if self.inflight < self.bound:
             self.pump(waiter.queued_s)
         return waiter
-
-    def is_too_late(self, arrived_s: float, deadline_s: float, now_s: float) -> bool:
-        """Whether it could not finish by its deadline."""
-        margin_s = min(MARGIN_SERVICES * self.service_s, LARGEST_MARGIN * deadline_s)
-        return now_s - arrived_s + margin_s > deadline_s
 
     def pump(self, now_s: float) -> None:
         """Hand out what is free."""
@@ -404,10 +371,10 @@ class GateCore:
             room = self.bound + self.reserve if self.queue.critical_count() else self.bound
             if self.inflight >= room:
                 return
-            waiter = self.queue.take(self.is_overloaded(now_s))
+            waiter = self.queue.take(self.pace.is_overloaded(now_s))
             if not self.queue.count:
                 self.backlog_since_s = INFINITE_S
-            if self.is_too_late(waiter.arrived_s, waiter.deadline_s, now_s):
+            if self.pace.is_too_late(now_s - waiter.arrived_s, waiter.deadline_s):
                 self.turn_away(waiter, DEADLINE)
                 continue
             self.inflight += 1
@@ -415,38 +382,18 @@ class GateCore:
             self.waited += 1
             if self.inflight > self.most_inflight:
                 self.most_inflight = self.inflight
-            self.noted(False, now_s)
+            self.pace.noted(False, now_s, self.max_wait_s)
             self.waits.add(int((now_s - waiter.queued_s) * 1e9))
             waiter.grant()
 
-    def is_overloaded(self, now_s: float) -> bool:
-        """Whether waits were estimated wrongly: then the newest is served first."""
-        return now_s < self.overloaded_until_s
-
-    def noted(self, is_late: bool, now_s: float) -> None:
-        """One has left the queue, for a permit or because it had waited too long."""
-        if self.is_overloaded(now_s):
-            return
-        self.late_share += ((1.0 if is_late else 0.0) - self.late_share) * LATE_WEIGHT
-        if self.late_share > MOSTLY:
-            self.late_share = 0.0
-            self.overloaded_until_s = now_s + self.standing_s
-
-    def timeout_s(self, now_s: float) -> float:
-        """How long one may wait now."""
-        if not self.is_overloaded(now_s) or not self.service_count:
-            return self.patience_s
-        longest_s = max(LONGEST_TIMEOUT_S, self.patience_s)
-        return min(self.patience_s, max(SHORTEST_TIMEOUT_S, min(2 * self.service_s, longest_s)))
-
     def expire(self, now_s: float) -> None:
         """Refuse those who have waited too long, from the old end."""
-        timeout_s = self.timeout_s(now_s)
+        timeout_s = self.pace.timeout_s(now_s, self.patience_s)
         while True:
             oldest = self.queue.oldest()
             if oldest is None or oldest.queued_s + timeout_s > now_s + EARLY_S:
                 return
-            self.noted(True, now_s)
+            self.pace.noted(True, now_s, self.max_wait_s)
             self.refuse(oldest, EXPIRED)
 
     def arm(self, at_s: float) -> None:
@@ -465,7 +412,7 @@ class GateCore:
         self.expire(now_s)
         oldest = self.queue.oldest()
         if oldest is not None:
-            self.arm(max(now_s, oldest.queued_s + self.timeout_s(now_s)))
+            self.arm(max(now_s, oldest.queued_s + self.pace.timeout_s(now_s, self.patience_s)))
 
     def refuse(self, waiter: Waiter, reason: int) -> None:
         """One that waits is refused."""
@@ -529,7 +476,7 @@ class GateCore:
 
     def made(self, reason: int, age_s: float) -> BaseException:
         """The exception; its message is made when somebody reads it."""
-        retry_s = self.gap_s * (self.queue.count + 1) if self.gap_count else self.service_s
+        retry_s = self.pace.retry_s(self.queue.count)
         retry_after_s = None if retry_s == 0.0 or reason == CLOSED else retry_s
         # past __init__, which would take longer than all else
         made: BaseException = new_exception(
@@ -571,7 +518,7 @@ class GateCore:
         if task is not None:
             self.starts[id(task)] = self.clock()
         self.sampled = len(self.starts)
-        is_short = self.service_count > 0 and self.service_s < SHORT_S
+        is_short = self.pace.service_count > 0 and self.pace.service_s < SHORT_S
         self.sample_at = self.entered + (SAMPLE_EVERY if is_short else 1)
 
     def end_sample(self) -> None:
@@ -585,8 +532,7 @@ class GateCore:
     def measured(self, started_s: float, now_s: float) -> None:
         """One was inside from `started_s` until now."""
         rtt_s = max(0.0, now_s - started_s - self.lag_s)
-        self.service_count += 1
-        self.service_s += (rtt_s - self.service_s) * max(1.0 / self.service_count, 1.0 / (8 + self.bound))
+        self.pace.served(rtt_s, self.bound)
         self.services.add(int(rtt_s * 1e9))
         if self.window_at_s < INFINITE_S:
             if started_s >= self.epoch_s and len(self.rtts_s) < MOST_RTTS:
@@ -602,8 +548,7 @@ class GateCore:
         open_ = self.loop is not None and not self.is_closed
         self.bound = max(1, int(self.limit * self.factor)) if open_ else 0
         if before and self.bound:
-            # not `before / self.bound`: those are C's whole numbers
-            self.gap_s = self.gap_s * before / self.bound
+            self.pace.rescale(before, self.bound)
         if self.bound > before and self.queue.count:
             self.pump(self.clock())
 

@@ -21,7 +21,7 @@ __all__ = ["REASONS", "Entry", "GateCore", "plain"]
 
 PACKAGE = "penstock._core_as_source"
 # in the order of their imports
-MODULES = "waitqueue", "gate"
+MODULES = "pace", "waitqueue", "gate"
 
 
 def plain() -> Any:

@@ -164,6 +164,25 @@ def test_an_executors_job_is_named(loop, start):
     loop.run_until_complete(task)
 
 
+def test_a_gate_is_named(loop, start):
+    gate = penstock.Gate(1, max_wait_s=60, name="db")
+
+    async def pass_through():
+        async with gate:
+            await asyncio.sleep(0)
+
+    async def occupy():
+        await gate.enter()
+
+    loop.run_until_complete(occupy())
+    task = start(pass_through())
+    settle(loop)
+    found = chain(task).awaited
+    assert (found.kind, found.text) == ("gate", "gate 'db' (1 queued)")
+    gate.leave()
+    loop.run_until_complete(task)
+
+
 def test_what_others_make_known_is_told_in_their_words(loop, start):
     class Gate:
         async def enter(self):
