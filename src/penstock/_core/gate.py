@@ -216,7 +216,10 @@ class GateCore:
 
     def try_enter(self, *, priority: int = NORMAL, key: Hashable = None) -> bool:
         """Take a permit if one is free now; False otherwise. `leave()` gives it back."""
-        if self.inflight < self.bound or (priority == CRITICAL and self.inflight < self.bound + self.reserve):
+        # where there is no loop yet, or it is closed, `bound` is 0 and nothing is in reserve
+        if self.inflight < self.bound or (
+            priority == CRITICAL and self.bound and self.inflight < self.bound + self.reserve
+        ):
             self.admit()
             return True
         if self.loop is None and not self.is_closed:

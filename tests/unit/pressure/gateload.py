@@ -1,4 +1,4 @@
-"""The scenarios of overload, with a real Gate on virtual time: an open loop of Poisson arrivals, and what became of each.
+"""The scenarios of overload, with a real Gate on virtual time: Poisson arrivals in an open loop, what became of each.
 
 A call is good if its answer comes within the client's deadline. Figures are deterministic: the seed decides all of it.
 `python -m tests.unit.pressure.gateload` prints the table.
@@ -87,7 +87,11 @@ class Report:
     def recovery_s(self, phase: Phase, from_s: float, until_s: float, bucket_s: float = 0.25) -> float:
         """How long after `from_s` goodput is 90 % again and stays there, in buckets."""
         buckets = int((until_s - from_s) / bucket_s)
-        bad = [at for at in range(buckets) if self.goodput(phase, from_s + at * bucket_s, from_s + (at + 1) * bucket_s) < 90]
+        bad = [
+            at
+            for at in range(buckets)
+            if self.goodput(phase, from_s + at * bucket_s, from_s + (at + 1) * bucket_s) < 90
+        ]
         return bucket_s * (bad[-1] + 1) if bad else 0.0
 
 
@@ -180,29 +184,29 @@ SPIKE = [Phase(2, 0.5 * CAPACITY), Phase(2, 5 * CAPACITY), Phase(2, 0.5 * CAPACI
 SLOW_DEPENDENCY = [Phase(2, 0.6 * CAPACITY), Phase(4, 0.6 * CAPACITY, 4.0), Phase(2, 0.6 * CAPACITY)]
 
 
+def row(report: Report, phase: Phase, from_s: float, until_s: float) -> str:
+    """Goodput, and what the served and the refused waited."""
+    return (
+        f"{report.goodput(phase, from_s, until_s):5.1f} % good, served p99 "
+        f"{1e3 * report.served_p99_s(from_s, until_s):5.1f} ms, {report.refused(from_s, until_s):5.2f} % refused, p99 "
+        f"{1e3 * report.refusal_p99_s(from_s, until_s):4.1f} ms"
+    )
+
+
 def table() -> None:
-    for name, service in (("4 x 10 ms", backend), ("CPU-bound", processor)):
-        for limit in (4, 2, 1, "auto"):
+    for name, service, limits in (("4 x 10 ms", backend, (SLOTS, "auto")), ("CPU-bound", processor, (2, "auto"))):
+        for limit in limits:
             for load in LOADS:
                 phase = steady(load, 5)
-                report = simulate(limit, service, phase)
-                print(
-                    f"{name} limit {limit} at {load}x: goodput {report.goodput(phase[0], 2, 5):.1f} % p99 "
-                    f"{1e3 * report.served_p99_s(2):.1f} ms, refused {report.refused(2):.2f} % "
-                    f"p99 {1e3 * report.refusal_p99_s(2):.2f} ms, limit {report.gate.limit} {report.gate.statistics().sheds}"
-                )
-    for limit in (4, "auto"):
+                print(f"{name}, limit {limit}, {load}x: {row(simulate(limit, service, phase), phase[0], 2, 5)}")
+    for limit in (SLOTS, "auto"):
         report = simulate(limit, backend, SPIKE)
-        print(
-            f"spike, limit {limit}: {report.goodput(SPIKE[1], 2, 4):.1f} % during, recovery {report.recovery_s(SPIKE[2], 4, 6)} s, "
-            f"p99 {1e3 * report.served_p99_s():.1f} ms"
-        )
+        recovery_s = report.recovery_s(SPIKE[2], 4, 6)
+        print(f"spike, limit {limit}: {row(report, SPIKE[1], 2, 4)}, over in {recovery_s} s")
         report = simulate(limit, backend, SLOW_DEPENDENCY)
-        print(
-            f"slow dependency, limit {limit}: {report.goodput(SLOW_DEPENDENCY[1], 2, 6):.1f} % (after 1 s "
-            f"{report.goodput(SLOW_DEPENDENCY[1], 3, 6):.1f} %), p99 {1e3 * report.served_p99_s(2, 6):.1f} ms, "
-            f"after it {report.goodput(SLOW_DEPENDENCY[2], 6, 8):.1f} %"
-        )
+        print(f"slow dependency, limit {limit}, first second: {row(report, SLOW_DEPENDENCY[1], 2, 3)}")
+        print(f"slow dependency, limit {limit}, then: {row(report, SLOW_DEPENDENCY[1], 3, 6)}")
+        print(f"slow dependency, limit {limit}, after it: {row(report, SLOW_DEPENDENCY[2], 6, 8)}")
 
 
 if __name__ == "__main__":

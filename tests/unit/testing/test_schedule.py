@@ -1,6 +1,9 @@
 """The schedule: the same seed gives the same run, another seed another; cancels come where they were counted."""
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -59,6 +62,21 @@ def test_the_same_seed_gives_the_same_run(seed: int | None) -> None:
     ballast = [object() for _ in range(1001)]
     assert history(seed) == first
     assert ballast
+
+
+def test_the_same_seed_gives_the_same_run_in_another_process() -> None:
+    program = "from tests.unit.testing.test_schedule import history; print(history(5))"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert told == {str(history(5))}
 
 
 def test_different_seeds_give_different_orders() -> None:
