@@ -27,7 +27,7 @@ BIN := .venv/bin
 READY := .venv/ready-$(THIS)
 BUILT := .venv/built-$(THIS)
 PIP := -m pip install -qq --disable-pip-version-check
-SOURCES := setup.py $(shell find src/penstock/_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
+SOURCES := setup.py $(shell find src/penstock/_core -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: help demo test check conformance package sanitize bench soak docs clean build
