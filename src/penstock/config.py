@@ -224,8 +224,9 @@ class PressureConfig(_Group):
     def __post_init__(self) -> None:
         _Group.__post_init__(self)
         if self.slow_reader_bytes is not None and self.slow_reader_s is None:
+            key = "pressure.slow_reader_bytes"
             allowed = "only with pressure.slow_reader_s, the seconds after which such a peer is disconnected"
-            raise ConfigError.bad_value("pressure.slow_reader_bytes", self.slow_reader_bytes, "PressureConfig()", allowed)
+            raise ConfigError.bad_value(key, self.slow_reader_bytes, "PressureConfig()", allowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from penstock._core.transport import Transport
 REASON_NAMES: tuple[str, ...]
 
 def cut_counts() -> dict[str, int]: ...
+
 @disjoint_base
 class Bounded(Transport):
     def set_receive_deadline(self, seconds: float | None) -> None: ...

@@ -167,7 +167,7 @@ cdef class Bounded(Transport):
     def _cut_late(self):
         """After all that was ready when it was found late: what it has sent is read now."""
         cdef int reason
-        if self.is_open and not self.conn_lost:
+        if self.pace is not None and self.is_open and not self.conn_lost:
             reason = self.find_late()
             if reason != FINE:
                 self.cut(reason)

@@ -147,9 +147,11 @@ class _Reports:
         message = f"{_name(peer)} {_fault(reason, size_bytes, late_s)}{self._limit(reason)}"
         if logger.isEnabledFor(logging.INFO) and self._may_log():
             left_out, self._left_out = self._left_out, 0
-            fields = {"reason": reason, "peer": _name(peer), "bytes": size_bytes, "seconds": late_s, "left_out": left_out}
+            fields = {"reason": reason, "peer": _name(peer), "bytes": size_bytes, "seconds": late_s}
             more = f"; {left_out} more were cut since the last line" if left_out else ""
-            logger.info("disconnected (%s): %s%s", reason, message, more, extra={"penstock": fields})
+            logger.info(
+                "disconnected (%s): %s%s", reason, message, more, extra={"penstock": {**fields, "left_out": left_out}}
+            )
         return SlowPeer(message, reason=reason, peer=peer, size_bytes=size_bytes, late_s=late_s)
 
     def _limit(self, reason: str) -> str:

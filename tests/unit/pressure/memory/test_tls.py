@@ -19,8 +19,7 @@ async def secured(contexts, *, high_bytes: int | None = None):
     writers = []
 
     def accept() -> Accepted:
-        side = Accepted(on_made=sides.put_nowait, high_bytes=high_bytes)
-        return side
+        return Accepted(on_made=sides.put_nowait, high_bytes=high_bytes)
 
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
