@@ -41,7 +41,7 @@ class MemoryStatistics:
     paused: int = 0
     pauses: int = 0
     # cut connections by reason: slow_reader, receive, idle
-    disconnects: Mapping[str, int] = field(default=NOTHING_CUT)
+    disconnects: Mapping[str, int] = field(default_factory=lambda: NOTHING_CUT)
 
 
 def memory_statistics() -> MemoryStatistics:
