@@ -249,8 +249,9 @@ class PressureConfig(_Group):
             allowed = f"at most the {self.lag_high_s} of lag_high_s"
             raise ConfigError.bad_value("pressure.lag_low_s", self.lag_low_s, "PressureConfig()", allowed)
         if self.slow_reader_bytes is not None and self.slow_reader_s is None:
+            key = "pressure.slow_reader_bytes"
             allowed = "only with pressure.slow_reader_s, the seconds after which such a peer is disconnected"
-            raise ConfigError.bad_value("pressure.slow_reader_bytes", self.slow_reader_bytes, "PressureConfig()", allowed)
+            raise ConfigError.bad_value(key, self.slow_reader_bytes, "PressureConfig()", allowed)
 
 
 @dataclass(frozen=True, slots=True)

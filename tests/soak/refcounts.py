@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from penstock._core.budget import shared_budget
+from penstock._core.pace import Bounds
 from penstock.loop import NATIVE, EventLoop
 from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate
@@ -249,6 +251,40 @@ def bounded_tasks(loop: Any) -> None:
     loop.run_until_complete(main())
 
 
+def bounds(loop: Any) -> None:
+    """Connections that the budget holds and lets go, that are idle, told of and cut, and that go away held."""
+    loop._bound(shared_budget(), Bounds(slow_reader_ns=1, receive_ns=1, idle_ns=10**12))
+    shared_budget().set_marks(100_000)
+
+    async def main() -> None:
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        late, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        one, two = socket.socketpair()
+        sender, _ = await loop.create_connection(asyncio.Protocol, sock=one)
+        sender.write(b"a" * 500_000)
+        assert sender._held
+        sender.set_receive_deadline(1)
+        sender.set_receive_deadline(None)
+        sender.expect_request()
+        two.recv(500_000)
+        await asyncio.sleep(0.0001)
+        # The wheel comes round early.
+        sender.set_receive_deadline(1e-9)
+        loop._on_cut = lambda *_: ConnectionAbortedError("late")
+        for transport in (sender, late):
+            transport._cut_late()
+        two.close()
+        sender.abort()
+        late.abort()
+        server.close()
+        await asyncio.sleep(0.001)
+
+    loop.run_until_complete(main())
+    loop._on_cut = None
+    loop._bound(None, None)
+    shared_budget().set_marks(None)
+
+
 def bad_lines(sender: Any) -> None:
     try:
         sender.writelines([b"a", 1])
@@ -268,6 +304,7 @@ CASES: dict[str, Callable[[Any], None]] = {
     "held reads": held_reads,
     "servers that pause": pauses,
     "bounded tasks": bounded_tasks,
+    "bounds": bounds,
     "write": exchange(asyncio.Protocol, lambda sender: [sender.write(b"abc" * at) for at in range(5)]),
     "write, much": exchange(asyncio.Protocol, lambda sender: sender.write(bytearray(1_000_000))),
     "writelines": exchange(

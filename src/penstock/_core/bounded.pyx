@@ -14,7 +14,7 @@ from penstock._core._sys.socket cimport SO_LINGER, SOL_SOCKET, linger, setsockop
 from penstock._core.budget cimport charge
 from penstock._core.buffers cimport WriteQueue
 from penstock._core.clock cimport now_ns
-from penstock._core.pace cimport FINE, GUESSED, IDLE, NOTHING, REASONS, TOLD, Bounds, Pace, note_write
+from penstock._core.pace cimport FINE, GUESSED, IDLE, NOTHING, REASONS, SWITCHED, TOLD, Bounds, Pace, note_write
 from penstock._core.transport cimport Transport
 
 cdef enum:
@@ -167,7 +167,7 @@ cdef class Bounded(Transport):
     def _cut_late(self):
         """After all that was ready when it was found late: what it has sent is read now."""
         cdef int reason
-        if self.is_open and not self.conn_lost:
+        if self.pace is not None and self.is_open and not self.conn_lost:
             reason = self.find_late()
             if reason != FINE:
                 self.cut(reason)
@@ -214,6 +214,16 @@ cdef class Bounded(Transport):
     def expect_request(self):
         """The peer may send a new request: from its first byte `receive_s` holds, and until then `idle_s`."""
         self.tell_pace(GUESSED, 0)
+
+    def set_protocol(self, protocol):
+        """Switch to another protocol; the next event is its. Upgraded, a peer sends what it likes, when it likes."""
+        Transport.set_protocol(self, protocol)
+        self._switched()
+
+    def _switched(self):
+        """Other things than requests come from now on, unless an integration says what."""
+        if self.pace is not None and self.pace.owes == GUESSED:
+            self.pace.owes = SWITCHED
 
     cdef int tell_pace(self, int owes, int64_t within_ns) except -1:
         if self.conn_lost or not self.is_open:

@@ -80,9 +80,11 @@ cdef class Budget:
             if rank:
                 self.hold(self.free[rank])
         while self.held_count and self.heaviest() > self.lightest_held():
-            rank = self.heaviest()
             if self.total_bytes <= self.high_bytes:
                 self.let_go(self.held[self.lightest_held()])
+            rank = self.heaviest()
+            if rank == 0:
+                break
             self.hold(self.free[rank])
         return 0
 

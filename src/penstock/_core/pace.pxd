@@ -11,10 +11,11 @@ cdef enum:
     REASONS = 4
 
 cdef enum:
-    # What the peer owes us: it is guessed, by a time that the program has set, nothing.
+    # What the peer owes us: it is guessed, by a time that the program has set, nothing, no more requests.
     GUESSED = 0
     TOLD = 1
     NOTHING = 2
+    SWITCHED = 3
 
 
 cdef class Bounds:

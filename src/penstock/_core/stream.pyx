@@ -21,6 +21,7 @@ from asyncio.constants import _SendfileMode
 from asyncio.log import logger
 from os import strerror
 
+cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_Clear
@@ -245,6 +246,7 @@ cdef class Stream(Outlet):
         finally:
             arrival.reset(token)
 
+    @cython.final
     cdef bint can_read(self) noexcept:
         return not (self.paused or self.closing or self.eof_read or self.held)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         _ssl_writing_paused: bool
         _write_buffer_size: int
 
+        def _set_app_protocol(self, app_protocol: Any) -> None: ...
         def _process_outgoing(self) -> None: ...
         def _control_app_writing(self) -> None: ...
         def _get_write_buffer_size(self) -> int: ...
@@ -35,6 +36,12 @@ class CountedTLS(Protocol):
 
     # the watermarks (high, low) of the program's side while the budget holds the connection
     _kept: tuple[int, int] | None = None
+
+    def _set_app_protocol(self, app_protocol: Any) -> None:
+        super()._set_app_protocol(app_protocol)
+        # Not the first one, which is set before there is a connection.
+        if getattr(self, "_transport", None) is not None:
+            self._transport._switched()
 
     def _process_outgoing(self) -> None:
         if self._transport is not None and not self._ssl_writing_paused:

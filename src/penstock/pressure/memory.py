@@ -41,7 +41,7 @@ class MemoryStatistics:
     paused: int = 0
     pauses: int = 0
     # cut connections by reason: slow_reader, receive, idle
-    disconnects: Mapping[str, int] = field(default=NOTHING_CUT)
+    disconnects: Mapping[str, int] = field(default_factory=lambda: NOTHING_CUT)
 
 
 def memory_statistics() -> MemoryStatistics:
@@ -147,9 +147,11 @@ class _Reports:
         message = f"{_name(peer)} {_fault(reason, size_bytes, late_s)}{self._limit(reason)}"
         if logger.isEnabledFor(logging.INFO) and self._may_log():
             left_out, self._left_out = self._left_out, 0
-            fields = {"reason": reason, "peer": _name(peer), "bytes": size_bytes, "seconds": late_s, "left_out": left_out}
+            fields = {"reason": reason, "peer": _name(peer), "bytes": size_bytes, "seconds": late_s}
             more = f"; {left_out} more were cut since the last line" if left_out else ""
-            logger.info("disconnected (%s): %s%s", reason, message, more, extra={"penstock": fields})
+            logger.info(
+                "disconnected (%s): %s%s", reason, message, more, extra={"penstock": {**fields, "left_out": left_out}}
+            )
         return SlowPeer(message, reason=reason, peer=peer, size_bytes=size_bytes, late_s=late_s)
 
     def _limit(self, reason: str) -> str:

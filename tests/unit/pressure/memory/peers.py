@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from typing import Any
+from typing import Any, Self
 
 from tests.loop.wire import Recorder
 
@@ -63,7 +63,7 @@ class Service:
         await side.until_event("made")
         return side, client
 
-    async def __aenter__(self) -> "Service":
+    async def __aenter__(self) -> Self:
         listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         self.server = await asyncio.get_running_loop().create_server(self.accept, sock=listener)

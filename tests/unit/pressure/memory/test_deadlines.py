@@ -10,7 +10,7 @@ import pytest
 from penstock.errors import SlowPeer
 from penstock.pressure import expect_request, memory_statistics, set_receive_deadline
 from tests.loop.wire import read_exactly, settle
-from tests.unit.pressure.memory.peers import Service, swallow
+from tests.unit.pressure.memory.peers import Accepted, Service, swallow
 
 # Much less, and TCP itself waits: a window opens when half of a buffer is free.
 TAKEN_BYTES = 64 * 1024
@@ -227,6 +227,26 @@ def test_who_owes_nothing_is_cut_by_neither_deadline_until_a_request_is_expected
             assert side.error is None
 
     bounded_run(main(), receive_s=0.2, idle_s=0.3)
+
+
+def test_a_connection_that_switches_its_protocol_sends_no_more_requests(bounded_run):
+    async def main() -> None:
+        async with Service() as service:
+            side, client = await service.connect()
+            upgraded = Accepted()
+            upgraded.note("made")
+            side.transport.set_protocol(upgraded)
+            for _ in range(10):
+                client.send(b"m")
+                await asyncio.sleep(0.05)
+            await upgraded.until_bytes(10)
+            assert "lost" not in upgraded.events
+            # Silence is silence.
+            await upgraded.until_event("lost")
+            assert upgraded.error is None
+            side.note("lost")
+
+    bounded_run(main(), receive_s=0.15, idle_s=0.4)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])

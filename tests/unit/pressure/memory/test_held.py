@@ -39,7 +39,7 @@ def test_a_hundred_clients_that_never_read_fill_the_budget_and_others_are_served
             assert memory_statistics().paused >= 1
             sides = [await live.connect() for _ in range(5)]
             for size_bytes in [10, 1000, 100_000] * 5:
-                for side, client in sides:
+                for _, client in sides:
                     await asyncio.get_running_loop().sock_sendall(client, b"y" * size_bytes)
                     assert len(await read_exactly(client, size_bytes)) == size_bytes
             assert shared_budget().total <= BUDGET_BYTES + 106 * CHUNK_BYTES

@@ -19,8 +19,7 @@ async def secured(contexts, *, high_bytes: int | None = None):
     writers = []
 
     def accept() -> Accepted:
-        side = Accepted(on_made=sides.put_nowait, high_bytes=high_bytes)
-        return side
+        return Accepted(on_made=sides.put_nowait, high_bytes=high_bytes)
 
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
@@ -135,3 +134,19 @@ def test_an_integration_reaches_the_native_transport_through_tls(bounded_run, co
             await side.until_event("lost")
 
     bounded_run(main(), idle_s=0.2)
+
+
+def test_a_protocol_switched_above_tls_sends_no_more_requests(bounded_run, contexts):
+    async def main() -> None:
+        async with secured(contexts) as connect:
+            side, _, writer = await connect()
+            upgraded = Accepted()
+            upgraded.note("made")
+            side.transport.set_protocol(upgraded)
+            for _ in range(8):
+                writer.write(b"m")
+                await asyncio.sleep(0.15)
+            await upgraded.until_bytes(8)
+            assert "lost" not in upgraded.events
+
+    bounded_run(main(), receive_s=0.3)
