@@ -46,7 +46,7 @@ async def _attacked(
         calm_s = await probe.run_for(CALM_S)
         async with attack:
             bound.check(calm_s, await probe.run_for(seconds))
-            within()
+            await asyncio.to_thread(within)
         assert not probe.failures, f"{probe.failures} requests of a client that behaves failed"
     finally:
         await probe.close()
