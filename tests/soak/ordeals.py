@@ -77,7 +77,9 @@ def resets(per_s: int, seconds: float, bound: Bound) -> None:
 
 def readers_that_do_not_read(count: int, seconds: float, bound: Bound) -> None:
     """They are disconnected, and what is buffered for them meanwhile is bounded."""
-    with serving(f"pressure.slow_reader_s={SLOW_READER_S}", "pressure.buffer_bytes=8388608") as server:
+    keys = (f"pressure.slow_reader_s={SLOW_READER_S}", "pressure.buffer_bytes=8388608")
+    # each of them holds a permit until it is disconnected
+    with serving(*keys, limit=str(2 * count)) as server:
         before, rss_bytes = server.descriptors(), server.rss_bytes()
 
         def bounded() -> None:
