@@ -106,16 +106,20 @@ def pressure_table(run: dict[str, Any]) -> str:
 
 
 def claimed(run: dict[str, Any], name: str) -> str:
-    """The bounds on a row, and whether each is kept."""
-    of_row = [one for one in run.get("claims", []) if one["row"] == name]
-    bounds = {(one["claim"]["kind"], one["claim"]["most"]) for one in of_row}
-    cells = []
-    for kind, most in sorted(bounds):
-        held = [one for one in of_row if one["claim"]["most"] == most]
-        missed = [one["claim"]["arm"].partition("@")[2] for one in held if not one["met"]]
-        side = "at least" if kind == "least" else "at most"
-        cells.append(f"{side} {cost(most, name)}: {'NOT met: ' + ', '.join(missed) if missed else 'met'}")
-    return "; ".join(cells)
+    """The bounds on a row, each with the arms that it is for, and which of them keep it not."""
+    arms: dict[str, list[tuple[str, bool]]] = {}
+    for one in run.get("claims", []):
+        if one["row"] == name:
+            side = "at least" if one["claim"]["kind"] == "least" else "at most"
+            bound = f"{side} {cost(one['claim']['most'], name)}"
+            arms.setdefault(bound, []).append((one["claim"]["arm"].partition("@")[2], one["met"]))
+    return "; ".join(f"{bound}: {kept(of_bound)}" for bound, of_bound in arms.items())
+
+
+def kept(arms: list[tuple[str, bool]]) -> str:
+    """Which arms keep a bound."""
+    told = {"met": [arm for arm, met in arms if met], "NOT met": [arm for arm, met in arms if not met]}
+    return ", ".join(f"{word} ({', '.join(found)})" for word, found in told.items() if found)
 
 
 def bytes_of(found: float) -> str:

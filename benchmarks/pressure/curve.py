@@ -72,6 +72,6 @@ def _scales(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.set_xticks(LOADS, [f"{load:g}x" for load in LOADS])
     axes.minorticks_off()
-    axes.set_ylim(0, 108)
+    axes.set_ylim(bottom=0)
     axes.set_xlabel("offered load, in multiples of the service's own capacity")
     axes.grid(alpha=0.3)

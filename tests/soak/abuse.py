@@ -149,59 +149,53 @@ class Probe:
 
 
 @contextlib.asynccontextmanager
-async def slowloris(address: Address, count: int) -> AsyncIterator[list[socket.socket]]:
-    """Connections that begin a request and go on by a byte now and then. The list has those that are still open."""
+async def slowloris(address: Address, count: int) -> AsyncIterator[None]:
+    """Connections that begin a request and go on by a byte now and then."""
     async with connected(address, count) as socks:
+        # it takes a while to open thousands: the first may be closed by now
         for sock in socks:
-            sock.send(b"GET / HTTP/1.1\r\nx-slow: ")
+            _sends(sock, b"GET / HTTP/1.1\r\nx-slow: ")
         task = asyncio.create_task(_drip(socks))
         try:
-            yield socks
+            yield
         finally:
             await _cancelled(task)
 
 
 async def _drip(socks: list[socket.socket]) -> None:
     while True:
-        for at in range(0, len(socks), 100):
-            for sock in socks[at : at + 100]:
-                if not _sends(sock, b"x"):
-                    socks.remove(sock)
-                    sock.close()
-            await asyncio.sleep(0)
+        for at, sock in enumerate(socks):
+            _sends(sock, b"x")
+            if at % 100 == 0:
+                await asyncio.sleep(0)
         await asyncio.sleep(1.0)
 
 
-def _sends(sock: socket.socket, data: bytes) -> bool:
-    try:
+def _sends(sock: socket.socket, data: bytes) -> None:
+    """As far as the other end takes it."""
+    with contextlib.suppress(OSError):
         sock.send(data)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.asynccontextmanager
-async def storm_of_resets(address: Address, per_s: int) -> AsyncIterator[list[int]]:
-    """Connections that ask for something and are reset at once. The list has how many there were."""
-    counts = [0]
-    task = asyncio.create_task(_storm(address, per_s, counts))
+async def storm_of_resets(address: Address, per_s: int) -> AsyncIterator[None]:
+    """Connections that ask for something and are reset at once."""
+    task = asyncio.create_task(_storm(address, per_s))
     try:
-        yield counts
+        yield
     finally:
         await _cancelled(task)
 
 
-async def _storm(address: Address, per_s: int, counts: list[int]) -> None:
-    began_s = time.monotonic()
+async def _storm(address: Address, per_s: int) -> None:
+    began_s, count = time.monotonic(), 0
     while True:
-        while counts[0] < (time.monotonic() - began_s) * per_s:
+        while count < (time.monotonic() - began_s) * per_s:
             sock = await _connect(address)
             _sends(sock, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             sock.close()
-            counts[0] += 1
+            count += 1
         await asyncio.sleep(0.005)
 
 

@@ -46,7 +46,7 @@ async def _attacked(
         calm_s = await probe.run_for(CALM_S)
         async with attack:
             bound.check(calm_s, await probe.run_for(seconds))
-            within()
+            await asyncio.to_thread(within)
         assert not probe.failures, f"{probe.failures} requests of a client that behaves failed"
     finally:
         await probe.close()
@@ -77,7 +77,9 @@ def resets(per_s: int, seconds: float, bound: Bound) -> None:
 
 def readers_that_do_not_read(count: int, seconds: float, bound: Bound) -> None:
     """They are disconnected, and what is buffered for them meanwhile is bounded."""
-    with serving(f"pressure.slow_reader_s={SLOW_READER_S}", "pressure.buffer_bytes=8388608") as server:
+    keys = (f"pressure.slow_reader_s={SLOW_READER_S}", "pressure.buffer_bytes=8388608")
+    # each of them holds a permit until it is disconnected
+    with serving(*keys, limit=str(2 * count)) as server:
         before, rss_bytes = server.descriptors(), server.rss_bytes()
 
         def bounded() -> None:
@@ -97,6 +99,7 @@ def no_descriptors_left(seconds: float, bound: Bound) -> None:
         began = server.cpu_s(), time.monotonic()
 
         def idles() -> None:
+            assert server.descriptors() >= FEW_DESCRIPTORS - 2, "the attack has left some free"
             # the probe's requests are in it, and a try each second
             share = (server.cpu_s() - began[0]) / (time.monotonic() - began[1])
             assert share < 0.6, f"{share:.0%} of a processor while no descriptor is free"

@@ -23,7 +23,7 @@ def test_a_storm_of_resets_does_not_slow_the_others() -> None:
 
 
 def test_readers_that_do_not_read_are_disconnected() -> None:
-    ordeals.readers_that_do_not_read(200, ATTACK_S, BOUND)
+    ordeals.readers_that_do_not_read(100, ATTACK_S, BOUND)
 
 
 def test_a_server_without_descriptors_serves_whom_it_has() -> None:
