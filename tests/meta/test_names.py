@@ -68,7 +68,9 @@ def test_an_init_is_a_table_of_contents(path: Path) -> None:
     tree = ast.parse(path.read_text())
     classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
     assert not classes, f"classes in __init__.py: {classes}"
-    assert len(path.read_text().splitlines()) <= 60
+    # __all__ has a line for each name, and the rest is as short
+    names = public_names(tree) or []
+    assert len(path.read_text().splitlines()) <= 60 + len(names)
 
 
 def public_names(tree: ast.Module) -> list[str] | None:
