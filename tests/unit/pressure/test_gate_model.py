@@ -92,6 +92,14 @@ class GateMachine(RuleBasedStateMachine):
         self.gate.leave()
         self.by_hand -= 1
 
+    @precondition(lambda self: self.by_hand and self.gate.queued())
+    @rule()
+    def leave_and_cancel_who_is_next(self) -> None:
+        self.leave()
+        for task in self.tasks.values():
+            if getattr(task._fut_waiter, "state", None) == 1:  # type: ignore[attr-defined]
+                task.cancel()
+
     @precondition(lambda self: self.inside)
     @rule(data=st.data())
     def go(self, data: st.DataObject) -> None:
