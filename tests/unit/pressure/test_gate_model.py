@@ -1,6 +1,7 @@
 """The gate against a model: whatever comes, leaves, is cancelled or resized when, nine things always hold.
 
-Short by default: `PENSTOCK_STEPS=1000000` and `-o timeout=0 -o faulthandler_timeout=0` for more. Order, displacement and shares are in the other tests.
+Short by default: `PENSTOCK_STEPS=1000000` and `-o timeout=0 -o faulthandler_timeout=0` for more.
+Order, displacement and shares are in the other tests.
 """
 
 import asyncio
