@@ -5,6 +5,7 @@ Each case runs many times; what the total grows by, per iteration, is what the c
 
 import asyncio
 import gc
+import math
 import socket
 import struct
 import sys
@@ -132,6 +133,7 @@ def gates(loop: Any) -> None:
         gate.resize(1)
         await asyncio.sleep(0.0002)
         await asyncio.gather(*tasks, return_exceptions=True)
+        gate = Gate(1, max_wait_s=math.inf)
         coroutine = gate.enter()
         assert gate.try_enter()
         coroutine.send(None)

@@ -1,6 +1,7 @@
 """The gate against a model: whatever comes, leaves, is cancelled or resized when, nine things always hold.
 
-Short by default; `PENSTOCK_STEPS=1000000` runs so many steps. Order, displacement and shares are in the other tests.
+Short by default: `PENSTOCK_STEPS=1000000` and `-o timeout=0 -o faulthandler_timeout=0` for more.
+Order, displacement and shares are in the other tests.
 """
 
 import asyncio
@@ -91,6 +92,14 @@ class GateMachine(RuleBasedStateMachine):
     def leave(self) -> None:
         self.gate.leave()
         self.by_hand -= 1
+
+    @precondition(lambda self: self.by_hand and self.gate.queued())
+    @rule()
+    def leave_and_cancel_who_is_next(self) -> None:
+        self.leave()
+        for task in self.tasks.values():
+            if getattr(task._fut_waiter, "state", None) == 1:  # type: ignore[attr-defined]
+                task.cancel()
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data())

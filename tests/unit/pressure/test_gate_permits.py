@@ -1,8 +1,11 @@
 """Permits: as many as the limit says, handed on, never lost and never doubled, whoever is cancelled when."""
 
 import asyncio
+import contextlib
+import gc
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -278,3 +281,38 @@ def test_wait_for_and_timeout_end_a_wait(gate_class: type[Gate]) -> None:
         assert (gate.inflight, gate.queued()) == (1, 0)
 
     asyncio.run(main())
+
+
+def test_ten_thousand_passages_of_each_kind_leave_nothing_behind(gate_class: type[Gate], on_loop: Run) -> None:
+    async def passages(count: int) -> None:
+        gate = gate_class(1, max_wait_s=math.inf)
+        for _ in range(count):
+            async with gate, another_refused(gate):
+                pass
+            assert gate.try_enter()
+            waiting = gate.enter()
+            waiting.send(None)
+            waiting.close()
+            gate.leave()
+
+    async def main() -> None:
+        await passages(500)
+        gc.collect()
+        before = sys.getallocatedblocks()
+        await passages(10_000)
+        gc.collect()
+        assert sys.getallocatedblocks() - before < 500
+
+    on_loop(main)
+
+
+@contextlib.asynccontextmanager
+async def another_refused(gate: Gate) -> AsyncIterator[None]:
+    """Another one comes meanwhile and is refused."""
+    with pytest.raises(Overloaded):
+        gate.max_wait_s, before = 0.0, gate.max_wait_s
+        try:
+            await gate.enter()
+        finally:
+            gate.max_wait_s = before
+    yield
