@@ -5,9 +5,7 @@ from typing_extensions import disjoint_base
 @disjoint_base
 class Lag:
     report: Callable[[], object] | None
-    def __init__(
-        self, high_ns: int, low_ns: int, for_ns: int, report: Callable[[], object] | None = None
-    ) -> None: ...
+    def __init__(self, high_ns: int, low_ns: int, for_ns: int, report: Callable[[], object] | None = None) -> None: ...
     @property
     def high_ns(self) -> int: ...
     @property
