@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint32_t
 
+from penstock._core.handle cimport Runnable
 from penstock._core.held cimport Place
 from penstock._core.outlet cimport Outlet
 
@@ -12,9 +13,8 @@ cdef class Stream(Outlet):
     # Whether a short read may leave more behind: then only EAGAIN ends a round.
     cdef bint thorough
     cdef Py_ssize_t last_read_bytes
-    # Where it waits to be read, NULL: it does not; and of a read that waited, when its data came.
+    # Where it waits to be read; NULL: it does not.
     cdef Place *place
-    cdef int64_t late_ns
 
     cdef int begin(self) except -1
     cdef object entered(self)
@@ -24,7 +24,6 @@ cdef class Stream(Outlet):
     cdef bint is_empty(self) noexcept
     cdef int leave_unread(self) except -1
     cdef int read_late(self) except -1
-    cdef int handle_late(self, uint32_t events) except -1
     cdef int enter_queue(self, uint32_t events) except -1
     cdef int handle_events(self, uint32_t events) except -1
     cdef int read_ready(self, uint32_t events) except -1
@@ -36,3 +35,8 @@ cdef class Stream(Outlet):
     cdef Py_ssize_t settle(self, Py_ssize_t got) except -1
     cdef int read_eof(self) except -1
     cdef int take_up_reading(self) except -1
+
+
+cdef class LateRead(Runnable):
+    cdef Stream stream
+    cdef int64_t came_ns

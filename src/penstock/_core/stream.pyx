@@ -42,6 +42,7 @@ from penstock._core._sys.python cimport (
 )
 from penstock._core._sys.socket cimport AF_UNIX, MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, recv, socklen_t
 from penstock._core.address cimport family_of
+from penstock._core.handle cimport Runnable
 from penstock._core.outlet cimport Outlet
 from penstock._core.pace cimport note_read
 from penstock._core.ready cimport push
@@ -55,8 +56,6 @@ cdef enum:
     # After a read of this size the next goes straight into its final object: from here on copying costs more than
     # giving back what was allocated too much.
     DIRECT_FROM_BYTES = 16 * 1024
-    # Of `late_ns`: the protocol has been told, and the next read takes it back.
-    TOLD = -1
 
 # A client that shuts its side down right behind its request waits for the answer; so long after, it has given up.
 cdef int64_t LEFT_AFTER_NS = 10_000_000
@@ -151,10 +150,24 @@ cdef class Stream(Outlet):
         cdef int64_t since_ns = self.place.since_ns
         self.wiring.held.remove(self.place)
         if self.unread and self.can_read() and self.is_open and not self.conn_lost:
-            self.late_ns = since_ns
-            self.enter_queue(self.unread)
+            if not self.is_queued:
+                self.is_queued = True
+                push(self.wiring.ready, late_read(self, since_ns))
+            self.pending |= self.unread
             self.unread = 0
         return 0
+
+    def set_arrival(self, double came_s):
+        """Set the context variable in the transport's own context; None where nobody wants it, or another thread runs there."""
+        if self.wiring.arrival is None:
+            return None
+        try:
+            return self.context.run(self.wiring.arrival.set, came_s)
+        except RuntimeError:
+            return None
+
+    def _forget_arrival(self):
+        self.extra.pop("arrived_at", None)
 
     cdef int stop_io(self) except -1:
         if self.place is not NULL:
@@ -187,10 +200,7 @@ cdef class Stream(Outlet):
             return 0
         context = self.entered()
         try:
-            if self.late_ns:
-                self.handle_late(events)
-            else:
-                self.handle_events(events)
+            self.handle_events(events)
         except (SystemExit, KeyboardInterrupt):
             # They leave the loop: whoever runs it again finds the rest.
             if self.is_open:
@@ -224,27 +234,6 @@ cdef class Stream(Outlet):
                 self.flush()
                 self.drained()
         return 0
-
-    cdef int handle_late(self, uint32_t events) except -1:
-        """The protocol can learn when the data of a held read came: by the context variable, which tasks made
-        meanwhile inherit, and by `get_extra_info("arrived_at")` until the next read.
-        """
-        cdef int64_t came_ns = self.late_ns
-        if came_ns == TOLD:
-            if events & TO_READ:
-                self.late_ns = 0
-                self.extra.pop("arrived_at", None)
-            return self.handle_events(events)
-        self.late_ns = TOLD
-        self.extra["arrived_at"] = came_s = <double>came_ns / 1e9
-        arrival = self.wiring.arrival
-        if arrival is None:
-            return self.handle_events(events)
-        token = arrival.set(came_s)
-        try:
-            return self.handle_events(events)
-        finally:
-            arrival.reset(token)
 
     @cython.final
     cdef bint can_read(self) noexcept:
@@ -451,6 +440,35 @@ cdef class Stream(Outlet):
     @property
     def _eof(self):
         return self.eof_written
+
+
+cdef class LateRead(Runnable):
+    """A held read in the ready queue, in place of its transport: the protocol can learn when the data came.
+
+    By the context variable, which tasks made meanwhile inherit, and by `get_extra_info("arrived_at")`, until whoever
+    this read wakes has run.
+    """
+
+    cdef int run(self) except -1:
+        cdef Stream stream = self.stream
+        stream.extra["arrived_at"] = came_s = <double>self.came_ns / 1e9
+        token = stream.set_arrival(came_s)
+        try:
+            return stream.run()
+        finally:
+            if token is not None:
+                stream.context.run(stream.wiring.arrival.reset, token)
+            if not stream.loop.is_closed():
+                stream.loop.call_soon(stream._forget_arrival)
+
+    def __repr__(self):
+        return repr(self.stream)
+
+
+cdef LateRead late_read(Stream stream, int64_t came_ns):
+    cdef LateRead late = LateRead.__new__(LateRead)
+    late.stream, late.came_ns = stream, came_ns
+    return late
 
 
 def start(Stream stream):
