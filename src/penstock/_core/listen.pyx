@@ -26,6 +26,9 @@ from penstock._core.ready cimport push
 from penstock._core.stream cimport Stream
 from penstock._core.wiring cimport Wiring
 
+# As Linux numbers it; Python has no name for it. The kernel keeps what is sent and not yet acknowledged apart from this.
+TCP_NOTSENT_LOWAT = 25
+UNSENT_BYTES = 128 * 1024
 OUT_OF_RESOURCES = {errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM}
 
 
@@ -41,6 +44,9 @@ cdef class Listener(Source):
         if sock.family != socket.AF_UNIX:
             # Linux hands the option down to what is accepted: one call instead of one per connection.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if wiring.budget is not None:
+                # The kernel would take megabytes for a client that does not read: neither counted nor given back.
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
     def resume(self):
         """Accept connections; nothing changes if it does already, or if the socket is closed."""
