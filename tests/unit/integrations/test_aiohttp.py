@@ -24,7 +24,8 @@ class Served:
         self.go = asyncio.Event()
         app = web.Application(middlewares=[admission_middleware(gate, **how)])
         app.router.add_route("*", "/{path:.*}", self.handle)
-        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        # a body that does not come is waited for, 10 s by default
+        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, lingering_time=0.1)
 
     async def handle(self, request):
         self.begun += 1
