@@ -26,9 +26,11 @@ from penstock._core.ready cimport push
 from penstock._core.stream cimport Stream
 from penstock._core.wiring cimport Wiring
 
-# As Linux numbers it; Python has no name for it. The kernel keeps what is sent and not yet acknowledged apart from this.
-TCP_NOTSENT_LOWAT = 25
-UNSENT_BYTES = 128 * 1024
+cdef enum:
+    # As Linux numbers it; Python has no name for it. What is sent and not yet acknowledged the kernel keeps apart from it.
+    TCP_NOTSENT_LOWAT = 25
+    UNSENT_BYTES = 128 * 1024
+
 OUT_OF_RESOURCES = {errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM}
 
 

@@ -2,6 +2,11 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any
 
+from typing_extensions import disjoint_base
+
+__all__ = ["Turnstile"]
+
+@disjoint_base
 class Turnstile:
     _value: int
     _bound_value: int
