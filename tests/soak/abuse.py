@@ -191,10 +191,9 @@ async def _storm(address: Address, per_s: int) -> None:
     began_s, count = time.monotonic(), 0
     while True:
         while count < (time.monotonic() - began_s) * per_s:
-            sock = await _connect(address)
-            _sends(sock, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            sock.close()
+            with await _connect(address) as sock:
+                _sends(sock, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             count += 1
         await asyncio.sleep(0.005)
 
@@ -226,7 +225,12 @@ async def _connect(address: Address, receive_bytes: int = 0) -> socket.socket:
     sock.setblocking(False)
     if receive_bytes:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    await asyncio.get_running_loop().sock_connect(sock, address)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        # cancelled on the way, too: the attack is over
+        sock.close()
+        raise
     return sock
 
 
