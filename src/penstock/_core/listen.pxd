@@ -1,15 +1,21 @@
-from penstock._core.poller cimport Source
+from libc.stdint cimport int64_t
+
+from penstock._core.parked cimport Parker
 from penstock._core.wiring cimport Wiring
 
 
-cdef class Listener(Source):
+cdef class Listener(Parker):
     cdef Wiring wiring
     cdef object loop, sock, server, protocol_factory, context
     # is_accepting: in the poller; is_wanted: not paused by the server, whatever keeps it out of the poller.
     cdef bint is_queued, is_accepting, is_wanted, gives_context
+    # Called when more or fewer connections are parked; None: by nobody.
+    cdef public object on_parked
 
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cdef int accept_one(self) except -1
-    cdef int welcome(self, int fd) except -1
+    cdef int park(self, int fd) except -1
+    cdef int welcome(self, int fd, int64_t parked_since_ns) except -1
+    cdef int report(self, object exc) except -1
     cdef int accept_failed(self) except -1

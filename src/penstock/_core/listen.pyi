@@ -5,14 +5,15 @@ from collections.abc import Callable
 
 from typing_extensions import disjoint_base
 
-from penstock._core.poller import Source
+from penstock._core.parked import Parker
 from penstock._core.wiring import Wiring
 
 ACCEPT_RETRY_DELAY: float
 OUT_OF_RESOURCES: set[int]
 
 @disjoint_base
-class Listener(Source):
+class Listener(Parker):
+    on_parked: Callable[[], object] | None
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -24,5 +25,6 @@ class Listener(Source):
     ) -> None: ...
     def resume(self) -> None: ...
     def pause(self) -> None: ...
+    def turn_away(self) -> None: ...
     def refuse(self, protocol: asyncio.BaseProtocol, exc: BaseException) -> None: ...
     def _retry(self) -> None: ...

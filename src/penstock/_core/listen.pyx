@@ -3,8 +3,10 @@
 It is watched level-triggered: what a batch leaves, the next poll reports. When the process is out of descriptors the
 listener leaves the poller for a second, since the kernel would report it at once, again and again.
 
+While the loop is behind, what is accepted is parked: its transport is made when the reactor lets it in, or never.
+
 Ownership: the server owns the listening socket, the listener a reference to it; an accepted descriptor is the
-listener's until its transport is made.
+listener's until it is parked, or its transport is made.
 """
 
 import errno as errno_module
@@ -15,13 +17,13 @@ from asyncio.trsock import TransportSocket
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, errno
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from posix.unistd cimport close
 
 from penstock._core._sys.epoll cimport EPOLLIN
 from penstock._core._sys.python cimport PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from penstock._core._sys.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4
-from penstock._core.poller cimport Source
+from penstock._core.parked cimport Parker
 from penstock._core.ready cimport push
 from penstock._core.stream cimport Stream
 from penstock._core.wiring cimport Wiring
@@ -34,7 +36,7 @@ cdef enum:
 OUT_OF_RESOURCES = {errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM}
 
 
-cdef class Listener(Source):
+cdef class Listener(Parker):
     """A listening stream socket in the poller."""
 
     def __init__(self, loop, Wiring wiring not None, sock, protocol_factory, server=None, context=None):
@@ -79,31 +81,63 @@ cdef class Listener(Source):
         return 0
 
     cdef int run(self) except -1:
-        cdef int i
+        cdef int i, most = self.wiring.accept_now
         self.is_queued = False
+        if self.wiring.park_now and self.server is not None:
+            most = self.wiring.park_now
         try:
-            for i in range(self.wiring.accept_now):
+            for i in range(most):
                 if not self.is_accepting or not self.accept_one():
                     break
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.loop.call_exception_handler(
-                {"message": "Exception in listener", "exception": exc, "socket": TransportSocket(self.sock)}
-            )
+            self.report(exc)
+        return 0
+
+    cdef int report(self, object exc) except -1:
+        self.loop.call_exception_handler(
+            {"message": "Exception in listener", "exception": exc, "socket": TransportSocket(self.sock)}
+        )
         return 0
 
     cdef int accept_one(self) except -1:
         """1 when a connection was there."""
         cdef int fd = accept4(self.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
-            self.welcome(fd)
+            if self.wiring.park_now and self.server is not None:
+                return self.park(fd)
+            self.welcome(fd, 0)
             return 1
         if errno not in (EAGAIN, EINTR, ECONNABORTED):
             self.accept_failed()
         return 0
 
-    cdef int welcome(self, int fd) except -1:
+    cdef int park(self, int fd) except -1:
+        """1 when there is room for more."""
+        self.wiring.parked.add(self, fd, self.wiring.ready.stamp_ns)
+        self.some_left()
+        return self.wiring.parked.count < self.wiring.parked.bound
+
+    cdef int some_left(self) except -1:
+        if self.on_parked is not None:
+            self.on_parked()
+        return 0
+
+    cdef int let_in(self, int fd, int64_t since_ns, bint has_data) except -1:
+        try:
+            self.welcome(fd, since_ns if has_data else 0)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.report(exc)
+        return self.some_left()
+
+    def turn_away(self):
+        """Close what is parked: nobody will serve it."""
+        self.wiring.parked.give_up(self)
+
+    cdef int welcome(self, int fd, int64_t parked_since_ns) except -1:
         """Makes protocol and transport, in a copy of the context that the server was started in."""
         cdef Stream stream = Stream.__new__(Stream)
         context = PyContext_Copy(self.context)
@@ -115,6 +149,7 @@ cdef class Listener(Source):
             protocol = self.protocol_factory()
             given = context if self.gives_context else None
             stream.__init__(self.loop, self.wiring, None, fd, protocol, server=self.server, context=given)
+            stream.parked_since_ns = parked_since_ns
         except BaseException as exc:
             # The descriptor is the transport's from the moment that it says it is open.
             if stream.is_open:

@@ -61,7 +61,8 @@ cdef class Reactor:
     cdef int flush_gathered(self) except -1
     cdef int look_back(self) except -1
     cdef int keep_up(self) except -1
-    cdef int release_held(self, size_t count) except -1
+    cdef size_t held_count(self) noexcept
+    cdef size_t release(self, size_t count) except? 0
     cdef int turn_wheel(self) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1

@@ -12,6 +12,7 @@ from penstock._core.held import Held
 from penstock._core.lag import Lag
 from penstock._core.listen import Listener
 from penstock._core.pace import Bounds
+from penstock._core.parked import Parked
 from penstock._core.poller import Source
 from penstock._core.stream import Stream
 from penstock._core.wheel import Wheel
@@ -109,3 +110,5 @@ class Reactor:
     def _want_room(self, on_room: Callable[[], object] | None) -> None: ...
     @property
     def _held(self) -> Held: ...
+    @property
+    def _parked(self) -> Parked: ...

@@ -175,7 +175,7 @@ cdef class Reactor:
         cdef double wait_s
         cdef int64_t wait_ns
         cdef int64_t check_at_ns = min(self.probe.check_at_ns, self.wiring.wheel.next_ns)
-        if self._stopping or self.wiring.ready.count or self.wiring.held.count:
+        if self._stopping or self.wiring.ready.count or self.held_count():
             return 0
         self.timers.drop_cancelled_head()
         if self.timers.count == 0:
@@ -289,30 +289,44 @@ cdef class Reactor:
         if self.lag is None:
             return 0
         self.lag.see(
-            self.turn_ns, self.slept_ns, self.wiring.ready.count, self.wiring.ready.oldest_ns(), self.wiring.held.count
+            self.turn_ns, self.slept_ns, self.wiring.ready.count, self.wiring.ready.oldest_ns(), self.held_count()
         )
         self.slept_ns = 0
         self.wiring.reads_left = self.read_budget = self.lag.budget()
         self.wiring.accept_now = 0 if self.lag.is_late() else self.wiring.accept_batch
+        self.wiring.park_now = 0
+        if self.lag.is_holding:
+            self.wiring.park_now = self.wiring.accept_batch
+            if self.wiring.parked.count >= self.wiring.parked.bound:
+                self.wiring.park_now = self.wiring.accept_now = 0
         return 0
 
+    cdef size_t held_count(self) noexcept:
+        return self.wiring.held.count + self.wiring.parked.count
+
     cdef int keep_up(self) except -1:
-        """After the poll: what the turn is about to run, and of what is held, how much."""
+        """After the poll: what the turn is about to run, and of what is held or parked, how much."""
         if self.lag is None:
             return 0
+        self.wiring.parked.look(self.turn_ns, self.wiring.drops_left)
         self.lag.let_in += self.read_budget - max(self.wiring.reads_left, 0)
-        self.release_held(self.lag.share(self.wiring.ready.count, self.wiring.held.count))
+        self.lag.let_in -= self.release(self.lag.share(self.wiring.ready.count, self.held_count()))
         self.lag.ran = self.wiring.ready.count
         return 0
 
-    cdef int release_held(self, size_t count) except -1:
-        """Lets the newest be read: those that wait longest have waited too long already."""
+    cdef size_t release(self, size_t count) except? 0:
+        """Lets the newest in: those that wait longest have waited too long already. How many it lacked, of `count`."""
+        cdef Place *held
         cdef Stream stream
-        while count and self.wiring.held.count:
-            count -= 1
-            stream = <Stream>self.wiring.held.newest.source
-            stream.read_late()
-        return 0
+        while count and self.held_count():
+            held = self.wiring.held.newest
+            if held is NULL or held.since_ns < self.wiring.parked.newest_since():
+                count -= self.wiring.parked.let_newest_in(self.wiring.drops_left)
+            else:
+                count -= 1
+                stream = <Stream>held.source
+                stream.read_late()
+        return count
 
     def _watch_lag(self, Lag lag, arrival=None, bint drops_left=True):
         """Hold reads and tell `lag.report` when the loop is behind; None: never. From the loop's own thread.
@@ -325,27 +339,27 @@ cdef class Reactor:
         self.slept_ns = 0
         if lag is None:
             self.wiring.counts_reads = False
-            self.wiring.accept_now = self.wiring.accept_batch
-            self.release_held(self.wiring.held.count)
+            self.wiring.accept_now, self.wiring.park_now = self.wiring.accept_batch, 0
+            self.release(self.held_count())
         else:
             self.wiring.counts_reads = True
             lag.stand_still()
 
     def _drop_left(self, int64_t older_ns):
-        """Close what has been held for longer and whose client has shut its side down; how many."""
+        """Close what has been held or parked for longer and whose client has shut its side down; how many."""
         cdef int64_t until_ns = now_ns() - older_ns
         cdef Place *place = self.wiring.held.oldest
         cdef Stream stream
         # collected first: the list changes as they leave
         found = []
-        while place is not NULL and place.since_ns < until_ns:
+        while self.wiring.drops_left and place is not NULL and place.since_ns < until_ns:
             if (<Stream>place.source).unread & EPOLLRDHUP:
                 found.append(<Stream>place.source)
             place = place.newer
         for stream in found:
             if stream.place is not NULL:
                 stream.leave_unread()
-        return len(found)
+        return len(found) + self.wiring.parked.close_left(until_ns, self.wiring.drops_left)
 
     def _bound_tasks(self, size_t most, on_full=None):
         """Call `on_full(coro)` before a task is made while so many live; what it raises, `create_task` does. 0: never."""
@@ -366,6 +380,11 @@ cdef class Reactor:
     def _held(self):
         """The reads that are held."""
         return self.wiring.held
+
+    @property
+    def _parked(self):
+        """The connections that are parked."""
+        return self.wiring.parked
 
     cdef int flush_gathered(self) except -1:
         cdef PyObject *stream
@@ -549,6 +568,7 @@ cdef class Reactor:
         """Give every kernel object and reference back; the loop is closed."""
         self.probe.settle()
         self.wiring.ready.clear()
+        self.wiring.parked.give_up(None)
         self.wiring.held.clear()
         self.wiring.gathered.clear()
         self.inbox.drain(self.wiring.ready)

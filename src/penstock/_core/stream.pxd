@@ -15,6 +15,8 @@ cdef class Stream(Outlet):
     cdef Py_ssize_t last_read_bytes
     # Where it waits to be read; NULL: it does not.
     cdef Place *place
+    # When it was accepted, if it was parked then and what came meanwhile is not read yet; 0: it is not so.
+    cdef int64_t parked_since_ns
 
     cdef int begin(self) except -1
     cdef object entered(self)
@@ -24,6 +26,8 @@ cdef class Stream(Outlet):
     cdef bint is_empty(self) noexcept
     cdef int leave_unread(self) except -1
     cdef int read_late(self) except -1
+    cdef int read_parked(self, uint32_t events) except -1
+    cdef int enter_queue_late(self, uint32_t events, int64_t came_ns) except -1
     cdef int enter_queue(self, uint32_t events) except -1
     cdef int handle_events(self, uint32_t events) except -1
     cdef int read_ready(self, uint32_t events) except -1

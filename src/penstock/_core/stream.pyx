@@ -104,6 +104,8 @@ cdef class Stream(Outlet):
     cdef int on_events(self, uint32_t events) except -1:
         cdef uint32_t wanted
         if self.wiring.counts_reads and self.server is not None and events & TO_READ:
+            if self.parked_since_ns:
+                return self.read_parked(events)
             self.wiring.reads_left -= 1
             if self.wiring.reads_left < 0:
                 return self.hold(events)
@@ -150,11 +152,22 @@ cdef class Stream(Outlet):
         cdef int64_t since_ns = self.place.since_ns
         self.wiring.held.remove(self.place)
         if self.unread and self.can_read() and self.is_open and not self.conn_lost:
-            if not self.is_queued:
-                self.is_queued = True
-                push(self.wiring.ready, late_read(self, since_ns))
-            self.pending |= self.unread
+            self.enter_queue_late(self.unread, since_ns)
             self.unread = 0
+        return 0
+
+    cdef int read_parked(self, uint32_t events) except -1:
+        """As `on_events`, the first time, for one that was parked and let in: it has waited already."""
+        cdef int64_t since_ns = self.parked_since_ns
+        cdef uint32_t wanted = self.wanted_events(events)
+        self.parked_since_ns = 0
+        return self.enter_queue_late(wanted, since_ns) if wanted else 0
+
+    cdef int enter_queue_late(self, uint32_t events, int64_t came_ns) except -1:
+        self.pending |= events
+        if not self.is_queued:
+            self.is_queued = True
+            push(self.wiring.ready, late_read(self, came_ns))
         return 0
 
     def set_arrival(self, double came_s):

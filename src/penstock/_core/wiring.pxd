@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint64_t
 from penstock._core.budget cimport Budget
 from penstock._core.held cimport Held
 from penstock._core.pace cimport Bounds
+from penstock._core.parked cimport Parked
 from penstock._core.poller cimport Poller
 from penstock._core.ready cimport Ready
 from penstock._core.wheel cimport Wheel
@@ -26,6 +27,9 @@ cdef class Wiring:
     cdef bint counts_reads
     cdef int64_t reads_left
     cdef readonly Held held
+    # What is accepted while the loop holds reads, and how many of a listener's this turn may park; 0: none.
+    cdef readonly Parked parked
+    cdef int park_now
     # Whether those end unread whose client has left meanwhile.
     cdef bint drops_left
     # The context variable that tells a late read's protocol when its data came; None.

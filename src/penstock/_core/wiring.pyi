@@ -1,6 +1,7 @@
 from typing_extensions import disjoint_base
 
 from penstock._core.held import Held
+from penstock._core.parked import Parked
 from penstock._core.poller import Poller
 from penstock._core.ready import Ready
 from penstock._core.wheel import Wheel
@@ -15,5 +16,7 @@ class Wiring:
     def poller(self) -> Poller: ...
     @property
     def held(self) -> Held: ...
+    @property
+    def parked(self) -> Parked: ...
     @property
     def wheel(self) -> Wheel: ...

@@ -8,6 +8,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdlib cimport free, malloc
 
 from penstock._core.held cimport Held
+from penstock._core.parked cimport Parked
 from penstock._core.poller cimport Poller
 from penstock._core.ready cimport Ready
 from penstock._core.wheel cimport Wheel
@@ -45,6 +46,7 @@ cdef class Wiring:
         self.gathered = Ready()
         self.poller = Poller()
         self.held = Held()
+        self.parked = Parked()
         self.wheel = Wheel()
         self.turn = 1
         self.read_budget_bytes = 256 * 1024

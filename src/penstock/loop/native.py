@@ -198,7 +198,9 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
             return
         listener = self._make_listener(sock, protocol_factory, server, kwargs.get("context"))
         if isinstance(server, asyncio.base_events.Server):
-            self.adopt_server(server)._begin_accepting(sock, listener)
+            adopted = self.adopt_server(server)
+            listener.on_parked = adopted._parked_changed
+            adopted._begin_accepting(sock, listener)
         else:
             listener.resume()
 

@@ -35,9 +35,18 @@ class Acceptor(Protocol):
     def pause(self) -> None:
         """Accept nothing until `resume`."""
 
+    def turn_away(self) -> None:
+        """Close what is accepted and has no transport yet."""
+
+    @property
+    def parked(self) -> int:
+        """How many that are."""
+
 
 class ReaderAcceptor:
     """asyncio's own way to accept: a reader on the socket, set again in the context it was first set in."""
+
+    parked = 0
 
     def __init__(self, loop: Any, sock: socket.socket, begin: Callable[[], None]) -> None:
         self._loop, self._sock, self._begin = loop, sock, begin
@@ -56,6 +65,9 @@ class ReaderAcceptor:
         if self._is_accepting:
             self._is_accepting = False
             self._loop._remove_reader(self._sock.fileno())
+
+    def turn_away(self) -> None:
+        """Nothing: each has a task that makes its transport."""
 
 
 class FewAccepts:
@@ -158,6 +170,15 @@ class Server(base_events.Server):
         else:
             self._resume(FULL)
 
+    def _parked_changed(self) -> None:
+        """More or fewer of its connections are parked."""
+        if self._max_connections is not None:
+            self._look_for_room()
+
+    def _turn_away(self) -> None:
+        for acceptor in self._acceptors.values():
+            acceptor.turn_away()
+
     def _settle(self) -> None:
         """What was accepted by tasks is attached by now: the next may be."""
         self._is_settling = False
@@ -175,14 +196,16 @@ class Server(base_events.Server):
             self._look_for_room()
 
     def close(self) -> None:
-        """As asyncio's."""
+        """As asyncio's. What is parked goes as the kernel's backlog does: closed, no protocol was made for it."""
+        self._turn_away()
         super().close()
         self._acceptors = {}
 
 
 def connection_count(server: Any) -> int:
-    """How many connections the server has accepted that have not ended."""
+    """How many connections the server has accepted that have not ended; those that are parked too."""
+    parked = sum(acceptor.parked for acceptor in server._acceptors.values()) if isinstance(server, Server) else 0
     # 3.13 keeps the transports, earlier versions a count
     if hasattr(server, "_clients"):
-        return len(server._clients)
-    return int(server._active_count)
+        return parked + len(server._clients)
+    return parked + int(server._active_count)

@@ -55,6 +55,11 @@ class LoopStatistics:
     held_most: int = 0
     held_total: int = 0
     held_left: int = 0
+    # connections accepted of which nothing is made yet: likewise
+    parked: int = 0
+    parked_most: int = 0
+    parked_total: int = 0
+    parked_left: int = 0
     # whether nothing is accepted because the loop is behind, and how often that has begun
     accepts_paused: bool = False
     accept_pauses: int = 0
@@ -112,7 +117,7 @@ class LoopGate:
         loop, lag, tasks = self._loop(), self._lag, self._tasks
         figures: dict[str, Any] = {}
         if lag is not None and loop is not None:
-            held = loop._held
+            held, parked = loop._held, loop._parked
             figures = {
                 "state": "overloaded" if lag.is_overloaded else "holding" if lag.is_holding else "calm",
                 "lag_s": lag.lag_ns / 1e9,
@@ -122,6 +127,10 @@ class LoopGate:
                 "held_most": held.most,
                 "held_total": held.total,
                 "held_left": held.left,
+                "parked": parked.count,
+                "parked_most": parked.most,
+                "parked_total": parked.total,
+                "parked_left": parked.left,
             }
         if tasks is not None:
             figures |= {

@@ -120,6 +120,8 @@ def stop_accepting(loop: Any, server: Any) -> None:
 
 def abort_connections(loop: Any, server: Any) -> None:
     """End the server's connections at once."""
+    if isinstance(server, Server):
+        server._turn_away()
     if hasattr(server, "abort_clients"):
         server.abort_clients()
         return

@@ -47,6 +47,7 @@ class FakeLoop:
         self.timers, self.dropped = [], []
         self.server = FakeServer()
         self._held = SimpleNamespace(count=3, most=7, total=20, left=2)
+        self._parked = SimpleNamespace(count=4, most=8, total=30, left=21)
 
     def call_later(self, delay_s, callback):
         self.timers.append(callback)
@@ -187,6 +188,10 @@ def test_statistics_say_how_it_stands(made):
         held_most=7,
         held_total=20,
         held_left=2,
+        parked=4,
+        parked_most=8,
+        parked_total=30,
+        parked_left=21,
     )
     made.lag.is_overloaded, made.lag.is_holding = False, True
     assert made.gate.statistics().state == "holding"

@@ -1,4 +1,4 @@
-# Waiting for one descriptor, by poll.
+# Waiting for one descriptor, and looking at many, by poll.
 from libc.stdint cimport int64_t
 
 cdef extern from *:
@@ -19,3 +19,15 @@ cdef extern from *:
     }
     """
     int wait_readable "penstock_wait_readable"(int fd, int64_t timeout_ns) noexcept nogil
+
+    enum:
+        POLLIN
+        POLLRDHUP
+        POLLERR
+        POLLHUP
+
+    struct pollfd:
+        int fd
+        short events, revents
+
+    int poll(pollfd *polled, unsigned long count, int timeout_ms) nogil

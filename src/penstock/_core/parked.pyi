@@ -1,0 +1,24 @@
+from typing_extensions import disjoint_base
+
+from penstock._core.poller import Source
+
+MOST_AT_ONCE: int
+
+@disjoint_base
+class Parker(Source):
+    @property
+    def parked(self) -> int: ...
+
+@disjoint_base
+class Parked:
+    bound: int
+    @property
+    def count(self) -> int: ...
+    @property
+    def most(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def left(self) -> int: ...
+    def __len__(self) -> int: ...
+    def snapshot(self) -> list[tuple[int, int]]: ...

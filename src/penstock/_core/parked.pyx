@@ -1,0 +1,199 @@
+"""Parked connections: accepted while the loop is behind, descriptors alone, until they are let in, newest first.
+
+One whose client gives up meanwhile is closed here: no protocol and no transport is ever made for it. All are looked at
+together, every so often; the newest once more before it is let in. Knows no listener but as a `Parker`.
+
+Ownership: a descriptor is the list's from `add` on, until it is closed or given to its parker's `let_in`; the list owns
+one reference to the parker of each. Only code that holds the GIL touches it.
+"""
+
+import resource
+
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int64_t
+from posix.unistd cimport close
+
+from penstock._core._sys.poll cimport POLLERR, POLLHUP, POLLIN, POLLRDHUP, poll, pollfd
+from penstock._core._sys.python cimport set_traverse, visitproc
+from penstock._core.clock cimport now_ns
+from penstock._core.poller cimport Source
+
+# Half of the descriptors that the process may have: what is let in needs some too.
+MOST_AT_ONCE = 4096
+# Looked at so often, or rarely enough that it takes no more than this part of the time.
+cdef int64_t LOOK_EVERY_NS = 10_000_000
+cdef enum:
+    RARELY = 64
+# A client that shuts its side down right behind its request waits for the answer; so long after, it has given up.
+cdef int64_t LEFT_AFTER_NS = 10_000_000
+
+
+cdef class Parker(Source):
+    """Whose connections are parked."""
+
+    cdef int let_in(self, int fd, int64_t since_ns, bint has_data) except -1:
+        """Takes the descriptor over, which was accepted at `since_ns`; whether there is something to read."""
+        raise NotImplementedError
+
+    cdef int some_left(self) except -1:
+        """Fewer of its connections are parked than were, and nothing was made of them."""
+        raise NotImplementedError
+
+
+cdef class Parked:
+    """The parked connections of one loop."""
+
+    def __cinit__(self):
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.bound = MOST_AT_ONCE if most == resource.RLIM_INFINITY else min(MOST_AT_ONCE, most // 2)
+
+    def __dealloc__(self):
+        self.give_up(None)
+        PyMem_Free(self.polled)
+        PyMem_Free(self.spots)
+
+    cdef int add(self, Parker owner, int fd, int64_t since_ns) except -1:
+        """Parks a descriptor that has just been accepted. If there is no memory for it, it is closed."""
+        if self.count == self.size:
+            try:
+                self.widen()
+            except MemoryError:
+                close(fd)
+                raise
+        Py_INCREF(owner)
+        owner.parked += 1
+        self.polled[self.count].fd, self.polled[self.count].events = fd, POLLRDHUP
+        self.spots[self.count].owner, self.spots[self.count].since_ns = <PyObject *>owner, since_ns
+        self.spots[self.count].is_shut = False
+        if not self.count:
+            self.look_at_ns = since_ns + LOOK_EVERY_NS
+        self.count += 1
+        self.total += 1
+        self.most = max(self.most, self.count)
+        return 0
+
+    cdef int64_t newest_since(self) noexcept:
+        """When the newest was accepted; 0: there is none."""
+        return self.spots[self.count - 1].since_ns if self.count else 0
+
+    cdef int let_newest_in(self, bint drops_left) except -1:
+        """1 when the newest, which there must be, has become a connection; 0 when its client had left."""
+        cdef pollfd one
+        cdef Spot spot
+        one.fd, one.events, one.revents = self.polled[self.count - 1].fd, POLLIN | POLLRDHUP, 0
+        poll(&one, 1, 0)
+        self.count -= 1
+        spot = self.spots[self.count]
+        owner = <Parker>spot.owner
+        Py_DECREF(owner)
+        owner.parked -= 1
+        if self.is_left(&spot, one.revents, 0, drops_left):
+            close(one.fd)
+            self.left += 1
+            owner.some_left()
+            return 0
+        owner.let_in(one.fd, spot.since_ns, one.revents & POLLIN)
+        return 1
+
+    cdef int look(self, int64_t turn_ns, bint drops_left) except -1:
+        """Closes those whose clients have left, when it is time to."""
+        if not self.count or turn_ns < self.look_at_ns:
+            return 0
+        cdef int64_t began_ns = now_ns()
+        self.close_left(0, drops_left)
+        self.look_at_ns = began_ns + max(LOOK_EVERY_NS, RARELY * (now_ns() - began_ns))
+        return 0
+
+    cdef size_t close_left(self, int64_t shut_until_ns, bint drops_left) except? 0:
+        """How many it closed. Those too that shut down early, if they are older than `shut_until_ns`."""
+        cdef size_t at, kept = 0, count = self.count
+        cdef int64_t began_ns = now_ns()
+        cdef int found = poll(self.polled, count, 0)
+        owners = set()
+        if found <= 0:
+            self.looked_ns = self.looked_ns if found else began_ns
+            return 0
+        for at in range(count):
+            if self.polled[at].revents and self.is_left(
+                &self.spots[at], self.polled[at].revents, shut_until_ns, drops_left
+            ):
+                close(self.polled[at].fd)
+                owner = <Parker>self.spots[at].owner
+                Py_DECREF(owner)
+                owner.parked -= 1
+                owners.add(owner)
+            else:
+                self.move(at, kept)
+                kept += 1
+        self.count, self.looked_ns = kept, began_ns
+        self.left += count - kept
+        # last: they may call Python
+        for owner in owners:
+            (<Parker>owner).some_left()
+        return count - kept
+
+    cdef bint is_left(self, Spot *spot, short events, int64_t shut_until_ns, bint drops_left) noexcept:
+        """Whether nobody waits for the answer: reset, or shut down after it was seen to wait."""
+        if events & POLLERR or not drops_left or not events & (POLLRDHUP | POLLHUP):
+            return events & POLLERR != 0
+        if not spot.is_shut and spot.since_ns + LEFT_AFTER_NS <= self.looked_ns:
+            return True
+        spot.is_shut = True
+        return spot.since_ns < shut_until_ns
+
+    cdef int move(self, size_t at, size_t to) noexcept:
+        if at != to:
+            self.polled[to], self.spots[to] = self.polled[at], self.spots[at]
+        return 0
+
+    cdef int give_up(self, Parker owner) except -1:
+        """Closes all that are parked for one, None: for anyone; as the kernel does with its backlog."""
+        cdef size_t at, kept = 0, count = self.count
+        # let go last: the list is whole again by then
+        owners = []
+        for at in range(count):
+            if owner is None or self.spots[at].owner == <PyObject *>owner:
+                close(self.polled[at].fd)
+                found = <Parker>self.spots[at].owner
+                Py_DECREF(found)
+                found.parked -= 1
+                owners.append(found)
+            else:
+                self.move(at, kept)
+                kept += 1
+        self.count = kept
+        return 0
+
+    cdef int widen(self) except -1:
+        cdef size_t size = max(2 * self.size, 64)
+        cdef pollfd *polled = <pollfd *>PyMem_Realloc(self.polled, size * sizeof(pollfd))
+        if polled is NULL:
+            raise MemoryError
+        self.polled = polled
+        cdef Spot *spots = <Spot *>PyMem_Realloc(self.spots, size * sizeof(Spot))
+        if spots is NULL:
+            raise MemoryError
+        self.spots, self.size = spots, size
+        return 0
+
+    def __len__(self):
+        return self.count
+
+    def snapshot(self):
+        """(descriptor, since when in nanoseconds) of each, newest first."""
+        cdef size_t at
+        return [(self.polled[at].fd, self.spots[at].since_ns) for at in reversed(range(self.count))]
+
+
+cdef int traverse(Parked self, visitproc visit, void *arg) noexcept:
+    """For the garbage collector: a loop that is dropped unclosed is reachable from itself through here."""
+    cdef size_t at
+    for at in range(self.count):
+        if visit(self.spots[at].owner, arg):
+            return 1
+    return 0
+
+
+set_traverse(Parked, <void *>traverse)
