@@ -82,6 +82,7 @@ cdef class Parked:
         """1 when the newest, which there must be, has become a connection; 0 when its client had left."""
         cdef pollfd one
         cdef Spot spot
+        cdef Parker owner
         one.fd, one.events, one.revents = self.polled[self.count - 1].fd, POLLIN | POLLRDHUP, 0
         poll(&one, 1, 0)
         self.count -= 1
@@ -111,6 +112,7 @@ cdef class Parked:
         cdef size_t at, kept = 0, count = self.count
         cdef int64_t began_ns = now_ns()
         cdef int found = poll(self.polled, count, 0)
+        cdef Parker gone
         owners = set()
         if found <= 0:
             self.looked_ns = self.looked_ns if found else began_ns
@@ -120,18 +122,18 @@ cdef class Parked:
                 &self.spots[at], self.polled[at].revents, shut_until_ns, drops_left
             ):
                 close(self.polled[at].fd)
-                owner = <Parker>self.spots[at].owner
-                Py_DECREF(owner)
-                owner.parked -= 1
-                owners.add(owner)
+                gone = <Parker>self.spots[at].owner
+                Py_DECREF(gone)
+                gone.parked -= 1
+                owners.add(gone)
             else:
                 self.move(at, kept)
                 kept += 1
         self.count, self.looked_ns = kept, began_ns
         self.left += count - kept
         # last: they may call Python
-        for owner in owners:
-            (<Parker>owner).some_left()
+        for gone in owners:
+            gone.some_left()
         return count - kept
 
     cdef bint is_left(self, Spot *spot, short events, int64_t shut_until_ns, bint drops_left) noexcept:
@@ -151,6 +153,7 @@ cdef class Parked:
     cdef int give_up(self, Parker owner) except -1:
         """Closes all that are parked for one, None: for anyone; as the kernel does with its backlog."""
         cdef size_t at, kept = 0, count = self.count
+        cdef Parker found
         # let go last: the list is whole again by then
         owners = []
         for at in range(count):

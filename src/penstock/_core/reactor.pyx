@@ -310,7 +310,8 @@ cdef class Reactor:
             return 0
         self.wiring.parked.look(self.turn_ns, self.wiring.drops_left)
         self.lag.let_in += self.read_budget - max(self.wiring.reads_left, 0)
-        self.lag.let_in -= self.release(self.lag.share(self.wiring.ready.count, self.held_count()))
+        cdef size_t lacking = self.release(self.lag.share(self.wiring.ready.count, self.held_count()))
+        self.lag.let_in -= lacking
         self.lag.ran = self.wiring.ready.count
         return 0
 
