@@ -218,6 +218,36 @@ def held_reads(loop: Any) -> None:
     loop.run_until_complete(main())
 
 
+def parked(loop: Any) -> None:
+    """Parked, let in, gone while they are parked, and closed with their server."""
+    from penstock._core.lag import Lag
+
+    async def main() -> None:
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        server.max_connections = 100
+        loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**12), arrived_at)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(4)]
+        for client in clients:
+            client.sendall(b"x")
+        while len(loop._parked) < 4:
+            await asyncio.sleep(0)
+        clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        clients[0].close()
+        while len(loop._parked) > 3:
+            await asyncio.sleep(0)
+        # with nothing ready one is let in, and perhaps more
+        await asyncio.sleep(0.0001)
+        server.close()
+        for client in clients:
+            client.close()
+        await asyncio.sleep(0.001)
+        loop._watch_lag(None)
+
+    loop.run_until_complete(main())
+
+
 def pauses(loop: Any) -> None:
     async def main() -> None:
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
@@ -304,6 +334,7 @@ CASES: dict[str, Callable[[Any], None]] = {
     "watches": watches,
     "accept": accepts,
     "held reads": held_reads,
+    "parked connections": parked,
     "servers that pause": pauses,
     "bounded tasks": bounded_tasks,
     "bounds": bounds,
