@@ -83,7 +83,7 @@ cdef class Listener(Parker):
     cdef int run(self) except -1:
         cdef int i, most = self.wiring.accept_now
         self.is_queued = False
-        if self.wiring.park_now and self.server is not None:
+        if self.wiring.park_now >= 0 and self.server is not None:
             most = self.wiring.park_now
         try:
             for i in range(most):
@@ -105,7 +105,7 @@ cdef class Listener(Parker):
         """1 when a connection was there."""
         cdef int fd = accept4(self.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
-            if self.wiring.park_now and self.server is not None:
+            if self.wiring.park_now >= 0 and self.server is not None:
                 return self.park(fd)
             self.welcome(fd, 0)
             return 1
@@ -117,11 +117,16 @@ cdef class Listener(Parker):
         """1 when there is room for more."""
         self.wiring.parked.add(self, fd, self.wiring.ready.stamp_ns)
         self.some_left()
-        return self.wiring.parked.count < self.wiring.parked.bound
+        return self.wiring.parked.has_room()
 
     cdef int some_left(self) except -1:
-        if self.on_parked is not None:
-            self.on_parked()
+        try:
+            if self.on_parked is not None:
+                self.on_parked()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.report(exc)
         return 0
 
     cdef int let_in(self, int fd, int64_t since_ns, bint has_data) except -1:

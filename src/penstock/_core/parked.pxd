@@ -37,6 +37,7 @@ cdef class Parked:
     cdef int64_t looked_ns, look_at_ns
 
     cdef int add(self, Parker owner, int fd, int64_t since_ns) except -1
+    cdef bint has_room(self) noexcept
     cdef int64_t newest_since(self) noexcept
     cdef int let_newest_in(self, bint drops_left) except -1
     cdef int look(self, int64_t turn_ns, bint drops_left) except -1

@@ -74,6 +74,9 @@ cdef class Parked:
         self.most = max(self.most, self.count)
         return 0
 
+    cdef bint has_room(self) noexcept:
+        return self.count < self.bound
+
     cdef int64_t newest_since(self) noexcept:
         """When the newest was accepted; 0: there is none."""
         return self.spots[self.count - 1].since_ns if self.count else 0

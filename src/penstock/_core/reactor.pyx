@@ -294,11 +294,9 @@ cdef class Reactor:
         self.slept_ns = 0
         self.wiring.reads_left = self.read_budget = self.lag.budget()
         self.wiring.accept_now = 0 if self.lag.is_late() else self.wiring.accept_batch
-        self.wiring.park_now = 0
+        self.wiring.park_now = -1
         if self.lag.is_holding:
-            self.wiring.park_now = self.wiring.accept_batch
-            if self.wiring.parked.count >= self.wiring.parked.bound:
-                self.wiring.park_now = self.wiring.accept_now = 0
+            self.wiring.park_now = self.wiring.accept_batch if self.wiring.parked.has_room() else 0
         return 0
 
     cdef size_t held_count(self) noexcept:
@@ -340,7 +338,7 @@ cdef class Reactor:
         self.slept_ns = 0
         if lag is None:
             self.wiring.counts_reads = False
-            self.wiring.accept_now, self.wiring.park_now = self.wiring.accept_batch, 0
+            self.wiring.accept_now, self.wiring.park_now = self.wiring.accept_batch, -1
             self.release(self.held_count())
         else:
             self.wiring.counts_reads = True

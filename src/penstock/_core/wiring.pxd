@@ -27,7 +27,7 @@ cdef class Wiring:
     cdef bint counts_reads
     cdef int64_t reads_left
     cdef readonly Held held
-    # What is accepted while the loop holds reads, and how many of a listener's this turn may park; 0: none.
+    # What is accepted while the loop holds reads, and how many of a listener's this turn may park; -1: it does not.
     cdef readonly Parked parked
     cdef int park_now
     # Whether those end unread whose client has left meanwhile.

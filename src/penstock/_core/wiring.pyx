@@ -51,6 +51,7 @@ cdef class Wiring:
         self.turn = 1
         self.read_budget_bytes = 256 * 1024
         self.accept_batch = self.accept_now = 128
+        self.park_now = -1
         self.receive_buffer = <char *>PyMem_Malloc(RECEIVE_BYTES)
         if self.receive_buffer is NULL:
             raise MemoryError
