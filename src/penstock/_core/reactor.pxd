@@ -41,6 +41,8 @@ cdef class Reactor:
     cdef int64_t read_budget
     # How long the last poll waited, until `keep_up` has seen it.
     cdef int64_t slept_ns
+    # How many reads and connections the last turn did not let in.
+    cdef size_t held_back
     # So many tasks may live, 0: any number; what to do with one more, and with room for it.
     cdef size_t most_tasks
     cdef object on_full, on_room

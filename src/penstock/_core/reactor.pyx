@@ -289,7 +289,12 @@ cdef class Reactor:
         if self.lag is None:
             return 0
         self.lag.see(
-            self.turn_ns, self.slept_ns, self.wiring.ready.count, self.wiring.ready.oldest_ns(), self.held_count()
+            self.turn_ns,
+            self.slept_ns,
+            self.wiring.ready.count,
+            self.wiring.ready.oldest_ns(),
+            # what was parked since waits for its first turn, and is no sign of being late
+            min(self.held_back, self.held_count()),
         )
         self.slept_ns = 0
         self.wiring.reads_left = self.read_budget = self.lag.budget()
@@ -310,6 +315,7 @@ cdef class Reactor:
         self.lag.let_in += self.read_budget - max(self.wiring.reads_left, 0)
         cdef size_t lacking = self.release(self.lag.share(self.wiring.ready.count, self.held_count()))
         self.lag.let_in -= lacking
+        self.held_back = self.held_count()
         self.lag.ran = self.wiring.ready.count
         return 0
 
@@ -335,7 +341,7 @@ cdef class Reactor:
         """
         self.lag, self.wiring.arrival, self.wiring.drops_left = lag, arrival, drops_left
         self.keeps_up = lag is not None or self.on_room is not None
-        self.slept_ns = 0
+        self.slept_ns, self.held_back = 0, 0
         if lag is None:
             self.wiring.counts_reads = False
             self.wiring.accept_now, self.wiring.park_now = self.wiring.accept_batch, -1

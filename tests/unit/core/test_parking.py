@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import socket
+import time
 import weakref
 
 import pytest
@@ -412,6 +413,29 @@ def test_the_loop_is_behind_for_as_long_as_anything_is_parked(loop, run):
         clients = await park(loop, server, 3)
         assert lag.is_holding
         await make.until_made(3)
+        await end(server, clients)
+
+    run(main())
+
+
+def test_new_connections_alone_do_not_keep_a_loop_behind(loop, run):
+    """Each is parked until the next turn, as long as reads are held: that is no sign of being late."""
+
+    async def main():
+        make = Made()
+        server = await loop.create_server(make, "127.0.0.1", 0)
+        lag = Lag(high_ns=50_000_000, low_ns=50_000_000, for_ns=20_000_000)
+        loop._watch_lag(lag)
+        await asyncio.sleep(0)
+        time.sleep(0.06)  # noqa: ASYNC251 (a loop that is late)
+        await until(lambda: lag.is_holding)
+        clients = []
+        while lag.is_holding:
+            assert len(clients) < 300
+            clients.append(socket.create_connection(server.sockets[0].getsockname()))
+            await asyncio.sleep(0.001)
+        assert loop._parked.total > 1
+        await make.until_made(len(clients))
         await end(server, clients)
 
     run(main())
