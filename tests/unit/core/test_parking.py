@@ -427,7 +427,7 @@ def test_new_connections_alone_do_not_keep_a_loop_behind(loop, run):
         lag = Lag(high_ns=50_000_000, low_ns=50_000_000, for_ns=20_000_000)
         loop._watch_lag(lag)
         await asyncio.sleep(0)
-        time.sleep(0.06)  # noqa: ASYNC251 (a loop that is late)
+        time.sleep(0.06)
         await until(lambda: lag.is_holding)
         clients = []
         while lag.is_holding:
