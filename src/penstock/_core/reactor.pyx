@@ -288,14 +288,9 @@ cdef class Reactor:
             self.on_room()
         if self.lag is None:
             return 0
-        self.lag.see(
-            self.turn_ns,
-            self.slept_ns,
-            self.wiring.ready.count,
-            self.wiring.ready.oldest_ns(),
-            # what was parked since waits for its first turn, and is no sign of being late
-            min(self.held_back, self.held_count()),
-        )
+        # what was parked since waits for its first turn, and is no sign of being late
+        cdef size_t held = min(self.held_back, self.held_count())
+        self.lag.see(self.turn_ns, self.slept_ns, self.wiring.ready.count, self.wiring.ready.oldest_ns(), held)
         self.slept_ns = 0
         self.wiring.reads_left = self.read_budget = self.lag.budget()
         self.wiring.accept_now = 0 if self.lag.is_late() else self.wiring.accept_batch
