@@ -111,7 +111,7 @@ def test_a_cancelled_job_is_interrupted_and_its_worker_lives_on(loop, lane, tmp_
 
 
 def test_a_late_job_that_will_not_stop_is_killed_and_only_its_worker_pays(loop, lane, tmp_path):
-    cpu, made = lane(grace_s=0.05)
+    cpu, made = lane(grace_s=0.5)
 
     async def main():
         worker = await cpu(calls.pid)
