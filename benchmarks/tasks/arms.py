@@ -109,7 +109,7 @@ def observer(loop: Loop) -> Any:
     from penstock.tasks.registry import observer_of
 
     found = observer_of(loop)
-    return None if found is None or found.level == "off" else found
+    return None if found is None or found.statistics().level == "off" else found
 
 
 def available(wanted: list[str]) -> tuple[list[str], list[str]]:
