@@ -1,7 +1,10 @@
 """What every test may count on, whoever started the run."""
 
 import gc
+import shutil
 import signal
+import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,20 @@ def pytest_collection_finish() -> None:
     """What is loaded by now stays: tests that collect garbage, some hundreds of times, need not walk over it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def contexts(tmp_path_factory):
+    """A server and a client context around a certificate made for this run."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost "
+        f"-addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    return server, ssl.create_default_context(cafile=str(certificate))

@@ -1,32 +1,13 @@
 """TLS over the loop's transports, upgrades in the middle of a connection, files sent by the kernel or by hand."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 
 import pytest
 
 from .wire import Recorder, close_server, pattern, read_to_end, wired
 
 SIZES = [0, 1, 65_537, 2_000_003]
-
-
-@pytest.fixture(scope="session")
-def contexts(tmp_path_factory):
-    """A server and a client context around a certificate made for this run."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost "
-        f"-addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    return server, ssl.create_default_context(cafile=str(certificate))
 
 
 @pytest.mark.parametrize("size", SIZES)

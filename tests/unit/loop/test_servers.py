@@ -2,10 +2,7 @@
 
 import asyncio
 import contextvars
-import shutil
 import socket
-import ssl
-import subprocess
 
 import pytest
 
@@ -30,22 +27,6 @@ def loop(request):
 @pytest.fixture
 def run(loop):
     return lambda main: loop.run_until_complete(asyncio.wait_for(main, TIMEOUT_S))
-
-
-@pytest.fixture(scope="module")
-def contexts(tmp_path_factory):
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost "
-        f"-addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    return server, ssl.create_default_context(cafile=str(certificate))
 
 
 class Arrivals:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.pressure.limits.moving import Moving
+
 if TYPE_CHECKING:
     from penstock.pressure.limits.window import Window
 
 __all__ = ["Aimd"]
 
 
-class Aimd:
+class Aimd(Moving):
     """Times `backoff` when something was dropped or the window's mean latency is above `timeout_s`; else 1 more.
 
     One more only if at least half of the limit was in use. `timeout_s` should be about half the deadline. Counts of
     permits, seconds. Raises ValueError. After Netflix's AIMDLimit.
     """
 
-    __slots__ = ("_backoff", "_exact", "_least", "_most", "_timeout_s", "reason", "value", "window_s")
+    __slots__ = ("_backoff", "_timeout_s")
 
     def __init__(
         self,
@@ -33,14 +35,9 @@ class Aimd:
         backoff: float = 0.9,
         window_s: float = 0.1,
     ) -> None:
-        if not 1 <= least <= initial <= most:
-            raise ValueError(f"least = {least}, initial = {initial}, most = {most}: must ascend from 1")
+        super().__init__(initial, least, most, window_s)
         if not (0 < backoff < 1 and timeout_s > 0):
             raise ValueError(f"backoff = {backoff}: between 0 and 1; timeout_s = {timeout_s}: above 0")
-        self.value, self._exact = initial, float(initial)
-        self.reason = "initial"
-        self.window_s = window_s
-        self._least, self._most = least, most
         self._timeout_s, self._backoff = timeout_s, backoff
 
     def update(self, window: Window) -> int:
@@ -53,8 +50,3 @@ class Aimd:
         elif window.rtts_s and window.most_inflight * 2 >= self._exact:
             self._set(self._exact + 1, f"latency below {self._timeout_s * 1e3:g} ms")
         return self.value
-
-    def _set(self, wanted: float, why: str) -> None:
-        self._exact = max(self._least, min(self._most, wanted))
-        if int(self._exact) != self.value:
-            self.value, self.reason = int(self._exact), why

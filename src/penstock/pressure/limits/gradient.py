@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from penstock.pressure.limits.correlation import Correlation
 from penstock.pressure.limits.floor import Floor
+from penstock.pressure.limits.moving import Moving
 from penstock.pressure.limits.probe import Probe
 from penstock.pressure.limits.reading import reading
 from penstock.pressure.limits.window import LEAST_SAMPLES
@@ -35,7 +36,7 @@ LATENCIES = 2.0
 CLOSE = 1.1
 
 
-class Gradient:
+class Gradient(Moving):
     """The windowed gradient: `L = clamp(L * g + sqrt(L))` with `g = clamp(floor * tolerance / median, 0.5, 2)`.
 
     `initial`, `least` and `most` are counts of permits; `window_s` is how long a window is, `memory_s` for how long
@@ -53,16 +54,10 @@ class Gradient:
         window_s: float = 0.1,
         memory_s: float = 30.0,
     ) -> None:
-        if not 1 <= least <= initial <= most:
-            raise ValueError(f"least = {least}, initial = {initial}, most = {most}: must ascend from 1")
+        super().__init__(initial, least, most, window_s)
         if not (tolerance > 1 and window_s > 0 and memory_s > 0):
             raise ValueError(f"tolerance = {tolerance}: above 1; window_s = {window_s}, memory_s = {memory_s}: above 0")
-        self.value = initial
-        self.reason = "initial"
-        self.window_s = window_s
-        self._least, self._most = least, most
         self._tolerance = tolerance
-        self._exact = float(initial)
         self._floor = Floor(memory_s)
         self._probe = Probe(memory_s)
         self._correlation = Correlation()
@@ -193,11 +188,6 @@ class Gradient:
         else:
             self._set(self._probe.start[0], "more in flight brings only more latency")
         self._probe.end(self._now_s, taught=balance > 0, bottom=False)
-
-    def _set(self, wanted: float, why: str) -> None:
-        if int(wanted) != self.value:
-            self.reason = why
-        self._exact, self.value = wanted, int(wanted)
 
     def __repr__(self) -> str:
         return f"<Gradient {self.value}: {self.reason}>"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.pressure.limits.moving import Moving
+
 if TYPE_CHECKING:
     from penstock.pressure.limits.window import Window
 
@@ -17,7 +19,7 @@ WARM_UP = 10
 LEAST_GRADIENT = 0.5
 
 
-class Gradient2:
+class Gradient2(Moving):
     """`L = L * 0.8 + (L * clamp(tolerance * long / short, 0.5, 1) + queue) * 0.2`, on windows of a second.
 
     `long_windows` is the long average's length; the short one is the window's mean. After Netflix's Gradient2Limit and
@@ -36,12 +38,7 @@ class Gradient2:
         long_windows: int = 600,
         window_s: float = 1.0,
     ) -> None:
-        if not 1 <= least <= initial <= most:
-            raise ValueError(f"least = {least}, initial = {initial}, most = {most}: must ascend from 1")
-        self.value, self._exact = initial, float(initial)
-        self.reason = "initial"
-        self.window_s = window_s
-        self._least, self._most = least, most
+        super().__init__(initial, least, most, window_s)
         self._tolerance, self._queue, self._smoothing = tolerance, queue, smoothing
         self._long_windows = long_windows
         self.long_s, self._count, self._sum_s = 0.0, 0, 0.0
@@ -69,7 +66,4 @@ class Gradient2:
             self.long_s += (short_s - self.long_s) * 2 / (self._long_windows + 1)
 
     def _set(self, wanted: float, why: str) -> None:
-        smooth = self._exact * (1 - self._smoothing) + wanted * self._smoothing
-        self._exact = max(self._least, min(self._most, smooth))
-        if int(self._exact) != self.value:
-            self.value, self.reason = int(self._exact), why
+        super()._set(self._exact * (1 - self._smoothing) + wanted * self._smoothing, why)

@@ -10,13 +10,15 @@ from math import ceil, log10
 from random import Random
 from typing import TYPE_CHECKING
 
+from penstock.pressure.limits.moving import Moving
+
 if TYPE_CHECKING:
     from penstock.pressure.limits.window import Window
 
 __all__ = ["Vegas"]
 
 
-class Vegas:
+class Vegas(Moving):
     """Estimates the queue as `ceil(L * (1 - floor / rtt))` and keeps it between 3 and 6 times `log10(L)`.
 
     `probe_rounds` is after how many samples, in limits, the floor is taken anew, times a random half to one (`seed`
@@ -33,12 +35,7 @@ class Vegas:
         window_s: float = 0.1,
         seed: int = 0,
     ) -> None:
-        if not 1 <= least <= initial <= most:
-            raise ValueError(f"least = {least}, initial = {initial}, most = {most}: must ascend from 1")
-        self.value, self._exact = initial, float(initial)
-        self.reason = "initial"
-        self.window_s = window_s
-        self._least, self._most = least, most
+        super().__init__(initial, least, most, window_s)
         self._probe_rounds = probe_rounds
         self._random = Random(seed)
         self.floor_s = 0.0
@@ -77,8 +74,3 @@ class Vegas:
             self._set(self._exact + step, f"a short queue ({queue})")
         elif queue > 6 * step:
             self._set(self._exact - step, f"a long queue ({queue})")
-
-    def _set(self, wanted: float, why: str) -> None:
-        self._exact = max(self._least, min(self._most, wanted))
-        if int(self._exact) != self.value:
-            self.value, self.reason = int(self._exact), why

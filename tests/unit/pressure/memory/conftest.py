@@ -2,9 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
-import ssl
-import subprocess
 
 import pytest
 
@@ -43,20 +40,3 @@ def bounded_run(make_loop):
         return make_loop(**bounds).run_until_complete(asyncio.wait_for(main, TIMEOUT_S))
 
     return run
-
-
-@pytest.fixture(scope="session")
-def contexts(tmp_path_factory):
-    """A server and a client context around a certificate made for this run."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost "
-        f"-addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    return server, ssl.create_default_context(cafile=str(certificate))
