@@ -19,9 +19,9 @@ export LD_PRELOAD="$library" PYTHONMALLOC=malloc
 export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:abort_on_error=1:quarantine_size_mb=64
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 "$python" -c 'import penstock.loop; assert penstock.loop.NATIVE and "build/sanitize" in penstock.__file__'
-# What measures memory measures the sanitizer here. Left out is what is Python alone: executors (what they have of native
-# code, the claims, is tested in unit/core), exporters, the command line, the search through references.
+# What measures memory measures the sanitizer here. Left out is what is Python alone: clusters, threads, exporters, the
+# command line, the search through references, the virtual loop.
 "$python" -m pytest tests/loop tests/unit -p no:cacheprovider -m 'not once' \
-  --ignore tests/unit/executors --ignore tests/unit/testing --ignore tests/unit/integrations --ignore tests/unit/tasks/graph \
+  --ignore tests/unit/executors/threads --ignore tests/unit/testing --ignore tests/unit/integrations --ignore tests/unit/tasks/graph \
   -k 'not ten_thousand_connections and not memory_behind and not stays_flat'
 "$python" -X faulthandler -m tests.soak.stress --seconds "$seconds"
