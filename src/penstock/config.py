@@ -227,6 +227,10 @@ class PressureConfig(_Group):
     lag_high_s: float | None = _key(None, optional(seconds(zero=False), "off"))
     lag_low_s: float | None = _key(None, optional(seconds(zero=False), "half of lag_high_s"))
     lag_for_s: float = _key(0.1, seconds(zero=True))
+    # until then the oldest of what is not read goes first, and as much is kept as is read within that time; what comes
+    # beyond is refused at once, where its protocol can. None: five times lag_high_s, at most half of deadline_s.
+    # 0: newest first, nothing is refused
+    hold_s: float | None = _key(None, optional(seconds(zero=True), "five times lag_high_s, at most half of deadline_s"))
     # a client that shuts its side down while its request is not read yet has given up: the connection is closed unread
     drop_left: bool = _key(True, BOOL)
     # so many tasks may live in a loop: beyond it a warning from time to time, also to those who wait for room by

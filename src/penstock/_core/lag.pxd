@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 
 cdef class Lag:
-    cdef readonly int64_t high_ns, low_ns, for_ns
+    cdef readonly int64_t high_ns, low_ns, for_ns, hold_ns
     # How long what is ready has waited, averaged over the time it was so.
     cdef readonly double lag_ns
     # Reads are held; the state that others act on.
@@ -21,6 +21,8 @@ cdef class Lag:
     # What one read costs, with all that it sets going; and what that is measured from: how long the loop has been busy
     # since nothing was ready, and how many were let in in that time.
     cdef double cost_ns
+    # The same averaged, for what is predicted of many.
+    cdef double usual_ns
     cdef int64_t spent_ns
     cdef size_t let_in
 
@@ -33,4 +35,7 @@ cdef class Lag:
     cdef int64_t budget(self) noexcept
     cdef size_t share(self, size_t ready, size_t held) noexcept
     cdef bint is_late(self) noexcept
+    cdef size_t line_most(self, int64_t oldest_since_ns) noexcept
+    cdef bint is_stale(self, int64_t oldest_since_ns) noexcept
+    cdef bint is_expired(self, int64_t oldest_since_ns) noexcept
     cdef int measure(self) noexcept

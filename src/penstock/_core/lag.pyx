@@ -11,9 +11,14 @@ do within the high watermark. So the ready queue does not fill with work that wi
 few held reads go if nothing is ready, or if what is ready has waited less than the low watermark: the queue is neither
 empty nor long. How few, follows from what one has cost so far, with all that it set going: as many as take half the low
 watermark. Holding ends when nothing has been held or late for a time.
+
+With a bound on how long anything may be held, the line is as long as what is let in within that time: who comes to a
+full line can be told at once, as can who has waited half as long again. The oldest is let go first, until even so it
+has waited longer than the bound: then the newest, since those that wait longest have waited too long already. Without
+a bound, always the newest.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport SIZE_MAX, int64_t, uint64_t
 
 cdef enum:
     LEAST_AT_ONCE = 4
@@ -23,14 +28,19 @@ cdef enum:
 
 
 cdef class Lag:
-    """The watermarks of one loop, in nanoseconds; `report()` is called between two turns when `is_overloaded` changes."""
+    """The watermarks of one loop, in nanoseconds; `report()` is called between two turns when `is_overloaded` changes.
 
-    def __init__(self, int64_t high_ns, int64_t low_ns, int64_t for_ns, report=None):
-        if not 0 < low_ns <= high_ns or for_ns < 0:
-            raise ValueError(f"0 < low_ns <= high_ns and 0 <= for_ns, not {low_ns}, {high_ns}, {for_ns}")
-        self.high_ns, self.low_ns, self.for_ns, self.report = high_ns, low_ns, for_ns, report
+    `hold_ns` bounds how long a read may be held with hope; 0: nothing does.
+    """
+
+    def __init__(self, int64_t high_ns, int64_t low_ns, int64_t for_ns, report=None, int64_t hold_ns=0):
+        if not 0 < low_ns <= high_ns or for_ns < 0 or hold_ns < 0:
+            raise ValueError(
+                f"0 < low_ns <= high_ns, 0 <= for_ns and 0 <= hold_ns, not {low_ns}, {high_ns}, {for_ns}, {hold_ns}"
+            )
+        self.high_ns, self.low_ns, self.for_ns, self.hold_ns, self.report = high_ns, low_ns, for_ns, hold_ns, report
         # one at a time, until it is known
-        self.cost_ns = low_ns
+        self.cost_ns = self.usual_ns = low_ns
 
     cdef int see(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t held) except -1:
         """A turn begins: it is `now_ns`, and of the turn before `idle_ns` were a wait for the OS.
@@ -121,12 +131,29 @@ cdef class Lag:
         """Whether this turn should take nothing new in but what is released."""
         return self.is_holding and self.waited_ns >= self.low_ns
 
+    cdef size_t line_most(self, int64_t oldest_since_ns) noexcept:
+        """How many may be held, when the oldest has been since then (0: none is)."""
+        if not self.hold_ns:
+            return SIZE_MAX
+        if self.is_stale(oldest_since_ns):
+            return 0
+        return <size_t>max(self.hold_ns / self.usual_ns, 1.0)
+
+    cdef bint is_stale(self, int64_t oldest_since_ns) noexcept:
+        """Whether even the oldest comes too late."""
+        return not self.hold_ns or (oldest_since_ns != 0 and self.seen_ns - oldest_since_ns > self.hold_ns)
+
+    cdef bint is_expired(self, int64_t oldest_since_ns) noexcept:
+        """Whether there is no hope for the oldest, whatever comes after it."""
+        return self.hold_ns and oldest_since_ns and self.seen_ns - oldest_since_ns > self.hold_ns + self.hold_ns // 2
+
     cdef int measure(self) noexcept:
         """Dearer is believed at once, cheaper by and by."""
         cdef double cost_ns
         if self.let_in:
             cost_ns = max(<double>self.spent_ns / self.let_in, 1.0)
             self.cost_ns = max(cost_ns, self.cost_ns + (cost_ns - self.cost_ns) / 4)
+            self.usual_ns += (cost_ns - self.usual_ns) / 4
         self.spent_ns, self.let_in = 0, 0
         return 0
 
@@ -150,3 +177,7 @@ cdef class Lag:
     def let_go(self, size_t ready, size_t held):
         """As `share`."""
         return self.share(ready, held)
+
+    def line(self, int64_t oldest_since_ns=0):
+        """As `line_most`, `is_stale` and `is_expired`."""
+        return self.line_most(oldest_since_ns), self.is_stale(oldest_since_ns), self.is_expired(oldest_since_ns)

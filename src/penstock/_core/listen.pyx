@@ -26,6 +26,7 @@ from penstock._core._sys.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4
 from penstock._core.parked cimport Parker
 from penstock._core.ready cimport push
 from penstock._core.stream cimport Stream
+from penstock._core.turnaway cimport ANSWERED, SILENT, reply_of, turn_away
 from penstock._core.wiring cimport Wiring
 
 cdef enum:
@@ -115,7 +116,14 @@ cdef class Listener(Parker):
 
     cdef int park(self, int fd) except -1:
         """1 when there is room for more."""
-        self.wiring.parked.add(self, fd, self.wiring.ready.stamp_ns)
+        cdef int found = SILENT
+        cdef bint is_full = self.reply is not None and self.wiring.is_line_full()
+        if is_full:
+            found = turn_away(fd, self.reply)
+        if found != SILENT:
+            self.wiring.turned_away += found == ANSWERED
+            return 1
+        self.wiring.parked.add(self, fd, self.wiring.ready.stamp_ns, is_full)
         self.some_left()
         return self.wiring.parked.has_room()
 
@@ -138,9 +146,14 @@ cdef class Listener(Parker):
             self.report(exc)
         return self.some_left()
 
-    def turn_away(self):
+    def close_parked(self):
         """Close what is parked: nobody will serve it."""
         self.wiring.parked.give_up(self)
+
+    @property
+    def answers_unread(self):
+        """Whether who comes to a full line is told at once."""
+        return self.reply is not None
 
     cdef int welcome(self, int fd, int64_t parked_since_ns) except -1:
         """Makes protocol and transport, in a copy of the context that the server was started in."""
@@ -152,6 +165,8 @@ cdef class Listener(Parker):
         protocol = None
         try:
             protocol = self.protocol_factory()
+            if self.wiring.counts_reads:
+                self.learn_reply(protocol)
             given = context if self.gives_context else None
             stream.__init__(self.loop, self.wiring, None, fd, protocol, server=self.server, context=given)
             stream.parked_since_ns = parked_since_ns
@@ -164,6 +179,16 @@ cdef class Listener(Parker):
             self.refuse(protocol, exc)
         finally:
             PyContext_Exit(<PyObject *>context)
+        return 0
+
+    cdef int learn_reply(self, object protocol) except -1:
+        """What those are answered that are turned away before they have a protocol."""
+        try:
+            self.reply = reply_of(protocol)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.report(exc)
         return 0
 
     def refuse(self, protocol, exc):

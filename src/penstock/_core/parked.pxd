@@ -8,6 +8,8 @@ from penstock._core.poller cimport Source
 cdef class Parker(Source):
     # How many of those that are parked are its own.
     cdef readonly size_t parked
+    # What is answered to who is turned away; None: nothing can be.
+    cdef bytes reply
 
     cdef int let_in(self, int fd, int64_t since_ns, bint has_data) except -1
     cdef int some_left(self) except -1
@@ -19,29 +21,35 @@ cdef struct Spot:
     int64_t since_ns
     # Its client had shut its side down before it was seen to wait.
     bint is_shut
+    # It came to a full line, and had sent nothing yet.
+    bint is_silent
 
 
 cdef class Parked:
     # Not used: it makes Cython make a type that the garbage collector looks into.
     cdef object collected
-    # By age, the newest last: the descriptors as poll(2) wants them, and what else is known of each.
+    # By age, the oldest at `first`: the descriptors as poll(2) wants them, and what else is known of each.
     cdef pollfd *polled
     cdef Spot *spots
-    cdef size_t size
+    cdef size_t size, first
     cdef readonly size_t count, most
     # At most so many at once.
     cdef public size_t bound
-    # How many were ever parked, and how many of them were closed there, their client gone.
-    cdef readonly uint64_t total, left
+    # How many were ever parked; how many of them were closed there, their client gone, or answered there.
+    cdef readonly uint64_t total, left, turned_away
     # When all were last looked at, and when they are to be again.
     cdef int64_t looked_ns, look_at_ns
 
-    cdef int add(self, Parker owner, int fd, int64_t since_ns) except -1
+    cdef int add(self, Parker owner, int fd, int64_t since_ns, bint is_silent) except -1
+    cdef int make_room(self) except -1
     cdef bint has_room(self) noexcept
     cdef int64_t newest_since(self) noexcept
-    cdef int let_newest_in(self, bint drops_left) except -1
-    cdef int look(self, int64_t turn_ns, bint drops_left) except -1
-    cdef size_t close_left(self, int64_t shut_until_ns, bint drops_left) except? 0
+    cdef int64_t oldest_since(self) noexcept
+    cdef int let_in(self, bint is_newest, bint drops_left) except -1
+    cdef int turn_oldest_away(self) except -1
+    cdef int look(self, int64_t turn_ns, bint drops_left, bint is_full) except -1
+    cdef size_t close_left(self, int64_t shut_until_ns, bint drops_left, bint is_full=*) except? 0
+    cdef int found(self, size_t at, int64_t shut_until_ns, bint drops_left, bint is_full) noexcept
     cdef bint is_left(self, Spot *spot, short events, int64_t shut_until_ns, bint drops_left) noexcept
     cdef int give_up(self, Parker owner) except -1
     cdef int move(self, size_t at, size_t to) noexcept

@@ -1,7 +1,8 @@
-"""Parked connections: accepted while the loop is behind, descriptors alone, until they are let in, newest first.
+"""Parked connections: accepted while the loop is behind, descriptors alone, until they are let in, from either end.
 
 One whose client gives up meanwhile is closed here: no protocol and no transport is ever made for it. All are looked at
-together, every so often; the newest once more before it is let in. Knows no listener but as a `Parker`.
+together, every so often; each once more before it is let in. One that came to a full line and had sent nothing is
+turned away when it has. Knows no listener but as a `Parker`.
 
 Ownership: a descriptor is the list's from `add` on, until it is closed or given to its parker's `let_in`; the list owns
 one reference to the parker of each. Only code that holds the GIL touches it.
@@ -19,6 +20,7 @@ from penstock._core._sys.poll cimport POLLERR, POLLHUP, POLLIN, POLLRDHUP, poll,
 from penstock._core._sys.python cimport set_traverse, visitproc
 from penstock._core.clock cimport now_ns
 from penstock._core.poller cimport Source
+from penstock._core.turnaway cimport ANSWERED, GONE, SILENT, turn_away
 
 # Half of the descriptors that the process may have: what is let in needs some too.
 MOST_AT_ONCE = 4096
@@ -54,19 +56,23 @@ cdef class Parked:
         PyMem_Free(self.polled)
         PyMem_Free(self.spots)
 
-    cdef int add(self, Parker owner, int fd, int64_t since_ns) except -1:
-        """Parks a descriptor that has just been accepted. If there is no memory for it, it is closed."""
-        if self.count == self.size:
-            try:
-                self.widen()
-            except MemoryError:
-                close(fd)
-                raise
+    cdef int add(self, Parker owner, int fd, int64_t since_ns, bint is_silent) except -1:
+        """Parks a descriptor that has just been accepted. If there is no memory for it, it is closed.
+
+        `is_silent`: it would be turned away, had it sent anything.
+        """
+        cdef size_t at
+        try:
+            self.make_room()
+        except MemoryError:
+            close(fd)
+            raise
         Py_INCREF(owner)
         owner.parked += 1
-        self.polled[self.count].fd, self.polled[self.count].events = fd, POLLRDHUP
-        self.spots[self.count].owner, self.spots[self.count].since_ns = <PyObject *>owner, since_ns
-        self.spots[self.count].is_shut = False
+        at = self.first + self.count
+        self.polled[at].fd, self.polled[at].events = fd, POLLRDHUP | POLLIN if is_silent else POLLRDHUP
+        self.spots[at].owner, self.spots[at].since_ns = <PyObject *>owner, since_ns
+        self.spots[at].is_shut, self.spots[at].is_silent = False, is_silent
         if not self.count:
             self.look_at_ns = since_ns + LOOK_EVERY_NS
         self.count += 1
@@ -79,18 +85,22 @@ cdef class Parked:
 
     cdef int64_t newest_since(self) noexcept:
         """When the newest was accepted; 0: there is none."""
-        return self.spots[self.count - 1].since_ns if self.count else 0
+        return self.spots[self.first + self.count - 1].since_ns if self.count else 0
 
-    cdef int let_newest_in(self, bint drops_left) except -1:
-        """1 when the newest, which there must be, has become a connection; 0 when its client had left."""
+    cdef int64_t oldest_since(self) noexcept:
+        """When the oldest was accepted; 0: there is none."""
+        return self.spots[self.first].since_ns if self.count else 0
+
+    cdef int let_in(self, bint is_newest, bint drops_left) except -1:
+        """1 when the newest or oldest, which there must be, has become a connection; 0 when its client had left."""
         cdef pollfd one
-        cdef Spot spot
-        cdef Parker owner
-        one.fd, one.events, one.revents = self.polled[self.count - 1].fd, POLLIN | POLLRDHUP, 0
+        cdef size_t at = self.first + self.count - 1 if is_newest else self.first
+        cdef Spot spot = self.spots[at]
+        cdef Parker owner = <Parker>spot.owner
+        one.fd, one.events, one.revents = self.polled[at].fd, POLLIN | POLLRDHUP, 0
         poll(&one, 1, 0)
+        self.first += not is_newest
         self.count -= 1
-        spot = self.spots[self.count]
-        owner = <Parker>spot.owner
         Py_DECREF(owner)
         owner.parked -= 1
         if self.is_left(&spot, one.revents, 0, drops_left):
@@ -101,43 +111,72 @@ cdef class Parked:
         owner.let_in(one.fd, spot.since_ns, one.revents & POLLIN)
         return 1
 
-    cdef int look(self, int64_t turn_ns, bint drops_left) except -1:
-        """Closes those whose clients have left, when it is time to."""
+    cdef int turn_oldest_away(self) except -1:
+        """1 when the oldest, which there must be, was told and closed; 0: it has sent nothing, or cannot be told."""
+        cdef Parker owner = <Parker>self.spots[self.first].owner
+        cdef int state = SILENT if owner.reply is None else turn_away(self.polled[self.first].fd, owner.reply)
+        if state == SILENT:
+            return 0
+        self.first += 1
+        self.count -= 1
+        self.turned_away += state == ANSWERED
+        self.left += state == GONE
+        Py_DECREF(owner)
+        owner.parked -= 1
+        owner.some_left()
+        return 1
+
+    cdef int look(self, int64_t turn_ns, bint drops_left, bint is_full) except -1:
+        """Closes those whose clients have left and, if the line is full, turns away, when it is time to."""
         if not self.count or turn_ns < self.look_at_ns:
             return 0
         cdef int64_t began_ns = now_ns()
-        self.close_left(0, drops_left)
+        self.close_left(0, drops_left, is_full)
         self.look_at_ns = began_ns + max(LOOK_EVERY_NS, RARELY * (now_ns() - began_ns))
         return 0
 
-    cdef size_t close_left(self, int64_t shut_until_ns, bint drops_left) except? 0:
+    cdef size_t close_left(self, int64_t shut_until_ns, bint drops_left, bint is_full=False) except? 0:
         """How many it closed. Those too that shut down early, if they are older than `shut_until_ns`."""
-        cdef size_t at, kept = 0, count = self.count
+        cdef size_t at, kept = 0, answered = 0, count = self.count
         cdef int64_t began_ns = now_ns()
-        cdef int found = poll(self.polled, count, 0)
+        cdef int state = poll(self.polled + self.first, count, 0)
         cdef Parker gone
         owners = set()
-        if found <= 0:
-            self.looked_ns = self.looked_ns if found else began_ns
+        if state <= 0:
+            self.looked_ns = self.looked_ns if state else began_ns
             return 0
-        for at in range(count):
-            if self.polled[at].revents and self.is_left(
-                &self.spots[at], self.polled[at].revents, shut_until_ns, drops_left
-            ):
-                close(self.polled[at].fd)
-                gone = <Parker>self.spots[at].owner
-                Py_DECREF(gone)
-                gone.parked -= 1
-                owners.add(gone)
-            else:
+        for at in range(self.first, self.first + count):
+            state = self.found(at, shut_until_ns, drops_left, is_full) if self.polled[at].revents else SILENT
+            if state == SILENT:
                 self.move(at, kept)
                 kept += 1
-        self.count, self.looked_ns = kept, began_ns
-        self.left += count - kept
+                continue
+            answered += state == ANSWERED
+            gone = <Parker>self.spots[at].owner
+            Py_DECREF(gone)
+            gone.parked -= 1
+            owners.add(gone)
+        self.first, self.count, self.looked_ns = 0, kept, began_ns
+        self.turned_away += answered
+        self.left += count - kept - answered
         # last: they may call Python
         for gone in owners:
             gone.some_left()
         return count - kept
+
+    cdef int found(self, size_t at, int64_t shut_until_ns, bint drops_left, bint is_full) noexcept:
+        """What became of one that has something to tell: SILENT, it stays; otherwise it is closed."""
+        cdef Spot *spot = &self.spots[at]
+        if self.is_left(spot, self.polled[at].revents, shut_until_ns, drops_left):
+            close(self.polled[at].fd)
+            return GONE
+        if not spot.is_silent or not self.polled[at].revents & POLLIN:
+            return SILENT
+        if is_full:
+            return turn_away(self.polled[at].fd, (<Parker>spot.owner).reply)
+        # it has sent its request, and has a place in the line
+        spot.is_silent, self.polled[at].events = False, POLLRDHUP
+        return SILENT
 
     cdef bint is_left(self, Spot *spot, short events, int64_t shut_until_ns, bint drops_left) noexcept:
         """Whether nobody waits for the answer: reset, or shut down after it was seen to wait."""
@@ -159,7 +198,7 @@ cdef class Parked:
         cdef Parker found
         # let go last: the list is whole again by then
         owners = []
-        for at in range(count):
+        for at in range(self.first, self.first + count):
             if owner is None or self.spots[at].owner == <PyObject *>owner:
                 close(self.polled[at].fd)
                 found = <Parker>self.spots[at].owner
@@ -169,7 +208,19 @@ cdef class Parked:
             else:
                 self.move(at, kept)
                 kept += 1
-        self.count = kept
+        self.first, self.count = 0, kept
+        return 0
+
+    cdef int make_room(self) except -1:
+        """At the end, for one more."""
+        cdef size_t at
+        if self.first + self.count < self.size:
+            return 0
+        if not self.first:
+            return self.widen()
+        for at in range(self.count):
+            self.move(self.first + at, at)
+        self.first = 0
         return 0
 
     cdef int widen(self) except -1:
@@ -190,13 +241,15 @@ cdef class Parked:
     def snapshot(self):
         """(descriptor, since when in nanoseconds) of each, newest first."""
         cdef size_t at
-        return [(self.polled[at].fd, self.spots[at].since_ns) for at in reversed(range(self.count))]
+        return [
+            (self.polled[self.first + at].fd, self.spots[self.first + at].since_ns) for at in reversed(range(self.count))
+        ]
 
 
 cdef int traverse(Parked self, visitproc visit, void *arg) noexcept:
     """For the garbage collector: a loop that is dropped unclosed is reachable from itself through here."""
     cdef size_t at
-    for at in range(self.count):
+    for at in range(self.first, self.first + self.count):
         if visit(self.spots[at].owner, arg):
             return 1
     return 0

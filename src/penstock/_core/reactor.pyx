@@ -16,14 +16,14 @@ from asyncio import base_events, format_helpers, futures, tasks
 from cpython.object cimport PyObject, PyObject_GenericSetAttr
 from cpython.ref cimport Py_DECREF
 from libc.math cimport INFINITY, nextafter
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport SIZE_MAX, int64_t, uint32_t
 
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN, EPOLLRDHUP
 from penstock._core._sys.python cimport PyErr_CheckSignals, PySequence_Fast_ITEMS
 from penstock._core.budget cimport Budget
 from penstock._core.clock cimport now_ns, now_s
 from penstock._core.handle cimport Handle, Runnable, let_go, new_handle
-from penstock._core.held cimport Place
+from penstock._core.held cimport Held, Place
 from penstock._core.inbox cimport Inbox, has_post
 from penstock._core.lag cimport Lag
 from penstock._core.listen cimport Listener
@@ -293,6 +293,7 @@ cdef class Reactor:
         self.lag.see(self.turn_ns, self.slept_ns, self.wiring.ready.count, self.wiring.ready.oldest_ns(), held)
         self.slept_ns = 0
         self.wiring.reads_left = self.read_budget = self.lag.budget()
+        self.wiring.line_most = self.lag.line_most(self.oldest_since())
         self.wiring.accept_now = 0 if self.lag.is_late() else self.wiring.accept_batch
         self.wiring.park_now = -1
         if self.lag.is_holding:
@@ -306,8 +307,9 @@ cdef class Reactor:
         """After the poll: what the turn is about to run, and of what is held or parked, how much."""
         if self.lag is None:
             return 0
-        self.wiring.parked.look(self.turn_ns, self.wiring.drops_left)
+        self.wiring.parked.look(self.turn_ns, self.wiring.drops_left, self.wiring.is_line_full())
         self.lag.let_in += self.read_budget - max(self.wiring.reads_left, 0)
+        self.expire()
         cdef size_t lacking = self.release(self.lag.share(self.wiring.ready.count, self.held_count()))
         self.lag.let_in -= lacking
         self.held_back = self.held_count()
@@ -315,18 +317,46 @@ cdef class Reactor:
         return 0
 
     cdef size_t release(self, size_t count) except? 0:
-        """Lets the newest in: those that wait longest have waited too long already. How many it lacked, of `count`."""
-        cdef Place *held
+        """Lets the oldest in or, if even they come too late, the newest. How many it lacked, of `count`."""
+        cdef Held held = self.wiring.held
         cdef Stream stream
+        cdef bint is_newest, is_parked
         while count and self.held_count():
-            held = self.wiring.held.newest
-            if held is NULL or held.since_ns < self.wiring.parked.newest_since():
-                count -= self.wiring.parked.let_newest_in(self.wiring.drops_left)
+            is_newest = self.lag is None or self.lag.is_stale(self.oldest_since())
+            is_parked = self.is_parked_oldest()
+            if is_newest:
+                is_parked = held.newest is NULL or held.newest.since_ns < self.wiring.parked.newest_since()
+            if is_parked:
+                count -= self.wiring.parked.let_in(is_newest, self.wiring.drops_left)
             else:
                 count -= 1
-                stream = <Stream>held.source
+                stream = <Stream>(held.newest if is_newest else held.oldest).source
                 stream.read_late()
         return count
+
+    cdef int expire(self) except -1:
+        """Turns away those that have waited too long, as far as they can be told."""
+        cdef Stream stream
+        while self.lag.is_expired(self.oldest_since()):
+            if self.is_parked_oldest():
+                if not self.wiring.parked.turn_oldest_away():
+                    break
+            else:
+                stream = <Stream>self.wiring.held.oldest.source
+                if not stream.turn_away():
+                    break
+        return 0
+
+    cdef bint is_parked_oldest(self) noexcept:
+        """Whether the oldest, which there must be, is parked; not held."""
+        cdef Place *held = self.wiring.held.oldest
+        return held is NULL or (self.wiring.parked.count and self.wiring.parked.oldest_since() < held.since_ns)
+
+    cdef int64_t oldest_since(self) noexcept:
+        """Since when the oldest has been held or parked; 0: none is."""
+        if not self.held_count():
+            return 0
+        return self.wiring.parked.oldest_since() if self.is_parked_oldest() else self.wiring.held.oldest.since_ns
 
     def _watch_lag(self, Lag lag, arrival=None, bint drops_left=True):
         """Hold reads and tell `lag.report` when the loop is behind; None: never. From the loop's own thread.
@@ -340,6 +370,7 @@ cdef class Reactor:
         if lag is None:
             self.wiring.counts_reads = False
             self.wiring.accept_now, self.wiring.park_now = self.wiring.accept_batch, -1
+            self.wiring.line_most = SIZE_MAX
             self.release(self.held_count())
         else:
             self.wiring.counts_reads = True
@@ -380,6 +411,11 @@ cdef class Reactor:
     def _held(self):
         """The reads that are held."""
         return self.wiring.held
+
+    @property
+    def _turned_away(self):
+        """How many were answered unread since they came to a full line."""
+        return self.wiring.turned_away + self.wiring.parked.turned_away
 
     @property
     def _parked(self):

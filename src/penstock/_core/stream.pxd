@@ -25,6 +25,8 @@ cdef class Stream(Outlet):
     cdef bint has_left(self, uint32_t events) noexcept
     cdef bint is_empty(self) noexcept
     cdef int leave_unread(self) except -1
+    cdef bint turn_away(self) except -1
+    cdef object overload_reply(self)
     cdef int read_late(self) except -1
     cdef int read_parked(self, uint32_t events) except -1
     cdef int enter_queue_late(self, uint32_t events, int64_t came_ns) except -1

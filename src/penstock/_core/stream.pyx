@@ -9,8 +9,9 @@ A FIN that arrives after the event was taken is an edge of its own. What is repo
 `unread`; what the budget leaves goes to the end of the ready queue, so to the next turn.
 
 While the loop is behind, what a server accepted is not read: it adds work. The events are kept in `unread` and the
-transport is held, until the reactor lets it go; a client that leaves meanwhile costs no read. What a program's own
-connections bring completes work, and goes on.
+transport is held, until the reactor lets it go; a client that leaves meanwhile costs no read. When too many are held
+it is answered unread, if its protocol has an `overload_reply`. What a program's own connections bring completes work,
+and goes on.
 
 Ownership: as `Transport`; the read context is the transport's own.
 """
@@ -27,7 +28,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN
 from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core._sys.epoll cimport EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
@@ -40,12 +41,13 @@ from penstock._core._sys.python cimport (
     _PyBytes_Resize,
     new_bytes,
 )
-from penstock._core._sys.socket cimport AF_UNIX, MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, recv, socklen_t
+from penstock._core._sys.socket cimport AF_UNIX, MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, receive, recv, socklen_t
 from penstock._core.address cimport family_of
 from penstock._core.handle cimport Runnable
 from penstock._core.outlet cimport Outlet
 from penstock._core.pace cimport note_read
 from penstock._core.ready cimport push
+from penstock._core.turnaway cimport reply_of
 from penstock._core.wiring cimport RECEIVE_BYTES
 
 cdef enum:
@@ -123,6 +125,8 @@ cdef class Stream(Outlet):
             if events & EPOLLRDHUP and self.is_empty():
                 # its end alone: that is no work, and makes room
                 return self.enter_queue(wanted)
+            if self.wiring.is_line_full() and self.turn_away():
+                return 0
             self.wiring.held.add(self, &self.place, self.wiring.ready.stamp_ns)
         self.unread |= wanted & TO_READ
         return self.enter_queue(EPOLLOUT) if self.blocked and events & TO_WRITE else 0
@@ -146,6 +150,35 @@ cdef class Stream(Outlet):
         self.wiring.held.left += 1
         getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &number, &length)
         return self.lose(OSError(number, strerror(number)) if number else None)
+
+    cdef bint turn_away(self) except -1:
+        """Answers what the protocol would have it answer, unread, and closes; False: the protocol has no such answer."""
+        cdef bytes reply = self.overload_reply()
+        cdef Py_ssize_t budget_bytes = self.wiring.read_budget_bytes
+        cdef Py_ssize_t got = RECEIVE_BYTES
+        if reply is None or not self.is_open or self.closing or self.conn_lost:
+            return False
+        if self.place is not NULL:
+            self.wiring.held.remove(self.place)
+        # A socket closed over unread data is reset, and the reset may overtake the answer.
+        while got == RECEIVE_BYTES and budget_bytes > 0:
+            got = receive(self.fd, self.wiring.receive_buffer, RECEIVE_BYTES)
+            budget_bytes -= got
+        self.wiring.turned_away += 1
+        self.write(reply)
+        self.close()
+        return True
+
+    cdef object overload_reply(self):
+        try:
+            return reply_of(self.protocol)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler({
+                "message": "protocol.overload_reply failed", "exception": exc, "transport": self, "protocol": self.protocol
+            })
+            return None
 
     cdef int read_late(self) except -1:
         """Held for long enough: what came is read in this turn."""
@@ -487,14 +520,6 @@ cdef LateRead late_read(Stream stream, int64_t came_ns):
 def start(Stream stream):
     """The handle that runs between connection_made and the first read."""
     stream.begin()
-
-
-cdef inline Py_ssize_t receive(int fd, void *target, Py_ssize_t size_bytes) noexcept:
-    """Bytes received, 0 at the end of the stream, or minus the error's number."""
-    cdef Py_ssize_t got = recv(fd, target, size_bytes, 0)
-    while got < 0 and errno == EINTR:
-        got = recv(fd, target, size_bytes, 0)
-    return got if got >= 0 else -errno
 
 
 cdef inline int pending_error() except -1:

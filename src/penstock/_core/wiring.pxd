@@ -30,6 +30,9 @@ cdef class Wiring:
     # What is accepted while the loop holds reads, and how many of a listener's this turn may park; -1: it does not.
     cdef readonly Parked parked
     cdef int park_now
+    # How many may be held and parked; beyond it, who can be is turned away. How many were.
+    cdef size_t line_most
+    cdef uint64_t turned_away
     # Whether those end unread whose client has left meanwhile.
     cdef bint drops_left
     # The context variable that tells a late read's protocol when its data came; None.
@@ -44,3 +47,5 @@ cdef class Wiring:
     # When the last wait began, and in which turn: until then the loop was at work.
     cdef int64_t wait_began_ns
     cdef uint64_t wait_turn
+
+    cdef bint is_line_full(self) noexcept

@@ -5,6 +5,7 @@ Ownership: the wiring owns the ready queue, the poller and the one buffer that a
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
+from libc.stdint cimport SIZE_MAX
 from libc.stdlib cimport free, malloc
 
 from penstock._core.held cimport Held
@@ -52,9 +53,14 @@ cdef class Wiring:
         self.read_budget_bytes = 256 * 1024
         self.accept_batch = self.accept_now = 128
         self.park_now = -1
+        self.line_most = SIZE_MAX
         self.receive_buffer = <char *>PyMem_Malloc(RECEIVE_BYTES)
         if self.receive_buffer is NULL:
             raise MemoryError
+
+    cdef bint is_line_full(self) noexcept:
+        """Whether who comes now would be held or parked for longer than there is hope."""
+        return self.held.count + self.parked.count >= self.line_most
 
     def __dealloc__(self):
         PyMem_Free(self.receive_buffer)

@@ -2,20 +2,44 @@
 
 A task, its context and its turn cost more than the refusal does. This reaches into uvicorn's httptools protocol, where
 a request's task is made; where that is not as expected, the middleware refuses in its task, as under any server.
+
+What the loop itself turns away is not even read: the protocol says what is answered then, and whether it can be.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.errors import Overloaded
+from penstock.pressure.replies import http_reply
+
 if TYPE_CHECKING:
     import uvicorn
 
     from penstock.integrations.admission import AdmissionMiddleware
 
-__all__ = ["refuse_early"]
+__all__ = ["refuse_early", "refuse_unread"]
 
 NEEDED = ("_start_asgi_task", "_unset_keepalive_if_required")
+UNREAD = http_reply(Overloaded(reason="lag"), close=True).to_bytes()
+
+
+def refuse_unread(config: uvicorn.Config) -> None:
+    """Have a loaded config's server say what a client is answered that the loop turns away."""
+    config.http_protocol_class = _answering(config.http_protocol_class)
+
+
+def _answering(protocol: Any) -> Any:
+    class Answering(protocol):  # type: ignore[misc]
+        """uvicorn's protocol, between two requests as long as nothing is answered."""
+
+        @property
+        def overload_reply(self) -> bytes | None:
+            """503; None while a request, or one behind it, is worked on."""
+            cycle = self.cycle
+            return UNREAD if cycle is None or (cycle.response_complete and not cycle.more_body) else None
+
+    return Answering
 
 
 def refuse_early(config: uvicorn.Config, admission: AdmissionMiddleware) -> bool:

@@ -25,7 +25,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 import penstock
 from penstock.config import Config, PressureConfig
 from penstock.integrations.admission import AdmissionMiddleware
-from penstock.integrations.refusing import refuse_early
+from penstock.integrations.refusing import refuse_early, refuse_unread
 
 __all__ = ["Binding", "Tls", "export", "serve"]
 
@@ -81,6 +81,8 @@ class ServerConfig(uvicorn.Config):
         if config.pressure.limit is not None:
             self.loaded_app = admission = _admitted(self.loaded_app, config.pressure)
             refuse_early(self, admission)
+        if config.pressure.lag_high_s is not None:
+            refuse_unread(self)
         if config.loop.debug is not None:
             # On Python 3.11 uvicorn's own runner has turned it off since the loop was made.
             asyncio.get_running_loop().set_debug(config.loop.debug)

@@ -35,18 +35,23 @@ class Acceptor(Protocol):
     def pause(self) -> None:
         """Accept nothing until `resume`."""
 
-    def turn_away(self) -> None:
+    def close_parked(self) -> None:
         """Close what is accepted and has no transport yet."""
 
     @property
     def parked(self) -> int:
         """How many that are."""
 
+    @property
+    def answers_unread(self) -> bool:
+        """Whether who comes to a full line is told at once."""
+
 
 class ReaderAcceptor:
     """asyncio's own way to accept: a reader on the socket, set again in the context it was first set in."""
 
     parked = 0
+    answers_unread = False
 
     def __init__(self, loop: Any, sock: socket.socket, begin: Callable[[], None]) -> None:
         self._loop, self._sock, self._begin = loop, sock, begin
@@ -66,7 +71,7 @@ class ReaderAcceptor:
             self._is_accepting = False
             self._loop._remove_reader(self._sock.fileno())
 
-    def turn_away(self) -> None:
+    def close_parked(self) -> None:
         """Nothing: each has a task that makes its transport."""
 
 
@@ -175,9 +180,12 @@ class Server(base_events.Server):
         if self._max_connections is not None:
             self._look_for_room()
 
-    def _turn_away(self) -> None:
+    def _close_parked(self) -> None:
         for acceptor in self._acceptors.values():
-            acceptor.turn_away()
+            acceptor.close_parked()
+
+    def _answers_unread(self) -> bool:
+        return any(acceptor.answers_unread for acceptor in self._acceptors.values())
 
     def _settle(self) -> None:
         """What was accepted by tasks is attached by now: the next may be."""
@@ -197,7 +205,7 @@ class Server(base_events.Server):
 
     def close(self) -> None:
         """As asyncio's. What is parked goes as the kernel's backlog does: closed, no protocol was made for it."""
-        self._turn_away()
+        self._close_parked()
         super().close()
         self._acceptors = {}
 

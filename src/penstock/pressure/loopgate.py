@@ -60,6 +60,8 @@ class LoopStatistics:
     parked_most: int = 0
     parked_total: int = 0
     parked_left: int = 0
+    # answered unread since they would have waited too long
+    turned_away: int = 0
     # whether nothing is accepted because the loop is behind, and how often that has begun
     accepts_paused: bool = False
     accept_pauses: int = 0
@@ -93,7 +95,7 @@ class LoopGate:
         self._is_looking = self._is_paused = False
         self._late_looks = self._pauses = 0
         self._logged_s, self._unlogged = -LOG_EVERY_S, 0
-        self._before = 0, 0
+        self._before = 0, 0, 0
         _loop_gates[loop] = self
 
     def watch(self, *, drops_left: bool = True) -> None:
@@ -131,6 +133,7 @@ class LoopGate:
                 "parked_most": parked.most,
                 "parked_total": parked.total,
                 "parked_left": parked.left,
+                "turned_away": loop._turned_away,
             }
         if tasks is not None:
             figures |= {
@@ -145,7 +148,7 @@ class LoopGate:
 
     def _began(self, loop: Any) -> None:
         self._late_looks = 0
-        self._before = self._lag.overloaded_for_ns(), loop._held.total
+        self._before = self._lag.overloaded_for_ns(), loop._held.total, loop._turned_away
         self._adjust(loop)
         self._log_beginning()
         if not self._is_looking:
@@ -155,8 +158,11 @@ class LoopGate:
     def _ended(self, loop: Any) -> None:
         self._accept_again(loop)
         took_ns = self._lag.overloaded_for_ns() - self._before[0]
-        held = loop._held.total - self._before[1]
-        text = f"the loop has caught up, after {took_ns / 1e9:.3f} s in which {held} reads were held"
+        held, turned_away = loop._held.total - self._before[1], loop._turned_away - self._before[2]
+        text = (
+            f"the loop has caught up, after {took_ns / 1e9:.3f} s in which {held} reads were held and {turned_away}"
+            " clients turned away"
+        )
         logger.info("%s", text)
         if self._tell is not None:
             self._tell("overload", text, took_ns)
@@ -199,7 +205,9 @@ class LoopGate:
             self._is_paused = True
             self._pauses += 1
         for server in loop.servers():
-            server._pause(LAG)
+            # who is told at once is better off than in the kernel's backlog
+            if not server._answers_unread():
+                server._pause(LAG)
 
     def _accept_again(self, loop: Any) -> None:
         if self._is_paused:

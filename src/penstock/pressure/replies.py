@@ -10,6 +10,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ class HttpReply:
     def text_headers(self) -> dict[str, str]:
         """The same headers as text, for servers that want them so."""
         return {name.decode(): value.decode() for name, value in self.headers}
+
+    def to_bytes(self) -> bytes:
+        """As HTTP/1.1 writes it."""
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}".encode()]
+        lines += [name + b": " + value for name, value in self.headers]
+        return b"\r\n".join(lines) + b"\r\n\r\n" + self.body
 
 
 @dataclass(frozen=True, slots=True)

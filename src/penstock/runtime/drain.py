@@ -121,7 +121,7 @@ def stop_accepting(loop: Any, server: Any) -> None:
 def abort_connections(loop: Any, server: Any) -> None:
     """End the server's connections at once."""
     if isinstance(server, Server):
-        server._turn_away()
+        server._close_parked()
     if hasattr(server, "abort_clients"):
         server.abort_clients()
         return

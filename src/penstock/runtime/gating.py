@@ -18,6 +18,7 @@ __all__ = ["gate_loop"]
 logger = logging.getLogger("penstock.pressure")
 
 MOST_SITES = 3
+HOLD_LAGS = 5
 
 
 def gate_loop(loop: EventLoop, config: PressureConfig, tell: Callable[[str, str, int], None] | None = None) -> None:
@@ -46,8 +47,17 @@ def _lag(loop: Any, config: PressureConfig) -> Any:
     assert config.lag_high_s is not None
     low_s = config.lag_high_s / 2 if config.lag_low_s is None else config.lag_low_s
     return Lag(
-        high_ns=int(config.lag_high_s * 1e9), low_ns=max(int(low_s * 1e9), 1), for_ns=int(config.lag_for_s * 1e9)
+        high_ns=int(config.lag_high_s * 1e9),
+        low_ns=max(int(low_s * 1e9), 1),
+        for_ns=int(config.lag_for_s * 1e9),
+        hold_ns=int(_hold_s(config.lag_high_s, config) * 1e9),
     )
+
+
+def _hold_s(high_s: float, config: PressureConfig) -> float:
+    if config.hold_s is not None:
+        return config.hold_s
+    return HOLD_LAGS * high_s if config.deadline_s is None else min(HOLD_LAGS * high_s, config.deadline_s / 2)
 
 
 def _bounded(loop: Any, most: int, full: str) -> TaskLimit:

@@ -176,7 +176,36 @@ def test_a_report_that_raises_ends_nothing(monkeypatch):
     assert (turns.lag.is_overloaded, seen) == (True, [ZeroDivisionError])
 
 
-@pytest.mark.parametrize("watermarks", [{"low_ns": 0}, {"low_ns": 11 * MS}, {"for_ns": -1}])
+def test_the_line_is_as_long_as_what_is_let_in_within_its_bound():
+    turns = Turns(hold_ns=50 * MS)
+    assert turns.lag.line() == (12, False, False), "by the low watermark, until what one takes is known"
+    for _ in range(40):
+        assert turns.lag.let_go(0, 100) == 1
+        turns.turn(2 * MS, held=100)
+    assert turns.lag.line() == (24, False, False)
+    # one that is dear for once is believed for what is let in at once, not for all that come after
+    turns.lag.let_go(0, 100)
+    turns.turn(100 * MS, held=100)
+    assert turns.lag.line()[0] == 1
+    for _ in range(20):
+        turns.lag.let_go(0, 100)
+        turns.turn(2 * MS, held=100)
+    assert turns.lag.line()[0] > 20
+
+
+def test_a_line_whose_oldest_is_too_late_takes_nobody_and_turns_round():
+    turns = Turns(hold_ns=50 * MS)
+    assert turns.lag.line(turns.now_ns - 50 * MS) == (12, False, False)
+    assert turns.lag.line(turns.now_ns - 51 * MS) == (0, True, False)
+    assert turns.lag.line(turns.now_ns - 76 * MS) == (0, True, True)
+
+
+def test_without_a_bound_the_line_is_endless_and_the_newest_go_first(turns):
+    assert turns.lag.line() == (2**64 - 1, True, False)
+    assert turns.lag.line(turns.now_ns - 3600_000 * MS) == (2**64 - 1, True, False)
+
+
+@pytest.mark.parametrize("watermarks", [{"low_ns": 0}, {"low_ns": 11 * MS}, {"for_ns": -1}, {"hold_ns": -1}])
 def test_watermarks_that_make_no_sense_are_refused(watermarks):
     with pytest.raises(ValueError, match="high_ns"):
         Turns(**watermarks)

@@ -32,6 +32,10 @@ class Lag(SimpleNamespace):
 class FakeServer:
     def __init__(self):
         self.reasons = set()
+        self.answers_unread = False
+
+    def _answers_unread(self):
+        return self.answers_unread
 
     def _pause(self, reason):
         self.reasons.add(reason)
@@ -48,6 +52,7 @@ class FakeLoop:
         self.server = FakeServer()
         self._held = SimpleNamespace(count=3, most=7, total=20, left=2)
         self._parked = SimpleNamespace(count=4, most=8, total=30, left=21)
+        self._turned_away = 40
 
     def call_later(self, delay_s, callback):
         self.timers.append(callback)
@@ -87,6 +92,7 @@ def recover(made):
     made.lag.is_overloaded = False
     made.lag.spent_ns += 300 * MS
     made.loop._held.total += 5
+    made.loop._turned_away += 6
     made.gate.changed()
 
 
@@ -142,6 +148,14 @@ def test_accepts_are_paused_only_when_it_stays_behind_and_resume_below_the_low_w
     assert made.gate.statistics().accept_pauses == 1
 
 
+def test_a_server_that_answers_unread_is_not_paused(made):
+    made.loop.server.answers_unread = True
+    overload(made, 20)
+    for _ in range(LOOKS_UNTIL_PAUSE):
+        made.loop.look()
+    assert made.loop.server.reasons == set()
+
+
 def test_the_end_of_an_overload_resumes_accepts(made):
     overload(made, 20)
     for _ in range(LOOKS_UNTIL_PAUSE):
@@ -166,7 +180,7 @@ def test_whoever_keeps_a_trace_hears_of_each(made):
     recover(made)
     ((kind, text, took_ns),) = made.told
     assert (kind, took_ns) == ("overload", 300 * MS)
-    assert "after 0.300 s in which 5 reads were held" in text
+    assert "after 0.300 s in which 5 reads were held and 6 clients turned away" in text
 
 
 def test_clients_that_left_long_ago_are_dropped_at_each_look(made):
@@ -192,6 +206,7 @@ def test_statistics_say_how_it_stands(made):
         parked_most=8,
         parked_total=30,
         parked_left=21,
+        turned_away=40,
     )
     made.lag.is_overloaded, made.lag.is_holding = False, True
     assert made.gate.statistics().state == "holding"

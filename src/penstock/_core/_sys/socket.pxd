@@ -1,4 +1,5 @@
 # Sockets as the transports use them: non-blocking, by file descriptor.
+from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint16_t, uint32_t
 
 cdef extern from "<sys/types.h>" nogil:
@@ -85,3 +86,11 @@ cdef extern from "<arpa/inet.h>" nogil:
     uint16_t ntohs(uint16_t value)
     uint32_t ntohl(uint32_t value)
     const char *inet_ntop(int family, const void *source, char *target, socklen_t size)
+
+
+cdef inline Py_ssize_t receive(int fd, void *target, Py_ssize_t size_bytes) noexcept:
+    """Bytes received, 0 at the end of the stream, or minus the error's number."""
+    cdef Py_ssize_t got = recv(fd, target, size_bytes, 0)
+    while got < 0 and errno == EINTR:
+        got = recv(fd, target, size_bytes, 0)
+    return got if got >= 0 else -errno

@@ -1,0 +1,48 @@
+"""Turning away: who cannot be served in time is answered at once, and nothing is made of what it asked.
+
+What to answer is known to the protocol: its attribute `overload_reply`, bytes, or None while there is nothing that could
+be said (in the middle of an answer, say). A connection that has no protocol yet is answered what the protocols of its
+server say when they are new.
+
+What was sent is taken first: a socket closed over unread data is reset, and the reset may overtake the answer.
+"""
+
+from cpython.bytes cimport PyBytes_CheckExact
+from libc.errno cimport EAGAIN
+from posix.unistd cimport close
+
+from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from penstock._core._sys.socket cimport MSG_NOSIGNAL, receive, send
+
+cdef enum:
+    PIECE_BYTES = 16 * 1024
+    # Who sends more than so many pieces before it is answered may be reset.
+    PIECES = 16
+
+
+cdef bytes reply_of(object protocol):
+    """None where a protocol has none. Raises what its property does, and TypeError for what is no bytes."""
+    reply = getattr(protocol, "overload_reply", None)
+    if reply is None or PyBytes_CheckExact(reply):
+        return reply
+    raise TypeError(f"overload_reply of {type(protocol).__qualname__} is {reply!r}: allowed is bytes, or None")
+
+
+cdef int turn_away(int fd, bytes reply) noexcept:
+    """Of a connection that nothing was made of. The descriptor is still the caller's if it is SILENT."""
+    cdef char piece[PIECE_BYTES]
+    cdef Py_ssize_t got = PIECE_BYTES
+    cdef int i, found = GONE
+    for i in range(PIECES):
+        got = receive(fd, piece, PIECE_BYTES)
+        if got > 0:
+            found = ANSWERED
+        if got != PIECE_BYTES:
+            break
+    if got == -EAGAIN and found == GONE:
+        return SILENT
+    if found == ANSWERED:
+        # An empty buffer takes it whole.
+        send(fd, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply), MSG_NOSIGNAL)
+    close(fd)
+    return found

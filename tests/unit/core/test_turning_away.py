@@ -1,0 +1,431 @@
+"""Who comes to a full line is answered unread, over real sockets. A loop with something always ready is behind."""
+
+import asyncio
+import socket
+
+import pytest
+
+from penstock._core.lag import Lag
+from tests.loop.wire import Recorder
+from tests.unit.core.test_holding import HOUR_NS, TIMEOUT_S, Noting, arrived_at, end, reset, send_to_be_held, until
+from tests.unit.core.test_parking import Made, descriptors, no_descriptor_is_left, park
+
+__all__ = ["no_descriptor_is_left"]
+
+REPLY = b"come again later"
+# What the kernel takes at once.
+LONG_BYTES = 40 * 1024
+
+
+class Telling(Noting):
+    """Has an answer ready, as long as `reply` is one."""
+
+    reply = REPLY
+
+    @property
+    def overload_reply(self):
+        return self.reply
+
+
+class Failing(Telling):
+    @property
+    def overload_reply(self):
+        raise OSError("no answer today")
+
+
+class MadeTelling(Made):
+    def __call__(self):
+        self.protocols.append(Telling(self.order))
+        return self.protocols[-1]
+
+
+@pytest.fixture
+def run(loop):
+    return lambda main: loop.run_until_complete(asyncio.wait_for(main, TIMEOUT_S))
+
+
+def behind(loop, hold_ns=HOUR_NS):
+    """Behind whenever anything has been ready for a nanoprotocol. With `hold_ns=1` what is held is soon too late."""
+    lag = Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, hold_ns=hold_ns)
+    loop._watch_lag(lag, arrived_at)
+    return lag
+
+
+async def accepted(loop, *protocols):
+    server = await loop.create_server(iter(protocols).__next__, "127.0.0.1", 0)
+    clients = []
+    for protocol in protocols:
+        clients.append(socket.create_connection(server.sockets[0].getsockname()))
+        clients[-1].settimeout(TIMEOUT_S)
+        await protocol.until_event("made")
+    return server, clients
+
+
+async def full(loop, *protocols):
+    """Connections of a loop that is behind; one more, whose protocol has no answer, is held for too long already."""
+    server, clients = await accepted(loop, Noting(), *protocols)
+    behind(loop, hold_ns=1)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await send_to_be_held(loop, clients[0])
+    return server, clients
+
+
+async def read_all(loop, client):
+    """All that a client is sent, until its connection ends; something is always ready meanwhile."""
+    client.setblocking(False)
+    got = b""
+    while True:
+        try:
+            piece = client.recv(65536)
+        except BlockingIOError:
+            await asyncio.sleep(0)
+            continue
+        if not piece:
+            return got
+        got += piece
+
+
+def test_who_comes_to_a_full_line_is_answered_unread(loop, run):
+    async def main():
+        protocol = Telling()
+        server, clients = await full(loop, protocol)
+        clients[1].sendall(b"request")
+        assert await read_all(loop, clients[1]) == REPLY
+        await protocol.until_event("lost")
+        assert (protocol.data, protocol.error, loop._turned_away, len(loop._held)) == (b"", None, 1, 1)
+        await end(server, clients)
+
+    run(main())
+
+
+def test_a_long_request_is_answered_too_and_not_reset(loop, run):
+    async def main():
+        protocol = Telling()
+        server, clients = await full(loop, protocol)
+        clients[1].sendall(bytes(LONG_BYTES))
+        assert await read_all(loop, clients[1]) == REPLY
+        await end(server, clients)
+
+    run(main())
+
+
+@pytest.mark.parametrize("make", [Noting, type("Silent", (Telling,), {"reply": None})])
+def test_without_an_answer_it_is_held(loop, run, make):
+    async def main():
+        protocol = make()
+        server, clients = await full(loop, protocol)
+        await send_to_be_held(loop, clients[1])
+        assert (len(loop._held), loop._turned_away) == (2, 0)
+        await protocol.until_bytes(4)
+        await end(server, clients)
+
+    run(main())
+
+
+@pytest.mark.parametrize("make", [Failing, type("Text", (Telling,), {"reply": "text"})])
+def test_an_answer_that_cannot_be_made_is_told_and_the_read_held(loop, run, make):
+    async def main():
+        told = []
+        loop.set_exception_handler(lambda loop, context: told.append(context))
+        protocol = make()
+        server, clients = await full(loop, protocol)
+        told.clear()
+        await send_to_be_held(loop, clients[1])
+        assert (len(loop._held), loop._turned_away) == (2, 0)
+        assert [context["message"] for context in told] == ["protocol.overload_reply failed"]
+        assert told[0]["protocol"] is protocol
+        await protocol.until_bytes(4)
+        await end(server, clients)
+
+    run(main())
+
+
+def test_a_property_that_closes_its_connection_turns_nobody_away(loop, run):
+    class Closing(Telling):
+        @property
+        def overload_reply(self):
+            if self.transport is not None:
+                self.transport.abort()
+            return REPLY
+
+    async def main():
+        protocol = Closing()
+        server, clients = await full(loop, protocol)
+        clients[1].sendall(b"request")
+        await until(lambda: "lost" in protocol.events)
+        assert loop._turned_away == 0
+        await end(server, clients)
+
+    run(main())
+
+
+def test_one_that_was_reset_meanwhile_is_only_closed(loop, run):
+    async def main():
+        protocol = Telling()
+        server, clients = await full(loop, protocol)
+        clients[1].sendall(b"request")
+        reset(clients[1])
+        await until(lambda: "lost" in protocol.events)
+        assert (protocol.data, loop._turned_away) == (b"", 0)
+        await end(server, clients)
+
+    run(main())
+
+
+def test_what_is_written_before_goes_out_before_the_answer(loop, run):
+    async def main():
+        protocol = Telling()
+        server, clients = await full(loop, protocol)
+        protocol.transport.write(b"the former answer, ")
+        protocol.transport.write(b"all of it; ")
+        clients[1].sendall(b"request")
+        assert await read_all(loop, clients[1]) == b"the former answer, all of it; " + REPLY
+        await end(server, clients)
+
+    run(main())
+
+
+def test_the_oldest_is_read_first_until_it_has_waited_too_long(loop, run):
+    async def main(hold_ns):
+        order = []
+        protocols = [Noting(order) for _ in range(4)]
+        server, clients = await accepted(loop, *protocols)
+        behind(loop, hold_ns)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await send_to_be_held(loop, *clients)
+        for protocol in protocols:
+            await protocol.until_bytes(4)
+        await end(server, clients)
+        return [protocols.index(protocol) for protocol in order]
+
+    assert run(main(HOUR_NS)) == [0, 1, 2, 3]
+    assert run(main(1)) == [3, 2, 1, 0]
+
+
+def test_who_has_waited_far_too_long_is_told_at_last(loop, run):
+    async def main():
+        protocols = [Telling() for _ in range(4)]
+        server, clients = await accepted(loop, *protocols)
+        behind(loop, hold_ns=HOUR_NS)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await send_to_be_held(loop, *clients)
+        protocols[1].transport.write(b"a former answer; ")
+        behind(loop, hold_ns=1)
+        replies = [await read_all(loop, client) for client in clients]
+        assert replies == [REPLY, b"a former answer; " + REPLY, REPLY, REPLY]
+        assert [protocol.data for protocol in protocols] == [b""] * 4
+        assert (loop._turned_away, len(loop._held)) == (4, 0)
+        await end(server, clients)
+
+    run(main())
+
+
+def test_who_has_waited_too_long_and_cannot_be_told_is_held_on_and_read(loop, run):
+    async def main():
+        protocols = [Telling(), Noting(), Telling()]
+        server, clients = await accepted(loop, *protocols)
+        behind(loop, hold_ns=HOUR_NS)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await send_to_be_held(loop, *clients)
+        behind(loop, hold_ns=1)
+        assert await read_all(loop, clients[0]) == REPLY
+        assert [client for client, _ in loop._held.snapshot()] == [protocols[2].transport, protocols[1].transport]
+        for protocol in protocols[1:]:
+            await protocol.until_bytes(4)
+        await end(server, clients)
+
+    run(main())
+
+
+def test_without_a_bound_nobody_is_turned_away(loop, run):
+    async def main():
+        first, second = Telling(), Telling()
+        server, clients = await accepted(loop, first, second)
+        behind(loop, hold_ns=0)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await send_to_be_held(loop, *clients)
+        assert (len(loop._held), loop._turned_away) == (2, 0)
+        await end(server, clients)
+
+    run(main())
+
+
+# --- before there is a protocol
+
+
+async def full_of_parked(loop, make):
+    """A server that knows its answer, whose loop is behind; another's connection is held for too long already."""
+    other, clients = await accepted(loop, Noting())
+    loop._watch_lag(Lag(high_ns=HOUR_NS, low_ns=HOUR_NS, for_ns=HOUR_NS))
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    known = connect(server, b"")
+    await make.until_made(1)
+    behind(loop, hold_ns=1)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await send_to_be_held(loop, clients[0])
+    return server, [known, *clients], other
+
+
+def connect(server, data=b"request"):
+    client = socket.create_connection(server.sockets[0].getsockname())
+    if data:
+        client.sendall(data)
+    return client
+
+
+def test_a_connection_beyond_the_line_is_answered_before_anything_is_made_of_it(loop, run):
+    async def main():
+        make = MadeTelling()
+        server, clients, other = await full_of_parked(loop, make)
+        made = len(make.protocols)
+        clients.append(connect(server))
+        assert await read_all(loop, clients[-1]) == REPLY
+        assert (len(make.protocols), loop._turned_away, loop._parked.left) == (made, 1, 0)
+        await end(server, clients)
+        await end(other)
+
+    run(main())
+
+
+def test_one_that_has_sent_nothing_yet_is_answered_once_it_has(loop, run):
+    async def main():
+        make = MadeTelling()
+        server, clients, other = await full_of_parked(loop, make)
+        made, before = len(make.protocols), loop._parked.total
+        clients.append(connect(server, b""))
+        await until(lambda: loop._parked.total > before)
+        assert loop._turned_away == 0
+        clients[-1].sendall(b"request")
+        assert await read_all(loop, clients[-1]) == REPLY
+        assert (len(make.protocols), loop._turned_away, loop._parked.turned_away) == (made, 1, 1)
+        await end(server, clients)
+        await end(other)
+
+    run(main())
+
+
+def test_parked_ones_that_have_waited_far_too_long_are_told(loop, run):
+    async def main():
+        make = MadeTelling()
+        server = await loop.create_server(make, "127.0.0.1", 0)
+        behind(loop)
+        known = connect(server)
+        await make.until_made(1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        clients = await park(loop, server, 3)
+        made = len(make.protocols)
+        behind(loop, hold_ns=1)
+        assert [await read_all(loop, client) for client in clients] == [REPLY] * 3
+        assert (len(make.protocols), loop._parked.turned_away, len(loop._parked)) == (made, 3, 0)
+        await end(server, [known, *clients])
+
+    run(main())
+
+
+def test_one_that_finds_a_place_after_all_is_served(loop, run):
+    async def main():
+        make = MadeTelling()
+        server, clients, other = await full_of_parked(loop, make)
+        before = loop._parked.total
+        clients.append(connect(server, b""))
+        await until(lambda: loop._parked.total > before)
+        loop._watch_lag(None)
+        clients[-1].sendall(b"request")
+        await make.until_made(2)
+        await make.protocols[1].until_bytes(7)
+        assert loop._turned_away == 0
+        await end(server, clients)
+        await end(other)
+
+    run(main())
+
+
+def test_one_that_resets_before_it_is_answered_is_only_closed(loop, run):
+    async def main():
+        make = MadeTelling()
+        server, clients, other = await full_of_parked(loop, make)
+        client = connect(server, b"")
+        reset(client)
+        left = loop._parked.left
+        clients.append(connect(server))
+        assert await read_all(loop, clients[-1]) == REPLY
+        assert (loop._turned_away, loop._parked.left - left) == (1, 0)
+        await end(server, clients)
+        await end(other)
+
+    run(main())
+
+
+def test_a_thousand_are_turned_away_and_their_descriptors_given_back(loop, run):
+    async def main():
+        make = MadeTelling()
+        server, clients, other = await full_of_parked(loop, make)
+        before, made = descriptors(), len(make.protocols)
+        for _ in range(1000):
+            client = connect(server)
+            assert await read_all(loop, client) == REPLY
+            client.close()
+        assert (loop._turned_away, len(make.protocols)) == (1000, made)
+        assert descriptors() <= before
+        await end(server, clients)
+        await end(other)
+
+    run(main())
+
+
+def test_a_server_whose_protocols_have_no_answer_parks_all(loop, run):
+    async def main():
+        server = await loop.create_server(Recorder, "127.0.0.1", 0)
+        behind(loop, hold_ns=1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        clients = await park(loop, server, 3)
+        assert (len(loop._parked), loop._turned_away) == (3, 0)
+        await end(server, clients)
+
+    run(main())
+
+
+async def park_numbered(loop, server, numbers):
+    clients = []
+    for number in numbers:
+        clients += await park(loop, server, 1, b"%3d" % number)
+    return clients
+
+
+def test_parked_from_both_ends_are_all_let_in_once(loop, run):
+    """Oldest first, then as newest: the list wraps, grows and shrinks, and nobody is lost or let in twice."""
+
+    async def main():
+        made = []
+
+        def make():
+            made.append(Recorder())
+            return made[-1]
+
+        server = await loop.create_server(make, "127.0.0.1", 0)
+        behind(loop)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        clients = await park_numbered(loop, server, range(70))
+        while len(made) < 40:
+            await asyncio.sleep(0.0001)
+        clients += await park_numbered(loop, server, range(70, 150))
+        loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS), arrived_at)
+        while len(made) < 150:
+            await asyncio.sleep(0.0001)
+        for protocol in made:
+            await protocol.until_bytes(3)
+        numbers = [int(protocol.data) for protocol in made]
+        assert (numbers[:40], sorted(numbers)) == (list(range(40)), list(range(150)))
+        assert numbers[-1] < numbers[-2], "the newest first, in the end"
+        await end(server, clients)
+
+    run(main())
