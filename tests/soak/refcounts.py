@@ -218,6 +218,43 @@ def held_reads(loop: Any) -> None:
     loop.run_until_complete(main())
 
 
+class Telling(asyncio.Protocol):
+    overload_reply = b"later"
+
+
+def turned_away(loop: Any) -> None:
+    """Told unread: held already, held just now, parked already, and accepted just now."""
+    from penstock._core.lag import Lag
+
+    def behind(hold_ns: int) -> None:
+        loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**12, hold_ns=hold_ns), arrived_at)
+
+    async def main() -> None:
+        server = await loop.create_server(Telling, "127.0.0.1", 0)
+        loop._watch_lag(Lag(high_ns=10**12, low_ns=1, for_ns=10**12), arrived_at)
+        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(2)]
+        await asyncio.sleep(0.001)
+        before = loop._turned_away
+        behind(10**12)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        clients.append(socket.create_connection(server.sockets[0].getsockname()))
+        for client in clients[1:]:
+            client.sendall(b"x")
+        while len(loop._held) + len(loop._parked) < 2:
+            await asyncio.sleep(0)
+        behind(1)
+        while loop._turned_away < before + 2:
+            await asyncio.sleep(0)
+        for client in clients:
+            client.close()
+        server.close()
+        await asyncio.sleep(0.001)
+        loop._watch_lag(None)
+
+    loop.run_until_complete(main())
+
+
 def parked(loop: Any) -> None:
     """Parked, let in, gone while they are parked, and closed with their server."""
     from penstock._core.lag import Lag
@@ -335,6 +372,7 @@ CASES: dict[str, Callable[[Any], None]] = {
     "accept": accepts,
     "held reads": held_reads,
     "parked connections": parked,
+    "turned away": turned_away,
     "servers that pause": pauses,
     "bounded tasks": bounded_tasks,
     "bounds": bounds,

@@ -63,11 +63,6 @@ cdef class Reactor:
     cdef int flush_gathered(self) except -1
     cdef int look_back(self) except -1
     cdef int keep_up(self) except -1
-    cdef size_t held_count(self) noexcept
-    cdef int64_t oldest_since(self) noexcept
-    cdef bint is_parked_oldest(self) noexcept
-    cdef int expire(self) except -1
-    cdef size_t release(self, size_t count) except? 0
     cdef int turn_wheel(self) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1

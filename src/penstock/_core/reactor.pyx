@@ -18,12 +18,12 @@ from cpython.ref cimport Py_DECREF
 from libc.math cimport INFINITY, nextafter
 from libc.stdint cimport SIZE_MAX, int64_t, uint32_t
 
-from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN, EPOLLRDHUP
+from penstock._core cimport line
+from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
 from penstock._core._sys.python cimport PyErr_CheckSignals, PySequence_Fast_ITEMS
 from penstock._core.budget cimport Budget
 from penstock._core.clock cimport now_ns, now_s
 from penstock._core.handle cimport Handle, Runnable, let_go, new_handle
-from penstock._core.held cimport Held, Place
 from penstock._core.inbox cimport Inbox, has_post
 from penstock._core.lag cimport Lag
 from penstock._core.listen cimport Listener
@@ -175,7 +175,7 @@ cdef class Reactor:
         cdef double wait_s
         cdef int64_t wait_ns
         cdef int64_t check_at_ns = min(self.probe.check_at_ns, self.wiring.wheel.next_ns)
-        if self._stopping or self.wiring.ready.count or self.held_count():
+        if self._stopping or self.wiring.ready.count or line.count(self.wiring):
             return 0
         self.timers.drop_cancelled_head()
         if self.timers.count == 0:
@@ -289,19 +289,16 @@ cdef class Reactor:
         if self.lag is None:
             return 0
         # what was parked since waits for its first turn, and is no sign of being late
-        cdef size_t held = min(self.held_back, self.held_count())
+        cdef size_t held = min(self.held_back, line.count(self.wiring))
         self.lag.see(self.turn_ns, self.slept_ns, self.wiring.ready.count, self.wiring.ready.oldest_ns(), held)
         self.slept_ns = 0
         self.wiring.reads_left = self.read_budget = self.lag.budget()
-        self.wiring.line_most = self.lag.line_most(self.oldest_since())
+        self.wiring.line_most = self.lag.line_most(line.oldest_since(self.wiring))
         self.wiring.accept_now = 0 if self.lag.is_late() else self.wiring.accept_batch
         self.wiring.park_now = -1
         if self.lag.is_holding:
             self.wiring.park_now = self.wiring.accept_batch if self.wiring.parked.has_room() else 0
         return 0
-
-    cdef size_t held_count(self) noexcept:
-        return self.wiring.held.count + self.wiring.parked.count
 
     cdef int keep_up(self) except -1:
         """After the poll: what the turn is about to run, and of what is held or parked, how much."""
@@ -309,54 +306,13 @@ cdef class Reactor:
             return 0
         self.wiring.parked.look(self.turn_ns, self.wiring.drops_left, self.wiring.is_line_full())
         self.lag.let_in += self.read_budget - max(self.wiring.reads_left, 0)
-        self.expire()
-        cdef size_t lacking = self.release(self.lag.share(self.wiring.ready.count, self.held_count()))
+        line.expire(self.wiring, self.lag)
+        cdef size_t share = self.lag.share(self.wiring.ready.count, line.count(self.wiring))
+        cdef size_t lacking = line.let_in(self.wiring, self.lag, share)
         self.lag.let_in -= lacking
-        self.held_back = self.held_count()
+        self.held_back = line.count(self.wiring)
         self.lag.ran = self.wiring.ready.count
         return 0
-
-    cdef size_t release(self, size_t count) except? 0:
-        """Lets the oldest in or, if even they come too late, the newest. How many it lacked, of `count`."""
-        cdef Held held = self.wiring.held
-        cdef Stream stream
-        cdef bint is_newest, is_parked
-        while count and self.held_count():
-            is_newest = self.lag is None or self.lag.is_stale(self.oldest_since())
-            is_parked = self.is_parked_oldest()
-            if is_newest:
-                is_parked = held.newest is NULL or held.newest.since_ns < self.wiring.parked.newest_since()
-            if is_parked:
-                count -= self.wiring.parked.let_in(is_newest, self.wiring.drops_left)
-            else:
-                count -= 1
-                stream = <Stream>(held.newest if is_newest else held.oldest).source
-                stream.read_late()
-        return count
-
-    cdef int expire(self) except -1:
-        """Turns away those that have waited too long, as far as they can be told."""
-        cdef Stream stream
-        while self.lag.is_expired(self.oldest_since()):
-            if self.is_parked_oldest():
-                if not self.wiring.parked.turn_oldest_away():
-                    break
-            else:
-                stream = <Stream>self.wiring.held.oldest.source
-                if not stream.turn_away():
-                    break
-        return 0
-
-    cdef bint is_parked_oldest(self) noexcept:
-        """Whether the oldest, which there must be, is parked; not held."""
-        cdef Place *held = self.wiring.held.oldest
-        return held is NULL or (self.wiring.parked.count and self.wiring.parked.oldest_since() < held.since_ns)
-
-    cdef int64_t oldest_since(self) noexcept:
-        """Since when the oldest has been held or parked; 0: none is."""
-        if not self.held_count():
-            return 0
-        return self.wiring.parked.oldest_since() if self.is_parked_oldest() else self.wiring.held.oldest.since_ns
 
     def _watch_lag(self, Lag lag, arrival=None, bint drops_left=True):
         """Hold reads and tell `lag.report` when the loop is behind; None: never. From the loop's own thread.
@@ -371,26 +327,14 @@ cdef class Reactor:
             self.wiring.counts_reads = False
             self.wiring.accept_now, self.wiring.park_now = self.wiring.accept_batch, -1
             self.wiring.line_most = SIZE_MAX
-            self.release(self.held_count())
+            line.let_in(self.wiring, None, line.count(self.wiring))
         else:
             self.wiring.counts_reads = True
             lag.stand_still()
 
     def _drop_left(self, int64_t older_ns):
         """Close what has been held or parked for longer and whose client has shut its side down; how many."""
-        cdef int64_t until_ns = now_ns() - older_ns
-        cdef Place *place = self.wiring.held.oldest
-        cdef Stream stream
-        # collected first: the list changes as they leave
-        found = []
-        while self.wiring.drops_left and place is not NULL and place.since_ns < until_ns:
-            if (<Stream>place.source).unread & EPOLLRDHUP:
-                found.append(<Stream>place.source)
-            place = place.newer
-        for stream in found:
-            if stream.place is not NULL:
-                stream.leave_unread()
-        return len(found) + self.wiring.parked.close_left(until_ns, self.wiring.drops_left)
+        return line.drop_left(self.wiring, now_ns() - older_ns)
 
     def _bound_tasks(self, size_t most, on_full=None):
         """Call `on_full(coro)` before a task is made while so many live; what it raises, `create_task` does. 0: never."""

@@ -201,13 +201,13 @@ class LoopGate:
                     gate.scale = self._scale
 
     def _accept_none(self, loop: Any) -> None:
-        if not self._is_paused:
+        # who is told at once is better off than in the kernel's backlog
+        silent = [server for server in loop.servers() if not server._answers_unread()]
+        if silent and not self._is_paused:
             self._is_paused = True
             self._pauses += 1
-        for server in loop.servers():
-            # who is told at once is better off than in the kernel's backlog
-            if not server._answers_unread():
-                server._pause(LAG)
+        for server in silent:
+            server._pause(LAG)
 
     def _accept_again(self, loop: Any) -> None:
         if self._is_paused:

@@ -154,6 +154,7 @@ def test_a_server_that_answers_unread_is_not_paused(made):
     for _ in range(LOOKS_UNTIL_PAUSE):
         made.loop.look()
     assert made.loop.server.reasons == set()
+    assert not made.gate.statistics().accepts_paused
 
 
 def test_the_end_of_an_overload_resumes_accepts(made):

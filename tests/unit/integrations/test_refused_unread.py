@@ -1,0 +1,163 @@
+"""What uvicorn's clients are told by a loop that is behind, which does not read what they ask. Real sockets."""
+
+import asyncio
+import socket
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+import uvicorn
+
+from penstock.integrations.refusing import UNREAD, refuse_unread
+from penstock.loop import NATIVE, EventLoop
+from penstock.loop.servers import connection_count
+from tests.unit.integrations.asgi_driven import answer
+
+pytestmark = pytest.mark.skipif(not NATIVE, reason="only the native loop has turns to look at")
+
+HOUR_NS = 3600 * 10**9
+PATIENCE_S = 30.0
+REQUEST = b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+class Served:
+    """uvicorn in a loop that is calm, until it is `behind`: then nothing is read that comes in."""
+
+    def __init__(self, http):
+        self.asked, self.go = [], asyncio.Event()
+        self.config = uvicorn.Config(self.app, http=http, log_level="error", lifespan="off", access_log=False)
+        self.config.load()
+        refuse_unread(self.config)
+        self.server = uvicorn.Server(self.config)
+
+    async def app(self, scope, receive, send):
+        self.asked.append(scope["path"])
+        if scope["path"] == "/slow":
+            await self.go.wait()
+        await answer(send)
+
+    async def __aenter__(self):
+        watch(high_ns=HOUR_NS)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.serving = asyncio.ensure_future(self.server.serve(sockets=[self.listener]))
+        while not self.server.started:
+            await asyncio.sleep(0.001)
+        self.silent = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+        self.stuck = socket.create_connection(self.silent.sockets[0].getsockname())
+        reader, writer = await self.connect()
+        await self.ask(reader, writer)
+        writer.close()
+        await writer.wait_closed()
+        return self
+
+    async def __aexit__(self, *error):
+        asyncio.get_running_loop()._watch_lag(None)
+        self.go.set()
+        self.server.should_exit = True
+        self.stuck.close()
+        self.silent.close()
+        await self.serving
+        while connection_count(self.silent):
+            await asyncio.sleep(0.001)
+        self.listener.close()
+
+    async def behind(self):
+        """From now on nothing that comes is read as long as anything is ready: one is held for too long already."""
+        loop = asyncio.get_running_loop()
+        watch(high_ns=1)
+        await asyncio.sleep(0)
+        self.stuck.sendall(b"x")
+        while not len(loop._held):
+            await asyncio.sleep(0)
+
+    async def connect(self):
+        return await asyncio.open_connection(*self.listener.getsockname())
+
+    async def ask(self, reader, writer, path=b"/"):
+        writer.write(REQUEST % path)
+        head = await busy(reader.readuntil(b"\r\n\r\n"))
+        assert head.startswith(b"HTTP/1.1 200 ")
+
+
+def watch(high_ns):
+    from penstock._core.lag import Lag
+
+    asyncio.get_running_loop()._watch_lag(Lag(high_ns=high_ns, low_ns=high_ns, for_ns=HOUR_NS, hold_ns=1))
+
+
+async def busy(waited):
+    """Wait with something always ready."""
+    task = asyncio.ensure_future(waited)
+    while not task.done():
+        await asyncio.sleep(0)
+    return await task
+
+
+def run(main):
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        return runner.run(asyncio.wait_for(main, PATIENCE_S))
+
+
+both_parsers = pytest.mark.parametrize("http", ["h11", "httptools"])
+
+
+def test_the_answer_is_a_whole_http_answer():
+    head, _, body = UNREAD.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert {b"retry-after: 1", b"connection: close", b"content-length: %d" % len(body)} <= set(head.split(b"\r\n"))
+    assert body == b"overloaded: lag\n"
+
+
+@both_parsers
+def test_an_idle_connection_is_told_at_once_and_the_application_hears_nothing(http):
+    async def main():
+        async with Served(http) as served:
+            reader, writer = await served.connect()
+            await served.ask(reader, writer)
+            await served.behind()
+            writer.write(REQUEST % b"/unread")
+            assert await busy(reader.read()) == UNREAD
+            assert served.asked == ["/", "/"]
+            assert asyncio.get_running_loop()._turned_away == 1
+            writer.close()
+
+    run(main())
+
+
+@both_parsers
+def test_a_new_connection_is_told_before_uvicorn_knows_of_it(http):
+    async def main():
+        async with Served(http) as served:
+            await served.behind()
+            with socket.create_connection(served.listener.getsockname()) as client:
+                client.sendall(REQUEST % b"/unread")
+                client.setblocking(False)
+                loop = asyncio.get_running_loop()
+                answered = b""
+                while piece := await busy(loop.sock_recv(client, 65536)):
+                    answered += piece
+            assert (answered, served.asked) == (UNREAD, ["/"])
+
+    run(main())
+
+
+@both_parsers
+def test_a_connection_whose_request_is_worked_on_is_not(http):
+    async def main():
+        async with Served(http) as served:
+            reader, writer = await served.connect()
+            writer.write(REQUEST % b"/slow")
+            while "/slow" not in served.asked:
+                await asyncio.sleep(0.001)
+            await served.behind()
+            writer.write(REQUEST % b"/next")
+            loop = asyncio.get_running_loop()
+            while len(loop._held) < 2:
+                await asyncio.sleep(0)
+            assert loop._turned_away == 0
+            served.go.set()
+            assert (await busy(reader.readuntil(b"\r\n\r\n"))).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+
+    run(main())
