@@ -26,7 +26,8 @@ class Served:
 
     def __init__(self, http):
         self.asked, self.go = [], asyncio.Event()
-        self.config = uvicorn.Config(self.app, http=http, log_level="error", lifespan="off", access_log=False)
+        quiet = {"log_level": "error", "lifespan": "off", "access_log": False}
+        self.config = uvicorn.Config(self.app, interface="asgi3", http=http, **quiet)
         self.config.load()
         refuse_unread(self.config)
         self.server = uvicorn.Server(self.config)
@@ -76,7 +77,7 @@ class Served:
 
     async def ask(self, reader, writer, path=b"/"):
         writer.write(REQUEST % path)
-        head = await busy(reader.readuntil(b"\r\n\r\n"))
+        head = await busy(reader.readuntil(b"\r\n0\r\n\r\n"))
         assert head.startswith(b"HTTP/1.1 200 ")
 
 
