@@ -11,6 +11,7 @@ import dataclasses
 import json
 import signal
 import sys
+from typing import Any
 
 import uvicorn
 
@@ -18,25 +19,38 @@ from benchmarks.net.listener import listen_anywhere
 from benchmarks.pressure.arms import ARMS
 from benchmarks.pressure.services import SERVICES, App, Message, Receive, Send, answer
 
-__all__ = ["main"]
+__all__ = ["Asked", "Routed", "as_penstock_serves", "main"]
 
 KEEP_ALIVE_S = 60
 
 
-def routed(guarded: App, bare: App) -> App:
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        path = scope.get("path")
-        if path == "/bare":
-            await bare(scope, receive, send)
-        elif path == "/statistics":
-            await _tell(send)
-        else:
-            await guarded(scope, receive, send)
+class Routed:
+    """The guarded application, and what goes past its guard."""
 
-    return app
+    def __init__(self, guarded: App, bare: App) -> None:
+        self._guarded = guarded
+        self._past: dict[str, App] = {"/bare": bare, "/statistics": _statistics}
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        await self._past.get(scope["path"], self._guarded)(scope, receive, send)
+
+    def ask_early(self, scope: Message) -> Any:
+        """As the guard's, if it has it: for servers that ask before they make a task."""
+        ask = None if scope["path"] in self._past else getattr(self._guarded, "ask_early", None)
+        return None if ask is None else ask(scope)
 
 
-async def _tell(send: Send) -> None:
+class Asked:
+    """What uvicorn has put around the application, asked early: outermost, as `penstock serve` has it."""
+
+    def __init__(self, app: Any, routed: Routed) -> None:
+        self._app, self.ask_early = app, routed.ask_early
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+async def _statistics(scope: Message, receive: Receive, send: Send) -> None:
     from penstock.pressure import loop_statistics
     from penstock.pressure.registry import statistics
 
@@ -48,11 +62,13 @@ async def _tell(send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _as_penstock_serves(config: uvicorn.Config) -> None:
-    """uvicorn's protocol says what is answered to who is turned away; a penstock that has no such thing does without."""
+def as_penstock_serves(config: uvicorn.Config, routed: Routed) -> None:
+    """Refuse before there is a task, and what the loop turns away unread; as far as this penstock can."""
     from penstock.integrations import refusing
 
     config.load()
+    config.loaded_app = asked = Asked(config.loaded_app, routed)
+    refusing.refuse_early(config, asked)  # type: ignore[arg-type]
     if hasattr(refusing, "refuse_unread"):
         refusing.refuse_unread(config)
 
@@ -62,8 +78,9 @@ def main() -> None:
     loop = arm.loop()
     asyncio.set_event_loop(loop)
     bare = answer(service)
+    routed = Routed(arm.guard(bare), bare)
     config = uvicorn.Config(
-        routed(arm.guard(bare), bare),
+        routed,
         http="httptools",
         ws="none",
         lifespan="off",
@@ -73,7 +90,7 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
     )
     if sys.argv[1].startswith("penstock"):
-        _as_penstock_serves(config)
+        as_penstock_serves(config, routed)
     loop.add_signal_handler(signal.SIGUSR2, service.turn)
     listener = listen_anywhere()
     print(listener.getsockname()[1], flush=True)
