@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t
 from penstock._core._sys.epoll cimport EPOLLRDHUP
 from penstock._core.held cimport Held, Place
 from penstock._core.lag cimport Lag
+from penstock._core.listen cimport Listener
 from penstock._core.stream cimport Stream
 from penstock._core.wiring cimport Wiring
 
@@ -62,6 +63,16 @@ cdef size_t let_in(Wiring wiring, Lag lag, size_t most) except? 0:
             stream = <Stream>(held.newest if is_newest else held.oldest).source
             stream.read_late()
     return most
+
+
+cdef int tend(Wiring wiring) except -1:
+    """In the middle of a turn that takes long: who has come is parked or, most of all, told."""
+    cdef Listener door
+    # a copy: one whose server is full stops accepting
+    for door in list(wiring.doors):
+        if door.reply is not None:
+            door.accept_some()
+    return 0
 
 
 cdef size_t drop_left(Wiring wiring, int64_t until_ns) except? 0:

@@ -14,6 +14,7 @@ cdef class Listener(Parker):
 
     cdef int enter(self) except -1
     cdef int leave(self) except -1
+    cdef int accept_some(self) except -1
     cdef int accept_one(self) except -1
     cdef int learn_reply(self, object protocol) except -1
     cdef int park(self, int fd) except -1

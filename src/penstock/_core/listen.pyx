@@ -67,11 +67,13 @@ cdef class Listener(Parker):
         if not self.is_accepting and self.sock.fileno() == self.fd:
             self.wiring.poller.add(self, EPOLLIN)
             self.is_accepting = True
+            self.wiring.doors.append(self)
         return 0
 
     cdef int leave(self) except -1:
         if self.is_accepting:
             self.is_accepting = False
+            self.wiring.doors.remove(self)
             self.wiring.poller.remove(self)
         return 0
 
@@ -82,8 +84,11 @@ cdef class Listener(Parker):
         return 0
 
     cdef int run(self) except -1:
-        cdef int i, most = self.wiring.accept_now
         self.is_queued = False
+        return self.accept_some()
+
+    cdef int accept_some(self) except -1:
+        cdef int i, most = self.wiring.accept_now
         if self.wiring.park_now >= 0 and self.server is not None:
             most = self.wiring.park_now
         try:

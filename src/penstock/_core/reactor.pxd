@@ -37,6 +37,9 @@ cdef class Reactor:
     cdef bint has_waited
     # Whether each turn looks how far behind the loop is; by `lag`, None: by nothing.
     cdef bint keeps_up
+    # Whether who comes in the middle of a turn is told at once, and when that was last looked to.
+    cdef bint tends
+    cdef int64_t tended_ns
     cdef Lag lag
     cdef int64_t read_budget
     # How long the last poll waited, until `keep_up` has seen it.
@@ -63,6 +66,7 @@ cdef class Reactor:
     cdef int flush_gathered(self) except -1
     cdef int look_back(self) except -1
     cdef int keep_up(self) except -1
+    cdef int tend(self) except -1
     cdef int turn_wheel(self) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1

@@ -42,6 +42,8 @@ from penstock._core.wiring cimport Wiring
 # The clock's resolution: a timer this close to due is due, as asyncio's.
 cdef double RESOLUTION_S = 1e-9
 cdef int64_t LONGEST_WAIT_NS = 24 * 3600 * 1000000000
+# A turn that takes longer looks who has come.
+cdef int64_t TEND_EVERY_NS = 1_000_000
 # A blocking poll that took less has not waited: the event was there.
 cdef int64_t NO_WAIT_NS = 3000
 
@@ -222,6 +224,8 @@ cdef class Reactor:
                 (<Runnable>entry).run()
             finally:
                 let_go(entry)
+            if self.tends:
+                self.tend()
         return 0
 
     cdef int run_batch_probed(self) except -1:
@@ -241,6 +245,8 @@ cdef class Reactor:
                     probe.end_callback()
                     self.wiring.ready.stamp_ns = probe.start_ns
                     let_go(entry)
+                if self.tends:
+                    self.tend()
         finally:
             probe.end_turn()
         return 0
@@ -271,6 +277,8 @@ cdef class Reactor:
                     self.probe.end_callback()
                     self._current_handle = None
                 self.report_slow(entry, self.now() - start_s)
+                if self.tends:
+                    self.tend()
         finally:
             self.probe.end_turn()
         return 0
@@ -311,7 +319,16 @@ cdef class Reactor:
         cdef size_t lacking = line.let_in(self.wiring, self.lag, share)
         self.lag.let_in -= lacking
         self.held_back = line.count(self.wiring)
+        self.tends, self.tended_ns = self.lag.is_holding, self.turn_ns
         self.lag.ran = self.wiring.ready.count
+        return 0
+
+    cdef int tend(self) except -1:
+        """After a callback of a loop that is behind: the next turn may be far."""
+        cdef int64_t called_ns = now_ns()
+        if called_ns - self.tended_ns >= TEND_EVERY_NS:
+            self.tended_ns = called_ns
+            line.tend(self.wiring)
         return 0
 
     def _watch_lag(self, Lag lag, arrival=None, bint drops_left=True):
@@ -324,7 +341,7 @@ cdef class Reactor:
         self.keeps_up = lag is not None or self.on_room is not None
         self.slept_ns, self.held_back = 0, 0
         if lag is None:
-            self.wiring.counts_reads = False
+            self.wiring.counts_reads = self.tends = False
             self.wiring.accept_now, self.wiring.park_now = self.wiring.accept_batch, -1
             self.wiring.line_most = SIZE_MAX
             line.let_in(self.wiring, None, line.count(self.wiring))

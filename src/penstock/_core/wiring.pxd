@@ -32,6 +32,8 @@ cdef class Wiring:
     cdef int park_now
     # How many may be held and parked; beyond it, who can be is turned away. How many were.
     cdef size_t line_most
+    # The listeners that accept.
+    cdef list doors
     cdef uint64_t turned_away
     # Whether those end unread whose client has left meanwhile.
     cdef bint drops_left

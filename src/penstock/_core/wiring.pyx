@@ -49,6 +49,7 @@ cdef class Wiring:
         self.held = Held()
         self.parked = Parked()
         self.wheel = Wheel()
+        self.doors = []
         self.turn = 1
         self.read_budget_bytes = 256 * 1024
         self.accept_batch = self.accept_now = 128

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 
 import pytest
 
@@ -287,6 +288,36 @@ def test_a_connection_beyond_the_line_is_answered_before_anything_is_made_of_it(
         clients.append(connect(server))
         assert await read_all(loop, clients[-1]) == REPLY
         assert (len(make.protocols), loop._turned_away, loop._parked.left) == (made, 1, 0)
+        await end(server, clients)
+        await end(other)
+
+    run(main())
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("level", ["off", "time"])
+def test_who_comes_in_the_middle_of_a_long_turn_is_told_in_that_turn(loop, run, level, debug):
+    async def main():
+        make = MadeTelling()
+        server, clients, other = await full_of_parked(loop, make)
+        loop.slow_callback_duration = TIMEOUT_S
+        loop.set_debug(debug)
+        loop._probe.set_level({"off": 0, "time": 2}[level])
+        told = []
+
+        def come():
+            clients.append(connect(server))
+            clients[-1].setblocking(False)
+            time.sleep(0.0015)
+
+        def look():
+            told.append(clients[-1].recv(100))
+
+        loop.call_soon(come)
+        loop.call_soon(look)
+        await until(lambda: told)
+        assert told == [REPLY]
+        loop.set_debug(False)
         await end(server, clients)
         await end(other)
 
