@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["start_server", "start_unix_server"]
 
+# asyncio's own
+LIMIT_BYTES = 64 * 1024
+
 
 async def start_server(
     handler: Handler,
@@ -34,11 +37,11 @@ async def start_server(
 ) -> asyncio.Server:
     """As asyncio.start_server, for a `handler` that is a coroutine function.
 
-    A connection beyond `max_connections`, or that the gate refuses, is sent `refusal` and closed. The permit is held
-    while the handler runs: for connections that stay, take the gate around each request within the handler instead.
+    A connection beyond `max_connections`, or that the gate refuses, is sent `refusal` and closed; so is a new one that a
+    loop which is behind turns away. The permit is held while the handler runs: for connections that stay, take the gate around each request within the handler instead.
     """
-    door = _Door(handler, gate, max_connections, refusal)
-    return await asyncio.start_server(door.open, host, port, **more)
+    factory = _factory(_Door(handler, gate, max_connections, refusal), refusal, more)
+    return await asyncio.get_running_loop().create_server(factory, host, port, **more)
 
 
 async def start_unix_server(
@@ -51,8 +54,27 @@ async def start_unix_server(
     **more: Any,
 ) -> asyncio.Server:
     """The same on a Unix socket: asyncio.start_unix_server."""
-    door = _Door(handler, gate, max_connections, refusal)
-    return await asyncio.start_unix_server(door.open, path, **more)
+    factory = _factory(_Door(handler, gate, max_connections, refusal), refusal, more)
+    return await asyncio.get_running_loop().create_unix_server(factory, path, **more)
+
+
+def _factory(door: _Door, refusal: bytes, more: dict[str, Any]) -> Callable[[], asyncio.Protocol]:
+    """Makes protocols as asyncio.start_server does, of its own argument too."""
+    loop, limit = asyncio.get_running_loop(), more.pop("limit", LIMIT_BYTES)
+    return lambda: _Protocol(asyncio.StreamReader(limit, loop), door.open, loop, overload_reply=refusal or None)
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """asyncio's; until its connection is made, and a handler may speak first, it has an answer ready."""
+
+    def __init__(self, reader: asyncio.StreamReader, *more: Any, overload_reply: bytes | None) -> None:
+        super().__init__(reader, *more)
+        self.overload_reply = overload_reply
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As asyncio's."""
+        self.overload_reply = None
+        super().connection_made(transport)
 
 
 class _Door:

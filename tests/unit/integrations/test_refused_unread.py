@@ -1,4 +1,4 @@
-"""What uvicorn's clients are told by a loop that is behind, which does not read what they ask. Real sockets."""
+"""What clients are told by a loop that is behind, which does not read what they ask: uvicorn's, and streams'. Real sockets."""
 
 import asyncio
 import socket
@@ -10,6 +10,7 @@ pytest.importorskip("uvicorn")
 import uvicorn
 
 from penstock.integrations.refusing import UNREAD, refuse_unread
+from penstock.integrations.streams import start_server
 from penstock.loop import NATIVE, EventLoop
 from penstock.loop.servers import connection_count
 from tests.unit.integrations.asgi_driven import answer
@@ -64,13 +65,7 @@ class Served:
         self.listener.close()
 
     async def behind(self):
-        """From now on nothing that comes is read as long as anything is ready: one is held for too long already."""
-        loop = asyncio.get_running_loop()
-        watch(high_ns=1)
-        await asyncio.sleep(0)
-        self.stuck.sendall(b"x")
-        while not len(loop._held):
-            await asyncio.sleep(0)
+        await behind(self.stuck)
 
     async def connect(self):
         return await asyncio.open_connection(*self.listener.getsockname())
@@ -87,6 +82,16 @@ def watch(high_ns):
     asyncio.get_running_loop()._watch_lag(Lag(high_ns=high_ns, low_ns=high_ns, for_ns=HOUR_NS, hold_ns=1))
 
 
+async def behind(stuck):
+    """From now on nothing that comes is read as long as anything is ready: this one is held for too long already."""
+    loop = asyncio.get_running_loop()
+    watch(high_ns=1)
+    await asyncio.sleep(0)
+    stuck.sendall(b"x")
+    while not len(loop._held):
+        await asyncio.sleep(0)
+
+
 async def busy(waited):
     """Wait with something always ready."""
     task = asyncio.ensure_future(waited)
@@ -95,9 +100,21 @@ async def busy(waited):
     return await task
 
 
+async def told(address, asked):
+    """All that a new client is told."""
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(address) as client:
+        client.sendall(asked)
+        client.setblocking(False)
+        answered = b""
+        while piece := await busy(loop.sock_recv(client, 65536)):
+            answered += piece
+    return answered
+
+
 def run(main):
     with asyncio.Runner(loop_factory=EventLoop) as runner:
-        return runner.run(asyncio.wait_for(main, PATIENCE_S))
+        return runner.run(asyncio.wait_for(main(), PATIENCE_S))
 
 
 both_parsers = pytest.mark.parametrize("http", ["h11", "httptools"])
@@ -123,7 +140,7 @@ def test_an_idle_connection_is_told_at_once_and_the_application_hears_nothing(ht
             assert asyncio.get_running_loop()._turned_away == 1
             writer.close()
 
-    run(main())
+    run(main)
 
 
 @both_parsers
@@ -131,16 +148,10 @@ def test_a_new_connection_is_told_before_uvicorn_knows_of_it(http):
     async def main():
         async with Served(http) as served:
             await served.behind()
-            with socket.create_connection(served.listener.getsockname()) as client:
-                client.sendall(REQUEST % b"/unread")
-                client.setblocking(False)
-                loop = asyncio.get_running_loop()
-                answered = b""
-                while piece := await busy(loop.sock_recv(client, 65536)):
-                    answered += piece
+            answered = await told(served.listener.getsockname(), REQUEST % b"/unread")
             assert (answered, served.asked) == (UNREAD, ["/"])
 
-    run(main())
+    run(main)
 
 
 @both_parsers
@@ -161,4 +172,56 @@ def test_a_connection_whose_request_is_worked_on_is_not(http):
             assert (await busy(reader.readuntil(b"\r\n\r\n"))).startswith(b"HTTP/1.1 200 ")
             writer.close()
 
-    run(main())
+    run(main)
+
+
+def test_a_new_client_of_streams_is_sent_the_refusal_and_no_handler_hears_of_it():
+    async def main():
+        heard = []
+
+        async def handle(reader, writer):
+            heard.append(await reader.readline())
+            writer.close()
+
+        loop = asyncio.get_running_loop()
+        watch(high_ns=HOUR_NS)
+        silent = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        server = await start_server(handle, "127.0.0.1", 0, refusal=b"busy\n")
+        with socket.create_connection(silent.sockets[0].getsockname()) as stuck:
+            first = socket.create_connection(server.sockets[0].getsockname())
+            while not connection_count(server):
+                await asyncio.sleep(0.001)
+            await behind(stuck)
+            assert await told(server.sockets[0].getsockname(), b"second\n") == b"busy\n"
+            # a handler may have spoken to this one: it waits
+            before = len(loop._held)
+            first.sendall(b"first\n")
+            while len(loop._held) == before:
+                await asyncio.sleep(0)
+            loop._watch_lag(None)
+            while not heard:
+                await asyncio.sleep(0.001)
+            assert heard == [b"first\n"]
+            first.close()
+        silent.close()
+        server.close()
+        while connection_count(silent) or connection_count(server):
+            await asyncio.sleep(0.001)
+
+    run(main)
+
+
+def test_streams_take_asyncios_own_limit():
+    async def main():
+        async def handle(reader, writer):
+            with pytest.raises(asyncio.LimitOverrunError):
+                await reader.readuntil(b"\n")
+            writer.close()
+
+        server = await start_server(handle, "127.0.0.1", 0, limit=4)
+        assert await told(server.sockets[0].getsockname(), b"0123456789") == b""
+        server.close()
+        while connection_count(server):
+            await asyncio.sleep(0.001)
+
+    run(main)
