@@ -37,8 +37,9 @@ async def start_server(
 ) -> asyncio.Server:
     """As asyncio.start_server, for a `handler` that is a coroutine function.
 
-    A connection beyond `max_connections`, or that the gate refuses, is sent `refusal` and closed; so is a new one that a
-    loop which is behind turns away. The permit is held while the handler runs: for connections that stay, take the gate around each request within the handler instead.
+    A connection beyond `max_connections`, or that the gate refuses, is sent `refusal` and closed; so is a new one that
+    a loop which is behind turns away. The permit is held while the handler runs: for connections that stay, take the
+    gate around each request within the handler instead.
     """
     factory = _factory(_Door(handler, gate, max_connections, refusal), refusal, more)
     return await asyncio.get_running_loop().create_server(factory, host, port, **more)

@@ -1,4 +1,4 @@
-"""What clients are told by a loop that is behind, which does not read what they ask: uvicorn's, and streams'. Real sockets."""
+"""What clients of uvicorn and of streams are told by a loop that is behind, and reads nothing. Real sockets."""
 
 import asyncio
 import socket
