@@ -48,7 +48,8 @@ cdef class GateCore:
     cdef dict starts
     cdef object __weakref__
 
-    @cython.locals(now_s=double, reason=int, waiter=OneWaiter)
+    cdef public object expires_at
+    @cython.locals(now_s=double, reason=int, waiter=OneWaiter, until_s=double)
     cdef object begin(self, int priority, object key, double arrived_s, double deadline_s, Entry entry)
     cdef void admit(self) except *
     cdef void bind(self) except *

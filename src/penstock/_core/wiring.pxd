@@ -44,3 +44,7 @@ cdef class Wiring:
     # When the last wait began, and in which turn: until then the loop was at work.
     cdef int64_t wait_began_ns
     cdef uint64_t wait_turn
+    # Listeners out of descriptors that want to hear of each one that is given back; None: there are none.
+    cdef list starved
+
+    cdef int descriptor_freed(self) except -1

@@ -14,7 +14,7 @@ from asyncio import sslproto
 from typing import TYPE_CHECKING, Any
 
 from penstock._core import schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
-from penstock._core.listen import Listener
+from penstock._core.listen import Listener, bound_unsent
 from penstock._core.reactor import Reactor
 from penstock._core.stream import Stream
 from penstock.config import LoopConfig
@@ -194,6 +194,8 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
         **kwargs: Any,
     ) -> None:
         if sslcontext is not None:
+            if self._has_budget:
+                bound_unsent(sock)
             super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
             return
         listener = self._make_listener(sock, protocol_factory, server, kwargs.get("context"))

@@ -195,6 +195,18 @@ class Server(base_events.Server):
         if self._max_connections is not None:
             self._look_for_room()
 
+    if hasattr(base_events.Server, "abort_clients"):
+
+        def close_clients(self) -> None:
+            """As asyncio's; those too that are parked."""
+            self._turn_away()
+            super().close_clients()
+
+        def abort_clients(self) -> None:
+            """As asyncio's; those too that are parked."""
+            self._turn_away()
+            super().abort_clients()
+
     def close(self) -> None:
         """As asyncio's. What is parked goes as the kernel's backlog does: closed, no protocol was made for it."""
         self._turn_away()
