@@ -200,12 +200,12 @@ class Server(base_events.Server):
         def close_clients(self) -> None:
             """As asyncio's; those too that are parked."""
             self._turn_away()
-            super().close_clients()
+            super().close_clients()  # type: ignore[misc]
 
         def abort_clients(self) -> None:
             """As asyncio's; those too that are parked."""
             self._turn_away()
-            super().abort_clients()
+            super().abort_clients()  # type: ignore[misc]
 
     def close(self) -> None:
         """As asyncio's. What is parked goes as the kernel's backlog does: closed, no protocol was made for it."""
