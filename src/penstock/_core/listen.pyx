@@ -147,6 +147,8 @@ cdef class Listener(Parker):
     def turn_away(self):
         """Close what is parked: nobody will serve it."""
         self.wiring.parked.give_up(self)
+        if self.wiring.starved is not None:
+            self.wiring.descriptor_freed()
 
     cdef int welcome(self, int fd, int64_t parked_since_ns) except -1:
         """Makes protocol and transport, in a copy of the context that the server was started in."""

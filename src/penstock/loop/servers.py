@@ -200,11 +200,13 @@ class Server(base_events.Server):
         def close_clients(self) -> None:
             """As asyncio's; those too that are parked."""
             self._turn_away()
+            self._parked_changed()
             super().close_clients()  # type: ignore[misc]
 
         def abort_clients(self) -> None:
             """As asyncio's; those too that are parked."""
             self._turn_away()
+            self._parked_changed()
             super().abort_clients()  # type: ignore[misc]
 
     def close(self) -> None:
