@@ -43,7 +43,7 @@ cdef class GateCore:
     cdef public bint is_closed, was_full
     cdef object timer
     cdef double timer_at_s, backlog_since_s
-    cdef public double lag_s, window_at_s, epoch_s
+    cdef public double window_at_s, epoch_s
     cdef Py_ssize_t sampled, sample_at
     cdef dict starts
     cdef object __weakref__

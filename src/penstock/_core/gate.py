@@ -151,8 +151,6 @@ class GateCore:
         self.timer: Any = None
         self.timer_at_s = INFINITE_S
         self.backlog_since_s = INFINITE_S
-        # how late the loop is: it is no part of the service
-        self.lag_s = 0.0
         # of a subclass: until when the caller's answer is wanted, on the loop's clock, or None
         self.expires_at: Callable[[], float | None] | None = None
         self.starts: dict[int, float] = {}
@@ -553,7 +551,8 @@ class GateCore:
 
     def measured(self, started_s: float, now_s: float) -> None:
         """One was inside from `started_s` until now."""
-        rtt_s = max(0.0, now_s - started_s - self.lag_s)
+        # the loop's lag is in it: who is let in waits for the loop as well, and is to finish by its deadline
+        rtt_s = max(0.0, now_s - started_s)
         self.tempo.served(rtt_s, self.bound)
         self.services.add(int(rtt_s * 1e9))
         if self.window_at_s < INFINITE_S:
