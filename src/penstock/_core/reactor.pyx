@@ -417,11 +417,6 @@ cdef class Reactor:
         return self.wiring.budget is not None or self.wiring.bounds is not None
 
     @property
-    def _has_budget(self):
-        """Whether `_bound` has bound their bytes."""
-        return self.wiring.budget is not None
-
-    @property
     def _on_cut(self):
         """`on_cut(transport, reason, bytes, seconds)` gives the exception for the protocol of a connection that is cut."""
         return self.wiring.on_cut

@@ -67,7 +67,7 @@ def admission_middleware(
 def receiving_middleware() -> Any:
     """A middleware with which `pressure.receive_s` knows when a request's body is whole, or what is no request.
 
-    A body that stops coming is cut, a slow handler is not whatever comes beside, and nothing is expected on a WebSocket.
+    A body that stops coming is cut; a slow handler is not, whatever comes beside; nothing is expected on a WebSocket.
     aiohttp tells nobody of headers that are there in part: of those the loop guesses, as ever.
     """
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import AsyncGenerator, Callable
 
+    from penstock._core.budget import Budget
+    from penstock._core.pace import Bounds
+
     class SelectorLoop(asyncio.SelectorEventLoop):
         """asyncio's loop with the seam of its own that typeshed leaves out."""
 
@@ -181,6 +184,11 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
                 transp.resume_reading()
 
     _accepts_now = Reactor._accepts_now
+    _has_budget = False
+
+    def _bound(self, budget: Budget | None, bounds: Bounds | None) -> None:
+        super()._bound(budget, bounds)
+        self._has_budget = budget is not None
 
     # Servers: accepted without a task for each connection; with TLS still asyncio's way.
 
