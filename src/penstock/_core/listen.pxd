@@ -9,6 +9,9 @@ cdef class Listener(Parker):
     cdef object loop, sock, server, protocol_factory, context
     # is_accepting: in the poller; is_wanted: not paused by the server, whatever keeps it out of the poller.
     cdef bint is_queued, is_accepting, is_wanted, gives_context
+    # Out of descriptors, and told of each that is given back; the timer by which it tries again in any case.
+    cdef bint is_starved
+    cdef object retry
     # Called when more or fewer connections are parked; None: by nobody.
     cdef public object on_parked
 
@@ -21,3 +24,7 @@ cdef class Listener(Parker):
     cdef int welcome(self, int fd, int64_t parked_since_ns) except -1
     cdef int report(self, object exc) except -1
     cdef int accept_failed(self) except -1
+    cdef int accept_freed(self, int most) except -1
+    cdef bint hears_of_room(self) except -1
+    cdef int starve(self) except -1
+    cdef int recover(self) except -1

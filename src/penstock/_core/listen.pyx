@@ -1,7 +1,8 @@
 """The listener: accepts connections in bounded batches and makes their transports, without a task for each.
 
 It is watched level-triggered: what a batch leaves, the next poll reports. When the process is out of descriptors the
-listener leaves the poller for a second, since the kernel would report it at once, again and again.
+listener leaves the poller for a second, since the kernel would report it at once, again and again. Where connections
+are bounded by anything it is starved meanwhile: whenever the loop gives a descriptor back, it accepts one.
 
 While the loop is behind, what is accepted is parked: its transport is made when the reactor lets it in, or never.
 
@@ -50,8 +51,7 @@ cdef class Listener(Parker):
             # Linux hands the option down to what is accepted: one call instead of one per connection.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if wiring.budget is not None:
-                # The kernel would take megabytes for a client that does not read: neither counted nor given back.
-                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+                bound_unsent(sock)
 
     def resume(self):
         """Accept connections; nothing changes if it does already, or if the socket is closed."""
@@ -64,7 +64,7 @@ cdef class Listener(Parker):
         self.leave()
 
     cdef int enter(self) except -1:
-        if not self.is_accepting and self.sock.fileno() == self.fd:
+        if not self.is_accepting and not self.is_starved and self.sock.fileno() == self.fd:
             self.wiring.poller.add(self, EPOLLIN)
             self.is_accepting = True
             self.wiring.doors.append(self)
@@ -92,6 +92,8 @@ cdef class Listener(Parker):
         if self.wiring.park_now >= 0 and self.server is not None:
             most = self.wiring.park_now
         try:
+            if self.is_starved:
+                return self.accept_freed(most)
             for i in range(most):
                 if not self.is_accepting or not self.accept_one():
                     break
@@ -117,6 +119,8 @@ cdef class Listener(Parker):
             return 1
         if errno not in (EAGAIN, EINTR, ECONNABORTED):
             self.accept_failed()
+        elif self.is_starved and errno == EAGAIN:
+            self.recover()
         return 0
 
     cdef int park(self, int fd) except -1:
@@ -133,6 +137,8 @@ cdef class Listener(Parker):
         return self.wiring.parked.has_room()
 
     cdef int some_left(self) except -1:
+        if self.wiring.starved is not None:
+            self.wiring.descriptor_freed()
         try:
             if self.on_parked is not None:
                 self.on_parked()
@@ -154,6 +160,8 @@ cdef class Listener(Parker):
     def close_parked(self):
         """Close what is parked: nobody will serve it."""
         self.wiring.parked.give_up(self)
+        if self.wiring.starved is not None:
+            self.wiring.descriptor_freed()
 
     @property
     def answers_unread(self):
@@ -213,13 +221,55 @@ cdef class Listener(Parker):
             message = "socket.accept() failed"
             if exc.errno in OUT_OF_RESOURCES:
                 message = "socket.accept() out of system resource"
-            self.loop.call_exception_handler(
-                {"message": message, "exception": exc, "socket": TransportSocket(self.sock)}
-            )
             self.leave()
-            self.loop.call_later(ACCEPT_RETRY_DELAY, self._retry)
+            if self.retry is None:
+                # Told once a second, as asyncio's, however often a descriptor comes and goes.
+                self.loop.call_exception_handler(
+                    {"message": message, "exception": exc, "socket": TransportSocket(self.sock)}
+                )
+                self.retry = self.loop.call_later(ACCEPT_RETRY_DELAY, self._retry)
+            if exc.errno in OUT_OF_RESOURCES and not self.is_starved and self.hears_of_room():
+                self.starve()
         return 0
 
     def _retry(self):
-        if self.is_wanted and not self.loop.is_closed():
-            self.enter()
+        self.retry = None
+        if not self.loop.is_closed():
+            self.recover()
+
+    # --- out of descriptors
+
+    cdef bint hears_of_room(self) except -1:
+        """Whether anything bounds the loop's connections: who asked for no bounds has asyncio's pause."""
+        return (
+            self.wiring.counts_reads
+            or self.wiring.budget is not None
+            or self.wiring.bounds is not None
+            or getattr(self.server, "max_connections", None) is not None
+        )
+
+    cdef int starve(self) except -1:
+        self.is_starved = True
+        self.wiring.starved = [*(self.wiring.starved or ()), self]
+        return 0
+
+    cdef int recover(self) except -1:
+        """There may be descriptors again: accept as ever, if that is wanted."""
+        if self.is_starved:
+            self.is_starved = False
+            self.wiring.starved = [source for source in self.wiring.starved if source is not self] or None
+        return self.enter() if self.is_wanted else 0
+
+    cdef int accept_freed(self, int most) except -1:
+        """A descriptor has been given back: accept while there are any, and are clients."""
+        cdef int i
+        for i in range(most):
+            if not self.is_starved or not self.is_wanted or self.sock.fileno() != self.fd or not self.accept_one():
+                break
+        return 0
+
+
+def bound_unsent(sock):
+    """The kernel would take megabytes for a client that does not read: neither counted nor given back."""
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)

@@ -11,11 +11,13 @@ cdef enum:
     REASONS = 4
 
 cdef enum:
-    # What the peer owes us: it is guessed, by a time that the program has set, nothing, no more requests.
+    # What the peer owes us: it is guessed, by a time that the program has set, nothing, nothing that `receive_s` is
+    # for, the rest of a request.
     GUESSED = 0
     TOLD = 1
     NOTHING = 2
     SWITCHED = 3
+    BEGUN = 4
 
 
 cdef class Bounds:
@@ -39,6 +41,8 @@ cdef class Pace:
     cdef int64_t begun_ns
     cdef int64_t received_ns
     cdef uint64_t received_bytes
+    # All that has come in, and what had by the time that a request's time began anew.
+    cdef uint64_t total_bytes, told_from_bytes
     # Whether the wheel will see a request that is too long in coming.
     cdef bint is_watching, is_overdue
     cdef int64_t told_from_ns, told_ns
@@ -55,6 +59,8 @@ cdef class Pace:
     cdef int look(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, bint is_reading) except -1
     cdef int look_at_queue(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, int64_t *next_ns) except -1
     cdef int look_at_request(self, int64_t now_ns, bint is_reading, int64_t *next_ns) except -1
+    cdef int64_t until_ns(self) noexcept
+    cdef uint64_t sent_by_peer(self) noexcept
     cdef bint awaits(self) noexcept
     cdef int excuse(self, int64_t now_ns, bint is_busy) noexcept
     cdef int look_at_silence(self, int64_t now_ns, int64_t *next_ns) except -1
@@ -70,6 +76,7 @@ cdef inline int note_read(Pace pace, int64_t now_ns, uint64_t turn, Py_ssize_t b
     pace.active_ns = pace.received_ns = now_ns
     pace.active_turn = turn
     pace.received_bytes += bytes
+    pace.total_bytes += bytes
     if pace.begun_ns == 0:
         pace.begun_ns = now_ns
     if not pace.is_watching:

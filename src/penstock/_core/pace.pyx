@@ -7,7 +7,7 @@ peer may take bytes that left our queue long ago.
 A request: the loop knows no protocol. It sees bytes come in, and the program write. Whoever still sends `receive_s` after
 its first unanswered byte is cut, unless it sends at RATE: an upload may last; likewise whoever sends nothing after it
 was accepted. Who falls silent before may have sent all, and a handler may be at work: `receive_s` does not touch it. An
-integration that does know says so: see `Outlet.set_receive_deadline`.
+integration that does know says so: see `Bounded.set_receiving` and `set_receive_deadline`.
 
 Ownership: the outlet owns its pace, and ends it before it is released; the wheel borrows both.
 """
@@ -114,29 +114,37 @@ cdef class Pace:
         cdef int64_t until_ns
         if not self.awaits():
             return FINE
-        until_ns = self.told_ns if self.owes == TOLD else self.begun_ns + self.bounds.receive_ns
+        until_ns = self.until_ns()
         if now_ns >= until_ns:
             if not is_reading or in_kernel(self.fd, SIOCINQ) > 0:
                 # It is we who do not read.
                 self.excuse(now_ns, is_reading)
             elif self.owes == TOLD or self.received_ns == 0:
                 return RECEIVE
-            elif self.received_bytes >= <uint64_t>(self.bounds.receive_ns * RATE_BYTES // NS_PER_S):
+            elif self.sent_by_peer() >= <uint64_t>(self.bounds.receive_ns * RATE_BYTES // NS_PER_S):
                 self.excuse(now_ns, False)
-            elif self.received_ns > until_ns:
+            elif self.owes == BEGUN or self.received_ns > until_ns:
                 return RECEIVE
             else:
                 # Silent since before it was late: its request may be whole. The next byte says that it was not.
                 self.is_overdue, self.is_watching = True, False
                 return FINE
-            until_ns = max(now_ns + 1, self.told_ns if self.owes == TOLD else self.begun_ns + self.bounds.receive_ns)
+            until_ns = max(now_ns + 1, self.until_ns())
         next_ns[0] = min(next_ns[0], until_ns)
         return FINE
+
+    cdef int64_t until_ns(self) noexcept:
+        """By when what the peer owes is to be there."""
+        return self.begun_ns + self.bounds.receive_ns if self.owes == GUESSED else self.told_ns
+
+    cdef uint64_t sent_by_peer(self) noexcept:
+        """Of what it owes, since its time began: guessing, an answer says that it was all."""
+        return self.total_bytes - self.told_from_bytes if self.owes == BEGUN else self.received_bytes
 
     cdef bint awaits(self) noexcept:
         """Whether the peer owes us bytes, so far as is known."""
         if self.owes != GUESSED:
-            return self.owes == TOLD
+            return self.owes in (TOLD, BEGUN)
         if self.bounds.receive_ns == 0 or not self.is_accepted:
             return False
         if self.begun_ns == 0:
@@ -146,8 +154,11 @@ cdef class Pace:
 
     cdef int excuse(self, int64_t now_ns, bint is_busy) noexcept:
         """Begins the peer's time anew; when we are only busy, what has come in is read by the next look."""
-        if self.owes == TOLD:
+        if self.owes == TOLD or (self.owes == BEGUN and is_busy):
             self.told_ns = max(self.told_ns, now_ns + self.wheel.tick_ns)
+        elif self.owes == BEGUN:
+            self.told_from_ns, self.told_ns = now_ns, now_ns + self.bounds.receive_ns
+            self.told_from_bytes = self.total_bytes
         elif not is_busy and self.begun_ns:
             self.begun_ns, self.received_bytes, self.is_overdue = now_ns, 0, False
         return 0
@@ -167,10 +178,17 @@ cdef class Pace:
 
     cdef int tell(self, int owes, int64_t now_ns, int64_t told_ns) except -1:
         """What an integration knows: a request is coming and is to be there by `told_ns`, nothing is, or guess again."""
+        if owes == BEGUN and self.bounds.receive_ns == 0:
+            owes = SWITCHED
         self.owes, self.told_ns = owes, told_ns
         self.active_ns = self.told_from_ns = now_ns
         self.begun_ns = 0
+        if owes == BEGUN:
+            self.told_ns = now_ns + self.bounds.receive_ns
+            self.told_from_bytes = self.total_bytes - self.received_bytes
+            arm_by(self, self.told_ns)
         if owes != TOLD:
+            # What comes from here on is another request's, or the rest of this one, which `told_from_bytes` counts.
             self.received_bytes = 0
         self.is_overdue, self.is_accepted = False, True
         self.is_watching = owes != GUESSED or self.bounds.receive_ns == 0
@@ -190,11 +208,11 @@ cdef class Pace:
             return now_ns - self.slow_since_ns
         if reason == IDLE:
             return now_ns - self.active_ns
-        return now_ns - (self.told_from_ns if self.owes == TOLD else self.begun_ns)
+        return now_ns - (self.begun_ns if self.owes == GUESSED else self.told_from_ns)
 
     cdef size_t counted(self, int reason, size_t waiting_bytes) noexcept:
         """The bytes that it did not take, or all that it has sent."""
-        return self.received_bytes if reason == RECEIVE else waiting_bytes
+        return self.sent_by_peer() if reason == RECEIVE else waiting_bytes
 
     cdef size_t slow_bytes(self, size_t high_bytes) noexcept:
         return self.bounds.slow_reader_bytes or high_bytes

@@ -93,6 +93,8 @@ cdef class Transport(Source):
             close(self.fd)
         else:
             self.sock.close()
+        if self.wiring.starved is not None:
+            self.wiring.descriptor_freed()
         return 0
 
     cdef object python_socket(self):

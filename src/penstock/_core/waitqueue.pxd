@@ -22,6 +22,7 @@ cdef int CLASSES, WAITING, GRANTED, REFUSED, GONE, INSIDE
 cdef class Waiter:
     cdef public object gate, loop, key, entry
     cdef object callback, context, message
+    cdef public object timer
     cdef public int priority, state, reason
     cdef bint blocking
     cdef public double queued_s, arrived_s, deadline_s
@@ -31,6 +32,7 @@ cdef class Waiter:
     cdef void grant(self) except *
     cdef void refuse(self, int reason) except *
     cdef void wake(self) except *
+    cdef void stop_timer(self) except *
     cdef object cancellation(self)
     cdef void give_up(self) except *
 

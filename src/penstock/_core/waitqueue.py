@@ -44,6 +44,8 @@ class Waiter:
         self.callback: Callable[[Any], object] | None = None
         self.context: Any = None
         self.message: object = None
+        # when it is refused whoever is before it; None: with the others
+        self.timer: Any = None
         self.older: Waiter | None = None
         self.newer: Waiter | None = None
         self.before: Waiter | None = None
@@ -63,9 +65,17 @@ class Waiter:
 
     def wake(self) -> None:
         """Have its task run in the next turn."""
+        if self.timer is not None:
+            self.stop_timer()
         if self.callback is not None:
             self.loop.call_soon(self.callback, self, context=self.context)
             self.callback = self.context = None
+
+    def stop_timer(self) -> None:
+        """It waits no longer."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     # What `await` asks of it.
 
@@ -108,6 +118,7 @@ class Waiter:
         """Leave the queue, or pass the permit on."""
         if self.state == WAITING:
             self.state = GONE
+            self.stop_timer()
             self.gate.gave_up(self)
         elif self.state == GRANTED:
             self.state = GONE

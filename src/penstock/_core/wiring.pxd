@@ -49,5 +49,8 @@ cdef class Wiring:
     # When the last wait began, and in which turn: until then the loop was at work.
     cdef int64_t wait_began_ns
     cdef uint64_t wait_turn
+    # Listeners out of descriptors that want to hear of each one that is given back; None: there are none.
+    cdef list starved
 
+    cdef int descriptor_freed(self) except -1
     cdef bint is_line_full(self) noexcept

@@ -10,7 +10,7 @@ from libc.stdlib cimport free, malloc
 
 from penstock._core.held cimport Held
 from penstock._core.parked cimport Parked
-from penstock._core.poller cimport Poller
+from penstock._core.poller cimport Poller, Source
 from penstock._core.ready cimport Ready
 from penstock._core.wheel cimport Wheel
 
@@ -65,3 +65,11 @@ cdef class Wiring:
 
     def __dealloc__(self):
         PyMem_Free(self.receive_buffer)
+
+    cdef int descriptor_freed(self) except -1:
+        """One may be had now: who waits for it has its turn."""
+        cdef Source source
+        if self.starved is not None:
+            for source in self.starved:
+                source.on_events(0)
+        return 0

@@ -1,6 +1,7 @@
 """A gate before an aiohttp.web application: `web.Application(middlewares=[admission_middleware(gate)])`.
 
-Put it first: what it refuses, no other middleware sees. The request's body is not read for a refusal. Extra `aiohttp`.
+Put it first: what it refuses, no other middleware sees. The request's body is not read for a refusal. And before that,
+`receiving_middleware()`, which says how far a request has come to who holds clients to `receive_s`. Extra `aiohttp`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from aiohttp import web
 from penstock.errors import Overloaded
 from penstock.integrations.inherited import asked_s, inherited, sooner_s
 from penstock.pressure.gate import Gate, Priority
+from penstock.pressure.memory import expect_request, set_receiving
 from penstock.pressure.replies import http_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["admission_middleware"]
+__all__ = ["admission_middleware", "receiving_middleware"]
 
 # as nginx logs it: the client closed the connection; nobody reads this
 CLIENT_HAS_LEFT = 499
@@ -60,6 +62,37 @@ def admission_middleware(
             return _answer(request, refused, as_json)
 
     return web.middleware(admit)
+
+
+def receiving_middleware() -> Any:
+    """A middleware with which `pressure.receive_s` knows when a request's body is whole, or what is no request.
+
+    A body that stops coming is cut; a slow handler is not, whatever comes beside; nothing is expected on a WebSocket.
+    aiohttp tells nobody of headers that are there in part: of those the loop guesses, as ever.
+    """
+
+    async def watch(request: web.Request, handler: Any) -> Any:
+        transport, body = request.transport, request.content
+        if transport is None or not set_receiving(transport, not body.is_eof()):
+            return await handler(request)
+        is_answered = False
+
+        def whole() -> None:
+            if is_answered:
+                expect_request(transport)
+            else:
+                set_receiving(transport, False)
+
+        if not body.is_eof():
+            body.on_eof(whole)
+        try:
+            return await handler(request)
+        finally:
+            is_answered = True
+            if body.is_eof():
+                expect_request(transport)
+
+    return web.middleware(watch)
 
 
 def _has_left(request: web.Request) -> bool:

@@ -25,6 +25,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 import penstock
 from penstock.config import Config, PressureConfig
 from penstock.integrations.admission import AdmissionMiddleware
+from penstock.integrations.receiving import watch_requests
 from penstock.integrations.refusing import refuse_early, refuse_unread
 
 __all__ = ["Binding", "Tls", "export", "serve"]
@@ -78,6 +79,8 @@ class ServerConfig(uvicorn.Config):
         """Load the application; uvicorn calls this in the running loop."""
         super().load()
         config = Config.load()
+        if config.pressure.receive_s is not None:
+            watch_requests(self)
         if config.pressure.limit is not None:
             self.loaded_app = admission = _admitted(self.loaded_app, config.pressure)
             refuse_early(self, admission)

@@ -14,7 +14,7 @@ from asyncio import sslproto
 from typing import TYPE_CHECKING, Any
 
 from penstock._core import schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
-from penstock._core.listen import Listener
+from penstock._core.listen import Listener, bound_unsent
 from penstock._core.reactor import Reactor
 from penstock._core.stream import Stream
 from penstock.config import LoopConfig
@@ -28,6 +28,9 @@ __all__ = ["EventLoop"]
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import AsyncGenerator, Callable
+
+    from penstock._core.budget import Budget
+    from penstock._core.pace import Bounds
 
     class SelectorLoop(asyncio.SelectorEventLoop):
         """asyncio's loop with the seam of its own that typeshed leaves out."""
@@ -181,6 +184,11 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
                 transp.resume_reading()
 
     _accepts_now = Reactor._accepts_now
+    _has_budget = False
+
+    def _bound(self, budget: Budget | None, bounds: Bounds | None) -> None:
+        super()._bound(budget, bounds)
+        self._has_budget = budget is not None
 
     # Servers: accepted without a task for each connection; with TLS still asyncio's way.
 
@@ -194,6 +202,8 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
         **kwargs: Any,
     ) -> None:
         if sslcontext is not None:
+            if self._has_budget:
+                bound_unsent(sock)
             super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
             return
         listener = self._make_listener(sock, protocol_factory, server, kwargs.get("context"))

@@ -203,6 +203,20 @@ class Server(base_events.Server):
         if self._max_connections is not None:
             self._look_for_room()
 
+    if hasattr(base_events.Server, "abort_clients"):
+
+        def close_clients(self) -> None:
+            """As asyncio's; those too that are parked."""
+            self._turn_away()
+            self._parked_changed()
+            super().close_clients()  # type: ignore[misc]
+
+        def abort_clients(self) -> None:
+            """As asyncio's; those too that are parked."""
+            self._turn_away()
+            self._parked_changed()
+            super().abort_clients()  # type: ignore[misc]
+
     def close(self) -> None:
         """As asyncio's. What is parked goes as the kernel's backlog does: closed, no protocol was made for it."""
         self._close_parked()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         expect_request,
         memory_statistics,
         set_receive_deadline,
+        set_receiving,
     )
     from penstock.pressure.registry import gates, statistics
     from penstock.pressure.retries import RetryBudget, RetryStatistics
@@ -60,6 +61,7 @@ __all__ = [
     "memory_statistics",
     "remaining_s",
     "set_receive_deadline",
+    "set_receiving",
     "statistics",
     "to_headers",
 ]
@@ -82,6 +84,7 @@ __getattr__ = opened(
             "expect_request",
             "memory_statistics",
             "set_receive_deadline",
+            "set_receiving",
         ),
         "penstock.pressure.registry": ("gates", "statistics"),
         "penstock.pressure.retries": ("RetryBudget", "RetryStatistics"),

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
 
-__all__ = ["deadline", "expires_at", "remaining_s"]
+__all__ = ["deadline", "expires_at", "expiry", "remaining_s"]
 
-_expires_at: ContextVar[float | None] = ContextVar("penstock.deadline", default=None)
+# as `expires_at()` says it, for those who ask often
+expiry: ContextVar[float | None] = ContextVar("penstock.deadline", default=None)
 
 
 def _now_s() -> float:
@@ -30,12 +31,12 @@ def _now_s() -> float:
 
 def expires_at() -> float | None:
     """When the present deadline passes, on the loop's clock; None without one."""
-    return _expires_at.get()
+    return expiry.get()
 
 
 def remaining_s() -> float | None:
     """How many seconds are left, 0.0 when the deadline has passed; None without one."""
-    at_s = _expires_at.get()
+    at_s = expiry.get()
     return None if at_s is None else max(0.0, at_s - _now_s())
 
 
@@ -59,17 +60,17 @@ class deadline:  # noqa: N801  used like a function, as contextlib's
         """When it passes, on the loop's clock."""
         if self._token is not None:
             raise RuntimeError("a deadline() is entered once: make one for each block")
-        around = _expires_at.get()
+        around = expiry.get()
         own = None if self._seconds is None else _now_s() + self._seconds
         at_s = min((at_s for at_s in (around, own) if at_s is not None), default=None)
-        self._token = _expires_at.set(at_s)
+        self._token = expiry.set(at_s)
         return at_s
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._token is not None:
-            _expires_at.reset(self._token)
+            expiry.reset(self._token)
 
     async def __aenter__(self) -> float | None:
         at_s = self.__enter__()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from penstock.errors import Overloaded
 from penstock.pressure.core import REASONS, Entry, GateCore
+from penstock.pressure.deadlines import expiry
 from penstock.pressure.limits import LEAST_SAMPLES, Limit, Window, make_limit
 from penstock.pressure.registry import register
 from penstock.times import Histogram, Times, taken
@@ -99,6 +100,7 @@ class Gate(GateCore):
             self._limiter.value, max_wait_s, math.inf if deadline_s is None else deadline_s, reserve, max_queued
         )
         self.error = Overloaded
+        self.expires_at = expiry.get
         self.name = name or f"gate-{next(_numbers)}"
         self.waits, self.services = Histogram(), Histogram()
         self._reason = self._limiter.reason

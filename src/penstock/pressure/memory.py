@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
-__all__ = ["MemoryStatistics", "bound_memory", "expect_request", "memory_statistics", "set_receive_deadline"]
+__all__ = [
+    "MemoryStatistics",
+    "bound_memory",
+    "expect_request",
+    "memory_statistics",
+    "set_receive_deadline",
+    "set_receiving",
+]
 
 logger = logging.getLogger("penstock.pressure")
 NS_PER_S = 1_000_000_000
@@ -125,6 +132,19 @@ def expect_request(transport: asyncio.BaseTransport) -> bool:
     native = _native(transport)
     if native is not None:
         native.expect_request()
+    return native is not None
+
+
+def set_receiving(transport: asyncio.BaseTransport, is_receiving: bool) -> bool:
+    """Whether a request has begun and is not there as a whole, for whoever knows where requests begin and end.
+
+    True: `receive_s` holds from now on, whether more comes or not; sent at a decent rate, a request may last. False:
+    nothing is owed until the next True, `idle_s` alone holds. The loop guesses no more until `expect_request`. False is
+    returned for a transport that is not penstock's own.
+    """
+    native = _native(transport)
+    if native is not None:
+        native.set_receiving(is_receiving)
     return native is not None
 
 

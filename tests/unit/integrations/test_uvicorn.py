@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("uvicorn")
 
 from penstock import Config, LoopConfig
-from penstock.integrations.uvicorn import Binding, export, listening
+from penstock.integrations.uvicorn import Binding, ServerConfig, export, listening
 
 
 def test_a_default_reaches_the_children_although_a_variable_said_otherwise() -> None:
@@ -42,3 +42,21 @@ def test_a_socket_that_somebody_answers_on_is_left_alone(tmp_path: Path) -> None
 )
 def test_an_address_is_shown_as_people_write_it(binding: Binding, text: str) -> None:
     assert str(binding) == text
+
+
+@pytest.mark.parametrize("receive_s", [None, "2.5"])
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+def test_uvicorns_protocol_is_its_own_unless_requests_are_to_come_in_time(
+    monkeypatch: pytest.MonkeyPatch, receive_s: str | None, http: str
+) -> None:
+    pytest.importorskip(http)
+    if receive_s is not None:
+        monkeypatch.setenv("PENSTOCK_PRESSURE_RECEIVE_S", receive_s)
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        """Never called."""
+
+    config = ServerConfig(app, http=http)
+    config.load()
+    is_own = config.http_protocol_class.__module__.startswith("uvicorn.")  # type: ignore[union-attr]
+    assert is_own == (receive_s is None)

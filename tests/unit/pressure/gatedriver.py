@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.errors import Overloaded
-from penstock.pressure import Gate
+from penstock.pressure import Gate, deadline
 from penstock.testing import VirtualLoop, run
 
 MOST_LIVE = 120
@@ -52,6 +52,8 @@ class Arrival:
     priority: int
     key: str | None
     hold_s: float | None
+    within_s: float | None = None
+    due_s: float = math.inf
     order: int = 0
     state: str = "new"
     go: asyncio.Future[None] | None = None
@@ -142,6 +144,7 @@ class Driver:
         dice, setup = self.dice, self.setup
         hold_s = dice.choice((None, None, 0.0, 0.001, 0.01, 0.02))
         arrival = Arrival(dice.choice(STYLES), dice.choice(setup.priorities), dice.choice(setup.keys), hold_s)
+        arrival.within_s = dice.choice((None, None, None, 0.0, 0.004, 0.03))
         task = self.loop.create_task(self.come(arrival))
         self.tasks[task] = arrival
         self.arrivals += 1
@@ -220,7 +223,9 @@ class Driver:
         before = self.loop.statistics()
         turn = before.turns
         try:
-            await getattr(self, f"by_{arrival.style.replace('.', '_')}")(arrival)
+            with deadline(arrival.within_s) as due_s:
+                arrival.due_s = math.inf if due_s is None else due_s
+                await getattr(self, f"by_{arrival.style.replace('.', '_')}")(arrival)
         except Overloaded as refused:
             after = self.loop.statistics()
             if after.turns == turn:
@@ -301,6 +306,8 @@ class Driver:
         assert gate.inflight == held, f"{gate.inflight - held} permits lost"
         assert gate.queued() == len(self.waiting), f"{len(self.waiting)} wait, {gate.queued()} are queued"
         assert gate.oldest_wait_s() <= self.setup.max_wait_s + NANOSECOND_S
+        for arrival in self.waiting:
+            assert self.loop.time() <= arrival.due_s + NANOSECOND_S, f"{arrival} waits past its deadline"
         statistics = gate.statistics()
         assert statistics.entered - statistics.left == held
         if self.setup.max_wait_s == math.inf:

@@ -211,17 +211,6 @@ def test_permits_given_back_by_other_tasks_do_not_stop_the_measuring(
     on_loop(main)
 
 
-def test_how_late_the_loop_is_is_no_part_of_the_service(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
-    async def main() -> None:
-        gate = gate_class(1)
-        gate.lag_s = 0.1
-        async with gate.entry():
-            standing.now_s += 0.3
-        assert gate.statistics().service.max_s == pytest.approx(0.2)
-
-    on_loop(main)
-
-
 def test_work_that_time_ran_out_for_counts_as_dropped(gate_class: type[Gate], on_loop: Run) -> None:
     async def main() -> None:
         gate = gate_class(9)

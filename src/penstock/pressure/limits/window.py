@@ -23,7 +23,7 @@ MOST_SAMPLES = 512
 class Window:
     """What happened at a gate in `duration_s` seconds.
 
-    `rtts_s`: service times after admission, the loop's lag taken off, in seconds and any order; a sample of at most
+    `rtts_s`: service times after admission, with the loop's lag or without, in seconds, any order; a sample of at most
     `MOST_SAMPLES`, only of entries that began after the previous window began, so that what an older limit let in says
     nothing of this one. `completed` and `dropped` count all that ended in the window: in order, or for want of time.
     `most_inflight` is the highest count of permits held at once, `inflight` the count at the end; `was_full` says that

@@ -1,8 +1,11 @@
 """The same bounds over TLS: what asyncio's protocol keeps is counted, paused and given up like our own queue."""
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import socket
+import termios
 
 from penstock._core.budget import shared_budget
 from penstock.errors import SlowPeer
@@ -150,3 +153,71 @@ def test_a_protocol_switched_above_tls_sends_no_more_requests(bounded_run, conte
             assert "lost" not in upgraded.events
 
     bounded_run(main(), receive_s=0.3)
+
+
+class Pouring(asyncio.Protocol):
+    """Writes without an end, as long as it may."""
+
+    def __init__(self, made: asyncio.Queue["Pouring"]) -> None:
+        self.made, self.may_write = made, asyncio.Event()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.may_write.set()
+        self.pouring = asyncio.ensure_future(self.pour())
+        self.made.put_nowait(self)
+
+    def pause_writing(self):
+        self.may_write.clear()
+
+    def resume_writing(self):
+        self.may_write.set()
+
+    async def pour(self):
+        while True:
+            await self.may_write.wait()
+            self.transport.write(bytes(CHUNK_BYTES))
+            await asyncio.sleep(0)
+
+    def connection_lost(self, exc):
+        self.pouring.cancel()
+
+
+CHUNK_BYTES = 64 * 1024
+# what the kernel keeps of each that has 128 KiB unsent at most: that, and what is under way
+KERNEL_KEEPS_BYTES = 256 * 1024
+
+
+def test_a_hundred_tls_clients_that_never_read_cost_kernel_and_process_no_more_than_their_bounds(bounded_run, contexts):
+    count = 100
+
+    async def main() -> None:
+        made: asyncio.Queue[Pouring] = asyncio.Queue()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Pouring(made), "127.0.0.1", 0, ssl=contexts[0], backlog=count
+        )
+        clients, sides = [], []
+        for _ in range(count):
+            _, writer = await asyncio.open_connection(
+                *server.sockets[0].getsockname(), ssl=contexts[1], server_hostname="localhost", limit=1000
+            )
+            clients.append(writer)
+            sides.append(await made.get())
+        while any(side.may_write.is_set() for side in sides):
+            await asyncio.sleep(0.01)
+        assert shared_budget().most <= BUDGET_BYTES + count * CHUNK_BYTES
+        kept = [unsent_bytes(side.transport.get_extra_info("socket")) for side in sides]
+        assert sum(kept) <= count * KERNEL_KEEPS_BYTES, f"{sum(kept)} bytes in the kernel"
+        server.close()
+        for transport in [each.transport for each in (*clients, *sides)]:
+            transport.abort()
+        while any(not side.pouring.done() for side in sides):
+            await asyncio.sleep(0.01)
+
+    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+
+
+def unsent_bytes(sock) -> int:
+    found = array.array("i", [0])
+    fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, found)
+    return found[0]
