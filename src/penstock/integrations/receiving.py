@@ -52,6 +52,9 @@ class Telling:
 
 
 def _called(protocol: Any) -> Any:
+    # called for each request: without super() that costs two fifths less
+    received, begun, ended = protocol.data_received, protocol.on_message_begin, protocol.on_message_complete
+
     class Receiving(Telling, protocol):  # type: ignore[misc]
         """uvicorn's protocol over httptools, which is called where a request begins and where it ends."""
 
@@ -64,22 +67,23 @@ def _called(protocol: Any) -> Any:
 
         def data_received(self, data: bytes) -> None:
             if not self._is_telling:
-                super().data_received(data)
+                received(self, data)
                 return
             # Whatever comes is a request's, empty lines too: uvicorn waits for its end from then on. But beside a
             # request that is worked on they mean nothing.
             if not self._is_partial and (self.cycle is None or self.cycle.response_complete):
                 self._is_partial = True
-            super().data_received(data)
-            self._tell(self._is_partial)
+            received(self, data)
+            if self._is_partial is not self._is_told:
+                self._tell(self._is_partial)
 
         def on_message_begin(self) -> None:
             self._is_partial = True
-            super().on_message_begin()
+            begun(self)
 
         def on_message_complete(self) -> None:
             self._is_partial = False
-            super().on_message_complete()
+            ended(self)
 
     return Receiving
 
