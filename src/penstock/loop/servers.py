@@ -207,13 +207,13 @@ class Server(base_events.Server):
 
         def close_clients(self) -> None:
             """As asyncio's; those too that are parked."""
-            self._turn_away()
+            self._close_parked()
             self._parked_changed()
             super().close_clients()  # type: ignore[misc]
 
         def abort_clients(self) -> None:
             """As asyncio's; those too that are parked."""
-            self._turn_away()
+            self._close_parked()
             self._parked_changed()
             super().abort_clients()  # type: ignore[misc]
 
