@@ -19,7 +19,7 @@ __all__ = ["GATES", "LOOPS", "Crowd", "settle"]
 
 def _on_the_plain_core() -> type[chosen.Gate]:
     """`Gate` once more, over the core's source."""
-    core, name = plain(), "penstock.pressure.core"
+    core, name = plain("gate"), "penstock.pressure.core"
     stand_in = ModuleType(name)
     stand_in.__dict__.update(REASONS=core.REASONS, Entry=core.Entry, GateCore=core.GateCore)
     spec = importlib.util.spec_from_file_location("plain_gate", chosen.__file__)
