@@ -39,6 +39,7 @@ DONE = Done()
 class Waiting:
     """One that waits, and what it awaits: a task takes it for a future, so that waiting makes no other object.
 
+    A fresh one is not in the queue before it is awaited: then its owner says whether it waits (`_begins`), or is inside.
     Its owner is told when it is resumed with a permit (`_resumed`), leaves by itself (`_gave_up`) or cannot use its
     permit (`_passed_on`), and makes the exception of a refused one (`_refusal`). Until it is awaited, asyncio takes it
     for any awaitable: `wait_for()` makes a task for it.
@@ -64,7 +65,7 @@ class Waiting:
 
     def begins(self) -> bool:
         """A fresh one is awaited: whether it waits now, and is not inside at once."""
-        raise NotImplementedError
+        return bool(self.owner._begins(self))
 
     def resumed(self) -> None:
         """Its task runs, with its permit."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import Overloaded
-from penstock.pressure.core import Waiting
+from penstock.pressure.core import DONE, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Awaitable, Hashable
     from types import TracebackType
 
 __all__ = ["CapacityLimiter", "CapacityStatistics"]
@@ -104,11 +104,7 @@ class CapacityLimiter:
 
         Raises RuntimeError if the borrower has one or waits already, or if it would wait in another loop than before.
         """
-        self._check_new(borrower)
-        if self._has_one():
-            self._borrowers[borrower] = None
-            return
-        await self._waiter(borrower)
+        await self._lent(borrower)
 
     def release(self) -> None:
         """Give back the running task's token; RuntimeError if it has none."""
@@ -122,13 +118,14 @@ class CapacityLimiter:
             raise RuntimeError("this borrower isn't holding any of this CapacityLimiter's tokens") from None
         self._lend()
 
-    async def __aenter__(self) -> None:
-        await self.acquire_on_behalf_of(_this_task())
+    def __aenter__(self) -> Awaitable[None]:
+        return self._lent(_this_task())
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
+    ) -> Awaitable[None]:
+        self.release_on_behalf_of(_this_task())
+        return DONE
 
     def _awaited_in(self, _: str) -> tuple[str, str]:
         """What task telemetry says of who waits here: kind and state."""
@@ -150,13 +147,25 @@ class CapacityLimiter:
             self._borrowers[borrower] = None
             waiter.grant()
 
-    def _waiter(self, borrower: Hashable) -> Waiting:
+    def _lent(self, borrower: Hashable) -> Awaitable[None]:
+        """A token: at once if that can be, else when what this gives has been awaited."""
+        if self._has_one() and borrower not in self._borrowers:
+            self._borrowers[borrower] = None
+            return DONE
         waiter = Waiting()
-        waiter.owner, waiter.loop, waiter.key = self, self._bound_loop(), borrower
-        self._line[borrower] = waiter
+        waiter.owner, waiter.key, waiter.is_fresh = self, borrower, True
         return waiter
 
-    # What a waiter tells: its task runs, it was cancelled, or it has a token but is going.
+    # What a waiter tells: it is awaited, its task runs with a token, it was cancelled, it has a token but is going.
+
+    def _begins(self, waiter: Waiting) -> bool:
+        self._check_new(waiter.key)
+        if self._has_one():
+            self._borrowers[waiter.key] = None
+            return False
+        waiter.loop = self._bound_loop()
+        self._line[waiter.key] = waiter
+        return True
 
     def _resumed(self, _: Waiting) -> None:
         pass

@@ -18,9 +18,9 @@ import penstock._core
 if TYPE_CHECKING:
     from penstock._core.gate import REASONS, Entry, GateCore
     from penstock._core.turnstile import Turnstile
-    from penstock._core.waiting import Waiting
+    from penstock._core.waiting import DONE, Waiting
 
-__all__ = ["REASONS", "Entry", "GateCore", "Turnstile", "Waiting", "plain"]
+__all__ = ["DONE", "REASONS", "Entry", "GateCore", "Turnstile", "Waiting", "plain"]
 
 PACKAGE = "penstock._core_as_source"
 # in the order of their imports
@@ -58,4 +58,6 @@ def _chosen(name: str) -> Any:
 if not TYPE_CHECKING:
     _gate = _chosen("gate")
     REASONS, Entry, GateCore = _gate.REASONS, _gate.Entry, _gate.GateCore
-    Turnstile, Waiting = _chosen("turnstile").Turnstile, _chosen("waiting").Waiting
+    Turnstile = _chosen("turnstile").Turnstile
+    _waiting = _chosen("waiting")
+    DONE, Waiting = _waiting.DONE, _waiting.Waiting
