@@ -117,6 +117,9 @@ class Waiting:
             if self.state == INSIDE:
                 raise StopIteration
         if self.state == WAITING:
+            # not only where the callback is added: a task would not survive that
+            if self.callback is not None:
+                raise RuntimeError("what waits here is awaited by one task")
             self.blocking = True
             return self
         if self.state == GRANTED:
