@@ -294,7 +294,7 @@ def bounds(loop: Any) -> None:
         one, two = socket.socketpair()
         sender, _ = await loop.create_connection(asyncio.Protocol, sock=one)
         sender.write(b"a" * 500_000)
-        assert sender._held
+        assert sender._budget_pauses
         sender.set_receive_deadline(1)
         sender.set_receive_deadline(None)
         sender.expect_request()

@@ -39,8 +39,8 @@ DONE = Done()
 class Waiting:
     """One that waits, and what it awaits: a task takes it for a future, so that waiting makes no other object.
 
-    A fresh one is not in the queue before it is awaited: then its owner says whether it waits (`_begins`), or is inside.
-    Its owner is told when it is resumed with a permit (`_resumed`), leaves by itself (`_gave_up`) or cannot use its
+    A fresh one is in no queue before it is awaited: then its owner says whether it waits (`_begins`), or is inside. Its
+    owner is told when it is resumed with a permit (`_resumed`), leaves by itself (`_gave_up`) or cannot use its
     permit (`_passed_on`), and makes the exception of a refused one (`_refusal`). Until it is awaited, asyncio takes it
     for any awaitable: `wait_for()` makes a task for it.
     Ownership: while it waits its owner has it; then whoever resumes its task.
@@ -154,7 +154,7 @@ class Waiting:
         state = self.state
         if self.is_fresh:
             return
-        if state == WAITING or state == GRANTED or state == GONE:
+        if state in (WAITING, GRANTED, GONE):
             self.state = OVER
             if state == GRANTED:
                 self.passed_on()

@@ -1,4 +1,4 @@
-"""Semaphores step by step beside asyncio's: seeded programs of every call, which must leave the same diary, turn by turn.
+"""Semaphores step by step beside asyncio's: seeded programs of every call must leave the same diary, turn by turn.
 
 Each on asyncio's loop and penstock's, with tasks in C and in Python, on either core. Where asyncio's own has bugs that
 3.13 mended, the two cores are compared with each other.
