@@ -27,7 +27,7 @@ BIN := .venv/bin
 READY := .venv/ready-$(THIS)
 BUILT := .venv/built-$(THIS)
 PIP := -m pip install -qq --disable-pip-version-check
-SOURCES := setup.py $(shell find src/penstock/_core -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
+SOURCES := setup.py tests/unit/core/seams.pyx $(shell find src/penstock/_core -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: help demo test check conformance package sanitize bench soak docs clean build
@@ -125,5 +125,5 @@ docs: $(BUILT)
 
 clean:
 	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/build src/*.egg-info
-	find src -name '*.so' -delete -o -path '*/_core/*.c' -delete -o -path '*/_core/*.html' -delete
+	find src tests -name '*.so' -delete -o -path '*/_core/*.c' -delete -o -name seams.c -delete -o -path '*/_core/*.html' -delete
 	find . -name __pycache__ -prune -exec rm -rf {} +

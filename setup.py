@@ -12,6 +12,8 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 CORE = Path("src/penstock/_core")
+# What only tests use: built where the core is built in place, so never in a wheel.
+SEAMS = Path("tests/unit/core/seams.pyx")
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,
@@ -35,7 +37,8 @@ def compile_flags() -> tuple[list[str], list[str]]:
 def sources() -> list[Path]:
     """The `.pyx`, and each `.py` that a `.pxd` gives types: that one also runs as it is, where nothing is built."""
     typed = [path for path in CORE.glob("*.py") if path.stem != "__init__" and path.with_suffix(".pxd").exists()]
-    return sorted([*CORE.glob("*.pyx"), *typed])
+    seams = [SEAMS] if "--inplace" in sys.argv and SEAMS.exists() else []
+    return sorted([*CORE.glob("*.pyx"), *typed, *seams])
 
 
 def extensions() -> list[Extension]:

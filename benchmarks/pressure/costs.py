@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.micro.cases import Case, Loop
+from benchmarks.pressure.handoffs import HANDOFFS, Asyncios, Penstocks, handoff_cases
 
 __all__ = ["COSTS", "GUARDS", "PERMIT", "REFUSALS", "WAITERS", "Gates", "Semaphores", "cases"]
 
@@ -24,7 +25,7 @@ RELEASED = "20,000 waiters released"
 CANCELLED = {f"20,000 waiters cancelled, {order} first": order for order in ("oldest", "newest", "random")}
 WAITERS = (RELEASED, *CANCELLED)
 TASKS = ("20,000 waiting tasks released", "20,000 waiting tasks cancelled, newest first")
-COSTS = (PERMIT, *REFUSALS, *WAITERS, *TASKS)
+COSTS = (PERMIT, *REFUSALS, *WAITERS, *TASKS, *HANDOFFS)
 
 
 class Semaphores:
@@ -96,6 +97,7 @@ def cases(guards: Guards) -> dict[str, Case]:
         **{row: Case(partial(_cancelled, guards, order), once=True) for row, order in CANCELLED.items()},
         TASKS[0]: Case(partial(_tasks_released, guards), once=True),
         TASKS[1]: Case(partial(_tasks_cancelled, guards), once=True),
+        **handoff_cases(Asyncios() if isinstance(guards, Semaphores) else Penstocks()),
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from penstock._core.budget import shared_budget
 from penstock._core.pace import Bounds
 from penstock.loop import NATIVE, EventLoop
+from penstock.pressure import BoundedSemaphore, BoundedTaskGroup, CapacityLimiter, Semaphore
 from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate
 
@@ -142,6 +143,45 @@ def gates(loop: Any) -> None:
         gate.close()
 
     loop.run_until_complete(main())
+
+
+def permits(loop: Any) -> None:
+    """Permits taken at once and waited for, cancelled before and after they are handed over, and driven by hand."""
+
+    async def visit(permit: Any) -> None:
+        async with permit:
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        semaphore, limiter = BoundedSemaphore(2), CapacityLimiter(2)
+        tasks = [asyncio.ensure_future(visit(permit)) for permit in (semaphore, limiter) for _ in range(8)]
+        await asyncio.sleep(0)
+        for at in (3, 4, 11, 12):
+            tasks[at].cancel("enough")
+        await asyncio.sleep(0)
+        for at in (2, 5, 10, 13):
+            tasks[at].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert not semaphore.locked()
+        for release in (semaphore.release, limiter.release):
+            try:
+                release()
+            except (ValueError, RuntimeError):
+                pass
+        for permit in (Semaphore(0), CapacityLimiter(0)):
+            coroutine = visit(permit)
+            coroutine.send(None)
+            coroutine.close()
+        turn = semaphore.__aenter__()
+        await turn
+        lost = Semaphore(0).acquire()
+        lost.send(None)
+        async with BoundedTaskGroup(1) as group:
+            for _ in range(3):
+                await group.spawn(asyncio.sleep, 0)
+
+    loop.run_until_complete(main())
+    gc.collect()
 
 
 def watches(loop: Any) -> None:
@@ -331,7 +371,7 @@ def bounds(loop: Any) -> None:
         one, two = socket.socketpair()
         sender, _ = await loop.create_connection(asyncio.Protocol, sock=one)
         sender.write(b"a" * 500_000)
-        assert sender._held
+        assert sender._budget_pauses
         sender.set_receive_deadline(1)
         sender.set_receive_deadline(None)
         sender.expect_request()
@@ -370,6 +410,7 @@ CASES: dict[str, Callable[[Any], None]] = {
     "tasks": tasks,
     "telemetry": telemetry,
     "gates": gates,
+    "semaphores and limiters": permits,
     "watches": watches,
     "accept": accepts,
     "held reads": held_reads,

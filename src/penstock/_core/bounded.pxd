@@ -10,15 +10,15 @@ cdef class Bounded(Transport):
     cdef Py_ssize_t high_bytes, low_bytes
     # None: its peer may take any time.
     cdef Pace pace
-    # Whether the budget has it held, so far as it has acted on it; whether a layer above tells what waits there.
-    cdef bint held, has_layer
+    # Whether the budget has it paused, so far as it has acted on it; whether a layer above tells what waits there.
+    cdef bint budget_pauses, has_layer
     cdef size_t above_bytes
 
     cdef int bind(self) except -1
     cdef int unbind(self) except -1
     cdef int weigh(self, bint may_pause) except -1
     cdef int obey_budget(self) except -1
-    cdef int on_hold(self) except -1
+    cdef int on_budget_pause(self) except -1
     cdef object calling_context(self)
     cdef bint can_read(self) noexcept
     cdef bint is_lent(self) noexcept

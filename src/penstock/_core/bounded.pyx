@@ -73,10 +73,10 @@ cdef class Bounded(Transport):
     cdef int weigh(self, bint may_pause) except -1:
         """Settles with the budget what has come in or gone out; `may_pause`: now is a time to call the protocol."""
         self.queue.budget.settle(&self.queue.account)
-        return self.obey_budget() if may_pause and self.queue.account.is_held else 0
+        return self.obey_budget() if may_pause and self.queue.account.is_paused else 0
 
     def _budget_turned(self):
-        """The budget holds it, or lets it go: from any thread, in the midst of anything."""
+        """The budget pauses it, or resumes it: from any thread, in the midst of anything."""
         try:
             self.loop.call_soon_threadsafe(self._obey_budget, context=self.calling_context())
         except RuntimeError:
@@ -87,14 +87,14 @@ cdef class Bounded(Transport):
         self.obey_budget()
 
     cdef int obey_budget(self) except -1:
-        cdef bint held = self.queue.budget is not None and self.queue.account.is_held
-        if held == self.held or self.conn_lost or not self.is_open:
+        cdef bint pauses = self.queue.budget is not None and self.queue.account.is_paused
+        if pauses == self.budget_pauses or self.conn_lost or not self.is_open:
             return 0
-        self.held = held
-        return self.on_hold()
+        self.budget_pauses = pauses
+        return self.on_budget_pause()
 
-    cdef int on_hold(self) except -1:
-        """`held` has changed."""
+    cdef int on_budget_pause(self) except -1:
+        """`budget_pauses` has changed."""
         return 0
 
     cdef object calling_context(self):
@@ -119,9 +119,9 @@ cdef class Bounded(Transport):
             self.note_growth()
 
     @property
-    def _held(self):
-        """Whether the budget holds it."""
-        return self.held
+    def _budget_pauses(self):
+        """Whether the budget has paused it."""
+        return self.budget_pauses
 
     # --- time
 

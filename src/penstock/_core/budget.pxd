@@ -13,34 +13,34 @@ cdef enum:
 cdef struct Account:
     Account *next
     Account *previous
-    # Borrowed: whoever holds the bytes, told by `_budget_turned()` when it is held or let go.
+    # Borrowed: whoever has the bytes, told by `_budget_turned()` when it is paused or resumed.
     PyObject *owner
     size_t size_bytes
     # Its size when it was last settled: what only moves does not grow.
     size_t settled_bytes
     # The size class, 0: empty.
     int rank
-    bint is_held
+    bint is_paused
 
 
 cdef class Budget:
     cdef size_t total_bytes, most_bytes, high_bytes, low_bytes
-    cdef size_t held_count, holds_count
-    # Accounts with bytes by class, and the classes that have any: those that go on, those that are held.
+    cdef size_t paused_count, pauses_count
+    # Accounts with bytes by class, and the classes that have any: those that go on, those that are paused.
     cdef Account *free[RANKS]
-    cdef Account *held[RANKS]
+    cdef Account *paused[RANKS]
     cdef uint64_t free_ranks[4]
-    cdef uint64_t held_ranks[4]
+    cdef uint64_t paused_ranks[4]
 
     cdef void move(self, Account *account, int rank) noexcept
     cdef void link(self, Account *account) noexcept
     cdef void unlink(self, Account *account) noexcept
     cdef int heaviest(self) noexcept
-    cdef int lightest_held(self) noexcept
+    cdef int lightest_paused(self) noexcept
     cdef int settle(self, Account *account) except -1
-    cdef int balance(self, bint may_hold) except -1
-    cdef int hold(self, Account *account) except -1
-    cdef int let_go(self, Account *account) except -1
+    cdef int balance(self, bint may_pause) except -1
+    cdef int pause(self, Account *account) except -1
+    cdef int resume(self, Account *account) except -1
     cdef int leave(self, Account *account) except -1
 
 
@@ -63,7 +63,7 @@ cdef inline bint is_spent(Budget budget) noexcept:
 
 
 cdef inline int charge(Budget budget, Account *account, Py_ssize_t growth_bytes) noexcept:
-    """Bytes came in, or, negative, went out; nobody is held or let go by it before `settle`."""
+    """Bytes came in, or, negative, went out; nobody is paused or resumed by it before `settle`."""
     cdef int rank
     budget.total_bytes += growth_bytes
     if budget.total_bytes > budget.most_bytes:

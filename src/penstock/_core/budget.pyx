@@ -1,7 +1,7 @@
 """The budget: how many bytes may wait in the buffers of all connections of the process, and who waits when it is spent.
 
-Above the high mark the heaviest are held: each that grows there makes the heaviest that is not held be held, until the
-total is at the low mark. Whoever is empty, or lighter than one that is not held, is let go before: so nobody is held
+Above the high mark the heaviest are paused: each that grows there makes the heaviest that goes on be paused, until the
+total is at the low mark. Whoever is empty, or lighter than one that goes on, is resumed before: so nobody is paused
 while a heavier one is not. Sizes are compared by class, four to a power of two, and each class has its list: no step
 looks at more than a few words, however many connections there are.
 
@@ -10,7 +10,6 @@ which is to act on it later, in its own loop.
 Ownership: the budget borrows accounts and owners; whoever has an account takes it out by `leave` before it goes.
 """
 
-cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
@@ -25,7 +24,7 @@ cdef class Budget:
         self.high_bytes = self.low_bytes = UNBOUNDED
 
     def set_marks(self, high=None, low=None):
-        """Hold from `high` bytes on, until `low`; None: never. ValueError if low > high."""
+        """Pause from `high` bytes on, until `low`; None: never. ValueError if low > high."""
         if high is None:
             self.high_bytes = self.low_bytes = UNBOUNDED
             return
@@ -50,58 +49,58 @@ cdef class Budget:
         return self.most_bytes
 
     @property
-    def held_now(self):
-        """How many are held now."""
-        return self.held_count
+    def paused_now(self):
+        """How many are paused now."""
+        return self.paused_count
 
     @property
-    def holds(self):
-        """How often one was held, as a count."""
-        return self.holds_count
+    def pauses(self):
+        """How often one was paused, as a count."""
+        return self.pauses_count
 
     cdef int settle(self, Account *account) except -1:
-        """Whom to hold and whom to let go, now that an account has changed."""
-        cdef bint may_hold = account.size_bytes > account.settled_bytes
+        """Whom to pause and whom to resume, now that an account has changed."""
+        cdef bint may_pause = account.size_bytes > account.settled_bytes
         account.settled_bytes = account.size_bytes
-        if self.held_count == 0 and self.total_bytes <= self.high_bytes:
+        if self.paused_count == 0 and self.total_bytes <= self.high_bytes:
             return 0
-        if account.is_held and (account.size_bytes == 0 or account.rank < self.heaviest()):
-            self.let_go(account)
-            may_hold = True
-        return self.balance(may_hold)
+        if account.is_paused and (account.size_bytes == 0 or account.rank < self.heaviest()):
+            self.resume(account)
+            may_pause = True
+        return self.balance(may_pause)
 
-    cdef int balance(self, bint may_hold) except -1:
+    cdef int balance(self, bint may_pause) except -1:
         """Looks anew after each step: telling an owner runs code that may change anything."""
         cdef int rank
-        while self.held_count and self.total_bytes <= self.low_bytes:
-            self.let_go(self.held[self.lightest_held()])
-        if may_hold and self.total_bytes > self.high_bytes:
+        while self.paused_count and self.total_bytes <= self.low_bytes:
+            self.resume(self.paused[self.lightest_paused()])
+        if may_pause and self.total_bytes > self.high_bytes:
             rank = self.heaviest()
             if rank:
-                self.hold(self.free[rank])
-        while self.held_count and self.heaviest() > self.lightest_held():
+                self.pause(self.free[rank])
+        while self.paused_count and self.heaviest() > self.lightest_paused():
             if self.total_bytes <= self.high_bytes:
-                self.let_go(self.held[self.lightest_held()])
+                self.resume(self.paused[self.lightest_paused()])
             rank = self.heaviest()
             if rank == 0:
                 break
-            self.hold(self.free[rank])
+            self.pause(self.free[rank])
         return 0
 
-    cdef int hold(self, Account *account) except -1:
+    cdef int pause(self, Account *account) except -1:
         self.unlink(account)
-        account.is_held = True
+        account.is_paused = True
         self.link(account)
-        self.held_count += 1
-        self.holds_count += 1
+        self.paused_count += 1
+        self.pauses_count += 1
         (<object>account.owner)._budget_turned()
         return 0
 
-    cdef int let_go(self, Account *account) except -1:
+    cdef int resume(self, Account *account) except -1:
         self.unlink(account)
-        account.is_held = False
+        account.is_paused = False
         self.link(account)
-        self.held_count -= 1
+        self.paused_count -= 1
         (<object>account.owner)._budget_turned()
         return 0
 
@@ -109,9 +108,9 @@ cdef class Budget:
         """Takes an account out with all its bytes; its owner is told nothing."""
         self.unlink(account)
         self.total_bytes -= account.size_bytes
-        self.held_count -= account.is_held
+        self.paused_count -= account.is_paused
         account.size_bytes = account.settled_bytes = 0
-        account.rank, account.is_held = 0, False
+        account.rank, account.is_paused = 0, False
         return 0
 
     cdef void move(self, Account *account, int rank) noexcept:
@@ -122,10 +121,10 @@ cdef class Budget:
     cdef void link(self, Account *account) noexcept:
         cdef int rank = account.rank
         cdef Account **head
-        # An empty account is in no list, unless it is held: then it must be found, to be let go.
-        if account.is_held:
-            head = &self.held[rank]
-            self.held_ranks[rank >> 6] |= <uint64_t>1 << (rank & 63)
+        # An empty account is in no list, unless it is paused: then it must be found, to be resumed.
+        if account.is_paused:
+            head = &self.paused[rank]
+            self.paused_ranks[rank >> 6] |= <uint64_t>1 << (rank & 63)
         elif rank:
             head = &self.free[rank]
             self.free_ranks[rank >> 6] |= <uint64_t>1 << (rank & 63)
@@ -138,8 +137,8 @@ cdef class Budget:
 
     cdef void unlink(self, Account *account) noexcept:
         cdef int rank = account.rank
-        cdef Account **head = &self.held[rank] if account.is_held else &self.free[rank]
-        cdef uint64_t *ranks = &self.held_ranks[0] if account.is_held else &self.free_ranks[0]
+        cdef Account **head = &self.paused[rank] if account.is_paused else &self.free[rank]
+        cdef uint64_t *ranks = &self.paused_ranks[0] if account.is_paused else &self.free_ranks[0]
         if account.next is not NULL:
             account.next.previous = account.previous
         if account.previous is not NULL:
@@ -151,19 +150,19 @@ cdef class Budget:
         account.next = account.previous = NULL
 
     cdef int heaviest(self) noexcept:
-        """The class of the heaviest that is not held, 0 if all that have bytes are."""
+        """The class of the heaviest that is not paused, 0 if all that have bytes are."""
         cdef int word
         for word in range(3, -1, -1):
             if self.free_ranks[word]:
                 return word * 64 + 63 - leading_zeros(self.free_ranks[word])
         return 0
 
-    cdef int lightest_held(self) noexcept:
-        """The class of the lightest that is held; somebody must be."""
+    cdef int lightest_paused(self) noexcept:
+        """The class of the lightest that is paused; somebody must be."""
         cdef int word
         for word in range(4):
-            if self.held_ranks[word]:
-                return word * 64 + trailing_zeros(self.held_ranks[word])
+            if self.paused_ranks[word]:
+                return word * 64 + trailing_zeros(self.paused_ranks[word])
         return RANKS - 1
 
 
@@ -173,41 +172,3 @@ shared = Budget()
 def shared_budget():
     """The budget of the process."""
     return shared
-
-
-@cython.no_gc_clear
-cdef class Stake:
-    """Bytes that something other than a transport keeps; `owner._budget_turned()` is called when it is held or let go.
-
-    Ownership: the stake owns its owner, and leaves the budget when it is closed or goes.
-    """
-    cdef Account account
-    cdef Budget budget
-    cdef object owner
-
-    def __cinit__(self, Budget budget not None, owner):
-        self.budget, self.owner = budget, owner
-        self.account.owner = <PyObject *>owner
-
-    def __dealloc__(self):
-        self.budget.leave(&self.account)
-
-    def set(self, size_t size_bytes):
-        """Say how many bytes there are now."""
-        charge(self.budget, &self.account, <Py_ssize_t>size_bytes - <Py_ssize_t>self.account.size_bytes)
-        self.budget.settle(&self.account)
-
-    def close(self):
-        """Take all bytes out, for good."""
-        self.budget.leave(&self.account)
-        self.budget.balance(False)
-
-    @property
-    def held(self):
-        """Whether it is to take in nothing more."""
-        return self.account.is_held
-
-    @property
-    def rank(self):
-        """The size class."""
-        return self.account.rank

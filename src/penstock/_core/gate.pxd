@@ -1,6 +1,7 @@
 cimport cython
 
 from penstock._core.tempo cimport Tempo as OneTempo
+from penstock._core.waiting cimport Done
 from penstock._core.waitqueue cimport WaitQueue as Queue, Waiter as OneWaiter
 
 cdef int LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED, LEFT, CRITICAL, NORMAL
@@ -8,11 +9,6 @@ cdef double EARLY_S, PROMISED, SHORT_S
 cdef int MOST_SAMPLED, SAMPLE_EVERY, MOST_RTTS
 cdef double INFINITE_S, UNKNOWN_S
 cdef Done DONE
-
-
-@cython.final
-cdef class Done:
-    pass
 
 
 cdef void check_priority(int priority) except *

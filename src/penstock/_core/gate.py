@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 # relative, so that the plain source finds its plain parts where native ones are built too
 from .tempo import Tempo
+from .waiting import DONE, Done
 from .waitqueue import Waiter, WaitQueue
 
 if TYPE_CHECKING:
@@ -42,22 +43,6 @@ logger = logging.getLogger("penstock.pressure")
 
 
 new_exception: Any = BaseException.__new__
-
-
-class Done:
-    """An awaitable that is done: `await` goes on at once."""
-
-    def __await__(self) -> Any:
-        return self
-
-    def __iter__(self) -> Done:
-        return self
-
-    def __next__(self) -> Any:
-        raise StopIteration
-
-
-DONE = Done()
 
 
 def check_priority(priority: int) -> None:
@@ -271,7 +256,7 @@ class GateCore:
         if entry is not None:
             entry.is_begun = True
         waiter = Waiter()
-        waiter.gate, waiter.loop, waiter.priority, waiter.key = self, self.loop, priority, key
+        waiter.owner, waiter.loop, waiter.priority, waiter.key = self, self.loop, priority, key
         waiter.queued_s, waiter.arrived_s, waiter.deadline_s, waiter.entry = now_s, arrived_s, deadline_s, entry
         if until_s < now_s + self.patience_s:
             waiter.timer = self.loop.call_at(until_s, self.overdue, waiter)
@@ -446,7 +431,7 @@ class GateCore:
 
     # --- what a waiter tells ---
 
-    def resumed(self, waiter: Waiter) -> None:
+    def _resumed(self, waiter: Waiter) -> None:
         """Its task runs, with its permit."""
         self.granted -= 1
         self.entered += 1
@@ -456,7 +441,7 @@ class GateCore:
         elif self.entered >= self.sample_at:
             self.begin_sample()
 
-    def gave_up(self, waiter: Waiter) -> None:
+    def _gave_up(self, waiter: Waiter) -> None:
         """It leaves the queue by itself."""
         self.queue.remove(waiter)
         if not self.queue.count:
@@ -464,7 +449,7 @@ class GateCore:
         if waiter.entry is not None:
             waiter.entry.is_begun = False
 
-    def passed_on(self, waiter: Waiter) -> None:
+    def _passed_on(self, waiter: Waiter) -> None:
         """It has a permit and cannot use it: the next one has it."""
         self.granted -= 1
         self.inflight -= 1
@@ -473,7 +458,7 @@ class GateCore:
         if self.queue.count:
             self.pump(self.clock())
 
-    def refused_with(self, waiter: Waiter) -> BaseException:
+    def _refusal(self, waiter: Waiter) -> BaseException:
         """The exception of one that waited."""
         return self.made(waiter.reason, self.clock() - waiter.queued_s)
 

@@ -265,8 +265,8 @@ cdef class Outlet(Bounded):
         return 0
 
     cdef int maybe_resume(self) except -1:
-        # A layer is never kept from writing down what it has: its own protocol is held instead.
-        if self.held and not self.has_layer:
+        # A layer is never kept from writing down what it has: its own protocol is paused instead.
+        if self.budget_pauses and not self.has_layer:
             return 0
         return self.resume() if <Py_ssize_t>self.queue.size_bytes <= self.low_bytes else 0
 
@@ -276,10 +276,10 @@ cdef class Outlet(Bounded):
             self.call_protocol("resume_writing")
         return 0
 
-    cdef int on_hold(self) except -1:
+    cdef int on_budget_pause(self) except -1:
         if self.has_layer:
             return self.call_protocol("_control_app_writing")
-        if self.held:
+        if self.budget_pauses:
             return self.pause()
         # Its own watermark has not been passed, or not for long.
         return self.resume() if <Py_ssize_t>self.queue.size_bytes <= self.high_bytes else 0

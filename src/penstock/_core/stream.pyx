@@ -283,7 +283,7 @@ cdef class Stream(Outlet):
 
     @cython.final
     cdef bint can_read(self) noexcept:
-        return not (self.paused or self.closing or self.eof_read or self.held)
+        return not (self.paused or self.closing or self.eof_read or self.budget_pauses)
 
     cdef int read_ready(self, uint32_t events) except -1:
         """Reads until the socket is dry or the budget is spent."""
@@ -442,9 +442,9 @@ cdef class Stream(Outlet):
             self.unread = 0
         return 0
 
-    cdef int on_hold(self) except -1:
-        Outlet.on_hold(self)
-        if not self.held:
+    cdef int on_budget_pause(self) except -1:
+        Outlet.on_budget_pause(self)
+        if not self.budget_pauses:
             self.take_up_reading()
         return 0
 

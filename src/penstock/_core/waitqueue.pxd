@@ -1,40 +1,19 @@
 cimport cython
 
-cdef extern from *:
-    """
-    #include <frameobject.h>
-    /* Cython adds a frame to the traceback of whatever passes its functions. A refusal or a cancellation is no bug:
-       where inside the gate it passed helps nobody, and those frames would cost more than all the rest. Other
-       exceptions have them. This holds here and in the gate, which cimports this file. */
-    static int penstock_is_no_bug(void) {
-        PyObject *type = PyErr_Occurred();
-        const char *name = type ? ((PyTypeObject *)type)->tp_name : "";
-        return strcmp(name, "Overloaded") == 0 || strcmp(name, "CancelledError") == 0;
-    }
-    #define PyFrame_New(...) (penstock_is_no_bug() ? NULL : (PyFrame_New)(__VA_ARGS__))
-    """
+from penstock._core.waiting cimport Waiting
 
-
-cdef int CLASSES, WAITING, GRANTED, REFUSED, GONE, INSIDE
+cdef int CLASSES
 
 
 @cython.final
-cdef class Waiter:
-    cdef public object gate, loop, key, entry
-    cdef object callback, context, message
-    cdef public object timer
-    cdef public int priority, state, reason
-    cdef bint blocking
+cdef class Waiter(Waiting):
+    cdef public object entry, timer
+    cdef public int priority
     cdef public double queued_s, arrived_s, deadline_s
     cdef Waiter older, newer, before, after
     cdef Line line
 
-    cdef void grant(self) except *
-    cdef void refuse(self, int reason) except *
-    cdef void wake(self) except *
     cdef void stop_timer(self) except *
-    cdef object cancellation(self)
-    cdef void give_up(self) except *
 
 
 @cython.final

@@ -7,43 +7,34 @@ removal of any waiter among them. Knows no clock, no limit and no reason: `penst
 
 from __future__ import annotations
 
-from asyncio import CancelledError, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
+# relative, so that the plain source finds its plain parts where native ones are built too
+from .waiting import Waiting
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
 
 __all__ = ["Line", "Rank", "WaitQueue", "Waiter"]
 
 CLASSES = 4
-WAITING, GRANTED, REFUSED, GONE, INSIDE = 0, 1, 2, 3, 4
 
 
-class Waiter:
-    """One that waits, and what it awaits: a task takes it for a future, so that waiting makes no other object.
+class Waiter(Waiting):
+    """One that waits at a gate, its owner, as what it came as: its class, its key, and its times.
 
-    Ownership: while it waits the queue owns it; then whoever resumes its task. `gate` is told when it is resumed with a
-    permit (`resumed`), leaves the queue by itself (`gave_up`) or cannot use its permit (`passed_on`), and makes the
-    exception of a refused one (`refused_with`).
+    The queue owns it while it waits.
     """
 
     # set by whoever makes it
-    gate: Any
-    loop: Any
     priority: int
-    key: Hashable
     queued_s: float
     arrived_s: float
     deadline_s: float
     entry: Any
 
     def __init__(self) -> None:
-        self.state = WAITING
-        self.reason = 0
-        self.blocking = False
-        self.callback: Callable[[Any], object] | None = None
-        self.context: Any = None
-        self.message: object = None
+        Waiting.__init__(self)
         # when it is refused whoever is before it; None: with the others
         self.timer: Any = None
         self.older: Waiter | None = None
@@ -52,141 +43,22 @@ class Waiter:
         self.after: Waiter | None = None
         self.line: Line | None = None
 
-    def grant(self) -> None:
-        """It has a permit: its task runs in the next turn."""
-        self.state = GRANTED
-        self.wake()
-
-    def refuse(self, reason: int) -> None:
-        """It is refused: its task runs in the next turn."""
-        self.reason = reason
-        self.state = REFUSED
-        self.wake()
-
     def wake(self) -> None:
-        """Have its task run in the next turn."""
+        """It waits no longer: its task runs in the next turn."""
         if self.timer is not None:
             self.stop_timer()
-        if self.callback is not None:
-            self.loop.call_soon(self.callback, self, context=self.context)
-            self.callback = self.context = None
+        Waiting.wake(self)
+
+    def gave_up(self) -> None:
+        """It leaves the queue by itself."""
+        if self.timer is not None:
+            self.stop_timer()
+        self.owner._gave_up(self)
 
     def stop_timer(self) -> None:
-        """It waits no longer."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-    # What `await` asks of it.
-
-    def __await__(self) -> Waiter:
-        return self
-
-    def __iter__(self) -> Waiter:
-        return self
-
-    def __next__(self) -> Waiter:
-        if self.state == WAITING:
-            self.blocking = True
-            return self
-        if self.state == GRANTED:
-            self.state = INSIDE
-            self.gate.resumed(self)
-            raise StopIteration
-        if self.state == REFUSED:
-            raise self.gate.refused_with(self)
-        raise self.cancellation()
-
-    def send(self, value: object) -> Waiter:
-        """A step of its task: waits on, ends (it is inside), or raises why it is not."""
-        return next(self)
-
-    def cancellation(self) -> CancelledError:
-        """The exception of a task that was cancelled while it waited here."""
-        return CancelledError() if self.message is None else CancelledError(self.message)
-
-    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Waiter:
-        """An exception comes to its task, a cancellation above all: it gives up its place or its permit."""
-        self.give_up()
-        raise kind if value is None else value
-
-    def close(self) -> None:
-        """Its task is destroyed: it gives up its place or its permit."""
-        self.give_up()
-
-    def give_up(self) -> None:
-        """Leave the queue, or pass the permit on."""
-        if self.state == WAITING:
-            self.state = GONE
-            self.stop_timer()
-            self.gate.gave_up(self)
-        elif self.state == GRANTED:
-            self.state = GONE
-            self.gate.passed_on(self)
-
-    # What a task asks of its future.
-
-    @property
-    def _asyncio_future_blocking(self) -> bool:
-        return self.blocking
-
-    @_asyncio_future_blocking.setter
-    def _asyncio_future_blocking(self, value: bool) -> None:
-        self.blocking = value
-
-    def get_loop(self) -> Any:
-        """The loop it waits in."""
-        return self.loop
-
-    def add_done_callback(self, callback: Callable[[Any], object], *, context: Any = None) -> None:
-        """Have `callback(self)` called when it waits no longer. There is room for one: its task's."""
-        if self.state != WAITING:
-            self.loop.call_soon(callback, self, context=context)
-            return
-        if self.callback is not None:
-            raise RuntimeError("a gate's waiter is awaited by one task")
-        self.callback = callback
-        self.context = context
-
-    def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
-        """Forget the callback; how many there were."""
-        if self.callback != callback:
-            return 0
-        self.callback = self.context = None
-        return 1
-
-    def cancel(self, msg: object = None) -> bool:
-        """Its task is cancelled: it leaves the queue now. False if it has been granted or refused already."""
-        if self.state != WAITING:
-            return False
-        self.message = msg
-        self.state = GONE
-        self.gate.gave_up(self)
-        self.wake()
-        return True
-
-    def cancelled(self) -> bool:
-        """Whether it left the queue by itself."""
-        return self.state == GONE
-
-    def done(self) -> bool:
-        """Whether it waits no longer."""
-        return self.state != WAITING
-
-    def result(self) -> None:
-        """None, or its cancellation; why it was refused is raised where it is awaited."""
-        if self.state == GONE:
-            raise self.cancellation()
-        if self.state == WAITING:
-            raise InvalidStateError("it still waits")
-
-    def exception(self) -> None:
-        """As `result`: no exception is kept."""
-        self.result()
-
-    def __repr__(self) -> str:
-        state = ("waiting", "granted", "refused", "gone", "inside")[self.state]
-        return f"<Waiter {state} at {self.gate!r}>"
+        """Nothing is to end its wait any more."""
+        self.timer.cancel()
+        self.timer = None
 
 
 class Line:

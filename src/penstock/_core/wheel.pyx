@@ -133,39 +133,3 @@ cdef class Wheel:
 
     def __len__(self):
         return self.count
-
-    def due(self, int64_t now_ns):
-        """Take the names of what is due, in no order."""
-        cdef Due *due = self.pop(now_ns)
-        found = []
-        while due is not NULL:
-            found.append((<Deadline>due.owner).name)
-            due = self.pop(now_ns)
-        return found
-
-
-cdef class Deadline:
-    """One deadline on a wheel, by a name: what a transport has inside itself."""
-    cdef Due at
-    cdef Wheel wheel
-    cdef readonly object name
-
-    def __cinit__(self, Wheel wheel not None, name):
-        self.wheel, self.name = wheel, name
-        self.at.owner = <PyObject *>self
-
-    def __dealloc__(self):
-        self.wheel.cancel(&self.at)
-
-    def arm(self, int64_t at_ns):
-        """Set or move it, in nanoseconds."""
-        self.wheel.arm(&self.at, at_ns)
-
-    def cancel(self):
-        """Nothing happens if it is not armed."""
-        self.wheel.cancel(&self.at)
-
-    @property
-    def armed(self):
-        """Whether it is still to come."""
-        return is_armed(&self.at)

@@ -34,7 +34,7 @@ else:
 class CountedTLS(Protocol):
     """asyncio's SSLProtocol over a `Stream`."""
 
-    # the watermarks (high, low) of the program's side while the budget holds the connection
+    # the watermarks (high, low) of the program's side while the budget has the connection paused
     _kept: tuple[int, int] | None = None
 
     def _set_app_protocol(self, app_protocol: Any) -> None:
@@ -53,16 +53,16 @@ class CountedTLS(Protocol):
         transport = self._transport
         if transport is not None:
             transport._count_above(self._get_write_buffer_size())
-            self._follow(transport._held)
+            self._follow(transport._budget_pauses)
         super()._control_app_writing()
 
-    def _follow(self, held: bool) -> None:
+    def _follow(self, pauses: bool) -> None:
         # Before the handshake is done the program's protocol has not been told of a connection.
-        if held and self._kept is None and self._state is sslproto.SSLProtocolState.WRAPPED:  # type: ignore[attr-defined]
+        if pauses and self._kept is None and self._state is sslproto.SSLProtocolState.WRAPPED:  # type: ignore[attr-defined]
             self._kept = self._outgoing_high_water, self._outgoing_low_water
             # Paused by whatever is there, nothing included, and not resumed by being empty.
             self._outgoing_high_water, self._outgoing_low_water = 0, -1
-        elif not held and self._kept is not None:
+        elif not pauses and self._kept is not None:
             (self._outgoing_high_water, self._outgoing_low_water), self._kept = self._kept, None
 
     def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:

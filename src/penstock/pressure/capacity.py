@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import Overloaded
+from penstock.pressure.core import DONE, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Awaitable, Hashable
     from types import TracebackType
 
 __all__ = ["CapacityLimiter", "CapacityStatistics"]
@@ -43,7 +44,7 @@ class CapacityLimiter:
         self._total = _checked(total_tokens)
         # OrderedDicts: the first one is had, and any one removed, in O(1)
         self._borrowers: dict[Hashable, None] = {}
-        self._line: OrderedDict[Hashable, asyncio.Future[None]] = OrderedDict()
+        self._line: OrderedDict[Hashable, Waiting] = OrderedDict()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
@@ -103,23 +104,7 @@ class CapacityLimiter:
 
         Raises RuntimeError if the borrower has one or waits already, or if it would wait in another loop than before.
         """
-        self._check_new(borrower)
-        if self._has_one():
-            self._borrowers[borrower] = None
-            return
-        future = self._bound_loop().create_future()
-        # whoever waited for it before is cancelled, and had another place
-        self._line.pop(borrower, None)
-        self._line[borrower] = future
-        try:
-            await future
-        except BaseException:
-            if self._line.get(borrower) is future:
-                del self._line[borrower]
-            elif future.done() and not future.cancelled():
-                # lent to us, but we are going
-                self.release_on_behalf_of(borrower)
-            raise
+        await self._lent(borrower)
 
     def release(self) -> None:
         """Give back the running task's token; RuntimeError if it has none."""
@@ -133,13 +118,14 @@ class CapacityLimiter:
             raise RuntimeError("this borrower isn't holding any of this CapacityLimiter's tokens") from None
         self._lend()
 
-    async def __aenter__(self) -> None:
-        await self.acquire()
+    def __aenter__(self) -> Awaitable[None]:
+        return self._lent(_this_task())
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
+    ) -> Awaitable[None]:
+        self.release_on_behalf_of(_this_task())
+        return DONE
 
     def _awaited_in(self, _: str) -> tuple[str, str]:
         """What task telemetry says of who waits here: kind and state."""
@@ -148,20 +134,47 @@ class CapacityLimiter:
     def _check_new(self, borrower: Hashable) -> None:
         if borrower in self._borrowers:
             raise RuntimeError("this borrower is already holding one of this CapacityLimiter's tokens")
-        if borrower in self._line and not self._line[borrower].cancelled():
+        if borrower in self._line:
             raise RuntimeError("this borrower is already waiting for one of this CapacityLimiter's tokens")
 
     def _has_one(self) -> bool:
-        self._lend()
         return not self._line and len(self._borrowers) < self._total
 
     def _lend(self) -> None:
-        """Give what there is to the first in the line; who is cancelled and has not run yet leaves it."""
+        """Give what there is to the first in the line."""
         while self._line and len(self._borrowers) < self._total:
-            borrower, future = self._line.popitem(last=False)
-            if not future.done():
-                self._borrowers[borrower] = None
-                future.set_result(None)
+            borrower, waiter = self._line.popitem(last=False)
+            self._borrowers[borrower] = None
+            waiter.grant()
+
+    def _lent(self, borrower: Hashable) -> Awaitable[None]:
+        """A token: at once if that can be, else when what this gives has been awaited."""
+        if self._has_one() and borrower not in self._borrowers:
+            self._borrowers[borrower] = None
+            return DONE
+        waiter = Waiting()
+        waiter.owner, waiter.key, waiter.is_fresh = self, borrower, True
+        return waiter
+
+    # What a waiter tells: it is awaited, its task runs with a token, it was cancelled, it has a token but is going.
+
+    def _begins(self, waiter: Waiting) -> bool:
+        self._check_new(waiter.key)
+        if self._has_one():
+            self._borrowers[waiter.key] = None
+            return False
+        waiter.loop = self._bound_loop()
+        self._line[waiter.key] = waiter
+        return True
+
+    def _resumed(self, _: Waiting) -> None:
+        pass
+
+    def _gave_up(self, waiter: Waiting) -> None:
+        del self._line[waiter.key]
+
+    def _passed_on(self, waiter: Waiting) -> None:
+        self.release_on_behalf_of(waiter.key)
 
     def _bound_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()

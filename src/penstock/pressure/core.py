@@ -1,10 +1,11 @@
-"""Which core gates run on: the native one, or its own source where there is none.
+"""Which core gates and semaphores run on: the native one, or its own source where there is none.
 
 `PENSTOCK_PURE=1` chooses the source, as do interpreters that cannot load the extension.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -16,24 +17,24 @@ import penstock._core
 
 if TYPE_CHECKING:
     from penstock._core.gate import REASONS, Entry, GateCore
+    from penstock._core.turnstile import Turnstile
+    from penstock._core.waiting import DONE, Waiting
 
-__all__ = ["REASONS", "Entry", "GateCore", "plain"]
+__all__ = ["DONE", "REASONS", "Entry", "GateCore", "Turnstile", "Waiting", "plain"]
 
 PACKAGE = "penstock._core_as_source"
 # in the order of their imports
-MODULES = "tempo", "waitqueue", "gate"
+MODULES = "tempo", "waiting", "waitqueue", "gate", "turnstile"
 
 
-def plain() -> Any:
-    """The gate's core as plain Python, whether it is built or not: the module `gate`."""
-    found = sys.modules.get(f"{PACKAGE}.gate")
-    if found is not None:
-        return found
-    package = sys.modules[PACKAGE] = ModuleType(PACKAGE)
-    package.__path__ = []
-    for name in MODULES:
-        _load(name)
-    return sys.modules[f"{PACKAGE}.gate"]
+def plain(name: str) -> Any:
+    """The core's module of that name as plain Python, whether it is built or not."""
+    if PACKAGE not in sys.modules:
+        package = sys.modules[PACKAGE] = ModuleType(PACKAGE)
+        package.__path__ = []
+        for each in MODULES:
+            _load(each)
+    return sys.modules[f"{PACKAGE}.{name}"]
 
 
 def _load(name: str) -> None:
@@ -45,16 +46,18 @@ def _load(name: str) -> None:
     spec.loader.exec_module(module)
 
 
-def _chosen() -> Any:
+def _chosen(name: str) -> Any:
     if os.environ.get("PENSTOCK_PURE") == "1":
-        return plain()
+        return plain(name)
     try:
-        from penstock._core import gate
+        return importlib.import_module(f"penstock._core.{name}")
     except ImportError:
-        return plain()
-    return gate
+        return plain(name)
 
 
 if not TYPE_CHECKING:
-    _gate = _chosen()
+    _gate = _chosen("gate")
     REASONS, Entry, GateCore = _gate.REASONS, _gate.Entry, _gate.GateCore
+    Turnstile = _chosen("turnstile").Turnstile
+    _waiting = _chosen("waiting")
+    DONE, Waiting = _waiting.DONE, _waiting.Waiting

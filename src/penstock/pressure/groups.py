@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from penstock.errors import Overloaded
@@ -67,15 +68,20 @@ class BoundedTaskGroup(asyncio.TaskGroup):
         Until there is a permit, neither the coroutine nor the task exists. Raises what the limit raises (a gate's
         `Overloaded`), and RuntimeError, as `create_task` does, if the group takes no tasks when the permit is there.
         """
-        permit = self._quick() or await self._source.take()
+        permit = self._quick()
+        if permit is None:
+            permit, entering = self._source.begin()
+            await entering
         try:
             coro = fn(*args)
         except BaseException:
             permit.give_back()
             raise
-        return self._started(coro, permit, {"name": name, "context": context})
+        return self._started(coro, permit, name, context)
 
-    def create_task(self, coro: Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:  # type: ignore[override]
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None, **options: Any
+    ) -> asyncio.Task[T]:
         """Start a task at once, as asyncio's group does, if a permit is free.
 
         It cannot wait for one: if none is free it closes the coroutine and raises `Overloaded` (reason `limit`).
@@ -86,7 +92,7 @@ class BoundedTaskGroup(asyncio.TaskGroup):
             raise Overloaded(
                 f"{self!r} has no permit free: wait for one with `await group.spawn(fn, *args)`", reason="limit"
             )
-        return self._started(coro, permit, options)
+        return self._started(coro, permit, name, context, options)
 
     def _quick(self) -> Permit | None:
         """A permit without a wait or a refusal: a free one, or the running task's own."""
@@ -95,10 +101,19 @@ class BoundedTaskGroup(asyncio.TaskGroup):
             return own.handed_on()
         return permit
 
-    def _started(self, coro: Coroutine[Any, Any, T], permit: Permit, options: dict[str, Any]) -> asyncio.Task[T]:
-        options["context"] = _context_with(permit, options.get("context"))
+    def _started(
+        self,
+        coro: Coroutine[Any, Any, T],
+        permit: Permit,
+        name: str | None,
+        context: Context | None,
+        options: dict[str, Any] | None = None,
+    ) -> asyncio.Task[T]:
+        make = super().create_task
+        if options:
+            make = partial(make, **options)
         try:
-            task = super().create_task(coro, **options)
+            task = make(coro, name=name, context=_context_with(permit, context))
         except BaseException:
             coro.close()
             permit.give_back()

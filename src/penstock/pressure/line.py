@@ -38,12 +38,8 @@ class Line(Futures):
             first = self.popleft()
             if not first.done():
                 return first
-            self.passed_over()
+            self._gone -= 1
         return None
-
-    def passed_over(self) -> None:
-        """One was taken out that is done."""
-        self._gone -= 1
 
     def anyone(self) -> bool:
         """Whether any waits."""

@@ -44,7 +44,7 @@ class MemoryStatistics:
     # in the write queues of native transports, and in TLS above them; the most there ever was
     buffered_bytes: int = 0
     most_bytes: int = 0
-    # connections that the budget holds now, and how often it has held one
+    # connections that the budget has paused, and how often it has paused one
     paused: int = 0
     pauses: int = 0
     # cut connections by reason: slow_reader, receive, idle
@@ -63,8 +63,8 @@ def memory_statistics() -> MemoryStatistics:
         budget_bytes=marks and marks[0],
         buffered_bytes=budget.total,
         most_bytes=budget.most,
-        paused=budget.held_now,
-        pauses=budget.holds,
+        paused=budget.paused_now,
+        pauses=budget.pauses,
         disconnects=MappingProxyType(cut_counts()),
     )
 

@@ -12,7 +12,7 @@ from penstock.pressure.capacity import CapacityLimiter
 from penstock.pressure.semaphores import Semaphore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 __all__ = ["GateLike", "Permit", "Source", "source_of"]
 
@@ -90,8 +90,8 @@ class Source(Protocol):
     def try_take(self) -> Permit | None:
         """A permit if that needs no waiting, else None."""
 
-    async def take(self) -> Permit:
-        """A permit, waiting in turn until there is one."""
+    def begin(self) -> tuple[Permit, Awaitable[object]]:
+        """A permit, which is had once what stands beside it has been awaited: that waits in turn."""
 
 
 def source_of(limit: int | Semaphore | CapacityLimiter | GateLike) -> Source:
@@ -118,9 +118,9 @@ class _OfSemaphore:
 
     quick = try_take
 
-    async def take(self) -> Permit:
-        await self.limit.acquire()
-        return Permit(self.limit, self.limit.release)
+    def begin(self) -> tuple[Permit, Awaitable[object]]:
+        # a coroutine less than acquire(), unless a subclass has one of its own
+        return Permit(self.limit, self.limit.release), self.limit.__aenter__()
 
 
 class _OfLimiter:
@@ -142,10 +142,9 @@ class _OfLimiter:
 
     quick = try_take
 
-    async def take(self) -> Permit:
+    def begin(self) -> tuple[Permit, Awaitable[object]]:
         borrower = object()
-        await self.limit.acquire_on_behalf_of(borrower)
-        return self._permit(borrower)
+        return self._permit(borrower), self.limit.acquire_on_behalf_of(borrower)
 
 
 class _OfGate:
@@ -158,8 +157,7 @@ class _OfGate:
     def try_take(self) -> Permit | None:
         return Permit(self.limit, self.limit.leave) if self.limit.try_enter() else None
 
-    async def take(self) -> Permit:
+    def begin(self) -> tuple[Permit, Awaitable[object]]:
         # an entry, so that the gate knows how long it was inside
         entry = self.limit.entry()
-        await entry.enter()
-        return Permit(self.limit, entry.leave)
+        return Permit(self.limit, entry.leave), entry.enter()

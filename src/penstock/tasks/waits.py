@@ -147,9 +147,12 @@ def by_future(future: Any) -> Awaited | None:
     if hasattr(future, "offered_ns") and hasattr(future, "fn"):
         state = "running" if future.started_ns else "queued"
         return Awaited("job", f"job {future.name} ({state})")
-    # one that waits at a gate awaits what says which, and since when
-    if hasattr(future, "gate") and hasattr(future, "queued_s"):
-        return Awaited("gate", _gate(future.gate))
+    # one that waits at a gate, for a semaphore or for a limiter awaits what says whose it is
+    owner = getattr(future, "owner", None)
+    if owner is not None and hasattr(future, "queued_s"):
+        return Awaited("gate", _gate(owner))
+    if hasattr(type(owner), "_awaited_in"):
+        return _told(owner, "acquire")
     return None
 
 
@@ -201,7 +204,7 @@ def _by_code(found: list[Any]) -> Awaited | None:
         if known is not None:
             best = known.describe(owner, part)
         elif hasattr(type(owner), "_awaited_in"):
-            best = _told(owner, part)
+            best = _told(owner, _first(part, CODE_NAMES).co_name)
         else:
             break
         if best.kind == "lock":
@@ -235,8 +238,8 @@ def _at(thing: Any, what: str, state: str) -> str:
     return f"{what} {id(thing):#x} ({state})"
 
 
-def _told(owner: Any, part: Any) -> Awaited:
-    kind, state = owner._awaited_in(_first(part, CODE_NAMES).co_name)
+def _told(owner: Any, method: str) -> Awaited:
+    kind, state = owner._awaited_in(method)
     return Awaited(kind, _at(owner, kind, state))
 
 

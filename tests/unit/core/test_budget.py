@@ -1,11 +1,16 @@
 """The budget of bytes: exact, fair, and bounded for those that obey it."""
 
+import importlib
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock._core.budget import Budget, Stake
+from penstock._core.budget import Budget
 
+# seams.pyx, which has no types for Python
+seams: Any = importlib.import_module("penstock._core.seams")
 steady = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 HIGH_BYTES, LOW_BYTES = 10_000, 8_000
 
@@ -15,7 +20,7 @@ class Holder:
 
     def __init__(self, budget: Budget) -> None:
         self.told = 0
-        self.stake = Stake(budget, self)
+        self.stake = seams.Stake(budget, self)
         self.size_bytes = 0
 
     def set(self, size_bytes: int) -> None:
@@ -35,30 +40,30 @@ def made(count: int) -> tuple[Budget, list[Holder]]:
 def assert_fair(budget: Budget, holders: list[Holder]) -> None:
     total = sum(holder.size_bytes for holder in holders)
     assert budget.total == total
-    held = [holder for holder in holders if holder.stake.held]
-    free = [holder for holder in holders if not holder.stake.held]
-    assert budget.held_now == len(held)
+    paused = [holder for holder in holders if holder.stake.paused]
+    free = [holder for holder in holders if not holder.stake.paused]
+    assert budget.paused_now == len(paused)
     if total <= LOW_BYTES:
-        assert not held
-    if held and free:
+        assert not paused
+    if paused and free:
         # Equal to within a size class: a quarter.
         heaviest = max(holder.size_bytes for holder in free)
-        assert heaviest < 1.25 * min(holder.size_bytes for holder in held) + 1
+        assert heaviest < 1.25 * min(holder.size_bytes for holder in paused) + 1
 
 
 @steady
 @given(st.lists(st.tuples(st.integers(0, 9), st.one_of(st.integers(0, 3000), st.just(0))), max_size=200))
-def test_nobody_is_held_while_a_heavier_one_is_not(steps: list[tuple[int, int]]) -> None:
+def test_nobody_is_paused_while_a_heavier_one_is_not(steps: list[tuple[int, int]]) -> None:
     budget, holders = made(10)
     for name, size_bytes in steps:
         grew = size_bytes > holders[name].size_bytes
         holders[name].set(size_bytes)
         assert_fair(budget, holders)
         if grew and budget.total > HIGH_BYTES:
-            assert budget.held_now
+            assert budget.paused_now
     for holder in holders:
         holder.set(0)
-    assert (budget.total, budget.held_now) == (0, 0)
+    assert (budget.total, budget.paused_now) == (0, 0)
 
 
 @steady
@@ -66,50 +71,50 @@ def test_nobody_is_held_while_a_heavier_one_is_not(steps: list[tuple[int, int]])
 def test_writers_that_obey_pass_the_mark_by_one_write_each_at_most(steps: list[tuple[int, int]]) -> None:
     budget, holders = made(10)
     for name, growth_bytes in steps:
-        if not holders[name].stake.held:
+        if not holders[name].stake.paused:
             holders[name].set(holders[name].size_bytes + growth_bytes)
     assert budget.total <= HIGH_BYTES + 10 * 900
     assert budget.most == budget.total
 
 
-def test_the_heaviest_is_held_first_and_all_are_let_go_at_the_low_mark() -> None:
+def test_the_heaviest_is_paused_first_and_all_are_resumed_at_the_low_mark() -> None:
     budget, (heavy, middle, light) = made(3)
     heavy.set(6000)
     middle.set(3000)
     light.set(900)
-    assert budget.held_now == 0
+    assert budget.paused_now == 0
     light.set(1100)
-    assert [holder.stake.held for holder in (heavy, middle, light)] == [True, False, False]
+    assert [holder.stake.paused for holder in (heavy, middle, light)] == [True, False, False]
     light.set(1200)
-    assert [holder.stake.held for holder in (heavy, middle, light)] == [True, True, False]
+    assert [holder.stake.paused for holder in (heavy, middle, light)] == [True, True, False]
     heavy.set(4000)
-    assert heavy.stake.held
+    assert heavy.stake.paused
     heavy.set(3700)
     assert budget.total == 7900
-    assert not any(holder.stake.held for holder in (heavy, middle, light))
+    assert not any(holder.stake.paused for holder in (heavy, middle, light))
     assert (heavy.told, middle.told, light.told) == (2, 2, 0)
 
 
-def test_one_that_is_empty_is_let_go_whatever_the_others_keep() -> None:
+def test_one_that_is_empty_is_resumed_whatever_the_others_keep() -> None:
     budget, (dead, alive) = made(2)
     dead.set(20_000)
     alive.set(50)
-    assert dead.stake.held
-    assert alive.stake.held
+    assert dead.stake.paused
+    assert alive.stake.paused
     alive.set(0)
-    assert not alive.stake.held
-    assert dead.stake.held
+    assert not alive.stake.paused
+    assert dead.stake.paused
 
 
-def test_a_held_one_that_becomes_the_lighter_one_is_let_go() -> None:
+def test_a_paused_one_that_becomes_the_lighter_one_is_resumed() -> None:
     budget, (one, other, third) = made(3)
     one.set(6000)
     other.set(3000)
     third.set(2900)
-    assert [holder.stake.held for holder in (one, other, third)] == [True, False, False]
+    assert [holder.stake.paused for holder in (one, other, third)] == [True, False, False]
     one.set(2200)
     assert LOW_BYTES < budget.total < HIGH_BYTES
-    assert budget.held_now == 0
+    assert budget.paused_now == 0
 
 
 def test_above_the_mark_it_changes_places_with_the_heaviest() -> None:
@@ -117,28 +122,28 @@ def test_above_the_mark_it_changes_places_with_the_heaviest() -> None:
     one.set(8000)
     other.set(5900)
     third.set(4000)
-    assert [holder.stake.held for holder in (one, other, third)] == [True, True, False]
+    assert [holder.stake.paused for holder in (one, other, third)] == [True, True, False]
     one.set(2200)
-    assert [holder.stake.held for holder in (one, other, third)] == [False, True, True]
+    assert [holder.stake.paused for holder in (one, other, third)] == [False, True, True]
 
 
-def test_closing_gives_the_bytes_back_and_lets_others_go() -> None:
+def test_closing_gives_the_bytes_back_and_resumes_others() -> None:
     budget, (one, other) = made(2)
     one.set(9000)
     other.set(2000)
-    assert one.stake.held
+    assert one.stake.paused
     other.stake.close()
     assert budget.total == 9000
     other.size_bytes = 0
     one.stake.close()
-    assert (budget.total, budget.held_now) == (0, 0)
+    assert (budget.total, budget.paused_now) == (0, 0)
 
 
 def test_a_budget_without_marks_only_counts() -> None:
     budget = Budget()
     holder = Holder(budget)
     holder.set(1 << 40)
-    assert (budget.total, budget.held_now, budget.marks) == (1 << 40, 0, None)
+    assert (budget.total, budget.paused_now, budget.marks) == (1 << 40, 0, None)
 
 
 def test_marks_are_high_and_four_fifths_of_it() -> None:

@@ -1,10 +1,15 @@
 """The timer wheel against a model: a dictionary of ticks."""
 
+import importlib
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock._core.wheel import Deadline, Wheel
+from penstock._core.wheel import Wheel
 
+# seams.pyx, which has no types for Python
+seams: Any = importlib.import_module("penstock._core.seams")
 steady = settings(derandomize=True, deadline=None, max_examples=150, database=None)
 TICK_NS = 100
 STEPS = st.lists(
@@ -22,8 +27,8 @@ STEPS = st.lists(
 @given(st.integers(0, 10**12), STEPS)
 def test_a_wheel_is_a_dictionary_of_ticks(start_ns: int, steps: list[tuple[str, int, int]]) -> None:
     wheel, now_ns, model = Wheel(TICK_NS), start_ns, {}
-    deadlines = [Deadline(wheel, name) for name in range(8)]
-    wheel.due(now_ns)
+    deadlines = [seams.Deadline(wheel, name) for name in range(8)]
+    seams.take_due(wheel, now_ns)
     for step, name, distance_ns in steps:
         if step == "arm":
             model[name] = max(-(-(now_ns + distance_ns) // TICK_NS), now_ns // TICK_NS + 1)
@@ -34,7 +39,7 @@ def test_a_wheel_is_a_dictionary_of_ticks(start_ns: int, steps: list[tuple[str, 
         else:
             now_ns += max(distance_ns, 0)
             expected = {name for name, tick in model.items() if tick * TICK_NS <= now_ns}
-            assert set(wheel.due(now_ns)) == expected
+            assert set(seams.take_due(wheel, now_ns)) == expected
             model = {name: tick for name, tick in model.items() if name not in expected}
         assert len(wheel) == len(model)
         assert [deadline.armed for deadline in deadlines] == [name in model for name in range(8)]
@@ -46,14 +51,14 @@ def test_a_wheel_is_a_dictionary_of_ticks(start_ns: int, steps: list[tuple[str, 
 def test_looking_only_when_told_to_finds_everything_on_its_tick() -> None:
     wheel, found, now_ns = Wheel(TICK_NS), {}, 0
     due_ns = {name: 37 * name * name for name in range(1, 120)}
-    deadlines = {name: Deadline(wheel, name) for name in due_ns}
+    deadlines = {name: seams.Deadline(wheel, name) for name in due_ns}
     for name, deadline in deadlines.items():
         deadline.arm(due_ns[name])
     looks: list[int] = []
     while wheel.next_at_ns is not None:
         now_ns = wheel.next_at_ns
         looks.append(now_ns)
-        found.update(dict.fromkeys(wheel.due(now_ns), now_ns))
+        found.update(dict.fromkeys(seams.take_due(wheel, now_ns), now_ns))
     assert found == {name: -(-at_ns // TICK_NS) * TICK_NS for name, at_ns in due_ns.items()}
     # Within a revolution there is no look for nothing; beyond, one for each that is met on the way.
     first = [at_ns for at_ns in found.values() if at_ns < 512 * TICK_NS]
@@ -63,6 +68,6 @@ def test_looking_only_when_told_to_finds_everything_on_its_tick() -> None:
 
 def test_a_deadline_that_goes_leaves_the_wheel() -> None:
     wheel = Wheel(TICK_NS)
-    Deadline(wheel, "gone").arm(1000)
+    seams.Deadline(wheel, "gone").arm(1000)
     assert len(wheel) == 0
-    assert wheel.due(10**6) == []
+    assert seams.take_due(wheel, 10**6) == []

@@ -1,4 +1,4 @@
-"""Gates under test: on either core, on asyncio's loop and on penstock's, while time stands still."""
+"""Gates and semaphores under test: on either core, on asyncio's loop and on penstock's, while time stands still."""
 
 import asyncio
 import importlib.util
@@ -9,30 +9,48 @@ from typing import Any
 
 import pytest
 
+import penstock.pressure.capacity as capacity
 import penstock.pressure.gate as chosen
+import penstock.pressure.semaphores as semaphores
 from penstock.errors import Overloaded
 from penstock.loop import EventLoop
 from penstock.pressure.core import plain
 
-__all__ = ["GATES", "LOOPS", "Crowd", "settle"]
+__all__ = ["BOUNDED", "GATES", "LIMITERS", "LOOPS", "SEMAPHORES", "Crowd", "settle"]
 
 
-def _on_the_plain_core() -> type[chosen.Gate]:
-    """`Gate` once more, over the core's source."""
-    core, name = plain(), "penstock.pressure.core"
+def _on_the_plain_core(face: ModuleType, core: dict[str, Any]) -> Any:
+    """The module once more, over the core's source."""
+    name = "penstock.pressure.core"
     stand_in = ModuleType(name)
-    stand_in.__dict__.update(REASONS=core.REASONS, Entry=core.Entry, GateCore=core.GateCore)
-    spec = importlib.util.spec_from_file_location("plain_gate", chosen.__file__)
+    stand_in.__dict__.update(core)
+    spec = importlib.util.spec_from_file_location(f"plain_{face.__name__.rpartition('.')[2]}", str(face.__file__))
     assert spec is not None
     assert spec.loader is not None
-    module = sys.modules["plain_gate"] = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, name, stand_in)
         spec.loader.exec_module(module)
-    return module.Gate  # type: ignore[no-any-return]
+    return module
 
 
-GATES: dict[str, type[chosen.Gate]] = {"chosen": chosen.Gate, "plain": _on_the_plain_core()}
+def _plain_parts(name: str, *parts: str) -> dict[str, Any]:
+    return {part: getattr(plain(name), part) for part in parts}
+
+
+_gate = _on_the_plain_core(chosen, _plain_parts("gate", "REASONS", "Entry", "GateCore"))
+_semaphores = _on_the_plain_core(semaphores, _plain_parts("turnstile", "Turnstile"))
+_capacity = _on_the_plain_core(capacity, _plain_parts("waiting", "DONE", "Waiting"))
+GATES: dict[str, type[chosen.Gate]] = {"chosen": chosen.Gate, "plain": _gate.Gate}
+SEMAPHORES: dict[str, type[semaphores.Semaphore]] = {"chosen": semaphores.Semaphore, "plain": _semaphores.Semaphore}
+BOUNDED: dict[str, type[semaphores.BoundedSemaphore]] = {
+    "chosen": semaphores.BoundedSemaphore,
+    "plain": _semaphores.BoundedSemaphore,
+}
+LIMITERS: dict[str, type[capacity.CapacityLimiter]] = {
+    "chosen": capacity.CapacityLimiter,
+    "plain": _capacity.CapacityLimiter,
+}
 
 
 class StandingTime:

@@ -1,17 +1,22 @@
 """Ten times the waiters take ten times the steps, in whatever order they are served or leave.
 
-Steps are counted, not timed: each look at a waiting future, and each comparison or hashing of one, is one. asyncio's
-own are counted too, and shown to be quadratic: else the count would prove nothing.
+Steps are counted, not timed: each look at a waiting future, and each comparison or hashing of one, is one; of a
+semaphore, whose waiters are no futures, each line that its plain core runs. asyncio's own are counted too, and shown to
+be quadratic: else the count would prove nothing.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from penstock.pressure import CapacityLimiter, Channel, Queue, Semaphore
+from penstock.pressure import CapacityLimiter, Channel, Queue
+from penstock.pressure.core import plain
+from tests.unit.pressure.driving import SEMAPHORES
 
 FEW, MANY = 2_000, 20_000
 RATIO = 25
@@ -29,6 +34,22 @@ class Counted:
     def __eq__(self, other: object) -> bool:
         Counted.looks += 1
         return self is other
+
+
+@contextmanager
+def counted_lines() -> Iterator[None]:
+    """Each line of the plain turnstile is a step."""
+    source, before = plain("turnstile").__file__, sys.gettrace()
+
+    def count(frame: Any, event: str, argument: object) -> Any:
+        Counted.looks += event == "line"
+        return count
+
+    sys.settrace(lambda frame, *_: count if frame.f_code.co_filename == source else None)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 class CountedFuture(Counted, asyncio.Future[Any]):
@@ -54,7 +75,7 @@ class Scene:
         self.serve = serve
 
 
-def of_semaphore(kind: type[asyncio.Semaphore] = Semaphore) -> Scene:
+def of_semaphore(kind: type[asyncio.Semaphore] = SEMAPHORES["plain"]) -> Scene:
     made = kind(0)
     return Scene(lambda _: made.acquire(), made.release)
 
@@ -134,7 +155,7 @@ async def left(make: Callable[[], Scene], order: Callable[[int], list[int]], cou
 
 def ratio(measure: Callable[[int], Any], few: int = FEW, many: int = MANY) -> float:
     def looks(count: int) -> int:
-        with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        with asyncio.Runner(loop_factory=CountingLoop) as runner, counted_lines():
             return runner.run(measure(count))  # type: ignore[no-any-return]
 
     return looks(many) / looks(few)

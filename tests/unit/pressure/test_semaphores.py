@@ -10,6 +10,7 @@ import pytest
 
 from penstock.pressure import BoundedSemaphore, Semaphore
 from penstock.testing import explore
+from tests.unit.pressure.driving import BOUNDED, SEMAPHORES
 from tests.unit.pressure.looped import FACTORIES, cancelled, looped, turns
 
 Make = Callable[..., asyncio.Semaphore]
@@ -17,12 +18,12 @@ Make = Callable[..., asyncio.Semaphore]
 MENDED = sys.version_info >= (3, 13)
 
 
-@pytest.fixture(params=[asyncio.Semaphore, Semaphore], ids=["asyncio", "penstock"])
+@pytest.fixture(params=[asyncio.Semaphore, *SEMAPHORES.values()], ids=["asyncio", *SEMAPHORES])
 def make(request: pytest.FixtureRequest) -> Make:
     return request.param
 
 
-@pytest.fixture(params=[asyncio.BoundedSemaphore, BoundedSemaphore], ids=["asyncio", "penstock"])
+@pytest.fixture(params=[asyncio.BoundedSemaphore, *BOUNDED.values()], ids=["asyncio", *BOUNDED])
 def make_bounded(request: pytest.FixtureRequest) -> Make:
     return request.param
 

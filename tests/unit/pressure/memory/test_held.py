@@ -224,7 +224,7 @@ def test_the_total_is_exactly_what_the_queues_hold_whatever_is_done(steps: list[
         await asyncio.gather(*readers)
         for peer in peers:
             peer.close()
-        assert (shared_budget().total, shared_budget().held_now) == (0, 0)
+        assert (shared_budget().total, shared_budget().paused_now) == (0, 0)
 
     loop = EventLoop()
     bound_memory(loop, buffer_bytes=700_000)

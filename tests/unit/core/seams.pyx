@@ -1,0 +1,87 @@
+"""What transports do with a budget and a wheel, for tests to do: both are C from end to end, and no transport is needed.
+
+Built in place beside the core (`setup.py`), and in no package that is shipped.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+from penstock._core.budget cimport Account, Budget, charge
+from penstock._core.wheel cimport Due, Wheel, is_armed
+
+
+@cython.no_gc_clear
+cdef class Stake:
+    """Bytes that something other than a transport keeps; `owner._budget_turned()` is called when it is paused or resumed.
+
+    Ownership: the stake owns its owner, and leaves the budget when it is closed or goes.
+    """
+    cdef Account account
+    cdef Budget budget
+    cdef object owner
+
+    def __cinit__(self, Budget budget not None, owner):
+        self.budget, self.owner = budget, owner
+        self.account.owner = <PyObject *>owner
+
+    def __dealloc__(self):
+        self.budget.leave(&self.account)
+
+    def set(self, size_t size_bytes):
+        """Say how many bytes there are now."""
+        charge(self.budget, &self.account, <Py_ssize_t>size_bytes - <Py_ssize_t>self.account.size_bytes)
+        self.budget.settle(&self.account)
+
+    def close(self):
+        """Take all bytes out, for good."""
+        self.budget.leave(&self.account)
+        self.budget.balance(False)
+
+    @property
+    def paused(self):
+        """Whether it is to take in nothing more."""
+        return self.account.is_paused
+
+    @property
+    def rank(self):
+        """The size class."""
+        return self.account.rank
+
+
+@cython.no_gc_clear
+cdef class Deadline:
+    """One deadline on a wheel, by a name: what a transport has inside itself."""
+    cdef Due at
+    cdef Wheel wheel
+    cdef readonly object name
+
+    def __cinit__(self, Wheel wheel not None, name):
+        self.wheel, self.name = wheel, name
+        self.at.owner = <PyObject *>self
+
+    def __dealloc__(self):
+        self.wheel.cancel(&self.at)
+
+    def arm(self, int64_t at_ns):
+        """Set or move it, in nanoseconds."""
+        self.wheel.arm(&self.at, at_ns)
+
+    def cancel(self):
+        """Nothing happens if it is not armed."""
+        self.wheel.cancel(&self.at)
+
+    @property
+    def armed(self):
+        """Whether it is still to come."""
+        return is_armed(&self.at)
+
+
+def take_due(Wheel wheel not None, int64_t now_ns):
+    """Take the names of what is due, in no order, as the loop does in a turn."""
+    cdef Due *due = wheel.pop(now_ns)
+    found = []
+    while due is not NULL:
+        found.append((<Deadline>due.owner).name)
+        due = wheel.pop(now_ns)
+    return found
