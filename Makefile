@@ -30,7 +30,7 @@ PIP := -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py $(shell find src/penstock/_core -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test check conformance package sanitize bench soak docs clean build
+.PHONY: help demo test leg-once leg-$(THIS) leg-pure check conformance package sanitize bench soak docs clean build
 help:
 	@sed -n '2,9s/^# *//p' Makefile
 
@@ -51,7 +51,7 @@ endef
 define build_in
 	@echo "building the extension for $(1)"
 	mkdir -p build
-	$(1)/bin/python setup.py --quiet build_ext --inplace --parallel $(JOBS) >build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
+	$(2) $(1)/bin/python setup.py --quiet build_ext --inplace --parallel $(JOBS) >build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 	touch $@
 endef
 
@@ -68,9 +68,10 @@ $(BUILT): $(SOURCES) $(READY)
 .venv-%/ready: pyproject.toml
 	$(call make_venv,.venv-$*,$(call find_python,$*),--group test)
 
-# After .venv's, which leaves the C files: two interpreters never write them at once.
+# After .venv's, which leaves the C files: two interpreters never write them at once. The Python that is tested in full
+# has the extension as it is shipped, these have it compiled in half the time.
 .venv-%/built: $(SOURCES) $(BUILT) .venv-%/ready
-	$(call build_in,.venv-$*)
+	$(call build_in,.venv-$*,PENSTOCK_QUICK=1)
 
 # $(1) the files' name, without its ending
 bench_files = $(foreach kind,json md png,--$(kind) benchmarks/results/$(1).$(kind))
@@ -80,14 +81,31 @@ bench_files = $(foreach kind,json md png,--$(kind) benchmarks/results/$(1).$(kin
 demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
 
+# As many legs at once as there are CPUs, all of them though one fails. Each is shown whole when it has ended.
+LEGS := $(THIS) $(OTHERS) pure once
 test: $(BUILT) $(OTHERS:%=.venv-%/built)
-	@$(BIN)/python -m pytest
-	echo "Python $(THIS), PENSTOCK_PURE=1"
-	PENSTOCK_PURE=1 $(BIN)/python -m pytest tests/unit tests/loop tests/e2e -m 'not once' --ignore tests/unit/executors/threads
-	for minor in $(OTHERS); do
-	  echo "Python $$minor"
-	  ".venv-$$minor/bin/python" -m pytest tests/unit tests/loop tests/e2e -m 'not once'
-	done
+	@echo "legs of the tests, $(JOBS) at a time: $(LEGS)"
+	$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going --output-sync=target $(LEGS:%=leg-%)
+
+# Legs share a machine, and no cache. What depends on no version of Python is a leg of its own: tests/conftest.py.
+PYTEST := python -m pytest -p no:cacheprovider
+VARYING := tests/unit tests/loop tests/e2e -m 'not once'
+
+leg-once:
+	@echo "Python $(THIS), what runs on one Python alone"
+	$(BIN)/$(PYTEST) -m once
+
+leg-$(THIS):
+	@echo "Python $(THIS)"
+	$(BIN)/$(PYTEST) $(VARYING)
+
+leg-pure:
+	@echo "Python $(THIS), PENSTOCK_PURE=1"
+	PENSTOCK_PURE=1 $(BIN)/$(PYTEST) $(VARYING) --ignore tests/unit/executors/threads
+
+leg-%:
+	@echo "Python $*"
+	.venv-$*/bin/$(PYTEST) $(VARYING)
 
 check: $(BUILT)
 	@$(BIN)/ruff check .
