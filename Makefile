@@ -26,7 +26,8 @@ BIN := .venv/bin
 # The stamps carry the version: another PYTHON makes .venv anew, a changed pyproject.toml brings it up to date.
 READY := .venv/ready-$(THIS)
 BUILT := .venv/built-$(THIS)
-PIP := -m pip install -qq --disable-pip-version-check
+# Most of what is installed is never imported: what is, is compiled then.
+PIP := -m pip install -qq --disable-pip-version-check --no-compile
 SOURCES := setup.py $(shell find src/penstock/_core -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
@@ -51,7 +52,7 @@ endef
 define build_in
 	@echo "building the extension for $(1)"
 	mkdir -p build
-	$(2) $(1)/bin/python setup.py --quiet build_ext --inplace --parallel $(JOBS) >build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
+	$(1)/bin/python setup.py --quiet build_ext --inplace --parallel $(JOBS) >build/$(1).log 2>&1 || { cat build/$(1).log; exit 1; }
 	touch $@
 endef
 
@@ -68,10 +69,9 @@ $(BUILT): $(SOURCES) $(READY)
 .venv-%/ready: pyproject.toml
 	$(call make_venv,.venv-$*,$(call find_python,$*),--group test)
 
-# After .venv's, which leaves the C files: two interpreters never write them at once. The Python that is tested in full
-# has the extension as it is shipped, these have it compiled in half the time.
+# After .venv's, which leaves the C files: two interpreters never write them at once.
 .venv-%/built: $(SOURCES) $(BUILT) .venv-%/ready
-	$(call build_in,.venv-$*,PENSTOCK_QUICK=1)
+	$(call build_in,.venv-$*)
 
 # $(1) the files' name, without its ending
 bench_files = $(foreach kind,json md png,--$(kind) benchmarks/results/$(1).$(kind))
@@ -81,9 +81,10 @@ bench_files = $(foreach kind,json md png,--$(kind) benchmarks/results/$(1).$(kin
 demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
 
-# As many legs at once as there are CPUs, all of them though one fails. Each is shown whole when it has ended.
-LEGS := $(THIS) $(OTHERS) pure once
-test: $(BUILT) $(OTHERS:%=.venv-%/built)
+# As many legs at once as there are CPUs, all of them though one fails. Each is shown whole when it has ended. First are
+# those that have something to build.
+LEGS := $(OTHERS) $(THIS) once pure
+test: $(BUILT)
 	@echo "legs of the tests, $(JOBS) at a time: $(LEGS)"
 	$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going --output-sync=target $(LEGS:%=leg-%)
 
@@ -103,7 +104,7 @@ leg-pure:
 	@echo "Python $(THIS), PENSTOCK_PURE=1"
 	PENSTOCK_PURE=1 $(BIN)/$(PYTEST) $(VARYING) --ignore tests/unit/executors/threads
 
-leg-%:
+leg-%: .venv-%/built
 	@echo "Python $*"
 	.venv-$*/bin/$(PYTEST) $(VARYING)
 

@@ -3,7 +3,6 @@
 Switches, all environment variables:
   PENSTOCK_PURE=1        build no extension: the package runs on asyncio's selector loop
   PENSTOCK_SANITIZE=1    address and undefined-behaviour sanitizers, no optimisation
-  PENSTOCK_QUICK=1       hardly any optimisation, built in half the time: for tests on one Python more
 """
 
 import os
@@ -30,8 +29,6 @@ def compile_flags() -> tuple[list[str], list[str]]:
     if os.environ.get("PENSTOCK_SANITIZE") == "1":
         flags = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
         return flags, ["-fsanitize=address,undefined"]
-    if os.environ.get("PENSTOCK_QUICK") == "1":
-        return ["-O1", "-g0", "-Wno-unused-function"], []
     return ["-O3", "-g1", "-fno-semantic-interposition", "-Wno-unused-function"], []
 
 
