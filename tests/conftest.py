@@ -1,6 +1,7 @@
 """What every test may count on, whoever started the run."""
 
 import gc
+import os
 import shutil
 import signal
 import ssl
@@ -74,11 +75,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def is_asyncio_again(item: pytest.Item, place: Path) -> bool:
     """Whether it tests asyncio's own loop, with nothing of ours in it, as another leg does: the native one does so on
-    the Python of the pure one, and what is of a size is tried on one Python alone."""
+    the Python of the pure one and of the sanitizers, and what is of a size is tried on one Python alone."""
     callspec = getattr(item, "callspec", None)
     if not place.is_relative_to("loop") or callspec is None or callspec.params.get("loop_factory") != "asyncio":
         return False
-    return not NATIVE or item.get_closest_marker("large") is not None
+    return not NATIVE or "PENSTOCK_SANITIZE" in os.environ or item.get_closest_marker("large") is not None
 
 
 def pytest_collection_finish() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from penstock.pressure import CapacityLimiter, Channel, Queue, Semaphore
 
-FEW, MANY = 2_000, 20_000
+FEW, MANY = 500, 5_000
 RATIO = 25
 
 
