@@ -26,11 +26,12 @@ BIN := .venv/bin
 # The stamps carry the version: another PYTHON makes .venv anew, a changed pyproject.toml brings it up to date.
 READY := .venv/ready-$(THIS)
 BUILT := .venv/built-$(THIS)
-PIP := -m pip install -qq --disable-pip-version-check
+# Most of what is installed is never imported: what is, is compiled then.
+PIP := -m pip install -qq --disable-pip-version-check --no-compile
 SOURCES := setup.py tests/unit/core/seams.pyx $(shell find src/penstock/_core -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test check conformance package sanitize bench soak docs clean build
+.PHONY: help demo test leg-once leg-$(THIS) leg-pure check conformance package sanitize bench soak docs clean build
 help:
 	@sed -n '2,9s/^# *//p' Makefile
 
@@ -80,14 +81,32 @@ bench_files = $(foreach kind,json md png,--$(kind) benchmarks/results/$(1).$(kin
 demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
 
-test: $(BUILT) $(OTHERS:%=.venv-%/built)
-	@$(BIN)/python -m pytest
-	echo "Python $(THIS), PENSTOCK_PURE=1"
-	PENSTOCK_PURE=1 $(BIN)/python -m pytest tests/unit tests/loop tests/e2e -m 'not once' --ignore tests/unit/executors/threads
-	for minor in $(OTHERS); do
-	  echo "Python $$minor"
-	  ".venv-$$minor/bin/python" -m pytest tests/unit tests/loop tests/e2e -m 'not once'
-	done
+# As many legs at once as there are CPUs, all of them though one fails. Each is shown whole when it has ended. First are
+# those that have something to build.
+LEGS := $(OTHERS) $(THIS) once pure
+test: $(BUILT)
+	@echo "legs of the tests, $(JOBS) at a time: $(LEGS)"
+	$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going --output-sync=target $(LEGS:%=leg-%)
+
+# Legs share a machine, and no cache. What depends on no version of Python is a leg of its own: tests/conftest.py.
+PYTEST := python -m pytest -p no:cacheprovider
+VARYING := tests/unit tests/loop tests/e2e -m 'not once'
+
+leg-once:
+	@echo "Python $(THIS), what runs on one Python alone"
+	$(BIN)/$(PYTEST) -m once
+
+leg-$(THIS):
+	@echo "Python $(THIS)"
+	$(BIN)/$(PYTEST) $(VARYING)
+
+leg-pure:
+	@echo "Python $(THIS), PENSTOCK_PURE=1"
+	PENSTOCK_PURE=1 $(BIN)/$(PYTEST) $(VARYING) --ignore tests/unit/executors/threads
+
+leg-%: .venv-%/built
+	@echo "Python $*"
+	.venv-$*/bin/$(PYTEST) $(VARYING)
 
 check: $(BUILT)
 	@$(BIN)/ruff check .

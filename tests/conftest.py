@@ -1,6 +1,7 @@
 """What every test may count on, whoever started the run."""
 
 import gc
+import os
 import shutil
 import signal
 import ssl
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from penstock.loop import NATIVE
 
 # A shell's background job ignores SIGINT, and so would every process that a test starts to be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -27,6 +30,7 @@ ONCE = (
     "e2e/test_executors_guide.py",
     "e2e/test_offload.py",
     "e2e/test_pressure_groups_guide.py",
+    "meta",
     "unit/cli",
     "unit/executors/test_admission.py",
     "unit/executors/test_chaos.py",
@@ -48,6 +52,8 @@ ONCE = (
     "unit/integrations/test_pytest_plugin.py",
     "unit/pressure/limits",
     "unit/pressure/test_gate_simulation.py",
+    "unit/pressure/test_gradient.py",
+    "unit/pressure/test_limits.py",
     "unit/pressure/test_linearity.py",
     "unit/pressure/test_replies.py",
     "unit/tasks/graph/test_stuck_by_chance.py",
@@ -63,8 +69,17 @@ ONCE = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(HERE)
-        if any(place.is_relative_to(each) for each in ONCE):
+        if any(place.is_relative_to(each) for each in ONCE) or is_asyncio_again(item, place):
             item.add_marker("once")
+
+
+def is_asyncio_again(item: pytest.Item, place: Path) -> bool:
+    """Whether it tests asyncio's own loop, with nothing of ours in it, as another leg does: the native one does so on
+    the Python of the pure one and of the sanitizers, and what is of a size is tried on one Python alone."""
+    callspec = getattr(item, "callspec", None)
+    if not place.is_relative_to("loop") or callspec is None or callspec.params.get("loop_factory") != "asyncio":
+        return False
+    return not NATIVE or "PENSTOCK_SANITIZE" in os.environ or item.get_closest_marker("large") is not None
 
 
 def pytest_collection_finish() -> None:

@@ -1,6 +1,9 @@
 """A server that is abused, in short: the ordeals of tests/soak at a size any machine bears, with generous bounds."""
 
+import contextlib
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,13 +13,22 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("httptools")
 
 from tests.soak import ordeals
-from tests.soak.ordeals import Bound
+from tests.soak.ordeals import Bound, TooSlow
 
 pytestmark = [
     pytest.mark.skipif(not NATIVE, reason="the bounds of connections are the native loop's"),
     pytest.mark.skipif(shutil.which("gcc") is None, reason="the load generator is built by gcc"),
 ]
 BOUND = Bound(times=5, more_s=0.1)
+TRIES = 3
+
+
+def bounded(ordeal: Callable[..., None], *size: Any) -> None:
+    """Only the latency may be measured again: a busy machine is slow now and then, a server that suffers each time."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(TooSlow):
+            return ordeal(*size, BOUND)
+    return ordeal(*size, BOUND)
 
 
 def test_memory_is_bounded_at_many_times_the_capacity() -> None:
@@ -24,16 +36,16 @@ def test_memory_is_bounded_at_many_times_the_capacity() -> None:
 
 
 def test_slow_senders_do_not_slow_the_others() -> None:
-    ordeals.slow_senders(300, 1.0, BOUND)
+    bounded(ordeals.slow_senders, 300, 1.0)
 
 
 def test_a_storm_of_resets_does_not_slow_the_others() -> None:
-    ordeals.resets(300, 1.0, BOUND)
+    bounded(ordeals.resets, 300, 1.0)
 
 
 def test_readers_that_do_not_read_are_disconnected() -> None:
-    ordeals.readers_that_do_not_read(20, 1.0, BOUND)
+    bounded(ordeals.readers_that_do_not_read, 20, 1.0)
 
 
 def test_a_server_without_descriptors_serves_whom_it_has() -> None:
-    ordeals.no_descriptors_left(1.0, BOUND)
+    bounded(ordeals.no_descriptors_left, 1.0)

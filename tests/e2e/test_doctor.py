@@ -40,7 +40,7 @@ def test_each_lane_is_shown_with_its_workers_and_why(penstock: Command) -> None:
 def test_the_nearest_config_file_upwards_is_used(penstock: Command) -> None:
     penstock.write("penstock.toml", "[loop]\nspin_us = 20\n")
     script = penstock.write("deep/down/x.py", "")
-    inner = Command(script.parent)
+    inner = Command(script.parent, penstock.warm)
     assert "loop.spin_us = 20" in inner("doctor").stdout
 
 

@@ -202,6 +202,7 @@ async def open_and_close(loop, address, count, at_once=100):
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.large
 def test_ten_thousand_connections_leave_nothing_behind(loop, run):
     async def main():
         server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=200)
@@ -223,6 +224,7 @@ def test_ten_thousand_connections_leave_nothing_behind(loop, run):
     assert after[2] - before[2] < 4_000_000, "resident bytes"
 
 
+@pytest.mark.large
 def test_a_hundred_thousand_handles_and_timers_leave_no_memory_behind(loop, turn):
     def burst():
         for _number in range(50_000):

@@ -1,6 +1,7 @@
 """Reads that are held while the loop is behind, over real sockets. A loop with something always ready is behind."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import socket
@@ -51,6 +52,11 @@ async def until(predicate):
         await asyncio.sleep(0)
 
 
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def accepted(loop, *protocols):
     """A server, and a raw client for each protocol."""
     server = await loop.create_server(iter(protocols).__next__, "127.0.0.1", 0)
@@ -74,10 +80,26 @@ async def begin(loop, *protocols, **more):
     """The same with a loop that is behind from then on."""
     server, clients = await accepted(loop, *protocols)
     watch(loop, **more)
-    for _ in range(3):
-        await asyncio.sleep(0)
-    await send_to_be_held(loop, *clients)
+    await turns(3)
     return server, clients
+
+
+@contextlib.asynccontextmanager
+async def behind(loop, *protocols, **more):
+    """The raw clients of a server whose loop is behind; what they send is held."""
+    server, clients = await begin(loop, *protocols, **more)
+    try:
+        yield clients
+    finally:
+        await end(server, clients)
+
+
+@contextlib.asynccontextmanager
+async def held(loop, *protocols, **more):
+    """The same; what each client has sent is held already."""
+    async with behind(loop, *protocols, **more) as clients:
+        await send_to_be_held(loop, *clients)
+        yield clients
 
 
 async def end(server, clients=()):
@@ -86,21 +108,18 @@ async def end(server, clients=()):
     server.close()
     for client in clients:
         client.close()
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await turns(5)
 
 
 @pytest.mark.parametrize("make", [Recorder, BufferedRecorder])
 def test_a_held_read_waits_while_anything_is_late_and_not_longer(loop, run, make):
     async def main():
         protocol = make()
-        server, clients = await begin(loop, protocol)
-        for _ in range(200):
-            await asyncio.sleep(0)
-        assert (bytes(protocol.data), len(loop._held)) == (b"", 1)
-        await getattr(protocol, "inner", protocol).until(lambda: bytes(protocol.data) == b"data")
-        assert (len(loop._held), loop._held.total, loop._held.most) == (0, 1, 1)
-        await end(server, clients)
+        async with held(loop, protocol):
+            await turns(200)
+            assert (bytes(protocol.data), len(loop._held)) == (b"", 1)
+            await getattr(protocol, "inner", protocol).until(lambda: bytes(protocol.data) == b"data")
+            assert (len(loop._held), loop._held.total, loop._held.most) == (0, 1, 1)
 
     run(main())
 
@@ -112,8 +131,7 @@ def test_a_programs_own_connections_are_read_on(loop, run):
         own = Recorder()
         await loop.create_connection(lambda: own, sock=ours)
         watch(loop)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await turns(3)
         theirs.sendall(b"answer")
         await until(lambda: own.data == b"answer")
         assert loop._held.total == 0
@@ -128,11 +146,10 @@ def test_the_newest_is_read_first(loop, run):
     async def main():
         order = []
         protocols = [Noting(order) for _ in range(5)]
-        server, clients = await begin(loop, *protocols)
-        for protocol in protocols:
-            await protocol.until_bytes(4)
-        assert order == protocols[::-1]
-        await end(server, clients)
+        async with held(loop, *protocols):
+            for protocol in protocols:
+                await protocol.until_bytes(4)
+            assert order == protocols[::-1]
 
     run(main())
 
@@ -142,11 +159,9 @@ def test_a_late_turn_accepts_nothing(loop, run):
         protocol = Recorder()
         server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
         watch(loop)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await turns(3)
         with socket.create_connection(server.sockets[0].getsockname()):
-            for _ in range(300):
-                await asyncio.sleep(0)
+            await turns(300)
             assert protocol.events == []
             await protocol.until_event("made")
         await end(server)
@@ -162,12 +177,11 @@ def reset(client):
 def test_a_client_that_resets_is_closed_unread(loop, run):
     async def main():
         protocol = Recorder()
-        server, clients = await begin(loop, protocol)
-        reset(clients[0])
-        await until(lambda: "lost" in protocol.events)
-        assert (protocol.events, type(protocol.error)) == (["made", "lost"], ConnectionResetError)
-        assert (len(loop._held), loop._held.left) == (0, 1)
-        await end(server)
+        async with held(loop, protocol) as clients:
+            reset(clients[0])
+            await until(lambda: "lost" in protocol.events)
+            assert (protocol.events, type(protocol.error)) == (["made", "lost"], ConnectionResetError)
+            assert (len(loop._held), loop._held.left) == (0, 1)
 
     run(main())
 
@@ -175,13 +189,12 @@ def test_a_client_that_resets_is_closed_unread(loop, run):
 def test_a_client_that_has_long_waited_and_leaves_is_closed_unread(loop, run):
     async def main():
         protocol = Recorder()
-        server, clients = await begin(loop, protocol)
-        since_s = loop.time()
-        await until(lambda: loop.time() > since_s + 0.02)
-        clients[0].close()
-        await until(lambda: "lost" in protocol.events)
-        assert (protocol.events, protocol.error, loop._held.left) == (["made", "lost"], None, 1)
-        await end(server)
+        async with held(loop, protocol) as clients:
+            since_s = loop.time()
+            await until(lambda: loop.time() > since_s + 0.02)
+            clients[0].close()
+            await until(lambda: "lost" in protocol.events)
+            assert (protocol.events, protocol.error, loop._held.left) == (["made", "lost"], None, 1)
 
     run(main())
 
@@ -189,16 +202,12 @@ def test_a_client_that_has_long_waited_and_leaves_is_closed_unread(loop, run):
 def test_a_client_that_shuts_down_behind_its_request_is_read(loop, run):
     async def main():
         protocol = Recorder()
-        server, clients = await accepted(loop, protocol)
-        watch(loop)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        clients[0].sendall(b"data")
-        clients[0].shutdown(socket.SHUT_WR)
-        await until(lambda: len(loop._held))
-        await protocol.until_event("lost")
-        assert (protocol.data, protocol.events) == (b"data", ["made", "data", "eof", "lost"])
-        await end(server, clients)
+        async with behind(loop, protocol) as clients:
+            clients[0].sendall(b"data")
+            clients[0].shutdown(socket.SHUT_WR)
+            await until(lambda: len(loop._held))
+            await protocol.until_event("lost")
+            assert (protocol.data, protocol.events) == (b"data", ["made", "data", "eof", "lost"])
 
     run(main())
 
@@ -206,13 +215,12 @@ def test_a_client_that_shuts_down_behind_its_request_is_read(loop, run):
 def test_who_leaves_is_read_all_the_same_if_told_so(loop, run):
     async def main():
         protocol = Recorder()
-        server, clients = await begin(loop, protocol, drops_left=False)
-        since_s = loop.time()
-        await until(lambda: loop.time() > since_s + 0.02)
-        clients[0].shutdown(socket.SHUT_WR)
-        await protocol.until_event("lost")
-        assert (protocol.data, loop._held.left) == (b"data", 0)
-        await end(server, clients)
+        async with held(loop, protocol, drops_left=False) as clients:
+            since_s = loop.time()
+            await until(lambda: loop.time() > since_s + 0.02)
+            clients[0].shutdown(socket.SHUT_WR)
+            await protocol.until_event("lost")
+            assert (protocol.data, loop._held.left) == (b"data", 0)
 
     run(main())
 
@@ -220,14 +228,10 @@ def test_who_leaves_is_read_all_the_same_if_told_so(loop, run):
 def test_the_end_of_an_idle_connection_is_no_work_and_is_not_held(loop, run):
     async def main():
         protocol = Recorder()
-        server, clients = await accepted(loop, protocol)
-        watch(loop)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        clients[0].close()
-        await until(lambda: "lost" in protocol.events)
-        assert loop._held.total == 0
-        await end(server)
+        async with behind(loop, protocol) as clients:
+            clients[0].close()
+            await until(lambda: "lost" in protocol.events)
+            assert loop._held.total == 0
 
     run(main())
 
@@ -235,20 +239,16 @@ def test_the_end_of_an_idle_connection_is_no_work_and_is_not_held(loop, run):
 def test_what_is_long_held_and_shut_down_is_dropped_when_asked(loop, run):
     async def main():
         stays, leaves = Recorder(), Recorder()
-        server, clients = await accepted(loop, stays, leaves)
-        watch(loop)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        clients[0].sendall(b"data")
-        clients[1].sendall(b"data")
-        clients[1].shutdown(socket.SHUT_WR)
-        await until(lambda: len(loop._held) == 2)
-        assert loop._drop_left(HOUR_NS) == 0
-        assert loop._drop_left(0) == 1
-        await until(lambda: "lost" in leaves.events)
-        assert (leaves.data, len(loop._held)) == (b"", 1)
-        await stays.until_bytes(4)
-        await end(server, clients)
+        async with behind(loop, stays, leaves) as clients:
+            clients[0].sendall(b"data")
+            clients[1].sendall(b"data")
+            clients[1].shutdown(socket.SHUT_WR)
+            await until(lambda: len(loop._held) == 2)
+            assert loop._drop_left(HOUR_NS) == 0
+            assert loop._drop_left(0) == 1
+            await until(lambda: "lost" in leaves.events)
+            assert (leaves.data, len(loop._held)) == (b"", 1)
+            await stays.until_bytes(4)
 
     run(main())
 
@@ -257,17 +257,16 @@ def test_a_read_that_was_held_tells_when_its_data_came_and_the_next_does_not(loo
     async def main():
         protocol = Noting()
         before_s = loop.time()
-        server, clients = await begin(loop, protocol)
-        after_s = loop.time()
-        await asyncio.sleep(0.001)
-        await protocol.until_bytes(4)
-        loop._watch_lag(None)
-        clients[0].sendall(b"more")
-        await protocol.until_bytes(8)
-        late, in_time = protocol.arrivals
-        assert before_s <= late[0] == late[1] <= after_s
-        assert in_time == (None, None)
-        await end(server, clients)
+        async with held(loop, protocol) as clients:
+            after_s = loop.time()
+            await asyncio.sleep(0.001)
+            await protocol.until_bytes(4)
+            loop._watch_lag(None)
+            clients[0].sendall(b"more")
+            await protocol.until_bytes(8)
+            late, in_time = protocol.arrivals
+            assert before_s <= late[0] == late[1] <= after_s
+            assert in_time == (None, None)
 
     run(main())
 
@@ -286,12 +285,11 @@ def test_tasks_made_while_a_held_read_is_delivered_know_it_for_good(loop, run):
                 super().data_received(data)
 
         protocol = Serving()
-        server, clients = await begin(loop, protocol)
-        await protocol.until_bytes(4)
-        await protocol.task
-        assert found[0] is not None
-        assert arrived_at.get(None) is None
-        await end(server, clients)
+        async with held(loop, protocol):
+            await protocol.until_bytes(4)
+            await protocol.task
+            assert found[0] is not None
+            assert arrived_at.get(None) is None
 
     run(main())
 
@@ -299,13 +297,12 @@ def test_tasks_made_while_a_held_read_is_delivered_know_it_for_good(loop, run):
 def test_a_pause_outlasts_being_held(loop, run):
     async def main():
         protocol = Recorder()
-        server, clients = await begin(loop, protocol)
-        protocol.transport.pause_reading()
-        await asyncio.sleep(0.001)
-        assert (len(loop._held), protocol.data) == (0, b"")
-        protocol.transport.resume_reading()
-        await protocol.until_bytes(4)
-        await end(server, clients)
+        async with held(loop, protocol):
+            protocol.transport.pause_reading()
+            await asyncio.sleep(0.001)
+            assert (len(loop._held), protocol.data) == (0, b"")
+            protocol.transport.resume_reading()
+            await protocol.until_bytes(4)
 
     run(main())
 
@@ -313,14 +310,12 @@ def test_a_pause_outlasts_being_held(loop, run):
 def test_resuming_does_not_overtake_the_hold(loop, run):
     async def main():
         protocol = Recorder()
-        server, clients = await begin(loop, protocol)
-        protocol.transport.pause_reading()
-        protocol.transport.resume_reading()
-        for _ in range(100):
-            await asyncio.sleep(0)
-        assert protocol.data == b""
-        await protocol.until_bytes(4)
-        await end(server, clients)
+        async with held(loop, protocol):
+            protocol.transport.pause_reading()
+            protocol.transport.resume_reading()
+            await turns(100)
+            assert protocol.data == b""
+            await protocol.until_bytes(4)
 
     run(main())
 
@@ -329,13 +324,12 @@ def test_resuming_does_not_overtake_the_hold(loop, run):
 def test_a_transport_that_ends_while_held_leaves_the_list(loop, run, how):
     async def main():
         first, second = Recorder(), Recorder()
-        server, clients = await begin(loop, first, second)
-        getattr(first.transport, how)()
-        assert [source for source, _ in loop._held.snapshot()] == [second.transport]
-        await until(lambda: "lost" in first.events)
-        await second.until_bytes(4)
-        assert first.data == b""
-        await end(server, clients)
+        async with held(loop, first, second):
+            getattr(first.transport, how)()
+            assert [source for source, _ in loop._held.snapshot()] == [second.transport]
+            await until(lambda: "lost" in first.events)
+            await second.until_bytes(4)
+            assert first.data == b""
 
     run(main())
 
@@ -343,18 +337,17 @@ def test_a_transport_that_ends_while_held_leaves_the_list(loop, run, how):
 def test_what_can_be_written_is_written_while_reads_are_held(loop, run):
     async def main():
         protocol = Recorder()
-        server, clients = await begin(loop, protocol)
-        protocol.transport.write(b"x" * 10_000_000)
-        clients[0].setblocking(False)
-        received = 0
-        while received < 10_000_000:
-            try:
-                received += len(clients[0].recv(1_000_000))
-            except BlockingIOError:
-                await asyncio.sleep(0)
-        assert (protocol.data, len(loop._held)) == (b"", 1)
-        await protocol.until_bytes(4)
-        await end(server, clients)
+        async with held(loop, protocol) as clients:
+            protocol.transport.write(b"x" * 10_000_000)
+            clients[0].setblocking(False)
+            received = 0
+            while received < 10_000_000:
+                try:
+                    received += len(clients[0].recv(1_000_000))
+                except BlockingIOError:
+                    await asyncio.sleep(0)
+            assert (protocol.data, len(loop._held)) == (b"", 1)
+            await protocol.until_bytes(4)
 
     run(main())
 
@@ -362,10 +355,9 @@ def test_what_can_be_written_is_written_while_reads_are_held(loop, run):
 def test_watching_no_more_lets_everything_go(loop, run):
     async def main():
         protocols = [Recorder(), Recorder()]
-        server, clients = await begin(loop, *protocols)
-        loop._watch_lag(None)
-        await until(lambda: all(protocol.data for protocol in protocols))
-        await end(server, clients)
+        async with held(loop, *protocols):
+            loop._watch_lag(None)
+            await until(lambda: all(protocol.data for protocol in protocols))
 
     run(main())
 
@@ -376,6 +368,7 @@ def test_a_loop_closed_with_held_reads_gives_everything_back():
 
     async def main():
         server, clients = await begin(loop, protocol)
+        await send_to_be_held(loop, *clients)
         server.close()
         return clients
 
@@ -398,6 +391,7 @@ def test_a_loop_dropped_with_held_reads_is_collected():
 
         async def main():
             server, clients = await begin(loop, Recorder())
+            await send_to_be_held(loop, *clients)
             server.close()
             clients[0].close()
 

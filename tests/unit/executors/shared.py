@@ -15,8 +15,8 @@ def call(loop, lane, fn, *args, **options):
     return lane.call(loop, fn, args, options.pop("kwargs", None), **options)
 
 
-def run(loop, work):
-    return loop.run_until_complete(asyncio.wait_for(work, 30))
+def run(loop, work, patience_s=30):
+    return loop.run_until_complete(asyncio.wait_for(work, patience_s))
 
 
 async def until(condition):

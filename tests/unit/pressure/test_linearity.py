@@ -18,7 +18,7 @@ from penstock.pressure import CapacityLimiter, Channel, Queue
 from penstock.pressure.core import plain
 from tests.unit.pressure.driving import SEMAPHORES
 
-FEW, MANY = 2_000, 20_000
+FEW, MANY = 500, 5_000
 RATIO = 25
 
 

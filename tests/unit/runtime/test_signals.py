@@ -5,12 +5,15 @@ import socket
 
 import pytest
 
+from penstock.loop import NATIVE
 from tests.unit.runtime.child import INT, TERM, Child, run
 
 ASYNCIO_UNDER_THE_POLICY = "import asyncio, penstock\npenstock.install()\nrun = asyncio.run\n"
 PENSTOCK_RUN = "import asyncio, penstock\nrun = penstock.run\n"
 PURE = {"PENSTOCK_PURE": "1"}
-WAYS = [(PENSTOCK_RUN, {}), (ASYNCIO_UNDER_THE_POLICY, {}), (PENSTOCK_RUN, PURE), (ASYNCIO_UNDER_THE_POLICY, PURE)]
+WAYS = {"run": (PENSTOCK_RUN, {}), "policy": (ASYNCIO_UNDER_THE_POLICY, {})}
+if NATIVE:
+    WAYS |= {f"{name}-pure": (start, PURE) for name, (start, _) in WAYS.items()}
 
 PLAIN = """
 async def main():
@@ -50,9 +53,9 @@ run(main())
 """
 
 
-@pytest.fixture(params=WAYS, ids=["run", "policy", "run-pure", "policy-pure"])
+@pytest.fixture(params=WAYS)
 def way(request):
-    return request.param
+    return WAYS[request.param]
 
 
 def test_a_plain_script_ends_at_once_on_ctrl_c_as_under_asyncio(way):
