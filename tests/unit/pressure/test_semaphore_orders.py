@@ -161,6 +161,8 @@ def test_a_line_that_nobody_holds_is_collected(kind: Any) -> None:
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
 @looped
 async def test_a_limiter_lends_each_token_once_whatever_is_called(kind: type[CapacityLimiter], task: Any) -> None:
+    if sys.version_info >= (3, 14) and task is not asyncio.Task:
+        pytest.skip("asyncio.current_task() knows no such task there, and a limiter asks it who borrows")
     dice, loop = random.Random(3), asyncio.get_running_loop()
     limiter, served, waited, tasks = kind(2), 0, 0, []
 

@@ -13,6 +13,8 @@ from penstock.pressure import expect_request, memory_statistics, set_receive_dea
 from tests.unit.pressure.memory.peers import KERNEL_BYTES, Accepted
 
 BUDGET_BYTES = 3_000_000
+# More than the kernel takes and the native transport may have.
+FILL_BYTES = 200_000
 
 
 @contextlib.asynccontextmanager
@@ -55,7 +57,7 @@ def below(side: Accepted):
 
 def overfill(side: Accepted, size_bytes: int) -> None:
     """Fill the native transport past its watermark, and then what is above it with so much."""
-    side.transport.write(bytes(100_000))
+    side.transport.write(bytes(FILL_BYTES))
     side.transport.write(bytes(size_bytes))
 
 
@@ -87,7 +89,7 @@ def test_the_program_is_paused_through_tls_and_resumed_when_there_is_room(bounde
             await heavy.until_event("pause")
             assert not light.is_paused
             assert memory_statistics().paused == 1
-            await reader.readexactly(2_100_000)
+            await reader.readexactly(FILL_BYTES + 2_000_000)
             await heavy.until_event("resume")
             assert memory_statistics().paused == 0
             assert light.events == ["made"]
