@@ -12,8 +12,8 @@ few held reads go if nothing is ready, or if what is ready has waited less than 
 empty nor long. How few, follows from what one has cost so far, with all that it set going: as many as take half the low
 watermark. Holding ends when nothing has been held or late for a time.
 
-With a bound on how long anything may be held, the line is as long as what is let in within that time: who comes to a
-full line can be told at once, as can who has waited half as long again. The oldest is let go first, until even so it
+With a bound on how long anything may be held, the line is as long as what is let in well within that time: who comes to
+a full line can be told at once, as can who has waited a quarter longer. The oldest is let go first, until even so it
 has waited longer than the bound: then the newest, since those that wait longest have waited too long already. Without
 a bound, always the newest.
 """
@@ -25,6 +25,9 @@ cdef enum:
     MOST_AT_ONCE = 128
     # Of the low watermark: what a read costs is measured over so long where something is always ready.
     LONG_ENOUGH = 8
+
+# Of the bound, so much is promised: what comes may cost more than what has come.
+cdef double PROMISED_PART = 0.75
 
 
 cdef class Lag:
@@ -137,7 +140,7 @@ cdef class Lag:
             return SIZE_MAX
         if self.is_stale(oldest_since_ns):
             return 0
-        return <size_t>max(self.hold_ns / self.usual_ns, 1.0)
+        return <size_t>max(PROMISED_PART * self.hold_ns / self.usual_ns, 1.0)
 
     cdef bint is_stale(self, int64_t oldest_since_ns) noexcept:
         """Whether even the oldest comes too late."""
@@ -145,7 +148,7 @@ cdef class Lag:
 
     cdef bint is_expired(self, int64_t oldest_since_ns) noexcept:
         """Whether there is no hope for the oldest, whatever comes after it."""
-        return self.hold_ns and oldest_since_ns and self.seen_ns - oldest_since_ns > self.hold_ns + self.hold_ns // 2
+        return self.hold_ns and oldest_since_ns and self.seen_ns - oldest_since_ns > self.hold_ns + self.hold_ns // 4
 
     cdef int measure(self) noexcept:
         """Dearer is believed at once, cheaper by and by."""

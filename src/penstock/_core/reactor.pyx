@@ -327,7 +327,8 @@ cdef class Reactor:
         """After a callback of a loop that is behind: the next turn may be far."""
         cdef int64_t called_ns = now_ns()
         if called_ns - self.tended_ns >= TEND_EVERY_NS:
-            self.tended_ns = called_ns
+            self.tended_ns = self.wiring.ready.stamp_ns = called_ns
+            self.wiring.poller.dispatch(self.wiring.poller.poll_now())
             line.tend(self.wiring)
         return 0
 

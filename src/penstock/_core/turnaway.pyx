@@ -12,7 +12,7 @@ from libc.errno cimport EAGAIN
 from posix.unistd cimport close
 
 from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from penstock._core._sys.socket cimport MSG_NOSIGNAL, receive, send
+from penstock._core._sys.socket cimport MSG_MORE, MSG_NOSIGNAL, receive, send
 
 cdef enum:
     PIECE_BYTES = 16 * 1024
@@ -42,7 +42,7 @@ cdef int turn_away(int fd, bytes reply) noexcept:
     if got == -EAGAIN and found == GONE:
         return SILENT
     if found == ANSWERED:
-        # An empty buffer takes it whole.
-        send(fd, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply), MSG_NOSIGNAL)
+        # An empty buffer takes it whole. The end follows: one packet carries both.
+        send(fd, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply), MSG_NOSIGNAL | MSG_MORE)
     close(fd)
     return found

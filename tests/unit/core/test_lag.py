@@ -178,11 +178,11 @@ def test_a_report_that_raises_ends_nothing(monkeypatch):
 
 def test_the_line_is_as_long_as_what_is_let_in_within_its_bound():
     turns = Turns(hold_ns=50 * MS)
-    assert turns.lag.line() == (12, False, False), "by the low watermark, until what one takes is known"
+    assert turns.lag.line() == (9, False, False), "by the low watermark, until what one takes is known"
     for _ in range(40):
         assert turns.lag.let_go(0, 100) == 1
         turns.turn(2 * MS, held=100)
-    assert turns.lag.line() == (24, False, False)
+    assert turns.lag.line() == (18, False, False)
     # one that is dear for once is believed for what is let in at once, not for all that come after
     turns.lag.let_go(0, 100)
     turns.turn(100 * MS, held=100)
@@ -190,14 +190,14 @@ def test_the_line_is_as_long_as_what_is_let_in_within_its_bound():
     for _ in range(20):
         turns.lag.let_go(0, 100)
         turns.turn(2 * MS, held=100)
-    assert turns.lag.line()[0] > 20
+    assert turns.lag.line()[0] > 15
 
 
 def test_a_line_whose_oldest_is_too_late_takes_nobody_and_turns_round():
     turns = Turns(hold_ns=50 * MS)
-    assert turns.lag.line(turns.now_ns - 50 * MS) == (12, False, False)
+    assert turns.lag.line(turns.now_ns - 50 * MS) == (9, False, False)
     assert turns.lag.line(turns.now_ns - 51 * MS) == (0, True, False)
-    assert turns.lag.line(turns.now_ns - 76 * MS) == (0, True, True)
+    assert turns.lag.line(turns.now_ns - 63 * MS) == (0, True, True)
 
 
 def test_without_a_bound_the_line_is_endless_and_the_newest_go_first(turns):

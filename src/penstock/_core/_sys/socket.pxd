@@ -21,6 +21,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SO_DOMAIN
         SO_ERROR
         SO_LINGER
+        MSG_MORE
         MSG_NOSIGNAL
         MSG_PEEK
         SHUT_WR
