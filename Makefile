@@ -26,8 +26,7 @@ BIN := .venv/bin
 # The stamps carry the version: another PYTHON makes .venv anew, a changed pyproject.toml brings it up to date.
 READY := .venv/ready-$(THIS)
 BUILT := .venv/built-$(THIS)
-# Most of what is installed is never imported: what is, is compiled then.
-PIP := -m pip install -qq --disable-pip-version-check --no-compile
+PIP := -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py tests/unit/core/seams.pyx $(shell find src/penstock/_core -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
@@ -81,12 +80,14 @@ bench_files = $(foreach kind,json md png,--$(kind) benchmarks/results/$(1).$(kin
 demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
 
-# As many legs at once as there are CPUs, all of them though one fails. Each is shown whole when it has ended. First are
-# those that have something to build.
-LEGS := $(OTHERS) $(THIS) once pure
+# As many legs at once as there are CPUs, all of them though one fails; none beside a compiler. Each is shown whole when
+# it has ended.
+LEGS := $(THIS) once $(OTHERS) pure
+AT_ONCE := --no-print-directory --jobs=$(JOBS) --output-sync=target
 test: $(BUILT)
-	@echo "legs of the tests, $(JOBS) at a time: $(LEGS)"
-	$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going --output-sync=target $(LEGS:%=leg-%)
+	@$(if $(OTHERS),$(MAKE) $(AT_ONCE) $(OTHERS:%=.venv-%/built))
+	echo "legs of the tests, $(JOBS) at a time: $(LEGS)"
+	$(MAKE) $(AT_ONCE) --keep-going $(LEGS:%=leg-%)
 
 # Legs share a machine, and no cache. What depends on no version of Python is a leg of its own: tests/conftest.py.
 PYTEST := python -m pytest -p no:cacheprovider

@@ -15,7 +15,7 @@ def call(loop, lane, fn, *args, **options):
     return lane.call(loop, fn, args, options.pop("kwargs", None), **options)
 
 
-def run(loop, work, patience_s=30):
+def run(loop, work, patience_s=50):
     return loop.run_until_complete(asyncio.wait_for(work, patience_s))
 
 

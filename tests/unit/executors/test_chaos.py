@@ -18,7 +18,7 @@ from tests.unit.executors import calls
 
 JOBS = 2000
 # Counted in jobs: at each so many seconds, no job would ever end on a machine that takes longer to start a worker.
-KILL_EVERY_JOBS, KILL_WITHIN_S = 15, 0.004
+KILL_EVERY_JOBS, KILL_WITHIN_S = 40, 0.004
 RETRIES = 2
 
 
@@ -87,6 +87,7 @@ def retries(number):
     return RETRIES if number % 2 else 0
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("make", [penstock.new_event_loop, asyncio.new_event_loop], ids=["penstock", "asyncio"])
 def test_every_job_ends_once_while_workers_are_killed_at_random(make, tmp_path):
     loop, log = make(), tmp_path / "log"
@@ -95,9 +96,9 @@ def test_every_job_ends_once_while_workers_are_killed_at_random(make, tmp_path):
     try:
         loop.run_until_complete(asyncio.wait_for(lane.call(loop, calls.pid, ()), 20))
         fds, shared = len(os.listdir("/proc/self/fd")), set(os.listdir("/dev/shm"))
-        found = loop.run_until_complete(asyncio.wait_for(offer_all(loop, lane, str(log)), 50))
+        found = loop.run_until_complete(asyncio.wait_for(offer_all(loop, lane, str(log)), 200))
         statistics = lane.statistics()
-        assert statistics.restarts["crash"] >= 5
+        assert statistics.restarts["crash"] >= 20
         assert (statistics.queued, statistics.running, statistics.waiting) == (0, 0, 0)
         loop.run_until_complete(settled(loop, lane))
         assert len(os.listdir("/proc/self/fd")) <= fds + 6 * 2

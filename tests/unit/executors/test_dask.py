@@ -20,7 +20,8 @@ pytest.importorskip("distributed", reason="dask.distributed is not installed")
 
 from penstock.executors.dask import DaskLane
 
-WAIT_S = 20
+# how long nobody waits but for what never comes
+WAIT_S = 50
 
 
 @pytest.fixture(scope="module")
