@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ async def app(scope, receive, send):
         text = json.dumps([[g.name, g.limit, g.max_wait_s, g.deadline_s, g.inflight] for g in gates()]).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
     await send({"type": "http.response.body", "body": text})
+"""
+
+BUSY_APP = """
+import time
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        time.sleep(0.01)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
 """
 
 
@@ -186,6 +196,26 @@ def test_a_limit_refuses_what_is_beyond_it_and_keeps_room_for_health_checks(shop
         assert held.recv(65536).startswith(b"HTTP/1.1 200 ")
     server.send_signal(signal.SIGTERM)
     assert "Traceback" not in server.communicate(timeout=30)[0]
+
+
+@pytest.mark.skipif(not hasattr(EventLoop, "_watch_lag"), reason="only the native loop has turns to look at")
+def test_who_comes_to_a_loop_that_computes_is_answered_in_time_or_told_so(shop: Command, free_port: int) -> None:
+    shop.write("busy.py", BUSY_APP)
+    address = ("127.0.0.1", free_port)
+    server = shop.start("serve", "busy:app", "--port", str(free_port), "--limit", "4", "--deadline", "0.1")
+    wait_for(lambda: answers(address), server)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(100)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        # a second of work at once: what it cannot do in time is refused, and none of the clients is left to guess
+        answered = [stack.enter_context(client.makefile("rb")).read() for client in clients]
+    served = sum(answer.startswith(b"HTTP/1.1 200 ") for answer in answered)
+    refused = [body(answer) for answer in answered if answer.startswith(b"HTTP/1.1 503 ")]
+    assert served > 0 and served + len(refused) == 100
+    assert b"overloaded: lag\n" in refused, "by the loop, unread"
+    server.send_signal(signal.SIGTERM)
+    assert "Traceback" not in server.communicate(timeout=20)[0]
 
 
 def test_every_worker_has_the_gate_that_the_options_and_the_config_say(shop: Command, free_port: int) -> None:
