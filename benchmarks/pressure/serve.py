@@ -63,14 +63,13 @@ async def _statistics(scope: Message, receive: Receive, send: Send) -> None:
 
 
 def as_penstock_serves(config: uvicorn.Config, routed: Routed) -> None:
-    """Refuse before there is a task, and what the loop turns away unread; as far as this penstock can."""
+    """Refuse before there is a task, and what the loop turns away unread."""
     from penstock.integrations import refusing
 
     config.load()
     config.loaded_app = asked = Asked(config.loaded_app, routed)
     refusing.refuse_early(config, asked)  # type: ignore[arg-type]
-    if hasattr(refusing, "refuse_unread"):
-        refusing.refuse_unread(config)
+    refusing.refuse_unread(config)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ cdef class GateCore:
     cdef Queue queue
     cdef OneTempo tempo
     cdef public list sheds, rtts_s
-    cdef public object on_shed, loop, clock, waits, services, name, error
+    cdef public object on_shed, expires_at, loop, clock, waits, services, name, error
     cdef public bint is_closed, was_full
     cdef object timer
     cdef double timer_at_s, backlog_since_s
@@ -44,7 +44,6 @@ cdef class GateCore:
     cdef dict starts
     cdef object __weakref__
 
-    cdef public object expires_at
     @cython.locals(now_s=double, reason=int, waiter=OneWaiter, until_s=double)
     cdef object begin(self, int priority, object key, double arrived_s, double deadline_s, Entry entry)
     cdef void admit(self) except *

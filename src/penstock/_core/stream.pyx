@@ -47,7 +47,7 @@ from penstock._core.handle cimport Runnable
 from penstock._core.outlet cimport Outlet
 from penstock._core.pace cimport note_read
 from penstock._core.ready cimport push
-from penstock._core.turnaway cimport reply_of
+from penstock._core.turnaway cimport drain, reply_of
 from penstock._core.wiring cimport RECEIVE_BYTES
 
 cdef enum:
@@ -154,16 +154,11 @@ cdef class Stream(Outlet):
     cdef bint turn_away(self) except -1:
         """Answers what the protocol would have it answer, unread, and closes; False: the protocol has no such answer."""
         cdef bytes reply = self.overload_reply()
-        cdef Py_ssize_t budget_bytes = self.wiring.read_budget_bytes
-        cdef Py_ssize_t got = RECEIVE_BYTES
         if reply is None or not self.is_open or self.closing or self.conn_lost:
             return False
         if self.place is not NULL:
             self.wiring.held.remove(self.place)
-        # A socket closed over unread data is reset, and the reset may overtake the answer.
-        while got == RECEIVE_BYTES and budget_bytes > 0:
-            got = receive(self.fd, self.wiring.receive_buffer, RECEIVE_BYTES)
-            budget_bytes -= got
+        drain(self.fd)
         self.wiring.turned_away += 1
         self.write(reply)
         self.close()

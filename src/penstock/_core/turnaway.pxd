@@ -6,4 +6,5 @@ cdef enum:
 
 
 cdef bytes reply_of(object protocol)
+cdef int drain(int fd) noexcept
 cdef int turn_away(int fd, bytes reply) noexcept

@@ -28,8 +28,8 @@ cdef bytes reply_of(object protocol):
     raise TypeError(f"overload_reply of {type(protocol).__qualname__} is {reply!r}: allowed is bytes, or None")
 
 
-cdef int turn_away(int fd, bytes reply) noexcept:
-    """Of a connection that nothing was made of. The descriptor is still the caller's if it is SILENT."""
+cdef int drain(int fd) noexcept:
+    """Takes what was sent, for nobody. ANSWERED: there was something; GONE: its end alone, or a reset."""
     cdef char piece[PIECE_BYTES]
     cdef Py_ssize_t got = PIECE_BYTES
     cdef int i, found = GONE
@@ -39,7 +39,13 @@ cdef int turn_away(int fd, bytes reply) noexcept:
             found = ANSWERED
         if got != PIECE_BYTES:
             break
-    if got == -EAGAIN and found == GONE:
+    return SILENT if got == -EAGAIN and found == GONE else found
+
+
+cdef int turn_away(int fd, bytes reply) noexcept:
+    """Of a connection that nothing was made of. The descriptor is still the caller's if it is SILENT."""
+    cdef int found = drain(fd)
+    if found == SILENT:
         return SILENT
     if found == ANSWERED:
         # An empty buffer takes it whole. The end follows: one packet carries both.

@@ -1,10 +1,13 @@
 """The native core's own tests: skipped where the loop is not native."""
 
+import asyncio
+
 import pytest
 
 from penstock.loop import NATIVE
 
 collect_ignore_glob = [] if NATIVE else ["test_*.py"]
+TIMEOUT_S = 20.0
 
 
 @pytest.fixture
@@ -14,3 +17,9 @@ def loop():
     fresh = EventLoop()
     yield fresh
     fresh.close()
+
+
+@pytest.fixture
+def run(loop):
+    """`run(coroutine)`: to its end in `loop`, within a generous time."""
+    return lambda main: loop.run_until_complete(asyncio.wait_for(main, TIMEOUT_S))

@@ -15,7 +15,6 @@ from penstock.loop import EventLoop
 from penstock.runtime.drain import abort_connections
 from tests.loop.wire import BufferedRecorder, Recorder
 
-TIMEOUT_S = 20.0
 HOUR_NS = 3600 * 10**9
 arrived_at = contextvars.ContextVar("arrived_at")
 
@@ -32,11 +31,6 @@ class Noting(Recorder):
         self.order.append(self)
         self.arrivals.append((arrived_at.get(None), self.transport.get_extra_info("arrived_at")))
         super().data_received(data)
-
-
-@pytest.fixture
-def run(loop):
-    return lambda main: loop.run_until_complete(asyncio.wait_for(main, TIMEOUT_S))
 
 
 def watch(loop, **more):

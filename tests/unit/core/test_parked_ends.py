@@ -8,10 +8,10 @@ import pytest
 
 from penstock.loop.servers import connection_count
 from tests.unit.core.test_holding import end
-from tests.unit.core.test_parking import Made, begin, no_descriptor_is_left, park, run, serving
+from tests.unit.core.test_parking import Made, begin, no_descriptor_is_left, park, serving
 from tests.unit.runtime.child import TERM, Child
 
-__all__ = ["no_descriptor_is_left", "run"]
+__all__ = ["no_descriptor_is_left"]
 
 PROGRAM = """
 import asyncio, penstock

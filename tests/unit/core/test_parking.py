@@ -15,7 +15,7 @@ from penstock.loop import EventLoop
 from penstock.loop.servers import connection_count
 from penstock.runtime.drain import abort_connections
 from tests.loop.wire import Recorder
-from tests.unit.core.test_holding import HOUR_NS, TIMEOUT_S, Noting, end, reset, send_to_be_held, until, watch
+from tests.unit.core.test_holding import HOUR_NS, Noting, end, reset, send_to_be_held, until, watch
 
 # A client that leaves earlier may still wait for an answer to what it sent.
 LATER_S = 0.025
@@ -35,11 +35,6 @@ class Made:
     async def until_made(self, count):
         while len(self.protocols) < count:
             await asyncio.sleep(0.0001)
-
-
-@pytest.fixture
-def run(loop):
-    return lambda main: loop.run_until_complete(asyncio.wait_for(main, TIMEOUT_S))
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,16 @@ import pytest
 
 from penstock._core.lag import Lag
 from tests.loop.wire import Recorder
-from tests.unit.core.test_holding import HOUR_NS, TIMEOUT_S, Noting, arrived_at, end, reset, send_to_be_held, until
+from tests.unit.core.test_holding import (
+    HOUR_NS,
+    Noting,
+    accepted,
+    arrived_at,
+    end,
+    reset,
+    send_to_be_held,
+    until,
+)
 from tests.unit.core.test_parking import Made, descriptors, no_descriptor_is_left, park
 
 __all__ = ["no_descriptor_is_left"]
@@ -40,34 +49,19 @@ class MadeTelling(Made):
         return self.protocols[-1]
 
 
-@pytest.fixture
-def run(loop):
-    return lambda main: loop.run_until_complete(asyncio.wait_for(main, TIMEOUT_S))
-
-
-def behind(loop, hold_ns=HOUR_NS):
-    """Behind whenever anything has been ready for a nanoprotocol. With `hold_ns=1` what is held is soon too late."""
+async def behind(loop, hold_ns=HOUR_NS):
+    """Behind whenever anything has been ready for a nanosecond. With `hold_ns=1` what is held is soon too late."""
     lag = Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, hold_ns=hold_ns)
     loop._watch_lag(lag, arrived_at)
+    for _ in range(3):
+        await asyncio.sleep(0)
     return lag
-
-
-async def accepted(loop, *protocols):
-    server = await loop.create_server(iter(protocols).__next__, "127.0.0.1", 0)
-    clients = []
-    for protocol in protocols:
-        clients.append(socket.create_connection(server.sockets[0].getsockname()))
-        clients[-1].settimeout(TIMEOUT_S)
-        await protocol.until_event("made")
-    return server, clients
 
 
 async def full(loop, *protocols):
     """Connections of a loop that is behind; one more, whose protocol has no answer, is held for too long already."""
     server, clients = await accepted(loop, Noting(), *protocols)
-    behind(loop, hold_ns=1)
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await behind(loop, hold_ns=1)
     await send_to_be_held(loop, clients[0])
     return server, clients
 
@@ -192,9 +186,7 @@ def test_the_oldest_is_read_first_until_it_has_waited_too_long(loop, run):
         order = []
         protocols = [Noting(order) for _ in range(4)]
         server, clients = await accepted(loop, *protocols)
-        behind(loop, hold_ns)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await behind(loop, hold_ns)
         await send_to_be_held(loop, *clients)
         for protocol in protocols:
             await protocol.until_bytes(4)
@@ -209,12 +201,10 @@ def test_who_has_waited_far_too_long_is_told_at_last(loop, run):
     async def main():
         protocols = [Telling() for _ in range(4)]
         server, clients = await accepted(loop, *protocols)
-        behind(loop, hold_ns=HOUR_NS)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await behind(loop, hold_ns=HOUR_NS)
         await send_to_be_held(loop, *clients)
         protocols[1].transport.write(b"a former answer; ")
-        behind(loop, hold_ns=1)
+        await behind(loop, hold_ns=1)
         replies = [await read_all(loop, client) for client in clients]
         assert replies == [REPLY, b"a former answer; " + REPLY, REPLY, REPLY]
         assert [protocol.data for protocol in protocols] == [b""] * 4
@@ -228,11 +218,9 @@ def test_who_has_waited_too_long_and_cannot_be_told_is_held_on_and_read(loop, ru
     async def main():
         protocols = [Telling(), Noting(), Telling()]
         server, clients = await accepted(loop, *protocols)
-        behind(loop, hold_ns=HOUR_NS)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await behind(loop, hold_ns=HOUR_NS)
         await send_to_be_held(loop, *clients)
-        behind(loop, hold_ns=1)
+        await behind(loop, hold_ns=1)
         assert await read_all(loop, clients[0]) == REPLY
         assert [client for client, _ in loop._held.snapshot()] == [protocols[2].transport, protocols[1].transport]
         for protocol in protocols[1:]:
@@ -246,9 +234,7 @@ def test_without_a_bound_nobody_is_turned_away(loop, run):
     async def main():
         first, second = Telling(), Telling()
         server, clients = await accepted(loop, first, second)
-        behind(loop, hold_ns=0)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await behind(loop, hold_ns=0)
         await send_to_be_held(loop, *clients)
         assert (len(loop._held), loop._turned_away) == (2, 0)
         await end(server, clients)
@@ -266,9 +252,7 @@ async def full_of_parked(loop, make):
     server = await loop.create_server(make, "127.0.0.1", 0)
     known = connect(server, b"")
     await make.until_made(1)
-    behind(loop, hold_ns=1)
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await behind(loop, hold_ns=1)
     await send_to_be_held(loop, clients[0])
     return server, [known, *clients], other
 
@@ -300,7 +284,7 @@ def test_who_comes_in_the_middle_of_a_long_turn_is_told_in_that_turn(loop, run, 
     async def main():
         make = MadeTelling()
         server, clients, other = await full_of_parked(loop, make)
-        loop.slow_callback_duration = TIMEOUT_S
+        loop.slow_callback_duration = HOUR_NS / 1e9
         loop.set_debug(debug)
         loop._probe.set_level({"off": 0, "time": 2}[level])
         told = []
@@ -347,14 +331,14 @@ def test_parked_ones_that_have_waited_far_too_long_are_told(loop, run):
     async def main():
         make = MadeTelling()
         server = await loop.create_server(make, "127.0.0.1", 0)
-        behind(loop)
+        await behind(loop)
         known = connect(server)
         await make.until_made(1)
         for _ in range(3):
             await asyncio.sleep(0)
         clients = await park(loop, server, 3)
         made = len(make.protocols)
-        behind(loop, hold_ns=1)
+        await behind(loop, hold_ns=1)
         assert [await read_all(loop, client) for client in clients] == [REPLY] * 3
         assert (len(make.protocols), loop._parked.turned_away, len(loop._parked)) == (made, 3, 0)
         await end(server, [known, *clients])
@@ -416,9 +400,7 @@ def test_a_thousand_are_turned_away_and_their_descriptors_given_back(loop, run):
 def test_a_server_whose_protocols_have_no_answer_parks_all(loop, run):
     async def main():
         server = await loop.create_server(Recorder, "127.0.0.1", 0)
-        behind(loop, hold_ns=1)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await behind(loop, hold_ns=1)
         clients = await park(loop, server, 3)
         assert (len(loop._parked), loop._turned_away) == (3, 0)
         await end(server, clients)
@@ -444,9 +426,7 @@ def test_parked_from_both_ends_are_all_let_in_once(loop, run):
             return made[-1]
 
         server = await loop.create_server(make, "127.0.0.1", 0)
-        behind(loop)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await behind(loop)
         clients = await park_numbered(loop, server, range(70))
         while len(made) < 40:
             await asyncio.sleep(0.0001)
