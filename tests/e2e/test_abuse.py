@@ -39,6 +39,10 @@ def test_slow_senders_do_not_slow_the_others() -> None:
     bounded(ordeals.slow_senders, 300, 1.0)
 
 
+def test_a_machine_that_stalls_turns_nobody_away() -> None:
+    bounded(ordeals.stalls, 300, 5.0)
+
+
 def test_a_storm_of_resets_does_not_slow_the_others() -> None:
     bounded(ordeals.resets, 300, 1.0)
 

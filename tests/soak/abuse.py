@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import resource
 import signal
 import socket
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -110,7 +112,7 @@ class Probe:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.latencies_s: list[float] = []
-        self.failures = 0
+        self.failures: Counter[str] = Counter()
         self._streams: Any = None
 
     async def run_for(self, seconds: float) -> float:
@@ -130,10 +132,11 @@ class Probe:
                 reader, writer = self._streams
                 writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
                 head = await reader.readuntil(b"\r\n\r\n")
+                if not head.startswith(b"HTTP/1.1 200"):
+                    raise OSError(head.partition(b"\r\n")[0].decode())
                 await reader.readexactly(5)
-                self.failures += not head.startswith(b"HTTP/1.1 200")
-        except (OSError, EOFError, TimeoutError):
-            self.failures += 1
+        except (OSError, EOFError, TimeoutError) as error:
+            self.failures[repr(error)] += 1
             await self.close()
 
     async def close(self) -> None:
@@ -202,6 +205,27 @@ def _sends(sock: socket.socket, data: bytes) -> None:
     """As far as the other end takes it."""
     with contextlib.suppress(OSError):
         sock.send(data)
+
+
+@contextlib.asynccontextmanager
+async def stopped_now_and_then(server: Server, count: int, stall_s: float) -> AsyncIterator[None]:
+    """Connections as of `Slowloris`, and a server that does not run for so long, again and again."""
+    async with Slowloris(server.address, count):
+        task = asyncio.create_task(_stop(server.process, stall_s))
+        try:
+            yield
+        finally:
+            await _cancelled(task)
+            server.process.send_signal(signal.SIGCONT)
+
+
+async def _stop(process: subprocess.Popen[bytes], stall_s: float) -> None:
+    while True:
+        # at any point of the server's turns
+        await asyncio.sleep(random.uniform(0.3, 1.0) * stall_s)
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(stall_s)
+        process.send_signal(signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager

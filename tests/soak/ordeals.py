@@ -9,18 +9,29 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.net.build import build
 
-from tests.soak.abuse import Probe, Server, Slowloris, connected, never_reading, serving, storm_of_resets
+from tests.soak.abuse import (
+    Probe,
+    Server,
+    Slowloris,
+    connected,
+    never_reading,
+    serving,
+    stopped_now_and_then,
+    storm_of_resets,
+)
 from tests.soak.stress import slope
 
 LOAD = Path(__file__).parents[2] / "benchmarks" / "pressure"
 CALM_S = 1.0
 RECEIVE_S, SLOW_READER_S = 1.0, 1.0
+# several times what a loop holds reads for
+STALL_S = 0.15
 # what is put up in a process that has served its first thousands of requests
 GROWTH_BYTES = 32 << 20
 FEW_DESCRIPTORS = 64
@@ -54,7 +65,7 @@ async def _attacked(
             print(f"nine answers in ten within {attacked_s * 1e3:.2f} ms under attack, {calm_s * 1e3:.2f} ms in calm")
             bound.check(calm_s, attacked_s)
             await asyncio.to_thread(within)
-        assert not probe.failures, f"{probe.failures} requests of a client that behaves failed"
+        assert not probe.failures, f"requests of a client that behaves failed: {dict(probe.failures)}"
     finally:
         await probe.close()
 
@@ -73,6 +84,13 @@ def slow_senders(count: int, seconds: float, bound: Bound, receive_s: float = RE
 
         asyncio.run(_attacked(server, attack, seconds, bound, closed))
         server.wait_until_descriptors(before)
+
+
+def stalls(count: int, seconds: float, bound: Bound) -> None:
+    """The machine takes the processor away now and then, beside connections that drip: nobody is told to come later."""
+    with serving() as server:
+        attack = stopped_now_and_then(server, count, STALL_S)
+        asyncio.run(_attacked(server, attack, seconds, replace(bound, more_s=bound.more_s + STALL_S), lambda: None))
 
 
 def resets(per_s: int, seconds: float, bound: Bound) -> None:

@@ -19,6 +19,10 @@ def test_five_thousand_slow_senders_do_not_slow_the_others() -> None:
     ordeals.slow_senders(5000, ATTACK_S, BOUND, receive_s=10.0)
 
 
+def test_a_machine_that_stalls_turns_nobody_away() -> None:
+    ordeals.stalls(1000, ATTACK_S, BOUND)
+
+
 def test_a_storm_of_resets_does_not_slow_the_others() -> None:
     ordeals.resets(1000, ATTACK_S, BOUND)
 

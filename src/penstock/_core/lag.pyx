@@ -28,6 +28,8 @@ cdef enum:
 
 # Of the bound, so much is promised: what comes may cost more than what has come.
 cdef double PROMISED_PART = 0.75
+# Of the usual cost: what is dearer is taken for as dear.
+cdef double BELIEVED_PART = 2.0
 
 
 cdef class Lag:
@@ -63,6 +65,8 @@ cdef class Lag:
         if ready and oldest_ns and now_ns - oldest_ns > self.waited_ns:
             self.waited_ns = now_ns - oldest_ns
         self.average(busy_ns, idle_ns)
+        if busy_ns > self.high_ns:
+            self.pardon(now_ns, busy_ns - self.high_ns)
         self.hold_or_not(now_ns, busy_ns, held)
         return self.decide(now_ns, held)
 
@@ -144,11 +148,23 @@ cdef class Lag:
 
     cdef bint is_stale(self, int64_t oldest_since_ns) noexcept:
         """Whether even the oldest comes too late."""
-        return not self.hold_ns or (oldest_since_ns != 0 and self.seen_ns - oldest_since_ns > self.hold_ns)
+        return not self.hold_ns or self.waited_since(oldest_since_ns) > self.hold_ns
 
     cdef bint is_expired(self, int64_t oldest_since_ns) noexcept:
         """Whether there is no hope for the oldest, whatever comes after it."""
-        return self.hold_ns and oldest_since_ns and self.seen_ns - oldest_since_ns > self.hold_ns + self.hold_ns // 4
+        return self.hold_ns and self.waited_since(oldest_since_ns) > self.hold_ns + self.hold_ns // 4
+
+    cdef int pardon(self, int64_t now_ns, int64_t late_ns) noexcept:
+        """The longest of late counts: what piles up in a stall makes the turns after it long, too."""
+        if late_ns >= self.pardon_ns or now_ns - self.pardoned_ns > self.hold_ns:
+            self.pardoned_ns, self.pardon_ns = now_ns, late_ns
+        return 0
+
+    cdef int64_t waited_since(self, int64_t since_ns) noexcept:
+        """How long that is by now, but for what is pardoned; 0: since never."""
+        if not since_ns:
+            return 0
+        return self.seen_ns - since_ns - (self.pardon_ns if since_ns < self.pardoned_ns else 0)
 
     cdef int measure(self) noexcept:
         """Dearer is believed at once, cheaper by and by."""
@@ -156,13 +172,13 @@ cdef class Lag:
         if self.let_in:
             cost_ns = max(<double>self.spent_ns / self.let_in, 1.0)
             self.cost_ns = max(cost_ns, self.cost_ns + (cost_ns - self.cost_ns) / 4)
-            self.usual_ns += (cost_ns - self.usual_ns) / 4
+            self.usual_ns += (min(cost_ns, BELIEVED_PART * self.usual_ns) - self.usual_ns) / 4
         self.spent_ns, self.let_in = 0, 0
         return 0
 
     def stand_still(self):
         """The loop does not run: the time until it does is nobody's wait."""
-        self.seen_ns, self.ran = 0, 0
+        self.seen_ns, self.ran, self.pardoned_ns = 0, 0, 0
         self.spent_ns, self.let_in = 0, 0
 
     def overloaded_for_ns(self):

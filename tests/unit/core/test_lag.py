@@ -183,14 +183,29 @@ def test_the_line_is_as_long_as_what_is_let_in_within_its_bound():
         assert turns.lag.let_go(0, 100) == 1
         turns.turn(2 * MS, held=100)
     assert turns.lag.line() == (18, False, False)
-    # one that is dear for once is believed for what is let in at once, not for all that come after
-    turns.lag.let_go(0, 100)
-    turns.turn(100 * MS, held=100)
-    assert turns.lag.line()[0] == 1
-    for _ in range(20):
+    for _ in range(40):
+        turns.lag.let_go(0, 100)
+        turns.turn(10 * MS, held=100)
+    assert turns.lag.line()[0] == 3
+
+
+def test_one_stall_leaves_the_line_as_it_is():
+    """A machine that was busy with something else, once, is no reason to turn anybody away."""
+    turns = Turns(hold_ns=50 * MS)
+    for _ in range(40):
         turns.lag.let_go(0, 100)
         turns.turn(2 * MS, held=100)
-    assert turns.lag.line()[0] > 15
+    came_ns = turns.now_ns
+    turns.lag.let_go(0, 100)
+    turns.turn(500 * MS, held=100)
+    turns.turn(11 * MS, held=100)
+    most, is_stale, is_expired = turns.lag.line(came_ns)
+    assert most >= 14, "dear for once is believed for what is let in at once, not for all that come after"
+    assert not is_stale and not is_expired
+    # 10 ms of the stall, and what the loop has done since
+    turns.turns(30 * MS, 2 * MS, held=100)
+    assert turns.lag.line(came_ns)[1:] == (True, False)
+    assert turns.lag.line(turns.now_ns - 41 * MS)[1:] == (False, False), "who came after it has not waited for it"
 
 
 def test_a_line_whose_oldest_is_too_late_takes_nobody_and_turns_round():

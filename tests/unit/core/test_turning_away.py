@@ -105,6 +105,24 @@ def test_a_long_request_is_answered_too_and_not_reset(loop, run):
     run(main())
 
 
+def test_one_stall_turns_nobody_away(loop, run):
+    """Nobody in the line has waited for a loop that cannot do more: it was not there for a moment."""
+
+    async def main():
+        protocols = [Telling(), Telling()]
+        server, clients = await accepted(loop, *protocols)
+        await behind(loop, hold_ns=200_000_000)
+        await send_to_be_held(loop, clients[0])
+        time.sleep(0.3)
+        await send_to_be_held(loop, clients[1])
+        assert (len(loop._held), loop._turned_away) == (2, 0)
+        for protocol in protocols:
+            await protocol.until_bytes(4)
+        await end(server, clients)
+
+    run(main())
+
+
 @pytest.mark.parametrize("make", [Noting, type("Silent", (Telling,), {"reply": None})])
 def test_without_an_answer_it_is_held(loop, run, make):
     async def main():
