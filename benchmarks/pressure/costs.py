@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from benchmarks.micro.cases import Case, Loop
 from benchmarks.pressure.handoffs import HANDOFFS, Asyncios, Penstocks, handoff_cases
 
-__all__ = ["COSTS", "GUARDS", "PERMIT", "REFUSALS", "WAITERS", "Gates", "Semaphores", "cases"]
+__all__ = ["COSTS", "PERMIT", "REFUSALS", "WAITERS", "Gates", "Semaphores", "cases"]
 
 COUNT = 20_000
 PERMIT = "a permit, nobody waits"
@@ -83,8 +82,6 @@ class Gates:
 
 
 Guards = Semaphores | Gates
-# The other arms have the same gate, or none.
-GUARDS: dict[str, Callable[[], Guards]] = {"semaphore": Semaphores, "penstock@fixed": Gates}
 
 
 def cases(guards: Guards) -> dict[str, Case]:

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from benchmarks.machine import Placement
 from benchmarks.micro import suite as micro
-from benchmarks.pressure.costs import COSTS, GUARDS
 from benchmarks.pressure.drive import BUCKET_S, Course, Phase, Window, drive
 from benchmarks.pressure.services import SERVICES, SLOWER
+from benchmarks.pressure.worker import ROWS
 from benchmarks.trial import Sample, Trial
 
 __all__ = [
@@ -101,7 +101,7 @@ class Runs:
 def trials(runs: Runs, workers: micro.Workers) -> list[Trial]:
     steady = [_steady(runs, service, load) for load in LOADS for service in SERVICES]
     spikes = [_spike(runs, service) for service in SERVICES]
-    costs = [Trial((row,), partial(_cost, workers, row)) for row in COSTS]
+    costs = [Trial((row,), partial(_cost, workers, row)) for row in dict.fromkeys(chain.from_iterable(ROWS.values()))]
     return [*steady, *spikes, _slower(runs), *costs]
 
 
@@ -174,7 +174,7 @@ def _samples(what: str, course: Course, phase: str, slower: float = 1.0) -> dict
 
 
 def _cost(workers: micro.Workers, row: str, arm: str) -> dict[str, Sample]:
-    return {row: workers.measure(arm, row)} if arm in GUARDS else {}
+    return {row: workers.measure(arm, row)} if row in ROWS.get(arm, ()) else {}
 
 
 def _only(rows: Iterable[str], found: dict[str, Sample]) -> dict[str, Sample]:
