@@ -98,7 +98,8 @@ def _refused(make: Callable[[], uvicorn.Config], loop: Loop, count: int) -> int:
         began_ns = time.process_time_ns()
         for _ in range(count):
             protocol.data_received(REQUEST)
-            # uvicorn's own is a task's
+            # in a turn of its own, and uvicorn's own is a task's
+            await asyncio.sleep(0)
             while transport.answers == 0:  # noqa: ASYNC110
                 await asyncio.sleep(0)
             transport.answers = 0

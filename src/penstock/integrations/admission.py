@@ -16,7 +16,7 @@ from penstock.integrations.inherited import asked_s, inherited, sooner_s
 from penstock.integrations.turns import EarlyTurn, Turn, unless
 from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate, Priority
-from penstock.pressure.replies import http_reply
+from penstock.pressure.replies import CLOSE, HttpReply, http_reply
 
 if TYPE_CHECKING:
     from penstock.pressure.limits import Limit
@@ -225,20 +225,25 @@ class Refusal:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with nothing read."""
         if scope["type"] == "http":
-            await self._reply(scope, send, "http", close=_is_http_1(scope) and _has_much_to_say(scope))
+            await _send(self.reply(scope), scope, send, "http")
         elif "websocket.http.response" in (scope.get("extensions") or {}):
-            await self._reply(scope, send, "websocket.http", close=False)
+            await _send(http_reply(self._refused, as_json=self._as_json), scope, send, "websocket.http")
         else:
             # before the handshake: most servers make it 403
             reason = f"overloaded: {self._refused.reason}"
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
 
-    async def _reply(self, scope: Scope, send: Send, kind: str, *, close: bool) -> None:
-        reply = http_reply(self._refused, as_json=self._as_json, close=close)
-        headers = list(reply.headers) if _is_http_1(scope) else [h for h in reply.headers if h[0] != b"connection"]
-        await send({"type": f"{kind}.response.start", "status": reply.status, "headers": headers})
-        body = b"" if scope.get("method") == "HEAD" else reply.body
-        await send({"type": f"{kind}.response.body", "body": body})
+    def reply(self, scope: Scope) -> HttpReply:
+        """What an HTTP request is answered."""
+        close = _is_http_1(scope) and _has_much_to_say(scope)
+        return http_reply(self._refused, as_json=self._as_json, close=close)
+
+
+async def _send(reply: HttpReply, scope: Scope, send: Send, kind: str) -> None:
+    headers = [header for header in reply.headers if header != CLOSE or _is_http_1(scope)]
+    await send({"type": f"{kind}.response.start", "status": reply.status, "headers": headers})
+    body = b"" if scope.get("method") == "HEAD" else reply.body
+    await send({"type": f"{kind}.response.body", "body": body})
 
 
 def _is_http_1(scope: Scope) -> bool:

@@ -1,17 +1,22 @@
 """uvicorn refuses before there is a task: at once, in the turn that reads the request, not behind all that is ready.
 
-A task, its context and its turn cost more than the refusal does. This reaches into uvicorn's httptools protocol, where
-a request's task is made; where that is not as expected, the middleware refuses in its task, as under any server.
+A task, its context and its turn cost more than the refusal does, and so does an answer made of messages. This reaches
+into uvicorn's httptools protocol, where a request's task is made; where that is not as expected, the middleware refuses
+in its task, as under any server.
 
 What the loop itself turns away is not even read: the protocol says what is answered then, and whether it can be.
 """
 
 from __future__ import annotations
 
+import sys
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
+
 from penstock.errors import Overloaded
-from penstock.pressure.replies import http_reply
+from penstock.pressure.replies import CLOSE, HttpReply, http_reply
 
 if TYPE_CHECKING:
     import uvicorn
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["refuse_early", "refuse_unread"]
 
 NEEDED = ("_start_asgi_task", "_unset_keepalive_if_required")
+# what a request that is answered here has to have
+CYCLE = {"keep_alive", "access_log", "access_logger", "default_headers", "on_response"}
 UNREAD = http_reply(Overloaded(reason="lag"), close=True).to_bytes()
 
 
@@ -48,10 +55,17 @@ def refuse_early(config: uvicorn.Config, admission: AdmissionMiddleware) -> bool
     False, and nothing is changed, with a protocol or a version of uvicorn that cannot.
     """
     protocol: Any = config.http_protocol_class
-    if not all(hasattr(protocol, name) for name in NEEDED):
+    if not (all(hasattr(protocol, name) for name in NEEDED) and _asked_of_cycle(protocol) >= CYCLE):
         return False
     config.http_protocol_class = _refusing(protocol, admission)
     return True
+
+
+def _asked_of_cycle(protocol: Any) -> set[str]:
+    """What the class behind a protocol's requests is made of: it stands beside the protocol's, or beside a base's."""
+    modules = [sys.modules[kind.__module__] for kind in protocol.__mro__]
+    cycles = [module.RequestResponseCycle for module in modules if hasattr(module, "RequestResponseCycle")]
+    return set(signature(cycles[0]).parameters) if cycles else set()
 
 
 def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
@@ -70,42 +84,41 @@ def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
             if refusal is None:
                 super()._start_asgi_task(cycle, app)
             else:
-                self._answer(cycle, refusal)
+                self._answer(cycle, refusal.reply(cycle.scope))
 
         def _has_room(self) -> bool:
             # then the answer, far less than what makes a transport pause, is written without waiting
             return not self.transport.is_closing() and self.transport.get_write_buffer_size() == 0
 
-        def _answer(self, cycle: Any, refusal: Any) -> None:
-            cycle.transport = gathered = Gathered()
+        def _answer(self, cycle: Any, reply: HttpReply) -> None:
+            """As the request's own task would, in one write."""
+            cycle.keep_alive = cycle.keep_alive and not reply.closes
+            if cycle.access_log:
+                _log(cycle, reply.status)
+            self.transport.write(_to_bytes(cycle, reply))
+            cycle.response_started = cycle.response_complete = True
+            if not cycle.keep_alive:
+                self.transport.close()
             self._is_answering = True
-            steps = cycle.run_asgi(refusal)
             try:
-                steps.send(None)
-            except StopIteration:
-                self.transport.write(b"".join(gathered.parts))
-                if gathered.is_closing:
-                    self.transport.close()
-                return
+                cycle.on_response()
             finally:
                 self._is_answering = False
-            steps.close()
-            self.transport.abort()
+                # which keeps the protocol, as the protocol keeps its last request
+                cycle.on_response = None
 
     return Refusing
 
 
-class Gathered:
-    """Stands in for a transport while a refusal is written: head and body then go out together."""
+def _to_bytes(cycle: Any, reply: HttpReply) -> bytes:
+    before = cycle.default_headers
+    # of a client that did not ask to keep the connection
+    after = () if cycle.keep_alive or reply.closes else (CLOSE,)
+    return reply.to_bytes(before, after, with_body=cycle.scope["method"] != "HEAD")
 
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.is_closing = False
 
-    def write(self, data: bytes) -> None:
-        """Keep it."""
-        self.parts.append(data)
-
-    def close(self) -> None:
-        """Note it."""
-        self.is_closing = True
+def _log(cycle: Any, status: int) -> None:
+    """uvicorn's line of access, whose five arguments its formatter knows."""
+    scope = cycle.scope
+    who, what = get_client_addr(scope), get_path_with_query_string(scope)
+    cycle.access_logger.info('%s - "%s %s HTTP/%s" %d', who, scope["method"], what, scope["http_version"], status)

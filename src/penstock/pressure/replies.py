@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from penstock.errors import Overloaded
 
 __all__ = ["GrpcReply", "HttpReply", "grpc_reply", "http_reply"]
@@ -26,12 +28,17 @@ LONGEST_RETRY_S = 3600.0
 UNKNOWN_RETRY_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+Header: TypeAlias = tuple[bytes, bytes]
+CLOSE: Header = (b"connection", b"close")
+STATUS_LINES = {status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in (429, 503)}
+
+
+@dataclass(frozen=True)
 class HttpReply:
     """An HTTP answer: the status, the headers (lower-case names) as bytes, and a body of one line."""
 
     status: int
-    headers: tuple[tuple[bytes, bytes], ...]
+    headers: tuple[Header, ...]
     body: bytes
 
     @property
@@ -39,11 +46,19 @@ class HttpReply:
         """The same headers as text, for servers that want them so."""
         return {name.decode(): value.decode() for name, value in self.headers}
 
-    def to_bytes(self) -> bytes:
-        """As HTTP/1.1 writes it."""
-        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}".encode()]
-        lines += [name + b": " + value for name, value in self.headers]
-        return b"\r\n".join(lines) + b"\r\n\r\n" + self.body
+    @cached_property
+    def closes(self) -> bool:
+        """Whether the connection ends with it."""
+        return CLOSE in self.headers
+
+    @cached_property
+    def _lines(self) -> bytes:
+        return _written(self.headers)
+
+    def to_bytes(self, before: Iterable[Header] = (), after: Iterable[Header] = (), *, with_body: bool = True) -> bytes:
+        """As HTTP/1.1 writes it, with a server's own headers before and after; an answer to HEAD has no body."""
+        body = self.body if with_body else b""
+        return b"".join((STATUS_LINES[self.status], _written(before), self._lines, _written(after), b"\r\n", body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,10 @@ def _retry_s(refused: Overloaded) -> float:
     return min(max(told_s, 0.0), LONGEST_RETRY_S)
 
 
+def _written(headers: Iterable[Header]) -> bytes:
+    return b"".join([part for name, value in headers for part in (name, b": ", value, b"\r\n")])
+
+
 @lru_cache(maxsize=512)
 def _http(reason: str, retry_s: int, as_json: bool, close: bool) -> HttpReply:
     if as_json:
@@ -95,7 +114,7 @@ def _http(reason: str, retry_s: int, as_json: bool, close: bool) -> HttpReply:
         (b"cache-control", b"no-store"),
     ]
     if close:
-        headers.append((b"connection", b"close"))
+        headers.append(CLOSE)
     return HttpReply(429 if reason in OWN_DOING else 503, tuple(headers), body)
 
 

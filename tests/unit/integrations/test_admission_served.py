@@ -1,6 +1,7 @@
 """Admission under uvicorn, over real sockets: HTTP/1.1 with both of its parsers, and WebSockets."""
 
 import asyncio
+import logging
 import math
 import socket
 
@@ -48,7 +49,7 @@ class Service:
 class Served:
     """uvicorn with the application behind a gate."""
 
-    def __init__(self, gate, app=None, *, http="h11", **how):
+    def __init__(self, gate, app=None, *, http="h11", access_log=False, **how):
         self.gate = gate
         self.service = app or Service()
         admission = AdmissionMiddleware(self.service, gate, **how)
@@ -58,7 +59,8 @@ class Served:
             proxy_headers=False,
             log_level="error",
             lifespan="off",
-            access_log=False,
+            access_log=access_log,
+            date_header=False,
         )
         if http == EARLY:
             config.load()
@@ -202,6 +204,41 @@ def test_an_early_refusal_makes_no_task(run):
             assert served.gate.statistics().sheds["limit"] == 1
             writer.close()
             held.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /a?b=1 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n",
+    ],
+)
+def test_an_early_refusal_says_and_logs_what_the_requests_task_would(run, request_bytes, monkeypatch):
+    async def told(http, written):
+        async with Served(Gate(1, max_wait_s=0), http=http, access_log=True) as served:
+            held = await served.hold()
+            logger = logging.getLogger("uvicorn.access")
+            monkeypatch.setattr(logger, "info", lambda text, who, *what: written.append((text, what)))
+            reader, writer = await served.connect()
+            writer.write(request_bytes)
+            head = await reader.readuntil(b"\r\n\r\n")
+            # a connection that goes on ends with the server
+            served.server.should_exit = True
+            rest = await reader.read()
+            writer.close()
+            held.close()
+        return head, rest
+
+    async def main():
+        early, late = [], []
+        assert await told(EARLY, early) == await told("httptools", late)
+        assert early == late and [what[-1] for _, what in early] == [503, 200]
 
     run(main())
 
