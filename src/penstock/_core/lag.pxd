@@ -21,12 +21,14 @@ cdef class Lag:
     # What one read costs, with all that it sets going; and what that is measured from: how long the loop has been busy
     # since nothing was ready, and how many were let in in that time.
     cdef double cost_ns
-    # The same averaged, for what is predicted of many.
-    cdef double usual_ns
+    # The same averaged, for what is predicted of many; and as it was last, before the average.
+    cdef double usual_ns, last_ns
     cdef int64_t spent_ns
     cdef size_t let_in
     # The end of the turn of late that was longest, and how much too long it was: who came before has not waited for that.
     cdef int64_t pardoned_ns, pardon_ns
+    # Since when something has been held without a break.
+    cdef int64_t standing_ns
 
     cdef int see(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t held) except -1
     cdef int hold_or_not(self, int64_t now_ns, int64_t busy_ns, size_t held) noexcept
@@ -40,6 +42,6 @@ cdef class Lag:
     cdef size_t line_most(self, int64_t oldest_since_ns) noexcept
     cdef bint is_stale(self, int64_t oldest_since_ns) noexcept
     cdef bint is_expired(self, int64_t oldest_since_ns) noexcept
-    cdef int pardon(self, int64_t now_ns, int64_t late_ns) noexcept
+    cdef int pardon(self, int64_t now_ns, int64_t busy_ns) noexcept
     cdef int64_t waited_since(self, int64_t since_ns) noexcept
     cdef int measure(self) noexcept

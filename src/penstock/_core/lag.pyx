@@ -28,8 +28,10 @@ cdef enum:
 
 # Of the bound, so much is promised: what comes may cost more than what has come.
 cdef double PROMISED_PART = 0.75
-# Of the usual cost: what is dearer is taken for as dear.
+# Of the usual cost: what is once dearer is taken for as dear.
 cdef double BELIEVED_PART = 2.0
+# Of the bound: a line that has not stood for so long is not full, however long it is.
+cdef double STANDING_PART = 0.25
 
 
 cdef class Lag:
@@ -59,14 +61,15 @@ cdef class Lag:
             idle_ns = 0
         self.seen_ns = now_ns
         self.spent_ns += busy_ns
+        self.pardon(now_ns, busy_ns)
+        if not held:
+            self.standing_ns = now_ns
         if not ready or self.spent_ns >= LONG_ENOUGH * self.low_ns:
             self.measure()
         self.waited_ns = busy_ns - busy_ns // <int64_t>self.ran if self.ran else 0
         if ready and oldest_ns and now_ns - oldest_ns > self.waited_ns:
             self.waited_ns = now_ns - oldest_ns
         self.average(busy_ns, idle_ns)
-        if busy_ns > self.high_ns:
-            self.pardon(now_ns, busy_ns - self.high_ns)
         self.hold_or_not(now_ns, busy_ns, held)
         return self.decide(now_ns, held)
 
@@ -144,6 +147,8 @@ cdef class Lag:
             return SIZE_MAX
         if self.is_stale(oldest_since_ns):
             return 0
+        if self.waited_since(self.standing_ns) < STANDING_PART * self.hold_ns:
+            return SIZE_MAX
         return <size_t>max(PROMISED_PART * self.hold_ns / self.usual_ns, 1.0)
 
     cdef bint is_stale(self, int64_t oldest_since_ns) noexcept:
@@ -154,9 +159,10 @@ cdef class Lag:
         """Whether there is no hope for the oldest, whatever comes after it."""
         return self.hold_ns and self.waited_since(oldest_since_ns) > self.hold_ns + self.hold_ns // 4
 
-    cdef int pardon(self, int64_t now_ns, int64_t late_ns) noexcept:
-        """The longest of late counts: what piles up in a stall makes the turns after it long, too."""
-        if late_ns >= self.pardon_ns or now_ns - self.pardoned_ns > self.hold_ns:
+    cdef int pardon(self, int64_t now_ns, int64_t busy_ns) noexcept:
+        """The longest stall of late counts: what has piled up in it makes the turns after it long, too."""
+        cdef int64_t late_ns = busy_ns - max(self.high_ns, <int64_t>(BELIEVED_PART * self.usual_ns * self.let_in))
+        if late_ns > 0 and (late_ns >= self.pardon_ns or now_ns - self.pardoned_ns > self.hold_ns):
             self.pardoned_ns, self.pardon_ns = now_ns, late_ns
         return 0
 
@@ -172,7 +178,8 @@ cdef class Lag:
         if self.let_in:
             cost_ns = max(<double>self.spent_ns / self.let_in, 1.0)
             self.cost_ns = max(cost_ns, self.cost_ns + (cost_ns - self.cost_ns) / 4)
-            self.usual_ns += (min(cost_ns, BELIEVED_PART * self.usual_ns) - self.usual_ns) / 4
+            self.usual_ns += (min(cost_ns, max(BELIEVED_PART * self.usual_ns, self.last_ns)) - self.usual_ns) / 4
+            self.last_ns = cost_ns
         self.spent_ns, self.let_in = 0, 0
         return 0
 

@@ -176,48 +176,81 @@ def test_a_report_that_raises_ends_nothing(monkeypatch):
     assert (turns.lag.is_overloaded, seen) == (True, [ZeroDivisionError])
 
 
-def test_the_line_is_as_long_as_what_is_let_in_within_its_bound():
+ENDLESS = 2**64 - 1
+
+
+@pytest.fixture
+def line():
+    """A line of 100 that has stood for long; one takes 2 ms."""
     turns = Turns(hold_ns=50 * MS)
-    assert turns.lag.line() == (9, False, False), "by the low watermark, until what one takes is known"
-    for _ in range(40):
-        assert turns.lag.let_go(0, 100) == 1
-        turns.turn(2 * MS, held=100)
-    assert turns.lag.line() == (18, False, False)
-    for _ in range(40):
+    let_go(turns, 40, 2 * MS)
+    return turns
+
+
+def let_go(turns, count, busy_ns):
+    """One of the line in each turn."""
+    for _ in range(count):
         turns.lag.let_go(0, 100)
-        turns.turn(10 * MS, held=100)
-    assert turns.lag.line()[0] == 3
+        turns.turn(busy_ns, held=100)
 
 
-def test_one_stall_leaves_the_line_as_it_is():
+def test_the_line_is_as_long_as_what_is_let_in_within_its_bound(line):
+    assert line.lag.line() == (18, False, False)
+    let_go(line, 20, 10 * MS)
+    assert line.lag.line()[0] == 3
+    let_go(line, 20, 2 * MS)
+    assert line.lag.line()[0] > 15
+
+
+def test_a_line_is_not_full_before_it_has_stood_for_a_while():
+    turns = Turns(hold_ns=50 * MS)
+    let_go(turns, 4, 3 * MS)
+    assert turns.lag.line()[0] == ENDLESS
+    let_go(turns, 1, 3 * MS)
+    assert turns.lag.line()[0] < 20
+    turns.turn(1 * MS)
+    assert turns.lag.line()[0] == ENDLESS, "nobody was held"
+
+
+def test_what_is_dear_once_is_not_taken_for_usual_and_twice_it_is(line):
+    let_go(line, 1, 100 * MS)
+    assert line.lag.line()[0] >= 14
+    let_go(line, 4, 2 * MS)
+    let_go(line, 2, 100 * MS)
+    assert line.lag.line()[0] == 1
+
+
+def test_one_stall_leaves_the_line_as_it_is(line):
     """A machine that was busy with something else, once, is no reason to turn anybody away."""
+    came_ns = line.now_ns
+    let_go(line, 1, 500 * MS)
+    let_go(line, 1, 11 * MS)
+    assert line.lag.line(came_ns)[1:] == (False, False)
+    # beside the stall what it has done since counts, and of the stall what is not late
+    line.turns(30 * MS, 2 * MS, held=100)
+    assert line.lag.line(came_ns)[1:] == (True, False)
+    assert line.lag.line(line.now_ns - 41 * MS)[1:] == (False, False), "who came after it has not waited for it"
+
+
+def test_callbacks_that_are_always_long_are_no_stalls():
     turns = Turns(hold_ns=50 * MS)
-    for _ in range(40):
-        turns.lag.let_go(0, 100)
-        turns.turn(2 * MS, held=100)
+    let_go(turns, 10, 30 * MS)
     came_ns = turns.now_ns
-    turns.lag.let_go(0, 100)
-    turns.turn(500 * MS, held=100)
-    turns.turn(11 * MS, held=100)
-    most, is_stale, is_expired = turns.lag.line(came_ns)
-    assert most >= 14, "dear for once is believed for what is let in at once, not for all that come after"
-    assert not is_stale and not is_expired
-    # 10 ms of the stall, and what the loop has done since
-    turns.turns(30 * MS, 2 * MS, held=100)
+    let_go(turns, 2, 30 * MS)
     assert turns.lag.line(came_ns)[1:] == (True, False)
-    assert turns.lag.line(turns.now_ns - 41 * MS)[1:] == (False, False), "who came after it has not waited for it"
+    let_go(turns, 1, 30 * MS)
+    assert turns.lag.line(came_ns)[1:] == (True, True)
 
 
-def test_a_line_whose_oldest_is_too_late_takes_nobody_and_turns_round():
-    turns = Turns(hold_ns=50 * MS)
-    assert turns.lag.line(turns.now_ns - 50 * MS) == (9, False, False)
-    assert turns.lag.line(turns.now_ns - 51 * MS) == (0, True, False)
-    assert turns.lag.line(turns.now_ns - 63 * MS) == (0, True, True)
+def test_a_line_whose_oldest_is_too_late_takes_nobody_and_turns_round(line):
+    assert line.lag.line(line.now_ns - 50 * MS) == (18, False, False)
+    assert line.lag.line(line.now_ns - 51 * MS) == (0, True, False)
+    assert line.lag.line(line.now_ns - 63 * MS) == (0, True, True)
 
 
 def test_without_a_bound_the_line_is_endless_and_the_newest_go_first(turns):
-    assert turns.lag.line() == (2**64 - 1, True, False)
-    assert turns.lag.line(turns.now_ns - 3600_000 * MS) == (2**64 - 1, True, False)
+    assert turns.lag.line() == (ENDLESS, True, False)
+    assert turns.lag.line(turns.now_ns - 3600_000 * MS) == (ENDLESS, True, False)
 
 
 @pytest.mark.parametrize("watermarks", [{"low_ns": 0}, {"low_ns": 11 * MS}, {"for_ns": -1}, {"hold_ns": -1}])
