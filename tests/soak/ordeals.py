@@ -55,8 +55,14 @@ class Bound:
 
 
 async def _attacked(
-    server: Server, attack: AbstractAsyncContextManager[Any], seconds: float, bound: Bound, within: Callable[[], object]
+    server: Server,
+    attack: AbstractAsyncContextManager[Any],
+    seconds: float,
+    bound: Bound,
+    within: Callable[[], object] = lambda: None,
+    may_fail: float = 0.0,
 ) -> None:
+    """`within` is what has to hold during the attack; of the requests of a client that behaves `may_fail` may fail."""
     probe = Probe(server.address)
     try:
         calm_s = await probe.run_for(CALM_S)
@@ -65,7 +71,10 @@ async def _attacked(
             print(f"nine answers in ten within {attacked_s * 1e3:.2f} ms under attack, {calm_s * 1e3:.2f} ms in calm")
             bound.check(calm_s, attacked_s)
             await asyncio.to_thread(within)
-        assert not probe.failures, f"requests of a client that behaves failed: {dict(probe.failures)}"
+        asked = len(probe.latencies_s)
+        assert probe.failures.total() <= may_fail * asked, (
+            f"of {asked} requests of a client that behaves failed: {dict(probe.failures)}"
+        )
     finally:
         await probe.close()
 
@@ -87,10 +96,13 @@ def slow_senders(count: int, seconds: float, bound: Bound, receive_s: float = RE
 
 
 def stalls(count: int, seconds: float, bound: Bound) -> None:
-    """The machine takes the processor away now and then, beside connections that drip: nobody is told to come later."""
+    """The machine takes the processor away now and then, beside connections that drip: nobody is told to come later.
+
+    But one in a hundred: where there is less of a processor than what drips takes, that is overload.
+    """
     with serving() as server:
         attack = stopped_now_and_then(server, count, STALL_S)
-        asyncio.run(_attacked(server, attack, seconds, replace(bound, more_s=bound.more_s + STALL_S), lambda: None))
+        asyncio.run(_attacked(server, attack, seconds, replace(bound, more_s=bound.more_s + STALL_S), may_fail=0.01))
 
 
 def resets(per_s: int, seconds: float, bound: Bound) -> None:
@@ -98,7 +110,7 @@ def resets(per_s: int, seconds: float, bound: Bound) -> None:
     with serving() as server:
         before = server.descriptors()
         attack = storm_of_resets(server.address, per_s)
-        asyncio.run(_attacked(server, attack, seconds, bound, lambda: None))
+        asyncio.run(_attacked(server, attack, seconds, bound))
         server.wait_until_descriptors(before)
         balanced(server)
 

@@ -27,8 +27,8 @@ cdef class Lag:
     cdef size_t let_in
     # The end of the turn of late that was longest, and how much too long it was: who came before has not waited for that.
     cdef int64_t pardoned_ns, pardon_ns
-    # Since when something has been held without a break.
-    cdef int64_t standing_ns
+    # When it last waited for the OS, or for the end of a stall.
+    cdef int64_t rested_ns
 
     cdef int see(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t held) except -1
     cdef int hold_or_not(self, int64_t now_ns, int64_t busy_ns, size_t held) noexcept

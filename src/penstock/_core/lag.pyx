@@ -30,8 +30,8 @@ cdef enum:
 cdef double PROMISED_PART = 0.75
 # Of the usual cost: what is once dearer is taken for as dear.
 cdef double BELIEVED_PART = 2.0
-# Of the bound: a line that has not stood for so long is not full, however long it is.
-cdef double STANDING_PART = 0.25
+# Of the bound: for so long after a rest the line is not full, however long it is.
+cdef double RECOVERY_PART = 0.25
 
 
 cdef class Lag:
@@ -61,9 +61,9 @@ cdef class Lag:
             idle_ns = 0
         self.seen_ns = now_ns
         self.spent_ns += busy_ns
+        if idle_ns:
+            self.rested_ns = now_ns
         self.pardon(now_ns, busy_ns)
-        if not held:
-            self.standing_ns = now_ns
         if not ready or self.spent_ns >= LONG_ENOUGH * self.low_ns:
             self.measure()
         self.waited_ns = busy_ns - busy_ns // <int64_t>self.ran if self.ran else 0
@@ -147,7 +147,7 @@ cdef class Lag:
             return SIZE_MAX
         if self.is_stale(oldest_since_ns):
             return 0
-        if self.waited_since(self.standing_ns) < STANDING_PART * self.hold_ns:
+        if self.seen_ns - self.rested_ns < RECOVERY_PART * self.hold_ns:
             return SIZE_MAX
         return <size_t>max(PROMISED_PART * self.hold_ns / self.usual_ns, 1.0)
 
@@ -163,7 +163,8 @@ cdef class Lag:
         """The longest stall of late counts: what has piled up in it makes the turns after it long, too."""
         cdef int64_t late_ns = busy_ns - max(self.high_ns, <int64_t>(BELIEVED_PART * self.usual_ns * self.let_in))
         if late_ns > 0 and (late_ns >= self.pardon_ns or now_ns - self.pardoned_ns > self.hold_ns):
-            self.pardoned_ns, self.pardon_ns = now_ns, late_ns
+            self.pardoned_ns = self.rested_ns = now_ns
+            self.pardon_ns = late_ns
         return 0
 
     cdef int64_t waited_since(self, int64_t since_ns) noexcept:

@@ -202,22 +202,24 @@ def test_the_line_is_as_long_as_what_is_let_in_within_its_bound(line):
     assert line.lag.line()[0] > 15
 
 
-def test_a_line_is_not_full_before_it_has_stood_for_a_while():
-    turns = Turns(hold_ns=50 * MS)
-    let_go(turns, 4, 3 * MS)
-    assert turns.lag.line()[0] == ENDLESS
-    let_go(turns, 1, 3 * MS)
-    assert turns.lag.line()[0] < 20
-    turns.turn(1 * MS)
-    assert turns.lag.line()[0] == ENDLESS, "nobody was held"
+@pytest.mark.parametrize("rest", [{"busy_ns": 200 * MS}, {"busy_ns": 0, "idle_ns": 200 * MS}])
+def test_for_a_moment_after_a_stall_or_idle_time_the_line_is_not_full(line, rest):
+    line.lag.let_go(0, 100)
+    line.turn(**rest, held=100)
+    assert line.lag.line()[0] == ENDLESS
+    let_go(line, 6, 2 * MS)
+    assert line.lag.line()[0] == ENDLESS
+    let_go(line, 1, 2 * MS)
+    assert 14 <= line.lag.line()[0] < 20
 
 
 def test_what_is_dear_once_is_not_taken_for_usual_and_twice_it_is(line):
-    let_go(line, 1, 100 * MS)
+    let_go(line, 1, 20 * MS)
+    line.turns(20 * MS, 1 * MS, held=100)
     assert line.lag.line()[0] >= 14
-    let_go(line, 4, 2 * MS)
-    let_go(line, 2, 100 * MS)
-    assert line.lag.line()[0] == 1
+    let_go(line, 2, 20 * MS)
+    line.turns(20 * MS, 1 * MS, held=100)
+    assert line.lag.line()[0] < 6
 
 
 def test_one_stall_leaves_the_line_as_it_is(line):

@@ -16,6 +16,7 @@ from tests.unit.core.test_holding import (
     end,
     reset,
     send_to_be_held,
+    turns,
     until,
 )
 from tests.unit.core.test_parking import Made, descriptors, no_descriptor_is_left, park
@@ -58,11 +59,17 @@ async def behind(loop, hold_ns=HOUR_NS):
     return lag
 
 
+async def hold_too_long(loop, client):
+    """Held by `behind(hold_ns=1)`, for longer than the one turn that may be a stall."""
+    await send_to_be_held(loop, client)
+    await turns(2)
+
+
 async def full(loop, *protocols):
     """Connections of a loop that is behind; one more, whose protocol has no answer, is held for too long already."""
     server, clients = await accepted(loop, Noting(), *protocols)
     await behind(loop, hold_ns=1)
-    await send_to_be_held(loop, clients[0])
+    await hold_too_long(loop, clients[0])
     return server, clients
 
 
@@ -271,7 +278,7 @@ async def full_of_parked(loop, make):
     known = connect(server, b"")
     await make.until_made(1)
     await behind(loop, hold_ns=1)
-    await send_to_be_held(loop, clients[0])
+    await hold_too_long(loop, clients[0])
     return server, [known, *clients], other
 
 

@@ -90,6 +90,9 @@ async def behind(stuck):
     stuck.sendall(b"x")
     while not len(loop._held):
         await asyncio.sleep(0)
+    # one turn more than may be a stall
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 async def busy(waited):
