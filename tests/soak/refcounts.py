@@ -15,6 +15,7 @@ from typing import Any
 from penstock._core.budget import shared_budget
 from penstock._core.pace import Bounds
 from penstock.loop import NATIVE, EventLoop
+from penstock.loop.servers import connection_count
 from penstock.pressure import BoundedSemaphore, BoundedTaskGroup, CapacityLimiter, Semaphore
 from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate
@@ -217,43 +218,62 @@ def exchange(kind: type[Any], write: Callable[[Any], None]) -> Callable[[Any], N
     return connection
 
 
+async def ended(server: Any, *clients: Any) -> None:
+    """The server and its clients, sockets or transports, with nothing left of either."""
+    for client in clients:
+        client.close() if isinstance(client, socket.socket) else client.abort()
+    server.close()
+    while connection_count(server):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def behind(loop: Any, hold_ns: int = 0) -> None:
+    """From now on the loop is behind whenever anything is ready."""
+    from penstock._core.lag import Lag
+
+    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**12, hold_ns=hold_ns), arrived_at)
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def resets(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def connects(server: Any, count: int) -> list[socket.socket]:
+    return [socket.create_connection(server.sockets[0].getsockname()) for _ in range(count)]
+
+
 def accepts(loop: Any) -> None:
     async def main() -> None:
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
         await asyncio.sleep(0.0001)
-        transport.abort()
-        server.close()
-        await asyncio.sleep(0.001)
+        await ended(server, transport)
 
     loop.run_until_complete(main())
 
 
 def held_reads(loop: Any) -> None:
     """Held, let go, and gone while they are held."""
-    from penstock._core.lag import Lag
 
     async def main() -> None:
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(3)]
+        clients = connects(server, 3)
         await asyncio.sleep(0.001)
-        loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**12), arrived_at)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await behind(loop)
         for client in clients:
             client.sendall(b"x")
         while len(loop._held) < 3:
             await asyncio.sleep(0)
-        clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        clients[0].close()
+        resets(clients[0])
         while len(loop._held) > 2:
             await asyncio.sleep(0)
         await asyncio.sleep(0.0001)
-        for client in clients:
-            client.close()
-        server.close()
-        await asyncio.sleep(0.001)
         loop._watch_lag(None)
+        await ended(server, *clients)
 
     loop.run_until_complete(main())
 
@@ -264,63 +284,49 @@ class Telling(asyncio.Protocol):
 
 def turned_away(loop: Any) -> None:
     """Told unread: held already, held just now, parked already, and accepted just now."""
-    from penstock._core.lag import Lag
-
-    def behind(hold_ns: int) -> None:
-        loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**12, hold_ns=hold_ns), arrived_at)
 
     async def main() -> None:
         server = await loop.create_server(Telling, "127.0.0.1", 0)
-        loop._watch_lag(Lag(high_ns=10**12, low_ns=1, for_ns=10**12), arrived_at)
-        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(2)]
+        # what a server's clients are told is asked of protocols that are made while somebody looks
+        await behind(loop, hold_ns=0)
+        clients = connects(server, 2)
         await asyncio.sleep(0.001)
         before = loop._turned_away
-        behind(10**12)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        clients.append(socket.create_connection(server.sockets[0].getsockname()))
+        await behind(loop, hold_ns=10**12)
+        clients += connects(server, 1)
         for client in clients[1:]:
             client.sendall(b"x")
         while len(loop._held) + len(loop._parked) < 2:
             await asyncio.sleep(0)
-        behind(1)
+        await behind(loop, hold_ns=1)
         while loop._turned_away < before + 2:
             await asyncio.sleep(0)
-        for client in clients:
-            client.close()
-        server.close()
-        await asyncio.sleep(0.001)
         loop._watch_lag(None)
+        await ended(server, *clients)
 
     loop.run_until_complete(main())
 
 
 def parked(loop: Any) -> None:
     """Parked, let in, gone while they are parked, and closed with their server."""
-    from penstock._core.lag import Lag
 
     async def main() -> None:
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         server.max_connections = 100
-        loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**12), arrived_at)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(4)]
+        await behind(loop)
+        clients = connects(server, 4)
         for client in clients:
             client.sendall(b"x")
         while len(loop._parked) < 4:
             await asyncio.sleep(0)
-        clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        clients[0].close()
+        resets(clients[0])
         while len(loop._parked) > 3:
             await asyncio.sleep(0)
         # with nothing ready one is let in, and perhaps more
         await asyncio.sleep(0.0001)
         server.close()
-        for client in clients:
-            client.close()
-        await asyncio.sleep(0.001)
         loop._watch_lag(None)
+        await ended(server, *clients)
 
     loop.run_until_complete(main())
 
@@ -331,11 +337,9 @@ def pauses(loop: Any) -> None:
         server.max_connections = 1
         server.pause_accepting()
         server.resume_accepting()
-        client = socket.create_connection(server.sockets[0].getsockname())
+        clients = connects(server, 1)
         await asyncio.sleep(0.0001)
-        client.close()
-        server.close()
-        await asyncio.sleep(0.001)
+        await ended(server, *clients)
 
     loop.run_until_complete(main())
 
@@ -384,11 +388,8 @@ def bounds(loop: Any) -> None:
         loop._on_cut = lambda *_: ConnectionAbortedError("late")
         for transport in (sender, late):
             transport._cut_late()
-        two.close()
         sender.abort()
-        late.abort()
-        server.close()
-        await asyncio.sleep(0.001)
+        await ended(server, late, two)
 
     loop.run_until_complete(main())
     loop._on_cut = None
