@@ -54,15 +54,14 @@ cdef class Lag:
 
         `ready` entries are left from it, the oldest from `oldest_ns`, 0 if that is not known; `held` counts held reads.
         """
-        cdef int64_t busy_ns = 0
-        if self.seen_ns:
-            busy_ns = max(now_ns - self.seen_ns - idle_ns, 0)
-        else:
-            idle_ns = 0
+        cdef int64_t busy_ns
+        if not self.seen_ns:
+            self.seen_ns, self.rested_ns, idle_ns = now_ns, now_ns, 0
+        elif idle_ns:
+            self.rested_ns = now_ns
+        busy_ns = max(now_ns - self.seen_ns - idle_ns, 0)
         self.seen_ns = now_ns
         self.spent_ns += busy_ns
-        if idle_ns:
-            self.rested_ns = now_ns
         self.pardon(now_ns, busy_ns)
         if not ready or self.spent_ns >= LONG_ENOUGH * self.low_ns:
             self.measure()
