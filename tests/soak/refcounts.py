@@ -210,6 +210,8 @@ def exchange(kind: type[Any], write: Callable[[Any], None]) -> Callable[[Any], N
             await asyncio.sleep(0.0001)
             sender.close()
             await asyncio.sleep(0.0001)
+            # whatever it could not send
+            sender.abort()
             receiver.abort()
             await asyncio.sleep(0)
 
@@ -228,11 +230,15 @@ async def ended(server: Any, *clients: Any) -> None:
     await asyncio.sleep(0)
 
 
-async def behind(loop: Any, hold_ns: int = 0) -> None:
-    """From now on the loop is behind whenever anything is ready."""
+def watch(loop: Any, high_ns: int, hold_ns: int = 0) -> None:
     from penstock._core.lag import Lag
 
-    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**12, hold_ns=hold_ns), arrived_at)
+    loop._watch_lag(Lag(high_ns=high_ns, low_ns=1, for_ns=10**12, hold_ns=hold_ns), arrived_at)
+
+
+async def behind(loop: Any, hold_ns: int = 0) -> None:
+    """From now on the loop is behind whenever anything is ready."""
+    watch(loop, 1, hold_ns)
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -288,7 +294,7 @@ def turned_away(loop: Any) -> None:
     async def main() -> None:
         server = await loop.create_server(Telling, "127.0.0.1", 0)
         # what a server's clients are told is asked of protocols that are made while somebody looks
-        await behind(loop, hold_ns=0)
+        watch(loop, 10**12)
         clients = connects(server, 2)
         await asyncio.sleep(0.001)
         before = loop._turned_away
