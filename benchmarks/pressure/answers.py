@@ -6,7 +6,6 @@ uvicorn's protocol is driven by hand with an application that never answers, ful
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -59,7 +58,6 @@ async def _waits(scope: Message, receive: Receive, send: Send) -> None:
 
 def by_uvicorn() -> uvicorn.Config:
     """With the one connection that is there beyond `--limit-concurrency`."""
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = _config(limit_concurrency=1)
     config.load()
     return config

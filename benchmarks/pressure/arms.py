@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.pressure.services import SLOTS, App, Message, Receive, Send
 
-__all__ = ["ARMS", "DEADLINE_S", "Arm", "available", "describe", "has_loop_gate"]
+__all__ = ["ARMS", "DEADLINE_S", "Arm", "available", "describe", "has_loop_gate", "plain_loop"]
 
 Loop = asyncio.AbstractEventLoop
 DEADLINE_S = 0.1  # after which the client has gone
@@ -33,9 +33,18 @@ def _asyncio() -> Loop:
 def _penstock() -> Loop:
     import penstock
 
+    return penstock.new_event_loop()
+
+
+def _gated() -> Loop:
     if has_loop_gate():
         os.environ["PENSTOCK_PRESSURE_LAG_HIGH_S"] = str(LAG_HIGH_S)
-    return penstock.new_event_loop()
+    return _penstock()
+
+
+def plain_loop(arm: str) -> Loop:
+    """An arm's loop without the loop's own gate."""
+    return _penstock() if arm.startswith("penstock") else _asyncio()
 
 
 def has_loop_gate() -> bool:
@@ -86,8 +95,8 @@ ARMS: dict[str, Arm] = {
     "limit-concurrency": Arm(
         _asyncio, _bare, f"uvicorn --limit-concurrency {LIMIT_CONCURRENCY}", limit_concurrency=LIMIT_CONCURRENCY
     ),
-    "penstock@fixed": Arm(_penstock, _gate(SLOTS), f"Gate(limit={SLOTS}, deadline_s={DEADLINE_S}) and the loop's gate"),
-    "penstock@auto": Arm(_penstock, _gate("auto"), f'Gate(limit="auto", deadline_s={DEADLINE_S}) and the loop\'s gate'),
+    "penstock@fixed": Arm(_gated, _gate(SLOTS), f"Gate(limit={SLOTS}, deadline_s={DEADLINE_S}) and the loop's gate"),
+    "penstock@auto": Arm(_gated, _gate("auto"), f'Gate(limit="auto", deadline_s={DEADLINE_S}) and the loop\'s gate'),
 }
 
 

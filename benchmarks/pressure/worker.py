@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from benchmarks.micro.cases import Case, Loop
+from benchmarks.micro.cases import Case
 from benchmarks.micro.worker import serve
 from benchmarks.pressure import answers, costs
+from benchmarks.pressure.arms import plain_loop
 
 __all__ = ["ROWS", "main"]
 
@@ -31,17 +32,9 @@ def cases(arm: str) -> dict[str, Case]:
     return costs.cases(costs.Gates()) | answers.refused(answers.by_a_gate)
 
 
-def _loop(arm: str) -> Loop:
-    if not arm.startswith("penstock"):
-        return asyncio.SelectorEventLoop()
-    import penstock
-
-    return penstock.new_event_loop()
-
-
 def main() -> None:
     arm = sys.argv[1]
-    loop = _loop(arm)
+    loop = plain_loop(arm)
     asyncio.set_event_loop(loop)
     serve(loop, cases(arm))
     loop.close()

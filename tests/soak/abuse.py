@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from statistics import quantiles
@@ -210,13 +210,8 @@ def _sends(sock: socket.socket, data: bytes) -> None:
 @contextlib.asynccontextmanager
 async def stopped_now_and_then(server: Server, count: int, stall_s: float) -> AsyncIterator[None]:
     """Connections as of `Slowloris`, and a server that does not run for so long, again and again."""
-    async with Slowloris(server.address, count):
-        task = asyncio.create_task(_stop(server.process, stall_s))
-        try:
-            yield
-        finally:
-            await _cancelled(task)
-            server.process.send_signal(signal.SIGCONT)
+    async with Slowloris(server.address, count), _meanwhile(_stop(server.process, stall_s)):
+        yield
 
 
 async def _stop(process: subprocess.Popen[bytes], stall_s: float) -> None:
@@ -224,18 +219,17 @@ async def _stop(process: subprocess.Popen[bytes], stall_s: float) -> None:
         # at any point of the server's turns
         await asyncio.sleep(random.uniform(0.3, 1.0) * stall_s)
         process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(stall_s)
-        process.send_signal(signal.SIGCONT)
+        try:
+            await asyncio.sleep(stall_s)
+        finally:
+            process.send_signal(signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager
 async def storm_of_resets(address: Address, per_s: int) -> AsyncIterator[None]:
     """Connections that ask for something and are reset at once."""
-    task = asyncio.create_task(_storm(address, per_s))
-    try:
+    async with _meanwhile(_storm(address, per_s)):
         yield
-    finally:
-        await _cancelled(task)
 
 
 async def _storm(address: Address, per_s: int) -> None:
@@ -283,6 +277,15 @@ async def _connect(address: Address, receive_bytes: int = 0) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+@contextlib.asynccontextmanager
+async def _meanwhile(attack: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(attack)
+    try:
+        yield
+    finally:
+        await _cancelled(task)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

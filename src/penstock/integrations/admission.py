@@ -233,9 +233,9 @@ class Refusal:
             reason = f"overloaded: {self._refused.reason}"
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
 
-    def reply(self, scope: Scope) -> HttpReply:
-        """What an HTTP request is answered."""
-        close = _is_http_1(scope) and _has_much_to_say(scope)
+    def reply(self, scope: Scope, *, close: bool = False) -> HttpReply:
+        """What an HTTP request is answered; `close`: its connection ends in any case."""
+        close = close or (_is_http_1(scope) and _has_much_to_say(scope))
         return http_reply(self._refused, as_json=self._as_json, close=close)
 
 

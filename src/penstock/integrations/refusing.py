@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from penstock.errors import Overloaded
-from penstock.pressure.replies import CLOSE, HttpReply, http_reply
+from penstock.pressure.replies import HttpReply, http_reply
 
 if TYPE_CHECKING:
     import uvicorn
@@ -84,7 +84,7 @@ def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
             if refusal is None:
                 super()._start_asgi_task(cycle, app)
             else:
-                self._answer(cycle, refusal.reply(cycle.scope))
+                self._answer(cycle, refusal.reply(cycle.scope, close=not cycle.keep_alive))
 
         def _has_room(self) -> bool:
             # then the answer, far less than what makes a transport pause, is written without waiting
@@ -92,10 +92,11 @@ def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
 
         def _answer(self, cycle: Any, reply: HttpReply) -> None:
             """As the request's own task would, in one write."""
-            cycle.keep_alive = cycle.keep_alive and not reply.closes
+            cycle.keep_alive = not reply.closes
             if cycle.access_log:
                 _log(cycle, reply.status)
-            self.transport.write(_to_bytes(cycle, reply))
+            with_body = cycle.scope["method"] != "HEAD"
+            self.transport.write(reply.to_bytes(cycle.default_headers, with_body=with_body))
             cycle.response_started = cycle.response_complete = True
             if not cycle.keep_alive:
                 self.transport.close()
@@ -108,13 +109,6 @@ def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
                 cycle.on_response = None
 
     return Refusing
-
-
-def _to_bytes(cycle: Any, reply: HttpReply) -> bytes:
-    before = cycle.default_headers
-    # of a client that did not ask to keep the connection
-    after = () if cycle.keep_alive or reply.closes else (CLOSE,)
-    return reply.to_bytes(before, after, with_body=cycle.scope["method"] != "HEAD")
 
 
 def _log(cycle: Any, status: int) -> None:

@@ -55,10 +55,10 @@ class HttpReply:
     def _lines(self) -> bytes:
         return _written(self.headers)
 
-    def to_bytes(self, before: Iterable[Header] = (), after: Iterable[Header] = (), *, with_body: bool = True) -> bytes:
-        """As HTTP/1.1 writes it, with a server's own headers before and after; an answer to HEAD has no body."""
+    def to_bytes(self, before: Iterable[Header] = (), *, with_body: bool = True) -> bytes:
+        """As HTTP/1.1 writes it, behind a server's own headers; an answer to HEAD has no body."""
         body = self.body if with_body else b""
-        return b"".join((STATUS_LINES[self.status], _written(before), self._lines, _written(after), b"\r\n", body))
+        return b"".join((STATUS_LINES[self.status], _written(before), self._lines, b"\r\n", body))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import penstock
-from penstock.config import LaneConfig
+from penstock.config import Config, LaneConfig, TasksConfig
 from penstock.errors import (
     Overloaded,
 )
@@ -110,7 +110,8 @@ def test_bytes_are_bounded_too(loop, lane, tmp_path):
 
 @pytest.mark.timeout(240)
 def test_memory_stays_flat_while_a_full_lane_is_offered_a_million_jobs(tmp_path):
-    loop = penstock.new_event_loop()
+    # a million offers are a stall: a watchdog would tell of it, and keep the lines of the stack
+    loop = penstock.new_event_loop(Config(tasks=TasksConfig(stall_s=None)))
     lane = ProcessLane("cpu", LaneConfig(kind="processes", workers=1, queue_jobs=100, full="shed"))
     gate = tmp_path / "gate"
     load = bytes(1000)
