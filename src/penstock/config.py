@@ -262,11 +262,11 @@ class PressureConfig(_Group):
 class SignalsConfig(_Group):
     """What a signal does while a loop runs in the main thread. Handlers the program installs itself go first."""
 
-    # SIGTERM and SIGINT: stop accepting, let work in flight end within drain_s, cancel the rest
-    drain: bool = _key(True, BOOL)
-    drain_s: float = _key(10.0, seconds(zero=True))
-    # SIGUSR1 writes every task's stack to stderr
-    dump: bool = _key(True, BOOL)
+    # SIGTERM and SIGINT: stop accepting, let work in flight end within drain_s, cancel the rest. None: both signals do
+    # what they do on asyncio's own loop
+    drain_s: float | None = _key(None, optional(seconds(zero=True), "no drain"))
+    # SIGUSR1 writes every task's stack to stderr. None: only under `penstock run` and `penstock serve`
+    dump: bool | None = _key(None, optional(BOOL, "only under penstock run and serve"))
     # "SIGHUP" -> handler(loop, signum), run in the loop; a coroutine it returns becomes a task
     handlers: Mapping[str | int, Callable[..., Any] | str] = field(
         default_factory=dict, hash=False, metadata={"kind": HANDLERS}

@@ -34,6 +34,8 @@ GROUPS = {
 KINDS: dict[str, Kind] = {
     f"{group}.{item.name}": item.metadata["kind"] for group, made in GROUPS.items() for item in fields(made)
 }
+# keys of former versions -> what is said now
+REMOVED = {"signals.drain": "set signals.drain_s to the seconds that work in flight gets, or to none for no drain"}
 # keys whose value has keys of its own: executors.cpu.workers, executors.lanes.db, executors.lanes.db.workers
 LANES = {key: kind for key, kind in KINDS.items() if isinstance(kind, LaneKind)}
 
@@ -75,6 +77,8 @@ def _accepted(key: str, value: object, source: str, values: Mapping[str, object]
     """The key to set and its value; for a key within a lane, that lane with the key changed."""
     kind = KINDS.get(key)
     parent = ".".join(key.split(".")[:2])
+    if key in REMOVED:
+        raise _removed(key, value, source)
     if kind is None and parent not in LANES:
         raise _unknown(key, value, source)
     try:
@@ -90,6 +94,11 @@ def _accepted(key: str, value: object, source: str, values: Mapping[str, object]
         raise ConfigError.bad_value(named, bad.value, source, bad.allowed) from None
     except (ValueError, TypeError):
         raise ConfigError.bad_value(key, value, source, KINDS[parent].allowed) from None
+
+
+def _removed(key: str, value: object, source: str) -> ConfigError:
+    message = f"{key} = {value!r} ({source}): there is no such key any more, {REMOVED[key]}"
+    return ConfigError(message, key=key, value=value, source=source, allowed=REMOVED[key])
 
 
 def _unknown(key: str, value: object, source: str) -> ConfigError:
@@ -112,6 +121,7 @@ def _variable(key: str) -> str:
 
 VARIABLES = {_variable(key): key for key in KINDS}
 VARIABLES |= {_variable(f"{key}.{part}"): f"{key}.{part}" for key, kind in LANES.items() for part in kind.parts}
+REMOVED_VARIABLES = {_variable(key): key for key in REMOVED}
 
 
 def _from_env(env: Mapping[str, str]) -> Iterator[Given]:
@@ -119,9 +129,10 @@ def _from_env(env: Mapping[str, str]) -> Iterator[Given]:
     for variable in sorted(env):
         group, underscore, _ = variable.removeprefix(PREFIX).lower().partition("_")
         if variable.startswith(PREFIX) and underscore and group in GROUPS and env[variable].strip():
-            if variable not in VARIABLES:
+            key = VARIABLES.get(variable) or REMOVED_VARIABLES.get(variable)
+            if key is None:
                 raise _unknown_variable(variable, env[variable])
-            yield VARIABLES[variable], env[variable], f"variable {variable}"
+            yield key, env[variable], f"variable {variable}"
 
 
 def _unknown_variable(variable: str, value: str) -> ConfigError:

@@ -19,7 +19,7 @@ def load(path=None, *, env=None, overrides=None):
 def test_a_config_of_nothing_is_all_defaults():
     assert load() == Config()
     assert (Config().loop.poller, Config().loop.poll_every_turns, Config().loop.spin_us) == ("auto", 64, 0)
-    assert (Config().executors.dns.workers, Config().pressure.backlog, Config().signals.drain_s) == (4, 2048, 10.0)
+    assert (Config().executors.dns.workers, Config().pressure.backlog, Config().signals.drain_s) == (4, 2048, None)
 
 
 def test_a_config_is_frozen_and_hashable_and_pickles():
@@ -57,7 +57,7 @@ def test_type_hints_of_a_config_can_be_read():
         (lambda: TasksConfig(factory=5), "tasks.factory"),
         (lambda: PressureConfig(backlog=70000), "pressure.backlog"),
         (lambda: SignalsConfig(drain_s=-0.5), "signals.drain_s"),
-        (lambda: SignalsConfig(drain="perhaps"), "signals.drain"),
+        (lambda: SignalsConfig(dump="perhaps"), "signals.dump"),
         (lambda: SignalsConfig(handlers={"SIGNOPE": "app:f"}), "signals.handlers"),
         (lambda: SignalsConfig(handlers={"SIGKILL": "app:f"}), "signals.handlers"),
         (lambda: SignalsConfig(handlers={"SIGHUP": 5}), "signals.handlers"),
@@ -185,6 +185,17 @@ def test_options_may_be_objects_and_bad_ones_are_named():
         load(overrides={"loop.debug": "maybe"})
     with pytest.raises(ConfigError, match=r"did you mean 'signals\.drain_s'"):
         load(overrides={"signal.drain_s": "1"})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"overrides": {"signals.drain": "1"}}, {"env": {"PENSTOCK_SIGNALS_DRAIN": "0"}}],
+)
+def test_a_key_of_a_former_version_is_refused_with_the_new_one(given):
+    with pytest.raises(
+        ConfigError, match=r"signals\.drain = '.' \(.*\): there is no such key any more, set signals\.drain_s"
+    ):
+        load(**given)
 
 
 def test_find_takes_the_nearest_file_upwards(tmp_path):

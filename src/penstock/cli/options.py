@@ -2,13 +2,23 @@
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import penstock
 from penstock.config import Config
+from penstock.configkinds import Kind, seconds
 
-__all__ = ["Failure", "LineParser", "check_config", "load_config"]
+__all__ = [
+    "Failure",
+    "LineParser",
+    "accepted",
+    "check_config",
+    "load_config",
+    "seconds_or_0",
+    "with_signals",
+]
 
 
 class Failure(Exception):
@@ -42,6 +52,33 @@ def load_config(options: argparse.Namespace) -> Config:
     """The config as the command line, the environment and the nearest file give it."""
     overrides: dict[str, object] = dict(_pair(text) for text in options.set)
     return Config.load(_config_file(options.config), overrides=overrides)
+
+
+def with_signals(config: Config, drain_s: float | None) -> Config:
+    """Return the config with `--drain`, and with the dump on SIGUSR1 unless the config says no."""
+    told = config.signals
+    signals = replace(
+        told,
+        drain_s=told.drain_s if drain_s is None else drain_s,
+        dump=True if told.dump is None else told.dump,
+    )
+    return replace(config, signals=signals)
+
+
+def accepted(kind: Kind, text: str, what: str) -> Any:
+    """Return the option's text as a value of `kind`. Raises argparse's error, which says `what` is allowed."""
+    try:
+        value = kind.parse(text.strip())
+    except ValueError:
+        value = None
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value
+
+
+def seconds_or_0(text: str) -> float:
+    """Return the option's text as a time."""
+    return float(accepted(seconds(zero=True), text, "a time: seconds, 0 or more"))
 
 
 def check_config(config: Config) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import penstock
 from penstock.cli.frames import user_frames
-from penstock.cli.options import Failure, LineParser, check_config, load_config
+from penstock.cli.options import Failure, LineParser, check_config, load_config, seconds_or_0, with_signals
 
 __all__ = ["main"]
 
-TAKES_A_VALUE = {"--config", "--set"}
+TAKES_A_VALUE = {"--config", "--set", "--drain"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         raise Failure("name a script or -m module to run (see 'penstock run --help')", code=2)
     if not is_module and not os.path.exists(program[0]):
         raise Failure(f"no script at {program[0]!r}", code=2)
-    config = load_config(options)
+    config = with_signals(load_config(options), options.drain)
     sys.argv[:] = program
     _set_first_path(program[0], is_module)
     check_config(config)
@@ -62,6 +62,9 @@ def _parser() -> LineParser:
         epilog="What follows the script or module goes to the program.",
     )
     parser.add_argument("-m", metavar="MODULE", help="run a module, as python -m does")
+    parser.add_argument(
+        "--drain", type=seconds_or_0, metavar="SECONDS", help="drain on SIGTERM and SIGINT; signals.drain_s"
+    )
     parser.add_config_options()
     return parser
 

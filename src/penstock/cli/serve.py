@@ -13,22 +13,26 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.cli.frames import user_frames
-from penstock.cli.options import Failure, LineParser, check_config, load_config
+from penstock.cli.options import Failure, LineParser, accepted, check_config, load_config, seconds_or_0, with_signals
 from penstock.config import Config, PressureConfig
-from penstock.configkinds import LIMIT, Kind, seconds
+from penstock.configkinds import LIMIT, seconds
 from penstock.integrations.asgi import check_app, load_app
 
 __all__ = ["main"]
 
 # where the loop's own gate begins, when requests are limited and the config does not say
 LAG_HIGH_S = 0.01
+# how long a drain may last when nothing says it
+DRAIN_S = 10.0
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve the application the arguments name until a signal ends it; returns the exit code."""
     options = _parser().parse_args(arguments)
-    config = load_config(options)
+    config = with_signals(load_config(options), options.drain)
+    if config.signals.drain_s is None:
+        config = replace(config, signals=replace(config.signals, drain_s=DRAIN_S))
     config = replace(config, pressure=_pressure(options, config.pressure))
     _require_uvicorn()
     sys.path.insert(0, os.getcwd())
@@ -59,7 +63,8 @@ def _parser() -> LineParser:
     add("--backlog", type=_count, metavar="N", help="unaccepted connections; pressure.backlog")
     add("--limit", type=_limit, metavar="N", help="requests at once, or auto; pressure.limit")
     add("--deadline", type=_seconds, metavar="SECONDS", help="refuse later ones; pressure.deadline_s")
-    add("--max-wait", type=_seconds_or_0, metavar="SECONDS", help="for a turn; pressure.max_wait_s")
+    add("--max-wait", type=seconds_or_0, metavar="SECONDS", help="for a turn; pressure.max_wait_s")
+    add("--drain", type=seconds_or_0, metavar="SECONDS", help="default 10; signals.drain_s")
     add("--log-level", choices=LOG_LEVELS, metavar="LEVEL", help="critical, error, warning, info, debug, trace")
     add("--access-log", action=argparse.BooleanOptionalAction, default=True, help="a line per request; default yes")
     parser.add_config_options()
@@ -154,22 +159,8 @@ def _count(text: str) -> int:
 
 
 def _limit(text: str) -> object:
-    return _accepted(LIMIT, text, 'a limit: a count of 1 or more, or "auto"')
+    return accepted(LIMIT, text, 'a limit: a count of 1 or more, or "auto"')
 
 
 def _seconds(text: str) -> object:
-    return _accepted(seconds(zero=False), text, "a time: seconds, more than 0")
-
-
-def _seconds_or_0(text: str) -> object:
-    return _accepted(seconds(zero=True), text, "a time: seconds, 0 or more")
-
-
-def _accepted(kind: Kind, text: str, what: str) -> object:
-    try:
-        value = kind.parse(text.strip())
-    except ValueError:
-        value = None
-    if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return value
+    return accepted(seconds(zero=False), text, "a time: seconds, more than 0")

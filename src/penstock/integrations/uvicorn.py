@@ -111,14 +111,14 @@ def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **
     `choices` go to `uvicorn.Config`. Raises OSError, naming the address, when it cannot be listened on.
     """
     # uvicorn drains by itself, within drain_s: two drains of one signal would get in each other's way.
-    export(replace(config, signals=replace(config.signals, drain=False)), os.environ)
+    export(replace(config, signals=replace(config.signals, drain_s=None)), os.environ)
     with listening(binding) as listener:
         server_config = ServerConfig(
             app,
             host=binding.host,
             port=binding.port,
             backlog=config.pressure.backlog,
-            timeout_graceful_shutdown=config.signals.drain_s if config.signals.drain else None,
+            timeout_graceful_shutdown=config.signals.drain_s,
             **_tls_choices(tls),
             **choices,
         )

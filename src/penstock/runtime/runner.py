@@ -55,7 +55,7 @@ class Runner:
 def run(main: Coroutine[Any, Any, T], *, config: Config | None = None, debug: bool | None = None) -> T:
     """As asyncio.run, on penstock's loop.
 
-    SIGTERM and SIGINT drain: a run that SIGTERM ended raises SystemExit(143), Ctrl-C KeyboardInterrupt as in asyncio.
+    Where the config chooses a drain (`signals.drain_s`), a run that SIGTERM ended raises SystemExit(143).
     """
     if asyncio._get_running_loop() is not None:
         main.close()

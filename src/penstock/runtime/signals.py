@@ -43,7 +43,6 @@ class LoopSignals:
 
     def __init__(self, loop: EventLoop, config: SignalsConfig) -> None:
         self._loop = loop
-        self._drain_s = config.drain_s
         self._handlers: dict[int, Handler] = {}
         self._former: dict[int, Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -51,7 +50,8 @@ class LoopSignals:
         # the signal that ends the run, and whether the program has been told
         self._ending: int | None = None
         self._told = False
-        if config.drain:
+        self._drain_s = 0.0 if config.drain_s is None else config.drain_s
+        if config.drain_s is not None:
             self._handlers |= {signal.SIGTERM: self._on_end, signal.SIGINT: self._on_end}
         if config.dump and hasattr(signal, "SIGUSR1"):
             self._handlers[signal.SIGUSR1] = self._on_dump
@@ -124,12 +124,8 @@ class LoopSignals:
     def _end(self, signum: int) -> None:
         """The drain is over: now the program itself is told."""
         self._told = True
-        former = self._former.get(signum)
         main = self._loop.main_task()
-        if signum == signal.SIGINT and callable(former):
-            # asyncio's own way: its runner cancels the main task and raises KeyboardInterrupt
-            self._loop.call_soon(former, signum, None)
-        elif main is None:
+        if main is None:
             self._loop.call_soon(_raise, _end_of(signum))
         else:
             self._loop.ended_by = _end_of(signum)

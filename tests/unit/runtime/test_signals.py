@@ -11,9 +11,10 @@ from tests.unit.runtime.child import INT, TERM, Child, run
 ASYNCIO_UNDER_THE_POLICY = "import asyncio, penstock\npenstock.install()\nrun = asyncio.run\n"
 PENSTOCK_RUN = "import asyncio, penstock\nrun = penstock.run\n"
 PURE = {"PENSTOCK_PURE": "1"}
-WAYS = {"run": (PENSTOCK_RUN, {}), "policy": (ASYNCIO_UNDER_THE_POLICY, {})}
+DRAINS = {"PENSTOCK_SIGNALS_DRAIN_S": "10"}
+WAYS = {"run": (PENSTOCK_RUN, DRAINS), "policy": (ASYNCIO_UNDER_THE_POLICY, DRAINS)}
 if NATIVE:
-    WAYS |= {f"{name}-pure": (start, PURE) for name, (start, _) in WAYS.items()}
+    WAYS |= {f"{name}-pure": (start, PURE | DRAINS) for name, (start, _) in WAYS.items()}
 
 PLAIN = """
 async def main():
@@ -108,7 +109,7 @@ def test_other_tasks_end_before_the_main_one_is_told():
             print("main is told", task.done())
     penstock.run(main())
     """
-    ended = run(program)
+    ended = run(program, **DRAINS)
     assert ended.out.split("\n")[:2] == ["work is done", "main is told True"]
     assert ended.returncode == 143
 
@@ -134,7 +135,7 @@ async def main():
 run(main())
 """
     )
-    with Child(program, PENSTOCK_SIGNALS_DRAIN_S="0.05", **env) as child:
+    with Child(program, **(env | {"PENSTOCK_SIGNALS_DRAIN_S": "0.05"})) as child:
         ports = child.expect("port").split()[1:]
         clients = [socket.create_connection(("127.0.0.1", int(port)), 5) for port in reversed(ports)]
         child.expect("ready")
@@ -168,11 +169,11 @@ run(main())
 
 
 def test_a_second_sigterm_ends_at_once():
-    assert run(STUBBORN, TERM, TERM).returncode == -TERM
+    assert run(STUBBORN, TERM, TERM, **DRAINS).returncode == -TERM
 
 
 def test_a_second_ctrl_c_interrupts_at_once():
-    with Child(STUBBORN) as child:
+    with Child(STUBBORN, **DRAINS) as child:
         for word in ("ready", "ready again", "not me"):
             child.expect(word)
             child.send(INT)
@@ -193,7 +194,7 @@ async def main():
 run(main())
 """
     )
-    assert run(program, TERM, TERM).returncode == -TERM
+    assert run(program, TERM, TERM, **DRAINS).returncode == -TERM
 
 
 def test_sigterm_ends_a_bare_run_forever_with_143():
@@ -207,7 +208,7 @@ def test_sigterm_ends_a_bare_run_forever_with_143():
         loop.close()
         print("closed")
     """
-    ended = run(program, TERM)
+    ended = run(program, TERM, **DRAINS)
     assert (ended.returncode, "closed" in ended.out) == (143, True)
 
 
@@ -226,7 +227,7 @@ def test_a_main_that_ends_by_itself_during_the_drain_still_ends_by_the_signal(si
         return await asyncio.create_task(main())
     penstock.run(outer())
     """
-    ended = run(program, signum)
+    ended = run(program, signum, **DRAINS)
     assert ended.returncode in ((143,) if signum == TERM else (-INT, 130))
     assert "ended by itself" in ended.out
 
@@ -244,7 +245,7 @@ async def main():
 run(main())
 """
     )
-    ended = run(program, TERM)
+    ended = run(program, TERM, **DRAINS)
     assert (ended.returncode, "swallowed" in ended.out) == (143, True)
 
 
@@ -260,7 +261,7 @@ def test_a_program_that_passes_the_signal_on_at_its_end_ends_by_it():
         signal.raise_signal(signal.SIGTERM)
     penstock.run(main())
     """
-    assert run(program).returncode == 143
+    assert run(program, **DRAINS).returncode == 143
 
 
 def test_a_child_forked_from_a_running_loop_ends_by_the_signals_default():
@@ -274,7 +275,7 @@ def test_a_child_forked_from_a_running_loop_ends_by_the_signals_default():
         print(os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM)
     penstock.run(main())
     """
-    assert run(program).out.split() == ["True"]
+    assert run(program, **DRAINS).out.split() == ["True"]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +296,7 @@ def test_a_handler_of_the_programs_own_wins(theirs):
         print("theirs")
     penstock.run(main())
     """
-    ended = run(program, TERM)
+    ended = run(program, TERM, **DRAINS)
     assert (ended.returncode, ended.err, "theirs" in ended.out) == (0, "", True)
 
 
@@ -309,7 +310,7 @@ def test_a_handler_set_before_the_run_wins_and_stays():
     penstock.run(main())
     print(signal.getsignal(signal.SIGTERM) is mine)
     """
-    assert run(program).out.split() == ["mine", "True"]
+    assert run(program, **DRAINS).out.split() == ["mine", "True"]
 
 
 def test_former_handlers_are_back_after_the_run_and_threads_set_none():
@@ -320,7 +321,7 @@ def test_former_handlers_are_back_after_the_run_and_threads_set_none():
         return [signal.getsignal(signum) for signum in watched]
     async def main():
         return now()
-    config = penstock.Config(signals=penstock.SignalsConfig(handlers={"HUP": print}))
+    config = penstock.Config(signals=penstock.SignalsConfig(drain_s=10, dump=True, handlers={"HUP": print}))
     before = now()
     inside = penstock.run(main(), config=config)
     print(all(a != b for a, b in zip(before, inside)), now() == before)
@@ -329,7 +330,7 @@ def test_former_handlers_are_back_after_the_run_and_threads_set_none():
     thread.start()
     thread.join()
     print(found == [before])
-    off = penstock.Config(signals=penstock.SignalsConfig(drain=False, dump=False))
+    off = penstock.Config(signals=penstock.SignalsConfig())
     print([a == b for a, b in zip(before, penstock.run(main(), config=off))])
     """
     # asyncio's runner sets SIGINT itself
@@ -354,7 +355,7 @@ async def main():
 run(main())
 """
     )
-    ended = run(program, **env)
+    ended = run(program, PENSTOCK_SIGNALS_DUMP="1", **env)
     assert ended.returncode == 0
     assert "penstock: 2 tasks" in ended.err
     assert "the-outer-task" in ended.err
@@ -378,7 +379,7 @@ async def main():
 run(main())
 """
     )
-    ended = run(program, signal.SIGUSR1)
+    ended = run(program, signal.SIGUSR1, PENSTOCK_SIGNALS_DUMP="1")
     assert (ended.returncode, "in stuck" in ended.err) == (0, True)
 
 
