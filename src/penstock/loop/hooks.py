@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from asyncio import base_events
 from collections.abc import Awaitable, Callable, Iterator
@@ -43,6 +44,13 @@ class TaskWatcher(Protocol):
         """The loop is about to be closed, whatever is left in it."""
 
 
+def _keep_watch() -> None:
+    # asyncio sets its own descriptor with a handler, and none with a loop's last: be it the running loop or another
+    running = asyncio._get_running_loop()
+    if isinstance(running, LoopHooks) and running._signals_to is not None:
+        signal.set_wakeup_fd(running._signals_to, warn_on_full_buffer=False)
+
+
 class LoopHooks(asyncio.BaseEventLoop):
     """Mixin, before asyncio's loop in the bases. Everything is off until the runtime sets it."""
 
@@ -56,6 +64,11 @@ class LoopHooks(asyncio.BaseEventLoop):
     _task_watcher: TaskWatcher | None = None
     # set when a signal, not the program, ended the run: what `run_until_complete` raises for it
     ended_by: BaseException | None = None
+    # ... and what `close` raises, when the signal came during the clean-up
+    ended_by_at_close: BaseException | None = None
+    # the descriptor that signals are written to during a run, where it is not the program's or asyncio's
+    _signals_to: int | None = None
+    _wrap_factory: Callable[[Callable[[], Any]], Callable[[], Any]] | None = None
 
     # a scope around each run
 
@@ -80,8 +93,10 @@ class LoopHooks(asyncio.BaseEventLoop):
             self._raise_ended_by()
             raise
         finally:
-            self._main = outer
-        self._raise_ended_by()
+            # what was not raised must not be raised by a later run, the runner's clean-up
+            self._main, ended_by, self.ended_by = outer, self.ended_by, None
+        if ended_by is not None:
+            raise ended_by
         return result
 
     def _raise_ended_by(self) -> None:
@@ -104,15 +119,51 @@ class LoopHooks(asyncio.BaseEventLoop):
         """Whether the program has set a handler by `add_signal_handler`."""
         return bool(self._signal_handlers)  # type: ignore[attr-defined]
 
+    def watch_signals(self, fd: int) -> None:
+        """Have every signal written to `fd` until `unwatch_signals`, unless the program has a descriptor of its own."""
+        # noted first: a signal's handler may raise between any two of these lines
+        self._signals_to = fd
+        taken = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+        if taken not in (-1, fd, self.signal_fd() if self.has_signal_handlers() else -1):
+            signal.set_wakeup_fd(taken)
+            self._signals_to = None
+
+    def unwatch_signals(self) -> None:
+        """Undo `watch_signals`, unless another descriptor was set meanwhile."""
+        if self._signals_to is None:
+            return
+        taken = signal.set_wakeup_fd(self.signal_fd() if self.has_signal_handlers() else -1)
+        if taken != self._signals_to:
+            signal.set_wakeup_fd(taken)
+        self._signals_to = None
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
+        """As asyncio's."""
+        super().add_signal_handler(sig, callback, *args)
+        _keep_watch()
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """As asyncio's."""
+        was_removed = super().remove_signal_handler(sig)
+        _keep_watch()
+        return was_removed
+
     # the servers it opened
 
-    async def create_server(self, *args: Any, **kwargs: Any) -> Server:
+    async def create_server(self, protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any) -> Server:
         """As asyncio's; the server can be paused and bounded, and is remembered, weakly."""
-        return self.adopt_server(await super().create_server(*args, **kwargs))
+        return self.adopt_server(await super().create_server(self._wrapped(protocol_factory), *args, **kwargs))
 
-    async def create_unix_server(self, *args: Any, **kwargs: Any) -> Server:
+    async def create_unix_server(self, protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any) -> Server:
         """As `create_server`."""
-        return self.adopt_server(await super().create_unix_server(*args, **kwargs))
+        return self.adopt_server(await super().create_unix_server(self._wrapped(protocol_factory), *args, **kwargs))
+
+    def wrap_protocol_factories(self, wrap: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
+        """Have servers that are made from now on use `wrap(protocol_factory)`."""
+        self._wrap_factory = wrap
+
+    def _wrapped(self, protocol_factory: Callable[[], Any]) -> Callable[[], Any]:
+        return protocol_factory if self._wrap_factory is None else self._wrap_factory(protocol_factory)
 
     def adopt_server(self, server: asyncio.Server) -> Server:
         """Have asyncio's server become ours, once; any other kind of server is only remembered."""
@@ -203,6 +254,9 @@ class LoopHooks(asyncio.BaseEventLoop):
         if self._task_watcher is not None and not self.is_running() and not self.is_closed():
             self._tell_watcher(self._task_watcher.on_close)
         super().close()
+        ended_by, self.ended_by_at_close = self.ended_by_at_close, None
+        if ended_by is not None:
+            raise ended_by
 
     def _tell_watcher(self, tell: Callable[..., None], *what: Any) -> None:
         # objects go in the middle of the interpreter's end too, when nothing can be imported any more

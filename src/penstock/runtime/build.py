@@ -31,7 +31,8 @@ def build_loop(config: Config) -> EventLoop:
         gate_loop(loop, config.pressure, told)
         _set_memory(loop, config.pressure)
         signals = LoopSignals(loop, config.signals)
-        loop.set_run_scope(lambda: signals)
+        if signals:
+            loop.set_run_scope(lambda: signals)
     except BaseException:
         loop.close()
         raise

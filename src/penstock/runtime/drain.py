@@ -1,9 +1,8 @@
 """A drain: stop accepting, let work in flight end within a time, cancel the rest.
 
-Work in flight is every task but the main one and every connection a server of this loop has accepted. A background
-task that never ends therefore makes a drain last its whole time; a drain hook can end it (`loop.add_drain_hook`).
-The servers' listening sockets are closed but the servers stay: `Server.close` would cancel `serve_forever`, and with
-it the main task, before the work is done.
+What is in flight is `inflight.py`'s part: connections and what serves them, jobs, admitted requests. Any other task is
+not waited for; a drain hook can wait for it (`loop.add_drain_hook`). The servers' listening sockets are closed but the
+servers stay: `Server.close` would cancel `serve_forever`, and with it the main task, before the work is done.
 """
 
 from __future__ import annotations
@@ -15,7 +14,9 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
-from penstock.loop.servers import Server, connection_count
+from penstock.loop.servers import Server
+from penstock.runtime.deadline import tell
+from penstock.runtime.inflight import Inflight, close_idle, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,10 @@ __all__ = ["Drain"]
 
 logger = logging.getLogger("penstock")
 
-# asyncio has no event for "the last connection ended" on a server that is still open: look this often
+# nothing tells when the last work has ended: look this often
 LOOK_EVERY_S = 0.01
+# what has ended at one look may have handed its work on: a task goes on with a job's result
+QUIET_LOOKS = 2
 
 
 class Drain:
@@ -38,6 +41,9 @@ class Drain:
         self._drain_s = drain_s
         self._signal_name = signal.Signals(signum).name
         self._task: asyncio.Task[None] | None = None
+        self._asked: set[int] = set()
+        # read by the deadline's thread too
+        self.waits_for = ""
 
     def start(self, then: Callable[[], None]) -> None:
         """Begin, from inside the loop, and call `then` when it is over."""
@@ -50,7 +56,6 @@ class Drain:
             for server in self._loop.servers():
                 stop_accepting(self._loop, server)
             await self._call_hooks(deadline)
-            self._announce()
             await self._wait_for_work(deadline)
             await self._cancel_rest()
         except Exception as error:
@@ -60,6 +65,7 @@ class Drain:
 
     async def _call_hooks(self, deadline: float) -> None:
         for hook in self._loop.drain_hooks():
+            self.waits_for = f"drain hook {hook!r}"
             try:
                 result = hook(self._loop)
                 if inspect.isawaitable(result):
@@ -68,26 +74,32 @@ class Drain:
                 context = {"message": f"drain hook {hook!r} failed", "exception": error}
                 self._loop.call_exception_handler(context)
 
-    def _announce(self) -> None:
-        tasks, connections = len(self._other_tasks()), self._connection_count()
-        if (tasks or connections) and self._drain_s > 0:
+    async def _wait_for_work(self, deadline: float) -> None:
+        quiet_count, found = 0, self._look()
+        if found and self._drain_s > 0:
             logger.warning(
-                "%s: waiting up to %g s for %d tasks and %d connections; a second signal ends at once",
+                "%s: waiting up to %g s for %s; a second signal ends at once",
                 self._signal_name,
                 self._drain_s,
-                tasks,
-                connections,
+                self.waits_for,
             )
-
-    async def _wait_for_work(self, deadline: float) -> None:
-        while (left_s := deadline - self._loop.time()) > 0:
-            tasks = self._other_tasks()
-            if self._connection_count():
-                await asyncio.sleep(min(left_s, LOOK_EVERY_S))
-            elif tasks:
-                await asyncio.wait(tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-            else:
+        while quiet_count < QUIET_LOOKS:
+            if self._loop.time() >= deadline:
+                if found:
+                    self._tell_left()
                 return
+            await asyncio.sleep(LOOK_EVERY_S)
+            found = self._look()
+            quiet_count = 0 if found else quiet_count + 1
+
+    def _look(self) -> Inflight:
+        found = look(self._loop, {self._task, self._loop.main_task()}, self._asked)
+        self.waits_for = str(found)
+        close_idle(found)
+        return found
+
+    def _tell_left(self) -> None:
+        tell(f"penstock: {self._signal_name}: {self._drain_s:g} s are over, cancels what is left: {self.waits_for}")
 
     async def _cancel_rest(self) -> None:
         for task in self._other_tasks():
@@ -100,9 +112,6 @@ class Drain:
     def _other_tasks(self) -> set[asyncio.Task[Any]]:
         not_work = {self._task, self._loop.main_task()}
         return {task for task in asyncio.all_tasks(self._loop) if task not in not_work}
-
-    def _connection_count(self) -> int:
-        return sum(connection_count(server) for server in self._loop.servers())
 
 
 def stop_accepting(loop: Any, server: Any) -> None:

@@ -1,8 +1,9 @@
 """What signals do while a loop runs in the main thread, as the config says.
 
-Handlers are there only during a run; a handler that the program set itself, before or during the run, is left alone.
-They are set by `signal.signal`, not by the loop: a loop that is stuck in Python code can still be dumped and ended.
-A run in which SIGTERM came ends with SystemExit(143), whatever the main task makes of it; Ctrl-C is asyncio's, later.
+By default nothing is set, and signals are asyncio's. Handlers are there only during a run; a handler that the program
+set itself, before or during the run, is left alone. They are set by `signal.signal`, not by the loop: a loop that is
+stuck in Python code can still be dumped, and the deadline's thread sees what the loop's does not. A run in which
+SIGTERM or SIGINT began a drain ends with SystemExit(143) or KeyboardInterrupt, whatever the main task makes of it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.configkinds import signal_number
 from penstock.references import resolve_callable
+from penstock.runtime.deadline import Deadline, Watch
 from penstock.runtime.drain import Drain
 from penstock.runtime.dump import dump_tasks
+from penstock.runtime.inflight import mark_tasks
 
 if TYPE_CHECKING:
     from penstock.config import SignalsConfig
     from penstock.loop import EventLoop
 
 __all__ = ["LoopSignals"]
+
+ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -43,6 +48,8 @@ class LoopSignals:
 
     def __init__(self, loop: EventLoop, config: SignalsConfig) -> None:
         self._loop = loop
+        self._drain_s = config.drain_s
+        self._drain: Drain | None = None
         self._handlers: dict[int, Handler] = {}
         self._former: dict[int, Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -50,61 +57,92 @@ class LoopSignals:
         # the signal that ends the run, and whether the program has been told
         self._ending: int | None = None
         self._told = False
-        self._drain_s = 0.0 if config.drain_s is None else config.drain_s
+        # whether asyncio's runner runs the program in this loop, and whether it does in this run
+        self._has_runner = self._is_clean_up = False
         if config.drain_s is not None:
             self._handlers |= {signal.SIGTERM: self._on_end, signal.SIGINT: self._on_end}
+            loop.wrap_protocol_factories(mark_tasks)
         if config.dump and hasattr(signal, "SIGUSR1"):
             self._handlers[signal.SIGUSR1] = self._on_dump
         self._chosen = {signal_number(name): self._user_handler(name, h) for name, h in config.handlers.items()}
         self._handlers |= self._chosen
 
+    def __bool__(self) -> bool:
+        return bool(self._handlers)
+
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        if _is_runners(signal.getsignal(signal.SIGINT)):
-            # a new program starts in this loop: what ended the last one counts no more
-            self._ending, self._told = None, False
         self._pid = os.getpid()
-        for signum, handler in self._handlers.items():
-            former = signal.getsignal(signum)
-            if self._may_replace(signum, former):
-                signal.signal(signum, handler)
-                self._former[signum] = former
-        if self._former:
-            self._watch_arrivals()
+        by_runner = _is_runners(signal.getsignal(signal.SIGINT))
+        self._is_clean_up, self._has_runner = self._has_runner and not by_runner, self._has_runner or by_runner
+        try:
+            self._set_handlers()
+        except BaseException:
+            # a signal's handler may raise between any two of these lines
+            self._restore()
+            raise
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._restore()
-        if kind is None and self._ending is not None and not self._told:
-            # the main task ended by itself during the drain, or the program's own handler passed the signal on to us
-            # as its last act (uvicorn does): the process still ends by the signal
+        try:
+            self._restore()
+        except BaseException:
+            self._restore()
+            raise
+        if self._ending is None or self._told or kind is not None:
+            return
+        # the main task ended by itself during the drain, or the program's own handler passed the signal on to us as its
+        # last act (uvicorn does): the process still ends by the signal, after a runner's clean-up
+        if self._is_clean_up:
+            self._loop.ended_by_at_close = _end_of(self._ending)
+        else:
             self._told = True
             raise _end_of(self._ending)
 
+    def _set_handlers(self) -> None:
+        for signum, handler in self._handlers.items():
+            former = signal.getsignal(signum)
+            if self._may_replace(signum, former):
+                self._former[signum] = former
+                signal.signal(signum, handler)
+        if self._former:
+            self._watch_arrivals()
+
     def _watch_arrivals(self) -> None:
         # Python only notes a signal; one that comes just before the loop blocks would wait for the next event
-        taken = signal.set_wakeup_fd(self._loop.signal_fd(), warn_on_full_buffer=False)
-        if taken != -1:
-            signal.set_wakeup_fd(taken)
-
-    def _unwatch_arrivals(self) -> None:
-        taken = signal.set_wakeup_fd(-1)
-        if taken != self._loop.signal_fd() or self._loop.has_signal_handlers():
-            signal.set_wakeup_fd(taken)
+        loop_fd = self._loop.signal_fd()
+        if self._drain_s is None:
+            self._loop.watch_signals(loop_fd)
+            return
+        deadline = Deadline.get()
+        deadline.watch(Watch(self._drain_s, self._is_end, waited=self._waited, relay_fd=loop_fd))
+        self._loop.watch_signals(deadline.wakeup_fd)
 
     def _restore(self) -> None:
-        if self._former:
-            self._unwatch_arrivals()
+        if not self._former:
+            return
+        self._loop.unwatch_signals()
+        if self._drain_s is not None:
+            Deadline.get().watch(None)
         while self._former:
-            signum, former = self._former.popitem()
+            signum, former = next(iter(self._former.items()))
             if signal.getsignal(signum) == self._handlers[signum]:
-                signal.signal(signum, former)
+                # once the process is ending, a signal outside a run ends it at once, too
+                is_end = self._ending is not None and signum in ENDS
+                signal.signal(signum, signal.SIG_DFL if is_end else former)
+            self._former.pop(signum)
 
     def _may_replace(self, signum: int, former: object) -> bool:
         # a signal ignored by whoever started us (nohup, a shell's &) stays ignored unless the config names it
         if former is signal.SIG_IGN:
             return signum in self._chosen
         return former is signal.SIG_DFL or former is signal.default_int_handler or _is_runners(former)
+
+    def _is_end(self, signum: int) -> bool:
+        return signum in ENDS and signal.getsignal(signum) == self._handlers[signum]
+
+    def _waited(self) -> str:
+        return "" if self._drain is None else self._drain.waits_for
 
     # what each signal does
 
@@ -113,13 +151,16 @@ class LoopSignals:
 
     def _on_end(self, signum: int, frame: FrameType | None) -> None:
         # in a child forked from a running loop the loop is not ours: there the signal does what it does by default
-        if self._ending is not None or self._pid != os.getpid():
-            _end_now(signum, frame)
-        self._ending = signum
-        self._loop.call_soon_threadsafe(self._begin_drain, signum)
+        if self._pid != os.getpid():
+            _end_by_default(signum, frame)
+        is_first, self._ending = self._ending is None, self._ending or signum
+        Deadline.get().note(signum)
+        if is_first and not self._is_clean_up:
+            self._loop.call_soon_threadsafe(self._begin_drain, signum)
 
     def _begin_drain(self, signum: int) -> None:
-        Drain(self._loop, self._drain_s, signum).start(partial(self._end, signum))
+        self._drain = Drain(self._loop, self._drain_s or 0.0, signum)
+        self._drain.start(partial(self._end, signum))
 
     def _end(self, signum: int) -> None:
         """The drain is over: now the program itself is told."""
@@ -136,7 +177,7 @@ class LoopSignals:
 
         def on_signal(signum: int, frame: FrameType | None) -> None:
             if self._pid != os.getpid():
-                _end_now(signum, frame)
+                _end_by_default(signum, frame)
             self._loop.call_soon_threadsafe(self._run_user_handler, handler, signum)
 
         return on_signal
@@ -158,8 +199,7 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def _end_now(signum: int, frame: FrameType | None) -> None:
-    """The second signal: no waiting, no cleaning up but what Python does for Ctrl-C."""
+def _end_by_default(signum: int, frame: FrameType | None) -> None:
     if signum == signal.SIGINT:
         signal.default_int_handler(signum, frame)
     signal.signal(signum, signal.SIG_DFL)

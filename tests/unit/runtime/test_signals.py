@@ -2,9 +2,11 @@
 
 import signal
 import socket
+from contextlib import suppress
 
 import pytest
 
+import penstock
 from penstock.loop import NATIVE
 from tests.unit.runtime.child import INT, TERM, Child, run
 
@@ -91,29 +93,6 @@ def test_a_server_stops_accepting_and_answers_what_is_in_flight(way, signum):
     assert "a second signal ends at once" in ended.err
 
 
-def test_other_tasks_end_before_the_main_one_is_told():
-    program = """
-    import asyncio, penstock, signal, os
-    async def work(begun):
-        begun.set()
-        os.kill(os.getpid(), signal.SIGTERM)
-        for _ in range(20):
-            await asyncio.sleep(0)
-        print("work is done")
-    async def main():
-        begun = asyncio.Event()
-        task = asyncio.create_task(work(begun))
-        try:
-            await asyncio.Event().wait()
-        finally:
-            print("main is told", task.done())
-    penstock.run(main())
-    """
-    ended = run(program, **DRAINS)
-    assert ended.out.split("\n")[:2] == ["work is done", "main is told True"]
-    assert ended.returncode == 143
-
-
 def test_what_outlasts_the_drain_time_is_cancelled_and_idle_connections_end(way):
     start, env = way
     program = (
@@ -168,17 +147,11 @@ run(main())
 )
 
 
-def test_a_second_sigterm_ends_at_once():
-    assert run(STUBBORN, TERM, TERM, **DRAINS).returncode == -TERM
-
-
-def test_a_second_ctrl_c_interrupts_at_once():
-    with Child(STUBBORN, **DRAINS) as child:
-        for word in ("ready", "ready again", "not me"):
-            child.expect(word)
-            child.send(INT)
-        ended = child.ended()
-    assert ended.returncode in (-INT, 130)
+@pytest.mark.parametrize("signum", [TERM, INT])
+def test_a_second_signal_ends_at_once_and_says_so(signum):
+    ended = run(STUBBORN, signum, signum, **DRAINS)
+    assert ended.returncode == 128 + signum
+    assert ended.err.count("\n") == 1 and "a second signal came, the process ends" in ended.err
 
 
 def test_a_busy_loop_is_ended_by_the_second_signal():
@@ -194,7 +167,7 @@ async def main():
 run(main())
 """
     )
-    assert run(program, TERM, TERM, **DRAINS).returncode == -TERM
+    assert run(program, TERM, TERM, **DRAINS).returncode == 128 + TERM
 
 
 def test_sigterm_ends_a_bare_run_forever_with_143():
@@ -421,3 +394,48 @@ def test_a_drain_hook_that_fails_or_hangs_does_not_stop_the_drain():
     """
     ended = run(program, TERM)
     assert (ended.returncode, "the last hook" in ended.out) == (143, True)
+
+
+class Interrupting:
+    """Makes each function of `signal` raise KeyboardInterrupt at its n-th call, before or after its work."""
+
+    def __init__(self, monkeypatch, at, is_before):
+        self.calls, self.at, self.is_before = 0, at, is_before
+        for name in ("signal", "getsignal", "set_wakeup_fd"):
+            monkeypatch.setattr(signal, name, self.wrap(getattr(signal, name)))
+
+    def wrap(self, function):
+        def interrupted(*args, **kwargs):
+            self.calls += 1
+            if self.calls == self.at and self.is_before:
+                raise KeyboardInterrupt
+            result = function(*args, **kwargs)
+            if self.calls == self.at:
+                raise KeyboardInterrupt
+            return result
+
+        return interrupted
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+@pytest.mark.parametrize("at", range(1, 30))
+def test_an_interrupt_between_any_two_steps_leaves_nothing_half_done(monkeypatch, at, is_before):
+    def run_once():
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+    def now():
+        wakeup_fd = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(wakeup_fd)
+        return wakeup_fd, [signal.getsignal(signum) for signum in (TERM, INT, signal.SIGUSR1, signal.SIGHUP)]
+
+    config = penstock.Config(signals=penstock.SignalsConfig(dump=True, handlers={"HUP": print}))
+    before = now()
+    loop = penstock.new_event_loop(config)
+    with monkeypatch.context() as patched:
+        Interrupting(patched, at, is_before)
+        with suppress(KeyboardInterrupt):
+            run_once()
+    assert now() == before
+    run_once()
+    loop.close()

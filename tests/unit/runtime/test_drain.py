@@ -1,0 +1,345 @@
+"""What a drain waits for, what it does not, and that it ends in time, whatever the program's threads do."""
+
+import socket
+import time
+
+import pytest
+
+from penstock.loop import NATIVE
+from tests.unit.runtime.child import INT, TERM, Child, run
+
+START = "import asyncio, os, penstock, signal, socket, sys, threading, time\nrun = penstock.run\n"
+# longer than a test may last: what is not waited for is told from what is
+LONG = {"PENSTOCK_SIGNALS_DRAIN_S": "60"}
+SHORT = {"PENSTOCK_SIGNALS_DRAIN_S": "0.1"}
+CORES = {"native": {}, "pure": {"PENSTOCK_PURE": "1"}} if NATIVE else {"pure": {}}
+
+SERVER = """
+async def serve(handler, make=asyncio.start_server):
+    server = await make(handler, "127.0.0.1", 0)
+    print("port", server.sockets[0].getsockname()[1])
+    return server
+"""
+
+
+@pytest.fixture(params=CORES)
+def core(request):
+    return CORES[request.param]
+
+
+def connect(child):
+    port = int(child.expect("port").split()[1])
+    return [socket.create_connection(("127.0.0.1", port), 20) for _ in range(2)]
+
+
+# --- it ends
+
+
+BLOCKED = {
+    "a callback": "async def main(): print('ready'); time.sleep(60)",
+    "a read": "async def main(): r, w = os.pipe(); print('ready'); os.read(r, 1)",
+    "C code that hears no signal": (
+        "import hashlib\nasync def main(): print('ready'); hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
+    ),
+    "a thread's job": "async def main(): print('ready'); await asyncio.to_thread(time.sleep, 60)",
+    "an endless job": (
+        "def job():\n    print('ready')\n    threading.Event().wait()\nasync def main(): await asyncio.to_thread(job)"
+    ),
+    "a task that stays": (
+        "async def stay():\n    while True:\n        try: await asyncio.sleep(60)\n"
+        "        except asyncio.CancelledError: pass\n"
+        "async def main(): kept = asyncio.create_task(stay()); await asyncio.sleep(0); print('ready'); await kept"
+    ),
+    "a main task that stays": (
+        "async def main():\n    print('ready')\n    while True:\n        try: await asyncio.sleep(60)\n"
+        "        except asyncio.CancelledError: pass"
+    ),
+    "a thread at exit": (
+        "async def main():\n    threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "    print('ready')\n    await asyncio.sleep(60)"
+    ),
+    "an exit function": (
+        "import atexit\natexit.register(time.sleep, 60)\nasync def main(): print('ready'); await asyncio.sleep(60)"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+def test_the_process_is_gone_in_time_whatever_blocks_it(name):
+    with Child(f"{START}{BLOCKED[name]}\nrun(main())\n", **SHORT) as child:
+        child.expect("ready")
+        began = time.monotonic()
+        child.send(TERM)
+        ended = child.ended()
+    assert ended.returncode == 128 + TERM
+    # 0.1 s and 0.75 s, on a machine that has other work
+    assert time.monotonic() - began < 10
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("penstock: SIGTERM: ")
+    assert "s are over, the process ends; " in last
+
+
+def test_the_last_line_says_where_the_loops_thread_is_blocked_and_which_jobs_are_left():
+    blocked = run(
+        f"{START}def blocks():\n    print('ready')\n    time.sleep(60)\nasync def main(): blocks()\nrun(main())\n",
+        INT,
+        **SHORT,
+    )
+    assert blocked.returncode == 128 + INT
+    assert "it waited for MainThread at <string>:5 in blocks" in blocked.err
+    job = run(f"{START}{BLOCKED['a thread' + chr(39) + 's job']}\nrun(main())\n", TERM, **SHORT)
+    assert "cancels what is left: 1 job of lane io" in job.err
+
+
+# --- what it waits for
+
+
+HEARTBEAT = (
+    START
+    + SERVER
+    + """
+async def beat():
+    while True:
+        await asyncio.sleep(0.01)
+async def main():
+    beats = [asyncio.create_task(beat()), asyncio.create_task(asyncio.Queue().get())]
+    server = await serve(lambda reader, writer: None)
+    print("ready")
+    await server.serve_forever()
+run(main())
+"""
+)
+
+
+def test_endless_tasks_that_serve_no_connection_are_not_waited_for(core):
+    ended = run(HEARTBEAT, TERM, **LONG, **core)
+    assert (ended.returncode, ended.err) == (128 + TERM, "")
+
+
+LINES = (
+    START
+    + SERVER
+    + """
+import logging
+logging.basicConfig(format="%(message)s")
+async def answer(reader, writer):
+    while line := await read(reader):
+        if line == b"slow\\n":
+            print("slow begins")
+            await asyncio.to_thread(sys.stdin.readline)
+        writer.write(line)
+        print("answered")
+    writer.close()
+async def main():
+    server = await serve(answer)
+    await server.serve_forever()
+"""
+)
+READS = {
+    "plainly": "async def read(reader): return await reader.readline()\n",
+    "with wait_for": "async def read(reader): return await asyncio.wait_for(reader.readline(), 60)\n",
+    "in a group": (
+        "async def read(reader):\n    async with asyncio.TaskGroup() as group:\n"
+        "        task = group.create_task(reader.readline())\n    return task.result()\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", READS)
+def test_idle_connections_are_closed_at_once_while_another_is_answered(core, how):
+    with Child(LINES + READS[how] + "run(main())", **LONG, **core) as child:
+        idle, busy = connect(child)
+        with idle, busy:
+            idle.sendall(b"one\n")
+            assert idle.recv(100) == b"one\n"
+            busy.sendall(b"slow\n")
+            child.expect("slow begins")
+            child.send(TERM)
+            assert idle.recv(100) == b""
+            child.say("go on")
+            assert busy.makefile("rb").read() == b"slow\n"
+        ended = child.ended()
+    assert ended.returncode == 128 + TERM
+    assert "SIGTERM: waiting up to 60 s for 1 connection (127.0.0.1:" in ended.err
+    assert "1 task (answer at <string>:" in ended.err
+
+
+def test_a_request_of_which_a_part_has_come_is_answered(core):
+    with Child(LINES + READS["plainly"] + "run(main())", **LONG, **core) as child:
+        idle, busy = connect(child)
+        with idle, busy:
+            busy.sendall(b"one\nhal")
+            assert busy.recv(100) == b"one\n"
+            child.send(TERM)
+            assert idle.recv(100) == b""
+            busy.sendall(b"f\n")
+            assert busy.makefile("rb").read() == b"half\n"
+        assert child.ended().returncode == 128 + TERM
+
+
+PROTOCOL = (
+    START
+    + SERVER
+    + """
+class Answer(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        loop = asyncio.get_running_loop()
+        if data == b"slow":
+            print("slow begins")
+            loop.add_reader(0, self.answer, data)
+        elif data == b"stream":
+            self.kept = loop.create_task(self.stream())
+        else:
+            self.transport.write(data)
+    def answer(self, data):
+        asyncio.get_running_loop().remove_reader(0)
+        self.transport.write(data)
+    async def stream(self):
+        self.transport.write(b"first")
+        await asyncio.to_thread(sys.stdin.readline)
+        await asyncio.sleep(0.05)
+        self.transport.write(b"last")
+async def main():
+    server = await serve(Answer, asyncio.get_running_loop().create_server)
+    await server.serve_forever()
+run(main())
+"""
+)
+
+
+def test_a_protocols_connection_is_busy_until_it_has_answered(core):
+    with Child(PROTOCOL, **LONG, **core) as child:
+        idle, busy = connect(child)
+        with idle, busy:
+            idle.sendall(b"one")
+            assert idle.recv(100) == b"one"
+            busy.sendall(b"slow")
+            child.expect("slow begins")
+            child.send(TERM)
+            assert idle.recv(100) == b""
+            child.say("go on")
+            assert busy.makefile("rb").read() == b"slow"
+        assert child.ended().returncode == 128 + TERM
+
+
+def test_a_task_that_a_protocol_made_keeps_its_connection_open_to_its_end(core):
+    with Child(PROTOCOL, **LONG, **core) as child:
+        idle, busy = connect(child)
+        with idle, busy:
+            busy.sendall(b"stream")
+            assert busy.recv(100) == b"first"
+            child.send(TERM)
+            assert idle.recv(100) == b""
+            child.say("go on")
+            assert busy.makefile("rb").read() == b"last"
+        assert child.ended().returncode == 128 + TERM
+
+
+def test_a_job_in_flight_ends_and_its_task_takes_the_result():
+    program = (
+        START
+        + """
+async def work():
+    await asyncio.to_thread(sys.stdin.readline)
+    print("done")
+async def main():
+    kept = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().add_drain_hook(lambda loop: print("drains"))
+    print("ready")
+    await asyncio.Event().wait()
+run(main())
+"""
+    )
+    with Child(program, **LONG) as child:
+        child.expect("ready")
+        child.send(TERM)
+        child.expect("drains")
+        child.say("go on")
+        ended = child.ended()
+    assert (ended.returncode, "done" in ended.out) == (128 + TERM, True)
+
+
+# --- nothing is cut short
+
+
+CLEAN_UP = (
+    START
+    + """
+async def gen():
+    try:
+        yield
+    finally:
+        await asyncio.sleep(0)
+        print("closed")
+async def main():
+    global kept
+    kept = gen()
+    await anext(kept)
+    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.{name})
+    {body}
+run(main())
+"""
+)
+BODIES = {
+    "gather": "await asyncio.gather(asyncio.sleep(0.02))",
+    "wait": "await asyncio.wait([asyncio.create_task(asyncio.sleep(0.02))])",
+    "an error": "\n    try: await asyncio.sleep(60)\n    finally: raise ValueError",
+    "a last signal": "\n    await asyncio.sleep(60)",
+}
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("body", BODIES)
+def test_a_drain_never_cuts_the_runners_clean_up_short(name, body):
+    ended = run(CLEAN_UP.replace("{name}", name).replace("{body}", BODIES[body]), **LONG)
+    assert "closed" in ended.out
+    by_signal = (128 + TERM,) if name == "SIGTERM" else (128 + INT, -INT)
+    assert ended.returncode in ((1,) if body == "an error" else by_signal)
+
+
+def test_a_signal_during_the_clean_up_ends_the_process_after_it():
+    program = (
+        START
+        + """
+async def gen():
+    try:
+        yield
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.01)
+        print("closed")
+async def main():
+    global kept
+    kept = gen()
+    await anext(kept)
+run(main())
+print("not here")
+"""
+    )
+    ended = run(program, **LONG)
+    assert (ended.returncode, ended.out) == (128 + TERM, "closed\n")
+
+
+def test_a_program_that_removes_its_last_signal_handler_still_hears_of_a_signal_in_a_thread(core):
+    program = (
+        START
+        + """
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, print, "hup")
+    other = penstock.new_event_loop()
+    other.add_signal_handler(signal.SIGUSR2, print)
+    other.close()
+    signal.raise_signal(signal.SIGHUP)
+    await asyncio.sleep(0.01)
+    loop.remove_signal_handler(signal.SIGHUP)
+    threading.Timer(0.01, signal.raise_signal, (signal.SIGTERM,)).start()
+    await asyncio.sleep(60)
+run(main())
+"""
+    )
+    ended = run(program, **LONG, **core)
+    assert (ended.returncode, ended.out) == (128 + TERM, "hup\n")
