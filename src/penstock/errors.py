@@ -12,6 +12,7 @@ import signal
 __all__ = [
     "ChannelClosed",
     "ConfigError",
+    "DeadlineExceeded",
     "Deadlock",
     "ExplorationFailed",
     "InternalError",
@@ -148,6 +149,13 @@ class SlowPeer(PenstockError, ConnectionAbortedError):
         self.peer = peer
         self.size_bytes = size_bytes
         self.late_s = late_s
+
+
+class DeadlineExceeded(PenstockError, TimeoutError):
+    """The deadline around the call (`penstock.pressure.deadline`) passed before its lane had the result.
+
+    A call whose own timeout is sooner gets a plain TimeoutError.
+    """
 
 
 class WorkerLost(PenstockError):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from penstock.executors.guests import lanes_of, present_lanes
-from penstock.executors.naming import function_name
+from penstock.executors.job import span_ns
+from penstock.executors.naming import check_plain, function_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
@@ -38,7 +38,8 @@ async def offload(
     """Run `fn(*args, **kwargs)` in a lane and return its result.
 
     `timeout` is in seconds from now, `deadline` on `loop.time()`'s clock; the sooner one holds. When it passes, or when
-    this call is cancelled, the job is interrupted. Callers with the same `key` share one place in the lane's rotation.
+    this call is cancelled, the job is interrupted. A `penstock.pressure.deadline` around the call bounds it too.
+    Callers with the same `key` share one place in the lane's rotation.
     `retries` says that the job is idempotent: how often it may be run again after its worker is lost. The larger
     `priority` goes first where the lane knows priorities (a cluster's does). An argument of `fn` that has one of these
     names goes through functools.partial.
@@ -60,25 +61,21 @@ async def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
 def _call(name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **how: Any) -> LoopJob:
     loop = asyncio.get_running_loop()
     lane = lanes_of(loop).get(name)
-    if loop.get_debug() and inspect.iscoroutinefunction(fn):
-        raise _no_coroutines(fn)
+    check_plain(fn)
     # the thread's worker can run in a copy of the context; what travels elsewhere is the lane's to say
     context = contextvars.copy_context() if lane.config.kind == "threads" else None
     return lane.call(loop, fn, args, kwargs or None, context=context, **how)
 
 
-def _no_coroutines(fn: object) -> TypeError:
-    return TypeError(f"{function_name(fn)} is a coroutine function: lanes run plain ones; await it in the loop instead")
-
-
 def _time_left_s(fn: object, timeout: float | None, deadline: float | None) -> float | None:
     """The time a job has, in seconds; TimeoutError when it is over already, before anything is built for the job."""
     left_s = timeout
-    if deadline is not None:
+    if deadline is not None and span_ns(deadline) is not None:
         until_s = deadline - asyncio.get_running_loop().time()
         left_s = until_s if left_s is None else min(left_s, until_s)
-    if left_s is not None and left_s <= 0:
-        raise TimeoutError(f"{function_name(fn)}: its time was up {-left_s:.3f} s before it was offered to a lane")
+    span = None if left_s is None else span_ns(left_s)
+    if span is not None and span <= 0:
+        raise TimeoutError(f"{function_name(fn)}: its time was up {-span / 1e9:.3f} s before it was offered to a lane")
     return left_s
 
 
@@ -114,8 +111,7 @@ def offloaded(
     how = {"key": key, "retries": retries, "priority": priority}
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        if inspect.iscoroutinefunction(fn):
-            raise _no_coroutines(fn)
+        check_plain(fn)
 
         @functools.wraps(fn)
         async def call(*args: Any, **kwargs: Any) -> Any:

@@ -168,14 +168,18 @@ class DaskBackend(Backend):
                 raise SchedulerLost(self._address, LOST) from problem
             reason = problem.__cause__ or problem
             raise UnpicklableError(f"{name} cannot be sent to a worker of the cluster: {reason}") from problem
+        finally:
+            # a traceback leads here: neither the arguments nor what holds the exception may be found in this frame
+            del call
         try:
             return await task
         except BaseException as problem:
-            mine = asyncio.current_task()
-            if isinstance(problem, asyncio.CancelledError) and mine is not None and mine.cancelling():
+            if isinstance(problem, asyncio.CancelledError) and _is_being_cancelled():
                 self._part(client.cancel([task], force=True))
                 raise
             raise self._outcome(client, task, name, problem) from problem.__cause__
+        finally:
+            del task
 
     def _outcome(self, client: Any, task: Any, name: str, problem: BaseException) -> BaseException:
         """What the caller gets for what came of a task: its own exception, or what happened to it."""
@@ -223,6 +227,11 @@ class DaskBackend(Backend):
         if rest:
             await asyncio.wait(rest, timeout=PARTING_S)
         asyncio.get_running_loop().stop()
+
+
+def _is_being_cancelled() -> bool:
+    mine = asyncio.current_task()
+    return mine is not None and mine.cancelling() > 0
 
 
 async def _closed(client: Any) -> None:

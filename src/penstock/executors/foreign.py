@@ -49,9 +49,13 @@ class Backend(ABC):
     def submit(self, job: Job) -> Future[Any]:
         """Begin the job. What it raises is the job's outcome. Cancelling the future cancels the job, if possible."""
 
-    def read(self, future: Future[Any]) -> Any:
-        """The result, or raises the exception, of a future that is done; NotHere for a job to run elsewhere."""
-        return future.result()
+    def read(self, value: Any) -> Any:
+        """Make the job's result of what a future gave; raises the job's exception, or NotHere to run it elsewhere."""
+        return value
+
+    def failure(self, problem: BaseException) -> BaseException:
+        """Make the job's exception of what a future raises."""
+        return problem
 
     def workers(self) -> int | None:
         """How many jobs it runs at once; None if it does not say."""
@@ -96,6 +100,8 @@ class ExecutorBackend(Backend):
                 raise
             executor.shutdown(wait=False)
             return self._give(another, job)
+        finally:
+            del job  # see BackedLane._read
 
     def _give(self, executor: Executor, job: Job) -> Future[Any]:
         if job.context is not None:
@@ -155,7 +161,8 @@ class BackedLane(Lane):
             else:
                 lost = self._enter(job, verdict, displaced)
         if verdict is Verdict.CALLER_RUNS:
-            self._run_here(job)
+            self._run_in_caller(job)
+            del job  # see Lane.call
             return
         for other in lost:
             other.fail_from_thread(self._admission.displaced(other))
@@ -197,22 +204,11 @@ class BackedLane(Lane):
             self._meter.shed("displaced")
         return lost
 
-    def _run_here(self, job: Job) -> None:
-        """In the caller's thread; the caller cannot cancel it meanwhile."""
-        began_ns = job.started_ns = monotonic_ns()
-        fn = job.fn if job.context is None else partial(job.context.run, job.fn)
-        try:
-            value = fn(*job.args, **(job.kwargs or {}))
-        except Exception as problem:
-            outcome = "error"
-            job.fail(problem)
-        else:
-            outcome = "ok"
-            job.finish(value)
-        job.forget_arguments()
+    def _count_in_caller(self, job: Job, outcome: str) -> None:
+        ended_ns = monotonic_ns()
         with self._lock:
-            self._meter.waited(began_ns - job.offered_ns)
-            self._meter.ran(monotonic_ns() - began_ns)
+            self._meter.waited(job.started_ns - job.offered_ns)
+            self._meter.ran(ended_ns - job.started_ns)
             self._meter.ended(outcome)
 
     # --- to the backend ----------------------------------------------------------------------------------------------
@@ -257,17 +253,21 @@ class BackedLane(Lane):
             _let_in(job)
 
     def _begin(self, job: Job) -> None:
-        try:
-            future = self._backend.submit(job)
-        except BaseException as problem:  # the job's outcome, like any that comes later
-            future = Future()
-            future.set_exception(problem)
+        future = self._submitted(job)
         with self._lock:
             self._with[job] = future
             is_over = job.mark is SETTLED
         future.add_done_callback(partial(self._ended, job))
         if is_over:
             future.cancel()
+
+    def _submitted(self, job: Job) -> Future[Any]:
+        try:
+            return self._backend.submit(job)
+        except BaseException as problem:  # the job's outcome, like any that comes later
+            failed: Future[Any] = Future()
+            failed.set_exception(problem.with_traceback(None))
+            return failed
 
     # --- out ---------------------------------------------------------------------------------------------------------
 
@@ -293,20 +293,25 @@ class BackedLane(Lane):
                 if is_ours:
                     self._meter.ran(monotonic_ns() - job.started_ns)
                     self._meter.ended(outcome)
+            job.forget_arguments()
             if is_ours:
                 self._tell(job, outcome, value)
-            job.forget_arguments()
         self._give()
 
     def _read(self, future: Future[Any]) -> tuple[str, Any]:
+        """Return what became of a job. Nothing is raised on the way: an exception's traceback holds the frames that it
+        has passed and all that called them, here those of a done callback, which hold the job. The job holds the
+        exception, and its arguments would stay until the garbage collector comes."""
         if future.cancelled():
             return "cancelled", None
+        problem = future.exception()
         try:
-            return "ok", self._backend.read(future)
-        except (BrokenExecutor, WorkerLost) as problem:
-            return "worker_lost", problem
-        except BaseException as problem:
-            return "error", problem
+            if problem is None:
+                return "ok", self._backend.read(future.result())
+            problem = self._backend.failure(problem)
+        except BaseException as raised:
+            problem = raised.with_traceback(None)
+        return "worker_lost" if isinstance(problem, BrokenExecutor | WorkerLost) else "error", problem
 
     def _forget(self, job: Job) -> None:
         if self._with.pop(job, self) is not self:
@@ -343,9 +348,7 @@ class BackedLane(Lane):
     def _late(self, job: Job) -> None:
         """The job's time is up: in the alarm's thread."""
         if self._withdraw(job, "timeout"):
-            assert job.expires_ns is not None
-            allowed_s = (job.expires_ns - job.offered_ns) / 1e9
-            job.fail_from_thread(TimeoutError(f"{job.name}: no result from lane {self.name!r} within {allowed_s:g} s"))
+            job.fail_from_thread(job.late(f"{job.name}: no result from lane {self.name!r} within {job.allowed}"))
 
     def _withdraw(self, job: Job, outcome: str) -> bool:
         """Settle a job before its result; False if there is one already."""

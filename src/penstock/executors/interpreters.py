@@ -91,6 +91,9 @@ class InterpreterLane(BackedLane):
             self._fallback()._offer(job)
         except Exception as problem:
             job.fail(problem)
+        finally:
+            # the exception's traceback leads here, and the job holds the exception
+            del job
 
 
 class InterpreterBackend(ExecutorBackend):
@@ -108,20 +111,26 @@ class InterpreterBackend(ExecutorBackend):
             text = pickle.dumps((job.fn, job.args, job.kwargs or {}), 5)
         except Exception as problem:
             raise call_fault(job.fn, job.args, job.kwargs, problem) from problem
+        finally:
+            del job
         return executor.submit(run, text)
 
-    def read(self, future: Future[Any]) -> Any:
+    def read(self, value: Any) -> Any:
         """As Backend's."""
-        try:
-            ending, text = future.result()
-        except concurrent.futures.BrokenExecutor as problem:
-            message = "an interpreter does not start: a module to preload, or the initializer, raised there"
-            raise WorkerStartError(message) from problem
+        ending, text = value
         if ending == "not_here":
             raise NotHere(text.decode())
         if ending == "ok":
             return pickle.loads(text)
         raise rebuilt(*pickle.loads(text))
+
+    def failure(self, problem: BaseException) -> BaseException:
+        """As Backend's."""
+        if not isinstance(problem, concurrent.futures.BrokenExecutor):
+            return problem
+        told = WorkerStartError("an interpreter does not start: a module to preload, or the initializer, raised there")
+        told.__cause__ = problem
+        return told
 
 
 def _make_pool(name: str, config: LaneConfig) -> Executor:

@@ -12,16 +12,22 @@ import threading
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from penstock.errors import DeadlineExceeded
 from penstock.executors.naming import function_name
+from penstock.expiry import expiry, now_s
 
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Hashable
 
-__all__ = ["Job", "LoopJob", "ThreadJob"]
+__all__ = ["Job", "LoopJob", "ThreadJob", "span_ns"]
+
+# 31 years: a time that is longer has no end
+NEVER_NS = 10**18
 
 FIELDS = (
     "args",
+    "by_deadline",
     "context",
     "expires_ns",
     "fn",
@@ -39,6 +45,23 @@ FIELDS = (
     "started_ns",
     "timer",
 )
+
+# An executor's exceptions, as asyncio's own `run_in_executor` gives them to a loop.
+AS_ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
+    concurrent.futures.CancelledError: asyncio.CancelledError,
+    concurrent.futures.InvalidStateError: asyncio.InvalidStateError,
+}
+
+
+def span_ns(seconds: float) -> int | None:
+    """Return a time span in nanoseconds, None for one that never ends. Raises ValueError (nan) and TypeError."""
+    try:
+        span = int(seconds * 1e9)
+    except OverflowError:
+        return None if seconds > 0 else -NEVER_NS
+    except (TypeError, ValueError) as problem:
+        raise type(problem)(f"a time of {seconds!r}: allowed is a number of seconds, or None") from None
+    return None if span >= NEVER_NS else max(span, -NEVER_NS)
 
 
 class Job:
@@ -61,6 +84,8 @@ class Job:
     kills: int
     # on time.monotonic_ns()'s clock; None never
     expires_ns: int | None
+    # whether that is the deadline of its caller, not its own timeout
+    by_deadline: bool
     # what to run in; None the worker's own
     context: contextvars.Context | None
     # None for a ThreadJob
@@ -92,9 +117,49 @@ class Job:
         self.loop, self.fn, self.args, self.kwargs = loop, fn, args, kwargs
         self.key, self.priority, self.retries, self.context = key, priority, retries, context
         self.offered_ns = now_ns = monotonic_ns()
-        self.expires_ns = None if timeout_s is None else now_ns + int(timeout_s * 1e9)
+        span = None if timeout_s is None else span_ns(timeout_s)
+        self.expires_ns = None if span is None else now_ns + span
+        self.by_deadline = False
         self.kills = self.started_ns = self.size_bytes = 0
         self.on_cancel = self.payload = self.timer = self.mark = None
+        deadline_s = expiry.get()
+        if deadline_s is not None:
+            self._heed(deadline_s)
+
+    def _heed(self, deadline_s: float) -> None:
+        """End by the caller's deadline, if that is sooner than the timeout."""
+        now = now_s() if self.loop is None else self.loop.time()
+        span = span_ns(deadline_s - now)
+        if span is not None and (self.expires_ns is None or self.offered_ns + span < self.expires_ns):
+            self.expires_ns, self.by_deadline = self.offered_ns + span, True
+
+    def is_late(self) -> bool:
+        """Tell whether its time was up before it was offered."""
+        return self.expires_ns is not None and self.expires_ns <= self.offered_ns
+
+    @property
+    def allowed(self) -> str:
+        """The time it has, and whether its timeout or its caller's deadline says so, as messages tell it."""
+        assert self.expires_ns is not None
+        bound = "the deadline of its caller" if self.by_deadline else "its timeout"
+        return f"{(self.expires_ns - self.offered_ns) / 1e9:g} s ({bound})"
+
+    def late(self, message: str) -> TimeoutError:
+        """Make the exception for a job whose time is up."""
+        return DeadlineExceeded(message) if self.by_deadline else TimeoutError(message)
+
+    def run(self) -> tuple[str, Any]:
+        """Run the call in its context. Return "ok" and its value, or "error" and what it raised."""
+        fn, args = self.fn, self.args
+        if self.context is not None:
+            fn, args = self.context.run, (fn, *args)
+        try:
+            return "ok", fn(*args) if self.kwargs is None else fn(*args, **self.kwargs)
+        except BaseException as problem:
+            # Without this frame: it would hold the job, and with it the exception that holds the frame.
+            return "error", problem.with_traceback(problem.__traceback__ and problem.__traceback__.tb_next)
+        finally:
+            del self, fn, args
 
     @property
     def name(self) -> str:
@@ -168,9 +233,13 @@ class LoopJob(Job, asyncio.Future[Any]):
             self.set_result(value)
 
     def fail(self, problem: BaseException) -> None:
-        """As Job's. A StopIteration, which no asyncio future can carry, comes as a RuntimeError caused by it."""
+        """As Job's. A StopIteration, which no asyncio future can carry, comes as a RuntimeError caused by it; an
+        exception of `concurrent.futures` that asyncio has too comes as asyncio's, as from its own run_in_executor."""
         if self.done():
             return
+        asyncios = AS_ASYNCIOS.get(type(problem))
+        if asyncios is not None:
+            problem = asyncios(*problem.args).with_traceback(problem.__traceback__)
         if isinstance(problem, StopIteration):
             cause, problem = problem, RuntimeError(f"{self.name} raised StopIteration")
             problem.__cause__ = cause
@@ -248,7 +317,11 @@ class ThreadJob(Job, concurrent.futures.Future[Any]):
     def result(self, timeout: float | None = None) -> Any:
         """As `concurrent.futures`'; RuntimeError in the thread of the loop that would deliver it."""
         self._refuse_to_deadlock()
-        return super().result(timeout)
+        try:
+            return super().result(timeout)
+        finally:
+            # as the standard library does: the exception's traceback leads here
+            del self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As `concurrent.futures`'; RuntimeError in the thread of the loop that would deliver it."""

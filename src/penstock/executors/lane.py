@@ -7,9 +7,12 @@ processes, somebody else's executor.
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextvars import Context
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from penstock.executors.job import Job, LoopJob, ThreadJob
+from penstock.executors.naming import check_plain
 from penstock.loop.lanes import CallableExecutor
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ class Lane(CallableExecutor):
     """A named executor with a bounded queue. `name` and `config` are as declared."""
 
     _meter: LaneMeter
+    # A call of a coroutine function gives a coroutine, which stays where it was made.
+    takes_coroutine_functions = False
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         self.name = name
@@ -48,22 +53,39 @@ class Lane(CallableExecutor):
     ) -> LoopJob:
         """Run `fn(*args, **kwargs)` for a caller in `loop`'s own thread.
 
-        Raises Overloaded at once if the lane refuses, RuntimeError once it is shut. `timeout_s` (the config's when
-        None) counts from now: TimeoutError, and the job is interrupted. `retries` is for idempotent jobs: how often
-        one may be run again after a lost worker. Callers with the same `key` share one place in the rotation.
+        Raises Overloaded at once if the lane refuses, RuntimeError once it is shut, TypeError for a coroutine function.
+        `timeout_s` (the config's when None) counts from now, and a `penstock.pressure.deadline` around the call holds
+        too: TimeoutError, and the job is interrupted. `retries` is for idempotent jobs: how often one may be run again
+        after a lost worker. Callers with the same `key` share one place in the rotation.
         """
-        self._check_open()
         timeout_s = self.config.timeout_s if timeout_s is None else timeout_s
         job = LoopJob(loop, fn, args, kwargs, timeout_s, key, priority, retries, context)
-        self._offer(job)
-        return job
+        try:
+            self._take(job)
+            return job
+        finally:
+            # the traceback of a job that its caller runs ends in this frame: it must not hold the job
+            del job
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ThreadJob:
         """As `concurrent.futures`', from any thread; a full lane acts as its config says, and may raise Overloaded."""
-        self._check_open()
         job = ThreadJob(fn, args, kwargs or None, self.config.timeout_s)
+        try:
+            self._take(job)
+            return job
+        finally:
+            del job
+
+    def _take(self, job: Job) -> None:
+        """Refuse what cannot run, and offer the rest."""
+        self._check_open()
+        if not self.takes_coroutine_functions:
+            check_plain(job.fn)
+        if job.is_late():
+            job.fail(job.late(f"{job.name}: its time was up before it was offered to lane {self.name!r}"))
+            return
         self._offer(job)
-        return job
+        del job
 
     def tell(self, listener: Callable[[str, str, int], None] | None) -> None:
         """Have `listener(kind, text, took_ns)` hear of each job that has run and each that was refused."""
@@ -76,6 +98,29 @@ class Lane(CallableExecutor):
     @abstractmethod
     def _offer(self, job: Job) -> None:
         """Admit the job and see to it that it runs; raises Overloaded when it is refused."""
+
+    def _run_in_caller(self, job: Job) -> None:
+        """Run the job in the thread that offers it, apart from the caller's context variables. What would end that
+        thread is raised there, at once: it may be the caller's own Ctrl-C."""
+        job.on_cancel, job.started_ns = None, monotonic_ns()
+        if job.context is None:
+            job.context = Context()
+        outcome, value = job.run()
+        self._count_in_caller(job, outcome)
+        job.forget_arguments()
+        try:
+            if outcome == "ok":
+                job.finish(value)
+            elif isinstance(value, Exception):
+                job.fail(value)
+            else:
+                job.cancel()
+                raise value
+        finally:
+            del job, value
+
+    def _count_in_caller(self, job: Job, outcome: str) -> None:
+        """Count a job that its caller has run; any thread may come."""
 
     @abstractmethod
     def statistics(self) -> LaneStatistics:

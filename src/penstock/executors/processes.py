@@ -364,8 +364,7 @@ class ProcessLane(Lane):
     def _expire(self, job: Job) -> None:
         job.timer = None
         if not job.done():
-            limit_s = ((job.expires_ns or 0) - job.offered_ns) / 1e9
-            self._deliver_failure(job, TimeoutError(f"{job.name} has not ended within {limit_s:g} s"))
+            self._deliver_failure(job, job.late(f"{job.name} has not ended within {job.allowed}"))
             self._give_up(job, "timeout")
 
     def _give_up(self, job: Job, cause: str) -> None:

@@ -92,11 +92,13 @@ class RayBackend(Backend):
         try:
             ray = self._connect()
             task = self._task(ray, call, name, retries)
+            future.sent(ray, task)
+            task.future().add_done_callback(partial(self._done, ray, name, future))
         except BaseException as problem:
             future.settle(problem=problem)
-            return
-        future.sent(ray, task)
-        task.future().add_done_callback(partial(self._done, ray, name, future))
+        finally:
+            # the exception's traceback leads here, and the future holds the exception
+            del call, future
 
     def _task(self, ray: Any, call: partial[Any], name: str, retries: int) -> Any:
         options = {"max_retries": retries, "retry_exceptions": False, "name": name}

@@ -65,6 +65,9 @@ class ThreadLane(Lane):
     Invariant: while a thread is idle, nothing is queued.
     """
 
+    # as asyncio's own executor does: the caller gets the coroutine, in the same process
+    takes_coroutine_functions = True
+
     def __init__(self, name: str, config: LaneConfig) -> None:
         super().__init__(name, config)
         self._idle_limit_ns = int(config.idle_s * 1e9)
@@ -119,9 +122,11 @@ class ThreadLane(Lane):
         if displaced is not None:
             displaced.fail_from_thread(self._admission.displaced(displaced))
         if verdict is Verdict.CALLER_RUNS:
-            self._run_here(job)
+            self._run_in_caller(job)
         elif place is not None:
             self._wait_in_line(job, place)
+        # see Lane.call
+        del job
 
     def _hand_over(self, job: Job) -> bool:
         """Give the job to an idle thread, or to a new one below the base."""
@@ -223,31 +228,16 @@ class ThreadLane(Lane):
         if job.expires_ns is not None and now_ns >= job.expires_ns:
             return "timeout", self._late(job, begun=False)
         job.started_ns = now_ns
-        fn, args = job.fn, job.args
-        if job.context is not None:
-            fn, args = job.context.run, (fn, *args)
         try:
-            return "ok", fn(*args) if job.kwargs is None else fn(*args, **job.kwargs)
-        except BaseException as problem:
-            # without this frame, which would hold on to the job for as long as the traceback lives
-            trace = problem.__traceback__
-            return "error", problem.with_traceback(trace and trace.tb_next)
+            return job.run()
         finally:
-            del self, job, fn, args
+            # the exception's traceback leads here, and the job holds the exception
+            del self, job
 
-    def _run_here(self, job: Job) -> None:
-        """In the caller's thread, where an interrupt is the caller's as well."""
-        outcome, value = self._run(job)
+    def _count_in_caller(self, job: Job, outcome: str) -> None:
         with self._lock:
             self._account(job, outcome)
         self._clear_cancelled()
-        job.forget_arguments()
-        if outcome == "ok":
-            job.finish(value)
-            return
-        job.fail(value)
-        if not isinstance(value, Exception):
-            raise value
 
     def _account(self, job: Job, outcome: str) -> bool:
         """Count a job that its thread is done with; False if its caller had an answer already."""
@@ -308,11 +298,9 @@ class ThreadLane(Lane):
             job.forget_arguments()
 
     def _late(self, job: Job, begun: bool) -> TimeoutError:
-        assert job.expires_ns is not None
-        after = f"{(job.expires_ns - job.offered_ns) / 1e9:g} s"
         if begun:
-            return TimeoutError(f"{job.name}: not done after {after}; its thread in lane {self.name!r} runs on")
-        return TimeoutError(f"{job.name}: not begun after {after}: lane {self.name!r} is busy; raise its workers")
+            return job.late(f"{job.name}: not done after {job.allowed}; its thread in lane {self.name!r} runs on")
+        return job.late(f"{job.name}: not begun after {job.allowed}: lane {self.name!r} is busy; raise its workers")
 
     def _look(self) -> None:
         """In the watch's thread."""
@@ -456,12 +444,11 @@ def _serve(worker: _Worker, lane_reference: weakref.ref[ThreadLane]) -> None:
 
 def _deliver(job: Job, outcome: str, value: Any, is_first: bool) -> None:
     """Let go of what the job needed, and tell its caller, if nobody has."""
+    job.forget_arguments()
     if not is_first:
-        job.forget_arguments()
         return
     try:
         if outcome == "ok":
-            job.forget_arguments()
             job.finish_from_thread(value)
         else:
             job.fail_from_thread(value)

@@ -7,26 +7,15 @@ time that is left, not a time of day: no two clocks need to agree.
 from __future__ import annotations
 
 import asyncio
-import time
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from penstock.expiry import expiry, now_s
 
 if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
 
-__all__ = ["deadline", "expires_at", "expiry", "remaining_s"]
-
-# as `expires_at()` says it, for those who ask often
-expiry: ContextVar[float | None] = ContextVar("penstock.deadline", default=None)
-
-
-def _now_s() -> float:
-    """The running loop's time; where none runs, as in an executor's thread, the clock that loops take it from."""
-    try:
-        return asyncio.get_running_loop().time()
-    except RuntimeError:
-        return time.monotonic()
+__all__ = ["deadline", "expires_at", "remaining_s"]
 
 
 def expires_at() -> float | None:
@@ -37,13 +26,13 @@ def expires_at() -> float | None:
 def remaining_s() -> float | None:
     """How many seconds are left, 0.0 when the deadline has passed; None without one."""
     at_s = expiry.get()
-    return None if at_s is None else max(0.0, at_s - _now_s())
+    return None if at_s is None else max(0.0, at_s - now_s())
 
 
 class deadline:  # noqa: N801  used like a function, as contextlib's
     """`with deadline(0.1):` the answer is wanted within 0.1 seconds; a deadline around it that is sooner stays.
 
-    `with` only tells: gates, retries and clients look at `remaining_s()`. `async with` also ends the block, with
+    `with` only tells: gates, lanes, retries and clients look at `remaining_s()`. `async with` also ends the block, with
     TimeoutError, when the time is up. None is no deadline of one's own. Raises ValueError.
     """
 
@@ -61,7 +50,7 @@ class deadline:  # noqa: N801  used like a function, as contextlib's
         if self._token is not None:
             raise RuntimeError("a deadline() is entered once: make one for each block")
         around = expiry.get()
-        own = None if self._seconds is None else _now_s() + self._seconds
+        own = None if self._seconds is None else now_s() + self._seconds
         at_s = min((at_s for at_s in (around, own) if at_s is not None), default=None)
         self._token = expiry.set(at_s)
         return at_s

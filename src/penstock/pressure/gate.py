@@ -14,8 +14,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from penstock.errors import Overloaded
+from penstock.expiry import expiry
 from penstock.pressure.core import REASONS, Entry, GateCore
-from penstock.pressure.deadlines import expiry
 from penstock.pressure.limits import LEAST_SAMPLES, Limit, Window, make_limit
 from penstock.pressure.registry import register
 from penstock.times import Histogram, Times, taken

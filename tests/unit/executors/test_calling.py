@@ -1,6 +1,7 @@
 """offload, offloaded, to_thread and statistics, on penstock's loop and on loops that are not penstock's."""
 
 import asyncio
+import concurrent.futures
 import contextvars
 import functools
 import gc
@@ -9,15 +10,19 @@ import pickle
 import subprocess
 import sys
 import threading
+import unittest.mock
 
 import pytest
 
 import penstock
 from penstock import Config, ExecutorsConfig, LaneConfig
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, DeadlineExceeded
 from penstock.executors import guests, statistics
 from penstock.executors.calling import Undecorated, _time_left_s
+from penstock.executors.foreign import ForeignLane
 from penstock.executors.job import function_name
+from penstock.expiry import expiry
+from penstock.pressure import deadline
 
 # the calls are the same in any lane: threads show all that this module does
 EXECUTORS = ExecutorsConfig(cpu=LaneConfig(workers=2), lanes={"db": LaneConfig(workers=1)})
@@ -117,6 +122,52 @@ def test_what_the_function_raises_comes_back(run):
         run(main())
 
 
+@pytest.mark.parametrize("name", ["CancelledError", "InvalidStateError", "TimeoutError"])
+def test_an_executors_exception_comes_to_a_loop_as_asyncios(run, name):
+    def fail():
+        raise getattr(concurrent.futures, name)("why", 2)
+
+    async def main():
+        future = asyncio.get_running_loop().run_in_executor(None, fail)
+        await asyncio.wait([future])
+        return future.cancelled(), future.exception()
+
+    cancelled, problem = run(main())
+    assert not cancelled
+    assert type(problem) is getattr(asyncio, name)
+    assert problem.args == ("why", 2)
+
+
+def test_a_time_without_an_end_is_no_time_limit(run):
+    async def main():
+        lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
+        for endless in (float("inf"), 1e300, 10**400):
+            assert await penstock.offload(abs, -1, timeout=endless, deadline=endless) == 1
+            assert await lane.call(asyncio.get_running_loop(), abs, (-2,), timeout_s=endless) == 2
+            assert await penstock.offloaded(timeout=endless)(abs)(-3) == 3
+
+    run(main())
+
+
+def test_a_time_that_is_none_is_refused(run):
+    async def main():
+        lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
+        for kind, wrong in ((ValueError, float("nan")), (TypeError, "5"), (TypeError, [1])):
+            with pytest.raises(kind, match="a number of seconds, or None"):
+                await penstock.offload(abs, -1, timeout=wrong)
+            with pytest.raises(kind, match="a number of seconds, or None"):
+                await penstock.offload(abs, -1, timeout=5, deadline=wrong)
+            with pytest.raises(kind, match="a number of seconds, or None"):
+                lane.call(asyncio.get_running_loop(), abs, (-1,), timeout_s=wrong)
+        for past in (-1, float("-inf"), False):
+            with pytest.raises(TimeoutError, match="was up"):
+                await penstock.offload(abs, -1, timeout=past)
+            with pytest.raises(TimeoutError, match="was up"):
+                await lane.call(asyncio.get_running_loop(), abs, (-1,), timeout_s=past)
+
+    run(main())
+
+
 def test_an_undeclared_lane_is_one_clear_line(run):
     async def main():
         await penstock.offload(int, lane="gpu")
@@ -168,18 +219,101 @@ def test_the_packages_statistics_are_the_function_whatever_is_imported_later():
     assert done.stdout == "statistics\n"
 
 
-def test_coroutine_functions_are_refused():
-    async def slow():
+class Awaited:
+    async def __call__(self):
         pass
 
-    async def main():
-        asyncio.get_running_loop().set_debug(True)
-        await penstock.offload(slow)
+    async def method(self):
+        yield
 
-    with pytest.raises(TypeError, match=r"slow is a coroutine function: lanes run plain ones"):
-        penstock.offloaded(slow)
-    with pytest.raises(TypeError, match=r"slow is a coroutine function"):
-        run_on_penstock(main())
+
+async def slow():
+    pass
+
+
+@pytest.mark.parametrize(
+    "function", [slow, functools.partial(slow), Awaited(), Awaited().method, unittest.mock.AsyncMock(), decorated]
+)
+def test_coroutine_functions_are_refused_before_they_are_sent(run, function):
+    async def main():
+        loop = asyncio.get_running_loop()
+        for call in (penstock.offload, penstock.to_thread):
+            with pytest.raises(TypeError, match=r"is a coroutine function: lanes run plain ones"):
+                await call(function)
+        other = ForeignLane("other", LaneConfig(), lambda: pytest.fail("an executor was made"))
+        with pytest.raises(TypeError, match=r"is a coroutine function"):
+            other.call(loop, function, ())
+        with pytest.raises(TypeError, match=r"is a coroutine function"):
+            other.submit(function)
+
+    with pytest.raises(TypeError, match=r"is a coroutine function"):
+        penstock.offloaded(function)
+    run(main())
+
+
+def test_asyncios_way_into_threads_gives_a_coroutine_as_asyncio_does(run):
+    async def main():
+        coroutine = await asyncio.get_running_loop().run_in_executor(None, slow)
+        assert inspect.iscoroutine(coroutine)
+        await coroutine
+
+    run(main())
+
+
+def test_a_callable_that_answers_everything_is_plain(run):
+    async def main():
+        return await penstock.to_thread(unittest.mock.MagicMock(return_value=3))
+
+    assert run(main()) == 3
+
+
+# deadlines
+
+
+def test_the_deadline_around_a_call_bounds_it(run):
+    gate, pool = threading.Event(), concurrent.futures.ThreadPoolExecutor(1)
+    foreign = ForeignLane("foreign", LaneConfig(), lambda: pool)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        for lane in (guests.lanes_of(loop).get("io"), foreign):
+            with (
+                deadline(0.3),
+                pytest.raises(DeadlineExceeded, match=r"wait: no.* \(the deadline of its caller\)"),
+            ):
+                await lane.call(loop, gate.wait, (), timeout_s=60)
+        with deadline(60), pytest.raises(TimeoutError, match=r"wait: .* 0\.02 s \(its timeout\)") as caught:
+            await penstock.offload(gate.wait, timeout=0.02)
+        assert not isinstance(caught.value, DeadlineExceeded)
+        with deadline(0):
+            with pytest.raises(DeadlineExceeded, match="was up"):
+                await penstock.to_thread(gate.wait)
+            with pytest.raises(DeadlineExceeded, match="was up"):
+                await asyncio.wrap_future(foreign.submit(gate.wait))
+
+    async def guarded():
+        try:
+            await main()
+        finally:
+            gate.set()
+
+    run(guarded())
+    foreign.shutdown()
+
+
+def test_a_deadline_in_a_threads_job_bounds_what_that_submits(run):
+    def ask(lane):
+        return lane.submit(int).exception(20)
+
+    async def main():
+        lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
+        with deadline(60) as at_s:
+            expired = await penstock.to_thread(lambda: (expiry.set(at_s - 120), ask(lane))[1])
+            return expired, await penstock.to_thread(ask, lane)
+
+    expired, in_time = run(main())
+    assert isinstance(expired, DeadlineExceeded)
+    assert in_time is None
 
 
 def test_a_decorated_function_travels_by_its_name():

@@ -282,7 +282,7 @@ def test_many_callers_and_givers_up_lose_no_place(make_lane, loop):
                 job.cancel()
 
     async def from_loop():
-        jobs = [lane.call(loop, int, (), key=n % 4, timeout_s=0.0 if n % 5 == 0 else 60.0) for n in range(offered)]
+        jobs = [lane.call(loop, int, (), key=n % 4, timeout_s=1e-9 if n % 5 == 0 else 60.0) for n in range(offered)]
         for job in jobs[::3]:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)

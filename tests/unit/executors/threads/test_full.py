@@ -1,16 +1,42 @@
 """A full lane of threads: what each policy does, and that memory stays flat while a million jobs are offered."""
 
 import asyncio
+import contextvars
+import gc
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from penstock.config import LaneConfig
 from penstock.errors import Overloaded
+from penstock.executors.foreign import ForeignLane
 from tests.unit.executors.offering import assert_memory_stays_flat, offer_from_threads
+
+variable = contextvars.ContextVar("variable", default="unset")
 
 
 def nothing():
     pass
+
+
+@pytest.fixture(params=["threads", "executor"])
+def any_busy(request, busy, plug):
+    """`any_busy(**config)`: a lane whose one worker the plug keeps busy, ours or over another's executor."""
+    if request.param == "threads":
+        yield busy
+        return
+    made = []
+
+    def make(**config):
+        made.append(ForeignLane("db", LaneConfig(workers=1, **config), lambda: ThreadPoolExecutor(1)))
+        made[0].submit(plug)
+        plug.wait_until_in()
+        return made[0]
+
+    yield make
+    plug.pull()
+    made[0].shutdown()
 
 
 def long(full, count):
@@ -105,15 +131,40 @@ def test_a_full_lane_lets_its_caller_run_the_job(busy, loop):
     assert lane.statistics().completed["ok"] == 2
 
 
-def test_an_interrupt_while_the_caller_runs_a_job_is_the_callers(busy):
-    lane = busy(full="caller_runs", queue_jobs=1)
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("of", ["thread", "loop"])
+def test_what_ends_a_program_while_the_caller_runs_a_job_is_the_callers(any_busy, loop, caplog, kind, of):
+    lane = any_busy(full="caller_runs", queue_jobs=1)
     lane.submit(nothing)
 
     def interrupted():
-        raise KeyboardInterrupt
+        raise kind
 
-    with pytest.raises(KeyboardInterrupt):
-        lane.submit(interrupted)
+    with pytest.raises(kind):
+        lane.submit(interrupted) if of == "thread" else lane.call(loop, interrupted, ())
+    gc.collect()
+    assert not caplog.records
+    assert lane.statistics().completed["error"] == 1
+    assert lane.submit(int, "4").result(0) == 4
+
+
+def test_a_job_that_its_caller_runs_has_its_own_context_or_none(any_busy, loop):
+    lane = any_busy(full="caller_runs", queue_jobs=1)
+    lane.submit(nothing)
+    given = contextvars.copy_context()
+    given.run(variable.set, "given")
+
+    def change():
+        seen = variable.get()
+        variable.set("changed")
+        return seen
+
+    async def main():
+        variable.set("the caller's")
+        return await lane.call(loop, change, (), context=given), await lane.call(loop, change, ()), variable.get()
+
+    assert loop.run_until_complete(main()) == ("given", "unset", "the caller's")
+    assert given[variable] == "changed"
 
 
 def test_a_thread_blocks_until_there_is_a_place(busy, plug):

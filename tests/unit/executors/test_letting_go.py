@@ -1,0 +1,111 @@
+"""Lanes let go of what a job needed as soon as it has ended, without the garbage collector: failed jobs too."""
+
+import asyncio
+import contextlib
+import functools
+import gc
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import penstock
+from penstock.config import LaneConfig
+from penstock.executors.foreign import ForeignLane
+from penstock.executors.threads import ThreadLane
+
+
+class Weighty:
+    """Something one can hold a weak reference to."""
+
+    def __init__(self):
+        self.alive = weakref.ref(self)
+
+
+def fail(argument, **more):
+    raise ValueError("bad upload")
+
+
+def give(argument, **more):
+    return argument
+
+
+def refuse(argument, **more):
+    raise TypeError("the executor takes no such call")
+
+
+class Refuses(ThreadPoolExecutor):
+    submit = staticmethod(refuse)
+
+
+LANES = {
+    "threads": lambda **config: ThreadLane("io", LaneConfig(workers=1, **config)),
+    "executor": lambda **config: ForeignLane("io", LaneConfig(workers=1, **config), lambda: ThreadPoolExecutor(1)),
+    "refusing executor": lambda **config: ForeignLane("io", LaneConfig(workers=1, **config), lambda: Refuses(1)),
+}
+
+
+@pytest.fixture(params=sorted(LANES))
+def make_lane(request):
+    made = []
+    yield lambda **config: made.append(LANES[request.param](**config)) or made[-1]
+    for lane in made:
+        lane.shutdown()
+
+
+@pytest.fixture
+def no_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def until_gone(*alive):
+    end = time.monotonic() + 20
+    while any(reference() is not None for reference in alive):
+        assert time.monotonic() < end, "it is kept until the collector comes"
+        time.sleep(0.001)
+
+
+async def call(lane, function, *arguments):
+    with contextlib.suppress(ValueError, TypeError):
+        await lane.call(asyncio.get_running_loop(), function, arguments)
+
+
+@pytest.mark.parametrize("function", [fail, give])
+@pytest.mark.parametrize("new_loop", [penstock.new_event_loop, asyncio.SelectorEventLoop])
+def test_a_loops_call_keeps_no_argument(make_lane, no_collector, new_loop, function):
+    lane, argument = make_lane(), Weighty()
+    alive = argument.alive
+    loop = new_loop()
+    loop.run_until_complete(call(lane, function, argument))
+    del argument
+    until_gone(alive)
+    loop.close()
+
+
+@pytest.mark.parametrize("function", [fail, give])
+def test_a_threads_call_keeps_no_argument(make_lane, no_collector, function):
+    lane, argument, more = make_lane(), Weighty(), Weighty()
+    alive = argument.alive, more.alive
+    future = lane.submit(function, argument, more=more)
+    with contextlib.suppress(ValueError, TypeError):
+        future.result(20)
+    del argument, more, future
+    until_gone(*alive)
+
+
+def test_a_call_that_its_caller_runs_keeps_no_argument(no_collector):
+    for make in (LANES["threads"], LANES["executor"]):
+        lane, argument = make(full="caller_runs", queue_jobs=1), Weighty()
+        alive, gate = argument.alive, Weighty()
+        holding = [lane.submit(time.sleep, 0.5) for _ in range(2)]
+        with contextlib.suppress(ValueError):
+            lane.submit(functools.partial(fail, argument)).result(0)
+        asyncio.run(call(lane, fail, argument))
+        assert not holding[0].done(), "the lane was not full"
+        del argument, gate
+        until_gone(alive)
+        lane.shutdown()
