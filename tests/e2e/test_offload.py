@@ -24,7 +24,7 @@ def here():
 async def main():
     doubled, worker = await double(21)
     own = await here()
-    with_name = await penstock.offload(os.path.basename, "a/b", timeout=20)
+    with_name = await penstock.offload.options(timeout=20)(os.path.basename, "a/b")
     found = await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80)
     used = {name: told.completed["ok"] for name, told in penstock.executors.statistics().items()}
     print(json.dumps([doubled, worker, own, os.getpid(), with_name, len(found) > 0, used]))

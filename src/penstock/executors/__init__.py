@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from penstock.door import opened
 
 if TYPE_CHECKING:
-    from penstock.executors.calling import offload, offloaded, statistics, to_thread
+    from penstock.executors.calling import Offload, offload, offloaded, statistics, to_thread
     from penstock.executors.lanes import LaneSet
     from penstock.executors.meter import LaneStatistics
     from penstock.executors.processes import ProcessLane
@@ -16,6 +16,7 @@ __all__ = [
     "Cores",
     "LaneSet",
     "LaneStatistics",
+    "Offload",
     "ProcessLane",
     "ThreadLane",
     "current_cores",
@@ -29,7 +30,7 @@ __all__ = [
 __getattr__ = opened(
     __name__,
     {
-        "penstock.executors.calling": ("offload", "offloaded", "statistics", "to_thread"),
+        "penstock.executors.calling": ("Offload", "offload", "offloaded", "statistics", "to_thread"),
         "penstock.executors.lanes": ("LaneSet",),
         "penstock.executors.meter": ("LaneStatistics",),
         "penstock.executors.processes": ("ProcessLane",),

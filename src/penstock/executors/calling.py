@@ -1,11 +1,16 @@
-"""The functions that programs call to await work in a lane, on penstock's loop, on stock asyncio's or uvloop's."""
+"""The functions that programs call to await work in a lane, on penstock's loop, on stock asyncio's or uvloop's.
+
+Every argument and keyword of a call is the function's own. How it is offloaded is said apart: `offload.options(...)`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import functools
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+import inspect
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, overload
 
 from penstock.executors.guests import lanes_of, present_lanes
 from penstock.executors.job import span_ns
@@ -13,62 +18,119 @@ from penstock.executors.naming import check_plain, function_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
+    from typing import Unpack
 
     from penstock.executors.job import LoopJob
     from penstock.executors.meter import LaneStatistics
 
-__all__ = ["offload", "offloaded", "statistics", "to_thread"]
+__all__ = ["Offload", "offload", "offloaded", "statistics", "to_thread"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def offload(
-    fn: Callable[..., T],
-    /,
-    *args: Any,
-    lane: str = "cpu",
-    timeout: float | None = None,
-    deadline: float | None = None,
-    key: Hashable = None,
-    retries: int = 0,
-    priority: int = 0,
-    **kwargs: Any,
-) -> T:
-    """Run `fn(*args, **kwargs)` in a lane and return its result.
+class Options(TypedDict, total=False):
+    """What `Offload.options` takes."""
 
-    `timeout` is in seconds from now, `deadline` on `loop.time()`'s clock; the sooner one holds. When it passes, or when
-    this call is cancelled, the job is interrupted. A `penstock.pressure.deadline` around the call bounds it too.
-    Callers with the same `key` share one place in the lane's rotation.
-    `retries` says that the job is idempotent: how often it may be run again after its worker is lost. The larger
-    `priority` goes first where the lane knows priorities (a cluster's does). An argument of `fn` that has one of these
-    names goes through functools.partial.
+    lane: str
+    timeout: float | None
+    deadline: float | None
+    key: Hashable
+    retries: int
+    priority: int
 
-    Raises what `fn` raises, TimeoutError, Overloaded when the lane refuses, WorkerLost when the worker died,
-    UnpicklableError for what cannot travel, ConfigError for a lane that is not declared.
+
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """How calls are offloaded; a call of it offloads one: `await offload(fn, *args, **kwargs)`.
+
+    `timeout` is in seconds from the call, `deadline` on `loop.time()`'s clock; the sooner one holds, and so does a
+    `penstock.pressure.deadline` around the call. When it passes, or when the call is cancelled, the job is interrupted.
+    Callers with the same `key` share one place in the lane's rotation. `retries` says that the job is idempotent: how
+    often it may be run again after its worker is lost. The larger `priority` goes first where the lane knows priorities
+    (a cluster's does).
     """
-    timeout_s = _time_left_s(fn, timeout, deadline)
-    result: T = await _call(lane, fn, args, kwargs, timeout_s=timeout_s, key=key, retries=retries, priority=priority)
-    return result
+
+    lane: str = "cpu"
+    timeout: float | None = None
+    deadline: float | None = None
+    key: Hashable = None
+    retries: int = 0
+    priority: int = 0
+
+    async def __call__(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(*args, **kwargs)` in the lane and return its result.
+
+        Raises what `fn` raises, TimeoutError, Overloaded when the lane refuses, WorkerLost when the worker died,
+        UnpicklableError for what cannot travel, ConfigError for a lane that is not declared, TypeError for a coroutine
+        function and for an option among the arguments of a function that does not take it.
+        """
+        if kwargs:
+            _check_keywords(fn, kwargs)
+        result: T = await self._begin(fn, args, kwargs)
+        return result
+
+    def options(self, **changes: Unpack[Options]) -> Offload:
+        """Return the same with some options changed: `await offload.options(lane="db", timeout=5)(fn, ...)`."""
+        return replace(self, **changes)
+
+    def _begin(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoopJob:
+        timeout_s = _time_left_s(fn, self.timeout, self.deadline)
+        loop = asyncio.get_running_loop()
+        lane = lanes_of(loop).get(self.lane)
+        context = None
+        if lane.config.kind == "threads":
+            # a thread would run one, and give its coroutine; every other lane refuses it itself
+            check_plain(fn)
+            # it can run in a copy of the context, too; what travels elsewhere is the lane's to say
+            context = contextvars.copy_context()
+        return lane.call(
+            loop,
+            fn,
+            args,
+            kwargs or None,
+            timeout_s=timeout_s,
+            key=self.key,
+            priority=self.priority,
+            retries=self.retries,
+            context=context,
+        )
+
+
+OPTIONS = frozenset(Options.__annotations__)
+offload = Offload()
+_io = Offload(lane="io")
 
 
 async def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """As asyncio.to_thread, in the lane `io`: run in a copy of the current context. Raises as `offload` does."""
-    result: T = await _call("io", fn, args, kwargs)
+    if kwargs:
+        _check_keywords(fn, kwargs)
+    result: T = await _io._begin(fn, args, kwargs)
     return result
 
 
-def _call(name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **how: Any) -> LoopJob:
-    loop = asyncio.get_running_loop()
-    lane = lanes_of(loop).get(name)
-    check_plain(fn)
-    # the thread's worker can run in a copy of the context; what travels elsewhere is the lane's to say
-    context = contextvars.copy_context() if lane.config.kind == "threads" else None
-    return lane.call(loop, fn, args, kwargs or None, context=context, **how)
+def _check_keywords(fn: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+    """Raise TypeError for an option among the arguments of a function that does not take it."""
+    if OPTIONS.isdisjoint(kwargs):
+        return
+    try:
+        parameters = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        return  # a function of C's that does not say what it takes
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    options = [name for name in kwargs if name in OPTIONS and name not in parameters]
+    if options:
+        said = ", ".join(f"{name}={kwargs[name]!r}" for name in options)
+        raise TypeError(
+            f"{function_name(fn)} takes no argument {options[0]!r}; an option of the call stands before it: "
+            f"penstock.offload.options({said})({function_name(fn).rpartition('.')[2]}, ...)"
+        )
 
 
 def _time_left_s(fn: object, timeout: float | None, deadline: float | None) -> float | None:
-    """The time a job has, in seconds; TimeoutError when it is over already, before anything is built for the job."""
+    """Return the time a job has, in seconds; raise TimeoutError when it is over, before anything is built for it."""
     left_s = timeout
     if deadline is not None and span_ns(deadline) is not None:
         until_s = deadline - asyncio.get_running_loop().time()
@@ -104,19 +166,18 @@ def offloaded(
     retries: int = 0,
     priority: int = 0,
 ) -> Any:
-    """Make a function one whose calls are awaited and run in a lane, as by `offload` with the same arguments.
+    """Make a function one whose calls are awaited and run in a lane, as by `offload` with the same options.
 
     `@offloaded` or `@offloaded(lane="io", timeout=2)`. The function itself stays reachable as `__wrapped__`.
     """
-    how = {"key": key, "retries": retries, "priority": priority}
+    how = Offload(lane, timeout, None, key, retries, priority)
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         check_plain(fn)
 
         @functools.wraps(fn)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            # no argument of the function is taken for one of ours: `offload` would
-            return await _call(lane, undecorated, args, kwargs, timeout_s=_time_left_s(fn, timeout, None), **how)
+            return await how._begin(undecorated, args, kwargs)
 
         undecorated = Undecorated(fn, call)
         return call

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextvars import Context
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from penstock.executors.job import Job, LoopJob, ThreadJob
 from penstock.executors.naming import check_plain
@@ -17,13 +17,17 @@ from penstock.loop.lanes import CallableExecutor
 
 if TYPE_CHECKING:
     import asyncio
+    import concurrent.futures
     import contextvars
     from collections.abc import Callable, Hashable
 
     from penstock.config import LaneConfig
     from penstock.executors.meter import LaneMeter, LaneStatistics
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "LaneWithOptions"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Lane(CallableExecutor):
@@ -67,9 +71,18 @@ class Lane(CallableExecutor):
             # the traceback of a job that its caller runs ends in this frame: it must not hold the job
             del job
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ThreadJob:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
         """As `concurrent.futures`', from any thread; a full lane acts as its config says, and may raise Overloaded."""
-        job = ThreadJob(fn, args, kwargs or None, self.config.timeout_s)
+        return self._submit(fn, args, kwargs, self.config.timeout_s)
+
+    def options(
+        self, *, timeout: float | None = None, key: Hashable = None, priority: int = 0, retries: int = 0
+    ) -> LaneWithOptions:
+        """Return an executor that offers its calls to this lane, each with these options, as `offload` has them."""
+        return LaneWithOptions(self, timeout, key, priority, retries)
+
+    def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *how: Any) -> ThreadJob:
+        job = ThreadJob(fn, args, kwargs or None, *how)
         try:
             self._take(job)
             return job
@@ -132,3 +145,27 @@ class Lane(CallableExecutor):
     @abstractmethod
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As `concurrent.futures`': no new jobs; admitted ones run to their end, or are cancelled if not begun."""
+
+
+class LaneWithOptions(CallableExecutor):
+    """A lane whose calls have options. To shut it shuts the lane."""
+
+    def __init__(self, lane: Lane, timeout: float | None, key: Hashable, priority: int, retries: int) -> None:
+        self._lane = lane
+        self._timeout_s = lane.config.timeout_s if timeout is None else timeout
+        self._how: tuple[Hashable, int, int] = (key, priority, retries)
+
+    def call(
+        self, loop: asyncio.AbstractEventLoop, fn: Callable[..., Any], args: tuple[Any, ...]
+    ) -> asyncio.Future[Any]:
+        """As the lane's."""
+        key, priority, retries = self._how
+        return self._lane.call(loop, fn, args, timeout_s=self._timeout_s, key=key, priority=priority, retries=retries)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
+        """As the lane's."""
+        return self._lane._submit(fn, args, kwargs, self._timeout_s, *self._how)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As the lane's."""
+        self._lane.shutdown(wait, cancel_futures=cancel_futures)

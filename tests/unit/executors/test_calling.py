@@ -18,7 +18,7 @@ import penstock
 from penstock import Config, ExecutorsConfig, LaneConfig
 from penstock.errors import ConfigError, DeadlineExceeded
 from penstock.executors import guests, statistics
-from penstock.executors.calling import Undecorated, _time_left_s
+from penstock.executors.calling import Offload, Undecorated, _time_left_s
 from penstock.executors.foreign import ForeignLane
 from penstock.executors.job import function_name
 from penstock.expiry import expiry
@@ -71,7 +71,7 @@ def in_db(lane):
 
 def test_a_call_runs_in_the_lane_it_names(run):
     async def main():
-        return await penstock.offload(thread_name, 1, b=2), await penstock.offload(thread_name, lane="db")
+        return await penstock.offload(thread_name, 1, b=2), await penstock.offload.options(lane="db")(thread_name)
 
     (cpu, args, kwargs), (db, _, _) = run(main())
     assert cpu.startswith("penstock-cpu")
@@ -142,7 +142,7 @@ def test_a_time_without_an_end_is_no_time_limit(run):
     async def main():
         lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
         for endless in (float("inf"), 1e300, 10**400):
-            assert await penstock.offload(abs, -1, timeout=endless, deadline=endless) == 1
+            assert await penstock.offload.options(timeout=endless, deadline=endless)(abs, -1) == 1
             assert await lane.call(asyncio.get_running_loop(), abs, (-2,), timeout_s=endless) == 2
             assert await penstock.offloaded(timeout=endless)(abs)(-3) == 3
 
@@ -154,14 +154,14 @@ def test_a_time_that_is_none_is_refused(run):
         lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
         for kind, wrong in ((ValueError, float("nan")), (TypeError, "5"), (TypeError, [1])):
             with pytest.raises(kind, match="a number of seconds, or None"):
-                await penstock.offload(abs, -1, timeout=wrong)
+                await penstock.offload.options(timeout=wrong)(abs, -1)
             with pytest.raises(kind, match="a number of seconds, or None"):
-                await penstock.offload(abs, -1, timeout=5, deadline=wrong)
+                await penstock.offload.options(timeout=5, deadline=wrong)(abs, -1)
             with pytest.raises(kind, match="a number of seconds, or None"):
                 lane.call(asyncio.get_running_loop(), abs, (-1,), timeout_s=wrong)
         for past in (-1, float("-inf"), False):
             with pytest.raises(TimeoutError, match="was up"):
-                await penstock.offload(abs, -1, timeout=past)
+                await penstock.offload.options(timeout=past)(abs, -1)
             with pytest.raises(TimeoutError, match="was up"):
                 await lane.call(asyncio.get_running_loop(), abs, (-1,), timeout_s=past)
 
@@ -170,7 +170,7 @@ def test_a_time_that_is_none_is_refused(run):
 
 def test_an_undeclared_lane_is_one_clear_line(run):
     async def main():
-        await penstock.offload(int, lane="gpu")
+        await penstock.offload.options(lane="gpu")(int)
 
     with pytest.raises(ConfigError, match=r"no lane 'gpu': there are io, cpu, dns, db"):
         run(main())
@@ -181,7 +181,7 @@ def test_time_that_is_up_is_a_timeout_before_anything_is_offered(run):
         now = asyncio.get_running_loop().time()
         for how in ({"timeout": 0}, {"deadline": now - 1}, {"timeout": 5, "deadline": now - 1}):
             with pytest.raises(TimeoutError, match=r"builtins\.int: its time was up .* before it was offered"):
-                await penstock.offload(int, **how)
+                await penstock.offload.options(**how)(int)
         return statistics()
 
     assert run(main()) == {}
@@ -283,7 +283,7 @@ def test_the_deadline_around_a_call_bounds_it(run):
             ):
                 await lane.call(loop, gate.wait, (), timeout_s=60)
         with deadline(60), pytest.raises(TimeoutError, match=r"wait: .* 0\.02 s \(its timeout\)") as caught:
-            await penstock.offload(gate.wait, timeout=0.02)
+            await penstock.offload.options(timeout=0.02)(gate.wait)
         assert not isinstance(caught.value, DeadlineExceeded)
         with deadline(0):
             with pytest.raises(DeadlineExceeded, match="was up"):
@@ -374,8 +374,81 @@ def test_two_loops_have_lanes_of_their_own(monkeypatch):
     assert len(guests.guests) == 0
 
 
-def test_partial_carries_arguments_that_share_a_name_with_ours(run):
-    async def main():
-        return await penstock.offload(functools.partial(sorted, [1, 2], key=lambda item: -item))
+# arguments and options
 
-    assert run(main()) == [2, 1]
+
+def sort(items, key=None, timeout=0):
+    return sorted(items, key=key), timeout
+
+
+def everything(**keywords):
+    return keywords
+
+
+ALL = {"lane": 1, "timeout": 2, "deadline": 3, "key": 4, "retries": 5, "priority": 6}
+
+
+def test_every_argument_of_a_call_is_the_functions_own(run):
+    def last(items):
+        return -items
+
+    async def main():
+        for call in (penstock.offload, penstock.to_thread, penstock.offload.options(key="tenant", timeout=60)):
+            assert await call(sort, [1, 2], key=last, timeout=7) == ([2, 1], 7)
+            assert await call(sorted, [1, 2], key=last) == [2, 1]
+            assert await call(max, [1, 2], key=last) == 1
+            assert await call(everything, **ALL) == ALL
+            assert await call(functools.partial(sort, [1, 2]), key=last) == ([2, 1], 0)
+        assert await penstock.offloaded(timeout=60)(everything)(**ALL) == ALL
+        lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
+        for submit in (lane.submit, lane.options(key="tenant", timeout=60).submit):
+            assert await asyncio.wrap_future(submit(sorted, [1, 2], key=last)) == [2, 1]
+            assert await asyncio.wrap_future(submit(everything, **ALL)) == ALL
+
+    run(main())
+
+
+@pytest.mark.parametrize("call", [penstock.offload, penstock.to_thread])
+def test_an_option_among_the_arguments_is_refused_with_the_way_to_say_it(run, call):
+    async def main():
+        with pytest.raises(TypeError) as caught:
+            await call(work, 12, timeout=5, retries=1)
+        return str(caught.value)
+
+    def work(limit):
+        pytest.fail("it ran")
+
+    said = run(main())
+    assert "work takes no argument 'timeout'" in said
+    assert "penstock.offload.options(timeout=5, retries=1)(work, ...)" in said
+
+
+def test_options_are_added_to_those_there_are_and_change_nothing():
+    db = penstock.offload.options(lane="db", retries=1)
+    assert db.options(timeout=5) == Offload("db", timeout=5, retries=1)
+    assert db == Offload("db", retries=1)
+    with pytest.raises(TypeError, match="timeuot"):
+        db.options(timeuot=5)
+
+
+def test_a_lanes_options_hold_for_each_of_its_calls(run):
+    gate = threading.Event()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        db = guests.lanes_of(loop).get("db")
+        quick = db.options(timeout=0.05)
+        try:
+            with pytest.raises(TimeoutError, match="its timeout"):
+                await loop.run_in_executor(quick, gate.wait)
+            with pytest.raises(TimeoutError, match="its timeout"):
+                await asyncio.wrap_future(quick.submit(gate.wait))
+            # one thread, held by the first job: of the others each key's first goes before another key's second
+            order = []
+            jobs = [db.options(key=key).submit(order.append, key) for key in "aaab"]
+        finally:
+            gate.set()
+        await asyncio.gather(*map(asyncio.wrap_future, jobs))
+        assert order == ["a", "b", "a", "a"]
+
+    run(main())

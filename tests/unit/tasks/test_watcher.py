@@ -221,7 +221,7 @@ def test_c_code_that_keeps_the_gil_is_told_from_python_code():
 def test_a_stall_leaves_a_trace_and_the_trace_has_what_came_before(tmp_path):
     async def main():
         await asyncio.gather(*[asyncio.sleep(0.001) for _ in range(20)])
-        await penstock.offload(abs, -1, lane="io")
+        await penstock.to_thread(abs, -1)
         gc.collect()
         time.sleep(0.7)
         await until(lambda: list(tmp_path.glob("*.json")))
@@ -333,7 +333,7 @@ def run_without_faults(seconds):
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 queue.put_nowait(1)
-                await asyncio.gather(asyncio.sleep(0.005), penstock.offload(abs, -1, lane="io"))
+                await asyncio.gather(asyncio.sleep(0.005), penstock.to_thread(abs, -1))
             over.set()
             queue.put_nowait(None)
         server.close()

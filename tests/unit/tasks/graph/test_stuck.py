@@ -397,7 +397,7 @@ def test_a_thread_or_an_executor_may_answer(loop, start):
     gate, seen = threading.Event(), threading.Event()
 
     async def offloaded():
-        await penstock.offload(gate.wait, lane="io")
+        await penstock.to_thread(gate.wait)
 
     async def executed():
         await asyncio.get_running_loop().run_in_executor(None, gate.wait)
