@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,8 @@ class Command:
     warm: Warm
     extra: dict[str, str] = field(default_factory=dict)
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    # what a test leaves open
+    stack: ExitStack = field(default_factory=ExitStack)
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -113,7 +115,8 @@ class Command:
 @pytest.fixture
 def penstock(tmp_path: Path, warm: Warm) -> Iterator[Command]:
     command = Command(tmp_path, warm)
-    yield command
+    with command.stack:
+        yield command
     for process in command.started:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -110,7 +110,7 @@ def test_workers_run_penstocks_loop_with_the_same_config(shop: Command, free_por
     assert debug == b"1"
     server.send_signal(signal.SIGTERM)
     assert "Traceback" not in server.communicate(timeout=20)[0]
-    assert server.returncode == 0
+    assert server.returncode == 128 + signal.SIGTERM
 
 
 def test_the_reloader_serves_a_changed_file(shop: Command, free_port: int) -> None:
@@ -175,6 +175,72 @@ def test_a_request_longer_than_the_drain_is_cut(shop: Command, free_port: int) -
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=20)
     assert server.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+BLOCKED_APP = """
+import asyncio, os, time
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        print("serves in", os.getpid())
+        if scope["path"] == "/blocks":
+            time.sleep(600)
+        await asyncio.sleep(600)
+"""
+PROCESSES = {"one process": (), "workers": ("--workers", "2"), "a reloader": ("--reload",)}
+
+
+def ask(shop: Command, address: tuple[str, int], path: str, *options: str) -> tuple[subprocess.Popen[str], int]:
+    """Have a server begin to serve a request; returns it, and the process that serves."""
+    shop.write("blocked.py", BLOCKED_APP)
+    server = shop.start("serve", "blocked:app", "--port", str(address[1]), *options)
+    wait_for(lambda: listens(address), server)
+    client = shop.stack.enter_context(socket.create_connection(address, timeout=20))
+    client.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    assert server.stdout is not None
+    line = next(line for line in server.stdout if line.startswith("serves in"))
+    return server, int(line.split()[-1])
+
+
+def listens(address: tuple[str, int]) -> bool:
+    with suppress(OSError), socket.create_connection(address, timeout=20):
+        return True
+    return False
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes that are left are found in /proc")
+@pytest.mark.parametrize("processes", PROCESSES)
+def test_a_server_that_is_blocked_is_gone_in_time(shop: Command, free_port: int, processes: str) -> None:
+    options = (*PROCESSES[processes], "--drain", "0.2")
+    server, serving_pid = ask(shop, ("127.0.0.1", free_port), "/blocks", *options)
+    server.send_signal(signal.SIGTERM)
+    output = server.communicate(timeout=20)[0]
+    assert server.returncode == 128 + signal.SIGTERM
+    assert is_gone(serving_pid)
+    assert "s are over, the process ends; it waited for" in output
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes that are left are found in /proc")
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("processes", PROCESSES)
+def test_a_second_signal_ends_a_server_at_once(
+    shop: Command, free_port: int, processes: str, signum: signal.Signals
+) -> None:
+    options = (*PROCESSES[processes], "--drain", "600")
+    server, serving_pid = ask(shop, ("127.0.0.1", free_port), "/waits", *options)
+    server.send_signal(signum)
+    assert server.stdout is not None
+    assert any("Shutting down" in line for line in server.stdout)
+    server.send_signal(signum)
+    server.communicate(timeout=20)
+    assert server.returncode == 128 + signum
+    assert is_gone(serving_pid)
 
 
 def gates_of(address: tuple[str, int]) -> list[list[object]]:

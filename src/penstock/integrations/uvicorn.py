@@ -7,14 +7,17 @@ fresh processes: the config reaches them through PENSTOCK_* variables, the loop 
 import asyncio
 import errno
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import ssl
 import stat
+import threading
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from inspect import signature
 from types import FrameType
 from typing import Any, NoReturn
@@ -27,10 +30,12 @@ from penstock.config import Config, PressureConfig
 from penstock.integrations.admission import AdmissionMiddleware
 from penstock.integrations.receiving import watch_requests
 from penstock.integrations.refusing import refuse_early, refuse_unread
+from penstock.runtime.deadline import Deadline, Watch
 
 __all__ = ["Binding", "Tls", "export", "serve"]
 
 logger = logging.getLogger("uvicorn.error")
+ENDS = (signal.SIGTERM, signal.SIGINT)
 LOOP = "penstock:new_event_loop"
 # uvicorn takes the loop as a factory's import string since 0.36; before, by a set-up call that installs a policy.
 TAKES_A_FACTORY = hasattr(uvicorn.Config, "get_loop_factory")
@@ -72,12 +77,16 @@ class Tls:
 class ServerConfig(uvicorn.Config):
     """uvicorn's config with penstock's loop; pickled to the worker processes as it is."""
 
+    # the Unix socket's file, which the serving process removes if its end is forced
+    uds_file: str | None = None
+
     def __init__(self, app: Any, **choices: Any) -> None:
         super().__init__(app, loop=LOOP if TAKES_A_FACTORY else "none", **choices)
 
     def load(self) -> None:
         """Load the application; uvicorn calls this in the running loop."""
         super().load()
+        _watch_server(self)
         config = Config.load()
         if config.pressure.receive_s is not None:
             watch_requests(self)
@@ -122,6 +131,7 @@ def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **
             **_tls_choices(tls),
             **choices,
         )
+        server_config.uds_file = binding.uds
         logger.info("penstock serves %s on %s", _name(app), _url(listener, tls))
         return _supervise(server_config, listener)
 
@@ -134,9 +144,67 @@ def export(config: Config, environ: MutableMapping[str, str]) -> None:
     environ.update(config.to_env())
 
 
+def _watch_server(config: ServerConfig) -> None:
+    """Have this process, in which uvicorn begins to serve, gone in time after uvicorn hears of its first signal."""
+    if threading.current_thread() is not threading.main_thread() or config.timeout_graceful_shutdown is None:
+        return
+    loop: Any = asyncio.get_running_loop()
+    # a worker's supervisor decides what a second signal means: it sends one itself to workers that have had the first
+    is_alone = multiprocessing.parent_process() is None
+    watch = Watch(
+        config.timeout_graceful_shutdown,
+        lambda signum: _handling_server(signum) is not None,
+        waited=_waited,
+        relay=loop.relay_signals,
+        ends_at_second=is_alone,
+        at_end=partial(_remove, config.uds_file) if is_alone else bool,
+    )
+    loop.watch_signals(Deadline.get().watch(watch))
+
+
+def _handling_server(signum: int) -> uvicorn.Server | None:
+    """The server whose handler the signal has: none any more once uvicorn has ended and raises it again."""
+    server = getattr(signal.getsignal(signum), "__self__", None) if signum in ENDS else None
+    return server if isinstance(server, uvicorn.Server) else None
+
+
+def _waited() -> str:
+    for server in filter(None, map(_handling_server, ENDS)):
+        counts = {"connections": len(server.server_state.connections), "tasks": len(server.server_state.tasks)}
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return ""
+
+
+def _watch_supervisor(config: ServerConfig) -> None:
+    """Have this process and its workers gone in time after its first signal, and at its second at once."""
+    if config.timeout_graceful_shutdown is None:
+        return
+    watch = Watch(
+        config.timeout_graceful_shutdown,
+        lambda signum: signum in ENDS,
+        waited=lambda: f"{len(multiprocessing.active_children())} processes",
+        at_end=partial(_kill_workers, config.uds_file),
+    )
+    signal.set_wakeup_fd(Deadline.get().watch(watch), warn_on_full_buffer=False)
+
+
+def _kill_workers(uds_file: str | None) -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
+    _remove(uds_file)
+
+
+def _remove(uds_file: str | None) -> None:
+    if uds_file is not None:
+        with suppress(OSError):
+            os.unlink(uds_file)
+
+
 def _supervise(config: ServerConfig, listener: socket.socket) -> int:
     server = uvicorn.Server(config)
     try:
+        if config.should_reload or config.workers > 1:
+            _watch_supervisor(config)
         if config.should_reload:
             ChangeReload(config, target=server.run, sockets=[listener]).run()
         elif config.workers > 1:
@@ -149,7 +217,8 @@ def _supervise(config: ServerConfig, listener: socket.socket) -> int:
             return 0 if server.started else 3
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    return 0
+    ended_by = Deadline.get().signum
+    return 0 if ended_by is None else 128 + ended_by
 
 
 def _exit_by_sigterm(signum: int, frame: FrameType | None) -> NoReturn:

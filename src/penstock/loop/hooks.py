@@ -11,6 +11,7 @@ import signal
 import sys
 from asyncio import base_events
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from weakref import WeakSet
@@ -121,10 +122,11 @@ class LoopHooks(asyncio.BaseEventLoop):
 
     def watch_signals(self, fd: int) -> None:
         """Have every signal written to `fd` until `unwatch_signals`, unless the program has a descriptor of its own."""
+        ours = {-1, fd, self._signals_to, self.signal_fd() if self.has_signal_handlers() else -1}
         # noted first: a signal's handler may raise between any two of these lines
         self._signals_to = fd
         taken = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
-        if taken not in (-1, fd, self.signal_fd() if self.has_signal_handlers() else -1):
+        if taken not in ours:
             signal.set_wakeup_fd(taken)
             self._signals_to = None
 
@@ -136,6 +138,13 @@ class LoopHooks(asyncio.BaseEventLoop):
         if taken != self._signals_to:
             signal.set_wakeup_fd(taken)
         self._signals_to = None
+
+    def relay_signals(self, numbers: bytes) -> None:
+        """Take signals' numbers as the loop's own descriptor would. Any thread may call it, for a closed loop too."""
+        sock = self._csock  # type: ignore[attr-defined]
+        if sock is not None:
+            with suppress(OSError):
+                sock.send(numbers)
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
         """As asyncio's."""

@@ -38,7 +38,7 @@ class Watch:
     """What one run asks of the deadline.
 
     `is_end(signum)`: does this signal end the run? Called in the deadline's thread. `waited()`: what the drain waits
-    for, as text. `relay_fd` is given every signal's number, as the loop's own wakeup descriptor would be. With
+    for, as text. `relay(numbers)` is given every signal's number, as the loop's own wakeup descriptor would be. With
     `ends_at_second` a second signal ends the process at once. `at_end()` is called before the process is ended.
     """
 
@@ -48,14 +48,14 @@ class Watch:
         is_end: Callable[[int], bool],
         *,
         waited: Callable[[], str] = str,
-        relay_fd: int | None = None,
+        relay: Callable[[bytes], object] = bool,
         ends_at_second: bool = True,
         at_end: Callable[[], object] = bool,
     ) -> None:
         self.drain_s = drain_s
         self.is_end = is_end
         self.waited = waited
-        self.relay_fd = relay_fd
+        self.relay = relay
         self.ends_at_second = ends_at_second
         self.at_end = at_end
 
@@ -68,7 +68,6 @@ class Deadline:
     def __init__(self) -> None:
         self._reader, self.wakeup_fd = os.pipe()
         os.set_blocking(self.wakeup_fd, False)
-        self._lock = threading.Lock()
         self._watch: Watch | None = None
         # the signal that began it, and when; what arrived by the pipe and by the handler counts once
         self.signum: int | None = None
@@ -94,14 +93,14 @@ class Deadline:
             os.close(made.wakeup_fd)
             os.close(made._reader)
 
-    def watch(self, watch: Watch | None) -> None:
-        """Serve this run from now on; None: no run is left. What a signal has begun goes on."""
-        with self._lock:
-            if watch is not None or self.signum is None:
-                self._watch = watch
-            elif self._watch is not None:
-                # the loop may be closed, and its descriptor another's
-                self._watch.relay_fd = None
+    def watch(self, watch: Watch | None) -> int:
+        """Serve this run from now on; None: no run is left. Return what `signal.set_wakeup_fd` takes.
+
+        What a signal has begun goes on.
+        """
+        if watch is not None or self.signum is None:
+            self._watch = watch
+        return self.wakeup_fd
 
     def note(self, signum: int) -> None:
         """Hear of a signal from its handler, in the main thread, as well as by the pipe: both count once."""
@@ -136,11 +135,9 @@ class Deadline:
         return None if self.signum is None else max(0.0, self._end_s - time.monotonic()) * 1000 + 1
 
     def _take(self, arrived: bytes) -> None:
-        with self._lock:
-            watch = self._watch
-            if watch is not None and watch.relay_fd is not None:
-                with suppress(OSError):
-                    os.write(watch.relay_fd, arrived)
+        watch = self._watch
+        if watch is not None:
+            watch.relay(arrived)
         for signum in arrived:
             if signum and watch is not None and watch.is_end(signum):
                 self._arrived += 1

@@ -110,13 +110,11 @@ class LoopSignals:
 
     def _watch_arrivals(self) -> None:
         # Python only notes a signal; one that comes just before the loop blocks would wait for the next event
-        loop_fd = self._loop.signal_fd()
         if self._drain_s is None:
-            self._loop.watch_signals(loop_fd)
+            self._loop.watch_signals(self._loop.signal_fd())
             return
-        deadline = Deadline.get()
-        deadline.watch(Watch(self._drain_s, self._is_end, waited=self._waited, relay_fd=loop_fd))
-        self._loop.watch_signals(deadline.wakeup_fd)
+        watch = Watch(self._drain_s, self._is_end, waited=self._waited, relay=self._loop.relay_signals)
+        self._loop.watch_signals(Deadline.get().watch(watch))
 
     def _restore(self) -> None:
         if not self._former:
