@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+from typing import Any
 
 __all__ = [
     "ChannelClosed",
@@ -33,6 +34,17 @@ __all__ = [
 
 class PenstockError(Exception):
     """The base of every exception that penstock defines."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own calls the class with the message alone, whatever its constructor takes
+        return _made_again, (type(self), self.args), self.__dict__ or None
+
+
+def _made_again(kind: type[BaseException], args: tuple[object, ...]) -> BaseException:
+    """Make a copy past its constructor; its attributes follow as its state."""
+    problem = kind.__new__(kind, *args)
+    problem.args = args
+    return problem
 
 
 class ConfigError(PenstockError, ValueError):
@@ -213,9 +225,6 @@ class RemoteError(PenstockError):
         self.kind = kind
         self.text = text
         self.traceback = traceback
-
-    def __reduce__(self) -> tuple[type[RemoteError], tuple[str, str, str]]:
-        return type(self), (self.kind, self.text, self.traceback)
 
 
 class SchedulerLost(PenstockError):
