@@ -11,7 +11,7 @@ Ownership: a board holds the buffer of its memory from construction to `release`
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_CheckExact, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
 from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -177,13 +177,18 @@ cdef void await_word(uint64_t *word, uint64_t least) noexcept nogil:
 
 
 cdef class LargeBytes:
-    """Collects the bytes and bytearrays of at least `least_bytes` that a pickler meets: its `persistent_id`."""
+    """Collects the bytes and bytearrays of at least `least_bytes` that a pickler meets: its `persistent_id`.
+
+    Ownership: `found` keeps the items, and so their addresses, which `indices` has for keys.
+    """
 
     cdef readonly list found
+    cdef dict indices
     cdef Py_ssize_t least_bytes
 
     def __cinit__(self, Py_ssize_t least_bytes):
         self.found = []
+        self.indices = {}
         self.least_bytes = least_bytes
 
     def persistent_id(self, item):
@@ -197,8 +202,12 @@ cdef class LargeBytes:
             return None
         if size < self.least_bytes:
             return None
-        self.found.append(item)
-        return len(self.found) - 1
+        address = <uintptr_t><void *>item
+        index = self.indices.get(address)
+        if index is None:
+            self.found.append(item)
+            index = self.indices[address] = len(self.found) - 1
+        return index
 
 
 def receive(int fd, int64_t spin_ns):

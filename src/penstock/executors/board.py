@@ -65,13 +65,16 @@ class PlainLargeBytes:
     def __init__(self, least_bytes: int) -> None:
         self.found: list[bytes | bytearray] = []
         self._least_bytes = least_bytes
+        self._indices: dict[int, int] = {}
 
     def persistent_id(self, item: object) -> int | None:
         """The index of a large item in `found`; None for all else, which is pickled where it is."""
         if type(item) not in (bytes, bytearray) or len(item) < self._least_bytes:  # type: ignore[arg-type]
             return None
-        self.found.append(item)  # type: ignore[arg-type]
-        return len(self.found) - 1
+        index = self._indices.setdefault(id(item), len(self.found))
+        if index == len(self.found):
+            self.found.append(item)  # type: ignore[arg-type]
+        return index
 
 
 def receive_plain(fd: int, spin_ns: int) -> bytes | None:

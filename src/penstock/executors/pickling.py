@@ -105,7 +105,16 @@ def load(text: bytes | memoryview, bytes_like: Sequence[Any] = (), lent: Sequenc
     if not bytes_like and not lent:
         return pickle.loads(text)
     unpickler = _Unpickler(io.BytesIO(text), buffers=lent)
-    unpickler.persistent_load = lambda index: bytes_like[index][0](bytes_like[index][1])  # type: ignore[method-assign]
+    made: dict[int, Any] = {}
+
+    def one(index: int) -> Any:
+        # each of them once: what was one object is one again
+        if index not in made:
+            kind, block = bytes_like[index]
+            made[index] = kind(block)
+        return made[index]
+
+    unpickler.persistent_load = one  # type: ignore[method-assign]
     return unpickler.load()
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["FILLING", "JOB", "RESULT", "WHOLE", "Content", "Frames", "Status", "contained", "unpacked"]
 
 # body bytes, number, function bytes, buffers, flags
-JOB = Struct("<QQHHI")
+JOB = Struct("<QQHII")
 # body bytes, number, when it began and how long it ran in nanoseconds, buffers, status, whether it keeps its blocks
-RESULT = Struct("<QQQQHBB")
+RESULT = Struct("<QQQQIBB")
 # where a buffer is, how many bytes, what it becomes
 BUFFER = Struct("<QQQ")
 NO_ROOM = 2**64 - 1

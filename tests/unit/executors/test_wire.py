@@ -55,6 +55,18 @@ def test_content_comes_back_by_memory_or_by_frame(room):
     assert bool(content.blocks) == bool(room)
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+@pytest.mark.parametrize("size", [LARGE_BYTES - 1, LARGE_BYTES])
+def test_what_was_one_object_is_one_again_and_travels_once(kind, size):
+    item = kind(size)
+    pickled = dump([item, {"again": item}, kind(size)])
+    assert pickled.size_bytes < 2 * size + 1000
+    first, deep, other = load(pickled.text, [(type(each), each) for each in pickled.bytes_like])
+    assert deep["again"] is first
+    assert other is not first
+    assert (type(first), first) == (kind, item)
+
+
 def test_small_things_are_one_pickle():
     pickled = dump((1, "two", b"three", [4.0]))
     assert pickled.is_small
