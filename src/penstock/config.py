@@ -118,6 +118,8 @@ class LaneConfig(_Group):
     preload: tuple[str, ...] = _key((), MODULES, **NOT_THREADS)
     # called in each worker before its first job
     initializer: Callable[[], object] | str | None = _key(None, optional(CALLABLE, "nothing"), **NOT_THREADS)  # noqa: RUF009
+    # between starting a worker and its being ready, preload and initializer included: else it is ended
+    start_s: float | None = _key(300.0, optional(seconds(zero=False), "no limit"), **NOT_THREADS)
     # the context variables that travel with a job
     context: tuple[str, ...] = _key((), REFERENCES, **NOT_THREADS)
     # how far workers stand back behind the loop for a core (Unix's nice, 0 to 19): at 0 each of them may keep the loop

@@ -14,10 +14,10 @@ from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.errors import WorkerStartError
 from penstock.executors.link import Link
 from penstock.executors.sizing import current_cores
 from penstock.executors.spawn import Hatched, hatched
+from penstock.executors.worker import PREPARING
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,6 +31,8 @@ __all__ = ["Crew", "CrewOwner"]
 
 # Without a worker, so many starts that fail one after another are told to whoever waits.
 START_TRIES = 3
+# After failed starts, with workers there, so long none is started.
+START_PAUSE_NS = 1_000_000_000
 # A process's end is seen a little before its exit code can be had: ask again, not for ever.
 EXIT_CODE_STEP_S = 0.002
 EXIT_CODE_TRIES = 250
@@ -54,8 +56,8 @@ class CrewOwner(Protocol):
     def on_lost(self, link: Link, unbegun: list[Job], code: int | None) -> None:
         """A worker has ended: `unbegun` were only sent to it, those left in `link.jobs` were begun and are lost."""
 
-    def on_no_worker(self, problem: WorkerStartError) -> None:
-        """There is no worker, and none can be started."""
+    def on_no_worker(self, text: str, problem: BaseException) -> None:
+        """There is no worker, and none can be started: what to tell, and why."""
 
 
 class Crew:
@@ -69,7 +71,7 @@ class Crew:
         self._resting: list[Link] = []
         # retired or dead, their processes not yet known to have ended
         self._leaving: set[Link] = set()
-        self._failed_starts = 0
+        self._failed_starts = self._paused_until_ns = 0
         self._started_count = 0
         # threads that start one each, and what came of it
         self._starters: list[threading.Thread] = []
@@ -95,8 +97,20 @@ class Crew:
 
     def grow(self, wanted: int) -> None:
         """Have `wanted` more workers, as far as the limit lets, those that start already among them."""
+        if wanted <= self.starting or self._is_paused():
+            return
         for _ in range(min(wanted - self.starting, self.limit - len(self.links) - self.starting)):
             self._start()
+
+    def _is_paused(self) -> bool:
+        """Whether starts have failed a moment ago; where there are no workers it is tried on."""
+        if not self._paused_until_ns or monotonic_ns() >= self._paused_until_ns:
+            return False
+        return any(link.is_ready for link in self.links)
+
+    def jobs(self) -> list[Job]:
+        """Those that any worker has, or had when it was lost."""
+        return [job for link in (*self.links, *self._leaving) for job in link.jobs.values()]
 
     def keep(self) -> None:
         """See that there are `min_workers`."""
@@ -148,21 +162,29 @@ class Crew:
             if isinstance(found, Exception):
                 self._start_failed(found)
                 continue
-            link = Link(found, self._loop, self._meter)
+            link = Link(found, self._loop, self._meter, self._config.max_jobs)
             self.links.append(link)
+            if self._config.start_s is not None:
+                link.grace = self._loop.call_later(self._config.start_s, self._start_hangs, link)
             self._loop.add_reader(found.socket, self._readable, link)
-            self._loop.add_reader(found.sentinel, self._ended, link)
+            self._loop.add_reader(found.sentinel, self._ended, link, EXIT_CODE_TRIES, True)
+
+    def _start_hangs(self, link: Link) -> None:
+        """A worker is not ready in time: have it tell where it is, or else end it."""
+        link.fault = TimeoutError(f"not ready after {self._config.start_s:g} s (start_s): preload or initializer hangs")
+        link.worker.arena.board.interrupted = PREPARING
+        link.worker.signal(signal.SIGINT)
+        if self._loop is not None:
+            link.grace = self._loop.call_later(self._config.grace_s, self.kill, link, "timeout")
 
     def _start_failed(self, problem: BaseException) -> None:
         self._failed_starts += 1
         if any(link.is_ready for link in self.links):
-            return
-        if self._failed_starts >= START_TRIES or not isinstance(problem, OSError):
+            self._paused_until_ns = monotonic_ns() + START_PAUSE_NS
+        elif self._failed_starts >= START_TRIES or type(problem) is TimeoutError or not isinstance(problem, OSError):
             self._failed_starts = 0
             kind = type(problem).__name__
-            self._lane.on_no_worker(
-                WorkerStartError(f"lane {self._name!r}: its workers do not start: {kind}: {problem}")
-            )
+            self._lane.on_no_worker(f"lane {self._name!r}: its workers do not start: {kind}: {problem}", problem)
         else:
             self._lane.on_room()
 
@@ -172,6 +194,7 @@ class Crew:
         was_ready = link.is_ready
         is_open = link.read(self._lane.on_reply)
         if link.is_ready and not was_ready:
+            link.end_grace()
             self._failed_starts = 0
             link.idle_since_ns = monotonic_ns()
         if not is_open:
@@ -209,12 +232,12 @@ class Crew:
         except OSError:
             pass  # it is gone already
         if self._loop is not None:
-            link.grace = self._loop.call_later(max(self._config.grace_s, 1.0), link.worker.signal, signal.SIGKILL)
+            link.grace = self._loop.call_later(max(self._config.grace_s, 1.0), link.worker.kill)
 
     def kill(self, link: Link, cause: str) -> None:
         """End a worker now; its end is then noticed as any other's."""
         link.retiring = link.retiring or cause
-        link.worker.signal(signal.SIGKILL)
+        link.worker.kill()
 
     def _leave(self, link: Link) -> None:
         if link in self.links:
@@ -238,10 +261,14 @@ class Crew:
             wait_s = max(self._config.idle_s - (now_ns - first_ns) / 1e9, self._config.idle_s / 10, 0.01)
             self._shrinks = self._loop.call_later(wait_s, self._shrink)
 
-    def _ended(self, link: Link, tries: int = EXIT_CODE_TRIES) -> None:
+    def _ended(self, link: Link, tries: int = EXIT_CODE_TRIES, is_sentinel: bool = False) -> None:
         """The socket or the sentinel says that the process is over, or about to be."""
         loop = self._loop
         if loop is None:
+            return
+        if is_sentinel and link.worker.is_alive():
+            # its forkserver is gone, and it is not
+            loop.remove_reader(link.worker.sentinel)
             return
         if link in self.links:
             link.read(self._lane.on_reply)
@@ -251,8 +278,8 @@ class Crew:
         code = link.worker.exit_code()
         if code is None and tries == EXIT_CODE_TRIES // 2:
             # its socket is closed, but it lives: a job has closed what is not its own
-            link.worker.signal(signal.SIGKILL)
-        if code is None and tries:
+            link.worker.kill()
+        if code is None and tries and (link.worker.is_alive() or not link.worker.has_no_record()):
             loop.call_later(EXIT_CODE_STEP_S, self._ended, link, tries - 1)
             return
         self._leaving.discard(link)

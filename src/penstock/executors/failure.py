@@ -48,7 +48,8 @@ def _words(problem: BaseException) -> str:
         return "(its text cannot be made)"
 
 
-def rebuilt(problem: BaseException, text: str) -> BaseException:
-    """Parent: the exception with its remote traceback as its cause."""
-    problem.__cause__ = RemoteTraceback(text)
+def rebuilt(problem: BaseException, text: str | None) -> BaseException:
+    """Parent: the exception with its remote traceback as its cause; None if it is not a remote one."""
+    if text is not None:
+        problem.__cause__ = RemoteTraceback(text)
     return problem

@@ -7,12 +7,15 @@ Ownership: a link owns its worker (`Hatched`) until `close`.
 from __future__ import annotations
 
 import signal
+import sys
 from pickle import loads
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from penstock.errors import UnpicklableError
 from penstock.executors.arena import Extents
 from penstock.executors.board import FILLS, SLOTS
+from penstock.executors.failure import rebuilt
 from penstock.executors.pickling import LARGE_BYTES, load
 from penstock.executors.wire import FILLING, JOB, RESULT, WHOLE, Frames, Status, contained, unpacked
 
@@ -29,7 +32,7 @@ __all__ = ["Link", "OnReply"]
 
 RECEIVE_BYTES = 262_144
 # on_reply(link, job, status, value, began_ns, ran_ns): the value is the result, or the exception and the text of its
-# traceback there
+# traceback there, None if it comes from here
 OnReply: TypeAlias = "Callable[[Link, Job, int, Any, int, int], None]"
 
 
@@ -42,6 +45,7 @@ class Link:
         "_kept",
         "_last_number",
         "_loop",
+        "_most_jobs",
         "_offer",
         "_outgoing",
         "_room",
@@ -61,8 +65,11 @@ class Link:
         "worker",
     )
 
-    def __init__(self, worker: Hatched, loop: asyncio.AbstractEventLoop, meter: LaneMeter) -> None:
+    def __init__(
+        self, worker: Hatched, loop: asyncio.AbstractEventLoop, meter: LaneMeter, max_jobs: int | None = None
+    ) -> None:
         self.worker = worker
+        self._most_jobs = sys.maxsize if max_jobs is None else max_jobs
         self._loop = loop
         self.meter = meter
         self.jobs: dict[int, Job] = {}
@@ -196,12 +203,18 @@ class Link:
                 taken.append(job)
         return taken[::-1]
 
+    @property
+    def places(self) -> int:
+        """How many jobs more it may have in its life."""
+        return self._most_jobs - self.jobs_done - len(self.jobs)
+
     def has_room(self, depth: int) -> bool:
         """Whether it may be sent a job now, with at most `depth` at once."""
         if not self.jobs:
-            return self.is_ready and self.retiring is None
+            return self.is_ready and self.retiring is None and self.jobs_done < self._most_jobs
         return (
             len(self.jobs) < depth
+            and self.places > 0
             and not self.interrupted
             and self.retiring is None
             # each number's slot on the board must be free of the job that had it before
@@ -253,7 +266,7 @@ class Link:
             try:
                 value = self._value(body, start, end, buffer_count) if buffer_count else loads(body[start:end])
             except Exception as problem:
-                status, value = Status.ERROR, (problem, "what the worker has sent cannot be loaded here")
+                status, value = Status.ERROR, (_unloadable(job.name, status, problem), None)
         on_reply(self, job, status, value, began_ns, ran_ns)
 
     def _value(self, body: bytes, start: int, end: int, buffer_count: int) -> Any:
@@ -279,7 +292,15 @@ class Link:
         elif status == Status.READY:
             self.is_ready = True
         elif status == Status.UNFIT:
-            self.fault = load(body)[0]
+            self._take_fault(body)
+
+    def _take_fault(self, body: bytes) -> None:
+        try:
+            problem, text = load(body)
+        except Exception as error:
+            problem, text = _unloadable("its start", Status.ERROR, error), None
+        # when it was interrupted for starting too long, it tells where it was
+        self.fault = rebuilt(self.fault or problem, text)
 
     def _free(self, blocks: dict[int, list[tuple[int, int]]], number: int) -> None:
         for block in blocks.pop(number, ()):
@@ -306,3 +327,10 @@ class Link:
             self._loop.remove_reader(self.worker.socket)
             self._loop.remove_writer(self.worker.socket)
         self.worker.release(kill=kill)
+
+
+def _unloadable(name: str, status: int, problem: Exception) -> UnpicklableError:
+    what = "its result" if status == Status.RESULT else "the exception it raised"
+    error = UnpicklableError(f"{name}: {what} cannot be loaded here: {type(problem).__name__}: {problem}")
+    error.__cause__ = problem
+    return error

@@ -160,11 +160,16 @@ def dump_function(fn: Callable[..., Any]) -> bytes | None:
 
 
 def call_fault(
-    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, problem: BaseException
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None,
+    problem: BaseException,
+    variables: Mapping[str, Any] | None = None,
 ) -> UnpicklableError:
-    """The error for a call that cannot be pickled."""
+    """The error for a call that cannot be pickled; `variables` are those of the context that go with it."""
     parts = [("the function itself", fn), *((f"argument {index}", item) for index, item in enumerate(args, 1))]
     parts += [(f"argument {name!r}", item) for name, item in (kwargs or {}).items()]
+    parts += [(f"context variable {name!r}", item) for name, item in (variables or {}).items()]
     return _error(f"{function_name(fn)} cannot be sent to a worker", parts, problem)
 
 

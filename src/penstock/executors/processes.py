@@ -1,32 +1,27 @@
 """The process lane: jobs run in worker processes, which the event loop itself writes to and reads from.
 
-It lives on one loop, its home: that of its first caller or, when threads call first, one of its own in a thread. All
-its state is confined to the home's thread; a call from elsewhere is posted there. An idle worker is sent a job at once;
-short jobs are also sent ahead, to busy workers, and taken back when another worker runs dry.
+It lives on one loop, its home, which has all its state. An idle worker is sent a job at once; short jobs are also sent
+ahead, to busy workers, while more are started, and taken back when another worker runs dry.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import os
-import threading
-import weakref
+import contextvars
+from contextlib import suppress
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import Overloaded, PoisonJob, WorkerLost
+from penstock.errors import Overloaded, PoisonJob, WorkerLost, WorkerStartError
 from penstock.executors.admission import Admission, Verdict
 from penstock.executors.board import SLOTS
 from penstock.executors.carrier import Carrier
 from penstock.executors.crew import Crew
-from penstock.executors.failure import rebuilt
-from penstock.executors.job import Job, ThreadJob
-from penstock.executors.lane import Lane
+from penstock.executors.failure import ENDINGS, described, rebuilt
+from penstock.executors.home import HomedLane
 from penstock.executors.meter import LaneMeter, LaneStatistics
 from penstock.executors.patience import LOOK_NS, Patience
 from penstock.executors.pickling import Pickled, call_fault, dump, dump_function
-from penstock.executors.service import Service
 from penstock.executors.sizing import current_cores
 from penstock.executors.wire import Status
 from penstock.executors.worker import Orders
@@ -35,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.config import LaneConfig
-    from penstock.errors import WorkerStartError
+    from penstock.executors.job import Job
     from penstock.executors.link import Link
 
 __all__ = ["ProcessLane"]
@@ -47,25 +42,20 @@ MOST_AHEAD = max(1, SLOTS // 2)
 SHORT_NS = 50_000
 
 
-class ProcessLane(Lane):
+class ProcessLane(HomedLane):
     """A lane of worker processes: see `LaneConfig` for what it can be told."""
 
     def __init__(self, name: str, config: LaneConfig) -> None:
-        super().__init__(name, config)
         self._may_look = current_cores().chosen > 1
         self._carrier = Carrier(config.context)
         self._meter = LaneMeter(name, "processes")
-        self._lock = threading.Lock()
-        self._found: asyncio.AbstractEventLoop | None = None
-        self._service: Service | None = None
-        self._begin()
-        _lanes.add(self)
+        super().__init__(name, config)
 
     def _begin(self) -> None:
-        """Everything as new, on no loop yet."""
+        """As HomedLane's."""
+        super()._begin()
         config = self.config
         orders = Orders(config.preload, config.initializer, config.nice, self._may_look)
-        self._home: asyncio.AbstractEventLoop | None = None
         self._admission = Admission(self.name, self.config)
         self._crew = Crew(self.name, self.config, self._meter, orders)
         # how long jobs run, a moving average over the last eight or so
@@ -75,94 +65,15 @@ class ProcessLane(Lane):
         self._expect: Callable[[int], None] | None = None
         self._patience = Patience()
         self._looked_for: Job | None = None
-        self._ended = threading.Event()
-        # calls from other threads that the home has not heard of yet, and those who wait for a place
-        self._room = threading.Condition(self._lock)
-        self._posted = 0
 
-    # --- where it lives
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Live on `loop`, and start `min_workers`."""
-        if not self._is_shut:
-            self._live_on(loop)
-            self._crew.keep()
-
-    def _live_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._home is loop:
-            return
-        if self._home is not None:
-            # the former home is closed: whatever was left there can reach nobody
-            self._crew.close()
-            self._begin()
-        self._home = loop
+    def _live_on(self, home: asyncio.AbstractEventLoop) -> None:
+        super()._live_on(home)
         # only penstock's own loop knows how to look before it sleeps
-        self._expect = getattr(loop, "_expect", None) if self._may_look else None
-        self._crew.open(loop, self)
-
-    def _home_for_threads(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._home is None or self._home.is_closed():
-                self._service = Service(f"penstock-{self.name}-loop")
-                self._live_on(self._service.loop)
-            assert self._home is not None
-            return self._home
+        self._expect = getattr(home, "_expect", None) if self._may_look else None
 
     # --- taking jobs
 
-    def _offer(self, job: Job) -> None:
-        job.payload = self._carrier.take()
-        home = self._home
-        if job.loop is not None and (home is None or home.is_closed()):
-            self._live_on(job.loop)
-            home = job.loop
-        if job.loop is home and home is not None:
-            self._enter(job)
-            return
-        home = self._home_for_threads()
-        if asyncio._get_running_loop() is home:
-            assert isinstance(job, ThreadJob)
-            job.delivered_by = threading.get_ident()
-            self._enter(job)
-        elif self._wait_for_place(job):
-            home.call_soon_threadsafe(self._enter_posted, job)
-
-    def _wait_for_place(self, job: Job) -> bool:
-        """From a thread: hold the caller while too much is on its way. False if the job was run here instead."""
-        limit, full = self.config.queue_jobs, self.config.full
-        with self._room:
-            if full in ("wait", "drop_oldest") or self._admission.queued + self._posted < limit:
-                # a caller on a loop may not be held: its jobs wait in line at home
-                if job.loop is None:
-                    held = limit if full == "drop_oldest" else 0
-                    self._room.wait_for(lambda: self._is_shut or self._admission.queued - held + self._posted < limit)
-                self._check_open()
-                self._posted += 1
-                return True
-        if full == "shed":
-            self._meter.shed("full")
-            raise Overloaded(
-                f"lane {self.name!r} is full: {limit} jobs are queued; try again later, or raise queue_jobs",
-                reason="full",
-                queued=limit,
-                limit=limit,
-            )
-        self._run_here(job)
-        return False
-
-    def _enter_posted(self, job: Job) -> None:
-        with self._room:
-            self._posted -= 1
-            self._room.notify_all()
-        if job.done():
-            return
-        # accepted before a shutdown is accepted: the shutdown waits for it
-        try:
-            self._enter(job)
-        except Overloaded as problem:
-            job.fail_from_thread(problem)
-
-    def _enter(self, job: Job) -> None:
+    def _enter(self, job: Job, is_posted: bool = False) -> None:
         assert self._home is not None
         job.on_cancel = self._on_cancel
         if job.expires_ns is not None:
@@ -173,9 +84,9 @@ class ProcessLane(Lane):
             if link is not None:
                 self._send(link, job)
                 return
-        self._queue(job)
+        self._queue(job, is_posted)
 
-    def _queue(self, job: Job) -> None:
+    def _queue(self, job: Job, is_posted: bool) -> None:
         try:
             verdict, displaced = self._admission.offer(job)
         except Overloaded as problem:
@@ -184,9 +95,14 @@ class ProcessLane(Lane):
             raise
         if displaced is not None:
             self._displace(displaced)
-        if verdict is Verdict.CALLER_RUNS:
+        if verdict is Verdict.CALLER_RUNS and not is_posted:
             self._run_here(job)
-        elif verdict is Verdict.QUEUED:
+            return
+        if verdict is Verdict.CALLER_RUNS:
+            # its caller is another thread, where it was accepted
+            self._admission.put_back(job)
+            verdict = Verdict.QUEUED
+        if verdict is Verdict.QUEUED:
             self._build_queued(job)
         self.on_room()
 
@@ -203,18 +119,26 @@ class ProcessLane(Lane):
             self._displace(heaviest)
 
     def _run_here(self, job: Job) -> None:
+        """In the caller's thread, as in a worker: what it sets in the context stays with it, and its SystemExit is an
+        error. Only an interrupt is the caller's as well."""
         self._over(job)
-        began_ns = monotonic_ns()
-        self._meter.waited(began_ns - job.offered_ns)
+        job.started_ns = monotonic_ns()
+        job.context = job.context or contextvars.copy_context()
+        outcome, value = job.run()
+        self._meter.waited(job.started_ns - job.offered_ns)
+        self._meter.ran(monotonic_ns() - job.started_ns)
+        self._meter.ended(outcome)
+        job.forget_arguments()
         try:
-            value = job.fn(*job.args, **(job.kwargs or {}))
-        except Exception as problem:
-            self._meter.ended("error")
-            job.fail(problem)
-        else:
-            self._meter.ended("ok")
-            job.finish(value)
-        self._meter.ran(monotonic_ns() - began_ns)
+            if outcome == "ok":
+                job.finish(value)
+            else:
+                job.fail(described(value)[0] if isinstance(value, ENDINGS) else value)
+            if outcome != "ok" and isinstance(value, KeyboardInterrupt):
+                raise value
+        finally:
+            # the exception's traceback leads here
+            del job, value
 
     def _build(self, job: Job) -> bool:
         """Make the payload; False when the job has failed for it."""
@@ -224,8 +148,7 @@ class ProcessLane(Lane):
         try:
             job.payload = _call(job, carried)
         except Exception as problem:
-            error = call_fault(job.fn, job.args, job.kwargs, problem)
-            error.__cause__ = problem
+            error = _call_error(job, carried, problem)
             self._meter.ended("error")
             self._fail(job, error)
             return False
@@ -241,6 +164,8 @@ class ProcessLane(Lane):
         depth = self._depth
         if link is not None or depth == 1:
             return link
+        # a job that is sent ahead may come to wait behind a long one: the next worker takes it over
+        self._crew.grow(1)
         best, fewest = None, depth
         for other in self._crew.links:
             count = len(other.jobs)
@@ -271,8 +196,7 @@ class ProcessLane(Lane):
         self._admit()
         if not link.jobs and link.has_room(1) and not self._take_over(link):
             self._crew.rest(link)
-        if self._is_shut:
-            self._end_if_done()
+        self._after_jobs()
 
     def _send_taken(self, link: Link, job: Job) -> None:
         if self._build(job):
@@ -282,7 +206,7 @@ class ProcessLane(Lane):
     def _take_over(self, link: Link) -> bool:
         """Give an idle worker half of what the busiest one has not begun."""
         busiest = max(self._crew.links, key=lambda other: len(other.jobs), default=link)
-        count = len(busiest.jobs) // 2 if len(busiest.jobs) > 1 else 0
+        count = min(len(busiest.jobs) // 2, link.places) if len(busiest.jobs) > 1 else 0
         jobs = busiest.take_back_unbegun(count) if count else []
         for job in jobs:
             link.send(job)
@@ -321,8 +245,10 @@ class ProcessLane(Lane):
         self._over(job)
         if status == Status.RESULT:
             meter.ended("ok")
-            if job.loop is self._home or job.loop is None:
+            if job.loop is self._home:
                 job.finish(value)
+            elif job.loop is None:
+                self._tell(job.finish, value)
             else:
                 job.finish_from_thread(value)
         elif status == Status.ERROR:
@@ -344,7 +270,9 @@ class ProcessLane(Lane):
         self._deliver_failure(job, problem)
 
     def _deliver_failure(self, job: Job, problem: BaseException) -> None:
-        if job.loop is None or job.loop is self._home:
+        if job.loop is None:
+            self._tell(job.fail, problem)
+        elif job.loop is self._home:
             job.fail(problem)
         else:
             job.fail_from_thread(problem)
@@ -355,32 +283,44 @@ class ProcessLane(Lane):
         if asyncio._get_running_loop() is self._home:
             self._give_up(job, "cancelled")
             return
-        try:
+        with suppress(RuntimeError):  # the home is closed
             assert self._home is not None
             self._home.call_soon_threadsafe(self._give_up, job, "cancelled")
-        except RuntimeError:
-            pass  # the home is closed
 
     def _expire(self, job: Job) -> None:
         job.timer = None
         if not job.done():
-            self._deliver_failure(job, job.late(f"{job.name} has not ended within {job.allowed}"))
             self._give_up(job, "timeout")
 
     def _give_up(self, job: Job, cause: str) -> None:
-        """Its caller is gone: out of the queue with it, or out of its worker."""
+        """Its caller is gone, or is told that its time is up: out of the queue with it, or out of its worker."""
         mark = job.mark
+        has_begun = mark is not None and not mark[0].take_back(job)
         self._over(job)
         self._meter.ended(cause)
+        if cause == "timeout":
+            self._deliver_failure(job, self._late(job, has_begun))
         if mark is None:
             self._admission.discard(job)
             self._admit()
+            self._after_jobs()
             return
         link, number = mark
-        if not link.take_back(job) and link.interrupted != number:
+        if not has_begun:
+            self._freed(link)
+        elif link.interrupted != number:
             self._interrupt(link, job, cause)
-        elif not link.jobs:
+
+    def _freed(self, link: Link) -> None:
+        if not link.jobs:
             self.on_free(link)
+
+    def _late(self, job: Job, has_begun: bool) -> TimeoutError:
+        if has_begun:
+            return job.late(f"{job.name} has not ended within {job.allowed}")
+        is_ready = any(link.is_ready for link in self._crew.links)
+        why = "its workers are busy; there may be too few" if is_ready else "no worker of it is ready yet"
+        return job.late(f"{job.name} has not begun within {job.allowed} in lane {self.name!r}: {why}")
 
     def _interrupt(self, link: Link, job: Job, cause: str) -> None:
         assert self._home is not None
@@ -424,16 +364,15 @@ class ProcessLane(Lane):
             problem = WorkerLost(job.name, pid=pid, signal=signal_number, exit_code=exit_code)
         self._fail(job, problem)
 
-    def on_no_worker(self, problem: WorkerStartError) -> None:
+    def on_no_worker(self, text: str, problem: BaseException) -> None:
         """Nobody is there to run what is queued, and nobody can be had."""
         for job in self._admission.drain():
             self._meter.ended("worker_lost")
-            self._fail(job, problem)
+            error = WorkerStartError(text)
+            error.__cause__ = problem
+            self._fail(job, error)
         self._admit()
-        if self._is_shut:
-            self._end_if_done()
-
-    # --- its end
+        self._after_jobs()
 
     def statistics(self) -> LaneStatistics:
         """Counts, times and bytes so far, frozen. Read from another thread, the gauges may be a moment apart."""
@@ -449,66 +388,6 @@ class ProcessLane(Lane):
             queue_limit=admission.limit,
         )
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As `concurrent.futures`'. In the home's own thread, and when that stands still, nothing can be waited for."""
-        with self._room:
-            self._is_shut = True
-            self._room.notify_all()
-        home = self._home
-        if home is None or not home.is_running():
-            self.close()
-            return
-        if asyncio._get_running_loop() is home:
-            self._shut(cancel_futures)
-            return
-        try:
-            home.call_soon_threadsafe(self._shut, cancel_futures)
-        except RuntimeError:
-            self.close()
-            return
-        if wait:
-            self._ended.wait()
-            self._stop_service()
-
-    def _shut(self, cancel_futures: bool) -> None:
-        if cancel_futures:
-            for job in self._admission.drain():
-                job.cancel() if job.loop in (None, self._home) else job.loop.call_soon_threadsafe(job.cancel)
-        self._end_if_done()
-
-    def _end_if_done(self) -> None:
-        if self._admission.queued or self._admission.waiting or self._posted:
-            return
-        if self._crew.finish():
-            self._crew.close()
-            self._ended.set()
-
-    def close(self) -> None:
-        """End everything now: workers are killed, what they ran reaches nobody."""
-        self._is_shut = True
-        self._crew.close()
-        for job in self._admission.drain():
-            self._over(job)
-        self._ended.set()
-        self._stop_service()
-
-    def _stop_service(self) -> None:
-        service, self._service = self._service, None
-        if service is not None:
-            service.stop()
-
-    def finish_at_exit(self) -> None:
-        """The interpreter ends: finish what threads have submitted."""
-        if self._service is not None and not self._is_shut:
-            self.shutdown()
-
-    def after_fork(self) -> None:
-        """In a forked child: it has no workers yet, and none of the parent's jobs."""
-        self._crew.forget()
-        self._service = None
-        self._lock = threading.Lock()
-        self._begin()
-
 
 def _call(job: Job, carried: Any) -> Pickled:
     function = dump_function(job.fn)
@@ -519,21 +398,8 @@ def _call(job: Job, carried: Any) -> Pickled:
     return pickled
 
 
-_lanes: weakref.WeakSet[ProcessLane] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for lane in list(_lanes):
-        lane.after_fork()
-
-
-def _at_exit() -> None:
-    """What threads have submitted is finished, as `concurrent.futures` does; a loop's lanes are its own to end."""
-    for lane in list(_lanes):
-        lane.finish_at_exit()
-
-
-# before the interpreter stops letting threads and processes start; where concurrent.futures ends its executors
-getattr(threading, "_register_atexit", atexit.register)(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _call_error(job: Job, carried: Any, problem: Exception) -> Exception:
+    """Why a call cannot be sent: which object is at fault; or the problem itself, where that says it all."""
+    error = call_fault(job.fn, job.args, job.kwargs, problem, carried[0] if carried else None)
+    error.__cause__ = problem
+    return error

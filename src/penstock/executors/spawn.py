@@ -11,9 +11,12 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.process
 import os
+import select
 import signal
 import socket
+import sys
 import threading
+from contextlib import suppress
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
@@ -25,42 +28,83 @@ if TYPE_CHECKING:
 
 __all__ = ["Hatched", "hatched"]
 
-# Imported once, in the forkserver: each worker is forked from there with all of it.
-OWN_PRELOAD = ["__main__", "penstock.executors.worker"]
-_start_lock = threading.Lock()
+# Imported once, in the forkserver: each worker is forked from there with all of it. The second comes before what a
+# lane adds: it imports that.
+OWN_PRELOAD = ["__main__", "penstock.executors.sheltered", "penstock.executors.worker"]
+# One start at a time; and no fork of this process meanwhile, whose child would find multiprocessing's locks taken.
+_start_lock = threading.RLock()
 
 
 class Hatched:
-    """A worker process as its parent holds it. `sentinel` becomes readable when it has ended."""
+    """A worker process as its parent holds it. `sentinel` becomes readable when it has ended.
+
+    The sentinel is a descriptor of the process where the system has such. `multiprocessing`'s own is a pipe, which
+    also ends when the forkserver does, and which only tells the exit code.
+    """
 
     def __init__(self, process: Any, job_socket: socket.socket, lifeline: socket.socket, arena: Arena) -> None:
         self.process = process
         self.pid: int = process.pid
-        self.sentinel: int = process.sentinel
+        self._pidfd = _pidfd(self.pid)
+        self.sentinel: int = process.sentinel if self._pidfd is None else self._pidfd
         self.socket = job_socket
         self.arena = arena
         self._lifeline = lifeline
+        self._code: int | None = None
+        self._is_forked_elsewhere = getattr(process, "_start_method", None) == "forkserver"
 
     def signal(self, number: int) -> None:
-        """Send a signal; nothing if it has ended and is known to have."""
-        if self.process.exitcode is None:
-            try:
+        """Send a signal; nothing if it has ended."""
+        with suppress(ProcessLookupError):
+            if self._pidfd is not None:
+                signal.pidfd_send_signal(self._pidfd, number)
+            elif self.is_alive():
                 os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
+
+    def kill(self) -> None:
+        """End it now, and with it what its jobs have started and left in its process group."""
+        if self.is_alive():
+            # no such group: it has not come to make its own yet
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
+
+    def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        if self._pidfd is not None:
+            return not select.select([self._pidfd], [], [], 0)[0]
+        if not self.has_no_record():
+            return self.process.exitcode is None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def has_no_record(self) -> bool:
+        """Whether the forkserver, which alone can tell how it ends, is gone."""
+        if not self._is_forked_elsewhere:
+            return False
+        pipe = select.poll()
+        pipe.register(self.process.sentinel, select.POLLIN)
+        return any(not events & select.POLLIN for _, events in pipe.poll(0))
 
     def exit_code(self) -> int | None:
-        """As `multiprocessing`'s: negative for a signal; None while it is not known."""
-        code: int | None = self.process.exitcode
-        return code
+        """As `multiprocessing`'s: negative for a signal; None while, or because, it is not known."""
+        if self._code is None and not self.has_no_record():
+            self._code = self.process.exitcode
+        return self._code
 
     def release(self, *, kill: bool = False) -> None:
         """Give everything back. An idle worker ends by itself when its socket does; `kill` ends any."""
         if kill:
-            self.signal(signal.SIGKILL)
+            self.kill()
         self.socket.close()
         self._lifeline.close()
         self.arena.close()
+        if self._pidfd is not None:
+            pidfd, self._pidfd = self._pidfd, None
+            os.close(pidfd)
 
     def reap(self, timeout_s: float) -> None:
         """Wait for the end of a process that is about to end, so that no zombie stays; kill it if it does not."""
@@ -77,6 +121,14 @@ class Hatched:
             self.process.close()
         except ValueError:
             pass  # it runs on, against all odds; its record goes with us
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor of the process; None where there is no such, or the process is gone."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 class Bequest:
@@ -159,3 +211,39 @@ def _started(context: BaseContext, name: str, bequest: Bequest) -> Any:
         # exit by multiprocessing: its lane ends it.
         getattr(multiprocessing.process, "_children", set()).discard(process)
     return process
+
+
+def _forget_forkserver() -> None:
+    """In a forked child: multiprocessing's forkserver is the parent's. The child has one of its own when it needs it,
+    and does not keep the parent's running."""
+    module = sys.modules.get("multiprocessing.forkserver")
+    server: Any = getattr(module, "_forkserver", None)
+    if server is None or getattr(server, "_forkserver_pid", None) is None:
+        return
+    preload = server._preload_modules
+    with suppress(OSError):
+        os.close(server._forkserver_alive_fd)
+    server.__init__()
+    server.set_forkserver_preload(preload)
+
+
+def _before_fork() -> None:
+    _start_lock.acquire()
+
+
+def _after_fork_here() -> None:
+    _start_lock.release()
+
+
+def _after_fork() -> None:
+    global _start_lock
+    _start_lock = threading.RLock()
+    _forget_forkserver()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_here,
+        after_in_child=_after_fork,
+    )

@@ -1,8 +1,8 @@
 """The worker process: receives jobs, runs them one by one, sends each result before it begins the next.
 
 It ends when its socket does. Should the parent die, the kernel kills it, whatever it is at: see `tie_to_parent`.
-SIGINT interrupts the one job that the board names and is else ignored, as SIGTERM is: both reach a whole process group,
-and how a service ends is its parent's to decide.
+SIGINT interrupts the one job that the board names; else it does nothing, as SIGTERM does: both reach whole groups, and
+how a service ends is its parent's to decide. What a job starts has neither from here: see `stand_apart`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from pickle import loads
 from pkgutil import resolve_name
 from time import monotonic_ns
@@ -33,13 +34,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-__all__ = ["Orders", "main"]
+__all__ = ["PREPARING", "Orders", "main"]
 
 RECEIVE_BYTES = 1024 * 1024
 # A worker that got its last job so soon may look for the next before it sleeps.
 SOON_NS = 1_000_000
 KNOWN_FUNCTIONS = 1000
 NOTHING = Pickled(b"")
+# On the board, in the place of a job's number: what comes before the first job is to be interrupted.
+PREPARING = 2**64 - 1
 
 
 class Orders(NamedTuple):
@@ -56,8 +59,8 @@ def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, ord
     """Run a worker until the parent ends its socket."""
     # a worker forked from a loop's thread inherits the loop's way to hear of signals
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    tie_to_parent(lifeline)
+    own_group = stand_apart()
+    tie_to_parent(lifeline, own_group)
     arena = Arena(memory_fd)
     os.close(memory_fd)
     worker = Worker(job_socket, arena, orders.may_look)
@@ -70,12 +73,38 @@ def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, ord
     sys.stdout.flush()
 
 
-def tie_to_parent(lifeline: socket.socket) -> None:
-    """Die with the parent, even in C code that holds the GIL: the kernel signals the end of a socket to its owner."""
+def stand_apart() -> bool:
+    """Outlive signals for a group, in a process group of one's own; whether there is one.
+
+    By handlers, not SIG_IGN: a program that a job starts has the default again, and so has a process that it forks.
+    """
+    signal.signal(signal.SIGTERM, _stay)
+    signal.siginterrupt(signal.SIGTERM, False)
+    os.register_at_fork(after_in_child=_as_any_process)
+    with suppress(PermissionError):  # the leader of a session has one already
+        os.setpgid(0, 0)
+    return os.getpgrp() == os.getpid()
+
+
+def _stay(signum: int, frame: FrameType | None) -> None:
+    pass
+
+
+def _as_any_process() -> None:
+    """In a process that a job has forked."""
+    if signal.getsignal(signal.SIGTERM) is _stay:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if getattr(signal.getsignal(signal.SIGINT), "__func__", None) is Worker.on_interrupt:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def tie_to_parent(lifeline: socket.socket, own_group: bool) -> None:
+    """Die with the parent, even in C code that holds the GIL, and with the group if it is one's own: the kernel signals
+    the end of a socket to its owner."""
     if not hasattr(fcntl, "F_SETSIG"):
         threading.Thread(target=_die_with, args=(lifeline,), name="penstock-lifeline", daemon=True).start()
         return
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid() if own_group else os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     lifeline.setblocking(False)
@@ -147,6 +176,7 @@ class Worker:
 
     def prepare(self, orders: Orders) -> bool:
         """Import and initialize; tells the parent how it went."""
+        self._running = PREPARING
         try:
             for name in orders.preload:
                 __import__(name)
@@ -155,7 +185,9 @@ class Worker:
                 (resolve_name(initializer) if isinstance(initializer, str) else initializer)()
             # only now: a worker that is waited for starts at full speed
             os.nice(orders.nice)
+            self._running = 0
         except BaseException as problem:
+            self._running = 0
             self._tell(0, Status.UNFIT, dump(described(problem)))
             return False
         self._tell(0, Status.READY)

@@ -1,8 +1,10 @@
 """What the tests have workers run: importable by name, as a job must be."""
 
 import contextvars
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -71,6 +73,74 @@ def end_at_once():
     os._exit(3)
 
 
+def hang():
+    time.sleep(60)
+
+
+def hang_stubbornly():
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+
+
+def fail_unless_first(path):
+    if os.path.exists(path):
+        fail_to_start()
+    open(path, "w").close()
+
+
+def set_context(value):
+    request_id.set(value)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def signals_of_a_program():
+    """What a program that a job starts ignores and blocks, as the kernel says it."""
+    status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
+    return {
+        line.split()[0]: int(line.split()[1], 16) for line in status.splitlines() if line[:6] in ("SigIgn", "SigBlk")
+    }
+
+
+def signals_of_a_fork():
+    """The handlers that a process has which a job forks."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        found = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        os.write(writing, b"%d" % (found == [signal.SIG_DFL, signal.default_int_handler]))
+        os._exit(0)
+    os.waitpid(child, 0)
+    return os.read(reading, 1) == b"1"
+
+
+def terminate_a_program():
+    with subprocess.Popen(["sleep", "60"]) as program:
+        program.terminate()
+        return program.wait(20)
+
+
+def use_a_pool():
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.map(abs, [-1, -2])
+
+
+def start_a_program(path):
+    """Says which program it has started, and does not end."""
+    append(path, subprocess.Popen(["sleep", "600"]).pid)
+    hang_stubbornly()
+
+
+def wait_and_tell(path, gate):
+    append(path, os.getpid())
+    return wait_for(gate)
+
+
 def read_context():
     return request_id.get("none"), unset.get("none")
 
@@ -84,6 +154,10 @@ def trace_id():
 class Refused(Exception):
     def __init__(self, left, right):
         super().__init__(f"{left} and {right}")
+
+
+def make_refused():
+    return Refused(1, 2)
 
 
 def refuse(note):

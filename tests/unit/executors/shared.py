@@ -1,6 +1,7 @@
 """What the tests of process lanes share."""
 
 import asyncio
+import os
 import pathlib
 
 
@@ -26,3 +27,20 @@ async def until(condition):
 
 def lines(path):
     return path.read_text().split() if path.exists() else []
+
+
+def children(of=None):
+    """The processes below this one, or below `of`, by pid, zombies among them."""
+    found = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(") ", 1)[1].split()
+            except OSError:
+                continue
+            found[int(entry.name)] = (int(fields[1]), fields[0])
+    below, ours = {of or os.getpid()}, {}
+    while fresh := {pid for pid, (parent, _) in found.items() if parent in below} - below:
+        below |= fresh
+        ours |= {pid: found[pid][1] for pid in fresh}
+    return ours

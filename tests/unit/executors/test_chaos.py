@@ -3,7 +3,6 @@
 import asyncio
 import collections
 import os
-import pathlib
 import random
 import signal
 import time
@@ -15,28 +14,12 @@ from penstock.config import LaneConfig
 from penstock.errors import WorkerLost
 from penstock.executors.processes import ProcessLane
 from tests.unit.executors import calls
+from tests.unit.executors.shared import children
 
 JOBS = 2000
 # Counted in jobs: at each so many seconds, no job would ever end on a machine that takes longer to start a worker.
 KILL_EVERY_JOBS, KILL_WITHIN_S = 40, 0.004
 RETRIES = 2
-
-
-def children():
-    """The processes below this one, by pid, zombies among them."""
-    found = {}
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(") ", 1)[1].split()
-            except OSError:
-                continue
-            found[int(entry.name)] = (int(fields[1]), fields[0])
-    below, ours = {os.getpid()}, {}
-    while fresh := {pid for pid, (parent, _) in found.items() if parent in below} - below:
-        below |= fresh
-        ours |= {pid: found[pid][1] for pid in fresh}
-    return ours
 
 
 class Killer:

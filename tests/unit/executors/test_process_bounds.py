@@ -9,9 +9,7 @@ import pytest
 
 import penstock
 from penstock.config import Config, LaneConfig, TasksConfig
-from penstock.errors import (
-    Overloaded,
-)
+from penstock.errors import Overloaded, RemoteError
 from penstock.executors.processes import ProcessLane
 from tests.unit.executors import calls
 from tests.unit.executors.offering import assert_memory_stays_flat, offer_from_threads
@@ -89,6 +87,28 @@ def test_the_caller_runs_what_finds_no_place(loop, lane, tmp_path):
         await first
 
     run(loop, main())
+
+
+def test_what_the_caller_runs_leaves_its_context_and_its_loop_alone(loop, lane, tmp_path):
+    cpu, made = lane(queue_jobs=1, full="caller_runs")
+
+    async def main():
+        gate = str(tmp_path / "gate")
+        first = cpu(calls.wait_for, gate)
+        await until(lambda: made.statistics().running == 1)
+        queued = cpu(calls.pid)
+        calls.request_id.set("mine")
+        await cpu(calls.set_context, "theirs")
+        assert calls.request_id.get() == "mine"
+        with pytest.raises(RemoteError, match="SystemExit: 4"):
+            await cpu(calls.leave)
+        with pytest.raises(KeyboardInterrupt):
+            cpu(calls.interrupt)
+        pathlib.Path(gate).touch()
+        await asyncio.gather(first, queued)
+
+    run(loop, main())
+    assert made.statistics().queued == made.statistics().running == 0
 
 
 def test_bytes_are_bounded_too(loop, lane, tmp_path):

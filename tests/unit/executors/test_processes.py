@@ -3,6 +3,7 @@
 import array
 import asyncio
 import concurrent.futures
+import contextvars
 import functools
 import gc
 import os
@@ -179,6 +180,14 @@ def test_a_result_that_cannot_be_pickled_is_named(loop, lane):
         run(loop, cpu(calls.make_a_lock))
 
 
+def test_a_result_that_cannot_be_made_again_is_named(loop, lane):
+    cpu, _ = lane()
+    with pytest.raises(UnpicklableError, match=r"make_refused: its result cannot be loaded here: TypeError") as caught:
+        run(loop, cpu(calls.make_refused))
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert run(loop, cpu(calls.same, 1)) == 1
+
+
 # --- context
 
 
@@ -189,6 +198,19 @@ def test_named_context_variables_travel(loop, lane):
     assert run(loop, cpu(calls.read_context)) == ("r-17", "none")
     plain, _ = lane()
     assert run(loop, plain(calls.read_context)) == ("none", "none")
+
+
+def test_a_context_variable_that_cannot_travel_is_named(loop, lane):
+    cpu, _ = lane(context=("tests.unit.executors.calls:request_id",))
+
+    def call():
+        calls.request_id.set([threading.Lock()])
+        return cpu(calls.read_context)
+
+    with pytest.raises(
+        UnpicklableError, match=r"context variable 'tests.unit.executors.calls:request_id'\[0\], a lock"
+    ):
+        run(loop, contextvars.Context().run(call))
 
 
 def test_the_trace_context_travels(loop, lane):
