@@ -31,13 +31,18 @@ def lane(loop):
         return functools.partial(call, loop, made[-1]), made[-1]
 
     yield make
+    pids = [link.pid for each in made for link in each._crew.links]
     for each in made:
-        pids = [link.pid for link in each._crew.links]
         each.close()
-        assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}") and not is_zombie(pid)]
+    # A killed worker's descriptors are closed, which ends the wait for it, before the process is gone.
+    wait_until(lambda: not [pid for pid in pids if os.path.exists(f"/proc/{pid}") and not is_zombie(pid)])
     # The forkserver and the resource tracker, both multiprocessing's, come with the first worker and stay, and so does
     # the watchdog's look at the loop's thread. What a worker's end sets free is closed by a thread.
-    end = time.monotonic() + 5
-    while len(os.listdir("/proc/self/fd")) > before + 5 and time.monotonic() < end:
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before + 5)
+
+
+def wait_until(condition, patience_s=20.0):
+    end_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end_s
         time.sleep(0.01)
-    assert len(os.listdir("/proc/self/fd")) <= before + 5

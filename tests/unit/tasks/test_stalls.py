@@ -38,27 +38,28 @@ def watch() -> Iterator[StallWatch]:
     assert not [thread for thread in threading.enumerate() if thread is watch._thread]
 
 
-def found_in(watch: StallWatch, callbacks: Callable[[], list[Call]], cause: str, tries: int = 8) -> Finding:
+def found_in(watch: StallWatch, callbacks: Callable[[], list[Call]], cause: str, tries: int = 4) -> Finding:
     """The first stall of a turn of the callbacks made, which has the cause, unless every try was short of a CPU."""
     first = None
     for _ in range(tries):
         with watched(watch, STALL_S) as loop:
             loop.run_in_thread([callbacks()])
             # what waits for the GIL at the end of it is told a moment later
-            assert loop.told.wait(5), "no stall was found"
+            if not loop.told.wait(1):
+                continue  # on a crowded machine one may be over before it is looked at
             first = loop.stalls()[0]
-        # On a crowded machine one may be over before it is looked at.
         if first.evidence["cause"] == cause and not first.evidence["over"]:
             break
-    assert first is not None
+    assert first is not None, "no stall was found"
     assert first.evidence["cause"] == cause or is_starved(first), first.evidence
     return first
 
 
 def is_starved(finding: Finding) -> bool:
-    """Whether the machine gave the loop's thread so little of a CPU that this, in truth, was the cause."""
+    """Whether the machine gave the loop's thread or the watchdog's so little of a CPU that this was the cause."""
     evidence = finding.evidence
-    return evidence["cause"] == "descheduled" and evidence["runnable_s"] >= 0.6 * evidence["lasted_s"]
+    without_cpu_s = max(evidence["runnable_s"], evidence["late_s"])
+    return evidence["cause"] == "descheduled" and without_cpu_s >= 0.5 * evidence["lasted_s"]
 
 
 def until_told(loop: DrivenLoop, count: int = 1) -> Call:
@@ -80,14 +81,14 @@ def busy(for_s: float) -> None:
 
 
 def holding_the_gil() -> Call:
-    """A C call that takes about half a second and never gives the GIL up."""
+    """A C call that takes 0.2 s of a CPU and never gives the GIL up."""
     count = 200_000
     while True:
-        began_s = time.perf_counter()
+        began_s = time.thread_time()
         sum(range(count))
-        took_s = time.perf_counter() - began_s
+        took_s = time.thread_time() - began_s
         if took_s > 0.01:
-            return partial(add_up, int(count * 0.5 / took_s))
+            return partial(add_up, int(count * 0.2 / took_s))
         count *= 2
 
 
@@ -143,7 +144,7 @@ def test_c_code_that_holds_the_gil_is_found(watch: StallWatch) -> None:
 def test_a_long_collection_is_found(watch: StallWatch) -> None:
     def litter() -> list[Call]:
         gc.collect()
-        cycles(1_500_000)
+        cycles(800_000)
         return [collects]
 
     def collects() -> None:
@@ -170,25 +171,26 @@ def test_a_turn_of_many_small_callbacks_is_found(watch: StallWatch) -> None:
 
 
 def test_a_callback_that_is_most_of_its_turn_is_told_of_once(watch: StallWatch) -> None:
-    with watched(watch, STALL_S) as loop:
-        loop.run_in_thread([[lambda: time.sleep(STALL_S * 0.3), lambda: time.sleep(STALL_S * 2.5)]])
+    with watched(watch, 0.5) as loop:
+        loop.run_in_thread([[lambda: time.sleep(0.05), until_told(loop)]])
         [finding] = loop.stalls()
     assert not finding.evidence["turn"]
-    assert "2.5" in finding.evidence["stack"][0]
+    assert finding.evidence["callbacks"] == 1
 
 
 def test_a_long_callback_after_a_long_turn_is_a_stall_of_its_own(watch: StallWatch) -> None:
     with watched(watch, STALL_S) as loop:
-        loop.run_in_thread([[*[lambda: time.sleep(0.005)] * 20, lambda: time.sleep(STALL_S * 3)]])
+        short: Call = lambda: loop.told.is_set() or time.sleep(0.005)  # noqa: E731
+        loop.run_in_thread([[*[short] * 1000, until_told(loop, 2)]])
         turn, callback = loop.stalls()
     assert turn.evidence["turn"]
     assert not callback.evidence["turn"]
     assert not callback.evidence["again"]
-    assert callback.evidence["callbacks"] == 20
+    assert callback.evidence["callbacks"] == 1000
 
 
 def test_at_ten_times_it_is_told_of_again_and_then_no_more(watch: StallWatch) -> None:
-    with watched(watch, 0.03) as loop:
+    with watched(watch, 0.1) as loop:
         told_twice = until_told(loop, 2)
 
         def stands_still() -> None:
@@ -199,7 +201,7 @@ def test_at_ten_times_it_is_told_of_again_and_then_no_more(watch: StallWatch) ->
         first, second = loop.stalls()
         causes = watch.causes(loop)  # type: ignore[arg-type]
     assert (first.evidence["again"], second.evidence["again"]) == (False, True)
-    assert second.evidence["lasted_s"] >= 0.3
+    assert second.evidence["lasted_s"] >= 1.0
     assert not second.evidence["over"]
     assert first.since_s == second.since_s
     assert sum(causes.values()) == 1
@@ -362,6 +364,11 @@ from penstock.tasks.stalls import stall_watch
 from tests.unit.tasks.driven import DrivenLoop
 loop = DrivenLoop()
 assert stall_watch.watch(loop, loop.stamps, {STALL_S}, loop.findings)
+def stand_still(loop):
+    end_s = time.monotonic() + 10
+    while not loop.stalls():
+        assert time.monotonic() < end_s, "no stall was found"
+        time.sleep(0.01)
 """
 
 
@@ -380,11 +387,11 @@ def test_a_stopped_process_is_descheduled() -> None:
     program = """
 import signal
 def warm_up():
-    time.sleep(0.02)  # the thread has come to its first look
+    time.sleep(0.02)  # in the end, the thread has come to its first look
 def work():
     os.kill(os.getpid(), signal.SIGSTOP)
     assert loop.told.wait(10)
-thread = threading.Thread(target=loop.run, args=([[warm_up], [work]],))
+thread = threading.Thread(target=loop.run, args=([[warm_up]] * 10 + [[work]],))
 thread.start(); thread.join()
 [stall] = loop.stalls()
 print(stall.evidence["cause"], stall.evidence["late_s"])
@@ -398,7 +405,7 @@ def test_a_stop_is_told_of_once_though_the_turn_it_met_is_over() -> None:
     program = """
 import signal
 def work():
-    time.sleep(0.15)  # looked at, at half of stall_s
+    time.sleep(0.4)  # looked at, at half of stall_s
     os.kill(os.getpid(), signal.SIGSTOP)
 thread = threading.Thread(target=loop.run, args=([[work], [lambda: None]], lambda: loop.told.wait(10)))
 thread.start(); thread.join()
@@ -409,13 +416,13 @@ print(stall.evidence["cause"])
 
 
 def run_stopped(program: str) -> str:
-    """What the program prints; it stops itself, and goes on after 0.8 s. A stall is 0.2 s."""
-    command = [sys.executable, "-c", PRELUDE.replace(f"{STALL_S}", "0.2") + program]
+    """What the program prints; it stops itself, and goes on after a second. A stall is 0.6 s."""
+    command = [sys.executable, "-c", PRELUDE.replace(f"{STALL_S}", "0.6") + program]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-        time.sleep(0.8)
+        time.sleep(1.0)
         process.send_signal(signal.SIGCONT)
         output = process.stdout.read()
         assert process.wait(20) == 0
@@ -437,7 +444,7 @@ def fork():
             assert [each.name for each in threading.enumerate()] == ["MainThread"]
             own = DrivenLoop()
             assert stall_watch.watch(own, own.stamps, 0.06, own.findings)
-            own.run([[lambda: time.sleep(0.2)]])
+            own.run([[lambda: stand_still(own)]])
             assert len(own.stalls()) == 1, own.stalls()
         except BaseException:
             import traceback
@@ -452,9 +459,9 @@ def test_a_fork_meets_no_thread_of_ours_and_both_sides_are_watched_after_it() ->
     run_program(
         FORK.format(before="assert stall_watch._thread is not None")
         + """
-loop.run([[fork], [lambda: time.sleep(0.2)]])
+loop.run([[fork], [lambda: stand_still(loop)]])
 # the turn that forked is not looked at any more, though it waits for the child: the next one is
-assert [each.site.function for each in loop.stalls()] == ["<lambda>"], loop.stalls()
+assert [each.site.function for each in loop.stalls()] == ["stand_still"], loop.stalls()
 assert stall_watch._thread is not None and stall_watch._thread.is_alive()
 """
     )
@@ -467,7 +474,7 @@ def test_a_fork_while_no_loop_runs_starts_no_thread() -> None:
 loop.run([[lambda: None]])
 fork()
 assert stall_watch._thread is None
-loop.run([[lambda: time.sleep(0.2)]])
+loop.run([[lambda: stand_still(loop)]])
 assert len(loop.stalls()) == 1
 """
     )

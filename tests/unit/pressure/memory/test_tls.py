@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import fcntl
 import socket
-import termios
 
 from penstock._core.budget import shared_budget
 from penstock.errors import SlowPeer
@@ -186,8 +185,10 @@ class Pouring(asyncio.Protocol):
 
 
 CHUNK_BYTES = 64 * 1024
-# what the kernel keeps of each that has 128 KiB unsent at most: that, and what is under way
-KERNEL_KEEPS_BYTES = 256 * 1024
+# The kernel takes a segment, of 64 KiB at most, while less than 128 KiB is unsent. What is sent and not acknowledged
+# comes on top of it: the peer's window bounds that, and how busy the machine is.
+UNSENT_BYTES = (128 + 64) * 1024
+SIOCOUTQNSD = 0x894B
 
 
 def test_a_hundred_tls_clients_that_never_read_cost_kernel_and_process_no_more_than_their_bounds(bounded_run, contexts):
@@ -209,7 +210,7 @@ def test_a_hundred_tls_clients_that_never_read_cost_kernel_and_process_no_more_t
             await asyncio.sleep(0.01)
         assert shared_budget().most <= BUDGET_BYTES + count * CHUNK_BYTES
         kept = [unsent_bytes(side.transport.get_extra_info("socket")) for side in sides]
-        assert sum(kept) <= count * KERNEL_KEEPS_BYTES, f"{sum(kept)} bytes in the kernel"
+        assert max(kept) <= UNSENT_BYTES
         server.close()
         for transport in [each.transport for each in (*clients, *sides)]:
             transport.abort()
@@ -221,5 +222,5 @@ def test_a_hundred_tls_clients_that_never_read_cost_kernel_and_process_no_more_t
 
 def unsent_bytes(sock) -> int:
     found = array.array("i", [0])
-    fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, found)
+    fcntl.ioctl(sock.fileno(), SIOCOUTQNSD, found)
     return found[0]
