@@ -155,7 +155,7 @@ class ExecutorsConfig(_Group):
     # calls that compute
     cpu: LaneConfig = _key(LaneConfig("processes"), lane(LaneConfig, "processes"))  # noqa: RUF009
     # getaddrinfo and getnameinfo alone: blocking work never delays a connect
-    dns: LaneConfig = _key(LaneConfig(workers=4), lane(LaneConfig, "threads", workers=4))  # noqa: RUF009
+    dns: LaneConfig = _key(LaneConfig(), lane(LaneConfig, "threads"))  # noqa: RUF009
     # the program's own: db, gpu, ...
     lanes: Mapping[str, LaneConfig] = field(
         default_factory=dict, hash=False, metadata={"kind": lanes(LaneConfig, reserved=("io", "cpu", "dns"))}

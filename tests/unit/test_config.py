@@ -19,7 +19,7 @@ def load(path=None, *, env=None, overrides=None):
 def test_a_config_of_nothing_is_all_defaults():
     assert load() == Config()
     assert (Config().loop.poller, Config().loop.poll_every_turns, Config().loop.spin_us) == ("auto", 64, 0)
-    assert (Config().executors.dns.workers, Config().pressure.backlog, Config().signals.drain_s) == (4, 2048, None)
+    assert (Config().executors.dns.workers, Config().pressure.backlog, Config().signals.drain_s) == (None, 2048, None)
 
 
 def test_a_config_is_frozen_and_hashable_and_pickles():

@@ -22,7 +22,7 @@ def variables(**texts):
 def test_there_are_three_lanes_by_default():
     executors = ExecutorsConfig()
     assert executors.default == "io"
-    assert executors.declared() == {"io": LaneConfig(), "cpu": PROCESSES, "dns": LaneConfig(workers=4)}
+    assert executors.declared() == {"io": LaneConfig(), "cpu": PROCESSES, "dns": LaneConfig()}
 
 
 def test_a_lane_as_text_begins_with_its_kind():
@@ -33,7 +33,7 @@ def test_a_lane_as_text_begins_with_its_kind():
 def test_a_lane_that_says_no_kind_keeps_its_own():
     told = load(overrides={"executors.cpu": "workers=3", "executors.dns": "queue_jobs=5", "executors.io": "workers=9"})
     assert told.cpu == LaneConfig("processes", workers=3)
-    assert told.dns == LaneConfig(workers=4, queue_jobs=5)
+    assert told.dns == LaneConfig(queue_jobs=5)
     assert told.io == LaneConfig(workers=9)
 
 

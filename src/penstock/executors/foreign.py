@@ -347,8 +347,9 @@ class BackedLane(Lane):
 
     def _late(self, job: Job) -> None:
         """The job's time is up: in the alarm's thread."""
+        problem = job.late(f"{job.name}: no result from lane {self.name!r} within {job.allowed}")
         if self._withdraw(job, "timeout"):
-            job.fail_from_thread(job.late(f"{job.name}: no result from lane {self.name!r} within {job.allowed}"))
+            job.fail_from_thread(problem)
 
     def _withdraw(self, job: Job, outcome: str) -> bool:
         """Settle a job before its result; False if there is one already."""

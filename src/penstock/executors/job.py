@@ -53,6 +53,10 @@ AS_ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
 }
 
 
+def forgotten() -> None:
+    """Stand for the function of a job that is over."""
+
+
 def span_ns(seconds: float) -> int | None:
     """Return a time span in nanoseconds, None for one that never ends. Raises ValueError (nan) and TypeError."""
     try:
@@ -191,8 +195,8 @@ class Job:
             """Give it up."""
 
     def forget_arguments(self) -> None:
-        """Let the arguments go: nobody needs them any more, while the result may live on."""
-        self.args, self.kwargs, self.payload = (), None, None
+        """Let go of the call of a job that is over; its result may live on. A function may hold much, too."""
+        self.fn, self.args, self.kwargs, self.payload = forgotten, (), None, None
 
     def _give_up(self) -> None:
         tell, self.on_cancel = self.on_cancel, None
@@ -241,7 +245,7 @@ class LoopJob(Job, asyncio.Future[Any]):
         if asyncios is not None:
             problem = asyncios(*problem.args).with_traceback(problem.__traceback__)
         if isinstance(problem, StopIteration):
-            cause, problem = problem, RuntimeError(f"{self.name} raised StopIteration")
+            cause, problem = problem, RuntimeError("the call raised StopIteration, which no future can carry")
             problem.__cause__ = cause
         self.set_exception(problem)
 

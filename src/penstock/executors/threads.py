@@ -121,6 +121,7 @@ class ThreadLane(Lane):
                 self._clear_cancelled()
         if displaced is not None:
             displaced.fail_from_thread(self._admission.displaced(displaced))
+            displaced.forget_arguments()
         if verdict is Verdict.CALLER_RUNS:
             self._run_in_caller(job)
         elif place is not None:

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CallableExecutor", "ExecutorLanes", "LaneProvider"]
 
-# of a loop that was given no lanes
-DNS_THREAD_COUNT = 4
-
 
 class CallableExecutor(Executor, ABC):
     """An executor that a loop can call without a `concurrent.futures` future between the two."""
@@ -179,7 +176,8 @@ class ExecutorLanes(asyncio.BaseEventLoop):
     def _make_dns_lane(self) -> Executor:
         if self._lanes is not None:
             return self._lanes.get("dns")
-        return ThreadPoolExecutor(DNS_THREAD_COUNT, thread_name_prefix="penstock-dns")
+        # of a loop that was given no lanes: as many threads as asyncio has for look-ups
+        return ThreadPoolExecutor(thread_name_prefix="penstock-dns")
 
     def _check_lanes(self) -> None:
         # asyncio's two errors: a closed loop, and executors that are already shut

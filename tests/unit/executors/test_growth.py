@@ -30,6 +30,14 @@ def test_a_lane_of_blocked_threads_grows_while_jobs_wait():
     assert [lane.look(waited_ms=20, cores=0.1, threads=count) for count in (2, 6, 16, 40)] == [1, 1, 4, 10]
 
 
+def test_a_lane_of_blocked_threads_has_a_thread_for_each_of_48_jobs_within_150_ms():
+    lane, threads, began_ns = Lane(), 6, 1000 * MS
+    lane.look(waited_ms=0, cores=0)
+    while threads < 48:
+        threads += lane.look(waited_ms=(lane.now_ns - began_ns) // MS, cores=0.1, threads=threads)
+    assert lane.now_ns - began_ns <= 150 * MS
+
+
 def test_the_first_look_has_nothing_to_compare_with():
     assert Lane().look(waited_ms=50, cores=0) == 0
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import concurrent.futures
+import socket
 import threading
 
 import pytest
 
+import penstock
 from penstock import ExecutorsConfig, LaneConfig
 from penstock.errors import ConfigError, ReferenceNotFoundError
 from penstock.executors import lanes as module
@@ -182,3 +184,19 @@ def test_the_process_knows_the_lanes_of_each_loop_that_runs(notes):
     loops[0].close()
     assert [found for found in lane_sets() if found[0] in loops] == [(loops[1], lanes[1])]
     loops[1].close()
+
+
+def test_as_many_look_ups_wait_at_once_as_there_are(monkeypatch):
+    together = threading.Barrier(48)
+
+    def look_up(*args):
+        together.wait(50)
+        return []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*[loop.getaddrinfo("name", port) for port in range(48)])
+        return loop.lanes.statistics()["dns"]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert penstock.run(main()).completed["ok"] == 48

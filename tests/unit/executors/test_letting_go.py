@@ -97,6 +97,17 @@ def test_a_threads_call_keeps_no_argument(make_lane, no_collector, function):
     until_gone(*alive)
 
 
+def test_a_result_that_lives_on_keeps_no_function(make_lane, no_collector):
+    lane, function = make_lane(), Weighty()
+    alive = function.alive
+    futures = [lane.submit(functools.partial(give, 1, more=function)), lane.submit(lambda held=function: 1)]
+    for future in futures:
+        with contextlib.suppress(TypeError):
+            future.result(20)
+    del function
+    until_gone(alive)
+
+
 def test_a_call_that_its_caller_runs_keeps_no_argument(no_collector):
     for make in (LANES["threads"], LANES["executor"]):
         lane, argument = make(full="caller_runs", queue_jobs=1), Weighty()
