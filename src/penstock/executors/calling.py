@@ -75,7 +75,9 @@ class Offload:
         return replace(self, **changes)
 
     def _begin(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoopJob:
-        timeout_s = _time_left_s(fn, self.timeout, self.deadline)
+        timeout_s = None
+        if self.timeout is not None or self.deadline is not None:
+            timeout_s = _time_left_s(fn, self.timeout, self.deadline)
         loop = asyncio.get_running_loop()
         lane = lanes_of(loop).get(self.lane)
         context = None

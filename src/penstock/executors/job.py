@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Hashable
 
-__all__ = ["Job", "LoopJob", "ThreadJob", "span_ns"]
+__all__ = ["NEVER_NS", "Job", "LoopJob", "ThreadJob", "span_ns"]
 
 # 31 years: a time that is longer has no end
 NEVER_NS = 10**18
@@ -136,10 +136,6 @@ class Job:
         span = span_ns(deadline_s - now)
         if span is not None and (self.expires_ns is None or self.offered_ns + span < self.expires_ns):
             self.expires_ns, self.by_deadline = self.offered_ns + span, True
-
-    def is_late(self) -> bool:
-        """Tell whether its time was up before it was offered."""
-        return self.expires_ns is not None and self.expires_ns <= self.offered_ns
 
     @property
     def allowed(self) -> str:

@@ -94,7 +94,7 @@ class Lane(CallableExecutor):
         self._check_open()
         if not self.takes_coroutine_functions:
             check_plain(job.fn)
-        if job.is_late():
+        if job.expires_ns is not None and job.expires_ns <= job.offered_ns:
             job.fail(job.late(f"{job.name}: its time was up before it was offered to lane {self.name!r}"))
             return
         self._offer(job)

@@ -21,6 +21,7 @@ from penstock.errors import Overloaded
 from penstock.executors.admission import Admission, Verdict
 from penstock.executors.deadlines import Deadlines
 from penstock.executors.growth import Growth, computing_cores, threads_cpu_ns
+from penstock.executors.job import NEVER_NS, span_ns
 from penstock.executors.lane import Lane
 from penstock.executors.meter import LaneMeter, LaneStatistics
 from penstock.executors.sizing import current_cores
@@ -70,7 +71,8 @@ class ThreadLane(Lane):
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         super().__init__(name, config)
-        self._idle_limit_ns = int(config.idle_s * 1e9)
+        idle_ns = span_ns(config.idle_s)
+        self._idle_limit_ns = NEVER_NS if idle_ns is None else idle_ns
         self._limit = config.workers or MOST_THREADS
         self._base = self._sized()
         self._begin()

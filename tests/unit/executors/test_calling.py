@@ -252,6 +252,9 @@ def test_coroutine_functions_are_refused_before_they_are_sent(run, function):
 
 
 def test_asyncios_way_into_threads_gives_a_coroutine_as_asyncio_does(run):
+    if run is run_on_uvloop:
+        pytest.skip("uvloop refuses it")
+
     async def main():
         coroutine = await asyncio.get_running_loop().run_in_executor(None, slow)
         assert inspect.iscoroutine(coroutine)

@@ -1,6 +1,7 @@
 """Loops of both kinds, and lanes of threads that are shut when a test is over."""
 
 import asyncio
+import math
 import threading
 
 import pytest
@@ -66,7 +67,8 @@ def busy(make_lane, plug):
 
     def make(**config):
         lane = make_lane(workers=1, **config)
-        lane.submit(plug)
+        # the plug's own time is never up, however short the lane's timeout and slow the machine
+        lane.options(timeout=math.inf).submit(plug)
         plug.wait_until_in()
         return lane
 

@@ -292,6 +292,11 @@ def test_a_job_offered_too_late_never_runs(make_lane, loop):
     assert ran == []
 
 
+def test_times_longer_than_any_clock_have_no_end(make_lane):
+    lane = make_lane(idle_s=1e300, timeout_s=1e300)
+    assert lane.submit(int, "4").result(20) == 4
+
+
 def test_jobs_that_are_in_time_cost_the_watch_nothing(make_lane, loop):
     lane, watches = make_lane(), set()
     looks = mock.Mock(wraps=lane._deadlines.expired)
