@@ -96,6 +96,8 @@ VARYING := tests/unit tests/loop tests/e2e -m 'not once'
 leg-once:
 	@echo "Python $(THIS), what runs on one Python alone"
 	$(BIN)/$(PYTEST) -m once
+	echo "Python $(THIS) -O: the native core guards itself by no assert"
+	$(BIN)/python -O -m pytest -p no:cacheprovider -W ignore::pytest.PytestConfigWarning tests/unit/core tests/unit/pressure/test_gate_keys.py
 
 leg-$(THIS):
 	@echo "Python $(THIS)"

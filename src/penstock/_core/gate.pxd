@@ -57,6 +57,7 @@ cdef class GateCore:
     @cython.locals(count=Py_ssize_t, ahead=Py_ssize_t, gap_s=double, victim=OneWaiter, reason=int)
     cdef int why_not_wait(self, int priority, object key, double now_s) except -2
     cdef OneWaiter enqueue(self, OneWaiter waiter)
+    cdef void withdraw(self, OneWaiter waiter) except *
     @cython.locals(room=Py_ssize_t, waiter=OneWaiter)
     cdef void pump(self, double now_s) except *
     @cython.locals(timeout_s=double, oldest=OneWaiter)

@@ -1,4 +1,4 @@
-# cython: annotation_typing=False
+# cython: annotation_typing=False, nonecheck=True
 """What enforces a limit: permits, the queue before them, and who is refused at once, or after a while.
 
 Native where it is built (`gate.pxd` has the types), this very source elsewhere. Imports nothing from penstock but the
@@ -253,14 +253,19 @@ class GateCore:
         reason = self.why_not_wait(priority, key, now_s)
         if reason >= 0:
             raise self.refused(reason, now_s)
-        if entry is not None:
-            entry.is_begun = True
         waiter = Waiter()
         waiter.owner, waiter.loop, waiter.priority, waiter.key = self, self.loop, priority, key
         waiter.queued_s, waiter.arrived_s, waiter.deadline_s, waiter.entry = now_s, arrived_s, deadline_s, entry
-        if until_s < now_s + self.patience_s:
-            waiter.timer = self.loop.call_at(until_s, self.overdue, waiter)
-        return self.enqueue(waiter)
+        if entry is not None:
+            entry.is_begun = True
+        try:
+            self.enqueue(waiter)
+            if until_s < now_s + self.patience_s and not waiter.done():
+                waiter.timer = self.loop.call_at(until_s, self.overdue, waiter)
+        except BaseException:
+            self.withdraw(waiter)
+            raise
+        return waiter
 
     def admit(self) -> None:
         """A permit is taken."""
@@ -357,6 +362,13 @@ class GateCore:
         if self.inflight < self.bound:
             self.pump(waiter.queued_s)
         return waiter
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """One that nobody will await: a key that cannot be hashed, a Ctrl-C."""
+        if waiter.line is not None or waiter.done():
+            waiter.give_up()
+        if waiter.entry is not None:
+            waiter.entry.is_begun = False
 
     def pump(self, now_s: float) -> None:
         """Hand out what is free."""

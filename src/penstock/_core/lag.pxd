@@ -35,7 +35,7 @@ cdef class Lag:
     cdef int average(self, int64_t busy_ns, int64_t idle_ns) noexcept
     cdef int decide(self, int64_t now_ns, size_t held) except -1
     cdef int change(self, int64_t now_ns) except -1
-    cdef void tell(self) noexcept
+    cdef int tell(self) except -1
     cdef int64_t budget(self) noexcept
     cdef size_t share(self, size_t ready, size_t held) noexcept
     cdef bint is_late(self) noexcept

@@ -18,6 +18,8 @@ has waited longer than the bound: then the newest, since those that wait longest
 a bound, always the newest.
 """
 
+import logging
+
 from libc.stdint cimport SIZE_MAX, int64_t, uint64_t
 
 cdef enum:
@@ -25,6 +27,8 @@ cdef enum:
     MOST_AT_ONCE = 128
     # Of the low watermark: what a read costs is measured over so long where something is always ready.
     LONG_ENOUGH = 8
+
+logger = logging.getLogger("penstock.pressure")
 
 # Of the bound, so much is promised: what comes may cost more than what has come.
 cdef double PROMISED_PART = 0.75
@@ -116,10 +120,15 @@ cdef class Lag:
         self.tell()
         return 0
 
-    cdef void tell(self) noexcept:
-        """What is told must not end the loop: an error goes to `sys.unraisablehook`."""
-        if self.report is not None:
+    cdef int tell(self) except -1:
+        """What is told must not end the loop: an error is logged. What is to end the program still does."""
+        if self.report is None:
+            return 0
+        try:
             self.report()
+        except Exception:
+            logger.exception("a report of overload raised, and the loop goes on")
+        return 0
 
     cdef int64_t budget(self) noexcept:
         """How many reads the poll of this turn may bring without being held."""

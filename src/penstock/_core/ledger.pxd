@@ -16,9 +16,9 @@ cdef enum:
 
 
 cdef struct Record:
-    # Borrowed, and only a name for it: the task may be gone. `weak` tells.
+    # Only a name for it: the task may be gone, and the address another object's. `weak` tells.
     PyObject *task
-    # Owned; NULL until the task first waits: before that the ready queue keeps it alive.
+    # Owned.
     PyObject *weak
     # Owned; where it was created, frame by frame, for some of them.
     PyObject *stack
@@ -64,11 +64,11 @@ cdef class Ledger:
     cdef Record *record_at(self, size_t at) noexcept
     cdef tuple site_tuple(self, uint32_t site, SiteCounts *now)
     cdef Record *find(self, PyObject *task) noexcept
-    cdef Record *add(self, PyObject *task, uint32_t site, int64_t born_ns, uint64_t number) except NULL
+    cdef Record *find_live(self, PyObject *task) noexcept
+    cdef Record *add(self, object task, uint32_t site, int64_t born_ns, uint64_t number) except NULL
     cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1
     cdef int count_birth(self, uint32_t site) except -1
     cdef int count_end(self, uint32_t site, int outcome, int64_t lived_ns) except -1
-    cdef int watch(self, Record *record) except -1
     cdef int need_site(self, uint32_t site) except -1
     cdef int grow(self) except -1
     cdef int need_records(self) except -1

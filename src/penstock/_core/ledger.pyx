@@ -1,15 +1,16 @@
 """The ledger: a record of every task that has not ended, found by the task's address, and the counts of those that have.
 
 Open addressing over the address, linear, with removal by shifting back; records lie in blocks and never move. A record
-does not keep its task alive: it names it, and from its first wait on holds a weak reference, which tells whether the
-name still holds. One whose task is gone was lost: collected while pending.
+does not keep its task alive: it names it, and holds a weak reference from the birth on, made while the task is there to
+be seen. That alone tells whether the name still holds: the address of a task that is gone may be another object's, and
+is never made an object again. A record whose task is gone was lost: collected while pending.
 
 Ownership: a record owns its weak reference and its creation stack. Only code that holds the GIL touches any of it.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -22,9 +23,7 @@ cdef extern from *:
     PyObject *referent "penstock_referent"(PyObject *weak) noexcept
 
 cdef extern from "Python.h":
-    PyObject *PyWeakref_NewRef(PyObject *object, PyObject *callback) except NULL
-    int PyGC_Disable() noexcept
-    int PyGC_Enable() noexcept
+    object PyWeakref_NewRef(object referent, PyObject *callback)
 
 cdef enum:
     FIRST_SIZE = 256
@@ -32,7 +31,7 @@ cdef enum:
 
 
 cdef bint is_gone(Record *record) noexcept:
-    return record.weak is not NULL and referent(record.weak) is <PyObject *>None
+    return referent(record.weak) is not record.task
 
 
 cdef inline size_t place_of(PyObject *task) noexcept:
@@ -64,6 +63,7 @@ cdef class Ledger:
         PyMem_Free(self.by_site)
 
     cdef Record *find(self, PyObject *task) noexcept:
+        """The record by that name, which may be a former task's: see `is_gone`."""
         cdef size_t at = place_of(task) & self.mask
         while self.slots[at].task is not NULL:
             if self.slots[at].task is task:
@@ -71,28 +71,39 @@ cdef class Ledger:
             at = (at + 1) & self.mask
         return NULL
 
+    cdef Record *find_live(self, PyObject *task) noexcept:
+        """The record of that very object; the caller has a reference to it. NULL: it has none."""
+        cdef Record *record = self.find(task)
+        return NULL if record is NULL or is_gone(record) else record
+
     cdef inline Record *record_at(self, size_t at) noexcept:
         """One of all there are, in use or free (`number` 0), in the order in which they lie in memory."""
         return &(<Record *>self.blocks[at // BLOCK_RECORDS])[at % BLOCK_RECORDS]
 
-    cdef Record *add(self, PyObject *task, uint32_t site, int64_t born_ns, uint64_t number) except NULL:
+    cdef Record *add(self, object task, uint32_t site, int64_t born_ns, uint64_t number) except NULL:
         """A record for a task that has none."""
         cdef Record *record
+        cdef PyObject *key = <PyObject *>task
         cdef size_t at
-        self.count_birth(site)
+        # What may fail comes first, and of that first what may collect garbage: a finalizer may make tasks.
+        if site >= self.site_count:
+            self.need_site(site)
+        weak = PyWeakref_NewRef(task, NULL)
         if self.spare is NULL:
             self.need_records()
         if 3 * self.count >= 2 * self.mask:
             self.grow()
+        self.count_birth(site)
         record = self.spare
         self.spare = <Record *>record.task
         memset(record, 0, sizeof(Record))
-        record.task, record.site, record.number = task, site, number
+        Py_INCREF(weak)
+        record.task, record.weak, record.site, record.number = key, <PyObject *>weak, site, number
         record.born_ns = record.since_ns = born_ns
-        at = place_of(task) & self.mask
+        at = place_of(key) & self.mask
         while self.slots[at].task is not NULL:
             at = (at + 1) & self.mask
-        self.slots[at] = Slot(task, record)
+        self.slots[at] = Slot(key, record)
         self.count += 1
         return record
 
@@ -117,29 +128,30 @@ cdef class Ledger:
         """The task is over: its record is free again. `now_ns` 0: nobody looks at the time."""
         cdef PyObject *weak = record.weak
         cdef PyObject *stack = record.stack
-        cdef SiteCounts *site = &self.by_site[record.site]
+        cdef uint32_t number = record.site
+        cdef SiteCounts *site = &self.by_site[number]
+        # a task that was born at level COUNT has no birth
+        cdef int64_t lived_ns = now_ns - record.born_ns if now_ns and record.born_ns else -1
         site.running_ns += record.running_ns
         site.ready_ns += record.ready_ns
         self.running_ns += record.running_ns
         self.ready_ns += record.ready_ns
-        # a task that was born at level COUNT has no birth
-        self.count_end(record.site, outcome, now_ns - record.born_ns if now_ns and record.born_ns else -1)
         self.remove(record.task)
-        record.task, record.number = <PyObject *>self.spare, 0
+        record.task, record.weak, record.stack, record.number = <PyObject *>self.spare, NULL, NULL, 0
         self.spare = record
-        # last: to let go may run code
-        Py_XDECREF(weak)
-        Py_XDECREF(stack)
-        return 0
-
-    cdef int watch(self, Record *record) except -1:
-        """From now on nothing of ours keeps the task alive."""
-        record.weak = PyWeakref_NewRef(record.task, NULL)
+        try:
+            self.count_end(number, outcome, lived_ns)
+        finally:
+            # last: to let go may run code
+            Py_XDECREF(weak)
+            Py_XDECREF(stack)
         return 0
 
     cdef int remove(self, PyObject *task) noexcept:
         cdef size_t at = place_of(task) & self.mask, next_at, home
         while self.slots[at].task is not task:
+            if self.slots[at].task is NULL:
+                return 0
             at = (at + 1) & self.mask
         self.count -= 1
         next_at = at
@@ -246,7 +258,8 @@ cdef class Ledger:
             PyMem_Free(now)
 
     cdef tuple site_tuple(self, uint32_t site, SiteCounts *now):
-        cdef SiteCounts *counts = &self.by_site[site]
+        # a copy: to make a tuple may collect garbage, and a finalizer may make tasks at new sites
+        cdef SiteCounts counts = self.by_site[site]
         ended = counts.ended[RETURNED], counts.ended[RAISED], counts.ended[CANCELED], counts.ended[LOST]
         running_ns, ready_ns = counts.running_ns + now.running_ns, counts.ready_ns + now.ready_ns
         return site, counts.created, ended, now.created, running_ns, ready_ns, self.latencies[site]
@@ -261,27 +274,29 @@ cdef class Ledger:
 
     cdef list take_out(self, int64_t now_ns, bint only_gone):
         cdef size_t at = 0
+        cdef uint64_t number
         cdef Record *record
         found = []
-        # to let go of a stack or a reference may run code, and that add blocks
+        # to make a tuple or let go of a stack may run code, and that add blocks or end this very record
         while at < self.block_count * BLOCK_RECORDS:
             record = self.record_at(at)
             at += 1
             if not record.number or (only_gone and not is_gone(record)):
                 continue
             stack = None if record.stack is NULL else <object>record.stack
-            weak = None if record.weak is NULL else <object>record.weak
-            found.append((record.number, record.site, record.born_ns, record.steps, stack, weak))
-            self.end(record, LOST, now_ns)
+            number = record.number
+            told = number, record.site, record.born_ns, record.steps, stack, <object>record.weak
+            if record.number == number:
+                found.append(told)
+                self.end(record, LOST, now_ns)
         return found
 
-    def overdue(self, int64_t now_ns, list most_ns, Py_ssize_t limit):
+    def overdue(self, int64_t now_ns, list most_ns not None, Py_ssize_t limit):
         """Weak references to tasks older than their site's `most_ns` (0: no bound), each given once, `limit` at most."""
         cdef size_t at
         cdef Record *record
         cdef int64_t bound_ns
         found = []
-        self.settle()
         for at in range(self.block_count * BLOCK_RECORDS):
             record = self.record_at(at)
             if not record.number or record.is_told or record.site >= <uint32_t>len(most_ns):
@@ -304,7 +319,7 @@ cdef class Ledger:
         found = []
         for at in range(start, self.block_count * BLOCK_RECORDS):
             record = self.record_at(at)
-            if record.number and record.state == WAITING and record.since_ns < since_ns and record.weak is not NULL:
+            if record.number and record.state == WAITING and record.since_ns < since_ns:
                 found.append(<object>record.weak)
                 if len(found) == limit:
                     return found, at + 1
@@ -325,21 +340,6 @@ cdef class Ledger:
             self.by_site[record.site].ended[LOST] -= 1
             self.end(record, LOST, 0)
 
-    def settle(self):
-        """Give every record its weak reference: the ready queue, which has kept new tasks alive, is about to go."""
-        cdef size_t at
-        cdef Record *record
-        # a collection in between could change the ledger under us
-        cdef bint collects = PyGC_Disable()
-        try:
-            for at in range(self.block_count * BLOCK_RECORDS):
-                record = self.record_at(at)
-                if record.number and record.weak is NULL:
-                    self.watch(record)
-        finally:
-            if collects:
-                PyGC_Enable()
-
     def snapshot(self, int64_t now_ns):
         """All records as they are now, to be looked at in peace."""
         return Snapshot(self, now_ns)
@@ -355,7 +355,6 @@ cdef class Snapshot:
         cdef size_t at
         cdef Record *record
         self.taken_ns = now_ns
-        ledger.settle()
         self.records = <Record *>PyMem_Malloc(max(ledger.count, 1) * sizeof(Record))
         if self.records is NULL:
             raise MemoryError
@@ -365,8 +364,7 @@ cdef class Snapshot:
                 continue
             self.records[self.count] = record[0]
             Py_INCREF(<object>record.weak)
-            if record.stack is not NULL:
-                Py_INCREF(<object>record.stack)
+            Py_XINCREF(record.stack)
             self.count += 1
 
     def __dealloc__(self):

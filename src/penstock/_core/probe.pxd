@@ -52,16 +52,24 @@ cdef class Probe:
     cdef PyObject *running_task
     cdef int kind
 
+    # Whether tasks are asked to say when they are done, as a program has replaced `call_soon`.
+    cdef bint asks_for_ends
+    # Exceptions of the probe's own and of the check; the one that is to be told, and from when on one may be logged.
+    cdef readonly uint64_t errors
+    cdef object error
+    cdef int64_t log_from_ns
+
     cdef int born(self, object task, object coro, int64_t born_ns, bint is_eager) except -1
     cdef int begin_turn(self, int64_t now_ns) except -1
-    cdef int begin_callback(self, PyObject *entry) except -1
+    cdef int begin_callback(self, PyObject *entry) noexcept
     cdef int end_callback(self) except -1
-    cdef int account(self) except -1
     cdef int end_turn(self) except -1
     cdef int polled(self, int64_t waited_ns, int events) except -1
-    cdef int end_task(self, Record *record, PyObject *task, int64_t now_ns) except -1
+    cdef int end_task(self, Record *record, int outcome, int64_t now_ns) except -1
     cdef Record *adopt(self, PyObject *task) except NULL
     cdef int run_check(self, int64_t now_ns) except -1
-    cdef void call_check(self) noexcept
     cdef int mark_ready(self, Ready ready) except -1
-    cdef int first_eager_step(self, Record *record, object coro) except -1
+    cdef int first_eager_step(self, Record *record) noexcept
+    cdef object sampled_stack(self)
+    cdef int take_error(self) noexcept
+    cdef int tell_error(self) except -1

@@ -66,6 +66,7 @@ cdef class Reactor:
         self.watch_waker()
         self.poll_every_turns, self.poll_every_ns = 64, 100_000
         self.owns_clock = type(self).time is Reactor.time
+        self.probe.asks_for_ends = type(self).call_soon is not Reactor.call_soon
 
     def _configure(
         self, *, int poll_every_turns, int64_t poll_every_us, int64_t spin_us, int read_budget_bytes, int accept_batch
@@ -242,9 +243,11 @@ cdef class Reactor:
                     probe.begin_callback(entry)
                     (<Runnable>entry).run()
                 finally:
-                    probe.end_callback()
-                    self.wiring.ready.stamp_ns = probe.start_ns
-                    let_go(entry)
+                    try:
+                        probe.end_callback()
+                    finally:
+                        self.wiring.ready.stamp_ns = probe.start_ns
+                        let_go(entry)
                 if self.tends:
                     self.tend()
         finally:
@@ -274,8 +277,8 @@ cdef class Reactor:
                     self.probe.begin_callback(<PyObject *>entry)
                     (<Runnable>entry).run()
                 finally:
-                    self.probe.end_callback()
                     self._current_handle = None
+                    self.probe.end_callback()
                 self.report_slow(entry, self.now() - start_s)
                 if self.tends:
                     self.tend()
@@ -441,6 +444,9 @@ cdef class Reactor:
         PyObject_GenericSetAttr(self, name, value)
         if name == "time":
             self.owns_clock = False
+        elif name == "call_soon":
+            # what a wrapper queues is no longer known for a task's step
+            self.probe.ask_for_ends()
 
     # --- scheduling
 

@@ -12,6 +12,8 @@ cdef class Stamps:
     cdef uint64_t turn_number, callbacks_done
     # What runs now, borrowed from the reactor, which holds it meanwhile: to be looked at with the GIL only.
     cdef PyObject *running
+    # The same where Python writes the stamps, owned.
+    cdef object held
     # The loop's thread while it runs: `threading.get_ident()`, 0 else.
     cdef unsigned long thread_id
     # The same thread as the kernel numbers it, and the clock of its CPU time; 0 while the loop does not run. Kept as

@@ -53,11 +53,14 @@ cdef class Stamps:
     def end_turn(self):
         """The turn is over."""
         end_turn(self)
+        self.held = None
 
     def begin_callback(self, running):
-        """`running` begins to run; the caller holds it until `end_callback`."""
+        """`running` begins to run."""
+        self.held = running
         begin_callback(self, <PyObject *>running, now_ns())
 
     def end_callback(self):
         """It has ended."""
         end_callback(self)
+        self.held = None

@@ -1,4 +1,4 @@
-# cython: annotation_typing=False
+# cython: annotation_typing=False, nonecheck=True
 """How fast a gate moves: the time of service, the time between departures, and whether waits are estimated rightly.
 
 Moving averages, the first few of which are plain means. Native where it is built (`tempo.pxd` has the types), this very

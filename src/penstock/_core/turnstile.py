@@ -1,4 +1,4 @@
-# cython: annotation_typing=False
+# cython: annotation_typing=False, nonecheck=True
 """A semaphore's permits: taken and given back without a coroutine where nobody waits, else handed to the first.
 
 Native where it is built (`turnstile.pxd` has the types), this very source elsewhere. Every operation is O(1), a
@@ -136,7 +136,8 @@ class Turnstile:
     def hand_on(self) -> None:
         """The first that waits has a permit that there is."""
         turn = self.first
-        assert turn is not None
+        if turn is None:
+            raise LookupError("nobody waits for a permit")
         self.part(turn)
         self._value -= 1
         self._granted += 1

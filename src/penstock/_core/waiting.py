@@ -1,4 +1,4 @@
-# cython: annotation_typing=False
+# cython: annotation_typing=False, nonecheck=True
 """What a task awaits of ours: one that waits, which it takes for a future; and what it awaits where it need not wait.
 
 Native where it is built (`waiting.pxd` has the types), this very source elsewhere. Knows no queue and no permits: who

@@ -35,6 +35,7 @@ cdef class Rank:
     cdef void add(self, Waiter waiter) except *
     @cython.locals(line=Line, older=Waiter, newer=Waiter, before=Waiter, after=Waiter)
     cdef void drop(self, Waiter waiter) except *
+    cdef void forget(self, object key) except *
     cdef void join(self, Line line) except *
     @cython.locals(ahead=Line, behind=Line)
     cdef void part(self, Line line) except *

@@ -1,4 +1,4 @@
-# cython: annotation_typing=False
+# cython: annotation_typing=False, nonecheck=True
 """Who waits at a gate: waiters in classes, in lines by key inside a class, in the order of their coming.
 
 Native where it is built (`waitqueue.pxd` has the types), this very source elsewhere. Every operation is O(1), the
@@ -91,7 +91,8 @@ class Rank:
     def add(self, waiter: Waiter) -> None:
         """Put it at the end of its key's line."""
         line = self.lines.get(waiter.key)
-        if line is None:
+        # an empty one was left behind by a key that could not be found again
+        if line is None or line.count == 0:
             line = self.lines[waiter.key] = Line(waiter.key)
             self.join(line)
         waiter.line = line
@@ -115,7 +116,8 @@ class Rank:
     def drop(self, waiter: Waiter) -> None:
         """Take it out, wherever it stands."""
         line = waiter.line
-        assert line is not None
+        if line is None:
+            raise LookupError("this waiter is in no queue")
         older, newer, before, after = waiter.older, waiter.newer, waiter.before, waiter.after
         if older is None:
             self.oldest = newer
@@ -138,9 +140,16 @@ class Rank:
         line.count -= 1
         if line.count == 0:
             self.part(line)
-            del self.lines[line.key]
+            self.forget(line.key)
             if self.heaviest is line:
                 self.heaviest = self.turn
+
+    def forget(self, key: Hashable) -> None:
+        """Take the key's empty line out of the table, unless the key's own code now hashes or compares otherwise."""
+        try:
+            self.lines.pop(key, None)
+        except Exception:  # noqa: S110 (a waiter that leaves must not fail for it, and `add` takes no empty line)
+            pass
 
     def join(self, line: Line) -> None:
         """Put the line at the end of the rotation."""
@@ -169,9 +178,9 @@ class Rank:
     def take(self, newest_first: bool) -> Waiter:
         """The next of the line whose turn it is, out of the queue; the rotation goes on."""
         line = self.turn
-        assert line is not None
-        waiter = line.last if newest_first else line.first
-        assert waiter is not None
+        waiter = None if line is None else line.last if newest_first else line.first
+        if line is None or waiter is None:
+            raise LookupError("nobody waits in this class")
         if self.line_count > 1:
             self.part(line)
             self.join(line)

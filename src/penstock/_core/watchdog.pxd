@@ -61,6 +61,8 @@ cdef class Collections:
 cdef class Watchdog:
     cdef readonly Collections collections
     cdef int fd
+    # The thread that may wait, as `threading.get_ident()` has it; 0: there is none.
+    cdef unsigned long waits
     cdef bint stopping, changed
     cdef list watched
     # What the thread looks at; its own, and borrowed from the list it holds while it looks.

@@ -2,6 +2,7 @@
 
 `wait` is the life of that thread, which is Python's: it sleeps in poll(), looks, and comes back, with the GIL, when
 something has lasted too long. Who is to blame and why is for the caller to say; here are the numbers to say it by.
+What it looks at is its own, so there is one such thread at a time: the one that has had True from `claim`.
 
 Ownership: the thread holds the stamps it looks at in a list of its own for as long as it looks, so that whoever
 removes a loop only takes it off the list for the next round. A `Watched` owns its file in /proc, the watchdog its
@@ -20,6 +21,9 @@ from penstock._core._sys.poll cimport wait_readable
 from penstock._core._sys.threads cimport cpu_ns, open_schedule, runnable_ns
 from penstock._core.clock cimport now_ns
 from penstock._core.stamps cimport Stamps
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() noexcept
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd_read(int fd, eventfd_t *value)
@@ -176,6 +180,19 @@ cdef class Watchdog:
         """How many loops are watched."""
         return len(self.watched)
 
+    def claim(self):
+        """Make the calling thread the one that waits; False if another one is."""
+        cdef unsigned long own = PyThread_get_thread_ident()
+        if self.waits and self.waits != own:
+            return False
+        self.waits = own
+        return True
+
+    def release(self):
+        """The calling thread waits no more; another one may `claim`. Of any other thread: does nothing."""
+        if self.waits == PyThread_get_thread_ident():
+            self.waits = 0
+
     def is_needed(self):
         """Whether a loop that is watched runs."""
         cdef Watched watched
@@ -191,6 +208,7 @@ cdef class Watchdog:
             close(self.fd)
         self.open()
         self.stopping = False
+        self.waits = 0
         self.rung_ns = self.collections.since_ns = 0
         for watched in self.watched:
             watched.stamps.leave()
@@ -198,10 +216,12 @@ cdef class Watchdog:
     def wait(self):
         """Until a stall: (watched, ...) as `Sighting` has it. None when there is nothing to watch, or `stop` was called.
 
-        For the watching thread alone.
+        For the watching thread alone: RuntimeError in any other.
         """
         cdef list held
         cdef bint found
+        if self.waits != PyThread_get_thread_ident():
+            raise RuntimeError("wait() is for the thread that has claimed the watchdog")
         while self.watched and not self.stopping:
             # changed before the list is taken: a change from here on is looked at in the next round
             self.changed = False

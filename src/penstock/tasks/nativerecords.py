@@ -48,6 +48,7 @@ def statistics(observer: NativeObserver, probe: Any, loop: Any) -> TaskStatistic
         findings=observer.findings.counts(),
         figures=_figures(probe, loop),
         dropped=observer.findings.dropped + (flight.overwritten if flight is not None else 0),
+        errors=probe.errors,
     )
 
 

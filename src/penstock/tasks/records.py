@@ -78,6 +78,8 @@ class TaskStatistics:
     figures: LoopFigures = field(default_factory=LoopFigures)
     # events that the flight recorder has overwritten, findings beyond their rate
     dropped: int = 0
+    # exceptions of the telemetry itself, or of a task's own `done()`: the figures may be off by as many steps
+    errors: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,24 +132,43 @@ class StallWatch:
     # the thread
 
     def _see_to_thread(self) -> None:
-        """A loop begins to run: the thread is there, and looks at it."""
-        assert self._watchdog is not None
-        with self._lock:
-            if self._thread is not None:
-                self._watchdog.wake()
-                return
-            thread = threading.Thread(target=self._run, args=(self._watchdog,), name="penstock-watchdog", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                logger.warning("no thread to watch for stalls: %s", error)
-                return
+        """A loop begins to run: the thread is there, and looks at it. That it cannot be had is no reason not to run."""
+        if self._watchdog is None:
+            return
+        try:
+            with self._lock:
+                self._wake_or_start(self._watchdog)
+        except Exception as error:
+            logger.warning("no thread to watch for stalls: %s", error)
+
+    def _wake_or_start(self, watchdog: Watchdog) -> None:
+        if self._thread is not None:
+            watchdog.wake()
+            return
+        if not self._ends_at_exit:
+            self._ends_at_exit = True
+            atexit.register(self.close)
+        thread = threading.Thread(target=self._run, args=(watchdog,), name="penstock-watchdog", daemon=True)
+        # Ctrl-C may come out of this while the thread runs: so it makes itself known, and is not made known from here
+        thread.start()
+        if self._thread is None and thread.is_alive():
             self._thread = thread
-            if not self._ends_at_exit:
-                self._ends_at_exit = True
-                atexit.register(self.close)
 
     def _run(self, watchdog: Watchdog) -> None:
+        # of two that were started, one watches
+        if not watchdog.claim():
+            return
+        thread = self._thread = threading.current_thread()
+        try:
+            self._watch(watchdog)
+        except Exception:
+            logger.exception("the watch for stalls failed; it begins anew with the next loop that runs")
+        finally:
+            watchdog.release()
+            if self._thread is thread:
+                self._thread = None
+
+    def _watch(self, watchdog: Watchdog) -> None:
         while True:
             found = watchdog.wait()
             if found is None:
@@ -169,6 +188,8 @@ class StallWatch:
         try:
             if len(watchdog):
                 return False
+            # before the lock is: a loop that begins to run now starts a thread that may watch
+            watchdog.release()
             self._thread = None
             return True
         finally:
@@ -184,10 +205,10 @@ class StallWatch:
         if thread is None or watchdog is None or thread is threading.current_thread():
             return
         watchdog.stop()
-        thread.join(LONGEST_STOP_S)
-        if not thread.is_alive():
-            self._thread = None
-        watchdog.resume()
+        try:
+            thread.join(LONGEST_STOP_S)
+        finally:
+            watchdog.resume()
 
     # around a fork
 

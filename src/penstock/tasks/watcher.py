@@ -111,6 +111,8 @@ class Watcher:
         observer.set_check(None)
         stall_watch.unwatch(loop)
         unwatch_unawaited(self._on_unawaited)
+        # those are gone, and not pending
+        self._tell_lost()
         left = observer.abandon()
         if left:
             observer.findings.add(left_behind(left, observer.name))

@@ -1,0 +1,56 @@
+"""No assert is a guard: what was never made whole, and what gets None, raises. `make test` runs this folder under -O too."""
+
+import importlib
+
+import pytest
+
+TYPES = [
+    ("gate", "GateCore"),
+    ("gate", "Entry"),
+    ("waiting", "Waiting"),
+    ("waitqueue", "Waiter"),
+    ("waitqueue", "WaitQueue"),
+    ("waitqueue", "Rank"),
+    ("waitqueue", "Line"),
+    ("turnstile", "Turn"),
+    ("turnstile", "Turnstile"),
+    ("tempo", "Tempo"),
+]
+# called with as many arguments as they take
+ARGUMENTS = [(), (None,), (None, None), (None, None, None), (0, None, 0.0, 0.0)]
+
+
+def test_the_asserts_of_tests_are_run_whatever_python_is_told():
+    with pytest.raises(AssertionError):
+        assert not __name__
+
+
+@pytest.mark.parametrize(("module", "name"), TYPES)
+def test_what_was_never_made_whole_raises_and_crashes_nothing(module, name):
+    kind = getattr(importlib.import_module(f"penstock._core.{module}"), name)
+    outcomes = set()
+    for method in dir(kind):
+        if method in ("__new__", "__class__", "__subclasshook__", "__init_subclass__", "__del__"):
+            continue
+        for arguments in ARGUMENTS:
+            unmade = kind.__new__(kind)
+            try:
+                getattr(unmade, method)(*arguments)
+                outcomes.add("returned")
+            except (Exception, StopIteration) as problem:
+                outcomes.add(type(problem).__name__)
+    assert outcomes
+
+
+def test_native_types_refuse_none_where_they_need_an_object():
+    from penstock._core.ledger import Ledger, Snapshot
+    from penstock._core.watchdog import Watchdog, Watched
+
+    with pytest.raises(TypeError):
+        Snapshot(None, 0)
+    with pytest.raises(TypeError):
+        Watched(None, 1)
+    with pytest.raises(TypeError):
+        Watchdog().remove(None)
+    with pytest.raises(TypeError):
+        Ledger().overdue(0, None, 1)
