@@ -142,7 +142,7 @@ class StallWatch:
             logger.warning("no thread to watch for stalls: %s", error)
 
     def _wake_or_start(self, watchdog: Watchdog) -> None:
-        if self._thread is not None:
+        if self._has_thread():
             watchdog.wake()
             return
         if not self._ends_at_exit:
@@ -151,8 +151,11 @@ class StallWatch:
         thread = threading.Thread(target=self._run, args=(watchdog,), name="penstock-watchdog", daemon=True)
         # Ctrl-C may come out of this while the thread runs: so it makes itself known, and is not made known from here
         thread.start()
-        if self._thread is None and thread.is_alive():
+        if thread.is_alive() and not self._has_thread():
             self._thread = thread
+
+    def _has_thread(self) -> bool:
+        return self._thread is not None
 
     def _run(self, watchdog: Watchdog) -> None:
         # of two that were started, one watches

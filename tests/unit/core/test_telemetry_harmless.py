@@ -41,7 +41,9 @@ def shape(size, more=()):
 
 # one of them lies in memory as this Python's tasks do
 SHAPES = [
-    shape(asyncio.Task.__basicsize__ + extra, more) for extra in (-16, 0, 16) for more in ((), ("__dict__", "__weakref__"))
+    shape(asyncio.Task.__basicsize__ + extra, more)
+    for extra in (-16, 0, 16)
+    for more in ((), ("__dict__", "__weakref__"))
 ]
 
 
@@ -128,7 +130,9 @@ def test_tasks_are_counted_right_though_call_soon_is_wrapped(loop):
     async def main():
         before = asyncio.create_task(asyncio.sleep(0.001))
         plain = loop.call_soon
-        loop.call_soon = lambda callback, *args, context=None: plain(functools.partial(callback, *args), context=context)
+        loop.call_soon = lambda callback, *args, context=None: plain(
+            functools.partial(callback, *args), context=context
+        )
         await asyncio.gather(*(noop() for _ in range(50)), before)
         never = asyncio.create_task(noop())
         never.cancel()

@@ -1,4 +1,4 @@
-"""No assert is a guard: what was never made whole, and what gets None, raises. `make test` runs this folder under -O too."""
+"""No assert is a guard: what was never made whole, and what gets None, raises. This folder is run under -O too."""
 
 import importlib
 
@@ -44,6 +44,7 @@ def test_what_was_never_made_whole_raises_and_crashes_nothing(module, name):
 
 def test_native_types_refuse_none_where_they_need_an_object():
     from penstock._core.ledger import Ledger, Snapshot
+
     from penstock._core.watchdog import Watchdog, Watched
 
     with pytest.raises(TypeError):
