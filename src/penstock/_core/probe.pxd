@@ -62,7 +62,7 @@ cdef class Probe:
     cdef int born(self, object task, object coro, int64_t born_ns, bint is_eager) except -1
     cdef int begin_turn(self, int64_t now_ns) except -1
     cdef int begin_callback(self, PyObject *entry) noexcept
-    cdef int end_callback(self) except -1
+    cdef int end_callback(self) noexcept
     cdef int end_turn(self) except -1
     cdef int polled(self, int64_t waited_ns, int events) except -1
     cdef int end_task(self, Record *record, int outcome, int64_t now_ns) except -1

@@ -8,8 +8,9 @@ Levels: COUNT counts births and ends. TIME adds sites, times, stamps for the wat
 ends and long steps. TRACE adds every step, and creation stacks more often.
 
 What looks on never ends what it looks at. The edges at which the reactor calls, `born`, `begin_callback`,
-`end_callback` and `run_check`, let nothing out but KeyboardInterrupt and SystemExit: any other exception is counted in
-`errors` and logged, once a minute at most. `begin_callback` lets out nothing at all, for the callback is still to run.
+`end_callback`, `end_turn` and `run_check`, let nothing out but KeyboardInterrupt and SystemExit: any other exception is
+counted in `errors` and logged, once a minute at most. Those around a callback let out nothing at all, for the callback is
+still to run and its handle to be let go: what they meet is told at the turn's end.
 """
 
 import logging
@@ -189,8 +190,11 @@ cdef class Probe:
         self.errors += 1
         try:
             raise_pending()
-        except BaseException as problem:
+        except (KeyboardInterrupt, SystemExit) as problem:
             self.error = problem
+        except BaseException as problem:
+            if self.error is None:
+                self.error = problem
         return 0
 
     cdef int tell_error(self) except -1:
@@ -222,7 +226,7 @@ cdef class Probe:
             self.take_error()
         return 0
 
-    cdef int end_callback(self) except -1:
+    cdef int end_callback(self) noexcept:
         cdef PyObject *task = self.running_task
         if self.level != OFF and (<End>see_end)(self) != 0:
             self.take_error()
@@ -230,7 +234,7 @@ cdef class Probe:
         if task is not NULL:
             self.running_task = NULL
             Py_DECREF(<object>task)
-        return 0 if self.error is None else self.tell_error()
+        return 0
 
     cdef int end_turn(self) except -1:
         """Every callback of the turn has run, or one of them has ended the loop."""
@@ -240,7 +244,7 @@ cdef class Probe:
         if self.level >= TIME:
             add_time(self.turn, took_ns)
             self.active_ns += took_ns
-        return 0
+        return 0 if self.error is None else self.tell_error()
 
     cdef int polled(self, int64_t waited_ns, int events) except -1:
         """The loop has waited for the OS."""
@@ -300,24 +304,27 @@ cdef class Probe:
         cdef PyObject *task = task_of_callback(self.ledger, <PyObject *>(<Handle>handle).callback)
         return None if task is NULL else <object>task
 
+    # What is asked of a task may be asked while it is collected, when its weak references are empty already. By its name
+    # alone its record is found all the same, and only numbers are read of it.
+
     def number_of(self, task):
         """The number of a task with a record, or 0."""
-        cdef Record *record = self.ledger.find_live(<PyObject *>task)
+        cdef Record *record = self.ledger.find(<PyObject *>task)
         return 0 if record is NULL else record.number
 
     def site_of(self, task):
         """The number of the site of a task with a record; that of unknown sites else."""
-        cdef Record *record = self.ledger.find_live(<PyObject *>task)
+        cdef Record *record = self.ledger.find(<PyObject *>task)
         return UNKNOWN if record is NULL else record.site
 
     def born_ns(self, task):
         """When a task with a record was born; 0 else."""
-        cdef Record *record = self.ledger.find_live(<PyObject *>task)
+        cdef Record *record = self.ledger.find(<PyObject *>task)
         return 0 if record is NULL else record.born_ns
 
     def stack_of(self, task):
         """The creation stack of a task with a record that has one, or None."""
-        cdef Record *record = self.ledger.find_live(<PyObject *>task)
+        cdef Record *record = self.ledger.find(<PyObject *>task)
         return None if record is NULL or record.stack is NULL else <object>record.stack
 
     def lose(self, task):

@@ -243,11 +243,9 @@ cdef class Reactor:
                     probe.begin_callback(entry)
                     (<Runnable>entry).run()
                 finally:
-                    try:
-                        probe.end_callback()
-                    finally:
-                        self.wiring.ready.stamp_ns = probe.start_ns
-                        let_go(entry)
+                    probe.end_callback()
+                    self.wiring.ready.stamp_ns = probe.start_ns
+                    let_go(entry)
                 if self.tends:
                     self.tend()
         finally:
@@ -277,8 +275,8 @@ cdef class Reactor:
                     self.probe.begin_callback(<PyObject *>entry)
                     (<Runnable>entry).run()
                 finally:
-                    self._current_handle = None
                     self.probe.end_callback()
+                    self._current_handle = None
                 self.report_slow(entry, self.now() - start_s)
                 if self.tends:
                     self.tend()
@@ -444,8 +442,7 @@ cdef class Reactor:
         PyObject_GenericSetAttr(self, name, value)
         if name == "time":
             self.owns_clock = False
-        elif name == "call_soon":
-            # what a wrapper queues is no longer known for a task's step
+        elif name == "call_soon":  # what a wrapper queues is no longer known for a task's step
             self.probe.ask_for_ends()
 
     # --- scheduling
