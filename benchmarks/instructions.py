@@ -32,11 +32,13 @@ COUNTS = (2000, 22_000)
 ROUNDS = (60, 360)
 CONNECTIONS = 10
 TOOL = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-# row -> (module and its arguments after the arm, what a client sends)
+ECHOED = b"x" * 1023 + b"\n"
+GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+# row -> (module and its arguments after the arm, what a client sends, how the answer ends)
 SERVED = {
-    "served echo protocol 10 x 1 KiB": (("benchmarks.net.echo", "protocol"), b"x" * 1024),
-    "served echo streams 10 x 1 KiB": (("benchmarks.net.echo", "streams"), b"x" * 1024),
-    "served uvicorn plaintext": (("benchmarks.http.serve",), b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"),
+    "served echo protocol 10 x 1 KiB": (("benchmarks.net.echo", "protocol"), ECHOED, b"\n"),
+    "served echo streams 10 x 1 KiB": (("benchmarks.net.echo", "streams"), ECHOED, b"\n"),
+    "served uvicorn plaintext": (("benchmarks.http.serve",), GET, b"World!"),
 }
 
 
@@ -81,27 +83,27 @@ def per_request(arm: str, row: str) -> float | None:
 
 
 def _served(arm: str, row: str, rounds: int) -> int | None:
-    (module, *arguments), request = SERVED[row]
+    (module, *arguments), request, end = SERVED[row]
     command = [*TOOL, *module_command(module, arm, *arguments)]
     pipe = subprocess.PIPE
     server = subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=pipe, stderr=pipe, text=True)
     assert server.stdout
     port = server.stdout.readline()
     if port:
-        _drive(int(port), rounds, request)
+        _drive(int(port), rounds, request, end)
     server.send_signal(signal.SIGTERM)
     return _total(server.communicate()[1])
 
 
-def _drive(port: int, rounds: int, request: bytes) -> None:
+def _drive(port: int, rounds: int, request: bytes, end: bytes) -> None:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(CONNECTIONS)]
         for _ in range(rounds):
             for each in sockets:
                 each.sendall(request)
             for each in sockets:
-                # an answer is small: it comes whole
-                each.recv(64 * 1024)
+                while not each.recv(64 * 1024).endswith(end):
+                    pass
 
 
 def _environment() -> dict[str, str]:

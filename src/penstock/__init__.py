@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from penstock.executors import offload, offloaded, to_thread
     from penstock.loop import EventLoop
+    from penstock.loop.transports import gather_writes
     from penstock.pressure.gate import Gate
     from penstock.runtime import EventLoopPolicy, Runner, install, new_event_loop, run
 
@@ -36,6 +37,7 @@ __all__ = [
     "TasksConfig",
     "__version__",
     "errors",
+    "gather_writes",
     "install",
     "new_event_loop",
     "offload",
@@ -51,6 +53,7 @@ __getattr__ = opened(
         "penstock.config": _CONFIGS,
         "penstock.executors.calling": ("offload", "offloaded", "to_thread"),
         "penstock.loop": ("EventLoop",),
+        "penstock.loop.transports": ("gather_writes",),
         "penstock.pressure.gate": ("Gate",),
         "penstock.runtime": ("EventLoopPolicy", "Runner", "install", "new_event_loop", "run"),
     },

@@ -1,11 +1,11 @@
-"""What a transport writes: order, backpressure and watermarks, gathering, errors."""
+"""What a transport writes: order, backpressure and watermarks, errors, and what is in the kernel when."""
 
 import asyncio
 import socket
 
 import pytest
 
-from .wire import Recorder, pattern, read_exactly, read_to_end, settle, wired
+from .wire import Recorder, pattern, read_exactly, read_to_end, settle, socket_pair, wired
 
 SIZES = [0, 1, 1024, 65_536, 262_145, 1_000_003, 10_000_000]
 
@@ -50,6 +50,50 @@ def test_a_small_write_goes_out_at_once(run, family):
             assert peer.recv(10) == b"now"
 
     run(main())
+
+
+def test_what_the_kernel_takes_is_in_the_kernel_when_write_returns(run, family):
+    async def main():
+        async with wired(family=family) as (transport, _, peer):
+            for _ in range(3):
+                transport.write(b"one ")
+                transport.write(bytearray(b"two "))
+                transport.writelines([b"three ", b"four"])
+                assert peer.recv(99) == b"one two three four"
+                await asyncio.sleep(0)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "end", [lambda transport: transport.abort(), lambda transport: transport.get_extra_info("socket").shutdown(1)]
+)
+def test_an_abrupt_end_loses_nothing_that_the_kernel_took(run, end):
+    async def main():
+        async with wired() as (transport, protocol, peer):
+            transport.write(b"error: ")
+            transport.write(b"bad request")
+            end(transport)
+            assert await read_to_end(peer) == b"error: bad request"
+
+    run(main())
+
+
+@pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
+def test_an_exception_out_of_the_loop_loses_nothing_written(loop, exception):
+    ours, peer = socket_pair()
+
+    async def leave():
+        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
+        transport.write(b"one ")
+        transport.write(b"two")
+        raise exception
+
+    with pytest.raises(exception):
+        loop.run_until_complete(leave())
+    assert peer.recv(99) == b"one two"
+    peer.close()
+    loop.run_until_complete(settle())  # the connection ends
 
 
 def test_many_small_writes_keep_their_order(run, family):

@@ -57,11 +57,6 @@ cdef inline int rank_of(size_t size_bytes) noexcept:
     return ((place - 1) << 2) | <int>((size_bytes >> (place - 2)) & 3)
 
 
-cdef inline bint is_spent(Budget budget) noexcept:
-    """Whether there is a budget and it is passed."""
-    return budget is not None and budget.total_bytes > budget.high_bytes
-
-
 cdef inline int charge(Budget budget, Account *account, Py_ssize_t growth_bytes) noexcept:
     """Bytes came in, or, negative, went out; nobody is paused or resumed by it before `settle`."""
     cdef int rank

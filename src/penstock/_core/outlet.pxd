@@ -1,20 +1,22 @@
-from libc.stdint cimport uint64_t
+from cpython.object cimport PyObject
 
 from penstock._core.bounded cimport Bounded
+from penstock._core.wiring cimport Wiring
 
 
 cdef class Outlet(Bounded):
     # blocked: the kernel takes no more until it reports EPOLLOUT.
     cdef bint blocked, protocol_paused, eof_written
-    # Whether writes wait for the end of the turn, and whether this turn's already do.
-    cdef bint gathers, is_gathered
-    cdef int gathered_count
-    cdef uint64_t last_write_turn
+    # gathers: the program has asked for it; is_first: the next write is the first since data came in.
+    # is_gathered: it is in the wiring's chain.
+    cdef bint gathers, is_first, is_gathered
+    cdef PyObject *next_gathered
     cdef object empty_waiter
 
     cdef int check_writable(self, str verb) except -1
     cdef int write_bytes(self, object data, const char *start, Py_ssize_t size_bytes) except -1
-    cdef int enqueue(self, bytes chunk, Py_ssize_t sent_bytes) except -1
+    cdef int queue_rest(self, object data, const char *start, Py_ssize_t size_bytes, Py_ssize_t sent_bytes) except -1
+    cdef bint can_gather(self, Py_ssize_t size_bytes) noexcept
     cdef int gather(self) except -1
     cdef Py_ssize_t send_now(self, const char *start, Py_ssize_t size_bytes) except -2
     cdef int flush(self) except -1
@@ -27,3 +29,6 @@ cdef class Outlet(Bounded):
     cdef int call_protocol(self, str method) except -1
     cdef int pause(self) except -1
     cdef int resume(self) except -1
+
+
+cdef int flush_gathered(Wiring wiring) except -1

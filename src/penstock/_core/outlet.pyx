@@ -1,11 +1,10 @@
-"""The writing half of a transport: write at once, or gather and flush vectored.
+"""The writing half of a transport: what the kernel takes is in the kernel when a write returns, the rest is queued.
 
-The first write of a turn goes to the kernel at once when nothing is queued. A second one in the same turn is gathered,
-to be sent with all that follow by one vectored call at the turn's end; and a transport that has written twice in a
-turn (a header, then a body) gathers from the first write on, until a turn in which it wrote once. Flow control looks
-only at what the kernel has refused: gathered bytes that reach the high watermark are flushed before it is judged.
+A program that answers with a header and then a body can ask for gathering (`gather_writes`). The first write after data
+has come in then waits for the second one, and one vectored call sends both. It waits at most until its callback ends:
+the reactor flushes it there, and whatever else could lose it or overtake it flushes it before.
 
-Ownership: as `Bounded`, which has the queue.
+Ownership: as `Bounded`, which has the queue. The wiring's chain owns a reference to each transport in it.
 """
 
 from asyncio.log import logger
@@ -13,20 +12,23 @@ from asyncio.log import logger
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_CheckExact
 from cpython.exc cimport PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
 
 from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from penstock._core._sys.socket cimport MSG_NOSIGNAL, SHUT_WR, iovec, msghdr, send, sendmsg, shutdown
 from penstock._core.bounded cimport Bounded
-from penstock._core.budget cimport is_spent
 from penstock._core.pace cimport note_sent
-from penstock._core.ready cimport push
+from penstock._core.wiring cimport Wiring
 
 cdef enum:
     VECTOR_SIZE = 64
     # asyncio's default watermark.
     HIGH_BYTES = 64 * 1024
+    # A larger first write goes at once: it is no header.
+    GATHERED_MOST_BYTES = 16 * 1024
     # asyncio warns from the fifth write to a lost connection on.
     LOST_WRITES_BEFORE_WARNING = 5
 
@@ -76,23 +78,25 @@ cdef class Outlet(Bounded):
     cdef int write_bytes(self, object data, const char *start, Py_ssize_t size_bytes) except -1:
         """`data` is the bytes object that `start` points into, None when what is left must be copied."""
         cdef Py_ssize_t sent = 0
-        cdef bint at_once
+        cdef bint gathers = self.is_first and self.can_gather(size_bytes)
         self.check_writable("write")
         if size_bytes == 0:
-            return 0
+            # An empty body: its header waits for nothing more.
+            return self.flush_gathered()
         if self.conn_lost:
             return self.write_after_loss()
-        at_once = self.queue.count == 0 and not self.gathers and self.last_write_turn != self.wiring.turn
-        self.last_write_turn = self.wiring.turn
         if self.pace is not None:
             self.note_answer()
-        if at_once:
+        if self.queue.count == 0 and not gathers:
             sent = self.send_now(start, size_bytes)
             if sent < 0 or sent == size_bytes:
                 return 0
-        if data is None:
-            data, sent = PyBytes_FromStringAndSize(start + sent, size_bytes - sent), 0
-        return self.enqueue(data, sent)
+        self.queue_rest(data, start, size_bytes, sent)
+        if gathers:
+            return self.gather()
+        if not self.blocked:
+            self.flush()
+        return self.maybe_pause()
 
     def write_after_loss(self):
         if self.conn_lost >= LOST_WRITES_BEFORE_WARNING:
@@ -100,24 +104,36 @@ cdef class Outlet(Bounded):
         self.conn_lost += 1
         return 0
 
-    cdef int enqueue(self, bytes chunk, Py_ssize_t sent_bytes) except -1:
-        """Queues a chunk, the beginning of which is sent already if it is the first."""
-        self.queue.append(chunk)
-        if sent_bytes:
-            self.queue.consume(sent_bytes)
-        if not self.blocked:
-            self.gather()
-            if <Py_ssize_t>self.queue.size_bytes <= self.high_bytes and not is_spent(self.queue.budget):
-                return 0
-            self.flush()
-        return self.maybe_pause()
+    cdef int queue_rest(self, object data, const char *start, Py_ssize_t size_bytes, Py_ssize_t sent_bytes) except -1:
+        """Queues what the kernel has not taken."""
+        try:
+            if data is None:
+                self.queue.append(PyBytes_FromStringAndSize(start + sent_bytes, size_bytes - sent_bytes))
+            else:
+                self.queue.append(data)
+                if sent_bytes:
+                    self.queue.consume(sent_bytes)
+        except MemoryError as exc:
+            if not sent_bytes:
+                raise
+            # The peer has the beginning, and can never have the rest.
+            self.fatal_error(exc, "Fatal write error on socket transport")
+        return 0
+
+    cdef bint can_gather(self, Py_ssize_t size_bytes) noexcept:
+        """Whether a first write may wait: it is small, nothing is before it, and a callback runs that will end."""
+        self.is_first = False
+        return (
+            self.queue.count == 0 and self.wiring.ready.stamp_ns != 0
+            and 0 < size_bytes <= min(self.high_bytes, <Py_ssize_t>GATHERED_MOST_BYTES)
+        )
 
     cdef int gather(self) except -1:
-        """Leaves the queue to the end of this turn, when the reactor flushes it."""
-        self.gathered_count += 1
+        """Leaves the queue to the next write or the end of the callback."""
         if not self.is_gathered:
             self.is_gathered = True
-            push(self.wiring.gathered, self)
+            Py_INCREF(self)
+            self.next_gathered, self.wiring.gathered = self.wiring.gathered, <PyObject *>self
         return 0
 
     cdef Py_ssize_t send_now(self, const char *start, Py_ssize_t size_bytes) except -2:
@@ -160,18 +176,16 @@ cdef class Outlet(Bounded):
         return 0
 
     cdef int flush_gathered(self) except -1:
-        """The end of a turn in which writes were gathered."""
-        self.gathers = self.gathered_count > 1
-        self.gathered_count, self.is_gathered = 0, False
-        if not self.is_open or not self.queue.count:
-            return 0
-        self.flush()
-        if self.protocol_paused and not self.blocked:
-            self.loop.call_soon(self._drained)
-        return 0
+        """Sends what a first write has left in the queue."""
+        return self.flush() if self.queue.count and not self.blocked and not self.conn_lost else 0
 
-    def _drained(self):
-        self.drained()
+    def gather_writes(self):
+        """From now on the first write after data has come in waits for the second one, or for its callback's end."""
+        self.gathers = True
+
+    def _switched(self):
+        Bounded._switched(self)
+        self.gathers = self.is_first = False
 
     cdef int drained(self) except -1:
         """What waits for the queue to run low or empty, after a flush."""
@@ -204,9 +218,19 @@ cdef class Outlet(Bounded):
                 self.empty_waiter.set_exception(exc)
         return 0
 
+    cdef int lose(self, object exc) except -1:
+        self.flush_gathered()
+        # Unless that has failed, and was told so.
+        return 0 if self.conn_lost else Bounded.lose(self, exc)
+
     cdef int stop_io(self) except -1:
         self.queue.clear()
         return Bounded.stop_io(self)
+
+    cdef object python_socket(self):
+        # Its user may write or shut down.
+        self.flush_gathered()
+        return Bounded.python_socket(self)
 
     cdef int lost(self, object exc) except -1:
         Bounded.lost(self, exc)
@@ -249,6 +273,7 @@ cdef class Outlet(Bounded):
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self.high_bytes, self.low_bytes = high, low
+        self.flush_gathered()
         self.maybe_pause()
 
     cdef int maybe_pause(self) except -1:
@@ -316,3 +341,17 @@ cdef class Outlet(Bounded):
     @property
     def _protocol_paused(self):
         return self.protocol_paused
+
+
+cdef int flush_gathered(Wiring wiring) except -1:
+    """The end of a callback in which writes were gathered."""
+    cdef PyObject *entry
+    while wiring.gathered is not NULL:
+        entry = wiring.gathered
+        wiring.gathered = (<Outlet>entry).next_gathered
+        (<Outlet>entry).is_gathered, (<Outlet>entry).next_gathered = False, NULL
+        try:
+            (<Outlet>entry).flush_gathered()
+        finally:
+            Py_DECREF(<object>entry)
+    return 0

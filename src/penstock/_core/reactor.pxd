@@ -63,7 +63,6 @@ cdef class Reactor:
     cdef int run_batch_probed(self) except -1
     cdef int begin_probed(self) except -1
     cdef int run_batch_watched(self) except -1
-    cdef int flush_gathered(self) except -1
     cdef int look_back(self) except -1
     cdef int keep_up(self) except -1
     cdef int tend(self) except -1

@@ -1,4 +1,4 @@
-"""The reactor: runs turns. One turn drains the inbox, polls if it is due, fires timers, runs what is ready, flushes.
+"""The reactor: runs turns. One turn drains the inbox, polls if it is due, fires timers, runs what is ready.
 
 It is the first base of the loop that users see; asyncio's selector loop is the second, and gives everything that is
 rare. The underscored names here are asyncio's own: its code, above us, reads and sets them.
@@ -29,6 +29,7 @@ from penstock._core.lag cimport Lag
 from penstock._core.listen cimport Listener
 from penstock._core.poller cimport Source
 from penstock._core.histogram cimport record as add_time
+from penstock._core.outlet cimport flush_gathered
 from penstock._core.pace cimport Bounds
 from penstock._core.probe cimport COUNT, NEVER_NS, OFF, TIME, Probe
 from penstock._core.ready cimport pop, push
@@ -111,7 +112,6 @@ cdef class Reactor:
         self.turns_unpolled = self.poll_every_turns
         if self.lag is not None:
             self.lag.stand_still()
-        self.flush_gathered()
 
     def after_fork(self):
         """The kernel's objects are shared with the parent: take new ones."""
@@ -151,8 +151,6 @@ cdef class Reactor:
             self.run_batch()
         elif self.wiring.ready.count:
             self.run_batch_probed()
-        if self.wiring.gathered.count:
-            self.flush_gathered()
         return 0
 
     cdef bint poll_is_due(self) noexcept:
@@ -225,6 +223,8 @@ cdef class Reactor:
                 (<Runnable>entry).run()
             finally:
                 let_go(entry)
+                if self.wiring.gathered is not NULL:
+                    flush_gathered(self.wiring)
             if self.tends:
                 self.tend()
         return 0
@@ -246,6 +246,8 @@ cdef class Reactor:
                     probe.end_callback()
                     self.wiring.ready.stamp_ns = probe.start_ns
                     let_go(entry)
+                    if self.wiring.gathered is not NULL:
+                        flush_gathered(self.wiring)
                 if self.tends:
                     self.tend()
         finally:
@@ -277,6 +279,8 @@ cdef class Reactor:
                 finally:
                     self.probe.end_callback()
                     self._current_handle = None
+                    if self.wiring.gathered is not NULL:
+                        flush_gathered(self.wiring)
                 self.report_slow(entry, self.now() - start_s)
                 if self.tends:
                     self.tend()
@@ -384,16 +388,6 @@ cdef class Reactor:
     def _parked(self):
         """The connections that are parked."""
         return self.wiring.parked
-
-    cdef int flush_gathered(self) except -1:
-        cdef PyObject *stream
-        while self.wiring.gathered.count:
-            stream = pop(self.wiring.gathered)
-            try:
-                (<Stream>stream).flush_gathered()
-            finally:
-                Py_DECREF(<object>stream)
-        return 0
 
     cdef int turn_wheel(self) except -1:
         """Has every connection looked at for which something may be too late."""
@@ -571,7 +565,6 @@ cdef class Reactor:
         self.wiring.ready.clear()
         self.wiring.parked.give_up(None)
         self.wiring.held.clear()
-        self.wiring.gathered.clear()
         self.inbox.drain(self.wiring.ready)
         self.wiring.ready.clear()
         self.timers.clear()

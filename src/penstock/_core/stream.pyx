@@ -359,6 +359,7 @@ cdef class Stream(Outlet):
         return got
 
     cdef int deliver(self, object data) except -1:
+        self.is_first = self.gathers
         try:
             if self.buffered:
                 self.protocol.buffer_updated(data)

@@ -109,8 +109,10 @@ cdef class Transport(Source):
 
     def get_extra_info(self, name, default=None):
         """`socket`, `sockname`, `peername`, and what the loop or a wrapping layer has added."""
-        if name == "socket" and "socket" not in self.extra:
-            self.extra["socket"] = TransportSocket(self.python_socket())
+        if name == "socket":
+            sock = self.python_socket()
+            if "socket" not in self.extra:
+                self.extra["socket"] = TransportSocket(sock)
         return self.extra.get(name, default)
 
     def get_protocol(self):

@@ -1,3 +1,4 @@
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core.budget cimport Budget
@@ -16,8 +17,8 @@ cdef enum:
 cdef class Wiring:
     cdef readonly Ready ready
     cdef readonly Poller poller
-    # Streams whose writes wait for the end of the turn.
-    cdef readonly Ready gathered
+    # Chain of the streams whose first write waits for the second one or the end of the callback. Owned; NULL: none.
+    cdef PyObject *gathered
     cdef char *receive_buffer
     cdef uint64_t turn
     cdef Py_ssize_t read_budget_bytes

@@ -44,7 +44,6 @@ cdef class Wiring:
 
     def __cinit__(self):
         self.ready = Ready()
-        self.gathered = Ready()
         self.poller = Poller()
         self.held = Held()
         self.parked = Parked()

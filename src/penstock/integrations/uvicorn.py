@@ -30,6 +30,7 @@ from penstock.config import Config, PressureConfig
 from penstock.integrations.admission import AdmissionMiddleware
 from penstock.integrations.receiving import watch_requests
 from penstock.integrations.refusing import refuse_early, refuse_unread
+from penstock.loop.transports import gather_writes
 from penstock.runtime.deadline import Deadline, Watch
 
 __all__ = ["Binding", "Tls", "export", "serve"]
@@ -87,6 +88,7 @@ class ServerConfig(uvicorn.Config):
         """Load the application; uvicorn calls this in the running loop."""
         super().load()
         _watch_server(self)
+        self.http_protocol_class = _gathering(self.http_protocol_class)
         config = Config.load()
         if config.pressure.receive_s is not None:
             watch_requests(self)
@@ -104,6 +106,17 @@ class ServerConfig(uvicorn.Config):
         def setup_event_loop(self) -> None:
             """Install penstock's policy: how uvicorn before 0.36 chooses a loop."""
             penstock.install()
+
+
+def _gathering(protocol: Any) -> Any:
+    class Gathering(protocol):  # type: ignore[misc]
+        """uvicorn's protocol, which writes an answer's header and its body: one system call sends both."""
+
+        def connection_made(self, transport: Any) -> None:
+            gather_writes(transport)
+            super().connection_made(transport)
+
+    return Gathering
 
 
 def _admitted(app: Any, pressure: PressureConfig) -> AdmissionMiddleware:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.errors import SlowPeer
 from penstock.loop import NATIVE
+from penstock.loop.transports import native_transport
 
 if TYPE_CHECKING:
     import asyncio
@@ -116,7 +117,7 @@ def set_receive_deadline(transport: asyncio.BaseTransport, seconds: float | None
     until it is set anew, or `expect_request`. For protocols and integrations, which know what the loop cannot; with or
     without bounds in the config. False for a transport that is not penstock's own. ValueError for a time of 0 or less.
     """
-    native = _native(transport)
+    native = native_transport(transport)
     if native is not None:
         native.set_receive_deadline(seconds)
         if native._loop._on_cut is None:
@@ -129,7 +130,7 @@ def expect_request(transport: asyncio.BaseTransport) -> bool:
 
     False for a transport that is not penstock's own.
     """
-    native = _native(transport)
+    native = native_transport(transport)
     if native is not None:
         native.expect_request()
     return native is not None
@@ -142,16 +143,10 @@ def set_receiving(transport: asyncio.BaseTransport, is_receiving: bool) -> bool:
     nothing is owed until the next True, `idle_s` alone holds. The loop guesses no more until `expect_request`. False is
     returned for a transport that is not penstock's own.
     """
-    native = _native(transport)
+    native = native_transport(transport)
     if native is not None:
         native.set_receiving(is_receiving)
     return native is not None
-
-
-def _native(transport: Any) -> Any:
-    """The native transport itself, or the one that TLS runs over."""
-    transport = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
-    return transport if hasattr(transport, "set_receive_deadline") else None
 
 
 class _Reports:

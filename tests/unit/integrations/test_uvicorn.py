@@ -1,14 +1,21 @@
 """What the worker processes get: exactly the config, and a socket that says why it cannot be had."""
 
+import asyncio
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("uvicorn")
 
+import uvicorn
+
+import penstock
 from penstock import Config, LoopConfig
 from penstock.integrations.uvicorn import Binding, ServerConfig, export, listening
+from penstock.loop import NATIVE
+from tests.unit.integrations.asgi_driven import answer
 
 
 def test_a_default_reaches_the_children_although_a_variable_said_otherwise() -> None:
@@ -58,5 +65,34 @@ def test_uvicorns_protocol_is_its_own_unless_requests_are_to_come_in_time(
 
     config = ServerConfig(app, http=http)
     config.load()
-    is_own = config.http_protocol_class.__module__.startswith("uvicorn.")  # type: ignore[union-attr]
-    assert is_own == (receive_s is None)
+    watches = "Receiving" in [kind.__name__ for kind in config.http_protocol_class.__mro__]  # type: ignore[union-attr]
+    assert watches == (receive_s is not None)
+
+
+@pytest.mark.skipif(not NATIVE, reason="the pure loop sends each write by itself")
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+def test_a_header_and_its_body_are_one_system_call_under_penstock_serve(http: str) -> None:
+    pytest.importorskip(http)
+    # keeps the bounds of messages: each system call that sends is one
+    ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    peer.setblocking(False)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send)
+
+    async def main() -> bytes:
+        loop: Any = asyncio.get_running_loop()
+        config = ServerConfig(app, http=http, lifespan="off", access_log=False)
+        config.load()
+        state = uvicorn.server.ServerState()
+        make: Any = config.http_protocol_class
+        transport = loop._make_socket_transport(ours, make(config, state, {}))
+        await loop.sock_sendall(peer, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        message: bytes = await loop.sock_recv(peer, 9999)
+        transport.abort()
+        return message
+
+    with peer, asyncio.Runner(loop_factory=penstock.EventLoop) as runner:
+        message = runner.run(main())
+    assert message.startswith(b"HTTP/1.1 200") and b"done" in message

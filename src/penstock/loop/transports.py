@@ -1,0 +1,32 @@
+"""What a program may ask of a transport, whichever loop and whatever layer it belongs to: no type need be tested."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["gather_writes", "native_transport"]
+
+
+def native_transport(transport: Any) -> Any:
+    """Return the native transport itself, or the one that TLS runs over; None on asyncio's own loop."""
+    transport = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
+    return transport if hasattr(transport, "gather_writes") else None
+
+
+def gather_writes(transport: asyncio.BaseTransport) -> bool:
+    """Send an answer's header and body in one system call, from now on, where the transport can.
+
+    The first `write` after data has come in then waits for the second one, and both leave together. The wait ends at
+    the latest with the callback or task step that wrote; `close`, `abort`, `write_eof`, an exception out of the loop
+    and `get_extra_info("socket")` end it too. Every other write leaves at once. A protocol that is set later asks anew.
+    A program that has both parts at hand needs none of this: `writelines` is one system call.
+
+    Return False, and change nothing, for a transport that is not penstock's own: it sends each write by itself.
+    """
+    native = native_transport(transport)
+    if native is not None:
+        native.gather_writes()
+    return native is not None
