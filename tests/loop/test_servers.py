@@ -5,6 +5,7 @@ import contextlib
 import os
 import resource
 import socket
+import struct
 import sys
 
 import pytest
@@ -275,6 +276,81 @@ def test_a_client_that_is_gone_before_the_accept_does_no_harm(loop, run):
         assert await ask(*address_of(server)) == b"hello"
         await settle(10)
         await close_server(server)
+
+    run(main())
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_the_address_of_a_client_that_left_before_the_accept_is_known(loop, run, tmp_path, family):
+    async def main():
+        where = {
+            socket.AF_INET: ("127.0.0.1", 0),
+            socket.AF_INET6: ("::1", 0),
+            socket.AF_UNIX: str(tmp_path / "server"),
+        }
+        listener, client = socket.socket(family), socket.socket(family)
+        try:
+            listener.bind(where[family])
+        except OSError as error:
+            pytest.skip(str(error))
+        listener.listen()
+        client.bind(str(tmp_path / "client") if family == socket.AF_UNIX else where[family])
+        client.connect(listener.getsockname())
+        address = client.getsockname()
+        if family != socket.AF_UNIX:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        servant = Recorder()
+        serve = loop.create_unix_server if family == socket.AF_UNIX else loop.create_server
+        server = await serve(lambda: servant, sock=listener)
+        await servant.until_event("lost")
+        info = servant.transport.get_extra_info
+        assert (info("peername"), info("sockname")) == (address, listener.getsockname())
+        await close_server(server)
+
+    run(main())
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_VSOCK"), reason="no vsock")
+def test_a_server_on_vsock_serves(loop, run):
+    async def main():
+        try:
+            listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+            listener.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+        except OSError as error:
+            pytest.skip(f"no vsock: {error}")
+        address = listener.getsockname()
+        server = await loop.create_server(Echo, sock=listener)
+        assert address_of(server) == address
+        with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as client:
+            client.setblocking(False)
+            # this kernel may have no loopback for it
+            with contextlib.suppress(OSError, TimeoutError):
+                await asyncio.wait_for(loop.sock_connect(client, (1, address[1])), 0.1)
+                transport, protocol = await loop.create_connection(Recorder, sock=client)
+                assert transport.get_extra_info("peername") == (1, address[1])
+                transport.write(b"hello")
+                await protocol.until_bytes(5)
+                transport.abort()
+                await settle()
+        await close_server(server)
+
+    run(main())
+
+
+def test_the_address_of_a_family_without_a_form_of_its_own_is_the_socket_modules(loop, run):
+    async def main():
+        try:
+            sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+            sock.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+        except (AttributeError, OSError) as error:
+            pytest.skip(f"no vsock: {error}")
+        sock.setblocking(False)
+        address = sock.getsockname()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+        assert (transport.get_extra_info("sockname"), transport.get_extra_info("peername")) == (address, None)
+        transport.abort()
+        await settle()
 
     run(main())
 

@@ -6,6 +6,8 @@ import logging
 import os
 import socket
 import struct
+import sys
+import unittest.mock
 import warnings
 import weakref
 
@@ -270,6 +272,36 @@ def test_an_unclosed_transport_warns_when_it_is_collected(loop, turn):
         gc.collect()
     peer.close()
     assert any("unclosed transport" in str(warning.message) for warning in caught)
+
+
+def test_an_unclosed_transport_gives_its_descriptor_back_where_warnings_are_errors(loop, monkeypatch):
+    ours, peer = socket_pair()
+    transport, _ = loop.run_until_complete(loop.connect_accepted_socket(asyncio.Protocol, ours))
+    loop.close()
+    raised = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del transport, ours
+        gc.collect()
+        monkeypatch.undo()
+    peer.setblocking(True)
+    assert peer.recv(1) == b""
+    assert raised
+    peer.close()
+
+
+def test_attributes_may_be_set_on_a_transport(run):
+    async def main():
+        async with wired() as (transport, _, peer):
+            transport.note = "mine"
+            with unittest.mock.patch.object(transport, "write") as write:
+                transport.write(b"never sent")
+            transport.write(b"sent")
+            write.assert_called_once_with(b"never sent")
+            assert (transport.note, peer.recv(99)) == ("mine", b"sent")
+
+    run(main())
 
 
 def test_a_transport_and_its_protocol_are_collected_after_the_end(run):

@@ -212,6 +212,25 @@ def test_the_write_buffer_limits_can_be_set_and_read(run):
     run(main())
 
 
+def test_the_write_buffer_limits_may_be_any_numbers(run):
+    async def main():
+        async with wired() as (transport, protocol, _):
+            transport.set_write_buffer_limits(high=1e6)
+            assert transport.get_write_buffer_limits() == (250_000.0, 1e6)
+            for high, low in ((float("inf"), 10), (2**80, 2**70)):
+                transport.set_write_buffer_limits(high=high, low=low)
+                assert transport.get_write_buffer_limits() == (low, high)
+                transport.write(bytes(10_000_000))
+            assert protocol.events == ["made"]
+            for high, low in ((float("nan"), 0), (float("inf"), None), ("much", 0)):
+                with pytest.raises((ValueError, TypeError)):
+                    transport.set_write_buffer_limits(high=high, low=low)
+            transport.set_write_buffer_limits(high=0.5, low=0)
+            assert protocol.events == ["made", "pause"]
+
+    run(main())
+
+
 def test_limits_lowered_below_what_is_buffered_pause_at_once(run):
     async def main():
         async with wired() as (transport, protocol, peer):

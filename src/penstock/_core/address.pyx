@@ -1,4 +1,6 @@
-"""Socket addresses as the `socket` module gives them, without a Python socket object."""
+"""Socket addresses as the `socket` module gives them, mostly without a Python socket object; what kind a socket is."""
+
+import socket
 
 from libc.string cimport memset
 
@@ -8,8 +10,11 @@ from penstock._core._sys.socket cimport (
     AF_INET6,
     AF_UNIX,
     INET6_ADDRSTRLEN,
+    IPPROTO_TCP,
     SO_DOMAIN,
+    SO_PROTOCOL,
     SOL_SOCKET,
+    TCP_ULP,
     getpeername,
     getsockname,
     getsockopt,
@@ -54,6 +59,7 @@ cdef object unix(const sockaddr_un *address, Py_ssize_t path_bytes):
 
 
 cdef object decode(sockaddr_storage *address, Py_ssize_t length):
+    """None for a family that has no form here."""
     if address.ss_family == AF_INET:
         return inet(<sockaddr_in *>address)
     if address.ss_family == AF_INET6:
@@ -63,24 +69,72 @@ cdef object decode(sockaddr_storage *address, Py_ssize_t length):
     return None
 
 
+cdef object peer_name(int fd, Peer *accepted):
+    """The remote address of an accepted connection, which may have ended since."""
+    if 0 < accepted.size_bytes <= sizeof(accepted.address):
+        name = decode(<sockaddr_storage *>&accepted.address, accepted.size_bytes)
+        if name is not None:
+            return name
+    return peer_of(fd)
+
+
 cdef object peer_of(int fd):
-    """The remote address; None when there is none (any more) or its family has no form here."""
+    """The remote address; None when there is none (any more)."""
     cdef sockaddr_storage address
     cdef socklen_t length = sizeof(address)
     memset(&address, 0, sizeof(address))
-    return decode(&address, length) if getpeername(fd, <sockaddr *>&address, &length) == 0 else None
+    if getpeername(fd, <sockaddr *>&address, &length) < 0:
+        return None
+    name = decode(&address, length)
+    return asked(fd, "getpeername") if name is None else name
 
 
 cdef object name_of(int fd):
-    """The local address; None as for `peer_of`."""
+    """The local address; None when there is none."""
     cdef sockaddr_storage address
     cdef socklen_t length = sizeof(address)
     memset(&address, 0, sizeof(address))
-    return decode(&address, length) if getsockname(fd, <sockaddr *>&address, &length) == 0 else None
+    if getsockname(fd, <sockaddr *>&address, &length) < 0:
+        return None
+    name = decode(&address, length)
+    return asked(fd, "getsockname") if name is None else name
 
 
-cdef int family_of(int fd):
-    cdef int family = -1
-    cdef socklen_t length = sizeof(family)
-    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length)
-    return family
+cdef object asked(int fd, str method):
+    """An address by Python's socket, which knows every family."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return None
+    try:
+        return getattr(sock, method)()
+    except OSError:
+        return None
+    finally:
+        sock.detach()
+
+
+cdef int protocol_of(int fd) noexcept:
+    """IPPROTO_TCP and its like; -1 for what is not of the internet's families."""
+    cdef int found = -1
+    cdef socklen_t length = sizeof(found)
+    if getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &found, &length) < 0 or found not in (AF_INET, AF_INET6):
+        return -1
+    found, length = -1, sizeof(found)
+    getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &found, &length)
+    return found
+
+
+cdef bint reads_to_the_end(int fd) noexcept:
+    """Whether a read shorter than asked proves that the socket is dry.
+
+    Plain TCP fills a buffer from its whole queue. A read ends earlier where a message with descriptors begins (Unix), at
+    the end of a record (kTLS, SCTP), of a packet (vsock over Hyper-V) or of what a subflow has handed up (MPTCP). Others
+    are not known.
+    """
+    cdef char[16] upper
+    cdef socklen_t length = sizeof(upper)
+    if protocol_of(fd) != IPPROTO_TCP:
+        return False
+    # what runs over TCP in the kernel, such as "tls"; no bytes: nothing does
+    return getsockopt(fd, IPPROTO_TCP, TCP_ULP, upper, &length) < 0 or length == 0

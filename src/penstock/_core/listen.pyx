@@ -23,7 +23,8 @@ from posix.unistd cimport close
 
 from penstock._core._sys.epoll cimport EPOLLIN
 from penstock._core._sys.python cimport PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
-from penstock._core._sys.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4
+from penstock._core._sys.socket cimport IPPROTO_TCP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr
+from penstock._core.address cimport Peer, peer_name, protocol_of, reads_to_the_end
 from penstock._core.parked cimport Parker
 from penstock._core.ready cimport push
 from penstock._core.stream cimport Stream
@@ -33,6 +34,7 @@ from penstock._core.wiring cimport Wiring
 cdef enum:
     # As Linux numbers it; Python has no name for it. What is sent and not yet acknowledged the kernel keeps apart from it.
     TCP_NOTSENT_LOWAT = 25
+    IPPROTO_MPTCP = 262
     UNSENT_BYTES = 128 * 1024
 
 OUT_OF_RESOURCES = {errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM}
@@ -47,11 +49,11 @@ cdef class Listener(Parker):
         self.fd = sock.fileno()
         self.gives_context = context is not None
         self.context = PyContext_CopyCurrent() if context is None else context
-        if sock.family != socket.AF_UNIX:
-            # Linux hands the option down to what is accepted: one call instead of one per connection.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if wiring.budget is not None:
-                bound_unsent(sock)
+        self.is_plain = reads_to_the_end(self.fd)
+        # Linux hands the options down to what is accepted: one call instead of one per connection.
+        set_nodelay(sock)
+        if wiring.budget is not None:
+            bound_unsent(sock)
 
     def resume(self):
         """Accept connections; nothing changes if it does already, or if the socket is closed."""
@@ -111,11 +113,13 @@ cdef class Listener(Parker):
 
     cdef int accept_one(self) except -1:
         """1 when a connection was there."""
-        cdef int fd = accept4(self.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        cdef Peer peer
+        peer.size_bytes = sizeof(peer.address)
+        cdef int fd = accept4(self.fd, <sockaddr *>&peer.address, &peer.size_bytes, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
             if self.wiring.park_now >= 0 and self.server is not None:
-                return self.park(fd)
-            self.welcome(fd, 0)
+                return self.park(fd, &peer)
+            self.welcome(fd, &peer, 0)
             return 1
         if errno not in (EAGAIN, EINTR, ECONNABORTED):
             self.accept_failed()
@@ -123,7 +127,7 @@ cdef class Listener(Parker):
             self.recover()
         return 0
 
-    cdef int park(self, int fd) except -1:
+    cdef int park(self, int fd, Peer *peer) except -1:
         """1 when there is room for more."""
         cdef int found = SILENT
         cdef bint is_full = self.reply is not None and self.wiring.is_line_full()
@@ -132,7 +136,7 @@ cdef class Listener(Parker):
         if found != SILENT:
             self.wiring.turned_away += found == ANSWERED
             return 1
-        self.wiring.parked.add(self, fd, self.wiring.ready.stamp_ns, is_full)
+        self.wiring.parked.add(self, fd, peer, self.wiring.ready.stamp_ns, is_full)
         self.some_left()
         return self.wiring.parked.has_room()
 
@@ -148,9 +152,9 @@ cdef class Listener(Parker):
             self.report(exc)
         return 0
 
-    cdef int let_in(self, int fd, int64_t since_ns, bint has_data) except -1:
+    cdef int let_in(self, int fd, Peer *peer, int64_t since_ns, bint has_data) except -1:
         try:
-            self.welcome(fd, since_ns if has_data else 0)
+            self.welcome(fd, peer, since_ns if has_data else 0)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -168,7 +172,7 @@ cdef class Listener(Parker):
         """Whether who comes to a full line is told at once."""
         return self.reply is not None
 
-    cdef int welcome(self, int fd, int64_t parked_since_ns) except -1:
+    cdef int welcome(self, int fd, Peer *peer, int64_t parked_since_ns) except -1:
         """Makes protocol and transport, in a copy of the context that the server was started in."""
         cdef Stream stream = Stream.__new__(Stream)
         context = PyContext_Copy(self.context)
@@ -181,8 +185,9 @@ cdef class Listener(Parker):
             if self.wiring.counts_reads:
                 self.learn_reply(protocol)
             given = context if self.gives_context else None
-            stream.__init__(self.loop, self.wiring, None, fd, protocol, server=self.server, context=given)
-            stream.parked_since_ns = parked_since_ns
+            extra = {"peername": peer_name(fd, peer)}
+            stream.__init__(self.loop, self.wiring, None, fd, protocol, extra=extra, server=self.server, context=given)
+            stream.thorough, stream.parked_since_ns = not self.is_plain, parked_since_ns
         except BaseException as exc:
             # The descriptor is the transport's from the moment that it says it is open.
             if stream.is_open:
@@ -269,7 +274,13 @@ cdef class Listener(Parker):
         return 0
 
 
+def set_nodelay(sock):
+    """Send small writes at once, as asyncio does over TCP; other kinds of sockets have no such option."""
+    if protocol_of(sock.fileno()) in (IPPROTO_TCP, IPPROTO_MPTCP):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def bound_unsent(sock):
     """The kernel would take megabytes for a client that does not read: neither counted nor given back."""
-    if sock.family != socket.AF_UNIX:
+    if protocol_of(sock.fileno()) == IPPROTO_TCP:
         sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)

@@ -12,6 +12,8 @@ cdef class Outlet(Bounded):
     cdef bint gathers, is_first, is_gathered
     cdef PyObject *next_gathered
     cdef object empty_waiter
+    # The watermarks (low, high) as the program has set them, perhaps as floats; None: it has not.
+    cdef tuple limits
 
     cdef int check_writable(self, str verb) except -1
     cdef int write_bytes(self, object data, const char *start, Py_ssize_t size_bytes) except -1

@@ -17,14 +17,21 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
 
-from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from penstock._core._sys.socket cimport MSG_NOSIGNAL, SHUT_WR, iovec, msghdr, send, sendmsg, shutdown
+from penstock._core._sys.python cimport (
+    PY_SSIZE_T_MAX,
+    PyBytes_AS_STRING,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, iovec, msghdr, send, sendmsg, shutdown
 from penstock._core.bounded cimport Bounded
 from penstock._core.pace cimport note_sent
 from penstock._core.wiring cimport Wiring
 
 cdef enum:
     VECTOR_SIZE = 64
+    # Does not wait, although a process that shares the descriptor may have made it blocking.
+    SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT
     # asyncio's default watermark.
     HIGH_BYTES = 64 * 1024
     # A larger first write goes at once: it is no header.
@@ -140,7 +147,7 @@ cdef class Outlet(Bounded):
         """How much the kernel took; -1 when the connection has failed, and was told so."""
         cdef Py_ssize_t sent
         while True:
-            sent = send(self.fd, start, size_bytes, MSG_NOSIGNAL)
+            sent = send(self.fd, start, size_bytes, SEND_FLAGS)
             if sent >= 0:
                 self.blocked = sent < size_bytes
                 return sent
@@ -161,7 +168,7 @@ cdef class Outlet(Bounded):
             memset(&message, 0, sizeof(message))
             message.msg_iov = vector
             message.msg_iovlen = self.queue.fill(vector, VECTOR_SIZE, &total_bytes)
-            sent = sendmsg(self.fd, &message, MSG_NOSIGNAL)
+            sent = sendmsg(self.fd, &message, SEND_FLAGS)
             if sent >= 0:
                 self.queue.consume(sent)
                 self.blocked = <size_t>sent < total_bytes
@@ -262,7 +269,7 @@ cdef class Outlet(Bounded):
 
     def get_write_buffer_limits(self):
         """The watermarks `(low, high)`, in bytes."""
-        return self.low_bytes, self.high_bytes
+        return (self.low_bytes, self.high_bytes) if self.limits is None else self.limits
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the watermarks, in bytes: above `high` the protocol is paused, at `low` resumed. ValueError if low > high."""
@@ -272,7 +279,7 @@ cdef class Outlet(Bounded):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high_bytes, self.low_bytes = high, low
+        self.high_bytes, self.low_bytes, self.limits = whole_bytes(high), whole_bytes(low), (low, high)
         self.flush_gathered()
         self.maybe_pause()
 
@@ -341,6 +348,11 @@ cdef class Outlet(Bounded):
     @property
     def _protocol_paused(self):
         return self.protocol_paused
+
+
+cdef Py_ssize_t whole_bytes(object limit) except? -1:
+    """A watermark in whole bytes: asyncio takes any number that compares, infinity too."""
+    return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else int(limit)
 
 
 cdef int flush_gathered(Wiring wiring) except -1:

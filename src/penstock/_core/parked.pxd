@@ -2,6 +2,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core._sys.poll cimport pollfd
+from penstock._core.address cimport Peer
 from penstock._core.poller cimport Source
 
 
@@ -11,13 +12,14 @@ cdef class Parker(Source):
     # What is answered to who is turned away; None: nothing can be.
     cdef bytes reply
 
-    cdef int let_in(self, int fd, int64_t since_ns, bint has_data) except -1
+    cdef int let_in(self, int fd, Peer *peer, int64_t since_ns, bint has_data) except -1
     cdef int some_left(self) except -1
 
 
 cdef struct Spot:
     # Owned.
     PyObject *owner
+    Peer peer
     int64_t since_ns
     # Its client had shut its side down before it was seen to wait.
     bint is_shut
@@ -40,7 +42,7 @@ cdef class Parked:
     # When all were last looked at, and when they are to be again.
     cdef int64_t looked_ns, look_at_ns
 
-    cdef int add(self, Parker owner, int fd, int64_t since_ns, bint is_silent) except -1
+    cdef int add(self, Parker owner, int fd, Peer *peer, int64_t since_ns, bint is_silent) except -1
     cdef int make_room(self) except -1
     cdef bint has_room(self) noexcept
     cdef int64_t newest_since(self) noexcept

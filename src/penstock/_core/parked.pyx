@@ -18,6 +18,7 @@ from posix.unistd cimport close
 
 from penstock._core._sys.poll cimport POLLERR, POLLHUP, POLLIN, POLLRDHUP, poll, pollfd
 from penstock._core._sys.python cimport set_traverse, visitproc
+from penstock._core.address cimport Peer
 from penstock._core.clock cimport now_ns
 from penstock._core.poller cimport Source
 from penstock._core.turnaway cimport ANSWERED, GONE, SILENT, turn_away
@@ -35,7 +36,7 @@ cdef int64_t LEFT_AFTER_NS = 10_000_000
 cdef class Parker(Source):
     """Whose connections are parked."""
 
-    cdef int let_in(self, int fd, int64_t since_ns, bint has_data) except -1:
+    cdef int let_in(self, int fd, Peer *peer, int64_t since_ns, bint has_data) except -1:
         """Takes the descriptor over, which was accepted at `since_ns`; whether there is something to read."""
         raise NotImplementedError
 
@@ -56,7 +57,7 @@ cdef class Parked:
         PyMem_Free(self.polled)
         PyMem_Free(self.spots)
 
-    cdef int add(self, Parker owner, int fd, int64_t since_ns, bint is_silent) except -1:
+    cdef int add(self, Parker owner, int fd, Peer *peer, int64_t since_ns, bint is_silent) except -1:
         """Parks a descriptor that has just been accepted. If there is no memory for it, it is closed.
 
         `is_silent`: it would be turned away, had it sent anything.
@@ -71,7 +72,7 @@ cdef class Parked:
         owner.parked += 1
         at = self.first + self.count
         self.polled[at].fd, self.polled[at].events = fd, POLLRDHUP | POLLIN if is_silent else POLLRDHUP
-        self.spots[at].owner, self.spots[at].since_ns = <PyObject *>owner, since_ns
+        self.spots[at].owner, self.spots[at].peer, self.spots[at].since_ns = <PyObject *>owner, peer[0], since_ns
         self.spots[at].is_shut, self.spots[at].is_silent = False, is_silent
         if not self.count:
             self.look_at_ns = since_ns + LOOK_EVERY_NS
@@ -108,7 +109,7 @@ cdef class Parked:
             self.left += 1
             owner.some_left()
             return 0
-        owner.let_in(one.fd, spot.since_ns, one.revents & POLLIN)
+        owner.let_in(one.fd, &spot.peer, spot.since_ns, one.revents & POLLIN)
         return 1
 
     cdef int turn_oldest_away(self) except -1:
@@ -172,9 +173,9 @@ cdef class Parked:
             return GONE
         if not spot.is_silent or not self.polled[at].revents & POLLIN:
             return SILENT
-        if is_full:
+        if is_full and (<Parker>spot.owner).reply is not None:
             return turn_away(self.polled[at].fd, (<Parker>spot.owner).reply)
-        # it has sent its request, and has a place in the line
+        # it has sent its request, and has a place in the line: also if there is no answer any more that turns it away
         spot.is_silent, self.polled[at].events = False, POLLRDHUP
         return SILENT
 

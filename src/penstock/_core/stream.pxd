@@ -6,6 +6,8 @@ from penstock._core.outlet cimport Outlet
 
 
 cdef class Stream(Outlet):
+    # A program may set attributes, as on asyncio's; made when the first one is.
+    cdef dict __dict__
     cdef object context
     # Reported and not yet handled; reported while nobody read.
     cdef uint32_t pending, unread

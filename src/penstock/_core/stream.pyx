@@ -4,7 +4,7 @@ Reading. The kernel reports an edge when data or a FIN comes in; from then on it
 dry. A read shorter than asked for proves that, and costs no second call, except where it proves nothing:
 - the event carried a FIN, an error or a hang-up: those are found by reading on;
 - urgent data stops a read at its mark (from then on the transport is `thorough`);
-- Unix sockets end a read where a message with descriptors begins (`thorough` from birth).
+- other sockets than plain TCP's end a read earlier (`reads_to_the_end`): they are `thorough` from birth.
 A FIN that arrives after the event was taken is an edge of its own. What is reported while reading is paused is kept in
 `unread`; what the budget leaves goes to the end of the ready queue, so to the next turn.
 
@@ -41,8 +41,8 @@ from penstock._core._sys.python cimport (
     _PyBytes_Resize,
     new_bytes,
 )
-from penstock._core._sys.socket cimport AF_UNIX, MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, receive, recv, socklen_t
-from penstock._core.address cimport family_of
+from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, receive, recv, socklen_t
+from penstock._core.address cimport reads_to_the_end
 from penstock._core.handle cimport Runnable
 from penstock._core.outlet cimport Outlet
 from penstock._core.pace cimport note_read
@@ -77,7 +77,8 @@ cdef class Stream(Outlet):
         Outlet.__init__(self, loop, wiring, sock, fd, protocol, extra, server, context)
         if self.wiring.budget is not None or self.wiring.bounds is not None:
             self.bind()
-        self.thorough = family_of(fd) == AF_UNIX
+        # a listener knows it of what it accepts
+        self.thorough = sock is not None and not reads_to_the_end(fd)
         self.soon(protocol.connection_made, self)
         self.soon(start, self)
         if waiter is not None:
@@ -141,7 +142,7 @@ cdef class Stream(Outlet):
 
     cdef bint is_empty(self) noexcept:
         cdef char peeked
-        return recv(self.fd, &peeked, 1, MSG_PEEK) == 0
+        return recv(self.fd, &peeked, 1, MSG_PEEK | MSG_DONTWAIT) == 0
 
     cdef int leave_unread(self) except -1:
         """The client has left while its request was held: the connection ends, and costs no read."""
@@ -239,8 +240,9 @@ cdef class Stream(Outlet):
         self.pending, self.is_queued = 0, False
         if self.conn_lost or not self.is_open:
             return 0
-        context = self.entered()
+        context = None
         try:
+            context = self.entered()
             self.handle_events(events)
         except (SystemExit, KeyboardInterrupt):
             # They leave the loop: whoever runs it again finds the rest.
@@ -252,8 +254,11 @@ cdef class Stream(Outlet):
             self.loop.call_exception_handler({
                 "message": "Exception in transport", "exception": exc, "transport": self, "protocol": self.protocol
             })
+            # The events are gone, and perhaps bytes with them: the rest of the stream is worth nothing.
+            self._force_close(exc)
         finally:
-            PyContext_Exit(<PyObject *>context)
+            if context is not None:
+                PyContext_Exit(<PyObject *>context)
         return 0
 
     cdef object entered(self):
@@ -338,8 +343,9 @@ cdef class Stream(Outlet):
         """Straight into the buffer that a BufferedProtocol lends."""
         cdef Py_buffer view
         cdef Py_ssize_t got
+        lender = self.protocol
         try:
-            lent = self.protocol.get_buffer(-1)
+            lent = lender.get_buffer(-1)
             if not len(lent):
                 raise RuntimeError("get_buffer() returned an empty buffer")
             PyObject_GetBuffer(lent, &view, PyBUF_WRITABLE)
@@ -348,6 +354,11 @@ cdef class Stream(Outlet):
         except BaseException as exc:
             self.fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
             return 0
+        if self.protocol is not lender or self.conn_lost or not self.is_open:
+            # It has handed over, or ended, within get_buffer(): nothing is read for it. The next turn reads for the new one.
+            PyBuffer_Release(&view)
+            self.enter_queue(EPOLLIN)
+            return 0
         asked[0] = view.len
         got = receive(self.fd, view.buf, view.len)
         # Given back before the protocol hears of an end: it may resize its buffer there.
@@ -355,21 +366,23 @@ cdef class Stream(Outlet):
         got = self.settle(got)
         if got:
             self.last_read_bytes = got
-            self.deliver(got)
+            self.is_first = self.gathers
+            try:
+                lender.buffer_updated(got)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
         return got
 
     cdef int deliver(self, object data) except -1:
         self.is_first = self.gathers
         try:
-            if self.buffered:
-                self.protocol.buffer_updated(data)
-            else:
-                self.protocol.data_received(data)
+            self.protocol.data_received(data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            method = "buffer_updated" if self.buffered else "data_received"
-            self.fatal_error(exc, f"Fatal error: protocol.{method}() call failed.")
+            self.fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
         return 0
 
     cdef Py_ssize_t settle(self, Py_ssize_t got) except -1:
@@ -513,7 +526,7 @@ cdef LateRead late_read(Stream stream, int64_t came_ns):
     return late
 
 
-def start(Stream stream):
+def start(Stream stream not None):
     """The handle that runs between connection_made and the first read."""
     stream.begin()
 

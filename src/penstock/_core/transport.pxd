@@ -12,6 +12,8 @@ cdef class Transport(Source):
     cdef dict extra
     cdef object __weakref__
     cdef bint is_open, closing, protocol_connected
+    # The forks of this process that it has seen: a later one has duplicated the descriptor.
+    cdef unsigned int forks_seen
     # Counts from the moment that connection_lost is scheduled, as asyncio's: later writes add to it.
     cdef int conn_lost
 

@@ -20,6 +20,22 @@ from penstock._core.wiring cimport Wiring
 cdef bint SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
+# A fork duplicates every descriptor: in the child for it, in the parent for a connection that it closes. Counted in both,
+# also where C code forks.
+cdef extern from *:
+    """
+    #include <pthread.h>
+    static unsigned int penstock_forks = 0;
+    static void penstock_count_fork(void) { penstock_forks++; }
+    static int penstock_watch_forks(void) { return pthread_atfork(NULL, penstock_count_fork, penstock_count_fork); }
+    """
+    unsigned int forks "penstock_forks"
+    int watch_forks "penstock_watch_forks"() noexcept
+
+if watch_forks() != 0:
+    raise MemoryError
+
+
 cdef class Transport(Source):
     """The base of native transports; made by the loop, never by users."""
 
@@ -27,6 +43,7 @@ cdef class Transport(Source):
         self.given_context = context
         self.loop, self.wiring, self.sock, self.server = loop, wiring, sock, server
         self.fd = fd
+        self.forks_seen = forks
         self.is_open = True
         self.extra = {"sockname": name_of(fd)}
         self.extra.update(extra or {})
@@ -39,10 +56,13 @@ cdef class Transport(Source):
     def __del__(self):
         if not self.is_open:
             return
-        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        self.release()
-        if self.server is not None:
-            detach(self.server, self)
+        try:
+            # raises where warnings are errors
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+        finally:
+            self.release()
+            if self.server is not None:
+                detach(self.server, self)
 
     cdef int stop_io(self) except -1:
         """What a transport stops when it closes at once; queued writes are gone after it."""
@@ -84,11 +104,17 @@ cdef class Transport(Source):
         return 0
 
     cdef int release(self) except -1:
-        """Closes the descriptor, which takes it out of the kernel's interest list."""
+        """Closes the descriptor, which takes it out of the kernel's interest list unless a duplicate lives on.
+
+        There may be one where the program has the socket, to duplicate it or to send it elsewhere, and after a fork.
+        """
         if not self.is_open:
             return 0
         self.is_open = False
-        self.wiring.poller.forget(self)
+        if self.sock is not None or self.forks_seen != forks:
+            self.wiring.poller.remove(self)
+        else:
+            self.wiring.poller.forget(self)
         if self.sock is None:
             close(self.fd)
         else:

@@ -12,7 +12,7 @@ from libc.errno cimport EAGAIN
 from posix.unistd cimport close
 
 from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from penstock._core._sys.socket cimport MSG_MORE, MSG_NOSIGNAL, receive, send
+from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, receive, send
 
 cdef enum:
     PIECE_BYTES = 16 * 1024
@@ -43,12 +43,15 @@ cdef int drain(int fd) noexcept:
 
 
 cdef int turn_away(int fd, bytes reply) noexcept:
-    """Of a connection that nothing was made of. The descriptor is still the caller's if it is SILENT."""
-    cdef int found = drain(fd)
+    """Of a connection that nothing was made of. The descriptor is still the caller's if it is SILENT.
+
+    SILENT too, and untouched, without a reply: the newest protocol of its server had none.
+    """
+    cdef int found = SILENT if reply is None else drain(fd)
     if found == SILENT:
         return SILENT
     if found == ANSWERED:
         # An empty buffer takes it whole. The end follows: one packet carries both.
-        send(fd, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply), MSG_NOSIGNAL | MSG_MORE)
+        send(fd, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply), MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE)
     close(fd)
     return found

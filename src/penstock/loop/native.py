@@ -7,14 +7,13 @@ module holds the seams where native code takes over: sockets become transports, 
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import threading
 from asyncio import sslproto
 from typing import TYPE_CHECKING, Any
 
 from penstock._core import schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
-from penstock._core.listen import Listener, bound_unsent
+from penstock._core.listen import Listener, bound_unsent, set_nodelay
 from penstock._core.reactor import Reactor
 from penstock._core.stream import Stream
 from penstock.config import LoopConfig
@@ -27,6 +26,7 @@ __all__ = ["EventLoop"]
 
 if TYPE_CHECKING:
     import contextvars
+    import socket
     from collections.abc import AsyncGenerator, Callable
 
     from penstock._core.budget import Budget
@@ -219,9 +219,3 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
         if isinstance(listener, Listener):
             listener.pause()
         super()._stop_serving(sock)
-
-
-def set_nodelay(sock: socket.socket) -> None:
-    """Send small writes at once: asyncio's default for TCP."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.proto in (0, socket.IPPROTO_TCP):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

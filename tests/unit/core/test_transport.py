@@ -3,6 +3,9 @@
 import asyncio
 import os
 import socket
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.loop import EventLoop
+from tests.loop.wire import BufferedRecorder, Recorder
 
 SIZES = st.lists(st.lists(st.integers(0, 9000), min_size=1, max_size=12), max_size=12)
 
@@ -88,3 +92,193 @@ def test_a_descriptor_closed_behind_our_back_and_used_anew_gets_its_own_watch(lo
         os.close(number)
     for sock in (second, other, peer):
         sock.close()
+
+
+def registered() -> list[str]:
+    """What is in the kernel's interest lists of this process, duplicates of closed descriptors too."""
+    found: list[str] = []
+    for entry in Path("/proc/self/fd").iterdir():
+        if entry.is_symlink() and os.readlink(entry) == "anon_inode:[eventpoll]":
+            lines = Path(f"/proc/self/fdinfo/{entry.name}").read_text().splitlines()
+            found += [line for line in lines if line.startswith("tfd:")]
+    return sorted(found)
+
+
+def test_a_closed_connection_is_watched_no_more_although_a_duplicate_lives_on(loop, run) -> None:
+    async def main() -> None:
+        before = registered()
+        duplicates = []
+
+        def hand_out(writer: asyncio.StreamWriter) -> None:
+            duplicates.append(os.dup(writer.get_extra_info("socket").fileno()))
+
+        def fork(writer: asyncio.StreamWriter) -> None:
+            duplicates.append(child_that_waits())
+
+        for share in (hand_out, fork):
+            done = loop.create_future()
+
+            def serve(reader, writer, share=share, done=done) -> None:
+                share(writer)
+                writer.transport.abort()
+                done.set_result(None)
+
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            listening = registered()
+            with socket.create_connection(server.sockets[0].getsockname()):
+                await done
+                await asyncio.sleep(0)
+                assert registered() == listening, share.__name__
+            server.close()
+            await server.wait_closed()
+        assert registered() == before
+        for duplicate in duplicates:
+            os.close(duplicate)
+        os.wait()
+
+    run(main())
+
+
+def child_that_waits() -> int:
+    """A forked child that ends when the descriptor that is returned is closed."""
+    read_end, write_end = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forking beside threads: the child calls the kernel alone
+        child = os.fork()
+    if child == 0:
+        os.close(write_end)
+        os.read(read_end, 1)
+        os._exit(0)
+    os.close(read_end)
+    return write_end
+
+
+def test_a_descriptor_that_a_sharer_has_made_blocking_does_not_block_the_loop(loop, run) -> None:
+    async def main() -> None:
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        os.set_blocking(ours.fileno(), True)
+        size = 5_000_000
+        writer.write(bytes(size))
+        peer.send(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        peer.setblocking(False)
+        while size:
+            size -= len(await loop.sock_recv(peer, 1 << 18))
+        writer.transport.abort()
+        peer.close()
+
+    run(main())
+
+
+def test_a_protocol_switched_while_it_lends_a_buffer_loses_nothing(loop, run) -> None:
+    class Lending(asyncio.BufferedProtocol):
+        def __init__(self, successor: asyncio.BaseProtocol) -> None:
+            self.successor = successor
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            self.transport.set_protocol(self.successor)
+            return bytearray(100)
+
+    async def main() -> None:
+        for successor in (Recorder(), BufferedRecorder()):
+            ours, peer = socket.socketpair()
+            ours.setblocking(False)
+            transport, _ = await loop.create_connection(lambda successor=successor: Lending(successor), sock=ours)
+            told = successor if isinstance(successor, Recorder) else successor.inner
+            told.connection_made(transport)
+            peer.send(b"hello")
+            await told.until_bytes(5)
+            assert successor.data == b"hello"
+            transport.abort()
+            peer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("protocol", [0, 262], ids=["tcp", "mptcp"])
+def test_every_byte_arrives_over_tcp_and_over_what_may_read_less_than_there_is(loop, run, protocol) -> None:
+    async def main() -> None:
+        try:
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+        except OSError as error:
+            pytest.skip(str(error))
+        listener.bind(("127.0.0.1", 0))
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(await reader.read())
+            writer.close()
+
+        server = await asyncio.start_server(serve, sock=listener)
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+        client.connect(listener.getsockname())
+        client.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=client)
+        data = os.urandom(1_000_000)
+        writer.write(data)
+        writer.write_eof()
+        assert await reader.read() == data
+        writer.close()
+        server.close()
+
+    run(main())
+
+
+# Each allocation of a read fails in its turn: the connection goes on with every byte, or ends with the error.
+STARVED = """
+import asyncio, contextlib, logging, socket
+import _testcapi
+from penstock.loop import EventLoop
+from tests.loop.wire import BufferedRecorder, Recorder
+
+logging.disable(logging.CRITICAL)
+
+class Noting(asyncio.Protocol):
+    def __init__(self):
+        self.data, self.error = b"", None
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        self.data += data
+    def connection_lost(self, error):
+        self.error = error
+
+async def main():
+    loop = asyncio.get_running_loop()
+    for failing in range(12):
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        transport, noting = await loop.create_connection(Noting, sock=ours)
+        for size in (1000, 40000, 1000):
+            with contextlib.suppress(BrokenPipeError):
+                peer.sendall(b"x" * size)
+            if size == 40000:
+                # the read follows in the next turn, and nothing else
+                loop.call_soon(_testcapi.set_nomemory, failing, failing + 1)
+                loop.call_later(0.002, _testcapi.remove_mem_hooks)
+            await asyncio.sleep(0.004)
+        whole = noting.data == b"x" * 42000 and noting.error is None
+        ended = isinstance(noting.error, MemoryError) and len(noting.data) in (1000, 41000)
+        assert whole or ended, (failing, len(noting.data), noting.error)
+        transport.abort()
+        peer.close()
+        print("ended" if ended else "whole")
+
+loop = EventLoop()
+loop.set_exception_handler(lambda loop, context: None)
+try:
+    loop.run_until_complete(main())
+finally:
+    _testcapi.remove_mem_hooks()
+"""
+
+
+def test_a_failed_allocation_ends_a_connection_or_loses_nothing_of_it() -> None:
+    pytest.importorskip("_testcapi")
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", STARVED], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "ended" in ran.stdout

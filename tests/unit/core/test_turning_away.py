@@ -303,6 +303,34 @@ def test_a_connection_beyond_the_line_is_answered_before_anything_is_made_of_it(
     run(main())
 
 
+def test_who_was_silent_at_a_full_line_is_served_when_there_is_no_answer_any_more(loop, run):
+    class Mute(Telling):
+        reply = None
+
+    class MadeMute(Made):
+        def __call__(self):
+            self.protocols.append((Mute if self.protocols else Telling)(self.order))
+            return self.protocols[-1]
+
+    async def main():
+        make = MadeMute()
+        server, clients, other = await full_of_parked(loop, make)
+        clients += [connect(server, b"") for _ in range(4)]
+        await until(lambda: len(loop._parked) == 4)
+        # nothing is ready for a while: the newest is let in, and its protocol has no answer
+        while len(make.protocols) < 2:
+            await asyncio.sleep(0.001)
+        for client in clients[2:]:
+            client.sendall(b"late")
+        for protocol in make.protocols[1:]:
+            await protocol.until_bytes(4)
+        assert loop._turned_away == 0
+        await end(server, clients)
+        await end(other)
+
+    run(main())
+
+
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("level", ["off", "time"])
 def test_who_comes_in_the_middle_of_a_long_turn_is_told_in_that_turn(loop, run, level, debug):

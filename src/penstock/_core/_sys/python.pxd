@@ -2,6 +2,8 @@
 from cpython.object cimport PyObject, PyTypeObject
 
 cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
     # Raw results: the caller owns the reference and looks for NULL itself.
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     PyObject *PyObject_Call(PyObject *callable, PyObject *args, PyObject *kwargs)

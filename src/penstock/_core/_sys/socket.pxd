@@ -19,8 +19,10 @@ cdef extern from "<sys/socket.h>" nogil:
         SOCK_CLOEXEC
         SOL_SOCKET
         SO_DOMAIN
+        SO_PROTOCOL
         SO_ERROR
         SO_LINGER
+        MSG_DONTWAIT
         MSG_MORE
         MSG_NOSIGNAL
         MSG_PEEK
@@ -77,6 +79,7 @@ cdef extern from "<netinet/in.h>" nogil:
 cdef extern from "<netinet/tcp.h>" nogil:
     enum:
         TCP_NODELAY
+        TCP_ULP
 
 cdef extern from "<sys/un.h>" nogil:
     struct sockaddr_un:
@@ -90,8 +93,11 @@ cdef extern from "<arpa/inet.h>" nogil:
 
 
 cdef inline Py_ssize_t receive(int fd, void *target, Py_ssize_t size_bytes) noexcept:
-    """Bytes received, 0 at the end of the stream, or minus the error's number."""
-    cdef Py_ssize_t got = recv(fd, target, size_bytes, 0)
+    """Bytes received, 0 at the end of the stream, or minus the error's number.
+
+    Does not wait, although a process that shares the descriptor may have made it blocking.
+    """
+    cdef Py_ssize_t got = recv(fd, target, size_bytes, MSG_DONTWAIT)
     while got < 0 and errno == EINTR:
-        got = recv(fd, target, size_bytes, 0)
+        got = recv(fd, target, size_bytes, MSG_DONTWAIT)
     return got if got >= 0 else -errno
