@@ -251,6 +251,8 @@ def test_coroutine_functions_are_refused_before_they_are_sent(run, function):
     run(main())
 
 
+# uvloop's own refuses it
+@pytest.mark.parametrize("run", [run_on_penstock, run_on_asyncio], indirect=True, ids=["penstock", "asyncio"])
 def test_asyncios_way_into_threads_gives_a_coroutine_as_asyncio_does(run):
     if run is run_on_uvloop:
         pytest.skip("uvloop refuses it")
