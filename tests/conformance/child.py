@@ -4,15 +4,12 @@ Started by run.py with one argument, a JSON job: {"module", "loop", "report", "s
 that outlives its time ends the process with every thread's stack on stderr; the parent names it and goes on after it.
 """
 
-import asyncio
 import faulthandler
 import json
 import sys
 import time
 import unittest
 from typing import Any, TextIO
-
-import replace
 
 PREFIX = "test.test_asyncio."
 
@@ -107,18 +104,17 @@ def chosen(suite: unittest.TestSuite, job: dict[str, Any]) -> unittest.TestSuite
     return kept
 
 
-def loop_under_test(name: str) -> type[asyncio.AbstractEventLoop]:
-    if name == "asyncio":
-        return replace.counted(asyncio.SelectorEventLoop)
-    from penstock.loop import EventLoop
+def penstock_loops() -> Any:
+    """Put penstock's loops in place of asyncio's; returns their class."""
+    import replace
 
-    return replace.counted(EventLoop)
+    replace.replace_loops()
+    return replace.ConformanceLoop
 
 
 def main(job: dict[str, Any]) -> None:
     faulthandler.enable()
-    loop = loop_under_test(job["loop"])
-    replace.replace_loops(loop)
+    loop = None if job["loop"] == "asyncio" else penstock_loops()
     with open(job["report"], "a", encoding="utf-8") as report:
         result = StreamingResult(report, job["test_timeout_s"], loop)
         run_module(job, result)

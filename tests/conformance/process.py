@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,17 @@ class Report:
     done: bool = False
 
 
-def child_environment() -> dict[str, str]:
-    """The environment of a child: finds an installed penstock, or this checkout's."""
-    environment = dict(os.environ)
-    environment.pop("PYTHONASYNCIODEBUG", None)
+def child_environment(config: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child: finds an installed penstock, or this checkout's, and no config but the given one."""
+    inherited = {name: value for name, value in os.environ.items() if not _configures(name)}
+    environment = inherited | config
     if not _is_installed():
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCE), environment.get("PYTHONPATH")]))
     return environment
+
+
+def _configures(name: str) -> bool:
+    return name == "PYTHONASYNCIODEBUG" or (name.startswith("PENSTOCK_") and name != "PENSTOCK_PURE")
 
 
 def _is_installed() -> bool:
