@@ -1,5 +1,6 @@
 """penstock: the asyncio runtime that Python services run on under load."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from penstock import errors
@@ -45,6 +46,9 @@ __all__ = [
     "run",
     "to_thread",
 ]
+
+# A library is silent where no logging is set up: no last resort of `logging` writes its records to stderr.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _CONFIGS = "Config", "ExecutorsConfig", "LaneConfig", "LoopConfig", "PressureConfig", "SignalsConfig", "TasksConfig"
 __getattr__ = opened(

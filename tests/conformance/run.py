@@ -28,7 +28,8 @@ SLOWEST_FIRST = ["test_tasks", "test_events", "test_ssl", "test_subprocess", "te
 CONFIGS: dict[str, dict[str, str]] = {
     "default": {},
     "everything": {
-        "PENSTOCK_SIGNALS_DRAIN": "true",
+        "PENSTOCK_SIGNALS_DRAIN_S": "10",
+        "PENSTOCK_SIGNALS_DUMP": "true",
         "PENSTOCK_TASKS_LEVEL": "trace",
         "PENSTOCK_TASKS_CHECK_S": "0.5",
         "PENSTOCK_PRESSURE_LAG_HIGH_S": "0.05",

@@ -1,5 +1,6 @@
 """`penstock run`: the user's program as `python` runs it, on penstock's loop."""
 
+import re
 import signal
 
 import pytest
@@ -23,7 +24,7 @@ async def main():
 )
 def test_every_way_to_run_gets_penstocks_loop(penstock: Command, way: str) -> None:
     penstock.write("program.py", NAME_THE_LOOP + way)
-    result = penstock("run", "program.py", python=("-W", "error"))
+    result = penstock("run", "program.py", python=("-W", "error"), PENSTOCK_TASKS_STALL_S="none")
     assert (result.stdout, result.stderr, result.returncode) == ("True\n", "", 0)
 
 
@@ -117,8 +118,21 @@ def test_a_multiprocessing_child_finds_the_program_again(penstock: Command) -> N
         "    child = context.Process(target=work, args=(queue,)); child.start()\n"
         "    print(queue.get(timeout=20)); child.join()\n",
     )
-    result = penstock("run", "program.py")
+    result = penstock("run", "program.py", PENSTOCK_TASKS_STALL_S="none")
     assert (result.stdout, result.stderr) == ("from the child\n", "")
+
+
+def test_findings_are_shown_with_time_level_and_logger(penstock: Command) -> None:
+    penstock.write(
+        "program.py",
+        "import asyncio, time\n"
+        "from penstock.tasks import findings\n"
+        "async def main():\n"
+        "    while not findings(): time.sleep(0.01)\n"
+        "asyncio.run(main())\n",
+    )
+    first = penstock("run", "program.py").stderr.splitlines()[0]
+    assert re.match(r"\d{4}-\d\d-\d\d [\d:,]{12} (INFO|WARNING) penstock.tasks.stall: ", first)
 
 
 def test_bad_arguments_are_one_line(penstock: Command) -> None:

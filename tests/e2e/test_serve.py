@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from penstock.loop import EventLoop
-from tests.e2e.conftest import Command, answers, attempt, get, wait_for
+from tests.e2e.conftest import PATIENCE_S, Command, answers, attempt, get, wait_for
 
 pytest.importorskip("uvicorn")
 
@@ -54,6 +55,17 @@ async def app(scope, receive, send):
         text = json.dumps([[g.name, g.limit, g.max_wait_s, g.deadline_s, g.inflight] for g in gates()]).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
     await send({"type": "http.response.body", "body": text})
+"""
+STALLED_APP = """
+import time
+from penstock.tasks import findings
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    while not findings():
+        time.sleep(0.01)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
 """
 
 BUSY_APP = """
@@ -432,3 +444,14 @@ def test_an_error_in_the_apps_import_is_shown_as_the_users(shop: Command) -> Non
     assert "penstock/cli" not in result.stderr and "importlib" not in result.stderr
     assert 'broken.py", line 2' in result.stderr
     assert result.stderr.rstrip().splitlines()[-1].startswith("AttributeError")
+
+
+def test_the_findings_of_a_worker_process_are_shown_with_time_level_and_logger(
+    penstock: Command, free_port: int
+) -> None:
+    penstock.write("app.py", STALLED_APP)
+    server = penstock.start("serve", "app:app", "--port", str(free_port), "--workers", "2")
+    wait_for(lambda: answers(("127.0.0.1", free_port)), server)
+    server.terminate()
+    output, _ = server.communicate(timeout=PATIENCE_S)
+    assert re.search(r"^\d{4}-\d\d-\d\d [\d:,]{12} (INFO|WARNING) penstock.tasks.stall: ", output, re.MULTILINE)

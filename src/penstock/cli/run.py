@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import penstock
 from penstock.cli.frames import user_frames
 from penstock.cli.options import Failure, LineParser, check_config, load_config, seconds_or_0, with_signals
+from penstock.tasks.logs import show_records
 
 __all__ = ["main"]
 
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     _set_first_path(program[0], is_module)
     check_config(config)
     penstock.install(config)
+    show_records()
     _run(program[0], is_module)
     return 0
 

@@ -32,6 +32,7 @@ from penstock.integrations.receiving import watch_requests
 from penstock.integrations.refusing import refuse_early, refuse_unread
 from penstock.loop.transports import gather_writes
 from penstock.runtime.deadline import Deadline, Watch
+from penstock.tasks.logs import show_records
 
 __all__ = ["Binding", "Tls", "export", "serve"]
 
@@ -100,6 +101,11 @@ class ServerConfig(uvicorn.Config):
         if config.loop.debug is not None:
             # On Python 3.11 uvicorn's own runner has turned it off since the loop was made.
             asyncio.get_running_loop().set_debug(config.loop.debug)
+
+    def configure_logging(self) -> None:
+        """Set up uvicorn's logging, and show penstock's own records beside it; uvicorn calls this in each process."""
+        super().configure_logging()
+        show_records(logging.getLogger("uvicorn").getEffectiveLevel())
 
     if not TAKES_A_FACTORY:
 

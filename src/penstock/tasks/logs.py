@@ -1,6 +1,7 @@
 """Findings as log records: one logger a subject, one line for people, the evidence beside it for machines.
 
-The record carries everything under `penstock`, a flat dict that is plain JSON: `record.penstock["kind"]`.
+The record carries everything under `penstock`, a flat dict that is plain JSON: `record.penstock["kind"]`. What asyncio
+or Python tells by itself is no record: a program that collects errors would have it twice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from penstock.tasks.finding import Finding
 
-__all__ = ["LOGGERS", "Subject", "log_finding"]
+__all__ = ["LOGGERS", "TOLD_ALREADY", "Subject", "log_finding", "show_records"]
 
 
 class Subject(NamedTuple):
@@ -26,29 +27,69 @@ class Subject(NamedTuple):
     level: int
 
 
-# what somebody must look at is an error; what may be meant so, or passes, is a warning
+# An error needs attention; a warning may be intended, or pass.
 LOGGERS = {
     "stall": Subject("penstock.tasks.stall", logging.INFO),
-    "destroyed_pending": Subject("penstock.tasks.abandoned", logging.ERROR),
-    "exception_unretrieved": Subject("penstock.tasks.abandoned", logging.ERROR),
-    "never_awaited": Subject("penstock.tasks.abandoned", logging.WARNING),
-    "loop_closed": Subject("penstock.tasks.abandoned", logging.WARNING),
     "stuck": Subject("penstock.tasks.stuck", logging.ERROR),
     "await_cycle": Subject("penstock.tasks.stuck", logging.ERROR),
     "hung": Subject("penstock.tasks.hung", logging.WARNING),
     "growing": Subject("penstock.tasks.growing", logging.WARNING),
 }
+# The first two and the last reach the loop's exception handler, tasks of a closed loop when they are collected; Python
+# warns of coroutines that are never awaited.
+TOLD_ALREADY = {"destroyed_pending", "exception_unretrieved", "loop_closed", "never_awaited", "failed"}
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _Shown(logging.StreamHandler[Any]):
+    """Shows penstock's records on stderr, with time, level and logger, until the program sets up logging itself."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.setLevel(level)
+        self.setFormatter(logging.Formatter(FORMAT))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show the record, unless the program has handlers: it reaches them by itself."""
+        if not logging.getLogger().handlers:
+            super().emit(record)
+
+
+_shown: _Shown | None = None
+
+
+def show_records(level: int = logging.INFO) -> None:
+    """Show records on stderr, findings from `level` on. For penstock's own commands; a second call does nothing."""
+    global _shown
+    if _shown is None:
+        _shown = _Shown(level)
+        logging.getLogger("penstock").addHandler(_shown)
 
 
 def log_finding(finding: Finding) -> None:
-    """Log the finding. Any thread may call it; what a handler raises is `logging`'s to deal with."""
+    """Log the finding, unless asyncio tells it. Any thread may call it; what a handler raises is for `logging`."""
+    if finding.kind in TOLD_ALREADY:
+        return
     name, level = LOGGERS.get(finding.kind) or Subject(f"penstock.tasks.{finding.kind}", logging.WARNING)
     if finding.kind == "stall" and finding.evidence.get("again"):
-        # a tenth of a second on a busy machine is no news to a program that has set up no logging; ten times that is
+        # a tenth of a second on a busy machine is no news to most programs; ten times that is
         level = logging.WARNING
     logger = logging.getLogger(name)
+    message = " ".join(finding.message.split())
     if logger.isEnabledFor(level):
-        logger.log(level, "%s", " ".join(finding.message.split()), extra={"penstock": _fields(finding)})
+        logger.log(level, "%s", message, extra={"penstock": _fields(finding)})
+    elif _shown is not None and level >= _shown.level and _has_no_level(logger):
+        _shown.handle(logger.makeRecord(name, level, __file__, 0, message, (), None))
+
+
+def _has_no_level(logger: logging.Logger) -> bool:
+    """Whether the program leaves the logger as it is: then the root's default would keep back what is below WARNING."""
+    found: logging.Logger | None = logger
+    while found is not None and found.parent is not None:
+        if found.disabled or found.level != logging.NOTSET:
+            return False
+        found = found.parent
+    return True
 
 
 def _fields(finding: Finding) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_sigterm_ends_a_plain_script_with_143_after_its_clean_up(way):
 @pytest.mark.parametrize("signum", [TERM, INT])
 def test_a_server_stops_accepting_and_answers_what_is_in_flight(way, signum):
     start, env = way
-    with Child(start + ONE_REQUEST, **env) as child:
+    with Child("import logging; logging.basicConfig()\n" + start + ONE_REQUEST, **env) as child:
         port = int(child.expect("port").split()[1])
         with socket.create_connection(("127.0.0.1", port), 5) as client:
             client.sendall(b"hello\n")

@@ -2,23 +2,37 @@
 
 import json
 import logging
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 
+from penstock.tasks import logs
 from penstock.tasks.finding import Finding, Site
-from penstock.tasks.logs import LOGGERS, log_finding
+from penstock.tasks.logs import LOGGERS, TOLD_ALREADY, log_finding
 
-KINDS = (
-    "stall",
-    "destroyed_pending",
-    "exception_unretrieved",
-    "never_awaited",
-    "stuck",
-    "await_cycle",
-    "hung",
-    "growing",
-    "loop_closed",
-)
+PROGRAM = """
+import asyncio
+import time
+import penstock
+from penstock.tasks import findings
+
+async def fail():
+    raise ValueError
+
+async def main():
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    task = asyncio.create_task(fail())
+    await asyncio.sleep(0)
+    del task
+    while len({each.kind for each in findings()}) < 2:
+        time.sleep(0.01)
+    print(*sorted({each.kind for each in findings()}))
+
+penstock.run(main(), config=penstock.Config(tasks=penstock.TasksConfig(stall_s=0.02)))
+"""
 
 
 def logged(caplog, kind="stall", message="held up", **fields):
@@ -27,18 +41,24 @@ def logged(caplog, kind="stall", message="held up", **fields):
     return caplog.records[-1]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LOGGERS)
 def test_each_kind_has_a_logger_and_a_level_of_its_subject(caplog, kind):
     record = logged(caplog, kind)
     assert (record.name, record.levelno) == LOGGERS[kind]
     assert record.penstock["kind"] == kind
 
 
-def test_a_loop_that_was_held_up_warns_and_a_lost_task_is_an_error(caplog):
+def test_a_loop_that_was_held_up_warns_and_a_stuck_task_is_an_error(caplog):
     assert logged(caplog, "stall").levelname == "INFO"
     assert logged(caplog, "stall", evidence={"again": True}).levelname == "WARNING"
-    assert logged(caplog, "destroyed_pending").levelname == "ERROR"
-    assert logged(caplog, "destroyed_pending").name == "penstock.tasks.abandoned"
+    assert logged(caplog, "stuck").levelname == "ERROR"
+
+
+@pytest.mark.parametrize("kind", sorted(TOLD_ALREADY))
+def test_what_asyncio_tells_by_itself_is_no_record(caplog, kind):
+    with caplog.at_level(logging.DEBUG, logger="penstock.tasks"):
+        log_finding(Finding(kind, "told"))
+    assert not caplog.records
 
 
 def test_a_kind_that_is_new_has_a_logger_of_its_own(caplog):
@@ -83,3 +103,59 @@ def test_nothing_is_made_for_a_logger_that_is_silent(caplog):
     with caplog.at_level(logging.CRITICAL, logger="penstock.tasks.stall"):
         log_finding(Finding("stall", "held up", evidence=Watched(a=1)))
     assert not caplog.records
+
+
+def output_of(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout, done.stderr
+
+
+def test_without_logging_set_up_a_finding_is_silent():
+    assert output_of(PROGRAM) == ("exception_unretrieved stall\n", "")
+
+
+def test_with_logging_set_up_a_stall_is_a_record_and_a_failed_task_is_none():
+    _, stderr = output_of("import logging; logging.basicConfig(level=logging.INFO)" + PROGRAM)
+    assert {line.partition(":")[2].partition(":")[0] for line in stderr.splitlines()} == {"penstock.tasks.stall"}
+
+
+@contextmanager
+def shown(monkeypatch):
+    """penstock's records as under its own commands, and the root logger as in a program that has set up no logging."""
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.getLogger(), "handlers", [])
+        patch.setattr(logging.getLogger("penstock"), "handlers", [])
+        patch.setattr(logs, "_shown", None)
+        logs.show_records()
+        yield
+
+
+def test_our_own_commands_show_records_with_time_level_and_logger(monkeypatch, capsys):
+    with shown(monkeypatch):
+        logs.show_records()
+        log_finding(Finding("stall", "held up"))
+        log_finding(Finding("hung", "old"))
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:,]{12} INFO penstock.tasks.stall: held up", first)
+    assert second.endswith("WARNING penstock.tasks.hung: old")
+
+
+def test_a_program_that_sets_up_logging_has_the_records_at_its_own_level_alone(monkeypatch, capsys, caplog):
+    with shown(monkeypatch):
+        logging.getLogger().addHandler(caplog.handler)
+        log_finding(Finding("stall", "below"))
+        log_finding(Finding("hung", "above"))
+        with caplog.at_level(logging.INFO, "penstock.tasks.stall"):
+            log_finding(Finding("stall", "asked for"))
+    assert [record.getMessage() for record in caplog.records] == ["above", "asked for"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_program_that_silences_a_logger_sees_none_of_its_records(monkeypatch, capsys):
+    with shown(monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(logging.getLogger("penstock"), "level", logging.ERROR)
+        log_finding(Finding("stall", "held up"))
+        patch.setattr(logging.getLogger("penstock"), "level", logging.NOTSET)
+        patch.setattr(logging.getLogger("penstock.tasks.stall"), "disabled", True)
+        log_finding(Finding("stall", "held up"))
+    assert capsys.readouterr().err == ""
