@@ -19,3 +19,4 @@ cdef class WriteQueue:
     cdef int consume(self, size_t sent_bytes) except -1
     cdef int clear(self) except -1
     cdef int grow(self) except -1
+    cdef int forget_ring(self) noexcept

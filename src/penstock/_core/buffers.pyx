@@ -12,6 +12,9 @@ from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from penstock._core._sys.socket cimport iovec
 from penstock._core.budget cimport charge
 
+cdef enum:
+    KEPT_SIZE = 256
+
 
 @cython.no_gc
 cdef class WriteQueue:
@@ -68,6 +71,14 @@ cdef class WriteQueue:
             self.head = (self.head + 1) & self.mask
             self.count -= 1
             Py_DECREF(<object>chunk)
+        if self.mask >= KEPT_SIZE:
+            self.forget_ring()
+        return 0
+
+    cdef int forget_ring(self) noexcept:
+        """A large ring is given back as the queue runs empty; more chunks than half its size have gone through it."""
+        PyMem_Free(self.chunks)
+        self.chunks, self.head, self.mask = NULL, 0, 0
         return 0
 
     cdef int clear(self) except -1:

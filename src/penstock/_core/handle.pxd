@@ -20,6 +20,8 @@ cdef class Handle(Runnable):
     cdef object debug_info
     cdef object __weakref__
     cdef bint is_cancelled
+    # A watch has queued it, and it has not run since.
+    cdef bint is_queued
     # Runs under way: a callback may cancel its own handle, whose arguments must outlive the call.
     cdef int running_count
     # Positional arguments held in arg0..arg2; MANY: all of them in the tuple arg0.
@@ -31,7 +33,7 @@ cdef class Handle(Runnable):
 
 
 cdef class ThreadSafeHandle(Handle):
-    # What a thread waits on that cancels while the callback runs; made by the first that does.
+    # Locked while the callback runs that a thread waits for; made by the first that does.
     cdef object finished
     cdef int wait_for_run(self) except -1
 

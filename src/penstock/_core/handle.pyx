@@ -48,6 +48,7 @@ cdef class Handle(Runnable):
         cdef PyObject *context = <PyObject *>self.context
         cdef PyObject *stack[4]
         cdef PyObject *result
+        self.is_queued = False
         if self.is_cancelled:
             return 0
         if PyContext_Enter(context) < 0:
@@ -175,15 +176,23 @@ cdef class ThreadSafeHandle(Handle):
         try:
             return Handle.run(self)
         finally:
+            # A lock, not an Event: releasing one is C, which no Ctrl-C interrupts.
             if self.finished is not None:
-                self.finished.set()
+                self.finished.release()
                 self.finished = None
 
     cdef int wait_for_run(self) except -1:
         while self.running_count and self.loop._thread_id != threading.get_ident():
             if self.finished is None:
-                self.finished = threading.Event()
-            self.finished.wait()
+                made = threading.Lock()
+                made.acquire()
+                # Other threads may have run meanwhile: now nothing comes between the look and the change.
+                if self.running_count and self.finished is None:
+                    self.finished = made
+            else:
+                finished = self.finished
+                with finished:
+                    pass
         return 0
 
     def cancel(self):

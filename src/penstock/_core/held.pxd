@@ -17,6 +17,7 @@ cdef class Held:
     cdef Place *newest
     cdef Place *oldest
     cdef Place *spare
+    cdef size_t spare_count
     cdef readonly size_t count, most
     # How many were ever held, and how many of them were closed unread, their client gone.
     cdef readonly uint64_t total

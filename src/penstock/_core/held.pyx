@@ -3,7 +3,7 @@
 A linked list of places, since one that is closed meanwhile leaves from the middle. Knows nothing of transports.
 
 Ownership: a place owns one reference to its source; the source keeps the address of its place, which is taken back
-when it leaves. Places are reused, and freed with the list. Only code that holds the GIL touches it.
+when it leaves. Places are reused, some of them, and freed with the list. Only code that holds the GIL touches it.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -12,6 +12,9 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
 
 from penstock._core._sys.python cimport set_traverse, visitproc
+
+cdef enum:
+    MOST_SPARE = 1024
 
 
 cdef class Held:
@@ -34,6 +37,7 @@ cdef class Held:
                 raise MemoryError
         else:
             self.spare = place.older
+            self.spare_count -= 1
         Py_INCREF(source)
         place.source, place.kept_at, place.since_ns = <PyObject *>source, kept_at, now_ns
         place.older, place.newer = self.newest, NULL
@@ -59,9 +63,13 @@ cdef class Held:
         else:
             place.older.newer = place.newer
         place.kept_at[0] = NULL
-        place.older = self.spare
-        self.spare = place
         self.count -= 1
+        if self.spare_count < MOST_SPARE:
+            place.older = self.spare
+            self.spare = place
+            self.spare_count += 1
+        else:
+            PyMem_Free(place)
         Py_DECREF(<object>source)
         return 0
 

@@ -46,12 +46,20 @@ cdef class Inbox:
             following = (<Runnable>entry).inbox_next
             (<Runnable>entry).inbox_next = oldest
             oldest, entry = entry, following
-        while oldest is not NULL:
-            following = (<Runnable>oldest).inbox_next
-            (<Runnable>oldest).inbox_next = NULL
-            push(ready, <Runnable>oldest)
-            Py_DECREF(<object>oldest)
-            oldest = following
+        try:
+            while oldest is not NULL:
+                push(ready, <Runnable>oldest)
+                following = (<Runnable>oldest).inbox_next
+                (<Runnable>oldest).inbox_next = NULL
+                Py_DECREF(<object>oldest)
+                oldest = following
+        finally:
+            # Without the memory for them: they are posted again.
+            while oldest is not NULL:
+                following = (<Runnable>oldest).inbox_next
+                self.post(<Runnable>oldest)
+                Py_DECREF(<object>oldest)
+                oldest = following
         return 0
 
 

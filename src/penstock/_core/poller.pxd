@@ -28,6 +28,8 @@ cdef class Poller:
     cdef Slot *slots
     cdef size_t size
     cdef uint32_t last_serial
+    # How many sources leave before the table is fitted to those that are left.
+    cdef int64_t forgets_left
     cdef int forks_seen
     cdef epoll_event events[BATCH]
 
@@ -36,10 +38,16 @@ cdef class Poller:
     cdef int remove(self, Source source) except -1
     cdef int forget(self, Source source) except -1
     cdef Source at(self, int fd)
-    cdef int control(self, int operation, int fd, uint32_t interest) noexcept
+    cdef int control(self, int operation, int fd, uint32_t interest, uint32_t serial) noexcept
     cdef int poll_now(self) noexcept
     cdef int wait(self, int64_t timeout_ns, int64_t spin_ns) noexcept
     cdef int dispatch(self, int count) except -1
+    cdef int tell_from(self, int told, int count) except -1
+    cdef int tell(self, epoll_event *event) except -1
+    cdef int ask_again(self, epoll_event *event) except -1
+    cdef Source source_of(self, epoll_event *event)
+    cdef int shrink(self) noexcept
+    cdef int resize(self, size_t size) noexcept
     cdef bint is_inherited(self) noexcept
     cdef int reopen(self) except -1
     cdef int close(self) except -1

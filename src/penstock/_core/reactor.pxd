@@ -55,6 +55,8 @@ cdef class Reactor:
 
     cdef double now(self) except? -1.0
     cdef int turn(self) except -1
+    cdef int end_run(self) except -1
+    cdef int forget_stop(self, future) except -1
     cdef bint poll_is_due(self) noexcept
     cdef int poll(self) except -1
     cdef int64_t patience_ns(self) except? -2
@@ -69,4 +71,5 @@ cdef class Reactor:
     cdef int turn_wheel(self) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1
+    cdef int inspect_queued(self, Handle handle) except -1
     cdef int drain_inbox(self) except -1

@@ -14,14 +14,33 @@ cdef class Ready:
     cdef int64_t stamp_ns
 
     cdef int grow(self) except -1
+    cdef int resize(self, size_t size) noexcept
     cdef int clear(self) except -1
     cdef int64_t oldest_ns(self) noexcept
 
 
-cdef inline int push(Ready ready, Runnable entry) except -1:
-    """Appends at the end; the queue takes a reference of its own."""
+cdef enum:
+    # Kept while empty: 64 KiB. More was filled to the half at least, so giving it back costs less than the filling did.
+    KEPT_SIZE = 8192
+
+
+cdef inline int relax(Ready ready) noexcept:
+    """Before the loop waits: the memory of a burst is given back."""
+    if ready.mask >= KEPT_SIZE and ready.count == 0:
+        ready.resize(KEPT_SIZE)
+    return 0
+
+
+cdef inline int make_room(Ready ready) except -1:
+    """Has the next `push` succeed."""
     if ready.count > ready.mask:
         ready.grow()
+    return 0
+
+
+cdef inline int push(Ready ready, Runnable entry) except -1:
+    """Appends at the end; the queue takes a reference of its own."""
+    make_room(ready)
     Py_INCREF(entry)
     entry.ready_ns = ready.stamp_ns
     ready.slots[(ready.head + ready.count) & ready.mask] = <PyObject *>entry

@@ -1,4 +1,4 @@
-"""The ready queue: a ring buffer of runnables that doubles when full and never shrinks.
+"""The ready queue: a ring buffer of runnables that doubles when full, and is small again once it is empty.
 
 Ownership: the ring owns one reference to each runnable in it, and its slots. Only code that holds the GIL touches it.
 """
@@ -31,14 +31,20 @@ cdef class Ready:
             PyMem_Free(self.slots)
 
     cdef int grow(self) except -1:
-        cdef size_t size = self.mask + 1, i
-        cdef PyObject **wider = <PyObject **>PyMem_Malloc(2 * size * sizeof(PyObject *))
-        if wider is NULL:
+        if self.resize(2 * (self.mask + 1)) < 0:
             raise MemoryError
+        return 0
+
+    cdef int resize(self, size_t size) noexcept:
+        """-1 without the memory: nothing has changed."""
+        cdef size_t i
+        cdef PyObject **slots = <PyObject **>PyMem_Malloc(size * sizeof(PyObject *))
+        if slots is NULL:
+            return -1
         for i in range(self.count):
-            wider[i] = self.slots[(self.head + i) & self.mask]
+            slots[i] = self.slots[(self.head + i) & self.mask]
         PyMem_Free(self.slots)
-        self.slots, self.head, self.mask = wider, 0, 2 * size - 1
+        self.slots, self.head, self.mask = slots, 0, size - 1
         return 0
 
     cdef int clear(self) except -1:
@@ -62,6 +68,15 @@ cdef class Ready:
         result = <object>entry
         Py_DECREF(result)
         return result
+
+    def relax(self):
+        """Give the memory of a large queue back, if it is empty."""
+        relax(self)
+
+    @property
+    def size(self):
+        """How many it has room for."""
+        return self.mask + 1
 
     def snapshot(self):
         """What is queued, oldest first."""

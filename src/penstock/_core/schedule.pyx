@@ -6,6 +6,7 @@ into the handle. Calls that name `callback` by keyword, or err, take the general
 """
 
 from cpython.object cimport PyObject, PyTypeObject
+from libc.math cimport isnan
 
 from penstock._core._sys.python cimport METH_FASTCALL, METH_KEYWORDS, PyDescr_NewMethod, PyMethodDef, PyType_Modified
 from penstock._core.handle cimport Handle, TimerHandle, new_handle, new_posted_handle, new_timer
@@ -42,11 +43,12 @@ cdef object call_soon(Reactor self, PyObject *const *args, Py_ssize_t arg_count,
     if self._closed:
         self.check_open()
     handle = new_handle(self, <object>args[0], args + 1, arg_count - 1, context_of(args, arg_count, keywords))
-    if self._debug:
-        self.inspect(handle, "call_soon", True)
     if has_post(self.inbox):
         self.drain_inbox()
     push(self.wiring.ready, handle)
+    if self._debug:
+        # Not before: the checks are Python, and a Ctrl-C in them would lose the wakeup of a task.
+        self.inspect_queued(handle)
     return handle
 
 
@@ -88,6 +90,9 @@ cdef object add_timer(
     cdef TimerHandle handle
     if self._closed:
         self.check_open()
+    if isnan(when_s):
+        # It compares with nothing, so asyncio's heap loses its order, and other timers never fire.
+        raise ValueError("Invalid time: NaN (not a number)")
     handle = new_timer(
         when_s, self, <object>args[1], args + 2, arg_count - 2, context_of(args, arg_count, keywords)
     )
@@ -146,14 +151,16 @@ methods[2] = PyMethodDef(
     <void *>call_later,
     METH_FASTCALL | METH_KEYWORDS,
     "call_later($self, delay, callback, *args, context=None)\n--\n\n"
-    "Run `callback(*args)` in `delay` seconds. Give its handle. TypeError when `delay` is None.",
+    "Run `callback(*args)` in `delay` seconds. Give its handle.\n\n"
+    "TypeError when `delay` is None, ValueError when it is NaN.",
 )
 methods[3] = PyMethodDef(
     "call_at",
     <void *>call_at,
     METH_FASTCALL | METH_KEYWORDS,
     "call_at($self, when, callback, *args, context=None)\n--\n\n"
-    "Run `callback(*args)` at `when` on the clock of `time()`. Give its handle. TypeError when `when` is None.",
+    "Run `callback(*args)` at `when` on the clock of `time()`. Give its handle.\n\n"
+    "TypeError when `when` is None, ValueError when it is NaN.",
 )
 
 

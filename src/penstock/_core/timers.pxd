@@ -16,10 +16,14 @@ cdef class Timers(TimerQueue):
     # Not used: it makes Cython make a type that the garbage collector looks into.
     cdef object collected
     cdef Entry *entries
-    cdef size_t count, size, cancelled_count
+    cdef readonly size_t size
+    cdef size_t count, cancelled_count
     cdef uint64_t next_number
 
     cdef int add(self, TimerHandle handle) except -1
+    cdef int widen(self) except -1
+    cdef int resize(self, size_t size) noexcept
+    cdef int shrink(self) noexcept
     cdef int fire(self, double end_s, Ready ready) except -1
     cdef int leave(self, TimerHandle handle) except -1
     cdef int drop_cancelled_head(self) except -1

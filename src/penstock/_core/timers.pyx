@@ -14,11 +14,13 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from penstock._core._sys.python cimport set_traverse, visitproc
 from penstock._core.handle cimport TimerHandle, TimerQueue, let_go, new_timer
-from penstock._core.ready cimport Ready, push
+from penstock._core.ready cimport Ready, make_room, push
 
 cdef enum:
     # As asyncio: fewer cancelled entries are not worth a pass over the heap.
     COMPACT_FROM = 100
+    # The smallest size that is ever cut.
+    CUT_FROM = 1024
 
 
 cdef inline bint before(Entry *a, Entry *b) noexcept:
@@ -47,17 +49,33 @@ cdef class Timers(TimerQueue):
         self.sift_up(self.count - 1)
         return 0
 
-    def widen(self):
-        cdef size_t size = 2 * self.size if self.size else 64
-        cdef Entry *wider = <Entry *>PyMem_Realloc(self.entries, size * sizeof(Entry))
-        if wider is NULL:
+    cdef int widen(self) except -1:
+        if self.resize(2 * self.size if self.size else 64) < 0:
             raise MemoryError
-        self.entries, self.size = wider, size
+        return 0
+
+    cdef int resize(self, size_t size) noexcept:
+        """-1 without the memory: nothing has changed."""
+        cdef Entry *entries = <Entry *>PyMem_Realloc(self.entries, size * sizeof(Entry))
+        if entries is NULL:
+            return -1
+        self.entries, self.size = entries, size
+        return 0
+
+    cdef int shrink(self) noexcept:
+        """Fits a heap that is used to an eighth; it was filled to the half, so each timer pays O(1) for that."""
+        cdef size_t size = self.size
+        while size >= CUT_FROM and 8 * self.count < size:
+            size //= 2
+        if size != self.size:
+            self.resize(size)
+        return 0
 
     cdef int fire(self, double end_s, Ready ready) except -1:
         """Moves every timer due before `end_s` to the ready queue, the earliest first."""
         cdef PyObject *first
         while self.count and self.entries[0].when_s < end_s:
+            make_room(ready)
             first = self.pop()
             if not of(first).is_cancelled:
                 push(ready, of(first))
@@ -67,7 +85,7 @@ cdef class Timers(TimerQueue):
     cdef int drop_cancelled_head(self) except -1:
         while self.cancelled_count and self.count and of(self.entries[0].handle).is_cancelled:
             let_go(self.pop())
-        return 0
+        return self.shrink()
 
     cdef int leave(self, TimerHandle handle) except -1:
         handle.queue = None

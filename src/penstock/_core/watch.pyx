@@ -18,10 +18,19 @@ cdef class Watch(Source):
     cdef int on_events(self, uint32_t events) except -1:
         # An error or a hang-up wakes both sides, whichever was asked for.
         if self.reader is not None and events & ~<uint32_t>EPOLLOUT:
-            push(self.wiring.ready, self.reader)
+            queue_once(self.wiring, self.reader)
         if self.writer is not None and events & ~<uint32_t>EPOLLIN:
-            push(self.wiring.ready, self.writer)
+            queue_once(self.wiring, self.writer)
         return 0
+
+
+cdef inline int queue_once(Wiring wiring, Handle handle) except -1:
+    """A poll may see again what it saw before the callback has run, which would then find nothing to read."""
+    if handle.is_queued:
+        return 0
+    push(wiring.ready, handle)
+    handle.is_queued = True
+    return 0
 
 
 cdef Watch watch_at(Wiring wiring, int fd):

@@ -84,6 +84,8 @@ def _why_not_native() -> str:
     try:
         importlib.import_module("penstock._core.reactor")
     except ImportError as error:
+        if "Interpreter change" in str(error) or "subinterpreters" in str(error):
+            return "this is a subinterpreter, and the extension is the first interpreter's: use a process of its own"
         return f"the extension is there but does not load: {error}"
     return "the extension loads but is not used: please report it"
 

@@ -25,7 +25,9 @@ else:
         except ImportError as refused:
             # not built, or a subinterpreter, which the extension does not load in; a broken build is an error
             not_built = isinstance(refused, ModuleNotFoundError) and (refused.name or "").startswith("penstock._core")
-            if not not_built and "subinterpreters" not in str(refused):
+            # CPython's words for an isolated subinterpreter, Cython's for one that shares the GIL (mod_wsgi, uWSGI)
+            in_other = any(words in str(refused) for words in ("subinterpreters", "Interpreter change detected"))
+            if not not_built and not in_other:
                 raise
         else:
             NATIVE = True

@@ -82,8 +82,11 @@ class LoopHooks(asyncio.BaseEventLoop):
         if self._run_scope is None or self.is_running():
             super().run_forever()
             return
-        with self._run_scope():
-            super().run_forever()
+        self._run_within(self._run_scope(), super().run_forever)
+
+    def _run_within(self, scope: AbstractContextManager[Any], run: Callable[[], None]) -> None:
+        with scope:
+            run()
 
     def run_until_complete(self, future: Any) -> Any:
         """As asyncio's; a run that a signal ended raises what stands for the signal, in place of its result."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from asyncio import sslproto
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ __all__ = ["EventLoop"]
 if TYPE_CHECKING:
     import contextvars
     import socket
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     from penstock._core.budget import Budget
     from penstock._core.pace import Bounds
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
         _internal_fds: int
 
         def _check_closed(self) -> None: ...
-        def _check_running(self) -> None: ...
-        def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
-        def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
-        def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
         def _make_self_pipe(self) -> None: ...
         def _close_self_pipe(self) -> None: ...
         def _ensure_fd_no_transport(self, fd: Any) -> None: ...
@@ -75,30 +70,20 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
         if config.debug is not None:
             self.set_debug(config.debug)
 
+    @property
+    def _nest_patched(self) -> bool:
+        # nest_asyncio looks for this attribute before it replaces our methods by asyncio's: Python code that polls a
+        # selector, which this loop has not. Refused in its own words, with which it refuses uvloop's.
+        if sys._getframe(1).f_code.co_name == "_patch_loop":
+            raise ValueError(f"Can't patch loop of type {type(self)}")
+        raise AttributeError("_nest_patched")
+
     def close(self) -> None:
         """Close the loop: nothing runs any more, every descriptor is given back. RuntimeError while it runs."""
         was_closed = self.is_closed()
         super().close()
         if not was_closed:
             self._dispose()
-
-    if sys.version_info < (3, 13):
-
-        def _run_forever_setup(self) -> None:
-            self._check_closed()
-            self._check_running()
-            self._set_coroutine_origin_tracking(self._debug)
-            self._old_agen_hooks = sys.get_asyncgen_hooks()
-            self._thread_id = threading.get_ident()
-            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
-            asyncio._set_running_loop(self)
-
-        def _run_forever_cleanup(self) -> None:
-            self._stopping = False
-            self._thread_id = None
-            asyncio._set_running_loop(None)
-            self._set_coroutine_origin_tracking(False)
-            sys.set_asyncgen_hooks(*self._old_agen_hooks)
 
     # The self-pipe is asyncio's way to hear of signals and to be woken. Ours is an eventfd; a signal's number needs a
     # pipe still, made when the first handler is set.
@@ -184,6 +169,7 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
                 transp.resume_reading()
 
     _accepts_now = Reactor._accepts_now
+    _run_within = Reactor._run_within
     _has_budget = False
 
     def _bound(self, budget: Budget | None, bounds: Bounds | None) -> None:

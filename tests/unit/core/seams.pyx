@@ -1,13 +1,17 @@
-"""What transports do with a budget and a wheel, for tests to do: both are C from end to end, and no transport is needed.
+"""What transports do with a budget, a wheel and the poller, for tests to do: it is C from end to end, and no transport
+is needed.
 
 Built in place beside the core (`setup.py`), and in no package that is shipped.
 """
 
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
+from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
 from penstock._core.budget cimport Account, Budget, charge
+from penstock._core.poller cimport Source
+from penstock._core.reactor cimport Reactor
 from penstock._core.wheel cimport Due, Wheel, is_armed
 
 
@@ -85,3 +89,30 @@ def take_due(Wheel wheel not None, int64_t now_ns):
         found.append((<Deadline>due.owner).name)
         due = wheel.pop(now_ns)
     return found
+
+
+cdef class Raiser(Source):
+    """An edge-triggered source of a loop whose `on_events` raises, as often as it is told; it counts what it is told."""
+    cdef readonly int told
+    cdef object error
+    cdef int errors_left
+
+    def __init__(self, Reactor loop not None, int fd, error=None, int errors=0):
+        self.fd, self.error, self.errors_left = fd, error, errors
+        loop.wiring.poller.add(self, EPOLLIN | EPOLLET)
+
+    cdef int on_events(self, uint32_t events) except -1:
+        if self.errors_left:
+            self.errors_left -= 1
+            raise self.error
+        self.told += 1
+        return 0
+
+    def leave(self, Reactor loop not None):
+        """Take it out of the loop."""
+        loop.wiring.poller.remove(self)
+
+
+def sizes(Reactor loop not None):
+    """How many the loop has room for: (ready handles, timers, descriptors)."""
+    return loop.wiring.ready.mask + 1, loop.timers.size, loop.wiring.poller.size

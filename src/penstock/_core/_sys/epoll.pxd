@@ -24,7 +24,6 @@ cdef extern from "<sys/epoll.h>" nogil:
 
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
-    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
 
 cdef extern from "<sys/eventfd.h>" nogil:
     enum:
@@ -42,23 +41,39 @@ cdef extern from *:
     #include <sys/epoll.h>
     #include <sys/syscall.h>
 
-    /* epoll_pwait2 (Linux 5.11) takes nanoseconds. glibc 2.31 and older lack the wrapper and an old kernel the call:
-       then milliseconds, rounded up so that no timer fires early. timeout_ns < 0 waits for ever. */
+    /* How many events, or the negative error number. */
+    static int penstock_epoll_now(int epfd, struct epoll_event *events, int max_events)
+    {
+        int count = epoll_wait(epfd, events, max_events, 0);
+        return count < 0 ? -errno : count;
+    }
+
+    /* epoll_pwait2 (Linux 5.11) takes nanoseconds. glibc 2.31 and older lack the wrapper, an old kernel the call, and a
+       seccomp filter may refuse it with any error: then milliseconds, rounded up so that no timer fires early.
+       timeout_ns < 0 waits for ever. */
     static int penstock_epoll_wait_ns(int epfd, struct epoll_event *events, int max_events, long long timeout_ns)
     {
     #ifdef SYS_epoll_pwait2
-        static int missing = 0;
-        if (!missing) {
+        static int refused = 0;
+        if (!refused) {
             struct timespec timeout = {timeout_ns / 1000000000LL, timeout_ns % 1000000000LL};
             int count = (int)syscall(SYS_epoll_pwait2, epfd, events, max_events,
                                      timeout_ns < 0 ? NULL : &timeout, NULL, 0);
-            if (count >= 0 || (errno != ENOSYS && errno != EPERM))
+            if (count >= 0 || errno == EINTR)
+                return count < 0 ? -EINTR : count;
+            /* Only the older call tells whether it is the call that is refused, or the descriptor that is wrong. */
+            count = penstock_epoll_now(epfd, events, max_events);
+            if (count < 0)
                 return count;
-            missing = 1;
+            refused = 1;
+            if (count > 0)
+                return count;
         }
     #endif
         long long timeout_ms = timeout_ns < 0 ? -1 : (timeout_ns + 999999LL) / 1000000LL;
-        return epoll_wait(epfd, events, max_events, timeout_ms > 0x7fffffff ? 0x7fffffff : (int)timeout_ms);
+        int count = epoll_wait(epfd, events, max_events, timeout_ms > 0x7fffffff ? 0x7fffffff : (int)timeout_ms);
+        return count < 0 ? -errno : count;
     }
     """
+    int epoll_now "penstock_epoll_now"(int epfd, epoll_event *events, int max_events) nogil
     int epoll_wait_ns "penstock_epoll_wait_ns"(int epfd, epoll_event *events, int max_events, long long timeout_ns) nogil

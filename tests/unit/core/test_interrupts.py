@@ -1,0 +1,13 @@
+"""Ctrl-C at any instant: the loop can be run again, and has lost nothing. `tests/soak/interrupts.py` does it for longer."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("loop", ["penstock", "product"])
+def test_a_loop_that_is_interrupted_anywhere_runs_again_and_loses_nothing(loop):
+    command = [sys.executable, "-m", "tests.soak.interrupts", "--seconds", "1.5", "--seed", "1", "--loop", loop]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
