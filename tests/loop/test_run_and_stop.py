@@ -1,6 +1,11 @@
 """run_forever, run_until_complete, stop and close: what starts a loop, what ends it, what it refuses."""
 
 import asyncio
+import ctypes
+import functools
+import signal
+import socket
+import sys
 
 import pytest
 
@@ -232,6 +237,110 @@ def test_an_exit_inside_a_task_leaves_run_until_complete(loop, error):
 
     with pytest.raises(error):
         loop.run_until_complete(leave())
+
+
+def leave_once(reached):
+    if not reached:
+        reached.append(True)
+        raise KeyboardInterrupt
+
+
+def leave_from_protocol(name, loop, reached):
+    class Leaving(asyncio.Protocol):
+        pass
+
+    setattr(Leaving, name, lambda *_: leave_once(reached))
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    transport, _ = loop.run_until_complete(loop.create_connection(Leaving, sock=here))
+    if name == "data_received":
+        there.send(b"x")
+        loop.call_later(0.05, there.close)
+    else:
+        there.close()
+
+
+def leave_from_reader(loop, reached):
+    here, there = socket.socketpair()
+    there.send(b"x")
+    loop.add_reader(here, lambda: (loop.remove_reader(here), here.close(), there.close(), leave_once(reached)))
+
+
+def leave_from_writer(loop, reached):
+    here, there = socket.socketpair()
+    loop.add_writer(here, lambda: (loop.remove_writer(here), here.close(), there.close(), leave_once(reached)))
+
+
+def leave_from_done_callback(loop, reached):
+    future = loop.create_future()
+    future.add_done_callback(lambda _: leave_once(reached))
+    future.set_result(None)
+
+
+def leave_from_exception_handler(loop, reached):
+    loop.set_exception_handler(lambda *_: leave_once(reached))
+    loop.call_soon(lambda: 1 / 0)
+
+
+def leave_from_task(loop, reached):
+    async def main():
+        await asyncio.sleep(0)
+        leave_once(reached)
+
+    loop.create_task(main()).add_done_callback(lambda task: task.exception())
+
+
+PLACES = {
+    "call_soon": lambda loop, reached: loop.call_soon(leave_once, reached),
+    "timer": lambda loop, reached: loop.call_later(0.001, leave_once, reached),
+    "post": lambda loop, reached: loop.call_soon_threadsafe(leave_once, reached),
+    "task": leave_from_task,
+    "done callback": leave_from_done_callback,
+    "exception handler": leave_from_exception_handler,
+    "reader": leave_from_reader,
+    "writer": leave_from_writer,
+    **{
+        name: functools.partial(leave_from_protocol, name)
+        for name in ("data_received", "eof_received", "connection_lost")
+    },
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_ctrl_c_in_any_callback_leaves_a_loop_that_runs_what_is_left(loop, place):
+    reached, ran = [], []
+    hooks = sys.get_asyncgen_hooks()
+    PLACES[place](loop, reached)
+    guard = loop.call_later(20, loop.stop)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    guard.cancel()
+    assert (loop.is_running(), asyncio._get_running_loop(), sys.get_asyncgen_hooks()) == (False, None, hooks)
+    for number in range(3):
+        loop.call_soon(ran.append, number)
+    loop.call_later(0.001, ran.append, 3)
+    loop.call_later(0.002, loop.stop)
+    loop.run_forever()
+    assert ran == [0, 1, 2, 3]
+    loop.run_until_complete(asyncio.sleep(0.1 if place == "data_received" else 0.01))
+
+
+def test_ctrl_c_noted_in_the_last_callback_leaves_a_loop_that_runs_again(loop):
+    # C's raise: a signal that comes in C code, as the terminal's may, is Python's at the next instruction of Python
+    depth = sys.get_coroutine_origin_tracking_depth()
+    loop.set_debug(True)
+    loop.call_soon(getattr(ctypes.CDLL(None), "raise"), signal.SIGINT)
+    loop.call_soon(loop.stop)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+        sum(range(10))
+    assert (loop.is_running(), asyncio._get_running_loop()) == (False, None)
+    assert sys.get_coroutine_origin_tracking_depth() == depth
+    loop.set_debug(False)
+    # on asyncio's loop the stop is still to come
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.run_until_complete(asyncio.sleep(0))
 
 
 def test_asyncio_runner_runs_on_the_loop(loop_factory):

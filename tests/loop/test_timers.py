@@ -2,9 +2,16 @@
 
 import asyncio
 import gc
+import math
 import weakref
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
+
+from penstock.loop import NATIVE, EventLoop
+
+numpy = pytest.importorskip("numpy", reason="numpy is not there yet for this Python")
 
 
 class ManualClock:
@@ -153,6 +160,67 @@ def test_a_delay_of_years_does_not_overflow(loop):
     loop.call_later(0.01, loop.stop)
     loop.run_forever()
     handle.cancel()
+
+
+@pytest.mark.parametrize(
+    "delay",
+    [True, False, -math.inf, -1e300, Fraction(1, 1000), numpy.float64(1e-3), numpy.float32(1e-3), numpy.int64(0)],
+    ids=repr,
+)
+def test_any_kind_of_number_is_a_delay(loop, delay):
+    loop.call_later(delay, loop.stop)
+    loop.run_forever()
+    when = loop.time() + delay
+    handle = loop.call_at(when, loop.stop)
+    assert handle.when() == when
+    loop.run_forever()
+
+
+@pytest.mark.parametrize("delay", [math.inf, 1e300, 10**300, 2**63], ids=str)
+def test_a_delay_longer_than_any_run_stops_no_other_timer(loop, delay):
+    handles = [loop.call_later(delay, pytest.fail, "fired"), loop.call_at(float(delay), pytest.fail, "fired")]
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    for handle in handles:
+        handle.cancel()
+
+
+@pytest.mark.parametrize("delay", ["1", b"1", [], Decimal(1)], ids=repr)
+def test_what_cannot_be_added_to_a_float_is_no_delay(loop, delay):
+    with pytest.raises(TypeError):
+        loop.call_later(delay, int)
+
+
+def test_a_number_too_large_for_a_float_is_no_delay(loop):
+    with pytest.raises(OverflowError):
+        loop.call_later(10**400, int)
+
+
+@pytest.mark.skipif(not NATIVE, reason="the pure loop's timers are asyncio's")
+@pytest.mark.parametrize("nan", [math.nan, numpy.float64("nan"), numpy.float32("nan"), -math.nan], ids=repr)
+def test_nan_is_refused_and_stops_no_other_timer(nan):
+    """asyncio takes it into its heap, whose order is lost: timers beside it fire late or never. uvloop refuses it."""
+    loop = EventLoop()
+
+    async def main():
+        other = asyncio.create_task(asyncio.sleep(0.001, "ended"))
+        with pytest.raises(ValueError, match="NaN"):
+            loop.call_later(nan, int)
+        with pytest.raises(ValueError, match="NaN"):
+            loop.call_at(nan, int)
+        with pytest.raises(ValueError, match="NaN"):
+            async with asyncio.timeout(nan):
+                pass
+        with pytest.raises(ValueError, match="NaN"):
+            await asyncio.sleep(nan)
+        with pytest.raises(ValueError, match="NaN"):
+            await asyncio.wait_for(loop.create_future(), nan)
+        return await other
+
+    try:
+        assert loop.run_until_complete(main()) == "ended"
+    finally:
+        loop.close()
 
 
 def test_a_delay_must_be_a_number(loop):

@@ -246,6 +246,41 @@ def test_what_has_no_fileno_is_refused(loop, thing):
         loop.add_reader(thing, int)
 
 
+class Odd:
+    """An object with a `fileno()` of any kind."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __repr__(self):
+        return f"Odd({self.number!r})"
+
+    def fileno(self):
+        return self.number
+
+
+@pytest.mark.parametrize("thing", [-1, -(2**40), Odd(-1), Odd("text"), Odd(None)], ids=repr)
+@pytest.mark.parametrize("method", ["add_reader", "add_writer", "remove_reader", "remove_writer"])
+def test_what_is_no_descriptor_is_a_value_error(loop, method, thing):
+    with pytest.raises(ValueError, match="Invalid file"):
+        getattr(loop, method)(thing, *([int] if method.startswith("add") else []))
+
+
+@pytest.mark.parametrize("number", [2**31, 2**40, 2**70])
+def test_a_number_beyond_any_descriptor_is_watched_by_nothing(loop, number):
+    for thing in (number, Odd(number)):
+        assert loop.remove_reader(thing) is False
+        assert loop.remove_writer(thing) is False
+        with pytest.raises(OverflowError):
+            loop.add_reader(thing, int)
+        with pytest.raises(OverflowError):
+            loop.add_writer(thing, int)
+
+
+def test_true_is_the_descriptor_one(loop):
+    assert loop.remove_reader(True) is False
+
+
 def test_a_regular_file_is_refused_as_epoll_does(loop, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"data")

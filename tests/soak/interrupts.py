@@ -1,4 +1,4 @@
-"""Ctrl-C at random instants into a busy loop, which is then run again: no handle, timer, post or byte is lost or doubled.
+"""Ctrl-C at random instants into a busy loop that is run again: no handle, timer, post or byte is lost or doubled.
 
     python -m tests.soak.interrupts --seconds 20 --seed 1 [--loop asyncio]
 

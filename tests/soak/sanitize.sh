@@ -35,3 +35,4 @@ wait $! || failed=1
 cat loop.log
 ((!failed)) || exit 1
 "$python" -X faulthandler -m tests.soak.stress --seconds "$seconds"
+"$python" -X faulthandler -m tests.soak.interrupts --seconds "$((seconds / 4 + 5))"

@@ -4,6 +4,7 @@ from penstock._core.handle cimport Handle
 from penstock._core.inbox cimport Inbox
 from penstock._core.lag cimport Lag
 from penstock._core.probe cimport Probe
+from penstock._core.runs cimport Runs
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker
 from penstock._core.wiring cimport Wiring
@@ -15,7 +16,7 @@ cdef class Alarm(Source):
     pass
 
 
-cdef class Reactor:
+cdef class Reactor(Runs):
     cdef Wiring wiring
     cdef Timers timers
     cdef Inbox inbox
@@ -50,13 +51,11 @@ cdef class Reactor:
     cdef size_t most_tasks
     cdef object on_full, on_room
     cdef object __weakref__
-    cdef public bint _closed, _stopping, _debug
-    cdef public object _thread_id, _task_factory, _current_handle
+    cdef public object _task_factory, _current_handle
 
     cdef double now(self) except? -1.0
     cdef int turn(self) except -1
     cdef int end_run(self) except -1
-    cdef int forget_stop(self, future) except -1
     cdef bint poll_is_due(self) noexcept
     cdef int poll(self) except -1
     cdef int64_t patience_ns(self) except? -2
@@ -71,5 +70,4 @@ cdef class Reactor:
     cdef int turn_wheel(self) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1
-    cdef int inspect_queued(self, Handle handle) except -1
     cdef int drain_inbox(self) except -1

@@ -2,7 +2,6 @@ import asyncio
 import contextvars
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, TypeVarTuple, Unpack
 
 from typing_extensions import disjoint_base
@@ -15,6 +14,7 @@ from penstock._core.listen import Listener
 from penstock._core.pace import Bounds
 from penstock._core.parked import Parked
 from penstock._core.poller import Source
+from penstock._core.runs import Runs
 from penstock._core.stream import Stream
 from penstock._core.wheel import Wheel
 
@@ -24,11 +24,7 @@ _Context: TypeAlias = contextvars.Context | None
 class Alarm(Source): ...
 
 @disjoint_base
-class Reactor:
-    _closed: bool
-    _stopping: bool
-    _debug: bool
-    _thread_id: int | None
+class Reactor(Runs):
     _task_factory: Any
     _current_handle: Any
     # Typed Any where asyncio's own loop, the other base of `EventLoop`, has a narrower type of its own.
@@ -41,10 +37,6 @@ class Reactor:
     def _expect(self, soon_ns: int) -> None: ...
     def watch_waker(self) -> None: ...
     def run_forever(self) -> None: ...
-    def _run_forever_setup(self) -> None: ...
-    def _run_forever_cleanup(self) -> None: ...
-    def run_until_complete(self, future: Any) -> Any: ...
-    def _run_within(self, scope: AbstractContextManager[Any], run: Callable[[], None]) -> None: ...
     def prepare(self) -> None: ...
     def after_fork(self) -> None: ...
     def stop(self) -> None: ...

@@ -11,8 +11,7 @@ Ownership: the reactor owns its wiring, timers, inbox and waker until `_dispose`
 """
 
 import sys
-import threading
-from asyncio import base_events, constants, events, format_helpers, futures, tasks
+from asyncio import base_events, format_helpers, futures, tasks
 
 from cpython.object cimport PyObject, PyObject_GenericSetAttr
 from cpython.ref cimport Py_DECREF
@@ -35,10 +34,11 @@ from penstock._core.outlet cimport flush_gathered
 from penstock._core.pace cimport Bounds
 from penstock._core.probe cimport COUNT, NEVER_NS, OFF, TIME, Probe
 from penstock._core.ready cimport pop, push, relax
+from penstock._core.runs cimport Runs
 from penstock._core.stream cimport Stream
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker, fall_asleep, stay_awake, wake
-from penstock._core.watch cimport set_reader, set_writer
+from penstock._core.watch cimport fileno_of, set_reader, set_writer
 from penstock._core.wheel cimport Due, Wheel
 from penstock._core.wiring cimport Wiring
 
@@ -49,8 +49,6 @@ cdef int64_t LONGEST_WAIT_NS = 24 * 3600 * 1000000000
 cdef int64_t TEND_EVERY_NS = 1_000_000
 # A blocking poll that took less has not waited: the event was there.
 cdef int64_t NO_WAIT_NS = 3000
-# How often a run's scope is left that is interrupted each time.
-cdef int MOST_EXITS = 10
 
 
 cdef class Alarm(Source):
@@ -58,7 +56,7 @@ cdef class Alarm(Source):
         return 0
 
 
-cdef class Reactor:
+cdef class Reactor(Runs):
     """The native half of `penstock.EventLoop`."""
 
     def __cinit__(self, *args, **kwargs):
@@ -92,9 +90,6 @@ cdef class Reactor:
 
     # --- running
 
-    # Ctrl-C is raised by the first Python instruction after it. What begins and ends a run is C from its first step to
-    # its last, so that it is done whole or not at all.
-
     def run_forever(self):
         """Run until `stop` is called."""
         cdef bint is_nested = self._thread_id is not None
@@ -120,67 +115,8 @@ cdef class Reactor:
             finally:
                 # A subclass's own, in Python, may have been cut short.
                 if self._thread_id is not None:
-                    clean_up(self)
+                    Runs._run_forever_cleanup(self)
         return 0
-
-    def _run_forever_setup(self):
-        """As asyncio's: the first step of a run; RuntimeError when the loop is closed or a loop is running here."""
-        self._check_closed()
-        self._check_running()
-        self._thread_id = threading.get_ident()
-        track_origins(self, self._debug)
-        self._old_agen_hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
-        events._set_running_loop(self)
-
-    def _run_forever_cleanup(self):
-        """As asyncio's: the last step of a run."""
-        clean_up(self)
-
-    def run_until_complete(self, future):
-        """Run until the future, or a task of the coroutine, is done; its result."""
-        self._check_closed()
-        self._check_running()
-        cdef bint is_new = not futures.isfuture(future)
-        future = tasks.ensure_future(future, loop=self)
-        if is_new:
-            # That it did not complete is an exception already.
-            future._log_destroy_pending = False
-        future.add_done_callback(base_events._run_until_complete_cb)
-        try:
-            self.run_forever()
-        except BaseException:
-            if is_new and future.done() and not future.cancelled():
-                # Seen: the caller has no task to ask for what its coroutine raised.
-                future.exception()
-            self.forget_stop(future)
-            raise
-        finally:
-            future.remove_done_callback(base_events._run_until_complete_cb)
-        if not future.done():
-            raise RuntimeError("Event loop stopped before Future completed.")
-        return future.result()
-
-    cdef int forget_stop(self, future) except -1:
-        """The future may be done, and the stop for it be queued: it would end the next run."""
-        cdef Handle handle
-        for entry in self.wiring.ready.snapshot():
-            if isinstance(entry, Handle):
-                handle = entry
-                if handle.callback is base_events._run_until_complete_cb and handle.arg0 is future:
-                    handle.cancel()
-        return 0
-
-    def _run_within(self, scope, run):
-        """Call `run()` in a context manager, which is left whatever is raised where."""
-        try:
-            scope.__enter__()
-            run()
-        except BaseException as error:
-            if not leave_scope(scope, type(error), error, error.__traceback__):
-                raise
-        else:
-            leave_scope(scope, None, None, None)
 
     def prepare(self):
         """What may have changed while the loop stood still: the process, the clock, writes made meanwhile."""
@@ -534,13 +470,6 @@ cdef class Reactor:
         handle.debug_info = (format_helpers.extract_stack(sys._getframe(0)), None)
         return 0
 
-    cdef int inspect_queued(self, Handle handle) except -1:
-        try:
-            return self.inspect(handle, "call_soon", True)
-        except Exception:
-            handle.cancel()
-            raise
-
     def create_future(self):
         """A future of this loop."""
         return futures.Future(loop=self)
@@ -576,29 +505,21 @@ cdef class Reactor:
 
     def _add_reader(self, fd, callback, *args, context=None):
         self.check_open()
-        number = fileno_of(fd)
         handle = self.io_handle(callback, args, context)
-        set_reader(self.wiring, number, handle)
+        set_reader(self.wiring, fileno_of(fd), handle)
         return handle
 
     def _add_writer(self, fd, callback, *args, context=None):
         self.check_open()
-        number = fileno_of(fd)
         handle = self.io_handle(callback, args, context)
-        set_writer(self.wiring, number, handle)
+        set_writer(self.wiring, fileno_of(fd), handle)
         return handle
 
     def _remove_reader(self, fd):
-        if self._closed:
-            return False
-        number = fileno_of(fd)
-        return number <= INT_MAX and bool(set_reader(self.wiring, number, None))
+        return not self._closed and bool(set_reader(self.wiring, fileno_of(fd), None))
 
     def _remove_writer(self, fd):
-        if self._closed:
-            return False
-        number = fileno_of(fd)
-        return number <= INT_MAX and bool(set_writer(self.wiring, number, None))
+        return not self._closed and bool(set_writer(self.wiring, fileno_of(fd), None))
 
     def io_handle(self, callback, tuple args, context):
         cdef Handle handle = new_handle(self, callback, PySequence_Fast_ITEMS(args), len(args), context)
@@ -667,60 +588,7 @@ cdef class Reactor:
         self.wiring.poller.close()
 
 
-cdef int track_origins(loop, bint enabled) except -1:
-    """As asyncio's `_set_coroutine_origin_tracking`."""
-    if enabled == bool(loop._coroutine_origin_tracking_enabled):
-        return 0
-    if enabled:
-        loop._coroutine_origin_tracking_saved_depth = sys.get_coroutine_origin_tracking_depth()
-        sys.set_coroutine_origin_tracking_depth(constants.DEBUG_STACK_DEPTH)
-    else:
-        sys.set_coroutine_origin_tracking_depth(loop._coroutine_origin_tracking_saved_depth)
-    loop._coroutine_origin_tracking_enabled = enabled
-    return 0
-
-
-cdef int clean_up(Reactor loop) except -1:
-    loop._stopping = False
-    loop._thread_id = None
-    events._set_running_loop(None)
-    track_origins(loop, False)
-    hooks = getattr(loop, "_old_agen_hooks", None)
-    if hooks is not None:
-        sys.set_asyncgen_hooks(*hooks)
-        loop._old_agen_hooks = None
-    return 0
-
-
-cdef bint leave_scope(scope, kind, error, trace) except -1:
-    """Calls `__exit__`, again while it is interrupted; whether the error ends here. Raises what the first call raised."""
-    try:
-        return bool(scope.__exit__(kind, error, trace))
-    except BaseException:
-        for _ in range(MOST_EXITS):
-            try:
-                scope.__exit__(kind, error, trace)
-                break
-            except BaseException:
-                pass
-        raise
-
-
 cdef inline double just_after(double now_s) noexcept:
     """The end of the instant `now_s`: one resolution later, or the next number when numbers are farther apart."""
     cdef double end_s = now_s + RESOLUTION_S
     return end_s if end_s > now_s else nextafter(now_s, INFINITY)
-
-
-cdef object fileno_of(object fd):
-    """A descriptor from a number or an object with `fileno()`; ValueError as the `selectors` module's."""
-    if isinstance(fd, int):
-        number = fd
-    else:
-        try:
-            number = int(fd.fileno())
-        except (AttributeError, TypeError, ValueError):
-            raise ValueError(f"Invalid file object: {fd!r}") from None
-    if number < 0:
-        raise ValueError(f"Invalid file descriptor: {number}")
-    return number

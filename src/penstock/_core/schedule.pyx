@@ -48,8 +48,16 @@ cdef object call_soon(Reactor self, PyObject *const *args, Py_ssize_t arg_count,
     push(self.wiring.ready, handle)
     if self._debug:
         # Not before: the checks are Python, and a Ctrl-C in them would lose the wakeup of a task.
-        self.inspect_queued(handle)
+        inspect_queued(self, handle)
     return handle
+
+
+cdef int inspect_queued(Reactor self, Handle handle) except -1:
+    try:
+        return self.inspect(handle, "call_soon", True)
+    except Exception:
+        handle.cancel()
+        raise
 
 
 cdef object call_soon_threadsafe(Reactor self, PyObject *const *args, Py_ssize_t arg_count, PyObject *keywords):

@@ -405,6 +405,8 @@ cdef class Stream(Outlet):
         try:
             keep_open = self.protocol.eof_received()
         except (SystemExit, KeyboardInterrupt):
+            # As asyncio: a loop that runs again reads the end again.
+            self.eof_read = False
             raise
         except BaseException as exc:
             self.fatal_error(exc, "Fatal error: protocol.eof_received() call failed.")

@@ -85,6 +85,9 @@ cdef class Timers(TimerQueue):
     cdef int drop_cancelled_head(self) except -1:
         while self.cancelled_count and self.count and of(self.entries[0].handle).is_cancelled:
             let_go(self.pop())
+        # Others have fired since the last cancellation: the cancelled may be most of what is left.
+        if self.cancelled_count > COMPACT_FROM and 2 * self.cancelled_count > self.count:
+            self.compact()
         return self.shrink()
 
     cdef int leave(self, TimerHandle handle) except -1:

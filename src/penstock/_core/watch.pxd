@@ -9,5 +9,6 @@ cdef class Watch(Source):
 
 
 cdef Watch watch_at(Wiring wiring, int fd)
-cdef int set_reader(Wiring wiring, int fd, Handle handle) except -1
-cdef int set_writer(Wiring wiring, int fd, Handle handle) except -1
+cdef int set_reader(Wiring wiring, object fd, Handle handle) except -1
+cdef int set_writer(Wiring wiring, object fd, Handle handle) except -1
+cdef object fileno_of(object fd)

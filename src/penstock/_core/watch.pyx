@@ -3,6 +3,7 @@
 Ownership: a watch owns its two handles; the poller's table owns the watch.
 """
 
+from libc.limits cimport INT_MAX
 from libc.stdint cimport uint32_t
 
 from penstock._core._sys.epoll cimport EPOLLIN, EPOLLOUT
@@ -71,8 +72,10 @@ cdef int update(Wiring wiring, int fd, Watch known, Handle reader, Handle writer
     return 0
 
 
-cdef int set_reader(Wiring wiring, int fd, Handle handle) except -1:
+cdef int set_reader(Wiring wiring, object fd, Handle handle) except -1:
     """Sets or, with None, takes away the reader; the former handle is cancelled. 1 when there was one."""
+    if handle is None and fd > INT_MAX:
+        return 0
     cdef Watch known = watch_at(wiring, fd)
     if handle is None and (known is None or known.reader is None):
         return 0
@@ -81,11 +84,27 @@ cdef int set_reader(Wiring wiring, int fd, Handle handle) except -1:
     return replaced
 
 
-cdef int set_writer(Wiring wiring, int fd, Handle handle) except -1:
+cdef int set_writer(Wiring wiring, object fd, Handle handle) except -1:
     """Sets or, with None, takes away the writer; the former handle is cancelled. 1 when there was one."""
+    if handle is None and fd > INT_MAX:
+        return 0
     cdef Watch known = watch_at(wiring, fd)
     if handle is None and (known is None or known.writer is None):
         return 0
     cdef bint replaced = known is not None and known.writer is not None
     update(wiring, fd, known, None if known is None else known.reader, handle)
     return replaced
+
+
+cdef object fileno_of(object fd):
+    """A descriptor from a number or an object with `fileno()`; ValueError as the `selectors` module's."""
+    if isinstance(fd, int):
+        number = fd
+    else:
+        try:
+            number = int(fd.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {fd!r}") from None
+    if number < 0:
+        raise ValueError(f"Invalid file descriptor: {number}")
+    return number

@@ -1,4 +1,4 @@
-"""Ctrl-C at any instant: the loop can be run again, and has lost nothing. `tests/soak/interrupts.py` does it for longer."""
+"""Ctrl-C at any instant: the loop can be run again, and has lost nothing; tests/soak/interrupts.py does it longer."""
 
 import subprocess
 import sys
