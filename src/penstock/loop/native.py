@@ -149,7 +149,7 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         super()._ensure_fd_no_transport(fd)
-        source = self._source_at(fd if isinstance(fd, int) else fd.fileno())
+        source = self._source_at(fd if isinstance(fd, int) else int(fd.fileno()))
         if isinstance(source, Stream) and not source.is_closing():
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {source!r}")
 
