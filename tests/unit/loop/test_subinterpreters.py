@@ -14,7 +14,8 @@ import penstock
 async def main():
     await asyncio.sleep(0)
     assert isinstance(asyncio.get_running_loop(), penstock.EventLoop)
-asyncio.run(main(), loop_factory=penstock.EventLoop)
+with asyncio.Runner(loop_factory=penstock.EventLoop) as runner:
+    runner.run(main())
 assert not penstock.loop.NATIVE
 """
 
