@@ -72,6 +72,7 @@ class HomedLane(Lane):
         """The home, now that `loop` calls, or for None a thread."""
         left: list[Job] = []
         with self._lock:
+            self._check_open()
             former = home = self._home
             if home is None or home.is_closed() or (loop is None and not home.is_running() and self._is_idle()):
                 left = self._leave()

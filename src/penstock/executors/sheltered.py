@@ -1,18 +1,16 @@
 """Imported first by the forkserver: makes it outlive a signal for a whole group, and imports the rest.
 
-SIGTERM reaches all of a process group (a shell's, an init's) or of a control group (systemd's). The forkserver ends
-with its parent, and how the parent ends is the parent's to decide. A process forked from it is as any other.
-
 Anywhere but in a forkserver, this module does nothing.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from penstock.executors.outliving import in_forked, outlive
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,15 +31,6 @@ def _importing() -> list[str] | None:
     return None
 
 
-def _stay(signum: int, frame: FrameType | None) -> None:
-    """Outlive a signal. Not SIG_IGN: that would be handed down to every program that is started from here."""
-
-
-def _shelter() -> None:
-    before = signal.signal(signal.SIGTERM, _stay)
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, before))
-
-
 def _import_rest(preload: list[str]) -> None:
     """Import what comes after this module, whatever it raises: it would end the forkserver. A worker imports it again,
     and tells why it cannot."""
@@ -54,5 +43,6 @@ def _import_rest(preload: list[str]) -> None:
 
 _preload = _importing()
 if _preload is not None:
-    _shelter()
+    _before: Any = outlive()
+    in_forked(lambda: signal.signal(signal.SIGTERM, _before))
     _import_rest(_preload)

@@ -220,11 +220,11 @@ def _forget_forkserver() -> None:
     server: Any = getattr(module, "_forkserver", None)
     if server is None or getattr(server, "_forkserver_pid", None) is None:
         return
-    preload = server._preload_modules
+    told = {name: value for name, value in vars(server).items() if name.startswith("_preload")}
     with suppress(OSError):
         os.close(server._forkserver_alive_fd)
     server.__init__()
-    server.set_forkserver_preload(preload)
+    vars(server).update(told)
 
 
 def _before_fork() -> None:

@@ -25,6 +25,7 @@ from penstock.executors.board import receive
 from penstock.executors.carrier import run_carried
 from penstock.executors.failure import described
 from penstock.executors.naming import function_name
+from penstock.executors.outliving import in_forked, outlive, stay
 from penstock.executors.patience import LOOK_NS, Patience
 from penstock.executors.pickling import Pickled, dump, fault, load
 from penstock.executors.wire import FILLING, JOB, RESULT, WHOLE, Content, Frames, Status, contained, unpacked
@@ -74,25 +75,17 @@ def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, ord
 
 
 def stand_apart() -> bool:
-    """Outlive signals for a group, in a process group of one's own; whether there is one.
-
-    By handlers, not SIG_IGN: a program that a job starts has the default again, and so has a process that it forks.
-    """
-    signal.signal(signal.SIGTERM, _stay)
-    signal.siginterrupt(signal.SIGTERM, False)
-    os.register_at_fork(after_in_child=_as_any_process)
+    """Outlive signals for a group, in a process group of one's own; whether there is one."""
+    outlive()
+    in_forked(_as_any_process)
     with suppress(PermissionError):  # the leader of a session has one already
         os.setpgid(0, 0)
     return os.getpgrp() == os.getpid()
 
 
-def _stay(signum: int, frame: FrameType | None) -> None:
-    pass
-
-
 def _as_any_process() -> None:
-    """In a process that a job has forked."""
-    if signal.getsignal(signal.SIGTERM) is _stay:
+    """In a process that a job has forked, unless the job has handlers of its own."""
+    if signal.getsignal(signal.SIGTERM) is stay:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if getattr(signal.getsignal(signal.SIGINT), "__func__", None) is Worker.on_interrupt:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -119,6 +119,29 @@ def signals_of_a_fork():
     return os.read(reading, 1) == b"1"
 
 
+def terminate_a_fork_at_once():
+    """How a process ends that is sent SIGTERM before it has come to anything."""
+    global held_fork
+    held_fork, let_go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    os.kill(child, signal.SIGTERM)
+    os.write(let_go, b"1")
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def hold_fork():
+    """In a forked process, before anything that a worker does there."""
+    if held_fork is not None:
+        os.read(held_fork, 1)
+
+
+held_fork = None
+os.register_at_fork(after_in_child=hold_fork)
+
+
 def terminate_a_program():
     with subprocess.Popen(["sleep", "60"]) as program:
         program.terminate()

@@ -1,5 +1,6 @@
 """Signals and process groups: what reaches a whole service costs no job, and what jobs start is as any program."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -52,17 +53,33 @@ def wait_until(condition, patience_s=40):
         time.sleep(0.005)
 
 
+DRAIN = """
+import asyncio, sys
+sys.path[:0] = {path!r}
+import penstock
+from tests.unit.executors import calls
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.add_drain_hook(lambda loop: print("draining", flush=True))
+    job = asyncio.ensure_future(penstock.offload(calls.wait_and_tell, {log!r}, {gate!r}))
+    job.add_done_callback(lambda job: print("job", job.result(), flush=True))
+    await asyncio.sleep(60)
+
+if __name__ == "__main__":
+    penstock.run(main(), config=penstock.Config(signals=penstock.SignalsConfig(drain_s=40)))
+"""
+
+
 def parent_of(pid):
     return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
 
 
-@pytest.fixture(params=list(RUNNERS))
-def service(request, tmp_path):
+@contextlib.contextmanager
+def started(template, tmp_path, **told):
     """A program with one job that runs, in a session of its own; and what lets the job end."""
-    pytest.importorskip(request.param)
     log, gate = tmp_path / "log", tmp_path / "gate"
-    path = [str(ROOT / "src"), str(ROOT)]
-    text = SERVICE.format(path=path, log=str(log), gate=str(gate), runner=RUNNERS[request.param])
+    text = template.format(path=[str(ROOT / "src"), str(ROOT)], log=str(log), gate=str(gate), **told)
     command = [sys.executable, "-c", text]
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, cwd=ROOT, start_new_session=True) as program:
         try:
@@ -70,6 +87,14 @@ def service(request, tmp_path):
             yield program, gate
         finally:
             program.kill()
+
+
+@pytest.fixture(params=list(RUNNERS))
+def service(request, tmp_path):
+    """The service on each loop."""
+    pytest.importorskip(request.param)
+    with started(SERVICE, tmp_path, runner=RUNNERS[request.param]) as found:
+        yield found
 
 
 def kill_group(program, number):
@@ -87,11 +112,20 @@ def kill_each(program, number):
 def test_a_signal_for_a_whole_service_costs_no_job(service, send, number):
     program, gate = service
     send(program, number)
-    assert program.stdout.readline() == "asked to end\n"
+    assert program.stdout.readline() == "asked to end\n", program.communicate(timeout=40)
     gate.touch()
     out, err = program.communicate(timeout=40)
     assert [line.split()[0] for line in out.splitlines()] == ["job", "next"], err
     assert (program.returncode, err) == (0, "")
+
+
+def test_a_drain_waits_for_a_job_whose_service_was_told_to_end(tmp_path):
+    with started(DRAIN, tmp_path) as (program, gate):
+        kill_each(program, signal.SIGTERM)
+        assert program.stdout.readline() == "draining\n"
+        gate.touch()
+        out, err = program.communicate(timeout=40)
+    assert out.split()[:1] == ["job"], err
 
 
 def test_a_killed_forkserver_costs_no_job(loop, lane, tmp_path):
@@ -140,6 +174,11 @@ def test_a_job_can_end_what_it_has_started(loop, lane, start):
     assert run(loop, cpu(calls.terminate_a_program)) == -signal.SIGTERM
     for _ in range(3):
         assert run(loop, cpu(calls.use_a_pool)) == [1, 2]
+
+
+def test_a_process_that_a_job_has_just_forked_can_be_ended(loop, lane):
+    cpu, _ = lane(start="fork")
+    assert run(loop, cpu(calls.terminate_a_fork_at_once)) == -signal.SIGTERM
 
 
 def test_a_job_killed_for_its_timeout_takes_along_what_it_has_started(loop, lane, tmp_path):

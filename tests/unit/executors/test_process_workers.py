@@ -85,7 +85,7 @@ def test_a_worker_killed_at_rest_costs_nobody_anything(loop, lane):
 
 
 def test_a_cancelled_job_is_interrupted_and_its_worker_lives_on(loop, lane, tmp_path):
-    cpu, made = lane()
+    cpu, made = lane(grace_s=500)
 
     async def main():
         worker = await cpu(calls.pid)
