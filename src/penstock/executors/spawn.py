@@ -55,7 +55,7 @@ class Hatched:
 
     def signal(self, number: int) -> None:
         """Send a signal; nothing if it has ended."""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             if self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd, number)
             elif self.is_alive():
@@ -72,7 +72,7 @@ class Hatched:
     def is_alive(self) -> bool:
         """Whether the process has not ended."""
         if self._pidfd is not None:
-            return not select.select([self._pidfd], [], [], 0)[0]
+            return not _events(self._pidfd)
         if not self.has_no_record():
             return self.process.exitcode is None
         try:
@@ -85,9 +85,8 @@ class Hatched:
         """Whether the forkserver, which alone can tell how it ends, is gone."""
         if not self._is_forked_elsewhere:
             return False
-        pipe = select.poll()
-        pipe.register(self.process.sentinel, select.POLLIN)
-        return any(not events & select.POLLIN for _, events in pipe.poll(0))
+        events = _events(self.process.sentinel)
+        return events != 0 and not events & select.POLLIN
 
     def exit_code(self) -> int | None:
         """As `multiprocessing`'s: negative for a signal; None while, or because, it is not known."""
@@ -121,6 +120,13 @@ class Hatched:
             self.process.close()
         except ValueError:
             pass  # it runs on, against all odds; its record goes with us
+
+
+def _events(fd: int) -> int:
+    """What a descriptor has to tell, of any number: `select` refuses those from 1024 on."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return sum(events for _, events in poll.poll(0))
 
 
 def _pidfd(pid: int) -> int | None:

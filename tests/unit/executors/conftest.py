@@ -1,9 +1,11 @@
-"""Process lanes to test, on penstock's and on stock asyncio's loop, and what tests of them share."""
+"""Process lanes to test, on penstock's loop, asyncio's and uvloop's, and what tests of them share."""
 
 import asyncio
 import functools
 import os
 import time
+from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 
@@ -12,10 +14,14 @@ from penstock.config import LaneConfig
 from penstock.executors.processes import ProcessLane
 from tests.unit.executors.shared import call, is_zombie
 
+MAKERS = {"penstock": penstock.new_event_loop, "asyncio": asyncio.new_event_loop}
+if find_spec("uvloop"):
+    MAKERS["uvloop"] = lambda: import_module("uvloop").new_event_loop()
 
-@pytest.fixture(params=["penstock", "asyncio"])
+
+@pytest.fixture(params=list(MAKERS))
 def loop(request):
-    made = penstock.new_event_loop() if request.param == "penstock" else asyncio.new_event_loop()
+    made = MAKERS[request.param]()
     yield made
     made.close()
 

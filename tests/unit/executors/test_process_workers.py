@@ -5,6 +5,7 @@ import functools
 import multiprocessing.forkserver
 import os
 import pathlib
+import resource
 import signal
 
 import pytest
@@ -52,6 +53,36 @@ def test_a_worker_whose_job_closes_its_socket_is_lost_and_ended(loop, lane):
 
     run(loop, main())
     assert made.statistics().restarts["crash"] == 1
+
+
+@pytest.fixture
+def many_descriptors():
+    """So many are open that those of workers are beyond what `select` takes."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 4096:
+        pytest.skip("the limit of descriptors is low")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, limits[1]))
+    reading, writing = os.pipe()
+    opened = [reading, writing, *(os.dup(reading) for _ in range(1100))]
+    yield
+    for fd in opened:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_a_worker_is_lost_and_interrupted_beyond_a_thousand_descriptors(loop, lane, tmp_path):
+    cpu, made = lane(grace_s=0.0)
+
+    async def main():
+        with pytest.raises(WorkerLost):
+            await cpu(calls.die)
+        job = cpu(calls.block_stubbornly, str(tmp_path / "log"))
+        await until(lambda: lines(tmp_path / "log"))
+        job.cancel()
+        await until(lambda: made.statistics().restarts["cancelled"] == 1)
+
+    run(loop, main())
 
 
 def test_an_idempotent_job_is_run_again(loop, lane, tmp_path):
@@ -363,7 +394,8 @@ def test_an_initializer_that_hangs_has_a_bound(loop, lane, initializer):
         assert "in hang" in str(caught.value.__cause__.__cause__)
 
 
-def test_a_start_that_fails_is_not_tried_again_at_once_while_there_are_workers(loop, lane, tmp_path):
+def test_a_start_that_fails_is_not_tried_again_at_once_while_there_are_workers(loop, lane, tmp_path, monkeypatch):
+    monkeypatch.setattr("penstock.executors.crew.START_PAUSE_NS", 10**15)
     once = tmp_path / "once"
     cpu, made = lane(workers=2, initializer=functools.partial(calls.fail_unless_first, str(once)))
 
