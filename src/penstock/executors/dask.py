@@ -61,6 +61,8 @@ class DaskLane(BackedLane):
     """The lane of `config.kind`, a `dask://host:port`. Up to `workers` jobs are with the scheduler at once, or
     `queue_jobs`: it orders them, and may grow its cluster for them. Raises ConfigError without dask.distributed."""
 
+    exits_are_errors = True
+
     def __init__(self, name: str, config: LaneConfig) -> None:
         if find_spec("distributed") is None:
             need = "dask.distributed, which is not installed: pip install 'penstock[dask]'"

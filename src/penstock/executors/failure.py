@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from typing import TypeVar
 
 from penstock.errors import RemoteError
 
-__all__ = ["RemoteTraceback", "described", "rebuilt"]
+__all__ = ["RemoteTraceback", "described", "detached", "rebuilt"]
+
+T = TypeVar("T", bound=BaseException)
 
 # These end a program when they reach its loop; a job's own must not end the service.
 ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit)
@@ -52,4 +55,15 @@ def rebuilt(problem: BaseException, text: str | None) -> BaseException:
     """Parent: the exception with its remote traceback as its cause; None if it is not a remote one."""
     if text is not None:
         problem.__cause__ = RemoteTraceback(text)
+    return problem
+
+
+def detached(problem: T) -> T:
+    """Turn the tracebacks of an exception and of its causes into text, a note. Their frames hold the job that gets the
+    exception: its arguments would stay until the garbage collector comes."""
+    problem.add_note("".join(traceback.format_tb(problem.__traceback__)).rstrip())
+    found: BaseException | None = problem
+    while found is not None and found.__traceback__ is not None:
+        found.__traceback__ = None
+        found = found.__cause__ or found.__context__
     return problem

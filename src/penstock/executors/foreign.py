@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import Overloaded, PenstockError, WorkerLost
 from penstock.executors.admission import Admission, Verdict
 from penstock.executors.alarm import Alarm
+from penstock.executors.failure import detached
 from penstock.executors.lane import Lane
 from penstock.executors.meter import LaneMeter
 
@@ -100,8 +101,6 @@ class ExecutorBackend(Backend):
                 raise
             executor.shutdown(wait=False)
             return self._give(another, job)
-        finally:
-            del job  # see BackedLane._read
 
     def _give(self, executor: Executor, job: Job) -> Future[Any]:
         if job.context is not None:
@@ -266,7 +265,7 @@ class BackedLane(Lane):
             return self._backend.submit(job)
         except BaseException as problem:  # the job's outcome, like any that comes later
             failed: Future[Any] = Future()
-            failed.set_exception(problem.with_traceback(None))
+            failed.set_exception(detached(problem))
             return failed
 
     # --- out ---------------------------------------------------------------------------------------------------------
@@ -310,7 +309,7 @@ class BackedLane(Lane):
                 return "ok", self._backend.read(future.result())
             problem = self._backend.failure(problem)
         except BaseException as raised:
-            problem = raised.with_traceback(None)
+            problem = detached(raised)
         return "worker_lost" if isinstance(problem, BrokenExecutor | WorkerLost) else "error", problem
 
     def _forget(self, job: Job) -> None:

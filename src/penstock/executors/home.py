@@ -14,6 +14,7 @@ import threading
 import weakref
 from abc import abstractmethod
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import Overloaded
@@ -151,7 +152,7 @@ class HomedLane(Lane):
             # the home has closed meanwhile
             self._settle(job.loop)
         if full == "shed":
-            self._meter.shed("full")
+            self._count(partial(self._meter.shed, "full"))
             raise Overloaded(
                 f"lane {self.name!r} is full: {limit} jobs are queued; try again later, or raise queue_jobs",
                 reason="full",
@@ -159,6 +160,17 @@ class HomedLane(Lane):
                 limit=limit,
             )
         self._run_here(job)
+
+    def _count(self, count: Callable[[], None]) -> None:
+        """Count at home: the meter belongs to its thread."""
+        home = self._home
+        if home is None or asyncio._get_running_loop() is home:
+            count()
+            return
+        try:
+            home.call_soon_threadsafe(count)
+        except RuntimeError:
+            count()  # the home is closed: nothing else counts
 
     def _coming(self) -> int:
         return self._admission.queued + len(self._posted)
@@ -188,7 +200,7 @@ class HomedLane(Lane):
         try:
             self._enter(job, is_posted=True)
         except Overloaded as problem:
-            job.fail_from_thread(problem)
+            job.fail_from_thread(problem.with_traceback(None))
 
     @abstractmethod
     def _enter(self, job: Job, is_posted: bool = False) -> None:

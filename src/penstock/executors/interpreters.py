@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigError, UnpicklableError, WorkerStartError
-from penstock.executors.failure import described, rebuilt
+from penstock.executors.failure import described, detached, rebuilt
 from penstock.executors.foreign import BackedLane, ExecutorBackend, NotHere
 from penstock.executors.naming import function_name
 from penstock.executors.pickling import call_fault
@@ -41,6 +41,8 @@ class InterpreterLane(BackedLane):
 
     Of the config for processes, `preload` and `initializer` count. Raises ConfigError before Python 3.14.
     """
+
+    exits_are_errors = True
 
     def __init__(self, name: str, config: LaneConfig, fallback: Callable[[], Lane]) -> None:
         if sys.version_info < FIRST:
@@ -90,10 +92,7 @@ class InterpreterLane(BackedLane):
         try:
             self._fallback()._offer(job)
         except Exception as problem:
-            job.fail(problem)
-        finally:
-            # the exception's traceback leads here, and the job holds the exception
-            del job
+            job.fail(detached(problem))
 
 
 class InterpreterBackend(ExecutorBackend):
@@ -111,8 +110,6 @@ class InterpreterBackend(ExecutorBackend):
             text = pickle.dumps((job.fn, job.args, job.kwargs or {}), 5)
         except Exception as problem:
             raise call_fault(job.fn, job.args, job.kwargs, problem) from problem
-        finally:
-            del job
         return executor.submit(run, text)
 
     def read(self, value: Any) -> Any:

@@ -11,6 +11,7 @@ from contextvars import Context
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from penstock.executors.failure import described
 from penstock.executors.job import Job, LoopJob, ThreadJob
 from penstock.executors.naming import check_plain
 from penstock.loop.lanes import CallableExecutor
@@ -36,6 +37,8 @@ class Lane(CallableExecutor):
     _meter: LaneMeter
     # A call of a coroutine function gives a coroutine, which stays where it was made.
     takes_coroutine_functions = False
+    # Whether a job's SystemExit ends its worker's work on it and comes as RemoteError, or comes as itself.
+    exits_are_errors = False
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         self.name = name
@@ -113,8 +116,8 @@ class Lane(CallableExecutor):
         """Admit the job and see to it that it runs; raises Overloaded when it is refused."""
 
     def _run_in_caller(self, job: Job) -> None:
-        """Run the job in the thread that offers it, apart from the caller's context variables. What would end that
-        thread is raised there, at once: it may be the caller's own Ctrl-C."""
+        """Run the job in the thread that offers it, apart from the caller's context variables. A KeyboardInterrupt is
+        raised there, at once: it may be the caller's own Ctrl-C. So is a SystemExit where it would come as itself."""
         job.on_cancel, job.started_ns = None, monotonic_ns()
         if job.context is None:
             job.context = Context()
@@ -126,6 +129,8 @@ class Lane(CallableExecutor):
                 job.finish(value)
             elif isinstance(value, Exception):
                 job.fail(value)
+            elif self.exits_are_errors and not isinstance(value, KeyboardInterrupt):
+                job.fail(described(value)[0])
             else:
                 job.cancel()
                 raise value

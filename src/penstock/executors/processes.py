@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from contextlib import suppress
+from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from penstock.executors.admission import Admission, Verdict
 from penstock.executors.board import SLOTS
 from penstock.executors.carrier import Carrier
 from penstock.executors.crew import Crew
-from penstock.executors.failure import ENDINGS, described, rebuilt
+from penstock.executors.failure import ENDINGS, described, detached, rebuilt
 from penstock.executors.home import HomedLane
 from penstock.executors.meter import LaneMeter, LaneStatistics
 from penstock.executors.patience import LOOK_NS, Patience
@@ -125,9 +126,9 @@ class ProcessLane(HomedLane):
         job.started_ns = monotonic_ns()
         job.context = job.context or contextvars.copy_context()
         outcome, value = job.run()
-        self._meter.waited(job.started_ns - job.offered_ns)
-        self._meter.ran(monotonic_ns() - job.started_ns)
-        self._meter.ended(outcome)
+        self._count(
+            partial(self._count_run_here, job.started_ns - job.offered_ns, monotonic_ns() - job.started_ns, outcome)
+        )
         job.forget_arguments()
         try:
             if outcome == "ok":
@@ -139,6 +140,11 @@ class ProcessLane(HomedLane):
         finally:
             # the exception's traceback leads here
             del job, value
+
+    def _count_run_here(self, waited_ns: int, ran_ns: int, outcome: str) -> None:
+        self._meter.waited(waited_ns)
+        self._meter.ran(ran_ns)
+        self._meter.ended(outcome)
 
     def _build(self, job: Job) -> bool:
         """Make the payload; False when the job has failed for it."""
@@ -243,6 +249,7 @@ class ProcessLane(HomedLane):
         if job.done():
             return  # its caller has given it up; that was counted then
         self._over(job)
+        job.forget_arguments()
         if status == Status.RESULT:
             meter.ended("ok")
             if job.loop is self._home:
@@ -401,5 +408,5 @@ def _call(job: Job, carried: Any) -> Pickled:
 def _call_error(job: Job, carried: Any, problem: Exception) -> Exception:
     """Why a call cannot be sent: which object is at fault; or the problem itself, where that says it all."""
     error = call_fault(job.fn, job.args, job.kwargs, problem, carried[0] if carried else None)
-    error.__cause__ = problem
+    error.__cause__ = detached(problem)
     return error

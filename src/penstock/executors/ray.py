@@ -29,6 +29,8 @@ AUTO = "ray://auto"
 class RayLane(BackedLane):
     """The lane of `config.kind`, a `ray://` address. Raises ConfigError if Ray is not installed."""
 
+    exits_are_errors = True
+
     def __init__(self, name: str, config: LaneConfig) -> None:
         if find_spec("ray") is None:
             need = "Ray, which is not installed: pip install 'penstock[ray]'"

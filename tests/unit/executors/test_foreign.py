@@ -9,7 +9,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 import pytest
 
 from penstock.config import LaneConfig
-from penstock.errors import Overloaded
+from penstock.errors import Overloaded, RemoteError
 from penstock.executors.foreign import ForeignLane
 
 WAIT_S = 10
@@ -130,6 +130,19 @@ def test_a_full_lane_lets_the_caller_run_it():
     lane.submit(same, 2)
     assert lane.submit(threading.get_ident).result(0) == threading.get_ident()
     assert isinstance(lane.submit(fail, KeyError(3)).exception(0), KeyError)
+
+
+def test_an_exit_of_a_job_that_the_caller_runs_is_an_error_where_it_would_be_one_elsewhere():
+    class Far(ForeignLane):
+        exits_are_errors = True
+
+    lane = Far("far", LaneConfig(workers=1, queue_jobs=1, full="caller_runs"), ByHand)
+    for _ in range(2):
+        lane.submit(same, 1)
+    with pytest.raises(RemoteError, match="SystemExit: 3"):
+        lane.submit(fail, SystemExit(3)).result(0)
+    with pytest.raises(KeyboardInterrupt):
+        lane.submit(fail, KeyboardInterrupt())
 
 
 def test_a_newer_job_displaces_the_oldest_queued():

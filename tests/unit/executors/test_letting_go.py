@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import functools
 import gc
+import threading
 import time
+import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +14,9 @@ import pytest
 
 import penstock
 from penstock.config import LaneConfig
+from penstock.errors import UnpicklableError
 from penstock.executors.foreign import ForeignLane
+from penstock.executors.processes import ProcessLane
 from penstock.executors.threads import ThreadLane
 
 
@@ -70,7 +74,7 @@ def until_gone(*alive):
 
 
 async def call(lane, function, *arguments):
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, UnpicklableError):
         await lane.call(asyncio.get_running_loop(), function, arguments)
 
 
@@ -106,6 +110,36 @@ def test_a_result_that_lives_on_keeps_no_function(make_lane, no_collector):
             future.result(20)
     del function
     until_gone(alive)
+
+
+@pytest.mark.parametrize("content", [1, threading.Lock()], ids=["fails there", "does not pickle"])
+@pytest.mark.parametrize("of", ["loop", "thread"])
+def test_a_failed_job_of_a_process_keeps_no_argument(no_collector, content, of):
+    lane, argument = ProcessLane("cpu", LaneConfig("processes", workers=1)), {content}
+    alive = weakref.ref(argument)
+    loop = asyncio.SelectorEventLoop()
+    if of == "loop":
+        loop.run_until_complete(call(lane, int, argument))
+    else:
+        future = lane.submit(int, argument)
+        with pytest.raises((TypeError, UnpicklableError)):
+            future.result(50)
+        del future
+    del argument
+    until_gone(alive)
+    lane.shutdown()
+    loop.close()
+
+
+def test_an_argument_that_does_not_pickle_is_told_with_the_place(no_collector):
+    class Odd:
+        def __reduce__(self):
+            raise RuntimeError("not now")
+
+    lane = ProcessLane("cpu", LaneConfig("processes", workers=1))
+    told = lane.submit(int, Odd()).exception(50)
+    assert "in __reduce__" in "".join(traceback.format_exception(told))
+    lane.shutdown()
 
 
 def test_a_call_that_its_caller_runs_keeps_no_argument(no_collector):
