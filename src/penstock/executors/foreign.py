@@ -309,7 +309,7 @@ class BackedLane(Lane):
                 return "ok", self._backend.read(future.result())
             problem = self._backend.failure(problem)
         except BaseException as raised:
-            problem = detached(raised)
+            problem = raised.with_traceback(None)
         return "worker_lost" if isinstance(problem, BrokenExecutor | WorkerLost) else "error", problem
 
     def _forget(self, job: Job) -> None:

@@ -141,8 +141,12 @@ class Job:
     def allowed(self) -> str:
         """The time it has, and whether its timeout or its caller's deadline says so, as messages tell it."""
         assert self.expires_ns is not None
-        bound = "the deadline of its caller" if self.by_deadline else "its timeout"
-        return f"{(self.expires_ns - self.offered_ns) / 1e9:g} s ({bound})"
+        span_s = (self.expires_ns - self.offered_ns) / 1e9
+        return (
+            f"{round(span_s, 3):g} s (the deadline of its caller)"
+            if self.by_deadline
+            else f"{span_s:g} s (its timeout)"
+        )
 
     def late(self, message: str) -> TimeoutError:
         """Make the exception for a job whose time is up."""
