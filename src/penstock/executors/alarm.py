@@ -57,8 +57,9 @@ class Alarm:
 
     def _watch(self) -> None:
         while (late := self._next()) is not None:
-            for job in late:
-                self._late(job)
+            # emptied: a thread that waits holds no job
+            while late:
+                self._late(late.pop())
 
     def _next(self) -> list[Job] | None:
         """Wait; the jobs that are late now, perhaps none; None when it is time to end."""

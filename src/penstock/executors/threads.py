@@ -205,7 +205,14 @@ class ThreadLane(Lane):
         """In the worker's thread: its job, and others until none is queued; False when the thread is to end."""
         job, worker.job = worker.job, None
         while job is not None:
-            outcome, value = ("cancelled", None) if job.mark is ENDED else self._run(job)
+            now_ns = time.monotonic_ns()
+            if job.mark is ENDED:
+                outcome, value = "cancelled", None
+            elif job.expires_ns is not None and now_ns >= job.expires_ns:
+                outcome, value = "timeout", self._late(job, begun=False)
+            else:
+                job.started_ns = now_ns
+                outcome, value = job.run()
             ended, job = job, None
             if ended.loop is None:
                 # a thread's callbacks are run by the delivery: this thread is busy until they return
@@ -224,18 +231,6 @@ class ThreadLane(Lane):
             if self._cancelled:
                 self._clear_cancelled()
         return worker.thread in self._workers
-
-    def _run(self, job: Job) -> tuple[str, Any]:
-        """What became of it: ok and the value, or error or timeout and the exception."""
-        now_ns = time.monotonic_ns()
-        if job.expires_ns is not None and now_ns >= job.expires_ns:
-            return "timeout", self._late(job, begun=False)
-        job.started_ns = now_ns
-        try:
-            return job.run()
-        finally:
-            # the exception's traceback leads here, and the job holds the exception
-            del self, job
 
     def _count_in_caller(self, job: Job, outcome: str) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import math
 import threading
 import time
 import traceback
@@ -110,6 +111,20 @@ def test_a_result_that_lives_on_keeps_no_function(make_lane, no_collector):
             future.result(20)
     del function
     until_gone(alive)
+
+
+def test_a_call_whose_time_is_up_keeps_no_argument(make_lane, no_collector):
+    lane, argument, gate = make_lane(timeout_s=0.01), Weighty(), threading.Event()
+    alive = argument.alive
+    holding = lane.options(timeout=math.inf).submit(gate.wait)
+    future = lane.submit(give, argument)
+    with contextlib.suppress(TimeoutError, TypeError):
+        future.result(20)
+    del argument, future
+    until_gone(alive)
+    gate.set()
+    with contextlib.suppress(TypeError):
+        holding.result(20)
 
 
 @pytest.mark.parametrize("content", [1, threading.Lock()], ids=["fails there", "does not pickle"])
