@@ -34,6 +34,10 @@ ONCE = (
     "e2e/test_executors_guide.py",
     "e2e/test_offload.py",
     "e2e/test_pressure_groups_guide.py",
+    "e2e/test_run.py::test_bad_",
+    "e2e/test_run.py::test_help_",
+    "e2e/test_serve.py::test_a_bad_",
+    "e2e/test_serve.py::test_bad_",
     "meta",
     "unit/cli",
     "unit/executors/test_admission.py",
@@ -55,6 +59,8 @@ ONCE = (
     "unit/integrations/test_metrics.py",
     "unit/integrations/test_pytest_plugin.py",
     "unit/pressure/limits",
+    "unit/pressure/test_deadlines.py::test_no_",
+    "unit/pressure/test_gate_model.py::TestThePlainCore",
     "unit/pressure/test_gate_simulation.py",
     "unit/pressure/test_gradient.py",
     "unit/pressure/test_limits.py",
@@ -67,13 +73,14 @@ ONCE = (
     "unit/telemetry",
     "unit/test_config.py",
     "unit/test_config_lanes.py",
+    "unit/test_times.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(HERE)
-        if any(place.is_relative_to(each) for each in ONCE) or is_asyncio_again(item, place):
+        if item.nodeid.removeprefix("tests/").startswith(ONCE) or is_asyncio_again(item, place):
             item.add_marker("once")
 
 

@@ -178,7 +178,7 @@ def test_steps_and_times_add_up(timed):
         await asyncio.sleep(0)
         (record,) = [record for record in records(timed) if record[1]() is task]
         assert record[5] == WAITING
-        assert 20e6 <= record[6] < 200e6
+        assert 20e6 <= record[6] < 5e9
         await task
         return task
 
@@ -191,9 +191,9 @@ def test_steps_and_times_add_up(timed):
 
 def test_a_waiting_task_takes_no_time_but_that_of_its_steps(timed):
     async def main():
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         (record,) = records(timed)
-        assert record[6] < 25e6
+        assert record[6] < 150e6
 
     timed.run_until_complete(main())
 

@@ -192,12 +192,12 @@ def test_of_timeout_and_deadline_the_sooner_counts(run):
         now = asyncio.get_running_loop().time()
         return [
             _time_left_s(int, timeout, deadline)
-            for timeout, deadline in ((5, now + 1), (1, now + 5), (None, now + 1), (1, None), (None, None))
+            for timeout, deadline in ((50, now + 20), (20, now + 50), (None, now + 20), (20, None), (None, None))
         ]
 
     sooner = run(main())
     assert sooner[-1] is None
-    assert all(0.5 < left_s <= 1 for left_s in sooner[:-1])
+    assert all(1 < left_s <= 20 for left_s in sooner[:-1])
 
 
 def test_statistics_tell_of_the_lanes_that_were_used(run):

@@ -273,7 +273,7 @@ def test_a_scheduler_that_is_lost_fails_every_job_at_once(own_cluster, tmp_path,
         own_cluster.lose_scheduler(number)
         began = time.perf_counter()
         ends = await asyncio.gather(*jobs, return_exceptions=True)
-        assert time.perf_counter() - began < 3
+        assert time.perf_counter() - began < 15, "dask's own patience is 30 s"
         assert {type(end) for end in ends} == {SchedulerLost}
         assert own_cluster.address in str(ends[0])
         for gate in gates:

@@ -162,10 +162,10 @@ def test_an_emptied_queue_holds_nothing_back():
 
 
 def timed(operation):
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(2000):
         operation()
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 def test_the_cost_of_an_operation_does_not_grow_with_the_queue():

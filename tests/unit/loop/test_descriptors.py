@@ -65,7 +65,7 @@ class Few:
         """More clients than it can have; those it has are told by their answers."""
         clients = [self.connect() for _ in range(LIMIT + 20)]
         for client in clients:
-            client.settimeout(PATIENCE_S if len(self.served) < LIMIT // 2 else 0.2)
+            client.settimeout(PATIENCE_S if len(self.served) < LIMIT // 2 else 0.5)
             with contextlib.suppress(TimeoutError):
                 assert client.recv(1) == b"x"
                 self.served.append(client)
@@ -122,7 +122,7 @@ def test_where_anything_is_bounded_the_next_comes_in_as_one_leaves(few, bounds):
     cycles = 10
     took_s = sum(server.replace() for _ in range(cycles))
     # a second for each, else
-    assert took_s < cycles / 4
+    assert took_s < cycles / 2
     # told once a second at most, not for each that comes and goes
     assert int(server.asks(b"?")) <= 6
 
