@@ -39,6 +39,7 @@ from penstock._core._sys.python cimport (
     PyContext_Enter,
     PyContext_Exit,
     _PyBytes_Resize,
+    drop_dict,
     new_bytes,
 )
 from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, receive, recv, socklen_t
@@ -72,6 +73,9 @@ cdef class Stream(Outlet):
 
     _start_tls_compatible = True
     _sendfile_compatible = _SendfileMode.TRY_NATIVE
+
+    def __cinit__(self, *args, **kwargs):
+        drop_dict(self)
 
     def __init__(self, loop, wiring, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None):
         Outlet.__init__(self, loop, wiring, sock, fd, protocol, extra, server, context)

@@ -250,3 +250,26 @@ def test_on_asyncios_own_loop_nothing_is_changed() -> None:
 
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         assert runner.run(main()) == b"1"
+
+
+def test_under_tls_the_transport_below_gathers(loop, run, contexts) -> None:
+    waiting = []
+
+    def answer(transport: Any) -> None:
+        below = transport._ssl_protocol._transport
+        for part in (b"header, ", b"body"):
+            transport.write(part)
+            waiting.append(below.get_write_buffer_size() > 0)
+
+    async def main() -> bytes:
+        server = await loop.create_server(lambda: Answering(answer), "127.0.0.1", 0, ssl=contexts[0])
+        address = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address, ssl=contexts[1], server_hostname="localhost")
+        writer.write(b"request")
+        found = await reader.readexactly(12)
+        writer.close()
+        server.close()
+        return found
+
+    assert run(main()) == b"header, body"
+    assert waiting == [True, False]
