@@ -2,7 +2,7 @@
 #   make demo         a real service under load, beside the same on stock asyncio
 #   make test         every test, natively; what may differ, pure and on each other CPython found as well
 #   make check        ruff, mypy, stubtest, the rules of the house
-#   make conformance  CPython's own test_asyncio on penstock's loop
+#   make conformance  CPython's own test_asyncio on the loops that penstock builds
 #   make package      sdist and wheel, the wheel built from the sdist and installed in an environment of its own
 #   make sanitize     the tests and a stress of the loop under gcc's sanitizers
 #   make bench soak docs clean

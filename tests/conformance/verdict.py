@@ -33,14 +33,16 @@ class ListError(Exception):
 
 def load_expected(
     config: str, path: Path = EXPECTED, version: tuple[int, int] = sys.version_info[:2]
-) -> dict[str, str]:
-    """Test name to reason, for this Python version and the config of that name."""
+) -> tuple[dict[str, str], set[str]]:
+    """Test name to reason, for this Python version and the config of that name; and the names that are not even run."""
     entries = tomllib.loads(path.read_text(encoding="utf-8")).get("expected", [])
     for entry in entries:
         if not entry.get("reason", "").strip():
             raise ListError(f"{path.name}: {entry.get('test')!r} has no reason: say why penstock may fail it")
     here = {"python": ".".join(map(str, version)), "config": config}
-    return {entry["test"]: entry["reason"] for entry in entries if _applies(entry, here)}
+    entries = [entry for entry in entries if _applies(entry, here)]
+    expected = {entry["test"]: entry["reason"] for entry in entries if not entry.get("hangs", False)}
+    return expected, {entry["test"] for entry in entries} - expected.keys()
 
 
 def _applies(entry: Mapping[str, str | list[str]], here: Mapping[str, str]) -> bool:

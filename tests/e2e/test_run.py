@@ -128,7 +128,9 @@ def test_findings_are_shown_with_time_level_and_logger(penstock: Command) -> Non
         "import asyncio, time\n"
         "from penstock.tasks import findings\n"
         "async def main():\n"
-        "    while not findings(): time.sleep(0.01)\n"
+        "    while all(each.evidence['cause'] == 'descheduled' for each in findings()):\n"
+        "        time.sleep(0.15)\n"
+        "        await asyncio.sleep(0)\n"
         "asyncio.run(main())\n",
     )
     first = penstock("run", "program.py").stderr.splitlines()[0]

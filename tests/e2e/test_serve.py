@@ -57,13 +57,14 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": text})
 """
 STALLED_APP = """
-import time
+import asyncio, time
 from penstock.tasks import findings
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return
-    while not findings():
-        time.sleep(0.01)
+    while all(each.evidence["cause"] == "descheduled" for each in findings()):
+        time.sleep(0.15)
+        await asyncio.sleep(0)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body", "body": b""})
 """

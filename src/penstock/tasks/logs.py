@@ -71,15 +71,21 @@ def log_finding(finding: Finding) -> None:
     if finding.kind in TOLD_ALREADY:
         return
     name, level = LOGGERS.get(finding.kind) or Subject(f"penstock.tasks.{finding.kind}", logging.WARNING)
-    if finding.kind == "stall" and finding.evidence.get("again"):
-        # a tenth of a second on a busy machine is no news to most programs; ten times that is
-        level = logging.WARNING
+    if finding.kind == "stall":
+        level = _level_of_stall(finding.evidence)
     logger = logging.getLogger(name)
     message = " ".join(finding.message.split())
     if logger.isEnabledFor(level):
         logger.log(level, "%s", message, extra={"penstock": _fields(finding)})
     elif _shown is not None and level >= _shown.level and _has_no_level(logger):
         _shown.handle(logger.makeRecord(name, level, __file__, 0, message, (), None))
+
+
+def _level_of_stall(evidence: Mapping[str, Any]) -> int:
+    """A tenth of a second is no news to most programs, ten times that is; a busy machine is not the program's fault."""
+    if evidence.get("cause") == "descheduled":
+        return logging.DEBUG
+    return logging.WARNING if evidence.get("again") else logging.INFO
 
 
 def _has_no_level(logger: logging.Logger) -> bool:
