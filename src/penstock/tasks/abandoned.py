@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 import warnings
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from penstock.tasks.finding import Finding, Site
@@ -150,10 +151,17 @@ def unwatch_unawaited(listener: UnawaitedListener) -> None:
 
 def _install() -> None:
     global _original, _stand_in
-    original = getattr(warnings, NAME)
+    _original = getattr(warnings, NAME)
+    _stand_in = _class_before(_original)
+    setattr(warnings, NAME, _stand_in)
+
+
+@lru_cache(maxsize=1)
+def _class_before(original: Any) -> Any:
+    """The stand-in for `warnings._warn_unawaited_coroutine`. Made once: a class that is dropped is a cycle."""
 
     class Unawaited:
-        """Stands in for `warnings._warn_unawaited_coroutine`."""
+        """Tells the listeners, and is then what stood there."""
 
         def __new__(cls, coro: Any) -> Self:
             _tell(coro)
@@ -161,8 +169,7 @@ def _install() -> None:
 
         __init__ = staticmethod(original)
 
-    _original, _stand_in = original, Unawaited
-    setattr(warnings, NAME, Unawaited)
+    return Unawaited
 
 
 def _tell(coro: Any) -> None:

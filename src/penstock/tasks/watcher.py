@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, monotonic_ns, time
@@ -46,7 +47,12 @@ class Watcher:
     """What looks for trouble in one native loop. Its observer's FindingLog gets what it finds."""
 
     def __init__(self, loop: Any, observer: NativeObserver, config: TasksConfig) -> None:
-        self._loop = ref(loop, lambda _: unwatch_unawaited(self._on_unawaited))
+        def loop_is_gone(_: object, is_ending: Any = sys.is_finalizing, unwatch: Any = unwatch_unawaited) -> None:
+            # called at the interpreter's end too, when the names of modules are gone
+            if not is_ending():
+                unwatch(self._on_unawaited)
+
+        self._loop = ref(loop, loop_is_gone)
         self._observer = observer
         self._config = config
         self._growth: GrowthWatch | None = None

@@ -233,3 +233,16 @@ def test_one_who_wrapped_us_meanwhile_stays_in_place() -> None:
     watch_unawaited(found.append)
     unwatch_unawaited(found.append)
     assert getattr(warnings, NAME) is original
+
+
+def test_watching_again_and_again_leaves_no_cycle_behind() -> None:
+    def watched_by() -> object:
+        watch_unawaited(listener)
+        stand_in: object = getattr(warnings, NAME)
+        unwatch_unawaited(listener)
+        return stand_in
+
+    def listener(finding: Finding) -> None:
+        pass
+
+    assert watched_by() is watched_by()

@@ -118,6 +118,20 @@ def test_without_logging_set_up_a_finding_is_silent():
     assert output_of(PROGRAM) == ("exception_unretrieved stall\n", "")
 
 
+def test_a_loop_that_goes_with_the_interpreter_is_silent():
+    # the policy keeps it, so it goes when the modules' names are gone
+    program = """
+import asyncio, penstock, warnings
+warnings.simplefilter("ignore")
+penstock.install()
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+loop.run_until_complete(asyncio.sleep(0))
+loop.close()
+"""
+    assert output_of(program) == ("", "")
+
+
 def test_with_logging_set_up_a_stall_is_a_record_and_a_failed_task_is_none():
     # a busy machine's stall is one for DEBUG
     _, stderr = output_of("import logging; logging.basicConfig(level=logging.DEBUG)" + PROGRAM)
