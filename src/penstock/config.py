@@ -77,6 +77,9 @@ class LoopConfig(_Group):
     read_budget_bytes: int = _key(262144, whole(1, "bytes", highest=1_073_741_824))
     # accept at most this many connections from a listener in one turn
     accept_batch: int = _key(128, whole(1, "connections", highest=65535))
+    # have malloc keep freed blocks of up to 1 MiB, in the whole process: large reads cost no page faults, and memory
+    # that was once used for such blocks, by anything, is not given back
+    warm_allocator: bool = _key(False, BOOL)
     # None: as asyncio decides (PYTHONASYNCIODEBUG, -X dev)
     debug: bool | None = _key(None, optional(BOOL, "as asyncio decides"))
     # in debug mode, a callback that takes longer is logged

@@ -6,12 +6,13 @@ built; the Python class is the same one, for everywhere else. Knows no task, lan
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
+
+from penstock._core import is_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,7 +117,7 @@ if TYPE_CHECKING:
     Histogram = PlainHistogram
 else:
     Histogram = PlainHistogram
-    if os.environ.get("PENSTOCK_PURE") != "1":
+    if not is_refused():
         try:
             from penstock._core.histogram import Histogram
         except ImportError:

@@ -1,14 +1,16 @@
 """The config: defaults, checks, and each of its sources."""
 
+import asyncio
 import concurrent.futures
 import pickle
 import sys
 import typing
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
 from penstock import Config, ExecutorsConfig, LaneConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
+from penstock.configfile import GROUPS
 from penstock.errors import ConfigError, PenstockError
 
 
@@ -235,3 +237,18 @@ def test_to_env_refuses_what_cannot_cross_to_another_process():
         Config(tasks=TasksConfig(factory=print)).to_env()
     with concurrent.futures.ThreadPoolExecutor(1) as executor, pytest.raises(ConfigError, match=r"executors\.default"):
         Config(executors=ExecutorsConfig(default=executor)).to_env()
+
+
+def test_every_time_has_an_end_that_native_code_can_count_to():
+    import penstock
+
+    longest = {}
+    for group, made in GROUPS.items():
+        times = [item.name for item in fields(made) if item.name.endswith("_s")]
+        for name in times:
+            with pytest.raises(ConfigError, match="1e9"):
+                made(**{name: 1e11})
+        longest[group] = made(**dict.fromkeys(times, 1e9))
+    loop = penstock.new_event_loop(Config(**longest))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()

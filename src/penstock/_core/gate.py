@@ -12,6 +12,7 @@ import math
 import time
 from asyncio import CancelledError, base_events, current_task, get_running_loop
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 # relative, so that the plain source finds its plain parts where native ones are built too
 from .tempo import Tempo
@@ -138,7 +139,7 @@ class GateCore:
         self.backlog_since_s = INFINITE_S
         # of a subclass: until when the caller's answer is wanted, on the loop's clock, or None
         self.expires_at: Callable[[], float | None] | None = None
-        self.starts: dict[int, float] = {}
+        self.starts: dict[int, tuple[ref[Any], float]] = {}
         self.sampled = 0
         self.sample_at = 1
         self.window_at_s = INFINITE_S
@@ -533,7 +534,8 @@ class GateCore:
             self.starts.clear()
         task = current_task(self.loop)
         if task is not None:
-            self.starts[id(task)] = self.clock()
+            # with a reference: an address may be another task's by then
+            self.starts[id(task)] = (ref(task), self.clock())
         self.sampled = len(self.starts)
         is_short = self.tempo.service_count > 0 and self.tempo.service_s < SHORT_S
         self.sample_at = self.entered + (SAMPLE_EVERY if is_short else 1)
@@ -541,10 +543,11 @@ class GateCore:
     def end_sample(self) -> None:
         """If this task is measured, its time of service is known now."""
         task = current_task(self.loop)
-        started_s = self.starts.pop(id(task), None)
-        if started_s is not None:
+        found = self.starts.pop(id(task), None)
+        if found is not None:
             self.sampled = len(self.starts)
-            self.measured(started_s, self.clock())
+            if found[0]() is task:
+                self.measured(found[1], self.clock())
 
     def measured(self, started_s: float, now_s: float) -> None:
         """One was inside from `started_s` until now."""

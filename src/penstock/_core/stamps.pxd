@@ -2,6 +2,21 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
+cdef extern from *:
+    """
+    /* The compiler keeps what is before it before it; the processor's own delay is nanoseconds: see `begin_turn`. */
+    #define penstock_in_order() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+    """
+    void in_order "penstock_in_order"() noexcept nogil
+
+
+cdef class Bell:
+    # An eventfd; the bell owns it.
+    cdef int fd
+
+    cdef int reopen(self) except -1
+    cdef void ring(self) noexcept nogil
+
 
 cdef class Stamps:
     # When the turn that runs callbacks now began, in ns on the monotonic clock; 0 while the loop waits or stands still.
@@ -21,6 +36,9 @@ cdef class Stamps:
     cdef int native_id, cpu_clock
     # Called in the loop's thread as a run begins; a watchdog's, None else.
     cdef public object on_enter
+    # Set by a watchdog that is about to look no more while the loop rests: the next turn rings.
+    cdef int rings
+    cdef Bell bell
 
     cpdef int enter(self) except -1
     cpdef int leave(self) except -1
@@ -31,6 +49,13 @@ cdef inline void begin_turn(Stamps stamps, int64_t now_ns) noexcept:
     stamps.callbacks_done = 0
     stamps.turn_number += 1
     stamps.turn_since_ns = now_ns
+    # The watchdog sets `rings`, and looks once more a good while later before it sleeps: if the word is not seen here, then
+    # what is written above is seen there.
+    in_order()
+    if stamps.rings:
+        stamps.rings = 0
+        if stamps.bell is not None:
+            stamps.bell.ring()
 
 
 cdef inline void end_turn(Stamps stamps) noexcept:

@@ -2,6 +2,9 @@ from collections.abc import Callable
 from typing import final
 
 @final
+class Bell: ...
+
+@final
 class Stamps:
     on_enter: Callable[[], object] | None
     def enter(self) -> int: ...

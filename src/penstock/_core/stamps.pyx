@@ -7,8 +7,36 @@ import threading
 
 from cpython.object cimport PyObject
 
+from cpython.exc cimport PyErr_SetFromErrno
+from posix.unistd cimport close
+
+from penstock._core._sys.epoll cimport EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_write
 from penstock._core._sys.threads cimport own_cpu_clock, own_thread_number
 from penstock._core.clock cimport now_ns
+
+
+cdef class Bell:
+    """What wakes a watchdog that sleeps: a loop's first turn after a rest, whoever changes what it looks at."""
+
+    def __cinit__(self):
+        self.fd = -1
+        self.reopen()
+
+    cdef int reopen(self) except -1:
+        """Take a descriptor of its own, in place of the one that a fork has shared."""
+        if self.fd >= 0:
+            close(self.fd)
+        self.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self.fd < 0:
+            PyErr_SetFromErrno(OSError)
+        return 0
+
+    cdef void ring(self) noexcept nogil:
+        eventfd_write(self.fd, 1)
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
 
 
 cdef class Stamps:

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from penstock._core.stamps cimport Stamps
+from penstock._core.stamps cimport Bell, Stamps
 
 
 cdef struct Mark:
@@ -17,6 +17,8 @@ cdef struct Words:
     const unsigned long *thread_id
     const int *native_id
     const int *cpu_clock
+    # The one that is written here.
+    int *rings
 
 
 cdef struct Instant:
@@ -33,6 +35,8 @@ cdef struct Look:
     Instant then
     # What has been told of the present turn, and of the present callback: 0, 1 at stall_ns, 2 at ten times that.
     int turn_told, callback_told
+    # When the loop was told to ring at the end of the rest that it is in; 0: it was not.
+    int64_t rest_ns
     # The thread's file in /proc, and of which thread.
     int schedule_fd, schedule_of
 
@@ -60,7 +64,7 @@ cdef class Collections:
 
 cdef class Watchdog:
     cdef readonly Collections collections
-    cdef int fd
+    cdef Bell bell
     # The thread that may wait, as `threading.get_ident()` has it; 0: there is none.
     cdef unsigned long waits
     cdef bint stopping, changed
@@ -78,7 +82,6 @@ cdef class Watchdog:
     cdef int found_level
     cdef int64_t asked_ns
 
-    cdef int open(self) except -1
     cdef int tell_change(self) except -1
     cdef int take_looks(self, list held) except -1
     cdef bint watch(self) noexcept nogil

@@ -2,25 +2,25 @@
 
 `wait` is the life of that thread, which is Python's: it sleeps in poll(), looks, and comes back, with the GIL, when
 something has lasted too long. Who is to blame and why is for the caller to say; here are the numbers to say it by.
+A loop that rests is not looked at: its next turn rings. So a process whose loops have nothing to do is not woken.
 What it looks at is its own, so there is one such thread at a time: the one that has had True from `claim`.
 
 Ownership: the thread holds the stamps it looks at in a list of its own for as long as it looks, so that whoever
-removes a loop only takes it off the list for the next round. A `Watched` owns its file in /proc, the watchdog its
-eventfd.
+removes a loop only takes it off the list for the next round. A `Watched` owns its file in /proc; the watchdog and the
+stamps that it watches own its bell.
 """
 
 import gc
 
-from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdint cimport int64_t, uint64_t
 from posix.unistd cimport close
 
-from penstock._core._sys.epoll cimport EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_t, eventfd_write
+from penstock._core._sys.epoll cimport eventfd_t
 from penstock._core._sys.poll cimport wait_readable
 from penstock._core._sys.threads cimport cpu_ns, open_schedule, runnable_ns
 from penstock._core.clock cimport now_ns
-from penstock._core.stamps cimport Stamps
+from penstock._core.stamps cimport Bell, Stamps
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
@@ -37,10 +37,15 @@ cdef extern from *:
     uint64_t count_word "penstock_word"(const uint64_t *word) noexcept nogil
     unsigned long thread_word "penstock_word"(const unsigned long *word) noexcept nogil
     int small_word "penstock_word"(const int *word) noexcept nogil
+    void set_word "__atomic_store_n"(int *word, int value, int order) noexcept nogil
+    int SEQ_CST "__ATOMIC_SEQ_CST"
 
 cdef enum:
     # A stall is told of at stall_ns, and again at so many times that.
     AGAIN = 10
+    # A loop that rests is told to ring, and looked at no more once it has been seen to rest for so long after that: longer
+    # than any processor takes to let another see what it has written.
+    SETTLED_NS = 1_000_000
 
 cdef int64_t NEVER_NS = (<int64_t>1 << 62)
 
@@ -97,7 +102,8 @@ cdef class Watched:
 
     def __cinit__(self, Stamps stamps not None, int64_t stall_ns):
         self.stamps = stamps
-        self.look.stall_ns = stall_ns
+        # ten times that is still a time
+        self.look.stall_ns = min(stall_ns, NEVER_NS // AGAIN)
         self.look.schedule_fd = -1
         self.look.words.turn_since_ns = &stamps.turn_since_ns
         self.look.words.callback_since_ns = &stamps.callback_since_ns
@@ -106,6 +112,7 @@ cdef class Watched:
         self.look.words.thread_id = &stamps.thread_id
         self.look.words.native_id = &stamps.native_id
         self.look.words.cpu_clock = &stamps.cpu_clock
+        self.look.words.rings = &stamps.rings
 
     def __dealloc__(self):
         if self.look.schedule_fd >= 0:
@@ -118,25 +125,17 @@ cdef class Watchdog:
     def __cinit__(self):
         self.watched = []
         self.collections = Collections()
-        self.fd = -1
-        self.open()
-
-    cdef int open(self) except -1:
-        self.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        if self.fd < 0:
-            PyErr_SetFromErrno(OSError)
-        return 0
+        self.bell = Bell()
 
     def __dealloc__(self):
         PyMem_Free(self.looks)
-        if self.fd >= 0:
-            close(self.fd)
 
     def add(self, Stamps stamps not None, int64_t stall_ns):
         """Watch a loop by its stamps; what is returned is for `remove`."""
         if stall_ns <= 0:
             raise ValueError(f"a stall lasts more than {stall_ns} ns: give a positive stall_ns")
         watched = Watched(stamps, stall_ns)
+        stamps.bell = self.bell
         if not self.watched:
             self.collections.install()
         self.watched.append(watched)
@@ -160,7 +159,7 @@ cdef class Watchdog:
         """Look again: a loop has begun to run."""
         if self.rung_ns == 0:
             self.rung_ns = now_ns()
-        eventfd_write(self.fd, 1)
+        self.bell.ring()
 
     def stop(self):
         """Have `wait` return None, now and until `resume`."""
@@ -204,9 +203,7 @@ cdef class Watchdog:
     def forked(self):
         """In a child: the eventfd is the parent's as well, and no loop runs here."""
         cdef Watched watched
-        if self.fd >= 0:
-            close(self.fd)
-        self.open()
+        self.bell.reopen()
         self.stopping = False
         self.waits = 0
         self.rung_ns = self.collections.since_ns = 0
@@ -259,10 +256,10 @@ cdef class Watchdog:
             if self.changed:
                 return False
             slept_ns = now_ns()
-            ready = wait_readable(self.fd, -1 if wake_ns == NEVER_NS else max(<int64_t>0, wake_ns - slept_ns))
+            ready = wait_readable(self.bell.fd, -1 if wake_ns == NEVER_NS else max(<int64_t>0, wake_ns - slept_ns))
             woke_ns = now_ns()
             if ready > 0:
-                eventfd_read(self.fd, &ignored)
+                eventfd_read(self.bell.fd, &ignored)
                 wake_ns = min(wake_ns, self.rung_ns if self.rung_ns else woke_ns)
                 self.rung_ns = 0
             # Late is what it slept too long, and what a few instructions before the sleep took: it may be stopped there.
@@ -277,14 +274,21 @@ cdef class Watchdog:
         if thread_word(look.words.thread_id) == 0:
             look.then.turn_since_ns = look.last.at_ns = 0
             look.last.late_ns = self.late_ns
+            look.rest_ns = 0
             return False
         if not read_words(look, &now):
+            look.rest_ns = 0
             return False
         turn_level = level(now.turn_since_ns, at_ns, look.stall_ns)
         callback_level = level(now.callback_since_ns, at_ns, look.stall_ns)
         mark = self.mark(look, at_ns)
         is_new_turn = now.turn_number != look.then.turn_number or now.turn_since_ns != look.then.turn_since_ns
         is_new_callback = is_new_turn or now.callbacks_done != look.then.callbacks_done
+        if now.turn_since_ns or is_new_turn:
+            look.rest_ns = 0
+        elif look.rest_ns == 0:
+            look.rest_ns = at_ns
+            set_word(look.words.rings, 1, SEQ_CST)
         # Of a turn that has gone, unless the present one was stopped as well, and says so itself.
         self.found_gone = is_new_turn and not turn_level and look.last.at_ns and look.then.turn_since_ns != 0
         self.found_gone = self.found_gone and was_stopped(look, &mark)
@@ -417,10 +421,12 @@ cdef inline int level(int64_t since_ns, int64_t at_ns, int64_t stall_ns) noexcep
 cdef int64_t next_look_ns(Look *look, int64_t at_ns) noexcept nogil:
     """Twice in each stall's length, so that its totals are known from its first half on; and when one is due.
 
-    A loop that does not run is not looked at: it wakes the watchdog when it begins.
+    A loop that does not run or that rests is not looked at: it wakes the watchdog when it begins.
     """
     cdef int64_t next_ns = at_ns + look.stall_ns // 2
-    if thread_word(look.words.thread_id) == 0:
+    if thread_word(look.words.thread_id) == 0 or (
+        look.rest_ns and at_ns - look.rest_ns >= SETTLED_NS
+    ):
         return NEVER_NS
     if look.then.turn_since_ns:
         next_ns = sooner(next_ns, look.then.turn_since_ns, look.turn_told, look.stall_ns, at_ns)

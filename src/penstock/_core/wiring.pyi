@@ -6,6 +6,8 @@ from penstock._core.poller import Poller
 from penstock._core.ready import Ready
 from penstock._core.wheel import Wheel
 
+def warm_allocator() -> None: ...
+
 @disjoint_base
 class Wiring:
     @property

@@ -71,6 +71,8 @@ def _kernel() -> Fact:
 def _loop() -> Fact:
     if loop.NATIVE:
         return Fact("loop", "native", "native extension")
+    if getattr(sys.flags, "gil", None) == 0:
+        return Fact("loop", "pure", "pure: asyncio's selector loop", "the GIL is forced off: leave PYTHON_GIL alone")
     if os.environ.get("PENSTOCK_PURE") == "1":
         return Fact("loop", "pure", "pure: asyncio's selector loop", "PENSTOCK_PURE=1 is set: unset it")
     if not sys.platform.startswith("linux"):

@@ -5,9 +5,10 @@ So a worker is sent one job at a time (`SLOTS`): the one it has is the one it ru
 
 from __future__ import annotations
 
-import os
 from struct import Struct
 from typing import TYPE_CHECKING, Any
+
+from penstock._core import is_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,7 @@ SLOTS: int
 FILLS: bool
 
 try:
-    if os.environ.get("PENSTOCK_PURE") == "1":
+    if is_refused():
         raise ImportError("the pure loop was asked for")
     from penstock._core import claims
 except ImportError:

@@ -1,14 +1,14 @@
 """The Python half of the loop: the class that users see, and what runs once per connection or once per loop.
 
-`EventLoop` is the native loop where the extension is built and `PENSTOCK_PURE` is not `1`. Else, and in
-subinterpreters, it is asyncio's selector loop with penstock's executors and hooks.
+`EventLoop` is the native loop where the extension is built and `PENSTOCK_PURE` is not `1`. Else, in subinterpreters and
+in a free-threaded Python whose GIL is forced off, it is asyncio's selector loop with penstock's executors and hooks.
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from penstock._core import is_refused
 from penstock.errors import ConfigError
 from penstock.loop.selector import EventLoop as SelectorLoop
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     EventLoop = SelectorLoop
 else:
     EventLoop = SelectorLoop
-    if os.environ.get("PENSTOCK_PURE") != "1":
+    if not is_refused():
         try:
             from penstock.loop.native import EventLoop
         except ImportError as refused:

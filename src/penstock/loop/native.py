@@ -15,6 +15,7 @@ from penstock._core import schedule  # noqa: F401 (gives the Reactor its call_so
 from penstock._core.listen import Listener, bound_unsent, set_nodelay
 from penstock._core.reactor import Reactor
 from penstock._core.stream import Stream
+from penstock._core.wiring import warm_allocator
 from penstock.config import LoopConfig
 from penstock.loop.hooks import LoopHooks
 from penstock.loop.lanes import ExecutorLanes
@@ -59,6 +60,8 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
         self._ssock: socket.socket | None = None
         self._csock: socket.socket | None = None
         super().__init__(PollerView(self))
+        if config.warm_allocator:
+            warm_allocator()
         self._configure(
             poll_every_turns=config.poll_every_turns,
             poll_every_us=config.poll_every_us,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -47,7 +46,7 @@ def _load(name: str) -> None:
 
 
 def _chosen(name: str) -> Any:
-    if os.environ.get("PENSTOCK_PURE") == "1":
+    if penstock._core.is_refused():
         return plain(name)
     try:
         return importlib.import_module(f"penstock._core.{name}")

@@ -31,6 +31,8 @@ __all__ = [
 
 logger = logging.getLogger("penstock.pressure")
 NS_PER_S = 1_000_000_000
+# longer is for ever
+LONGEST_S = 1e9
 # A thousand peers may be cut at once: more lines than this in a second tell nobody anything.
 LINES_PER_S = 10
 NOTHING_CUT = MappingProxyType({"slow_reader": 0, "receive": 0, "idle": 0})
@@ -107,7 +109,7 @@ def bound_memory(
 
 
 def _ns(seconds: float | None) -> int:
-    return 0 if seconds is None else max(1, round(seconds * NS_PER_S))
+    return 0 if seconds is None else max(1, round(min(seconds, LONGEST_S) * NS_PER_S))
 
 
 def set_receive_deadline(transport: asyncio.BaseTransport, seconds: float | None) -> bool:

@@ -17,6 +17,7 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
+from penstock._core import is_refused
 from penstock.tasks.causes import CAUSES, Sighting, cause_of, figures_of
 from penstock.tasks.finding import Finding
 from penstock.tasks.frames import frame_lines, outward, short_repr, user_site
@@ -36,6 +37,8 @@ logger = logging.getLogger("penstock.tasks")
 
 # How long a fork or the program's end waits for the thread to end; a listener of findings may be at work in it.
 LONGEST_STOP_S = 1.0
+# a stall that long is none
+LONGEST_S = 1e9
 # frames that are looked through for the program's own code
 MOST_DEPTH = 200
 
@@ -93,7 +96,7 @@ class StallWatch:
         if watchdog is None or stamps is None:
             return False
         self.unwatch(loop)
-        watched = watchdog.add(stamps, int(stall_s * 1e9))
+        watched = watchdog.add(stamps, int(min(stall_s, LONGEST_S) * 1e9))
         gone = ref(loop, lambda _, watched=watched: self._drop(watched))  # type: ignore[misc]
         causes = self._causes.setdefault(loop, dict.fromkeys(CAUSES, 0))
         self._entries[watched] = _Entry(gone, watched, ref(findings), describe_task or _name_of, name, causes)
@@ -300,7 +303,7 @@ def _finding(sight: Sighting, loop: str, site: Site | None, task: str | None, ev
 
 
 def _new_watchdog() -> Watchdog | None:
-    if os.environ.get("PENSTOCK_PURE") == "1":
+    if is_refused():
         return None
     try:
         from penstock._core.watchdog import Watchdog

@@ -1,7 +1,9 @@
 """The watching thread: one at a time, whatever interrupts what starts and stops it."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,3 +117,40 @@ def test_a_watchdog_is_one_threads_at_a_time() -> None:
     watchdog.release()
     with pytest.raises(RuntimeError, match="has claimed"):
         watchdog.wait()
+
+
+def sleeps(thread: threading.Thread) -> int:
+    """How often the thread has gone to sleep so far."""
+    text = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    return int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_a_loop_that_rests_leaves_the_thread_asleep_and_its_next_stall_is_found(watch: StallWatch) -> None:
+    def thread_sleeps() -> bool:
+        assert watch._thread is not None
+        before = sleeps(watch._thread)
+        time.sleep(STALL_S * 3)
+        return sleeps(watch._thread) == before
+
+    with watched(watch, STALL_S) as loop:
+
+        def run() -> None:
+            loop.stamps.enter()
+            loop.run_turn([lambda: None])
+            for count in range(1, 4):
+                wait_until(thread_sleeps)
+                loop.run_turn([lambda count=count: wait_until(lambda: len(loop.stalls()) == count)])
+            loop.stamps.leave()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        assert len(loop.stalls()) == 3
+        assert not [finding for finding in loop.stalls() if finding.evidence["lasted_s"] > 5]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < end_s
+        time.sleep(0.002)
