@@ -256,31 +256,3 @@ def test_a_refusal_travels() -> None:
     problem = pickle.loads(pickle.dumps(Overloaded("no", reason="share", queued=3, retry_after_s=1.5)))
     assert (str(problem), problem.reason, problem.queued, problem.limit) == ("no", "share", 3, 0)
     assert (problem.retry_after_s, problem.queue_age_s, problem.gate) == (1.5, 0.0, "")
-
-
-def test_a_task_with_the_address_of_one_that_left_elsewhere_is_not_measured_for_it():
-    async def main():
-        gate, left = Gate(4), set()
-
-        async def comes():
-            await gate.__aenter__()
-
-        async def leaves():
-            if id(asyncio.current_task()) not in left:
-                return False
-            served = gate.statistics().service.count
-            gate.leave()
-            assert gate.statistics().service.count == served
-            return True
-
-        for _ in range(200):
-            task = asyncio.create_task(comes())
-            await task
-            left = {id(task)}
-            del task
-            if await asyncio.create_task(leaves()):
-                return
-            gate.leave()
-        pytest.skip("no address was used again")
-
-    asyncio.run(main())
