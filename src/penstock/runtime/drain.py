@@ -75,6 +75,9 @@ class Drain:
                 self._loop.call_exception_handler(context)
 
     async def _wait_for_work(self, deadline: float) -> None:
+        # what is idle is closed and ends, before anything is said to be waited for
+        self._look()
+        await asyncio.sleep(min(self._drain_s, LOOK_EVERY_S))
         quiet_count, found = 0, self._look()
         if found and self._drain_s > 0:
             logger.warning(

@@ -12,13 +12,10 @@ import gc
 import os
 import socket
 import struct
-import weakref
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from penstock.pressure import registry
 from penstock.tasks.waits import awaited_by
 
 if TYPE_CHECKING:
@@ -29,8 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Inflight", "close_idle", "look", "mark_tasks"]
 
 # Which tasks serve which connection: a connection's callbacks run in a context of its own, where this is set as its
-# protocol is made, and tasks inherit it.
-_served: contextvars.ContextVar[weakref.ref[Any]] = contextvars.ContextVar("penstock_served")
+# protocol is made, and tasks inherit it. The address of the protocol, since many a protocol allows no weak reference: a
+# task that outlives its connection may be taken for one of a later connection's.
+_served: contextvars.ContextVar[int] = contextvars.ContextVar("penstock_served")
 # what a task that serves a connection does: it works; it waits for what may never come; it waits for tasks alone
 WORKS, WAITS, JOINS = "works", "waits", "joins"
 FROM_OTHERS = frozenset({"queue", "event", "condition"})
@@ -49,9 +47,7 @@ def mark_tasks(factory: Callable[[], Any]) -> Callable[[], Any]:
 
     def make() -> Any:
         protocol = factory()
-        # a class with __slots__ may allow no weak references: then its tasks are not known
-        with suppress(TypeError):
-            _served.set(weakref.ref(protocol))
+        _served.set(id(protocol))
         return protocol
 
     return make
@@ -86,7 +82,9 @@ def look(loop: EventLoop, not_work: set[Any], asked: set[int]) -> Inflight:
     idle: list[Any] = []
     for transport in _accepted(loop):
         protocol = _protocol(transport)
-        is_busy = _ends_itself(transport, protocol, asked) or _is_busy(transport, doing.get(id(protocol), set()))
+        does = doing.get(id(protocol), set())
+        # asked to end, a protocol goes on as long as it has a task
+        is_busy = bool(does) if _is_asked(protocol, asked) else _is_busy(transport, does)
         (busy if is_busy else idle).append(transport)
     return Inflight(tuple(busy), _parked_count(loop), tuple(tasks), _jobs(loop), _requests(loop), tuple(idle))
 
@@ -122,16 +120,16 @@ def _parked_count(loop: EventLoop) -> int:
     return sum(acceptor.parked for acceptor in acceptors)
 
 
-def _ends_itself(transport: Any, protocol: Any, asked: set[int]) -> bool:
-    """Whether the protocol closes its connection itself, once it is asked to."""
+def _is_asked(protocol: Any, asked: set[int]) -> bool:
+    """Ask the protocol, once, to end its connection after what it has to answer; False if it has no way to."""
     method = GRACEFUL.get(type(protocol).__module__.partition(".")[0])
     end = None if method is None else getattr(protocol, method, None)
     if end is None:
         return False
-    if id(transport) not in asked:
-        asked.add(id(transport))
+    if id(protocol) not in asked:
+        asked.add(id(protocol))
         end()
-    return not transport.is_closing()
+    return True
 
 
 def _is_busy(transport: Any, doing: set[str]) -> bool:
@@ -170,9 +168,9 @@ def _tasks(loop: EventLoop, not_work: set[Any]) -> tuple[dict[int, set[str]], li
     doing: dict[int, set[str]] = {}
     found: list[tuple[asyncio.Task[Any], int, str]] = []
     for task in asyncio.all_tasks(loop):
-        reference = None if task in not_work else _reference(task)
-        if reference is not None:
-            at, what = id(reference()), _does(task)
+        at = None if task in not_work else _protocol_of(task)
+        if at is not None:
+            what = _does(task)
             doing.setdefault(at, set()).add(what)
             found.append((task, at, what))
     return doing, [task for task, at, what in found if what == WORKS or doing[at] == {JOINS}]
@@ -187,7 +185,7 @@ def _does(task: asyncio.Task[Any]) -> str:
     return WAITS if is_reading or awaited.kind in FROM_OTHERS else WORKS
 
 
-def _reference(task: asyncio.Task[Any]) -> weakref.ref[Any] | None:
+def _protocol_of(task: asyncio.Task[Any]) -> int | None:
     context = task.get_context() if hasattr(task, "get_context") else _held_context(task)
     return None if context is None else context.get(_served)
 
@@ -208,7 +206,10 @@ def _jobs(loop: EventLoop) -> dict[str, int]:
 
 
 def _requests(loop: EventLoop) -> dict[str, int]:
-    return {gate.name: gate.inflight for gate in registry.gates() if gate.loop is loop and gate.inflight}
+    # not before a drain: a program without gates never loads it
+    from penstock.pressure.registry import gates
+
+    return {gate.name: gate.inflight for gate in gates() if gate.loop is loop and gate.inflight}
 
 
 # --- in words

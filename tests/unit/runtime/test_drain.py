@@ -121,7 +121,7 @@ LINES = (
     + SERVER
     + """
 import logging
-logging.basicConfig(format="%(message)s")
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
 async def answer(reader, writer):
     while line := await read(reader):
         if line == b"slow\\n":
@@ -156,12 +156,11 @@ def test_idle_connections_are_closed_at_once_while_another_is_answered(core, how
             child.expect("slow begins")
             child.send(TERM)
             assert idle.recv(100) == b""
+            told = child.expect("SIGTERM: waiting up to 60 s for 1 connection (127.0.0.1:")
+            assert "1 task (answer at <string>:" in told and "1 job of lane io" in told
             child.say("go on")
             assert busy.makefile("rb").read() == b"slow\n"
-        ended = child.ended()
-    assert ended.returncode == 128 + TERM
-    assert "SIGTERM: waiting up to 60 s for 1 connection (127.0.0.1:" in ended.err
-    assert "1 task (answer at <string>:" in ended.err
+        assert child.ended().returncode == 128 + TERM
 
 
 def test_a_request_of_which_a_part_has_come_is_answered(core):
@@ -343,3 +342,124 @@ run(main())
     )
     ended = run(program, **LONG, **core)
     assert (ended.returncode, ended.out) == (128 + TERM, "hup\n")
+
+
+UNIX = (
+    LINES
+    + READS["plainly"]
+    + """
+async def on_unix():
+    server = await asyncio.start_unix_server(answer, os.environ["SOCKET"])
+    print("port 0")
+    await server.serve_forever()
+run(on_unix())
+"""
+)
+
+
+def test_on_a_unix_socket_the_tasks_tell_what_is_idle(core, tmp_path):
+    path = str(tmp_path / "s")
+    with Child(UNIX, SOCKET=path, **LONG, **core) as child:
+        child.expect("port")
+        with socket.socket(socket.AF_UNIX) as idle, socket.socket(socket.AF_UNIX) as busy:
+            for client in (idle, busy):
+                client.settimeout(20)
+                client.connect(path)
+                client.sendall(b"one\n")
+                assert client.recv(100) == b"one\n"
+            busy.sendall(b"slow\n")
+            child.expect("slow begins")
+            child.send(TERM)
+            assert idle.recv(100) == b""
+            child.say("go on")
+            assert busy.makefile("rb").read() == b"slow\n"
+        assert child.ended().returncode == 128 + TERM
+
+
+TLS = (
+    LINES
+    + READS["plainly"]
+    + """
+import ssl
+async def over_tls():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{os.environ['CERTS']}/certificate.pem", f"{os.environ['CERTS']}/key.pem")
+    await serve(answer, lambda *args: asyncio.start_server(*args, ssl=context))
+    await asyncio.Event().wait()
+run(over_tls())
+"""
+)
+
+
+def test_with_tls_idle_connections_are_closed_and_others_answered(core, contexts, tmp_path_factory):
+    folder = next(tmp_path_factory.getbasetemp().glob("tls*"))
+    with Child(TLS, CERTS=str(folder), **LONG, **core) as child:
+        idle, busy = (contexts[1].wrap_socket(sock, server_hostname="localhost") for sock in connect(child))
+        with idle, busy:
+            idle.sendall(b"one\n")
+            assert idle.recv(100) == b"one\n"
+            busy.sendall(b"slow\n")
+            child.expect("slow begins")
+            child.send(TERM)
+            assert idle.recv(100) == b""
+            child.say("go on")
+            assert busy.makefile("rb").read() == b"slow\n"
+        assert child.ended().returncode == 128 + TERM
+
+
+AIOHTTP = (
+    START
+    + """
+from aiohttp import web
+async def slow(request):
+    print("slow begins")
+    await asyncio.to_thread(sys.stdin.readline)
+    return web.Response(text="slow")
+async def quick(request):
+    return web.Response(text="quick")
+async def main():
+    app = web.Application()
+    app.add_routes([web.get("/slow", slow), web.get("/quick", quick)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print("port", runner.addresses[0][1])
+    await asyncio.Event().wait()
+run(main())
+"""
+)
+
+
+def test_aiohttp_closes_its_idle_connections_and_answers_the_others(core):
+    pytest.importorskip("aiohttp")
+    with Child(AIOHTTP, **LONG, **core) as child:
+        idle, busy = connect(child)
+        with idle, busy:
+            idle.sendall(b"GET /quick HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert idle.recv(1000).endswith(b"quick")
+            busy.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+            child.expect("slow begins")
+            child.send(TERM)
+            assert idle.recv(100) == b""
+            child.say("go on")
+            assert busy.makefile("rb").read().endswith(b"slow")
+        assert child.ended().returncode == 128 + TERM
+
+
+def test_a_request_that_a_gate_admitted_is_waited_for_and_named():
+    program = (
+        START
+        + """
+import penstock
+async def work(gate):
+    async with gate:
+        print("ready")
+        await asyncio.sleep(60)
+async def main():
+    await asyncio.gather(asyncio.create_task(work(penstock.Gate(4, name="orders"))))
+run(main())
+"""
+    )
+    ended = run(program, TERM, **SHORT)
+    assert ended.returncode == 128 + TERM
+    assert "cancels what is left: 1 request of gate orders" in ended.err

@@ -9,6 +9,7 @@ import penstock
 from penstock import Config, LoopConfig
 from penstock.errors import ConfigError
 from penstock.loop.selector import EventLoop as SelectorLoop
+from tests.unit.runtime.child import Child
 
 variable = contextvars.ContextVar("variable", default=0)
 
@@ -78,6 +79,19 @@ def test_a_runner_cancels_what_still_runs():
 
     assert penstock.run(main()).cancelled()
     assert ended == [True]
+
+
+def test_a_loop_that_is_never_closed_says_nothing_at_the_interpreters_end():
+    program = """
+    import penstock, warnings
+    warnings.simplefilter("ignore", ResourceWarning)
+    loop = penstock.new_event_loop()
+    async def main(): pass
+    loop.run_until_complete(main())
+    """
+    with Child(program) as child:
+        ended = child.ended()
+    assert (ended.returncode, ended.err) == (0, "")
 
 
 def test_new_event_loop_is_a_loop_factory():
