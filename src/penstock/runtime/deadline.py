@@ -3,12 +3,13 @@
 Python runs a signal's handler in the main thread, between two bytecodes. A main thread that is blocked in C code, or
 that never comes back to its loop, hears nothing. So the C-level handler also writes the signal's number to a pipe
 (`signal.set_wakeup_fd`), and this thread reads it: it starts the clock, it sees a second signal, and it ends the
-process by `os._exit`, which waits for no thread, no lock and no clean-up. It needs the GIL: C code that holds
-it for longer delays the end.
+process by `os._exit`, which waits for no thread, no lock and no clean-up. It needs the GIL to hear of the
+first signal: C code that holds it delays all this.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import select
 import signal
@@ -26,6 +27,10 @@ __all__ = ["Deadline", "Watch", "tell"]
 
 # after the drain's time is over, what was cancelled has so long for its clean-up
 GRACE_S = 0.75
+# signals that come together are one: GNU timeout sends two, to its child and to the group that the child is in
+TOGETHER_S = 0.05
+# what holds the GIL at the end keeps it from this thread: then so much later a thread without it ends the process
+WITHOUT_GIL_S = 1.0
 # the last line waits at most so long for whoever reads stderr
 TELL_WITHIN_MS = 100
 MOST_BYTES = 2000
@@ -69,10 +74,12 @@ class Deadline:
         self._reader, self.wakeup_fd = os.pipe()
         os.set_blocking(self.wakeup_fd, False)
         self._watch: Watch | None = None
-        # the signal that began it, and when; what arrived by the pipe and by the handler counts once
+        # the signal that began it, and when; whether another came
         self.signum: int | None = None
         self._began_s = self._end_s = 0.0
-        self._arrived = self._handled = 0
+        self._came_again = False
+        # each signal is heard of twice, by the pipe and by the handler, which may run much later: when either first was
+        self._first_s: dict[str, float] = {}
         threading.Thread(target=self._run, name="penstock-deadline", daemon=True).start()
 
     @classmethod
@@ -103,30 +110,34 @@ class Deadline:
         return self.wakeup_fd
 
     def note(self, signum: int) -> None:
-        """Hear of a signal from its handler, in the main thread, as well as by the pipe: both count once."""
+        """Hear of a signal from its handler, in the main thread, as well as by the pipe."""
         # nothing here takes a lock: the handler may interrupt any code
-        self._handled += 1
         if self._watch is not None:
-            self._begin(signum, self._watch)
+            self._count(signum, self._watch, "handler")
         with suppress(OSError):
             os.write(self.wakeup_fd, b"\0")
 
-    def _begin(self, signum: int, watch: Watch) -> None:
+    def _count(self, signum: int, watch: Watch, heard_by: str) -> None:
+        now_s = time.monotonic()
         if self.signum is None:
-            self._began_s = time.monotonic()
-            self._end_s = self._began_s + watch.drain_s + GRACE_S
+            self._began_s, self._end_s = now_s, now_s + watch.drain_s + GRACE_S
             self.signum = signum
+            # here, in whichever thread this is: the next to have the GIL may keep it
+            self._end_without_gil()
+        if now_s - self._first_s.setdefault(heard_by, now_s) > TOGETHER_S:
+            self._came_again = True
 
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         while True:
             if poll.poll(self._left_ms()):
-                self._take(os.read(self._reader, 512))
+                with suppress(Exception):
+                    self._take(os.read(self._reader, 512))
             watch, signum = self._watch, self.signum
             if signum is None or watch is None:
                 continue
-            if watch.ends_at_second and max(self._arrived, self._handled) > 1:
+            if watch.ends_at_second and self._came_again:
                 self._end(watch, signum, "a second signal came")
             if time.monotonic() >= self._end_s:
                 self._end(watch, signum, f"{time.monotonic() - self._began_s:.1f} s are over")
@@ -140,10 +151,17 @@ class Deadline:
             watch.relay(arrived)
         for signum in arrived:
             if signum and watch is not None and watch.is_end(signum):
-                self._arrived += 1
-                self._begin(signum, watch)
+                self._count(signum, watch, "pipe")
+
+    def _end_without_gil(self) -> None:
+        """Have a thread without the GIL end the process, with exit code 1, should this one not get it again."""
+        left_s = self._end_s + WITHOUT_GIL_S - time.monotonic()
+        with suppress(Exception):
+            faulthandler.dump_traceback_later(max(left_s, 0.01), exit=True, file=2)
 
     def _end(self, watch: Watch, signum: int, why: str) -> None:
+        with suppress(Exception):
+            faulthandler.cancel_dump_traceback_later()
         try:
             tell(f"penstock: {signal.Signals(signum).name}: {why}, the process ends; {_waited_for(watch)}")
             watch.at_end()

@@ -91,6 +91,45 @@ def test_the_last_line_says_where_the_loops_thread_is_blocked_and_which_jobs_are
     assert "cancels what is left: 1 job of lane io" in job.err
 
 
+def test_c_code_that_takes_the_gil_and_keeps_it_is_ended_too_and_its_place_shown():
+    program = (
+        START
+        + """
+import re
+def keeps_the_gil(loop):
+    re.match(r"(a+)+$", "a" * 40 + "b")
+async def main():
+    asyncio.get_running_loop().add_drain_hook(keeps_the_gil)
+    print("ready")
+    await asyncio.Event().wait()
+run(main())
+"""
+    )
+    ended = run(program, TERM, **SHORT)
+    assert ended.returncode == 1
+    assert "in keeps_the_gil" in ended.err
+
+
+def test_signals_that_come_together_are_one():
+    program = (
+        START
+        + """
+async def work():
+    await asyncio.to_thread(time.sleep, 0.2)
+    print("done")
+async def main():
+    kept = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    for signum in signal.SIGTERM, signal.SIGINT, signal.SIGTERM:
+        os.kill(os.getpid(), signum)
+    await asyncio.Event().wait()
+run(main())
+"""
+    )
+    ended = run(program, **LONG)
+    assert (ended.returncode, ended.out) == (128 + TERM, "done\n")
+
+
 # --- what it waits for
 
 
@@ -157,7 +196,7 @@ def test_idle_connections_are_closed_at_once_while_another_is_answered(core, how
             child.send(TERM)
             assert idle.recv(100) == b""
             told = child.expect("SIGTERM: waiting up to 60 s for 1 connection (127.0.0.1:")
-            assert "1 task (answer at <string>:" in told and "1 job of lane io" in told
+            assert "(answer at <string>:" in told and "1 job of lane io" in told
             child.say("go on")
             assert busy.makefile("rb").read() == b"slow\n"
         assert child.ended().returncode == 128 + TERM

@@ -138,7 +138,11 @@ async def main():
     await asyncio.sleep(0)
     print("ready")
     penstock_loop = asyncio.get_running_loop()
-    penstock_loop.add_drain_hook(lambda loop: print("ready again"))
+    async def hook(loop):
+        # signals that come together are one
+        await asyncio.sleep(0.2)
+        print("ready again")
+    penstock_loop.add_drain_hook(hook)
     await asyncio.Event().wait()
 run(main())
 """
@@ -157,10 +161,11 @@ def test_a_busy_loop_is_ended_by_the_second_signal():
         PENSTOCK_RUN
         + """
 async def main():
-    import signal
+    import signal, time
     print("ready")
     while True:
         if getattr(asyncio.get_running_loop()._run_scope(), "_ending") and not globals().get("told"):
+            time.sleep(0.2)
             globals()["told"] = print("ready") or True
 run(main())
 """
