@@ -115,7 +115,8 @@ cdef class Watched:
         self.look.words.rings = &stamps.rings
 
     def __dealloc__(self):
-        if self.look.schedule_fd >= 0:
+        # One that was refused its arguments has all zeros: descriptor 0 is the program's.
+        if self.look.schedule_of and self.look.schedule_fd >= 0:
             close(self.look.schedule_fd)
 
 

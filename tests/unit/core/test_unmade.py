@@ -1,6 +1,7 @@
 """No assert is a guard: what was never made whole, and what gets None, raises. This folder is run under -O too."""
 
 import importlib
+import os
 
 import pytest
 
@@ -55,3 +56,5 @@ def test_native_types_refuse_none_where_they_need_an_object():
         Watchdog().remove(None)
     with pytest.raises(TypeError):
         Ledger().overdue(0, None, 1)
+    # what is refused closes no descriptor but its own: 0 is the program's
+    os.fstat(0)
