@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import deque
 from time import monotonic_ns
@@ -66,6 +67,8 @@ class Crew:
     def __init__(self, name: str, config: LaneConfig, meter: LaneMeter, orders: Orders) -> None:
         self.links: list[Link] = []
         self.starting = 0
+        # the limit when it was last asked for: for those that ask once per job
+        self.limit_seen = sys.maxsize
         self._name, self._config, self._meter, self._orders = name, config, meter, orders
         # ready and without a job; the last to rest is the first to work, so that the others may end
         self._resting: list[Link] = []
@@ -88,7 +91,8 @@ class Crew:
     @property
     def limit(self) -> int:
         """How many workers there may be now: as configured, or as many as the usable cores."""
-        return self._config.workers or max(current_cores().chosen, self._config.min_workers)
+        self.limit_seen = self._config.workers or max(current_cores().chosen, self._config.min_workers)
+        return self.limit_seen
 
     @property
     def busy(self) -> int:

@@ -171,7 +171,8 @@ class ProcessLane(HomedLane):
         if link is not None or depth == 1:
             return link
         # a job that is sent ahead may come to wait behind a long one: the next worker takes it over
-        self._crew.grow(1)
+        if len(self._crew.links) < self._crew.limit_seen:
+            self._crew.grow(1)
         best, fewest = None, depth
         for other in self._crew.links:
             count = len(other.jobs)
