@@ -75,7 +75,9 @@ class HomedLane(Lane):
         with self._lock:
             self._check_open()
             former = home = self._home
-            if home is None or home.is_closed() or (loop is None and not home.is_running() and self._is_idle()):
+            # the own loop may stand still for a moment, after a callback that raised SystemExit: it runs again
+            is_still = self._service is None and home is not None and not home.is_running()
+            if home is None or home.is_closed() or (loop is None and is_still and self._is_idle()):
                 left = self._leave()
                 home = loop or self._own_loop()
                 self._live_on(home)
