@@ -30,7 +30,7 @@ def test_each_lane_is_shown_with_its_workers_and_why(penstock: Command) -> None:
     result = penstock("doctor", "--set", "executors.lanes.db=threads workers=8", PENSTOCK_CPUS="1")
     assert "PENSTOCK_CPUS 1" in result.stdout
     assert "cpu  processes  1 worker: 1 usable core (PENSTOCK_CPUS)" in result.stdout
-    assert "dns  threads    4 workers: config" in result.stdout
+    assert "dns  threads    5 workers: 1 usable core (PENSTOCK_CPUS) and 4 more" in result.stdout
     assert "db   threads    5 workers: 1 usable core (PENSTOCK_CPUS) and 4 more; 8 (config)" in result.stdout
     report = json.loads(penstock("doctor", "--json", PENSTOCK_CPUS="1").stdout)
     assert report["lanes"]["io"]["count"] == 5
