@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from inspect import signature
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import uvicorn
 from uvicorn.supervisors import ChangeReload, Multiprocess
@@ -231,8 +231,10 @@ def _supervise(config: ServerConfig, listener: socket.socket) -> int:
             target = {"target": server.run} if "target" in signature(Multiprocess).parameters else {}
             Multiprocess(config, sockets=[listener], **target).run()
         else:
-            signal.signal(signal.SIGTERM, _exit_by_sigterm)
+            signal.signal(signal.SIGTERM, partial(_on_sigterm, server))
             server.run(sockets=[listener])
+            if server.should_exit and signal.SIGTERM in server._captured_signals:
+                return 128 + signal.SIGTERM
             return 0 if server.started else 3
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -240,10 +242,11 @@ def _supervise(config: ServerConfig, listener: socket.socket) -> int:
     return 0 if ended_by is None else 128 + ended_by
 
 
-def _exit_by_sigterm(signum: int, frame: FrameType | None) -> NoReturn:
-    # After the drain uvicorn raises the signal once more, for whoever had it before: by an exit, not by the
-    # default action, so that the Unix socket's file is removed.
-    raise SystemExit(128 + signum)
+def _on_sigterm(server: uvicorn.Server, signum: int, frame: FrameType | None) -> None:
+    # After the drain uvicorn raises the signal once more, for whoever had it before. Then the process ends by an exit
+    # code, not by the default action, so that the Unix socket's file is removed; and not by an exception in a task.
+    if not server.should_exit:
+        raise SystemExit(128 + signum)
 
 
 def _name(app: Any) -> str:
