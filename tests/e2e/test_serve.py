@@ -260,6 +260,8 @@ def test_a_second_signal_ends_a_server_at_once(
     assert any("Shutting down" in line for line in server.stdout)
     # a signal right behind the first counts with it
     wait_for_end(server, signum)
+    # the output ends when the last of the processes has ended
+    server.communicate(timeout=20)
     assert server.returncode == 128 + signum
     assert is_gone(serving_pid)
 
