@@ -11,7 +11,6 @@ import asyncio
 import atexit
 import os
 import threading
-import weakref
 from abc import abstractmethod
 from contextlib import suppress
 from functools import partial
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import Overloaded
 from penstock.executors.job import Job, ThreadJob
 from penstock.executors.lane import Lane
+from penstock.executors.living import LivingLanes
 from penstock.executors.service import Service
 
 if TYPE_CHECKING:
@@ -316,17 +316,17 @@ def _cancel_all(jobs: list[Job], home: asyncio.AbstractEventLoop | None) -> None
                 job.loop.call_soon_threadsafe(job.cancel)
 
 
-_lanes: weakref.WeakSet[HomedLane] = weakref.WeakSet()
+_lanes: LivingLanes[HomedLane] = LivingLanes()
 
 
 def _after_fork() -> None:
-    for lane in list(_lanes):
+    for lane in _lanes.all():
         lane.after_fork()
 
 
 def _at_exit() -> None:
     """What threads have submitted is finished, as `concurrent.futures` does; a loop's lanes are its own to end."""
-    for lane in list(_lanes):
+    for lane in _lanes.all():
         lane.finish_at_exit()
 
 

@@ -23,6 +23,7 @@ from penstock.executors.deadlines import Deadlines
 from penstock.executors.growth import Growth, computing_cores, threads_cpu_ns
 from penstock.executors.job import NEVER_NS, span_ns
 from penstock.executors.lane import Lane
+from penstock.executors.living import LivingLanes
 from penstock.executors.meter import LaneMeter, LaneStatistics
 from penstock.executors.sizing import current_cores
 from penstock.executors.watch import Watch
@@ -43,7 +44,9 @@ MOST_THREADS = 64
 ENDED = object()
 
 # every lane there is, for the interpreter's exit and for a child that was forked
-_lanes: weakref.WeakSet[ThreadLane] = weakref.WeakSet()
+_lanes: LivingLanes[ThreadLane] = LivingLanes()
+# since the interpreter's exit has begun, a new lane takes no jobs: nothing would end its threads
+_is_exiting = False
 
 
 class _Worker:
@@ -77,6 +80,8 @@ class ThreadLane(Lane):
         self._base = self._sized()
         self._begin()
         _lanes.add(self)
+        # in this order: a lane that the exit does not find sees the exit
+        self._is_shut = _is_exiting
 
     def _sized(self) -> int:
         """How many threads are started without asking whether they help."""
@@ -468,7 +473,9 @@ def _cancel(job: Any) -> None:
 
 def _finish_all() -> None:
     """At the interpreter's exit: what is queued is run, as the standard library's executors do."""
-    lanes = list(_lanes)
+    global _is_exiting
+    _is_exiting = True
+    lanes = _lanes.all()
     for lane in lanes:
         lane.shutdown(wait=False)
     for lane in lanes:
@@ -476,7 +483,7 @@ def _finish_all() -> None:
 
 
 def _begin_in_child() -> None:
-    for lane in list(_lanes):
+    for lane in _lanes.all():
         lane._begin()
 
 

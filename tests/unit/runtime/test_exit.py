@@ -18,7 +18,7 @@ async def busy(ready):
     while True:
         writer.write(b"x" * 100)
         await reader.readexactly(100)
-        await asyncio.gather(*(asyncio.sleep(n / 10000) for n in range(5)))
+        await asyncio.gather(asyncio.to_thread(int), *(asyncio.sleep(n / 10000) for n in range(5)))
 
 for _ in range(3):
     ready = threading.Event()
@@ -28,6 +28,20 @@ time.sleep({delay_s})
 sys.exit(7)
 """
 TIMES = 6
+# Callbacks registered first are called last: this one comes after penstock's.
+LATE_LANE = """
+import threading
+
+def submit_late():
+    try:
+        ThreadLane("late", LaneConfig()).submit(int)
+    except RuntimeError as error:
+        print(error)
+
+threading._register_atexit(submit_late)
+from penstock.config import LaneConfig
+from penstock.executors.threads import ThreadLane
+"""
 
 
 def ends(delay_s):
@@ -40,3 +54,8 @@ def ends(delay_s):
 def test_the_process_ends_in_order_while_daemon_threads_run_loops():
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(ends, [number / 500 for number in range(TIMES)])) == [(7, False)] * TIMES
+
+
+def test_a_lane_made_during_the_exit_takes_no_job_and_so_leaves_no_thread():
+    done = subprocess.run([sys.executable, "-c", LATE_LANE], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "lane 'late' is shut down: it takes no new jobs\n")
