@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import functools
+import gc
 import signal
 import socket
 import sys
@@ -237,6 +238,21 @@ def test_an_exit_inside_a_task_leaves_run_until_complete(loop, error):
 
     with pytest.raises(error):
         loop.run_until_complete(leave())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_exit_out_of_the_callers_own_task_is_told_by_nothing_but_itself(loop, turn, problems, error):
+    async def leave():
+        raise error
+
+    task = loop.create_task(leave())
+    with pytest.raises(error):
+        loop.run_until_complete(task)
+    # as a runner's clean-up does
+    turn()
+    del task
+    gc.collect()
+    assert problems == []
 
 
 def leave_once(reached):

@@ -73,7 +73,8 @@ def find():
     returned.set_result(loop)
     raised.set_exception(error)
     coro = never_run()
-    task = tasks.Task(coro, loop=loop)
+    # with a name: the program's first task is Task-1, as on asyncio
+    task = tasks.Task(coro, loop=loop, name="penstock-layout")
     step = loop.called.pop()
     step_type = type(step)
     try:

@@ -58,6 +58,9 @@ cdef class Runs:
     cdef int forget_stop(self, future) except -1:
         """The future may be done, and the stop for it be queued: it would end the next run."""
         cdef Handle handle
+        if isinstance(getattr(future, "_exception", None), (SystemExit, KeyboardInterrupt)):
+            # It stops nothing then, and has to run: it marks the exception as retrieved.
+            return 0
         for entry in self._ready:
             if isinstance(entry, Handle):
                 handle = entry

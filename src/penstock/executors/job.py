@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+from operator import index
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,14 @@ def span_ns(seconds: float) -> int | None:
     return None if span >= NEVER_NS else max(span, -NEVER_NS)
 
 
+def whole_number(value: Any, name: str) -> int:
+    """Return the value as an int. Raises TypeError."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name} of {value!r}: allowed is a whole number") from None
+
+
 class Job:
     """What is to run, for whom, until when. A lane keeps its own notes in `mark` and `payload`."""
 
@@ -119,7 +128,9 @@ class Job:
         context: contextvars.Context | None,
     ) -> None:
         self.loop, self.fn, self.args, self.kwargs = loop, fn, args, kwargs
-        self.key, self.priority, self.retries, self.context = key, priority, retries, context
+        # it is not used before a worker is lost: by then, what raises would leave the job pending for ever
+        self.retries = retries if type(retries) is int else whole_number(retries, "retries")
+        self.key, self.priority, self.context = key, priority, context
         self.offered_ns = now_ns = monotonic_ns()
         span = None if timeout_s is None else span_ns(timeout_s)
         self.expires_ns = None if span is None else now_ns + span

@@ -168,6 +168,18 @@ def test_a_time_that_is_none_is_refused(run):
     run(main())
 
 
+def test_retries_that_are_no_whole_number_are_refused_before_a_worker_is_lost(run):
+    async def main():
+        lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
+        for wrong in ("1", None, 1.5):
+            with pytest.raises(TypeError, match="a whole number"):
+                await penstock.offload.options(retries=wrong)(abs, -1)
+            with pytest.raises(TypeError, match="a whole number"):
+                lane.options(retries=wrong).submit(abs, -1)
+
+    run(main())
+
+
 def test_an_undeclared_lane_is_one_clear_line(run):
     async def main():
         await penstock.offload.options(lane="gpu")(int)

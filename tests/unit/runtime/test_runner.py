@@ -49,6 +49,20 @@ def test_run_inside_a_running_loop_is_refused():
     penstock.run(main())
 
 
+def test_the_first_task_of_a_program_is_task_1_as_on_asyncio():
+    with Child(
+        """
+        import asyncio, penstock
+
+        async def main():
+            print("named", asyncio.current_task().get_name())
+
+        penstock.run(main())
+        """
+    ) as child:
+        assert child.expect("named") == "named Task-1"
+
+
 def test_a_runner_runs_often_on_one_loop_in_one_context():
     async def add():
         variable.set(variable.get() + 1)
