@@ -212,7 +212,12 @@ def _started(context: BaseContext, name: str, bequest: Bequest) -> Any:
             # heard only by a forkserver that does not run yet; a worker imports what it lacks itself
             context.set_forkserver_preload([*OWN_PRELOAD, *orders.preload])
         process = context.Process(target=_live, args=(bequest,), name=name)  # type: ignore[attr-defined]
-        process.start()
+        try:
+            process.start()
+        except EOFError:
+            # A signal for a whole service has met the forkserver before it could outlive one: to be tried again, as
+            # any start that the system has failed.
+            raise ConnectionResetError("the forkserver ended before it had started the worker") from None
         # Ours alone to watch: another's poll of its sentinel would take the exit code away. Nor is it joined at
         # exit by multiprocessing: its lane ends it.
         getattr(multiprocessing.process, "_children", set()).discard(process)

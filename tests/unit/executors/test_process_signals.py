@@ -119,6 +119,40 @@ def test_a_signal_for_a_whole_service_costs_no_job(service, send, number):
     assert (program.returncode, err) == (0, "")
 
 
+STARTING = """
+import asyncio, os, pathlib, signal, sys
+sys.path[:0] = {path!r}
+import penstock
+
+async def main():
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
+    job = asyncio.create_task(penstock.offload(abs, -1))
+    await asked.wait()
+    print("job", await job, flush=True)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+elif not os.path.exists({log!r}):
+    # the first forkserver imports this, and cannot outlive anything yet
+    pathlib.Path({log!r}).write_text(str(os.getpid()))
+    signal.pause()
+"""
+
+
+def test_a_signal_for_a_service_whose_forkserver_is_coming_up_costs_no_job(tmp_path):
+    log, script = tmp_path / "log", tmp_path / "service.py"
+    script.write_text(STARTING.format(path=[str(ROOT / "src"), str(ROOT)], log=str(log)))
+    with subprocess.Popen([sys.executable, script], stdout=-1, stderr=-1, text=True, start_new_session=True) as program:
+        try:
+            wait_until(lambda: lines(log) or program.poll() is not None)
+            kill_group(program, signal.SIGTERM)
+            out, err = program.communicate(timeout=40)
+        finally:
+            program.kill()
+    assert (out, err, program.returncode) == ("job 1\n", "", 0)
+
+
 def test_a_drain_waits_for_a_job_whose_service_was_told_to_end(tmp_path):
     with started(DRAIN, tmp_path) as (program, gate):
         kill_each(program, signal.SIGTERM)
