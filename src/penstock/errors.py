@@ -36,12 +36,12 @@ class PenstockError(Exception):
     """The base of every exception that penstock defines."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own calls the class with the message alone, whatever its constructor takes
+        # Exception.__reduce__ calls the class with the message alone, whatever its constructor takes
         return _made_again, (type(self), self.args), self.__dict__ or None
 
 
 def _made_again(kind: type[BaseException], args: tuple[object, ...]) -> BaseException:
-    """Make a copy past its constructor; its attributes follow as its state."""
+    """Make an exception without calling its constructor; pickle restores its attributes from the state."""
     problem = kind.__new__(kind, *args)
     problem.args = args
     return problem
@@ -210,11 +210,14 @@ class JobInterrupted(BaseException):
 
 
 class UnpicklableError(PenstockError, pickle.PicklingError):
-    """A function, argument or result that cannot travel to or from a worker process; the message names which object."""
+    """A function, argument, context variable or result that cannot be pickled; the message names the object."""
 
 
 class WorkerStartError(PenstockError):
-    """A lane's workers do not start: a module to preload or the initializer raised, or the process ended at once."""
+    """A lane's workers do not start.
+
+    A module to preload or the initializer raised, or took longer than `start_s`, or the process ended at once.
+    """
 
 
 class RemoteError(PenstockError):

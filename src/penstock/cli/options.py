@@ -78,7 +78,7 @@ def accepted(kind: Kind, text: str, what: str) -> Any:
 
 def seconds_or_0(text: str) -> float:
     """Return the option's text as a time."""
-    return float(accepted(seconds(zero=True), text, "a time: seconds, 0 or more"))
+    return float(accepted(seconds(zero=True), text, "a time: seconds, 0 to 1e9"))
 
 
 def check_config(config: Config) -> None:

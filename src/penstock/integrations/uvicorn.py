@@ -189,8 +189,8 @@ def _handling_server(signum: int) -> uvicorn.Server | None:
 
 def _waited() -> str:
     for server in filter(None, map(_handling_server, ENDS)):
-        counts = {"connections": len(server.server_state.connections), "tasks": len(server.server_state.tasks)}
-        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        counts = {"connection": len(server.server_state.connections), "task": len(server.server_state.tasks)}
+        return ", ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in counts.items() if count)
     return ""
 
 

@@ -140,7 +140,7 @@ class Deadline:
             if watch.ends_at_second and self._came_again:
                 self._end(watch, signum, "a second signal came")
             if time.monotonic() >= self._end_s:
-                self._end(watch, signum, f"{time.monotonic() - self._began_s:.1f} s are over")
+                self._end(watch, signum, f"{time.monotonic() - self._began_s:.1f} s have passed")
 
     def _left_ms(self) -> float | None:
         return None if self.signum is None else max(0.0, self._end_s - time.monotonic()) * 1000 + 1

@@ -102,7 +102,8 @@ class Drain:
         return found
 
     def _tell_left(self) -> None:
-        tell(f"penstock: {self._signal_name}: {self._drain_s:g} s are over, cancels what is left: {self.waits_for}")
+        passed = f"{self._drain_s:g} s have passed"
+        tell(f"penstock: {self._signal_name}: {passed}, cancelling what is left: {self.waits_for}")
 
     async def _cancel_rest(self) -> None:
         for task in self._other_tasks():

@@ -27,7 +27,7 @@ def dump_tasks(loop: asyncio.AbstractEventLoop, stream: TextIO, interrupted: Fra
 
 def _report(loop: asyncio.AbstractEventLoop, interrupted: FrameType | None) -> Iterator[str]:
     tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
-    yield f"penstock: {len(tasks)} tasks on {loop!r}\n"
+    yield f"penstock: {len(tasks)} task{'s' * (len(tasks) != 1)} on {loop!r}\n"
     if interrupted is not None:
         yield "The loop's thread is at (most recent call last):\n"
         yield from traceback.format_list(traceback.extract_stack(interrupted))

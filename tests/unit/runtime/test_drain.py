@@ -76,7 +76,7 @@ def test_the_process_is_gone_in_time_whatever_blocks_it(name):
     assert time.monotonic() - began < 10
     last = ended.err.splitlines()[-1]
     assert last.startswith("penstock: SIGTERM: ")
-    assert "s are over, the process ends; " in last
+    assert "s have passed, the process ends; " in last
 
 
 def test_the_last_line_says_where_the_loops_thread_is_blocked_and_which_jobs_are_left():
@@ -88,7 +88,7 @@ def test_the_last_line_says_where_the_loops_thread_is_blocked_and_which_jobs_are
     assert blocked.returncode == 128 + INT
     assert "it waited for MainThread at <string>:5 in blocks" in blocked.err
     job = run(f"{START}{BLOCKED['a thread' + chr(39) + 's job']}\nrun(main())\n", TERM, **SHORT)
-    assert "cancels what is left: 1 job of lane io" in job.err
+    assert "cancelling what is left: 1 job of lane io" in job.err
 
 
 def test_c_code_that_takes_the_gil_and_keeps_it_is_ended_too_and_its_place_shown():
@@ -501,4 +501,4 @@ run(main())
     )
     ended = run(program, TERM, **SHORT)
     assert ended.returncode == 128 + TERM
-    assert "cancels what is left: 1 request of gate orders" in ended.err
+    assert "cancelling what is left: 1 request of gate orders" in ended.err
