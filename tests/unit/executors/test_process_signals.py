@@ -119,9 +119,17 @@ def test_a_signal_for_a_whole_service_costs_no_job(service, send, number):
     assert (program.returncode, err) == (0, "")
 
 
+# a forkserver's interpreter imports it before it imports anything of penstock: the first one waits here
+SITECUSTOMIZE = """
+import os, pathlib, signal, sys
+
+log = pathlib.Path({log!r})
+if "multiprocessing.forkserver" in " ".join(sys.orig_argv) and not log.exists():
+    log.write_text(str(os.getpid()))
+    signal.pause()
+"""
 STARTING = """
-import asyncio, os, pathlib, signal, sys
-sys.path[:0] = {path!r}
+import asyncio, signal
 import penstock
 
 async def main():
@@ -129,21 +137,18 @@ async def main():
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
     job = asyncio.create_task(penstock.offload(abs, -1))
     await asked.wait()
-    print("job", await job, flush=True)
+    print("job", await job)
 
-if __name__ == "__main__":
-    asyncio.run(main())
-elif not os.path.exists({log!r}):
-    # the first forkserver imports this, and cannot outlive anything yet
-    pathlib.Path({log!r}).write_text(str(os.getpid()))
-    signal.pause()
+asyncio.run(main())
 """
 
 
 def test_a_signal_for_a_service_whose_forkserver_is_coming_up_costs_no_job(tmp_path):
-    log, script = tmp_path / "log", tmp_path / "service.py"
-    script.write_text(STARTING.format(path=[str(ROOT / "src"), str(ROOT)], log=str(log)))
-    with subprocess.Popen([sys.executable, script], stdout=-1, stderr=-1, text=True, start_new_session=True) as program:
+    log = tmp_path / "log"
+    (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE.format(log=str(log)))
+    told = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}
+    command = [sys.executable, "-c", STARTING]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=told, start_new_session=True) as program:
         try:
             wait_until(lambda: lines(log) or program.poll() is not None)
             kill_group(program, signal.SIGTERM)
