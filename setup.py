@@ -23,6 +23,9 @@ DIRECTIVES = {
     "cdivision": True,
     "initializedcheck": False,
     "binding": False,
+    # an exception that cannot be raised goes to sys.unraisablehook alone: printing it first would end the process for
+    # a SystemExit
+    "unraisable_tracebacks": False,
     "embedsignature": True,
     "embedsignature.format": "python",
     "freethreading_compatible": False,

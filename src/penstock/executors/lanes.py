@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from penstock.configkinds import nearest
 from penstock.errors import ConfigError
+from penstock.executors.sizing import current_cores
 from penstock.references import resolve
 
 if TYPE_CHECKING:
@@ -57,6 +59,9 @@ class LaneSet:
 
     def __init__(self, config: ExecutorsConfig, listener: Callable[[str, str, int], None] | None = None) -> None:
         self._listener = listener
+        # the files are read now: lanes begin within a running loop, which must not block
+        with suppress(ConfigError):
+            current_cores()
         self._configs = config.declared()
         self._default = config.default
         self._make_default = None if self._is_lane(config.default) else executor_maker(config.default, DEFAULT_KEY)

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -130,7 +133,11 @@ def _text(path: Path) -> str:
 
 
 class CoreReader:
-    """`usable_cores()`, read again at most every few seconds. Any thread may call it."""
+    """`usable_cores()`, read again at most every few seconds. Any thread may call it.
+
+    In a thread that runs a loop the files are read only if they never were: else the last reading is given at once, and
+    another thread reads them again.
+    """
 
     def __init__(
         self,
@@ -148,10 +155,26 @@ class CoreReader:
         """The cores as last read. Raises ConfigError."""
         now = self._clock()
         last = self._last
-        if last is None or now - last[0] >= self._every_s:
-            # two threads at once both read: the same numbers
-            self._last = last = (now, self._read())
+        if last is not None and now - last[0] < self._every_s:
+            return last[1]
+        if last is not None and asyncio._get_running_loop() is not None:
+            # the next caller is to start no second thread
+            self._last = (now, last[1])
+            self._read_in_a_thread()
+            return last[1]
+        # two threads at once both read: the same numbers
+        self._last = last = (now, self._read())
         return last[1]
+
+    def _read_in_a_thread(self) -> None:
+        # the system may give no more threads: then the reading stays for another period
+        with suppress(RuntimeError):
+            threading.Thread(target=self._read_again, name="penstock-cores", daemon=True).start()
+
+    def _read_again(self) -> None:
+        # a new mistake in the environment changes nothing: the reading before it stays
+        with suppress(ConfigError):
+            self._last = (self._clock(), self._read())
 
 
 current_cores = CoreReader()

@@ -1,6 +1,8 @@
 """Usable cores, from made-up cgroup trees."""
 
+import asyncio
 import os
+import threading
 
 import pytest
 
@@ -92,6 +94,26 @@ def test_the_cores_are_read_again_while_running_but_not_at_every_question(tmp_pa
     assert reader().chosen == 2
     now_s[0] += 0.2
     assert reader().chosen == 4
+
+
+def test_a_running_loop_reads_no_file_again_but_has_a_thread_do_so():
+    readers, read = [], threading.Event()
+
+    def note_reader():
+        readers.append(threading.current_thread())
+        if len(readers) > 1:
+            read.set()
+        return len(readers)
+
+    reader = CoreReader(note_reader, every_s=0)
+    assert reader() == 1
+
+    async def main():
+        return reader()
+
+    assert asyncio.run(main()) == 1
+    assert read.wait(20)
+    assert readers[0] is threading.current_thread() is not readers[1]
 
 
 def test_a_lane_asks_for_what_the_machine_has_now():
