@@ -5,6 +5,7 @@ import gc
 import os
 import resource
 import socket
+import sys
 import threading
 import warnings
 
@@ -257,3 +258,24 @@ def test_closing_a_loop_with_open_connections_is_survived(loop_factory):
         del transport, one
         gc.collect()
     other.close()
+
+
+def test_where_warnings_are_errors_an_unclosed_transport_leaves_no_descriptor_and_writes_nothing(
+    loop_factory, monkeypatch, capfd
+):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    loop = loop_factory()
+    transport, _ = loop.run_until_complete(loop.connect_accepted_socket(asyncio.Protocol, one))
+    loop.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        del transport, one
+        gc.collect()
+    assert ResourceWarning in told
+    other.settimeout(20)
+    assert other.recv(1) == b""
+    other.close()
+    assert capfd.readouterr().err == ""
