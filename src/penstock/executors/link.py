@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Link", "OnReply"]
 
 RECEIVE_BYTES = 262_144
+# between two interrupts of a job that is to end
+REMIND_S = 0.1
 # on_reply(link, job, status, value, began_ns, ran_ns): the value is the result, or the exception and the text of its
 # traceback there, None if it comes from here
 OnReply: TypeAlias = "Callable[[Link, Job, int, Any, int, int], None]"
@@ -60,6 +62,7 @@ class Link:
         "jobs",
         "jobs_done",
         "meter",
+        "reminder",
         "retiring",
         "rss_read_ns",
         "worker",
@@ -82,6 +85,8 @@ class Link:
         # the number of the job that was interrupted, and the timer that will kill for it
         self.interrupted = 0
         self.grace: asyncio.TimerHandle | None = None
+        # the timer that interrupts the job again
+        self.reminder: asyncio.TimerHandle | None = None
         self.began_ns = self.idle_since_ns = self.rss_read_ns = monotonic_ns()
         self._frames = Frames(RESULT)
         self._offer = worker.arena.board.offer
@@ -225,7 +230,12 @@ class Link:
         """Ask the worker to stop what it does for this job."""
         self.interrupted = job.mark[1]
         self.worker.arena.board.interrupted = self.interrupted
+        self._signal_again()
+
+    def _signal_again(self) -> None:
+        # A signal just before a system call does not interrupt it. The worker raises once, however many signals come.
         self.worker.signal(signal.SIGINT)
+        self.reminder = self._loop.call_later(REMIND_S, self._signal_again)
 
     # --- from the worker
 
@@ -311,9 +321,10 @@ class Link:
     def end_grace(self) -> None:
         """The interrupted job is over: nobody needs to be killed for it."""
         self.interrupted = 0
-        if self.grace is not None:
-            self.grace.cancel()
-            self.grace = None
+        for timer in (self.grace, self.reminder):
+            if timer is not None:
+                timer.cancel()
+        self.grace = self.reminder = None
 
     def trim(self) -> None:
         """Give unused shared memory back to the machine."""

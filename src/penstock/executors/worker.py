@@ -155,6 +155,8 @@ class Worker:
         self._board = arena.board
         self._may_look = may_look
         self._running = 0
+        # the number of the job that was interrupted last
+        self._interrupted = 0
         self._functions: dict[bytes, Callable[..., Any]] = {}
         # what jobs keep of what they were lent, and the numbers of those that keep nothing any more
         self._keeping: dict[int, Lent] = {}
@@ -163,8 +165,13 @@ class Worker:
         self._results_placed = 0
 
     def on_interrupt(self, signum: int, frame: FrameType | None) -> None:
-        """SIGINT: raise in the job the board names, if that is the one that runs."""
-        if self._running and self._board.interrupted == self._running:
+        """SIGINT: raise once in the job the board names, if that is the one that runs."""
+        if self._running:
+            self._check_interrupt(self._running)
+
+    def _check_interrupt(self, number: int) -> None:
+        if self._board.interrupted == number != self._interrupted:
+            self._interrupted = number
             raise JobInterrupted
 
     def prepare(self, orders: Orders) -> bool:
@@ -233,8 +240,7 @@ class Worker:
             return Status.ERROR, dump(described(_unreadable(problem)))
         try:
             self._running = number
-            if self._board.interrupted == number:
-                raise JobInterrupted
+            self._check_interrupt(number)
             if carried is not None:
                 result = run_carried(carried, fn, args, kwargs)
             else:

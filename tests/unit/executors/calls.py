@@ -235,12 +235,24 @@ def block(path):
     time.sleep(60)
 
 
+def wait_for_a_second_interrupt(path):
+    """Miss the first interrupt, as a job does that is about to make a system call."""
+    seen, ours = [], signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+    append(path, os.getpid())
+    while len(seen) < 2:
+        time.sleep(0.01)
+    signal.signal(signal.SIGINT, ours)
+
+
 def block_stubbornly(path):
     """Holds back whatever interrupts it."""
-    append(path, os.getpid())
-    end = time.monotonic() + 60
+    is_told, end = False, time.monotonic() + 60
     while time.monotonic() < end:
         try:
+            if not is_told:
+                is_told = True
+                append(path, os.getpid())
             time.sleep(60)
         except BaseException:
             append(path, "interrupted")

@@ -133,6 +133,22 @@ def test_a_cancelled_job_is_interrupted_and_its_worker_lives_on(loop, lane, tmp_
     assert made.statistics().restarts["cancelled"] == 0
 
 
+def test_an_interrupt_that_a_job_misses_is_sent_again(loop, lane, tmp_path):
+    cpu, made = lane(grace_s=500)
+
+    async def main():
+        worker = await cpu(calls.pid)
+        job = cpu(calls.wait_for_a_second_interrupt, str(tmp_path / "log"))
+        await until(lambda: lines(tmp_path / "log"))
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert await cpu(calls.pid) == worker
+
+    run(loop, main())
+    assert made.statistics().restarts["cancelled"] == 0
+
+
 def test_a_late_job_that_will_not_stop_is_killed_and_only_its_worker_pays(loop, lane, tmp_path):
     cpu, made = lane(grace_s=0.05)
 
