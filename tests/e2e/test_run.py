@@ -98,13 +98,39 @@ def test_an_interrupt_ends_the_program_as_it_ends_python(penstock: Command) -> N
     assert result.stderr.endswith("KeyboardInterrupt\n")
 
 
-def test_the_config_reaches_the_loop(penstock: Command) -> None:
+@pytest.mark.parametrize(
+    "way",
+    [
+        "asyncio.run(main())",
+        "penstock.run(main())",
+        "with penstock.Runner() as runner: runner.run(main())",
+        "loop = penstock.new_event_loop(); loop.run_until_complete(main()); loop.close()",
+    ],
+)
+def test_the_config_reaches_every_loop_that_is_given_none(penstock: Command, way: str) -> None:
     penstock.write(
         "program.py",
-        "import asyncio\nasync def main(): print(asyncio.get_running_loop().get_debug())\nasyncio.run(main())",
+        f"import asyncio, penstock\nasync def main(): print(asyncio.get_running_loop().get_debug())\n{way}",
     )
     assert penstock("run", "--set", "loop.debug=true", "program.py").stdout == "True\n"
     assert penstock("run", "program.py").stdout == "False\n"
+
+
+def test_a_chosen_drain_lets_a_program_that_calls_penstock_run_finish_its_job(penstock: Command) -> None:
+    penstock.write(
+        "program.py",
+        "import os, signal, time, penstock\n"
+        "async def main():\n"
+        "    job = penstock.to_thread(finish)\n"
+        "    await job\n"
+        "def finish():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.2)\n"
+        "    print('finished', flush=True)\n"
+        "penstock.run(main())\n",
+    )
+    result = penstock("run", "--drain", "20", "program.py", PENSTOCK_TASKS_STALL_S="none")
+    assert (result.stdout, result.returncode) == ("finished\n", 128 + signal.SIGTERM)
 
 
 def test_a_multiprocessing_child_finds_the_program_again(penstock: Command) -> None:

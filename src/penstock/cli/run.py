@@ -1,7 +1,7 @@
 """`penstock run`: a script or a module, unchanged, with penstock's loop behind every `asyncio.run`.
 
-Only the policy is installed; the program then runs as `python` would run it: `__main__`, `sys.argv`, `sys.path[0]`,
-exit code and traceback are its own.
+The policy is installed, and the config is the process's default one. The program then runs as `python` would run it:
+`__main__`, `sys.argv`, `sys.path[0]`, exit code and traceback are its own.
 """
 
 import os
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import penstock
 from penstock.cli.frames import user_frames
 from penstock.cli.options import Failure, LineParser, check_config, load_config, seconds_or_0, with_signals
+from penstock.configchoice import chosen
 from penstock.tasks.logs import show_records
 
 __all__ = ["main"]
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     check_config(config)
     penstock.install(config)
     show_records()
-    _run(program[0], is_module)
+    with chosen(config):
+        _run(program[0], is_module)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Lanes for a loop that is not penstock's: stock asyncio's, uvloop's.
 
-One set is made at first use, by `Config.load()`, and shut with the loop's async generators, which `asyncio.run` closes
-at its end; a set that is left over is shut when the next one is made, or as the interpreter exits.
+One set is made at first use, by `default_config()`, and shut with the loop's async generators, which `asyncio.run`
+closes at its end; a set that is left over is shut when the next one is made, or as the interpreter exits.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def lanes_of(loop: asyncio.AbstractEventLoop) -> LaneSet:
 
 
 def _take_in(loop: asyncio.AbstractEventLoop) -> GuestLanes:
-    from penstock.config import Config
+    from penstock.configchoice import default_config
 
-    made = GuestLanes(Config.load().executors)
+    made = GuestLanes(default_config().executors)
     with guests_lock:
         # the lanes of a loop that was closed without its generators: nobody else will shut them
         left = [guests.pop(other) for other in list(guests) if other.is_closed()]

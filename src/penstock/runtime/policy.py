@@ -11,11 +11,12 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-from penstock.config import Config
+from penstock.configchoice import default_config
 from penstock.errors import PolicyRemovedError
 from penstock.runtime.build import build_loop
 
 if TYPE_CHECKING:
+    from penstock.config import Config
     from penstock.loop import EventLoop
 
 __all__ = ["EventLoopPolicy", "install"]
@@ -53,14 +54,14 @@ else:
 class EventLoopPolicy(_Base):
     """Every loop made through asyncio, in any thread, comes out built as `config` says.
 
-    Without a config it is `Config.load()`: `PENSTOCK_*` variables and the file that `PENSTOCK_CONFIG` names. As a
-    context manager it is the current policy inside the block and puts the former one back. Raises ConfigError, and
-    PolicyRemovedError on Python 3.16 and later.
+    Without a config it is what `penstock run` was told, else `Config.load()`: `PENSTOCK_*` variables and the file that
+    `PENSTOCK_CONFIG` names. As a context manager it is the current policy inside the block and puts the former one
+    back. Raises ConfigError, and PolicyRemovedError on Python 3.16 and later.
     """
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
-        self._config = Config.load() if config is None else config
+        self._config = default_config() if config is None else config
         self._former: list[Any] = []
 
     @property

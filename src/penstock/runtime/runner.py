@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from penstock.config import Config
+from penstock.configchoice import default_config
 from penstock.errors import ConfigError
 from penstock.runtime.build import build_loop
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from contextvars import Context
 
+    from penstock.config import Config
     from penstock.loop import EventLoop
 
 __all__ = ["Runner", "new_event_loop", "run"]
@@ -24,12 +25,13 @@ T = TypeVar("T")
 class Runner:
     """asyncio.Runner on penstock's loop: a context manager with `run`, `get_loop` and `close`.
 
-    Without a config it is `Config.load()`. `debug`, when given, goes before the config's. Raises ConfigError.
+    Without a config it is what `penstock run` was told, else `Config.load()`. `debug`, when given, goes before the
+    config's. Raises ConfigError.
     asyncio's runner is final: this one has it, and is none.
     """
 
     def __init__(self, config: Config | None = None, *, debug: bool | None = None) -> None:
-        self.config = Config.load() if config is None else config
+        self.config = default_config() if config is None else config
         self._runner = asyncio.Runner(debug=debug, loop_factory=partial(build_loop, self.config))
 
     def __enter__(self) -> Self:
@@ -70,5 +72,5 @@ def run(main: Coroutine[Any, Any, T], *, config: Config | None = None, debug: bo
 
 
 def new_event_loop(config: Config | None = None) -> EventLoop:
-    """A new loop, for any `loop_factory`. Without a config it is `Config.load()`."""
-    return build_loop(Config.load() if config is None else config)
+    """A new loop, for any `loop_factory`. Without a config it is what `penstock run` was told, else `Config.load()`."""
+    return build_loop(default_config() if config is None else config)
