@@ -194,7 +194,8 @@ BLOCKED_APP = """
 import asyncio, os, time
 async def app(scope, receive, send):
     if scope["type"] == "http":
-        print("serves in", os.getpid())
+        # in one write: the other worker may say something meanwhile
+        os.write(1, f"serves in {os.getpid()}\\n".encode())
         if scope["path"] == "/blocks":
             time.sleep(600)
         await asyncio.sleep(600)
