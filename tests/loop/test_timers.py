@@ -176,6 +176,19 @@ def test_any_kind_of_number_is_a_delay(loop, delay):
     loop.run_forever()
 
 
+@pytest.mark.parametrize("when", [0, True, 10**15, Fraction(1, 3), numpy.float64(0.5), Decimal("0.5")], ids=repr)
+def test_a_timer_tells_its_time_as_the_very_number_that_was_given(loop, when):
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+    handle = loop.call_at(when, loop.stop)
+    assert handle.when() is when
+    assert f"when={when}" in repr(handle)
+    handle.cancel()
+    after = loop.call_later(1, loop.stop)
+    assert type(after.when()) is float
+    after.cancel()
+
+
 @pytest.mark.parametrize("delay", [math.inf, 1e300, 10**300, 2**63], ids=str)
 def test_a_delay_longer_than_any_run_stops_no_other_timer(loop, delay):
     handles = [loop.call_later(delay, pytest.fail, "fired"), loop.call_at(float(delay), pytest.fail, "fired")]

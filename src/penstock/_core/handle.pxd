@@ -45,6 +45,8 @@ cdef class TimerQueue:
 
 cdef class TimerHandle(Handle):
     cdef double when_s
+    # The time as it was given, for `when()`; None for a float.
+    cdef object given
     # The queue it waits in; None before, after, and once cancelled and forgotten.
     cdef TimerQueue queue
 

@@ -227,11 +227,11 @@ cdef class TimerHandle(Handle):
 
     def when(self):
         """The time of the callback in seconds, on the clock of `loop.time()`."""
-        return self.when_s
+        return self.when_s if self.given is None else self.given
 
     def _repr_info(self):
         info = Handle._repr_info(self)
-        info.insert(2 if self.is_cancelled else 1, f"when={self.when_s}")
+        info.insert(2 if self.is_cancelled else 1, f"when={self.when()}")
         return info
 
     def __hash__(self):
@@ -265,7 +265,7 @@ cdef class TimerHandle(Handle):
 
     @property
     def _when(self):
-        return self.when_s
+        return self.when()
 
     @property
     def _scheduled(self):
@@ -393,4 +393,5 @@ cdef TimerHandle new_timer(
         handle = TimerHandle.__new__(TimerHandle)
     fill(handle, loop, callback, args, arg_count, context)
     handle.when_s = when_s
+    handle.given = None
     return handle

@@ -93,9 +93,10 @@ cdef object call_at(Reactor self, PyObject *const *args, Py_ssize_t arg_count, P
 
 
 cdef object add_timer(
-    Reactor self, double when_s, PyObject *const *args, Py_ssize_t arg_count, PyObject *keywords
+    Reactor self, object when, PyObject *const *args, Py_ssize_t arg_count, PyObject *keywords
 ):
     cdef TimerHandle handle
+    cdef double when_s = when
     if self._closed:
         self.check_open()
     if isnan(when_s):
@@ -104,6 +105,8 @@ cdef object add_timer(
     handle = new_timer(
         when_s, self, <object>args[1], args + 2, arg_count - 2, context_of(args, arg_count, keywords)
     )
+    if type(when) is not float:
+        handle.given = when
     if self._debug:
         self.inspect(handle, "call_at", True)
     self.timers.add(handle)
