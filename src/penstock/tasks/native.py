@@ -82,8 +82,10 @@ class NativeObserver:
 
     def close(self) -> None:
         """The loop is closed: nothing more is to be noted."""
-        if self.on_level is not None:
-            self.on_level("off")
+        # a listener knows its observer: forgotten, the two leave the collector nothing to do
+        on_level, self.on_level = self.on_level, None
+        if on_level is not None:
+            on_level("off")
 
     def statistics(self) -> TaskStatistics:
         """The counts and times so far."""

@@ -123,7 +123,9 @@ class Watcher:
         if left:
             observer.findings.add(left_behind(left, observer.name))
         registry.unregister(loop)
-        self._observer.close()
+        # the log would hold this watcher, which holds the log: a cycle that only the collector could free
+        observer.findings.unlisten(self._on_finding)
+        observer.close()
 
     # --- what it looks for
 

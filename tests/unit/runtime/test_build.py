@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import gc
 import sys
 import threading
 
@@ -10,6 +11,7 @@ import pytest
 from penstock import Config, ExecutorsConfig, LaneConfig, LoopConfig, SignalsConfig, TasksConfig
 from penstock.errors import ConfigError, ReferenceNotFoundError
 from penstock.executors import LaneSet
+from penstock.loop import NATIVE
 from penstock.loop.selector import EventLoop as SelectorLoop
 from penstock.runtime.build import build_loop
 
@@ -175,3 +177,15 @@ def test_an_import_that_fails_inside_the_programs_own_module_is_the_programs(tmp
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="no_such_module_here"):
         build_loop(Config(tasks=TasksConfig(factory="programs_own:f")))
+
+
+@pytest.mark.skipif(not NATIVE, reason="asyncio's loop is watched by a task factory")
+def test_a_closed_loop_leaves_the_collector_nothing():
+    used(Config(), nothing())
+    gc.collect()
+    gc.disable()
+    try:
+        used(Config(), thread_name())
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
