@@ -51,9 +51,10 @@ class Served:
         await self.runner.cleanup()
 
     async def connect(self):
+        began_s = asyncio.get_running_loop().time()
         reader, writer = await asyncio.open_connection(*self.runner.addresses[0])
         self.writers.append(writer)
-        return Client(reader, writer)
+        return Client(reader, writer, began_s)
 
 
 async def answered(client, body=b"done"):
