@@ -412,3 +412,16 @@ def test_timers_are_not_starved_by_an_endless_chain_of_callbacks(loop):
     loop.call_soon(chain)
     loop.call_later(0.01, loop.stop)
     until_stopped(loop)
+
+
+@pytest.mark.parametrize("side", ["reader", "writer"])
+def test_a_file_that_was_closed_can_still_be_removed(loop, side):
+    add, remove = getattr(loop, f"add_{side}"), getattr(loop, f"remove_{side}")
+    left, right = socket.socketpair()
+    with left, right:
+        add(left, int)
+        left.close()
+        assert remove(left)
+        for closed in (left, None):
+            with pytest.raises(ValueError):
+                remove(closed)

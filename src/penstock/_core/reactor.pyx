@@ -38,7 +38,7 @@ from penstock._core.runs cimport Runs
 from penstock._core.stream cimport Stream
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker, fall_asleep, stay_awake, wake
-from penstock._core.watch cimport fileno_of, set_reader, set_writer
+from penstock._core.watch cimport fileno_of, keep_file, set_reader, set_writer, watched_fileno
 from penstock._core.wheel cimport Due, Wheel
 from penstock._core.wiring cimport Wiring
 
@@ -506,20 +506,24 @@ cdef class Reactor(Runs):
     def _add_reader(self, fd, callback, *args, context=None):
         self.check_open()
         handle = self.io_handle(callback, args, context)
-        set_reader(self.wiring, fileno_of(fd), handle)
+        number = fileno_of(fd)
+        set_reader(self.wiring, number, handle)
+        keep_file(self.wiring, number, fd)
         return handle
 
     def _add_writer(self, fd, callback, *args, context=None):
         self.check_open()
         handle = self.io_handle(callback, args, context)
-        set_writer(self.wiring, fileno_of(fd), handle)
+        number = fileno_of(fd)
+        set_writer(self.wiring, number, handle)
+        keep_file(self.wiring, number, fd)
         return handle
 
     def _remove_reader(self, fd):
-        return not self._closed and bool(set_reader(self.wiring, fileno_of(fd), None))
+        return not self._closed and bool(set_reader(self.wiring, watched_fileno(self.wiring, fd), None))
 
     def _remove_writer(self, fd):
-        return not self._closed and bool(set_writer(self.wiring, fileno_of(fd), None))
+        return not self._closed and bool(set_writer(self.wiring, watched_fileno(self.wiring, fd), None))
 
     def io_handle(self, callback, tuple args, context):
         cdef Handle handle = new_handle(self, callback, PySequence_Fast_ITEMS(args), len(args), context)

@@ -6,9 +6,13 @@ from penstock._core.wiring cimport Wiring
 cdef class Watch(Source):
     cdef Wiring wiring
     cdef readonly Handle reader, writer
+    # What was given in place of the number, or None; found again when it is closed.
+    cdef object file
 
 
 cdef Watch watch_at(Wiring wiring, int fd)
 cdef int set_reader(Wiring wiring, object fd, Handle handle) except -1
 cdef int set_writer(Wiring wiring, object fd, Handle handle) except -1
 cdef object fileno_of(object fd)
+cdef int keep_file(Wiring wiring, object number, object file) except -1
+cdef object watched_fileno(Wiring wiring, object fd)

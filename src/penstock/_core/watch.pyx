@@ -108,3 +108,23 @@ cdef object fileno_of(object fd):
     if number < 0:
         raise ValueError(f"Invalid file descriptor: {number}")
     return number
+
+
+cdef int keep_file(Wiring wiring, object number, object file) except -1:
+    """Notes the object whose `number` is watched, unless it is that number itself."""
+    cdef Watch watch = None if number is file else watch_at(wiring, number)
+    # cancelling the former handle may have run code that took the watch away
+    if watch is not None:
+        watch.file = file
+    return 0
+
+
+cdef object watched_fileno(Wiring wiring, object fd):
+    """A descriptor to watch no more. That of a closed file is the one it was watched at, as in the `selectors` module."""
+    try:
+        return fileno_of(fd)
+    except ValueError:
+        for number, source in wiring.poller.sources().items():
+            if fd is not None and isinstance(source, Watch) and (<Watch>source).file is fd:
+                return number
+        raise
