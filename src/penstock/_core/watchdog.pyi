@@ -1,6 +1,9 @@
+from types import FrameType
 from typing import Any, Self, final
 
 from penstock._core.stamps import Stamps
+
+def frame_of(thread: int) -> FrameType | None: ...
 
 @final
 class Collections:

@@ -13,6 +13,8 @@ stamps that it watches own its bell.
 import gc
 
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
 from posix.unistd cimport close
 
@@ -24,6 +26,22 @@ from penstock._core.stamps cimport Bell, Stamps
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
+
+# The threads of this interpreter alone: sys._current_frames() makes frames for those of other interpreters as well, which
+# they free as their own, with an allocator of their own. The GIL keeps the list and the frames as they are.
+cdef extern from *:
+    """
+    static PyObject *penstock_frame_of(unsigned long thread)
+    {
+        PyThreadState *state = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+        for (; state != NULL; state = PyThreadState_Next(state))
+            if (state->thread_id == thread)
+                return (PyObject *)PyThreadState_GetFrame(state);
+        return NULL;
+    }
+    """
+    # a new reference, or NULL without an exception
+    PyObject *find_frame "penstock_frame_of"(unsigned long thread) noexcept
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd_read(int fd, eventfd_t *value)
@@ -48,6 +66,15 @@ cdef enum:
     SETTLED_NS = 1_000_000
 
 cdef int64_t NEVER_NS = (<int64_t>1 << 62)
+
+
+def frame_of(unsigned long thread):
+    """Return the frame that a thread of this interpreter runs now; None if it runs none."""
+    cdef PyObject *frame = find_frame(thread)
+    try:
+        return None if frame == NULL else <object>frame
+    finally:
+        Py_XDECREF(frame)
 
 
 cdef class Collections:

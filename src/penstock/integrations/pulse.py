@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 import time
 import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from penstock.tasks.frames import frame_of_thread
 from penstock.tasks.registry import observer_of
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class _Beat:
         if posted_s is None:
             self.post()
         elif not self._stack and time.monotonic() - posted_s > self._over_s:
-            frame = sys._current_frames().get(self._thread_id)
+            frame = frame_of_thread(self._thread_id)
             self._stack = "" if frame is None else _stack_from(frame)
 
     def arrive(self, posted_s: float | None) -> None:

@@ -9,15 +9,15 @@ first signal: C code that holds it delays all this.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from penstock.tasks.frames import frame_of_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,10 +157,15 @@ class Deadline:
         """Have a thread without the GIL end the process, with exit code 1, should this one not get it again."""
         left_s = self._end_s + WITHOUT_GIL_S - time.monotonic()
         with suppress(Exception):
+            # here, for it cannot be imported in an isolated subinterpreter
+            import faulthandler
+
             faulthandler.dump_traceback_later(max(left_s, 0.01), exit=True, file=2)
 
     def _end(self, watch: Watch, signum: int, why: str) -> None:
         with suppress(Exception):
+            import faulthandler
+
             faulthandler.cancel_dump_traceback_later()
         try:
             tell(f"penstock: {signal.Signals(signum).name}: {why}, the process ends; {_waited_for(watch)}")
@@ -185,10 +190,9 @@ def _waited_for(watch: Watch) -> str:
 
 def busy_threads() -> Iterator[str]:
     """Name the threads that do something, and where: those that wait for work are left out."""
-    frames = sys._current_frames()
     found = 0
     for thread in threading.enumerate():
-        frame = frames.get(thread.ident or 0)
+        frame = frame_of_thread(thread.ident or 0)
         if frame is None or thread is threading.current_thread() or _is_idle(frame):
             continue
         found += 1

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import linecache
+import sys
 import sysconfig
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import penstock
+from penstock.loop import NATIVE
 from penstock.tasks.finding import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import CodeType, FrameType
 
-__all__ = ["await_lines", "frame_lines", "is_user_code", "outward", "short_repr", "site_of_code", "user_site"]
+__all__ = [
+    "await_lines",
+    "frame_lines",
+    "frame_of_thread",
+    "is_user_code",
+    "outward",
+    "short_repr",
+    "site_of_code",
+    "user_site",
+]
 
 MOST_FRAMES = 30
 MOST_LETTERS = 200
@@ -26,6 +37,23 @@ _OURS = tuple(str(Path(module.__file__ or "").parent) + "/" for module in (async
 _STANDARD = tuple({_PATHS[key] + "/" for key in ("stdlib", "platstdlib")})
 # within the standard library's folder, but not of it
 _INSTALLED = tuple({_PATHS[key] + "/" for key in ("purelib", "platlib")})
+
+
+# loaded in a process that makes interpreters of its own
+_INTERPRETERS = frozenset({"_interpreters", "_xxsubinterpreters"})
+
+
+def frame_of_thread(thread_id: int) -> FrameType | None:
+    """Return the frame that a thread of this interpreter runs now; None if it runs none, or if it cannot be asked for.
+
+    `sys._current_frames` is no way while other interpreters run: it makes frames of theirs, and the process crashes as
+    they free them. Without the native code there is no other.
+    """
+    if NATIVE:
+        from penstock._core.watchdog import frame_of
+
+        return frame_of(thread_id)
+    return sys._current_frames().get(thread_id) if _INTERPRETERS.isdisjoint(sys.modules) else None
 
 
 @lru_cache(maxsize=4096)

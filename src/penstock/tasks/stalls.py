@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary, ref
 from penstock._core import is_refused
 from penstock.tasks.causes import CAUSES, Sighting, cause_of, figures_of
 from penstock.tasks.finding import Finding
-from penstock.tasks.frames import frame_lines, outward, short_repr, user_site
+from penstock.tasks.frames import frame_lines, frame_of_thread, outward, short_repr, user_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -252,7 +252,7 @@ class StallWatch:
         entry = self._entries.get(watched) if watched is not None else None
         if watched is None or entry is None:
             return
-        frame = None if sight.is_over else sys._current_frames().get(watched.stamps.look()[4])
+        frame = None if sight.is_over else frame_of_thread(watched.stamps.look()[4])
         running = None if sight.is_over else watched.stamps.running_now()
         # who runs the loop is not what runs in it
         places = list(takewhile(_is_inside, islice(outward(frame), MOST_DEPTH)))

@@ -21,7 +21,7 @@ assert not penstock.loop.NATIVE
 
 
 # as mod_wsgi and uWSGI make them; 3.13 has given the module another name, and its functions too
-SHARING = """
+WITHIN = """
 import sys
 import penstock.loop
 if sys.version_info < (3, 13):
@@ -29,7 +29,7 @@ if sys.version_info < (3, 13):
     run, number = interpreters.run_string, interpreters.create(isolated=False)
 else:
     import _interpreters as interpreters
-    run, number = interpreters.exec, interpreters.create("legacy")
+    run, number = interpreters.exec, interpreters.create(config)
 failed = run(number, f"paths = {sys.path!r}\\n" + PROGRAM)
 assert not failed, failed
 interpreters.destroy(number)
@@ -38,11 +38,55 @@ assert penstock.loop.NATIVE
 """
 
 
-@pytest.mark.skipif(not NATIVE, reason="the pure loop is everyone's")
-def test_a_subinterpreter_that_shares_the_gil_runs_the_pure_loop():
-    program = f"PROGRAM = {PROGRAM!r}\n{SHARING}"
+# A stall is told with the stack of the loop's thread, while an interpreter with a GIL of its own makes and ends frames.
+STALLING = (
+    """
+import _interpreters, threading, time
+import penstock
+
+BUSY = """
+    + repr("""
+def deep(n):
+    return 0 if n == 0 else 1 + deep(n - 1)
+for _ in range(30000):
+    deep(40)
+""")
+    + """
+
+def run_other():
+    number = _interpreters.create()
+    _interpreters.exec(number, BUSY)
+    _interpreters.destroy(number)
+
+async def main():
+    other = threading.Thread(target=run_other)
+    other.start()
+    while other.is_alive():
+        time.sleep(0.11)
+        await __import__("asyncio").sleep(0)
+    other.join()
+
+penstock.run(main())
+"""
+)
+
+
+def assert_ends_well(program):
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not NATIVE, reason="the pure loop is everyone's")
+@pytest.mark.parametrize("config", ["legacy", "isolated"])
+def test_a_subinterpreter_runs_the_pure_loop(config):
+    if config == "isolated" and sys.version_info < (3, 13):
+        pytest.skip("the module that makes such an interpreter has another name")
+    assert_ends_well(f"PROGRAM, config = {PROGRAM!r}, {config!r}\n{WITHIN}")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="the module that makes such an interpreter has another name")
+def test_a_stall_beside_an_interpreter_with_its_own_gil_is_survived():
+    assert_ends_well(STALLING)
 
 
 def test_an_isolated_subinterpreter_runs_the_pure_loop():
