@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from penstock.loop import NATIVE
 from tests.e2e.conftest import Command
 
 NAME_THE_LOOP = """
@@ -148,6 +149,7 @@ def test_a_multiprocessing_child_finds_the_program_again(penstock: Command) -> N
     assert (result.stdout, result.stderr) == ("from the child\n", "")
 
 
+@pytest.mark.skipif(not NATIVE, reason="the pure loop sees no stalls")
 def test_findings_are_shown_with_time_level_and_logger(penstock: Command) -> None:
     penstock.write(
         "program.py",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.loop import EventLoop
+from penstock.loop import NATIVE, EventLoop
 from tests.e2e.conftest import PATIENCE_S, Command, answers, attempt, get, wait_for
 
 pytest.importorskip("uvicorn")
@@ -458,6 +458,7 @@ def test_an_error_in_the_apps_import_is_shown_as_the_users(shop: Command) -> Non
     assert result.stderr.rstrip().splitlines()[-1].startswith("AttributeError")
 
 
+@pytest.mark.skipif(not NATIVE, reason="the pure loop sees no stalls")
 def test_the_findings_of_a_worker_process_are_shown_with_time_level_and_logger(
     penstock: Command, free_port: int
 ) -> None:

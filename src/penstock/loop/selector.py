@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from penstock.config import LoopConfig
 from penstock.loop.hooks import LoopHooks
@@ -20,3 +21,14 @@ class EventLoop(ExecutorLanes, LoopHooks, asyncio.SelectorEventLoop):
         self.slow_callback_duration = chosen.slow_callback_s
         if chosen.debug is not None:
             self.set_debug(chosen.debug)
+
+    def create_task(  # type: ignore[override]
+        self, coro: Any, *, name: str | None = None, **kwargs: Any
+    ) -> asyncio.Task[Any]:
+        # Where a factory makes the task, Python 3.13.0 names one without a name "None". Our hook is such a factory.
+        if name is not None or self._task_hook is None or self.get_task_factory() is not None:
+            return super().create_task(coro, name=name, **kwargs)
+        self._check_closed()  # type: ignore[attr-defined]
+        options = {key: value for key, value in kwargs.items() if value is not None}
+        task: asyncio.Task[Any] = self._task_factory(self, coro, **options)  # type: ignore[attr-defined]
+        return task
