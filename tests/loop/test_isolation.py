@@ -247,17 +247,22 @@ def test_a_hundred_thousand_handles_and_timers_leave_no_memory_behind(loop, turn
     assert resident_bytes() - before < 8_000_000
 
 
-def test_closing_a_loop_with_open_connections_is_survived(loop_factory):
+def leave_a_transport_open(loop_factory, warning):
+    """Close a loop that has an open transport, and collect both; return the peer's socket."""
     one, other = socket.socketpair()
     one.setblocking(False)
     loop = loop_factory()
     transport, _ = loop.run_until_complete(loop.connect_accepted_socket(asyncio.Protocol, one))
     loop.close()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.simplefilter(warning, ResourceWarning)
         del transport, one
         gc.collect()
-    other.close()
+    return other
+
+
+def test_closing_a_loop_with_open_connections_is_survived(loop_factory):
+    leave_a_transport_open(loop_factory, "ignore").close()
 
 
 def test_where_warnings_are_errors_an_unclosed_transport_leaves_no_descriptor_and_writes_nothing(
@@ -265,15 +270,7 @@ def test_where_warnings_are_errors_an_unclosed_transport_leaves_no_descriptor_an
 ):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
-    one, other = socket.socketpair()
-    one.setblocking(False)
-    loop = loop_factory()
-    transport, _ = loop.run_until_complete(loop.connect_accepted_socket(asyncio.Protocol, one))
-    loop.close()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ResourceWarning)
-        del transport, one
-        gc.collect()
+    other = leave_a_transport_open(loop_factory, "error")
     assert ResourceWarning in told
     other.settimeout(20)
     assert other.recv(1) == b""

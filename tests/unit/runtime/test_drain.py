@@ -383,6 +383,19 @@ run(main())
     assert (ended.returncode, ended.out) == (128 + TERM, "hup\n")
 
 
+def see_idle_closed_and_busy_answered(child, idle, busy):
+    """Send SIGTERM while one client has its answer and the other waits for one."""
+    for client in (idle, busy):
+        client.sendall(b"one\n")
+        assert client.recv(100) == b"one\n"
+    busy.sendall(b"slow\n")
+    child.expect("slow begins")
+    child.send(TERM)
+    assert idle.recv(100) == b""
+    child.say("go on")
+    assert busy.makefile("rb").read() == b"slow\n"
+
+
 UNIX = (
     LINES
     + READS["plainly"]
@@ -404,14 +417,7 @@ def test_on_a_unix_socket_the_tasks_tell_what_is_idle(core, tmp_path):
             for client in (idle, busy):
                 client.settimeout(20)
                 client.connect(path)
-                client.sendall(b"one\n")
-                assert client.recv(100) == b"one\n"
-            busy.sendall(b"slow\n")
-            child.expect("slow begins")
-            child.send(TERM)
-            assert idle.recv(100) == b""
-            child.say("go on")
-            assert busy.makefile("rb").read() == b"slow\n"
+            see_idle_closed_and_busy_answered(child, idle, busy)
         assert child.ended().returncode == 128 + TERM
 
 
@@ -435,14 +441,7 @@ def test_with_tls_idle_connections_are_closed_and_others_answered(core, contexts
     with Child(TLS, CERTS=str(folder), **LONG, **core) as child:
         idle, busy = (contexts[1].wrap_socket(sock, server_hostname="localhost") for sock in connect(child))
         with idle, busy:
-            idle.sendall(b"one\n")
-            assert idle.recv(100) == b"one\n"
-            busy.sendall(b"slow\n")
-            child.expect("slow begins")
-            child.send(TERM)
-            assert idle.recv(100) == b""
-            child.say("go on")
-            assert busy.makefile("rb").read() == b"slow\n"
+            see_idle_closed_and_busy_answered(child, idle, busy)
         assert child.ended().returncode == 128 + TERM
 
 

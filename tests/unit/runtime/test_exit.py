@@ -27,6 +27,27 @@ for _ in range(3):
 time.sleep({delay_s})
 sys.exit(7)
 """
+IDLE_OR_BUSY = """
+import asyncio, threading
+import penstock
+
+running = threading.Semaphore(0)
+
+def run(pause_s):
+    loop = penstock.new_event_loop()
+
+    async def work():
+        running.release()
+        while True:
+            await asyncio.sleep(pause_s)
+            loop.call_later(0.0005, int)
+
+    loop.run_until_complete(work())
+
+for pause_s in (0, 0.001, 0, 3600):
+    threading.Thread(target=run, args=(pause_s,), daemon=True).start()
+    running.acquire()
+"""
 TIMES = 6
 # Callbacks registered first are called last: this one comes after penstock's.
 LATE_LANE = """
@@ -59,3 +80,8 @@ def test_the_process_ends_in_order_while_daemon_threads_run_loops():
 def test_a_lane_made_during_the_exit_takes_no_job_and_so_leaves_no_thread():
     done = subprocess.run([sys.executable, "-c", LATE_LANE], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "lane 'late' is shut down: it takes no new jobs\n")
+
+
+def test_the_interpreter_exits_while_daemon_threads_run_loops():
+    told = subprocess.run([sys.executable, "-c", IDLE_OR_BUSY], capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, told.stderr) == (0, "")

@@ -1,35 +1,11 @@
-"""What ends behind a loop's back: its listener, shut down by a sharer; its thread, as the interpreter exits."""
+"""A listener that another process shuts down behind the loop's back."""
 
 import asyncio
 import socket
-import subprocess
-import sys
 
 import pytest
 
 from penstock.loop import NATIVE, EventLoop
-
-DAEMONS = """
-import asyncio, threading
-import penstock
-
-running = threading.Semaphore(0)
-
-def run(pause_s):
-    loop = penstock.new_event_loop()
-
-    async def work():
-        running.release()
-        while True:
-            await asyncio.sleep(pause_s)
-            loop.call_later(0.0005, int)
-
-    loop.run_until_complete(work())
-
-for pause_s in (0, 0.001, 0, 3600):
-    threading.Thread(target=run, args=(pause_s,), daemon=True).start()
-    running.acquire()
-"""
 
 
 @pytest.mark.skipif(not NATIVE, reason="asyncio's own loop accepts again and again")
@@ -51,8 +27,3 @@ def test_a_listener_that_a_sharer_shuts_down_is_told_once_a_second_and_costs_no_
     loop.close()
     assert 1 <= len(reports) <= 1 + took_s
     assert all("accept() failed" in report["message"] for report in reports)
-
-
-def test_the_interpreter_exits_while_daemon_threads_run_loops():
-    told = subprocess.run([sys.executable, "-c", DAEMONS], capture_output=True, text=True, timeout=60, check=False)
-    assert (told.returncode, told.stderr) == (0, "")
