@@ -3,7 +3,7 @@
 #   make test         every test, natively; what may differ, pure and on each other CPython found as well
 #   make check        ruff, mypy, stubtest, the rules of the house
 #   make conformance  CPython's own test_asyncio on the loops that penstock builds
-#   make package      sdist and wheel, the wheel built from the sdist and installed in an environment of its own
+#   make package      sdist and wheel, the wheel built from the sdist, audited for manylinux, installed on its own
 #   make sanitize     the tests and a stress of the loop under gcc's sanitizers
 #   make bench soak docs clean
 # PYTHON=/path/to/python chooses the interpreter; OTHERS= tests on this one alone.
@@ -133,8 +133,10 @@ soak: $(BUILT)
 
 package: $(READY)
 	@rm -rf dist build/package
-	$(BIN)/python $(PIP) build
+	mkdir -p build
+	$(BIN)/python $(PIP) --group package
 	$(BIN)/python -m build --outdir dist . >build/package.log 2>&1 || { cat build/package.log; exit 1; }
+	$(BIN)/python tests/package/wheel.py dist/*.whl
 	$(PYTHON) -m venv build/package
 	build/package/bin/python $(PIP) dist/*.whl
 	cd build && package/bin/python -W error -c 'import penstock, penstock.loop as loop; assert loop.NATIVE; print("installed penstock", penstock.__version__, "native")'

@@ -3,19 +3,27 @@
 Switches, all environment variables:
   PENSTOCK_PURE=1        build no extension: the package runs on asyncio's selector loop
   PENSTOCK_SANITIZE=1    address and undefined-behaviour sanitizers, no optimisation
+  PENSTOCK_DEBUG=1       keep line numbers and symbols for a debugger: three times the size
 """
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CompileError
 
 CORE = Path("src/penstock/_core")
 # Of such a Python nobody knows how its frames lie in memory: the package is pure there.
 NEWER = (3, 16)
 # What only tests use: built where the core is built in place, so never in a wheel.
 SEAMS = Path("tests/unit/core/seams.pyx")
+WAY_OUT = (
+    "Install gcc and Python's headers (Debian: apt install gcc python3-dev; Fedora: dnf install gcc python3-devel), or "
+    "build without it, on asyncio's own loop: PENSTOCK_PURE=1 pip install ."
+)
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,
@@ -36,7 +44,8 @@ def compile_flags() -> tuple[list[str], list[str]]:
     if os.environ.get("PENSTOCK_SANITIZE") == "1":
         flags = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
         return flags, ["-fsanitize=address,undefined"]
-    return ["-O3", "-g1", "-fno-semantic-interposition", "-Wno-unused-function"], []
+    flags = ["-O3", "-fno-semantic-interposition", "-Wno-unused-function"]
+    return ([*flags, "-g1"], []) if os.environ.get("PENSTOCK_DEBUG") == "1" else ([*flags, "-g0"], ["-Wl,-s"])
 
 
 def sources() -> list[Path]:
@@ -67,4 +76,22 @@ def extensions() -> list[Extension]:
     return cythonize(found, compiler_directives=DIRECTIVES, include_path=["src"])
 
 
-setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count() or 1}})
+class BuildCore(build_ext):
+    """The build of the core: without a working C compiler it ends in one line that says the way out."""
+
+    def build_extensions(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            trial = Path(folder, "trial.c")
+            trial.write_text("#include <Python.h>\n")
+            try:
+                self.compiler.compile([str(trial)], output_dir=folder)
+            except (BaseError, CompileError) as problem:
+                sys.exit(f"penstock: no native core can be built here ({problem}). {WAY_OUT}")
+        super().build_extensions()
+
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildCore},
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
+)

@@ -7,6 +7,7 @@ from penstock import errors
 from penstock.door import opened
 
 if TYPE_CHECKING:
+    from penstock import config, executors, integrations, loop, pressure, tasks, telemetry, testing, times
     from penstock.config import (
         Config,
         ExecutorsConfig,
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
         TasksConfig,
     )
     from penstock.executors import offload, offloaded, to_thread
-    from penstock.loop import EventLoop
+    from penstock.loop import EventLoop, get_running_loop
+    from penstock.loop.servers import Server
     from penstock.loop.transports import gather_writes
     from penstock.pressure.gate import Gate
     from penstock.runtime import EventLoopPolicy, Runner, install, new_event_loop, run
@@ -34,31 +36,45 @@ __all__ = [
     "LoopConfig",
     "PressureConfig",
     "Runner",
+    "Server",
     "SignalsConfig",
     "TasksConfig",
     "__version__",
+    "config",
     "errors",
+    "executors",
     "gather_writes",
+    "get_running_loop",
     "install",
+    "integrations",
+    "loop",
     "new_event_loop",
     "offload",
     "offloaded",
+    "pressure",
     "run",
+    "tasks",
+    "telemetry",
+    "testing",
+    "times",
     "to_thread",
 ]
 
 # A library is silent where no logging is set up: no last resort of `logging` writes its records to stderr.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
-_CONFIGS = "Config", "ExecutorsConfig", "LaneConfig", "LoopConfig", "PressureConfig", "SignalsConfig", "TasksConfig"
-__getattr__ = opened(
-    __name__,
-    {
-        "penstock.config": _CONFIGS,
-        "penstock.executors.calling": ("offload", "offloaded", "to_thread"),
-        "penstock.loop": ("EventLoop",),
-        "penstock.loop.transports": ("gather_writes",),
-        "penstock.pressure.gate": ("Gate",),
-        "penstock.runtime": ("EventLoopPolicy", "Runner", "install", "new_event_loop", "run"),
-    },
-)
+if not TYPE_CHECKING:
+    _CONFIGS = "Config", "ExecutorsConfig", "LaneConfig", "LoopConfig", "PressureConfig", "SignalsConfig", "TasksConfig"
+    __getattr__, __dir__ = opened(
+        __name__,
+        {
+            "penstock.config": _CONFIGS,
+            "penstock.executors.calling": ("offload", "offloaded", "to_thread"),
+            "penstock.loop": ("EventLoop", "get_running_loop"),
+            "penstock.loop.servers": ("Server",),
+            "penstock.loop.transports": ("gather_writes",),
+            "penstock.pressure.gate": ("Gate",),
+            "penstock.runtime": ("EventLoopPolicy", "Runner", "install", "new_event_loop", "run"),
+        },
+        ("config", "executors", "integrations", "loop", "pressure", "tasks", "telemetry", "testing", "times"),
+    )

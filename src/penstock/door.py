@@ -1,6 +1,7 @@
-"""Doors that open when somebody comes: a package's public names, imported at first use.
+"""Packages whose public names are imported at first use.
 
-`import penstock` then costs next to nothing, and a worker process loads what it needs and nothing else.
+`import penstock` then costs next to nothing, and a worker process loads what it needs and nothing else. Type checkers
+read the imports under `TYPE_CHECKING` in place of `__getattr__`, which would give every name, a misspelt one too.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["opened"]
 
 
-def opened(package: str, homes: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:
-    """A package's `__getattr__`: `homes` has the names that each module gives."""
+def opened(
+    package: str, homes: Mapping[str, tuple[str, ...]], modules: tuple[str, ...] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a package's `__getattr__` and `__dir__`: `homes` has each module's names, `modules` the submodules."""
     home_of = {name: home for home, names in homes.items() for name in names}
 
     def find(name: str) -> Any:
+        if name in modules:
+            return import_module(f"{package}.{name}")
         home = home_of.get(name)
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
@@ -27,4 +32,7 @@ def opened(package: str, homes: Mapping[str, tuple[str, ...]]) -> Callable[[str]
         setattr(sys.modules[package], name, found)
         return found
 
-    return find
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *home_of, *modules})
+
+    return find, names

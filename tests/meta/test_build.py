@@ -1,5 +1,6 @@
 """What becomes of the native core where it cannot be: nothing is built or loaded, and the package is pure."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,19 @@ setuptools.setup = lambda **words: print(words["ext_modules"])
 exec(open("setup.py").read())
 """
     assert run(program).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("compiler", ["/nonexistent/gcc", "false"])
+def test_a_missing_compiler_is_one_line_at_the_end_that_says_the_way_out(compiler: str, tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", tmp_path, "--build-temp", tmp_path]
+    environ = {**os.environ, "CC": compiler, "PENSTOCK_PURE": "0"}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("penstock: no native core can be built here")
+    assert compiler in last
+    assert last.endswith("PENSTOCK_PURE=1 pip install .")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("gil", [0, 1])

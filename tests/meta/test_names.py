@@ -70,7 +70,7 @@ def test_an_init_is_a_table_of_contents(path: Path) -> None:
     assert not classes, f"classes in __init__.py: {classes}"
     # __all__ has a line for each name, and the rest is as short
     names = public_names(tree) or []
-    assert len(path.read_text().splitlines()) <= 60 + len(names)
+    assert len(path.read_text().splitlines()) <= 70 + len(names)
 
 
 def public_names(tree: ast.Module) -> list[str] | None:

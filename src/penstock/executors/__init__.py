@@ -27,14 +27,15 @@ __all__ = [
     "usable_cores",
 ]
 
-__getattr__ = opened(
-    __name__,
-    {
-        "penstock.executors.calling": ("Offload", "offload", "offloaded", "statistics", "to_thread"),
-        "penstock.executors.lanes": ("LaneSet",),
-        "penstock.executors.meter": ("LaneStatistics",),
-        "penstock.executors.processes": ("ProcessLane",),
-        "penstock.executors.sizing": ("Cores", "current_cores", "usable_cores"),
-        "penstock.executors.threads": ("ThreadLane",),
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = opened(
+        __name__,
+        {
+            "penstock.executors.calling": ("Offload", "offload", "offloaded", "statistics", "to_thread"),
+            "penstock.executors.lanes": ("LaneSet",),
+            "penstock.executors.meter": ("LaneStatistics",),
+            "penstock.executors.processes": ("ProcessLane",),
+            "penstock.executors.sizing": ("Cores", "current_cores", "usable_cores"),
+            "penstock.executors.threads": ("ThreadLane",),
+        },
+    )

@@ -1,3 +1,13 @@
 """What penstock knows of other packages, one file each, imported only when that package is used."""
 
-__all__: list[str] = []
+from typing import TYPE_CHECKING
+
+from penstock.door import opened
+
+if TYPE_CHECKING:
+    from penstock.integrations import admission, aiohttp, anyio, grpc, metrics, streams
+
+__all__ = ["admission", "aiohttp", "anyio", "grpc", "metrics", "streams"]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = opened(__name__, {}, tuple(__all__))

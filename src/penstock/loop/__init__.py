@@ -6,13 +6,15 @@ in a free-threaded Python whose GIL is forced off, it is asyncio's selector loop
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, cast
 
 from penstock._core import is_refused
 from penstock.errors import ConfigError
+from penstock.loop.hooks import LoopHooks
 from penstock.loop.selector import EventLoop as SelectorLoop
 
-__all__ = ["NATIVE", "EventLoop", "loop_class"]
+__all__ = ["NATIVE", "EventLoop", "get_running_loop", "loop_class"]
 
 NATIVE = False
 if TYPE_CHECKING:
@@ -43,3 +45,12 @@ def loop_class(poller: str) -> type[EventLoop]:
             "PENSTOCK_PURE=1; use auto or selector"
         )
     return EventLoop
+
+
+def get_running_loop() -> EventLoop:
+    """Return the running loop, with the type of penstock's. RuntimeError where none runs, or another kind of loop."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, LoopHooks):
+        kind = f"{type(loop).__module__}.{type(loop).__qualname__}"
+        raise RuntimeError(f"the running loop is {kind}, not penstock's: run the program with penstock.run()")
+    return cast("EventLoop", loop)

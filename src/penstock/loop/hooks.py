@@ -13,7 +13,7 @@ from asyncio import base_events
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 from weakref import WeakSet
 
 from penstock.loop.servers import FewAccepts, ReaderAcceptor, Server
@@ -28,7 +28,8 @@ logger = logging.getLogger("penstock.loop")
 
 # hook(loop, coro, make, **kwargs) -> task
 TaskHook: TypeAlias = Callable[..., Any]
-DrainHook: TypeAlias = Callable[[asyncio.AbstractEventLoop], Awaitable[Any] | None]
+# hook(loop), with the loop that drains
+DrainHook: TypeAlias = Callable[[Any], Awaitable[Any] | None]
 
 
 def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
@@ -241,7 +242,7 @@ class LoopHooks(asyncio.BaseEventLoop):
         """How many connections this turn may accept from one socket; None: the loop is not behind."""
         return None
 
-    def add_drain_hook(self, hook: DrainHook) -> None:
+    def add_drain_hook(self, hook: Callable[[Self], Awaitable[Any] | None]) -> None:
         """Call `hook(loop)` when a drain begins; an awaitable it returns is waited for, within the drain's time."""
         self._drain_hooks = (*self._drain_hooks, hook)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from penstock.door import opened
 
 if TYPE_CHECKING:
+    from penstock.pressure import limits
     from penstock.pressure.boundedqueue import LifoQueue, PriorityQueue, Queue, QueueShutDown
     from penstock.pressure.capacity import CapacityLimiter, CapacityStatistics
     from penstock.pressure.channel import Channel, ChannelStatistics
@@ -56,6 +57,7 @@ __all__ = [
     "expires_at",
     "from_headers",
     "gates",
+    "limits",
     "loop_statistics",
     "map_bounded",
     "memory_statistics",
@@ -66,29 +68,31 @@ __all__ = [
     "to_headers",
 ]
 
-__getattr__ = opened(
-    __name__,
-    {
-        "penstock.pressure.boundedqueue": ("LifoQueue", "PriorityQueue", "Queue", "QueueShutDown"),
-        "penstock.pressure.capacity": ("CapacityLimiter", "CapacityStatistics"),
-        "penstock.pressure.channel": ("Channel", "ChannelStatistics"),
-        "penstock.pressure.deadlineheaders": ("from_headers", "to_headers"),
-        "penstock.pressure.deadlines": ("deadline", "expires_at", "remaining_s"),
-        "penstock.pressure.gate": ("Entry", "Gate", "GateStatistics", "Priority"),
-        "penstock.pressure.groups": ("BoundedTaskGroup",),
-        "penstock.pressure.loopgate": ("LoopGate", "LoopStatistics", "loop_statistics"),
-        "penstock.pressure.mapping": ("map_bounded",),
-        "penstock.pressure.memory": (
-            "MemoryStatistics",
-            "bound_memory",
-            "expect_request",
-            "memory_statistics",
-            "set_receive_deadline",
-            "set_receiving",
-        ),
-        "penstock.pressure.registry": ("gates", "statistics"),
-        "penstock.pressure.retries": ("RetryBudget", "RetryStatistics"),
-        "penstock.pressure.semaphores": ("BoundedSemaphore", "Semaphore"),
-        "penstock.pressure.throttle": ("Throttle", "ThrottleStatistics"),
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = opened(
+        __name__,
+        {
+            "penstock.pressure.boundedqueue": ("LifoQueue", "PriorityQueue", "Queue", "QueueShutDown"),
+            "penstock.pressure.capacity": ("CapacityLimiter", "CapacityStatistics"),
+            "penstock.pressure.channel": ("Channel", "ChannelStatistics"),
+            "penstock.pressure.deadlineheaders": ("from_headers", "to_headers"),
+            "penstock.pressure.deadlines": ("deadline", "expires_at", "remaining_s"),
+            "penstock.pressure.gate": ("Entry", "Gate", "GateStatistics", "Priority"),
+            "penstock.pressure.groups": ("BoundedTaskGroup",),
+            "penstock.pressure.loopgate": ("LoopGate", "LoopStatistics", "loop_statistics"),
+            "penstock.pressure.mapping": ("map_bounded",),
+            "penstock.pressure.memory": (
+                "MemoryStatistics",
+                "bound_memory",
+                "expect_request",
+                "memory_statistics",
+                "set_receive_deadline",
+                "set_receiving",
+            ),
+            "penstock.pressure.registry": ("gates", "statistics"),
+            "penstock.pressure.retries": ("RetryBudget", "RetryStatistics"),
+            "penstock.pressure.semaphores": ("BoundedSemaphore", "Semaphore"),
+            "penstock.pressure.throttle": ("Throttle", "ThrottleStatistics"),
+        },
+        ("limits",),
+    )

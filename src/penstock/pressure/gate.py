@@ -11,7 +11,7 @@ import itertools
 import math
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from penstock.errors import Overloaded
 from penstock.expiry import expiry
@@ -21,7 +21,7 @@ from penstock.pressure.registry import register
 from penstock.times import Histogram, Times, taken
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 
 __all__ = ["Entry", "Gate", "GateStatistics", "Priority"]
 
@@ -126,7 +126,7 @@ class Gate(GateCore):
         """Wait for a permit; `leave()` gives it back. Raises Overloaded when refused."""
         await self.through(priority, key, arrived_s, deadline_s)
 
-    def guard(self, fn: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    def guard(self, fn: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         """Decorate an async function: each call passes the gate. A refused call raises Overloaded."""
 
         @functools.wraps(fn)

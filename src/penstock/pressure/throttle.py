@@ -11,13 +11,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import wraps
 from random import Random
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from penstock.errors import Overloaded
 from penstock.pressure.rolling import RollingCount
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Awaitable, Callable, Coroutine, Hashable
     from types import TracebackType
 
 __all__ = ["Throttle", "ThrottleStatistics"]
@@ -134,7 +134,7 @@ class Throttle:
     ) -> None:
         self.leave(error)
 
-    def guard(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    def guard(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         """Decorate an async function: each call of it goes through this throttle."""
 
         @wraps(function)

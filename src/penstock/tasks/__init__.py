@@ -46,16 +46,17 @@ __all__ = [
     "trace_on_signal",
 ]
 
-_READING = "await_graph", "dump_trace", "findings", "live", "off_finding", "on_finding", "set_level", "sites"
-_RECORDS = "LiveTask", "LoopFigures", "SiteStatistics", "TaskStatistics"
-__getattr__ = opened(
-    __name__,
-    {
-        "penstock.tasks.factory": ("TaskFactory",),
-        "penstock.tasks.finding": ("Finding", "Site"),
-        "penstock.tasks.graph": ("AwaitGraph",),
-        "penstock.tasks.reading": (*_READING, "statistics", "trace_on_signal"),
-        "penstock.tasks.records": _RECORDS,
-        "penstock.tasks.spawning": ("spawn", "spawn_when_free"),
-    },
-)
+if not TYPE_CHECKING:
+    _READING = "await_graph", "dump_trace", "findings", "live", "off_finding", "on_finding", "set_level", "sites"
+    _RECORDS = "LiveTask", "LoopFigures", "SiteStatistics", "TaskStatistics"
+    __getattr__, __dir__ = opened(
+        __name__,
+        {
+            "penstock.tasks.factory": ("TaskFactory",),
+            "penstock.tasks.finding": ("Finding", "Site"),
+            "penstock.tasks.graph": ("AwaitGraph",),
+            "penstock.tasks.reading": (*_READING, "statistics", "trace_on_signal"),
+            "penstock.tasks.records": _RECORDS,
+            "penstock.tasks.spawning": ("spawn", "spawn_when_free"),
+        },
+    )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.tasks.finding import LEVELS
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
-from penstock.tasks.registry import Observer, observer_of, observers
+from penstock.tasks.registry import Observer, listen, observer_of, observers, unlisten
 from penstock.tasks.trace import write
 from penstock.times import Times, merged
 
@@ -96,13 +96,23 @@ def findings(loop: asyncio.AbstractEventLoop | None = None) -> list[Finding]:
 
 
 def on_finding(fn: Callable[[Finding], object], loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Call `fn(finding)` at each finding from now on, in whatever thread finds it."""
-    for observer in _meant(loop):
+    """Call `fn(finding)` at each finding from now on, in whatever thread finds it.
+
+    Outside a running loop and without `loop` it holds for every loop, those made later too. Raises RuntimeError for a
+    loop that is not watched.
+    """
+    if loop is None and asyncio._get_running_loop() is None:
+        listen(fn)
+        return
+    for observer in _watched(loop):
         observer.findings.listen(fn)
 
 
 def off_finding(fn: Callable[[Finding], object], loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Call it no more."""
+    """Undo `on_finding`."""
+    if loop is None and asyncio._get_running_loop() is None:
+        unlisten(fn)
+        return
     for observer in _meant(loop):
         observer.findings.unlisten(fn)
 
@@ -115,10 +125,10 @@ def await_graph(loop: asyncio.AbstractEventLoop | None = None) -> AwaitGraph:
 
 
 def set_level(level: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """off, count, time or trace, from now on. Raises ValueError for any other."""
+    """off, count, time or trace, from now on. ValueError for any other, RuntimeError for a loop that is not watched."""
     if level not in LEVELS:
         raise ValueError(f"no level {level!r}: it is off, count, time or trace")
-    for observer in _meant(loop):
+    for observer in _watched(loop):
         observer.set_level(level)
 
 
@@ -136,10 +146,32 @@ def trace_on_signal(loop: asyncio.AbstractEventLoop, signum: int) -> None:
         logger.warning("no trace was written: %s", error)
 
 
+def _watched(loop: asyncio.AbstractEventLoop | None) -> list[Observer]:
+    """Return whom `_meant` returns; RuntimeError where that is nobody."""
+    found = _meant(loop)
+    if not found:
+        loop = loop or asyncio._get_running_loop()
+        if loop is None:
+            raise RuntimeError("no loop is there yet whose tasks are watched: call it in a running loop")
+        raise RuntimeError(
+            f"the tasks of {loop!r} are not watched: its tasks.level is off, or it is not penstock's and has no "
+            "penstock.tasks.TaskFactory()"
+        )
+    return found
+
+
 def _meant(loop: asyncio.AbstractEventLoop | None) -> list[Observer]:
     if loop is None:
         loop = asyncio._get_running_loop()
         if loop is None:
             return observers()
-    observer = observer_of(loop)
+    observer = observer_of(loop) or _task_factory(loop)
     return [] if observer is None else [observer]
+
+
+def _task_factory(loop: asyncio.AbstractEventLoop) -> Observer | None:
+    """Return the loop's `TaskFactory`, if it has one. It is registered with the first task that it makes."""
+    from penstock.tasks.factory import TaskFactory
+
+    factory: object = loop.get_task_factory()
+    return factory if isinstance(factory, TaskFactory) else None

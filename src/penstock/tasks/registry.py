@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from penstock.tasks.findinglog import FindingLog
+    from penstock.tasks.findinglog import FindingLog, Listener
     from penstock.tasks.records import LiveTask, SiteStatistics, TaskStatistics
     from penstock.tasks.trace import Event
 
-__all__ = ["Observer", "observer_of", "observers", "register", "unregister"]
+__all__ = ["Observer", "listen", "observer_of", "observers", "register", "unlisten", "unregister"]
 
 
 class Observer(Protocol):
@@ -43,6 +43,8 @@ class Observer(Protocol):
 
 
 _observers: WeakKeyDictionary[asyncio.AbstractEventLoop, Observer] = WeakKeyDictionary()
+# called for the findings of every loop, those made later too
+_listeners: tuple[Listener, ...] = ()
 _lock = threading.Lock()
 
 
@@ -50,6 +52,27 @@ def register(loop: asyncio.AbstractEventLoop, observer: Observer) -> None:
     """From now on `observer` speaks for `loop`, in place of whoever did."""
     with _lock:
         _observers[loop] = observer
+        listeners = _listeners
+    for listener in listeners:
+        observer.findings.listen(listener)
+
+
+def listen(listener: Listener) -> None:
+    """Tell `listener` of the findings of every loop: those there are, and those made from now on."""
+    global _listeners
+    with _lock:
+        _listeners = (*_listeners, listener)
+    for observer in observers():
+        observer.findings.listen(listener)
+
+
+def unlisten(listener: Listener) -> None:
+    """Undo `listen`."""
+    global _listeners
+    with _lock:
+        _listeners = tuple(each for each in _listeners if each != listener)
+    for observer in observers():
+        observer.findings.unlisten(listener)
 
 
 def unregister(loop: asyncio.AbstractEventLoop) -> None:

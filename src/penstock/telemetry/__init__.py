@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "Collector", "Instruments", "Metric", "Readings", "Sources", "Spans", "span_of"]
 
-__getattr__ = opened(
-    __name__,
-    {
-        "penstock.telemetry.names": ("METRICS", "Metric"),
-        "penstock.telemetry.opentelemetry": ("Instruments",),
-        "penstock.telemetry.prometheus": ("Collector",),
-        "penstock.telemetry.readings": ("Readings", "Sources"),
-        "penstock.telemetry.spans": ("Spans", "span_of"),
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = opened(
+        __name__,
+        {
+            "penstock.telemetry.names": ("METRICS", "Metric"),
+            "penstock.telemetry.opentelemetry": ("Instruments",),
+            "penstock.telemetry.prometheus": ("Collector",),
+            "penstock.telemetry.readings": ("Readings", "Sources"),
+            "penstock.telemetry.spans": ("Spans", "span_of"),
+        },
+    )

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Exploration", "Link", "Network", "VirtualLoop", "VirtualStatistics", "explore", "run"]
 
-__getattr__ = opened(
-    __name__,
-    {
-        "penstock.testing.exploring": ("Exploration", "explore"),
-        "penstock.testing.link": ("Link",),
-        "penstock.testing.network": ("Connection", "Network"),
-        "penstock.testing.running": ("run",),
-        "penstock.testing.virtualloop": ("VirtualLoop", "VirtualStatistics"),
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = opened(
+        __name__,
+        {
+            "penstock.testing.exploring": ("Exploration", "explore"),
+            "penstock.testing.link": ("Link",),
+            "penstock.testing.network": ("Connection", "Network"),
+            "penstock.testing.running": ("run",),
+            "penstock.testing.virtualloop": ("VirtualLoop", "VirtualStatistics"),
+        },
+    )

@@ -26,15 +26,16 @@ __all__ = [
     "make_limit",
 ]
 
-__getattr__ = opened(
-    __name__,
-    {
-        "penstock.pressure.limits.aimd": ("Aimd",),
-        "penstock.pressure.limits.choosing": ("make_limit",),
-        "penstock.pressure.limits.fixed": ("Fixed",),
-        "penstock.pressure.limits.gradient": ("Gradient",),
-        "penstock.pressure.limits.gradient2": ("Gradient2",),
-        "penstock.pressure.limits.vegas": ("Vegas",),
-        "penstock.pressure.limits.window": ("LEAST_SAMPLES", "MOST_SAMPLES", "Limit", "Window"),
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = opened(
+        __name__,
+        {
+            "penstock.pressure.limits.aimd": ("Aimd",),
+            "penstock.pressure.limits.choosing": ("make_limit",),
+            "penstock.pressure.limits.fixed": ("Fixed",),
+            "penstock.pressure.limits.gradient": ("Gradient",),
+            "penstock.pressure.limits.gradient2": ("Gradient2",),
+            "penstock.pressure.limits.vegas": ("Vegas",),
+            "penstock.pressure.limits.window": ("LEAST_SAMPLES", "MOST_SAMPLES", "Limit", "Window"),
+        },
+    )
