@@ -24,6 +24,7 @@ from penstock.configkinds import (
     HANDLERS,
     LIMIT,
     MODULES,
+    PATHS,
     REFERENCES,
     BadPart,
     Kind,
@@ -236,6 +237,9 @@ class PressureConfig(_Group):
     # beyond is refused at once, where its protocol can. None: five times lag_high_s, at most half of deadline_s.
     # 0: newest first, nothing is refused
     hold_s: float | None = _key(None, optional(seconds(zero=True), "five times lag_high_s, at most half of deadline_s"))
+    # health checks: GET and HEAD requests for these paths are read first while the native loop is behind, and pass the
+    # gate; a bounded number of them. Empty: none are
+    health_paths: tuple[str, ...] = _key(("/healthz", "/livez", "/readyz"), PATHS)
     # a client that shuts its side down while its request is not read yet has given up: the connection is closed unread
     drop_left: bool = _key(True, BOOL)
     # so many tasks may live in a loop: beyond it a warning from time to time, also to those who wait for room by

@@ -25,6 +25,7 @@ __all__ = [
     "HANDLERS",
     "LIMIT",
     "MODULES",
+    "PATHS",
     "REFERENCES",
     "BadPart",
     "Kind",
@@ -247,6 +248,27 @@ def _accept_module(value: object) -> str:
 
 MODULES = _each("names of modules", _accept_module)
 REFERENCES = _each('names "module:name"', _accept_reference)
+
+
+MOST_PATH_CHARS = 200
+
+
+def _accept_path(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or len(value) > MOST_PATH_CHARS:
+        raise ValueError(value)
+    if not all("!" <= char <= "~" and char not in "?#," for char in value):
+        raise ValueError(value)
+    return value
+
+
+_PATHS = _each(f"paths of URLs, from / on, at most {MOST_PATH_CHARS} characters each", _accept_path)
+# an empty variable counts as unset: a word says that there are none
+PATHS = Kind(
+    f"{_PATHS.allowed}, or none",
+    lambda value: () if value is None else _PATHS.accept(value),
+    lambda text: () if text.lower() == "none" else _PATHS.parse(text),
+    lambda value: _PATHS.write(value) or "none",
+)
 
 
 def _accept_default(value: object) -> object:

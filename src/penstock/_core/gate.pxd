@@ -44,7 +44,7 @@ cdef class GateCore:
     cdef dict starts
     cdef object __weakref__
 
-    @cython.locals(now_s=double, reason=int, waiter=OneWaiter, until_s=double)
+    @cython.locals(now_s=double, reason=int, waiter=OneWaiter, until_s=double, is_late=bint)
     cdef object begin(self, int priority, object key, double arrived_s, double deadline_s, Entry entry)
     cdef void admit(self) except *
     cdef void bind(self) except *
@@ -58,7 +58,7 @@ cdef class GateCore:
     cdef int why_not_wait(self, int priority, object key, double now_s) except -2
     cdef OneWaiter enqueue(self, OneWaiter waiter)
     cdef void withdraw(self, OneWaiter waiter) except *
-    @cython.locals(room=Py_ssize_t, waiter=OneWaiter)
+    @cython.locals(room=Py_ssize_t, waiter=OneWaiter, is_critical=bint)
     cdef void pump(self, double now_s) except *
     @cython.locals(timeout_s=double, oldest=OneWaiter)
     cdef void expire(self, double now_s) except *

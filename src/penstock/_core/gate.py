@@ -233,7 +233,9 @@ class GateCore:
         if self.is_closed:
             raise self.refused(CLOSED, now_s)
         if self.inflight < self.bound or (priority == CRITICAL and self.inflight < self.bound + self.reserve):
-            if arrived_s < now_s and self.tempo.is_too_late(now_s - arrived_s, deadline_s):
+            # What is critical, such as a health check, is let in late as well: its refusal would be taken for a failure.
+            is_late = arrived_s < now_s and priority != CRITICAL
+            if is_late and self.tempo.is_too_late(now_s - arrived_s, deadline_s):
                 raise self.refused(DEADLINE, now_s)
             self.admit()
             if entry is not None:
@@ -382,7 +384,8 @@ class GateCore:
             waiter = self.queue.take(self.tempo.is_overloaded(now_s))
             if not self.queue.count:
                 self.backlog_since_s = INFINITE_S
-            if self.tempo.is_too_late(now_s - waiter.arrived_s, waiter.deadline_s):
+            is_critical = waiter.priority == CRITICAL
+            if not is_critical and self.tempo.is_too_late(now_s - waiter.arrived_s, waiter.deadline_s):
                 self.turn_away(waiter, DEADLINE)
                 continue
             self.inflight += 1

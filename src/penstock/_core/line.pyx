@@ -44,7 +44,9 @@ cdef int expire(Wiring wiring, Lag lag) except -1:
                 break
         else:
             stream = <Stream>wiring.held.oldest.source
-            if not stream.turn_away():
+            if stream.is_urgent():
+                stream.read_late()
+            elif not stream.turn_away():
                 break
     return 0
 

@@ -4,7 +4,8 @@ It is watched level-triggered: what a batch leaves, the next poll reports. When 
 listener leaves the poller for a second, since the kernel would report it at once, again and again. Where connections
 are bounded by anything it is starved meanwhile: whenever the loop gives a descriptor back, it accepts one.
 
-While the loop is behind, what is accepted is parked: its transport is made when the reactor lets it in, or never.
+While the loop is behind, what is accepted is parked: its transport is made when the reactor lets it in, or never. An
+urgent request's is made at once.
 
 Ownership: the server owns the listening socket, the listener a reference to it; an accepted descriptor is the
 listener's until it is parked, or its transport is made.
@@ -29,6 +30,7 @@ from penstock._core.parked cimport Parker
 from penstock._core.ready cimport push
 from penstock._core.stream cimport Stream
 from penstock._core.turnaway cimport ANSWERED, SILENT, reply_of, turn_away
+from penstock._core.urgent cimport ORDINARY, PASSES, UNTOLD
 from penstock._core.wiring cimport Wiring
 
 cdef enum:
@@ -129,14 +131,19 @@ cdef class Listener(Parker):
 
     cdef int park(self, int fd, Peer *peer) except -1:
         """1 when there is room for more."""
-        cdef int found = SILENT
+        cdef int found = SILENT, kind = ORDINARY
         cdef bint is_full = self.reply is not None and self.wiring.is_line_full()
-        if is_full:
+        if self.wiring.parked.urgent is not None:
+            kind = self.wiring.parked.urgent.look(fd)
+        if kind == PASSES:
+            self.welcome(fd, peer, self.wiring.ready.stamp_ns)
+            return 1
+        if is_full and kind == ORDINARY:
             found = turn_away(fd, self.reply)
         if found != SILENT:
             self.wiring.turned_away += found == ANSWERED
             return 1
-        self.wiring.parked.add(self, fd, peer, self.wiring.ready.stamp_ns, is_full)
+        self.wiring.parked.add(self, fd, peer, self.wiring.ready.stamp_ns, is_full, kind == UNTOLD)
         self.some_left()
         return self.wiring.parked.has_room()
 

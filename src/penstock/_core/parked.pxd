@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 from penstock._core._sys.poll cimport pollfd
 from penstock._core.address cimport Peer
 from penstock._core.poller cimport Source
+from penstock._core.urgent cimport Urgent
 
 
 cdef class Parker(Source):
@@ -25,6 +26,8 @@ cdef struct Spot:
     bint is_shut
     # It came to a full line, and had sent nothing yet.
     bint is_silent
+    # What it asks for is not known yet; it is urgent.
+    bint is_untold, is_urgent
 
 
 cdef class Parked:
@@ -41,17 +44,24 @@ cdef class Parked:
     cdef readonly uint64_t total, left, turned_away
     # When all were last looked at, and when they are to be again.
     cdef int64_t looked_ns, look_at_ns
+    # What passes the others; None: nothing does. Whether there may be one to let in.
+    cdef public Urgent urgent
+    cdef bint has_urgent
 
-    cdef int add(self, Parker owner, int fd, Peer *peer, int64_t since_ns, bint is_silent) except -1
+    cdef int add(self, Parker owner, int fd, Peer *peer, int64_t since_ns, bint is_silent, bint is_untold) except -1
     cdef int make_room(self) except -1
     cdef bint has_room(self) noexcept
     cdef int64_t newest_since(self) noexcept
     cdef int64_t oldest_since(self) noexcept
     cdef int let_in(self, bint is_newest, bint drops_left) except -1
+    cdef int let_in_at(self, size_t at, bint drops_left) except -1
+    cdef int let_urgent_in(self, bint drops_left) except -1
+    cdef int take_out(self, size_t at) noexcept
     cdef int turn_oldest_away(self) except -1
     cdef int look(self, int64_t turn_ns, bint drops_left, bint is_full) except -1
     cdef size_t close_left(self, int64_t shut_until_ns, bint drops_left, bint is_full=*) except? 0
     cdef int found(self, size_t at, int64_t shut_until_ns, bint drops_left, bint is_full) noexcept
+    cdef bint is_passing(self, size_t at) noexcept
     cdef bint is_left(self, Spot *spot, short events, int64_t shut_until_ns, bint drops_left) noexcept
     cdef int give_up(self, Parker owner) except -1
     cdef int move(self, size_t at, size_t to) noexcept

@@ -1,6 +1,7 @@
 from typing_extensions import disjoint_base
 
 from penstock._core.poller import Source
+from penstock._core.urgent import Urgent
 
 MOST_AT_ONCE: int
 
@@ -11,6 +12,7 @@ class Parker(Source):
 
 @disjoint_base
 class Parked:
+    urgent: Urgent | None
     bound: int
     @property
     def count(self) -> int: ...

@@ -2,7 +2,7 @@
 
 One whose client gives up meanwhile is closed here: no protocol and no transport is ever made for it. All are looked at
 together, every so often; each once more before it is let in. One that came to a full line and had sent nothing is
-turned away when it has. Knows no listener but as a `Parker`.
+turned away when it has; one whose request is urgent is let in as soon as that is seen. Knows no listener but as a `Parker`.
 
 Ownership: a descriptor is the list's from `add` on, until it is closed or given to its parker's `let_in`; the list owns
 one reference to the parker of each. Only code that holds the GIL touches it.
@@ -22,6 +22,7 @@ from penstock._core.address cimport Peer
 from penstock._core.clock cimport now_ns
 from penstock._core.poller cimport Source
 from penstock._core.turnaway cimport ANSWERED, GONE, SILENT, turn_away
+from penstock._core.urgent cimport ORDINARY, PASSES, UNTOLD
 
 # Half of the descriptors that the process may have: what is let in needs some too.
 MOST_AT_ONCE = 4096
@@ -57,10 +58,10 @@ cdef class Parked:
         PyMem_Free(self.polled)
         PyMem_Free(self.spots)
 
-    cdef int add(self, Parker owner, int fd, Peer *peer, int64_t since_ns, bint is_silent) except -1:
+    cdef int add(self, Parker owner, int fd, Peer *peer, int64_t since_ns, bint is_silent, bint is_untold) except -1:
         """Parks a descriptor that has just been accepted. If there is no memory for it, it is closed.
 
-        `is_silent`: it would be turned away, had it sent anything.
+        `is_silent`: it would be turned away, had it sent anything. `is_untold`: what it asks may be urgent.
         """
         cdef size_t at
         try:
@@ -71,9 +72,11 @@ cdef class Parked:
         Py_INCREF(owner)
         owner.parked += 1
         at = self.first + self.count
-        self.polled[at].fd, self.polled[at].events = fd, POLLRDHUP | POLLIN if is_silent else POLLRDHUP
+        self.polled[at].fd = fd
+        self.polled[at].events = POLLRDHUP | POLLIN if is_silent or is_untold else POLLRDHUP
         self.spots[at].owner, self.spots[at].peer, self.spots[at].since_ns = <PyObject *>owner, peer[0], since_ns
         self.spots[at].is_shut, self.spots[at].is_silent = False, is_silent
+        self.spots[at].is_untold, self.spots[at].is_urgent = is_untold, False
         if not self.count:
             self.look_at_ns = since_ns + LOOK_EVERY_NS
         self.count += 1
@@ -94,14 +97,28 @@ cdef class Parked:
 
     cdef int let_in(self, bint is_newest, bint drops_left) except -1:
         """1 when the newest or oldest, which there must be, has become a connection; 0 when its client had left."""
+        return self.let_in_at(self.first + self.count - 1 if is_newest else self.first, drops_left)
+
+    cdef int let_urgent_in(self, bint drops_left) except -1:
+        """Lets in what is urgent. How many there are is bounded, by what tells that they are."""
+        cdef size_t at
+        while self.has_urgent:
+            self.has_urgent = False
+            for at in range(self.first, self.first + self.count):
+                if self.spots[at].is_urgent:
+                    self.has_urgent = True
+                    self.let_in_at(at, drops_left)
+                    break
+        return 0
+
+    cdef int let_in_at(self, size_t at, bint drops_left) except -1:
+        """As `let_in`, of the one at that place."""
         cdef pollfd one
-        cdef size_t at = self.first + self.count - 1 if is_newest else self.first
         cdef Spot spot = self.spots[at]
         cdef Parker owner = <Parker>spot.owner
         one.fd, one.events, one.revents = self.polled[at].fd, POLLIN | POLLRDHUP, 0
         poll(&one, 1, 0)
-        self.first += not is_newest
-        self.count -= 1
+        self.take_out(at)
         Py_DECREF(owner)
         owner.parked -= 1
         if self.is_left(&spot, one.revents, 0, drops_left):
@@ -112,8 +129,25 @@ cdef class Parked:
         owner.let_in(one.fd, &spot.peer, spot.since_ns, one.revents & POLLIN)
         return 1
 
+    cdef int take_out(self, size_t at) noexcept:
+        """Closes the gap of one that leaves."""
+        cdef size_t behind
+        self.count -= 1
+        if at == self.first:
+            self.first += 1
+            return 0
+        for behind in range(at, self.first + self.count):
+            self.move(behind + 1, behind)
+        return 0
+
     cdef int turn_oldest_away(self) except -1:
-        """1 when the oldest, which there must be, was told and closed; 0: it has sent nothing, or cannot be told."""
+        """1 when the oldest, which there must be, was told and closed; 0: it has sent nothing, or cannot be told.
+
+        1 as well when it is let in, since what it asks is urgent.
+        """
+        if self.spots[self.first].is_untold and self.is_passing(self.first):
+            self.let_in_at(self.first, False)
+            return 1
         cdef Parker owner = <Parker>self.spots[self.first].owner
         cdef int state = SILENT if owner.reply is None else turn_away(self.polled[self.first].fd, owner.reply)
         if state == SILENT:
@@ -128,13 +162,14 @@ cdef class Parked:
         return 1
 
     cdef int look(self, int64_t turn_ns, bint drops_left, bint is_full) except -1:
-        """Closes those whose clients have left and, if the line is full, turns away, when it is time to."""
+        """Closes those whose clients have left and, if the line is full, turns away, when it is time to. Lets in what is
+        urgent."""
         if not self.count or turn_ns < self.look_at_ns:
             return 0
         cdef int64_t began_ns = now_ns()
         self.close_left(0, drops_left, is_full)
         self.look_at_ns = began_ns + max(LOOK_EVERY_NS, RARELY * (now_ns() - began_ns))
-        return 0
+        return self.let_urgent_in(drops_left)
 
     cdef size_t close_left(self, int64_t shut_until_ns, bint drops_left, bint is_full=False) except? 0:
         """How many it closed. Those too that shut down early, if they are older than `shut_until_ns`."""
@@ -171,13 +206,25 @@ cdef class Parked:
         if self.is_left(spot, self.polled[at].revents, shut_until_ns, drops_left):
             close(self.polled[at].fd)
             return GONE
-        if not spot.is_silent or not self.polled[at].revents & POLLIN:
+        if not self.polled[at].revents & POLLIN or not (spot.is_silent or spot.is_untold):
+            return SILENT
+        if spot.is_untold and self.is_passing(at):
+            self.has_urgent = spot.is_urgent = True
+        if spot.is_untold or spot.is_urgent or not spot.is_silent:
             return SILENT
         if is_full and (<Parker>spot.owner).reply is not None:
             return turn_away(self.polled[at].fd, (<Parker>spot.owner).reply)
         # it has sent its request, and has a place in the line: also if there is no answer any more that turns it away
         spot.is_silent, self.polled[at].events = False, POLLRDHUP
         return SILENT
+
+    cdef bint is_passing(self, size_t at) noexcept:
+        """Whether what it asks is urgent; once that is told, it is not asked again."""
+        cdef int kind = self.urgent.look(self.polled[at].fd) if self.urgent is not None else ORDINARY
+        self.spots[at].is_untold = kind == UNTOLD
+        if kind != UNTOLD and not self.spots[at].is_silent:
+            self.polled[at].events = POLLRDHUP
+        return kind == PASSES
 
     cdef bint is_left(self, Spot *spot, short events, int64_t shut_until_ns, bint drops_left) noexcept:
         """Whether nobody waits for the answer: reset, or shut down after it was seen to wait."""

@@ -26,6 +26,8 @@ cdef class Stream(Outlet):
     cdef int hold(self, uint32_t events) except -1
     cdef bint has_left(self, uint32_t events) noexcept
     cdef bint is_empty(self) noexcept
+    cdef bint is_urgent(self) noexcept
+    cdef int read_urgent(self, uint32_t wanted) except -1
     cdef int leave_unread(self) except -1
     cdef bint turn_away(self) except -1
     cdef object overload_reply(self)

@@ -49,6 +49,7 @@ from penstock._core.outlet cimport Outlet
 from penstock._core.pace cimport note_read
 from penstock._core.ready cimport push
 from penstock._core.turnaway cimport drain, reply_of
+from penstock._core.urgent cimport PASSES
 from penstock._core.wiring cimport RECEIVE_BYTES
 
 cdef enum:
@@ -126,6 +127,8 @@ cdef class Stream(Outlet):
             return self.enter_queue(wanted) if wanted else 0
         if self.has_left(events):
             return self.leave_unread()
+        if events & EPOLLIN and self.is_urgent():
+            return self.enter_queue(wanted) if self.place is NULL else self.read_urgent(wanted)
         if self.place is NULL:
             if events & EPOLLRDHUP and self.is_empty():
                 # its end alone: that is no work, and makes room
@@ -135,6 +138,16 @@ cdef class Stream(Outlet):
             self.wiring.held.add(self, &self.place, self.wiring.ready.stamp_ns)
         self.unread |= wanted & TO_READ
         return self.enter_queue(EPOLLOUT) if self.blocked and events & TO_WRITE else 0
+
+    cdef bint is_urgent(self) noexcept:
+        """Whether its request passes the line. That is counted: it must be let in."""
+        return self.wiring.parked.urgent is not None and self.wiring.parked.urgent.look(self.fd) == PASSES
+
+    cdef int read_urgent(self, uint32_t wanted) except -1:
+        """What is held turns out to be urgent, by what came later."""
+        self.unread |= wanted & TO_READ
+        self.read_late()
+        return self.enter_queue(EPOLLOUT) if wanted & EPOLLOUT else 0
 
     cdef bint has_left(self, uint32_t events) noexcept:
         """Whether nobody waits for the answer any more: reset, or held and then shut down."""

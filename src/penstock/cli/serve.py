@@ -15,7 +15,7 @@ from typing import Any
 from penstock.cli.frames import user_frames
 from penstock.cli.options import Failure, LineParser, accepted, check_config, load_config, seconds_or_0, with_signals
 from penstock.config import Config, PressureConfig
-from penstock.configkinds import LIMIT, seconds
+from penstock.configkinds import LIMIT, PATHS, seconds
 from penstock.integrations.asgi import check_app, load_app
 
 __all__ = ["main"]
@@ -64,6 +64,10 @@ def _parser() -> LineParser:
     add("--limit", type=_limit, metavar="N", help="requests at once, or auto; pressure.limit")
     add("--deadline", type=_seconds, metavar="SECONDS", help="refuse later ones; pressure.deadline_s")
     add("--max-wait", type=seconds_or_0, metavar="SECONDS", help="for a turn; pressure.max_wait_s")
+    add(
+        "--health-path", type=_path, action="append", metavar="PATH", help="never refused; none: no path is; default"
+        " /healthz, /livez and /readyz; pressure.health_paths"
+    )
     add("--drain", type=seconds_or_0, metavar="SECONDS", help="default 10; signals.drain_s")
     add("--log-level", choices=LOG_LEVELS, metavar="LEVEL", help="critical, error, warning, info, debug, trace")
     add("--access-log", action=argparse.BooleanOptionalAction, default=True, help="a line per request; default yes")
@@ -101,6 +105,7 @@ def _pressure(options: argparse.Namespace, told: PressureConfig) -> PressureConf
         "limit": options.limit,
         "deadline_s": options.deadline,
         "max_wait_s": options.max_wait,
+        "health_paths": _health_paths(options.health_path),
     }
     pressure = replace(told, **{key: value for key, value in named.items() if value is not None})
     if pressure.limit is None:
@@ -156,6 +161,14 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a count: 1 or more")
     return int(text)
+
+
+def _path(text: str) -> object:
+    return accepted(PATHS, text, "a path: from / on, or none")
+
+
+def _health_paths(given: list[tuple[str, ...]] | None) -> tuple[str, ...] | None:
+    return None if given is None else tuple(path for paths in given for path in paths)
 
 
 def _limit(text: str) -> object:

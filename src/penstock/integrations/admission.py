@@ -16,6 +16,7 @@ from penstock.integrations.inherited import asked_s, inherited, sooner_s
 from penstock.integrations.turns import EarlyTurn, Turn, unless
 from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate, Priority
+from penstock.pressure.healthchecks import PATHS, HealthChecks
 from penstock.pressure.replies import CLOSE, HttpReply, http_reply
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class AdmissionMiddleware:
     """An ASGI application that lets requests into another one as a gate says.
 
     Without a `gate` it has one of its own, made of `limit` ("auto"), `max_wait_s` and `deadline_s` with `reserve`
-    permits for health checks, and closes it when the server ends. `health` are the paths of those: they are critical.
+    permits for what is critical, and closes it when the server ends. `health` are the paths of health checks: those pass
+    the gate, a bounded number of them; beyond it they are critical.
     `priority(scope)` and `key(scope)` say how much a request matters and whose it is. A WebSocket holds its permit for
     its `handshake`, for the whole `connection`, or needs `none`. Refusals are one line of text, or of JSON (`as_json`).
     """
@@ -60,7 +62,7 @@ class AdmissionMiddleware:
         reserve: int = 4,
         priority: Callable[[Scope], Priority] | None = None,
         key: Callable[[Scope], object] | None = None,
-        health: Iterable[str] = ("/healthz",),
+        health: Iterable[str] = PATHS,
         websockets: Literal["handshake", "connection", "none"] = "handshake",
         as_json: bool = False,
     ) -> None:
@@ -78,7 +80,7 @@ class AdmissionMiddleware:
             name="asgi",
         )
         self._priority, self._key = priority, key
-        self._health = frozenset((health,) if isinstance(health, str) else health)
+        self._health = HealthChecks(health)
         self._websockets = websockets
         self._as_json = as_json
 
@@ -93,6 +95,9 @@ class AdmissionMiddleware:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._is_health_check(scope) and self._health.enter():
+            await self._run(scope, receive, Sender(send, None), self._health.leave)
+            return
         try:
             turn, deadline_s, arrived_s = scope.pop(ASKED, None) or self._ask(scope)
             if turn.waiter is not None:
@@ -106,20 +111,33 @@ class AdmissionMiddleware:
             return
         is_websocket = scope["type"] == "websocket"
         sender = Sender(send, turn if is_websocket and self._websockets == "handshake" else None)
+        # a WebSocket is to begin in time; it may stay
+        await self._run(scope, receive, sender, turn.leave, None if is_websocket else deadline_s, arrived_s)
+
+    async def _run(
+        self,
+        scope: Scope,
+        receive: Receive,
+        sender: Sender,
+        leave: Callable[[], None],
+        deadline_s: float | None = None,
+        arrived_s: float | None = None,
+    ) -> None:
         try:
-            # a WebSocket is to begin in time; it may stay
-            with inherited(None if is_websocket else deadline_s, arrived_s):
+            with inherited(deadline_s, arrived_s):
                 await self._app(scope, receive, sender)
         except Overloaded as refused:
             # of a gate or a lane within the application
             if sender.has_begun:
                 raise
-            await self._answer(refused)(scope, receive, send)
+            await self._answer(refused)(scope, receive, sender)
         finally:
-            turn.leave()
+            leave()
 
     def ask_early(self, scope: Scope) -> Refusal | None:
         """For servers that ask before they make a task for a request: its refusal, or None to go on as ever."""
+        if self._is_health_check(scope):
+            return None
         try:
             scope[ASKED] = self._ask(scope, EarlyTurn)
         except Overloaded as refused:
@@ -136,13 +154,16 @@ class AdmissionMiddleware:
         deadline_s = sooner_s(self.gate.deadline_s, asked_s(scope["headers"]))
         if deadline_s is not None and arrived_s is None:
             arrived_s = asyncio.get_running_loop().time()
-        if scope["path"] in self._health:
+        if self._is_health_check(scope):
             priority = Priority.CRITICAL
         else:
             priority = Priority.NORMAL if self._priority is None else self._priority(scope)
         key = None if self._key is None else self._key(scope)
         entry = self.gate.entry(priority=priority, key=key, arrived_s=arrived_s, deadline_s=deadline_s)
         return turn(entry), deadline_s, arrived_s
+
+    def _is_health_check(self, scope: Scope) -> bool:
+        return scope["type"] == "http" and self._health.is_one(scope["method"], scope["path"])
 
     def _answer(self, refused: Overloaded) -> Refusal:
         return Refusal(refused, as_json=self._as_json)

@@ -14,6 +14,7 @@ from aiohttp import web
 from penstock.errors import Overloaded
 from penstock.integrations.inherited import asked_s, inherited, sooner_s
 from penstock.pressure.gate import Gate, Priority
+from penstock.pressure.healthchecks import PATHS, HealthChecks
 from penstock.pressure.memory import expect_request, set_receiving
 from penstock.pressure.replies import http_reply
 
@@ -31,19 +32,25 @@ def admission_middleware(
     *,
     priority: Callable[[web.Request], Priority] | None = None,
     key: Callable[[web.Request], object] | None = None,
-    health: Iterable[str] = ("/healthz",),
+    health: Iterable[str] = PATHS,
     as_json: bool = False,
 ) -> Any:
-    """The middleware. `priority` and `key` are given the request; `health` are paths that are critical.
+    """The middleware. `priority` and `key` are given the request; `health` are the paths of health checks, which pass.
 
     A request whose client has left while it waited is dropped. A WebSocket needs a permit to begin, and gives it back
     before its handler runs. An `Overloaded` that a handler lets through is answered as well.
     """
-    paths = frozenset((health,) if isinstance(health, str) else health)
+    checks = HealthChecks(health)
 
     async def admit(request: web.Request, handler: Any) -> Any:
+        is_check = checks.is_one(request.method, request.path)
         try:
-            if request.path in paths:
+            if is_check and checks.enter():
+                try:
+                    return await handler(request)
+                finally:
+                    checks.leave()
+            if is_check:
                 rank = Priority.CRITICAL
             else:
                 rank = Priority.NORMAL if priority is None else priority(request)

@@ -128,7 +128,11 @@ def _gathering(protocol: Any) -> Any:
 def _admitted(app: Any, pressure: PressureConfig) -> AdmissionMiddleware:
     """The application behind a gate, outside everything else that uvicorn has put around it."""
     return AdmissionMiddleware(
-        app, limit=pressure.limit, max_wait_s=pressure.max_wait_s, deadline_s=pressure.deadline_s
+        app,
+        limit=pressure.limit,
+        max_wait_s=pressure.max_wait_s,
+        deadline_s=pressure.deadline_s,
+        health=pressure.health_paths,
     )
 
 

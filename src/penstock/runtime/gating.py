@@ -36,6 +36,11 @@ def gate_loop(loop: EventLoop, config: PressureConfig, tell: Callable[[str, str,
     if lag is not None:
         lag.report = gate.changed
         gate.watch(drops_left=config.drop_left)
+        if config.health_paths:
+            from penstock._core.urgent import Urgent
+
+            untyped: Any = loop
+            untyped._parked.urgent = Urgent([path.encode() for path in config.health_paths])
 
 
 def _lag(loop: Any, config: PressureConfig) -> Any:

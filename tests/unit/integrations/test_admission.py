@@ -10,6 +10,7 @@ from penstock.integrations.admission import AHEAD_BYTES, AdmissionMiddleware, re
 from penstock.pressure.arrival import arrived_at
 from penstock.pressure.deadlines import remaining_s
 from penstock.pressure.gate import Gate, Priority
+from penstock.pressure.healthchecks import MOST_AT_ONCE, HealthChecks
 from tests.unit.integrations.asgi_driven import BODY, Client, Service, answer, scope_of, settle
 
 
@@ -282,9 +283,9 @@ def test_an_overload_within_the_application_is_answered_unless_its_answer_has_be
     run(main())
 
 
-def test_health_checks_are_served_from_a_reserve(run):
+def test_health_checks_pass_a_full_gate_and_others_are_refused(run):
     async def main():
-        driven = Driven(strict(1, reserve=1), health=("/up",))
+        driven = Driven(strict(1), health=("/up",))
         first, _ = await driven.busy()
         client, other = Client(BODY), Client(BODY)
         health = driven.request(client, path="/up")
@@ -296,6 +297,52 @@ def test_health_checks_are_served_from_a_reserve(run):
         assert client.status == 200
         driven.service.finish()
         await first
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", [{"method": "POST", "path": "/up"}, {"path": "/up/"}, {"path": "/"}])
+def test_only_gets_of_the_very_path_are_health_checks(run, how):
+    async def main():
+        driven = Driven(strict(1), health=("/up",))
+        first, _ = await driven.busy()
+        client = Client(BODY)
+        await driven.request(client, **how)
+        assert client.status == 503
+        driven.service.finish()
+        await first
+
+    run(main())
+
+
+def test_beyond_the_bound_health_checks_wait_for_the_gate_with_its_reserve(run):
+    async def main():
+        driven = Driven(strict(1, reserve=1), health=("/up",))
+        first, _ = await driven.busy()
+        passed = [driven.request(Client(BODY), path="/up") for _ in range(MOST_AT_ONCE)]
+        await settle()
+        assert driven.gate.statistics().inflight == 1
+        reserved = driven.request(Client(BODY), path="/up")
+        await settle()
+        assert driven.gate.statistics().inflight == 2
+        refused = Client(BODY)
+        await driven.request(refused, path="/up")
+        assert refused.status == 503
+        while driven.service.held:
+            driven.service.finish()
+        await asyncio.gather(first, reserved, *passed)
+
+    run(main())
+
+
+def test_a_health_check_that_another_gate_refuses_is_answered(run):
+    async def app(scope, receive, send):
+        raise Overloaded(reason="full")
+
+    async def main():
+        client = Client()
+        await AdmissionMiddleware(app, strict())(scope_of(path="/livez"), client.receive, client.send)
+        assert client.status == 503
 
     run(main())
 
@@ -319,7 +366,9 @@ class Asked:
         pass
 
 
-def test_priority_and_key_come_from_the_scope(run):
+def test_priority_and_key_come_from_the_scope(run, monkeypatch):
+    monkeypatch.setattr(HealthChecks, "enter", lambda checks: False)
+
     async def app(scope, receive, send):
         pass
 

@@ -113,9 +113,9 @@ def test_a_client_that_leaves_while_its_request_waits_is_not_served(run):
     run(main())
 
 
-def test_health_checks_are_critical_and_the_rest_is_as_told(run):
+def test_health_checks_pass_a_full_gate_and_the_rest_is_as_told(run):
     async def main():
-        gate = Gate(1, max_wait_s=0, reserve=1)
+        gate = Gate(1, max_wait_s=0)
         how = {"priority": lambda request: Priority.LOW, "key": lambda request: request.remote, "health": ("/up",)}
         async with Served(gate, **how) as served:
             _, writer = await served.send()

@@ -1,0 +1,256 @@
+"""Requests for urgent paths pass the line of a loop that is behind, over real sockets."""
+
+import socket
+
+import pytest
+
+from penstock._core.urgent import Urgent
+from tests.unit.core.test_holding import Noting, accepted, end, send_to_be_held, turns, until, watch
+from tests.unit.core.test_parking import Made, no_descriptor_is_left, park, serving
+from tests.unit.core.test_turning_away import MadeTelling, Telling, full, read_all
+
+__all__ = ["no_descriptor_is_left"]
+
+CHECK = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+BURST = 20
+
+
+def urgent():
+    return Urgent([b"/healthz", b"/health"])
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (CHECK, True),
+        (b"HEAD /healthz?full=1 HTTP/1.1\r\n", True),
+        (b"GET /health HTTP/1.0\r\n", True),
+        (b"POST /healthz HTTP/1.1\r\n", False),
+        (b"GET /healthz/ HTTP/1.1\r\n", False),
+        (b"GET /healthzz HTTP/1.1\r\n", False),
+        (b"GET /shop?next=/healthz HTTP/1.1\r\n", False),
+        (b"GET http://x/healthz HTTP/1.1\r\n", False),
+        (b"get /healthz HTTP/1.1\r\n", False),
+        (b"\x16\x03\x01\x02\x00\x01", False),
+        (b"", None),
+        (b"GE", None),
+        (b"HEAD ", None),
+        (b"GET /heal", None),
+        (b"GET /healthz", None),
+        (b"GETS", False),
+    ],
+)
+def test_the_request_line_alone_tells_what_is_urgent(data, named):
+    assert urgent().names_path(data) is named
+
+
+def test_each_prefix_of_a_check_is_untold_until_its_path_has_ended():
+    request = b"HEAD /healthz HTTP/1.1"
+    told = request.index(b"HTTP")
+    assert [urgent().names_path(request[:size]) for size in range(told)] == [None] * told
+    assert urgent().names_path(request[:told]) is True
+
+
+def test_a_burst_passes_and_no_more_than_the_bound_of_a_second():
+    checks = urgent()
+    assert [checks.take() for _ in range(BURST)] == [True] * BURST
+    # the clock is the machine's: at a hundred a second, at most a few more come while this runs
+    later = sum(checks.take() for _ in range(10_000))
+    assert later < 10_000 // 2
+    assert checks.passed == BURST + later
+
+
+@pytest.mark.parametrize("path", [b"healthz", "/healthz", b"/" + bytes(200)])
+def test_what_is_no_path_is_an_error(path):
+    with pytest.raises(ValueError, match="a path is bytes from / on"):
+        Urgent([path])
+
+
+def test_a_new_connection_with_an_urgent_request_is_read_before_all_that_wait(loop, run):
+    async def main():
+        make = Made()
+        server = await serving(loop, make)
+        loop._parked.urgent = urgent()
+        clients = await park(loop, server, 3)
+        clients.append(socket.create_connection(server.sockets[0].getsockname()))
+        clients[-1].sendall(CHECK)
+        await until(lambda: make.protocols and make.protocols[0].data)
+        assert (len(make.protocols), make.protocols[0].data, len(loop._parked)) == (1, CHECK, 3)
+        await end(server, clients)
+
+    run(main())
+
+
+def test_a_parked_connection_is_let_in_when_its_urgent_request_comes(loop, run):
+    """As a probe does: the connection first, the request a moment later, here in two pieces."""
+
+    async def main():
+        make = Made()
+        server = await serving(loop, make)
+        loop._parked.urgent = urgent()
+        clients = await park(loop, server, 3)
+        clients += await park(loop, server, 1, data=b"")
+        clients[-1].sendall(CHECK[:7])
+        before = loop.time()
+        await until(lambda: loop.time() > before + 0.03)
+        assert (make.protocols, len(loop._parked)) == ([], 4)
+        clients[-1].sendall(CHECK[7:])
+        await until(lambda: make.protocols and make.protocols[0].data)
+        assert (make.protocols[0].data, len(make.protocols), len(loop._parked)) == (CHECK, 1, 3)
+        # the others are as they were, in their order
+        await make.until_made(4)
+        await end(server, clients)
+
+    run(main())
+
+
+def test_an_urgent_request_on_a_kept_connection_is_not_held(loop, run):
+    async def main():
+        slow, check = Noting(), Noting()
+        server, clients = await accepted(loop, slow, check)
+        loop._parked.urgent = urgent()
+        watch(loop)
+        await turns(3)
+        await send_to_be_held(loop, clients[0])
+        clients[1].sendall(CHECK)
+        await until(lambda: check.data)
+        assert (check.data, slow.data, len(loop._held)) == (CHECK, b"", 1)
+        await end(server, clients)
+
+    run(main())
+
+
+def test_a_held_request_that_turns_out_to_be_urgent_is_read(loop, run):
+    async def main():
+        slow, check = Noting(), Noting()
+        server, clients = await accepted(loop, slow, check)
+        loop._parked.urgent = urgent()
+        watch(loop)
+        await turns(3)
+        await send_to_be_held(loop, clients[0])
+        before = loop._held.total
+        clients[1].sendall(CHECK[:9])
+        await until(lambda: loop._held.total > before)
+        clients[1].sendall(CHECK[9:])
+        await until(lambda: check.data)
+        assert (check.data, slow.data, len(loop._held)) == (CHECK, b"", 1)
+        await end(server, clients)
+
+    run(main())
+
+
+def test_who_comes_to_a_full_line_with_an_urgent_request_is_served(loop, run):
+    async def main():
+        told, check = Telling(), Telling()
+        server, clients = await full(loop, told, check)
+        loop._parked.urgent = urgent()
+        clients[1].sendall(b"request")
+        assert await read_all(loop, clients[1]) == Telling.reply
+        clients[2].sendall(CHECK)
+        await until(lambda: check.data)
+        assert (check.data, loop._turned_away) == (CHECK, 1)
+        await end(server, clients)
+
+    run(main())
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_new_connection_to_a_full_line_with_an_urgent_request_is_served(loop, run, at_once):
+    async def main():
+        make = MadeTelling()
+        blocked, held = await full(loop)
+        server = await loop.create_server(make, "127.0.0.1", 0)
+        loop._parked.urgent = urgent()
+        await learn(loop, server, make)
+        clients = [] if at_once else await park(loop, server, 1, data=b"")
+        if at_once:
+            clients.append(socket.create_connection(server.sockets[0].getsockname()))
+        clients[-1].sendall(CHECK)
+        await until(lambda: any(protocol.data == CHECK for protocol in make.protocols))
+        assert loop._turned_away == 0
+        await end(server, clients)
+        await end(blocked, held)
+
+    run(main())
+
+
+async def learn(loop, server, make):
+    """One connection is made of the server's, so that it knows what those are told that it turns away."""
+    made = len(make.protocols)
+    client = socket.create_connection(server.sockets[0].getsockname())
+    client.sendall(CHECK)
+    await until(lambda: len(make.protocols) > made and make.protocols[-1].data)
+    client.close()
+    make.protocols[-1].data = b""
+
+
+def test_a_flood_of_urgent_requests_waits_as_any_other(loop, run):
+    async def main():
+        make = Made()
+        server = await serving(loop, make)
+        checks = urgent()
+        loop._parked.urgent = checks
+        while checks.take():
+            pass
+        # for a hundredth of a second nothing passes
+        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(100)]
+        for client in clients:
+            client.sendall(CHECK)
+        since_s = loop.time()
+        await until(lambda: loop._parked.total + len(make.protocols) >= 100)
+        took_s = loop.time() - since_s
+        assert checks.passed <= 2 * BURST + 1 + 100 * (took_s + 1)
+        assert loop._parked.total > 0
+        await end(server, clients)
+
+    run(main())
+
+
+def test_a_parked_connection_whose_client_leaves_before_it_asks_is_closed(loop, run):
+    async def main():
+        make = Made()
+        server = await serving(loop, make)
+        loop._parked.urgent = urgent()
+        clients = await park(loop, server, 2, data=b"")
+        before = loop.time()
+        await until(lambda: loop.time() > before + 0.03)
+        clients[0].close()
+        await until(lambda: loop._parked.left == 1)
+        assert (len(loop._parked), make.protocols) == (1, [])
+        await end(server, clients)
+
+    run(main())
+
+
+def test_a_server_that_closes_while_an_urgent_request_is_let_in_leaves_nothing(loop, run):
+    """The protocol's factory is Python's code, within the walk over what is parked."""
+
+    async def main():
+        server = None
+
+        def make():
+            loop._parked.snapshot()
+            server.close()
+            return Noting()
+
+        server = await serving(loop, make)
+        loop._parked.urgent = urgent()
+        clients = await park(loop, server, 4, data=b"")
+        for client in clients[1:3]:
+            client.sendall(CHECK)
+        await until(lambda: not len(loop._parked))
+        await end(server, clients)
+
+    run(main())
+
+
+def test_without_urgent_paths_a_check_waits_as_any_other(loop, run):
+    async def main():
+        make = Made()
+        server = await serving(loop, make)
+        clients = await park(loop, server, 1, data=CHECK)
+        await turns(50)
+        assert (make.protocols, len(loop._parked)) == ([], 1)
+        await end(server, clients)
+
+    run(main())
