@@ -16,7 +16,7 @@ from penstock.loop.selector import EventLoop as SelectorLoop
 
 __all__ = ["NATIVE", "EventLoop", "get_running_loop", "loop_class"]
 
-NATIVE = False
+NATIVE: bool = False
 if TYPE_CHECKING:
     EventLoop = SelectorLoop
 else:

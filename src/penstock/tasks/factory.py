@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from itertools import count
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import ref
 
 from penstock.errors import ConfigError
@@ -25,7 +25,7 @@ from penstock.tasks.trace import Event
 from penstock.times import merged, taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
 
     from penstock.tasks.finding import Site
     from penstock.tasks.records import LiveTask
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     Make: TypeAlias = Callable[..., Any]
 
 __all__ = ["TaskFactory"]
+
+T = TypeVar("T")
 
 TIME, TRACE = LEVELS.index("time"), LEVELS.index("trace")
 STACK_FRAMES = 8
@@ -85,13 +87,15 @@ class TaskFactory:
 
     # --- making tasks
 
-    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **kwargs: Any
+    ) -> asyncio.Future[T]:
         """Make a task, as `loop.create_task` asks for it."""
         # uvloop says `eager_start` whether its caller did or not, to factories that do not know the word
         if "eager_start" in kwargs and kwargs["eager_start"] is None:
             del kwargs["eager_start"]
         born_ns, make = monotonic_ns(), self._make
-        task = asyncio.Task(coro, loop=loop, **kwargs) if make is None else make(loop, coro, **kwargs)
+        task: asyncio.Task[T] = asyncio.Task(coro, loop=loop, **kwargs) if make is None else make(loop, coro, **kwargs)
         if self._level:
             self._born(loop, task, born_ns, 2)
         return task
