@@ -5,8 +5,8 @@ worker's traceback.
 """
 
 import argparse
+import importlib
 import os
-import ssl
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,9 +14,11 @@ from typing import Any
 
 from penstock.cli.frames import user_frames
 from penstock.cli.options import Failure, LineParser, accepted, check_config, load_config, seconds_or_0, with_signals
+from penstock.cli.serveoptions import add_uvicorn_options, from_environment, uvicorn_choices
 from penstock.config import Config, PressureConfig
 from penstock.configkinds import LIMIT, PATHS, seconds
 from penstock.integrations.asgi import check_app, load_app
+from penstock.integrations.tls import Tls
 
 __all__ = ["main"]
 
@@ -24,23 +26,55 @@ __all__ = ["main"]
 LAG_HIGH_S = 0.01
 # how long a drain may last when nothing says it
 DRAIN_S = 10.0
+DEFAULTS = {"host": "127.0.0.1", "port": 8000, "workers": 1, "reload": False, "factory": False, "access_log": True}
+# what `serve` is given by name, or makes of the config
+OURS = {
+    *("host", "port", "uds", "fd", "workers", "reload", "factory", "log_level", "access_log", "backlog", "env_file"),
+    *("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password", "timeout_graceful_shutdown"),
+}
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve the application the arguments name until a signal ends it; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
+    _load_env_file(options)
     config = with_signals(load_config(options), options.drain)
     if config.signals.drain_s is None:
         config = replace(config, signals=replace(config.signals, drain_s=DRAIN_S))
     config = replace(config, pressure=_pressure(options, config.pressure))
     _require_uvicorn()
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, os.path.abspath(options.app_dir or "."))
     check_config(config)
-    app = _attempt(lambda: load_app(options.app, factory=options.factory), code=2)
+    is_wsgi = options.interface == "wsgi"
+    app = _attempt(lambda: load_app(options.app, factory=options.factory, wsgi=is_wsgi), code=2)
     if options.factory and not _many_processes(options):
-        app = _attempt(lambda: check_app(app(), f"what {options.app} made"), code=1)
+        app = _attempt(lambda: check_app(app(), f"what {options.app} made", wsgi=is_wsgi), code=1)
     return int(_attempt(lambda: _serve(app, options, config), code=1))
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line, then UVICORN_* variables, then the defaults."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    from_environment(parser, options, os.environ)
+    if options.app is None:
+        parser.error("the following arguments are required: module:app")
+    for name, default in {**DEFAULTS, **dict.fromkeys(("app_dir", "env_file", "interface", "fd"))}.items():
+        if getattr(options, name, None) is None:
+            setattr(options, name, default)
+    return options
+
+
+def _load_env_file(options: argparse.Namespace) -> None:
+    """Load `--env-file` before the config and the application: both read the environment."""
+    if options.env_file is None:
+        return
+    try:
+        dotenv = importlib.import_module("dotenv")
+    except ModuleNotFoundError as error:
+        raise Failure("--env-file needs python-dotenv: pip install python-dotenv") from error
+    dotenv.load_dotenv(options.env_file)
 
 
 def _parser() -> LineParser:
@@ -48,15 +82,16 @@ def _parser() -> LineParser:
         prog="penstock serve",
         usage="penstock serve [options] module:app",
         description="Serve an ASGI application by uvicorn on penstock's event loop.",
+        epilog="Each option of uvicorn's can be set by its UVICORN_* variable too, --workers by WEB_CONCURRENCY.",
     )
     add = parser.add_argument
-    add("app", metavar="module:app", help=argparse.SUPPRESS)
-    add("--host", default="127.0.0.1", help="address to listen on; default 127.0.0.1")
-    add("--port", type=_port, default=8000, help="port; default 8000, 0 picks a free one")
+    add("app", metavar="module:app", nargs="?", help=argparse.SUPPRESS)
+    add("--host", help="address to listen on; default 127.0.0.1")
+    add("--port", type=_port, help="port; default 8000, 0 picks a free one")
     add("--uds", metavar="PATH", help="listen on a Unix socket instead")
-    add("--workers", type=_count, default=1, metavar="N", help="processes; default 1")
-    add("--reload", action="store_true", help="restart when a source file changes")
-    add("--factory", action="store_true", help="module:app is a function that makes the app")
+    add("--workers", type=_count, metavar="N", help="processes; default 1")
+    add("--reload", action="store_true", default=None, help="restart when a source file changes")
+    add("--factory", action="store_true", default=None, help="module:app is a function that makes the app")
     add("--ssl-certfile", metavar="FILE", help="TLS certificate chain")
     add("--ssl-keyfile", metavar="FILE", help="its key, if not in the same file")
     add("--ssl-keyfile-password", metavar="TEXT", help="what decrypts the key")
@@ -65,37 +100,55 @@ def _parser() -> LineParser:
     add("--deadline", type=_seconds, metavar="SECONDS", help="refuse later ones; pressure.deadline_s")
     add("--max-wait", type=seconds_or_0, metavar="SECONDS", help="for a turn; pressure.max_wait_s")
     add(
-        "--health-path", type=_path, action="append", metavar="PATH", help="never refused; none: no path is; default"
-        " /healthz, /livez and /readyz; pressure.health_paths"
+        "--health-path",
+        type=_path,
+        action="append",
+        metavar="PATH",
+        help="never refused; none: no path is; default /healthz, /livez and /readyz; pressure.health_paths",
     )
-    add("--drain", type=seconds_or_0, metavar="SECONDS", help="default 10; signals.drain_s")
+    add(
+        "--drain",
+        "--timeout-graceful-shutdown",
+        dest="drain",
+        type=seconds_or_0,
+        metavar="SECONDS",
+        help="default 10; signals.drain_s",
+    )
     add("--log-level", choices=LOG_LEVELS, metavar="LEVEL", help="critical, error, warning, info, debug, trace")
-    add("--access-log", action=argparse.BooleanOptionalAction, default=True, help="a line per request; default yes")
+    add("--access-log", action=argparse.BooleanOptionalAction, help="a line per request; default yes")
     parser.add_config_options()
+    add_uvicorn_options(parser)
     return parser
 
 
 def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
-    from penstock.integrations.uvicorn import Binding, Tls, serve
+    from penstock.integrations.uvicorn import Binding, serve
 
-    if options.ssl_keyfile and not options.ssl_certfile:
-        raise Failure("--ssl-keyfile needs --ssl-certfile", code=2)
-    tls = None
-    if options.ssl_certfile:
-        tls = Tls(options.ssl_certfile, options.ssl_keyfile, options.ssl_keyfile_password)
-        _check_tls(tls)
+    choices = {name: value for name, value in uvicorn_choices(options).items() if name not in OURS}
     several = _many_processes(options)
     return serve(
         options.app if several else app,
-        Binding(options.host, options.port, options.uds),
+        Binding(options.host, options.port, options.uds, options.fd),
         config,
-        tls,
+        _tls(options, choices),
         factory=options.factory and several,
         workers=options.workers,
         reload=options.reload,
         log_level=options.log_level,
         access_log=options.access_log,
+        **choices,
     )
+
+
+def _tls(options: argparse.Namespace, choices: dict[str, Any]) -> Tls | None:
+    if options.ssl_certfile:
+        tls = Tls(options.ssl_certfile, options.ssl_keyfile, options.ssl_keyfile_password)
+        tls.check(choices)
+        return tls
+    for name in ("ssl_keyfile", "ssl_ca_certs"):
+        if getattr(options, name, None):
+            raise Failure(f"--{name.replace('_', '-')} needs --ssl-certfile", code=2)
+    return None
 
 
 def _pressure(options: argparse.Namespace, told: PressureConfig) -> PressureConfig:
@@ -130,16 +183,6 @@ def _attempt(step: Callable[[], Any], *, code: int) -> Any:
             raise
         message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Failure(message, code) from error
-
-
-def _check_tls(tls: Any) -> None:
-    files = " and ".join(path for path in (tls.certfile, tls.keyfile) if path)
-    try:
-        tls.check()
-    except ssl.SSLError as error:
-        raise Failure(f"{files} are no certificate and key that fit: {error.reason or error}") from error
-    except OSError as error:
-        raise Failure(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def _require_uvicorn() -> None:

@@ -5,6 +5,7 @@ Every error here is about the argument and is raised from here; what the applica
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ __all__ = ["load_app"]
 App = Callable[..., Any]
 
 
-def load_app(target: str, *, factory: bool = False) -> App:
+def load_app(target: str, *, factory: bool = False, wsgi: bool = False) -> App:
     """The application that `module:attribute` names; with `factory`, the function that makes it, not called.
 
     Raises ValueError for a malformed target, ImportError for a missing module, AttributeError for a missing attribute
@@ -22,13 +23,18 @@ def load_app(target: str, *, factory: bool = False) -> App:
     """
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
-        raise ValueError(f"{target!r} is not of the form module:app, such as myservice.main:app")
-    found = _find(_import(module_name), module_name, path)
-    return check_factory(found, target) if factory else check_app(found, target)
+        hint = _meant(module_name, path or "app") or "such as myservice.main:app"
+        raise ValueError(f"{target!r} is not of the form module:app, {hint}")
+    found = _find(_import(module_name, path), module_name, path)
+    return check_factory(found, target) if factory else check_app(found, target, wsgi=wsgi)
 
 
-def check_app(app: object, name: str) -> App:
-    """The object itself; raises TypeError unless it can be called as an ASGI application."""
+def check_app(app: object, name: str, *, wsgi: bool = False) -> App:
+    """The object itself; raises TypeError unless it can be called as an ASGI application, or as a WSGI one."""
+    if wsgi and callable(app) and _takes(app, 2):
+        return app
+    if wsgi:
+        raise TypeError(f"{name} is not a WSGI application: it cannot be called as app(environ, start_response)")
     if not callable(app):
         raise TypeError(f"{name} is not an ASGI application but {_kind(app)}: it cannot be called")
     # ASGI 3 takes scope, receive and send; ASGI 2, still served by uvicorn, takes the scope alone.
@@ -47,7 +53,15 @@ def check_factory(factory: object, name: str) -> App:
     return factory
 
 
-def _import(name: str) -> object:
+def _meant(module_name: str, path: str) -> str:
+    """Name the target that a file's name stands for; nothing if it is none."""
+    if not module_name.endswith(".py") and os.sep not in module_name:
+        return ""
+    steps = [step for step in module_name.removesuffix(".py").split(os.sep) if step not in ("", ".")]
+    return f"did you mean {'.'.join(steps)}:{path}?"
+
+
+def _import(name: str, path: str) -> object:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -55,6 +69,8 @@ def _import(name: str) -> object:
         missing = error.name or ""
         if name != missing and not name.startswith(missing + "."):
             raise
+        if meant := _meant(name, path):
+            raise ImportError(f"{name!r} is a file's name, not a module's: {meant}") from None
         where = sys.path[0] or "."
         raise ImportError(f"no module named {missing!r} (looked in {where} and the installed packages)") from None
 
@@ -80,7 +96,7 @@ def _takes(app: Callable[..., object], count: int) -> bool:
 
 def _hint(app: Callable[..., object]) -> str:
     if _takes(app, 2):
-        return "; two arguments look like WSGI"
+        return "; two arguments look like WSGI, which needs --interface wsgi"
     return "; if it makes the application, add --factory" if _takes(app, 0) else ""
 
 

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import ssl
 import stat
 import threading
 from collections.abc import Iterator, MutableMapping
@@ -30,6 +29,7 @@ from penstock.config import Config, PressureConfig
 from penstock.integrations.admission import AdmissionMiddleware
 from penstock.integrations.receiving import watch_requests
 from penstock.integrations.refusing import refuse_early, refuse_unread
+from penstock.integrations.tls import Tls
 from penstock.loop.transports import gather_writes
 from penstock.runtime.deadline import Deadline, Watch
 from penstock.tasks.logs import show_records
@@ -45,35 +45,20 @@ TAKES_A_FACTORY = hasattr(uvicorn.Config, "get_loop_factory")
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Where to listen: a Unix socket's path if `uds` is given, else host and port; port 0 picks a free one."""
+    """Where to listen: an open socket `fd`, else a Unix socket's path `uds`, else host and port; port 0 picks one."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     uds: str | None = None
+    # an open socket that the process has inherited, as systemd's socket activation leaves it
+    fd: int | None = None
 
     def __str__(self) -> str:
+        if self.fd is not None:
+            return f"file descriptor {self.fd}"
         if self.uds is not None:
             return self.uds
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """The files of a certificate and its key; without `keyfile` the key is in `certfile`."""
-
-    certfile: str
-    keyfile: str | None = None
-    password: str | None = None
-
-    def check(self) -> None:
-        """Raise OSError (ssl.SSLError among them), naming the files, unless they make a certificate chain."""
-        for path in (self.certfile, self.keyfile):
-            if path is not None:
-                with open(path, "rb"):
-                    pass
-        # A callable, since without one OpenSSL would ask the terminal for the password.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certfile, self.keyfile, lambda: self.password or "")
 
 
 class ServerConfig(uvicorn.Config):
@@ -145,7 +130,7 @@ def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **
     # uvicorn drains by itself, within drain_s: two drains of one signal would get in each other's way.
     export(replace(config, signals=replace(config.signals, drain_s=None)), os.environ)
     with listening(binding) as listener:
-        server_config = ServerConfig(
+        server_config = _server_config(
             app,
             host=binding.host,
             port=binding.port,
@@ -157,6 +142,16 @@ def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **
         server_config.uds_file = binding.uds
         logger.info("penstock serves %s on %s", _name(app), _url(listener, tls))
         return _supervise(server_config, listener)
+
+
+def _server_config(app: Any, **choices: Any) -> ServerConfig:
+    try:
+        return ServerConfig(app, **choices)
+    except Exception as error:
+        # of all that it takes, uvicorn looks at its logging alone before it serves
+        if (log_config := choices.get("log_config")) is None:
+            raise
+        raise ValueError(f"--log-config {log_config}: {error}") from error
 
 
 def export(config: Config, environ: MutableMapping[str, str]) -> None:
@@ -275,7 +270,7 @@ def _tls_choices(tls: Tls | None) -> dict[str, Any]:
 @contextmanager
 def listening(binding: Binding) -> Iterator[socket.socket]:
     """A bound, inheritable socket; it is closed, and a Unix socket's file removed, at the end."""
-    listener = _bind_uds(binding.uds) if binding.uds is not None else _bind_tcp(binding)
+    listener = _bound(binding)
     listener.set_inheritable(True)
     try:
         yield listener
@@ -283,6 +278,23 @@ def listening(binding: Binding) -> Iterator[socket.socket]:
         listener.close()
         if binding.uds is not None and os.path.exists(binding.uds):
             os.unlink(binding.uds)
+
+
+def _bound(binding: Binding) -> socket.socket:
+    if binding.fd is not None:
+        return _inherited(binding)
+    return _bind_uds(binding.uds) if binding.uds is not None else _bind_tcp(binding)
+
+
+def _inherited(binding: Binding) -> socket.socket:
+    try:
+        listener = socket.socket(fileno=binding.fd)
+        if listener.type == socket.SOCK_STREAM:
+            return listener
+        reason = "not a stream socket"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise OSError(errno.EBADF, f"cannot listen on {binding}: {reason}")
 
 
 def _bind_tcp(binding: Binding) -> socket.socket:
@@ -324,6 +336,8 @@ def _bind_uds(path: str) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno == errno.EEXIST:
+            reason = "a file is there that is not a socket; remove it or choose another --uds"
         raise OSError(error.errno, f"cannot listen on {path}: {reason}") from None
     return listener
 
@@ -332,7 +346,7 @@ def _remove_stale(path: str) -> None:
     # A socket file outlives the server that made it; one that nobody answers on is in the way.
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
+            raise FileExistsError(errno.EEXIST, path)
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:

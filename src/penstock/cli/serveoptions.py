@@ -1,0 +1,156 @@
+"""uvicorn's own options on penstock's command line, as the installed uvicorn has them, and their UVICORN_* variables.
+
+An option that penstock has too is penstock's. Options that penstock decides are refused with the one to use instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from penstock.cli.options import Failure, LineParser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["add_uvicorn_options", "from_environment", "uvicorn_choices"]
+
+PREFIX = "UVICORN_"
+# uvicorn's name -> what decides it here
+DECIDED_HERE = {"loop": "penstock serve runs penstock's own loop; its keys are set by --set loop.KEY=VALUE"}
+NOT_FOR_CONFIG = {"app", "version"}
+GROUPS = {
+    "TLS (uvicorn's)": ("ssl_",),
+    "WebSockets (uvicorn's)": ("ws",),
+    "headers and proxies (uvicorn's)": ("proxy_", "forwarded_", "root_path", "headers", "server_header", "date_header"),
+    "limits and timeouts (uvicorn's)": ("limit_", "timeout_", "h11_"),
+    "reloading (uvicorn's)": ("reload_",),
+    "logging (uvicorn's)": ("log_", "access_", "use_colors"),
+    "application and protocols (uvicorn's)": ("",),
+}
+METAVARS = {"integer": "N", "float": "SECONDS", "path": "PATH", "boolean": "BOOL"}
+
+
+def add_uvicorn_options(parser: LineParser) -> None:
+    """Add the options that uvicorn has beyond the parser's own. None without uvicorn."""
+    taken = set(parser._option_string_actions)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for option in _uvicorn_options():
+        if not option.opts[0].startswith("--") or taken.intersection(option.opts):
+            continue
+        if option.name in DECIDED_HERE:
+            _add_refused(parser, option)
+        elif option.name not in NOT_FOR_CONFIG:
+            title = next(title for title, starts in GROUPS.items() if option.name.startswith(starts))
+            if title not in groups:
+                groups[title] = parser.add_argument_group(title)
+            _add(groups[title], option)
+
+
+def from_environment(parser: LineParser, told: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Set each option that the command line left out to its UVICORN_* variable; WEB_CONCURRENCY counts for workers."""
+    actions = {action.dest: action for action in parser._actions}
+    names = {option.name: f"{PREFIX}{option.name.upper()}" for option in _uvicorn_options()}
+    for name, variable in names.items():
+        text = environ.get(variable, "")
+        if not text:
+            continue
+        if name in DECIDED_HERE and text != "auto":
+            raise Failure(f"{variable}={text}: {DECIDED_HERE[name]}", code=2)
+        action = actions.get("drain" if name == "timeout_graceful_shutdown" else name)
+        if action is not None and getattr(told, action.dest) is None:
+            setattr(told, action.dest, _converted(action, variable, text))
+    if told.workers is None and environ.get("WEB_CONCURRENCY"):
+        told.workers = _converted(actions["workers"], "WEB_CONCURRENCY", environ["WEB_CONCURRENCY"])
+
+
+def uvicorn_choices(told: argparse.Namespace) -> dict[str, Any]:
+    """Return what the options say that penstock passes on, as arguments of `uvicorn.Config`."""
+    accepted = inspect.signature(importlib.import_module("uvicorn").Config.__init__).parameters
+    names = {option.name for option in _uvicorn_options()} & set(accepted) - NOT_FOR_CONFIG
+    choices = {name: value for name, value in vars(told).items() if name in names and value is not None}
+    if "headers" in choices:
+        choices["headers"] = [_header(text) for text in choices["headers"]]
+    return choices
+
+
+def _uvicorn_options() -> Iterable[Any]:
+    """uvicorn's options as click has them."""
+    try:
+        command = importlib.import_module("uvicorn.main").main
+    except ModuleNotFoundError:
+        return ()
+    params: Iterable[Any] = command.params
+    return params
+
+
+def _add(group: Any, option: Any) -> None:
+    text = (option.help or "").replace("%", "%%")
+    if option.is_flag and option.secondary_opts:
+        group.add_argument(*option.opts, dest=option.name, action=argparse.BooleanOptionalAction, help=text)
+    elif option.is_flag:
+        group.add_argument(*option.opts, dest=option.name, action="store_true", default=None, help=text)
+    else:
+        group.add_argument(
+            *option.opts,
+            dest=option.name,
+            action="append" if option.multiple else "store",
+            type=partial(_convert, option),
+            metavar=METAVARS.get(option.type.name, "TEXT"),
+            help=text,
+        )
+
+
+def _convert(option: Any, text: str) -> Any:
+    """Return the text as click converts it. Raises argparse's error."""
+    click = importlib.import_module("click")
+    try:
+        return option.type.convert(text, option, None)
+    except click.UsageError as error:
+        raise argparse.ArgumentTypeError(error.message) from error
+
+
+def _add_refused(parser: LineParser, option: Any) -> None:
+    class Refused(argparse.Action):
+        """An option that penstock decides."""
+
+        def __call__(self, parser: Any, told: Any, values: Any, option_string: str | None = None) -> None:
+            """Refuse it."""
+            raise Failure(f"{option_string}: {DECIDED_HERE[option.name]}", code=2)
+
+    parser.add_argument(*option.opts, dest=f"_{option.name}", nargs="?", action=Refused, help=argparse.SUPPRESS)
+
+
+def _converted(action: argparse.Action, variable: str, text: str) -> Any:
+    """Return a variable's text as the option's own value; one that takes several is split as click does."""
+    if action.nargs == 0:
+        return _boolean(variable, text)
+    kind: Any = action.type or str
+    is_list = isinstance(action, argparse._AppendAction)
+    texts = kind.args[0].type.split_envvar_value(text) if is_list else [text]
+    try:
+        values = [kind(each) for each in texts]
+    except (argparse.ArgumentTypeError, ValueError) as error:
+        raise Failure(f"{variable}: {error}", code=2) from error
+    if action.choices is not None and values[0] not in action.choices:
+        raise Failure(f"{variable}: {text!r} is none of {', '.join(map(str, action.choices))}", code=2)
+    return values if is_list else values[0]
+
+
+def _boolean(variable: str, text: str) -> bool:
+    word = text.strip().lower()
+    if word in {"1", "true", "t", "yes", "y", "on"}:
+        return True
+    if word in {"0", "false", "f", "no", "n", "off"}:
+        return False
+    raise Failure(f"{variable}: {text!r} is neither true nor false", code=2)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise Failure(f"--header {text!r} is not Name:Value", code=2)
+    return name.strip(), value.strip()
