@@ -18,6 +18,14 @@ cdef class Bell:
     cdef void ring(self) noexcept nogil
 
 
+cdef class Schedule:
+    # A thread's file in /proc, and which thread's, 0 before the first; the schedule owns it. The number of the file stays
+    # while it is replaced, since another thread may be reading it.
+    cdef int fd, thread
+
+    cdef void follow(self, int thread) noexcept nogil
+
+
 cdef class Stamps:
     # When the turn that runs callbacks now began, in ns on the monotonic clock; 0 while the loop waits or stands still.
     cdef int64_t turn_since_ns
@@ -39,6 +47,8 @@ cdef class Stamps:
     # Set by a watchdog that is about to look no more while the loop rests: the next turn rings.
     cdef int rings
     cdef Bell bell
+    # Opened as a run begins, in the loop's thread: descriptors do not come and go while the loop runs. None: not watched.
+    cdef Schedule schedule
 
     cpdef int enter(self) except -1
     cpdef int leave(self) except -1

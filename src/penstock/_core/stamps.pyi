@@ -5,6 +5,9 @@ from typing import final
 class Bell: ...
 
 @final
+class Schedule: ...
+
+@final
 class Stamps:
     on_enter: Callable[[], object] | None
     def enter(self) -> int: ...

@@ -11,7 +11,7 @@ from cpython.exc cimport PyErr_SetFromErrno
 from posix.unistd cimport close
 
 from penstock._core._sys.epoll cimport EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_write
-from penstock._core._sys.threads cimport own_cpu_clock, own_thread_number
+from penstock._core._sys.threads cimport open_schedule, own_cpu_clock, own_thread_number, replace_fd
 from penstock._core.clock cimport now_ns
 
 
@@ -39,6 +39,25 @@ cdef class Bell:
             close(self.fd)
 
 
+cdef class Schedule:
+    """What the kernel counts of the loop's thread on its run queues, as a file that is read for each look."""
+
+    def __cinit__(self):
+        self.fd = -1
+
+    cdef void follow(self, int thread) noexcept nogil:
+        """Read of this thread from now on; of none, if its file cannot be had."""
+        if thread == self.thread:
+            return
+        self.thread = 0
+        if replace_fd(&self.fd, open_schedule(thread)):
+            self.thread = thread
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+
+
 cdef class Stamps:
     """The stamps of one loop. From Python: to be looked at, and to be written by tests."""
 
@@ -47,6 +66,8 @@ cdef class Stamps:
         self.turn_since_ns = self.callback_since_ns = 0
         self.running = NULL
         self.native_id, self.cpu_clock = own_thread_number(), own_cpu_clock()
+        if self.schedule is not None:
+            self.schedule.follow(self.native_id)
         self.thread_id = threading.get_ident()
         if self.on_enter is not None:
             self.on_enter()

@@ -1,10 +1,11 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from penstock._core.stamps cimport Bell, Stamps
+from penstock._core.stamps cimport Bell, Schedule, Stamps
 
 
 cdef struct Mark:
-    # Totals at one moment; what lies between two of them is their difference. cpu_ns is -1 where it is not known.
+    # Totals at one moment; what lies between two of them is their difference. cpu_ns and runnable_ns are -1 where they are
+    # not known.
     int64_t at_ns, cpu_ns, gc_ns, runnable_ns, late_ns
 
 
@@ -17,6 +18,8 @@ cdef struct Words:
     const unsigned long *thread_id
     const int *native_id
     const int *cpu_clock
+    const int *schedule_fd
+    const int *schedule_thread
     # The one that is written here.
     int *rings
 
@@ -37,12 +40,11 @@ cdef struct Look:
     int turn_told, callback_told
     # When the loop was told to ring at the end of the rest that it is in; 0: it was not.
     int64_t rest_ns
-    # The thread's file in /proc, and of which thread.
-    int schedule_fd, schedule_of
 
 
 cdef class Watched:
     cdef readonly Stamps stamps
+    cdef Schedule schedule
     cdef Look look
 
 

@@ -6,8 +6,8 @@ A loop that rests is not looked at: its next turn rings. So a process whose loop
 What it looks at is its own, so there is one such thread at a time: the one that has had True from `claim`.
 
 Ownership: the thread holds the stamps it looks at in a list of its own for as long as it looks, so that whoever
-removes a loop only takes it off the list for the next round. A `Watched` owns its file in /proc; the watchdog and the
-stamps that it watches own its bell.
+removes a loop only takes it off the list for the next round. A `Watched` and the stamps that it watches own the loop's
+schedule; the watchdog and those stamps own its bell.
 """
 
 import gc
@@ -16,13 +16,11 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
-from posix.unistd cimport close
-
 from penstock._core._sys.epoll cimport eventfd_t
 from penstock._core._sys.poll cimport wait_readable
-from penstock._core._sys.threads cimport cpu_ns, open_schedule, runnable_ns
+from penstock._core._sys.threads cimport cpu_ns, runnable_ns
 from penstock._core.clock cimport now_ns
-from penstock._core.stamps cimport Bell, Stamps
+from penstock._core.stamps cimport Bell, Schedule, Stamps
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
@@ -128,10 +126,9 @@ cdef class Watched:
     """A loop under watch."""
 
     def __cinit__(self, Stamps stamps not None, int64_t stall_ns):
-        self.stamps = stamps
+        self.stamps, self.schedule = stamps, Schedule()
         # ten times that is still a time
         self.look.stall_ns = min(stall_ns, NEVER_NS // AGAIN)
-        self.look.schedule_fd = -1
         self.look.words.turn_since_ns = &stamps.turn_since_ns
         self.look.words.callback_since_ns = &stamps.callback_since_ns
         self.look.words.turn_number = &stamps.turn_number
@@ -140,11 +137,8 @@ cdef class Watched:
         self.look.words.native_id = &stamps.native_id
         self.look.words.cpu_clock = &stamps.cpu_clock
         self.look.words.rings = &stamps.rings
-
-    def __dealloc__(self):
-        # One that was refused its arguments has all zeros: descriptor 0 is the program's.
-        if self.look.schedule_of and self.look.schedule_fd >= 0:
-            close(self.look.schedule_fd)
+        self.look.words.schedule_fd = &self.schedule.fd
+        self.look.words.schedule_thread = &self.schedule.thread
 
 
 cdef class Watchdog:
@@ -163,7 +157,9 @@ cdef class Watchdog:
         if stall_ns <= 0:
             raise ValueError(f"a stall lasts more than {stall_ns} ns: give a positive stall_ns")
         watched = Watched(stamps, stall_ns)
-        stamps.bell = self.bell
+        stamps.bell, stamps.schedule = self.bell, watched.schedule
+        # of a loop that runs already
+        watched.schedule.follow(stamps.native_id)
         if not self.watched:
             self.collections.install()
         self.watched.append(watched)
@@ -174,6 +170,8 @@ cdef class Watchdog:
         """Watch it no more; a second call does nothing."""
         if watched in self.watched:
             self.watched.remove(watched)
+            if watched.stamps.schedule is watched.schedule:
+                watched.stamps.schedule = None
             if not self.watched:
                 self.collections.uninstall()
             self.tell_change()
@@ -348,16 +346,12 @@ cdef class Watchdog:
     cdef Mark mark(self, Look *look, int64_t at_ns) noexcept nogil:
         cdef Mark mark
         cdef int thread = small_word(look.words.native_id)
-        cdef int64_t gc_since_ns
-        if thread != look.schedule_of:
-            if look.schedule_fd >= 0:
-                close(look.schedule_fd)
-            look.schedule_fd, look.schedule_of = open_schedule(thread) if thread else -1, thread
-        gc_since_ns = word(&self.collections.since_ns)
+        cdef int64_t gc_since_ns = word(&self.collections.since_ns)
+        cdef bint has_schedule = thread != 0 and small_word(look.words.schedule_thread) == thread
         mark.at_ns = at_ns
         mark.gc_ns = word(&self.collections.spent_ns) + (at_ns - gc_since_ns if gc_since_ns else 0)
         mark.cpu_ns = cpu_ns(small_word(look.words.cpu_clock))
-        mark.runnable_ns = runnable_ns(look.schedule_fd)
+        mark.runnable_ns = runnable_ns(small_word(look.words.schedule_fd)) if has_schedule else -1
         mark.late_ns = self.late_ns
         return mark
 
@@ -387,7 +381,8 @@ cdef class Watchdog:
             watched, since_ns, lasted_ns, end.at_ns - self.asked_ns, end.at_ns - begin.at_ns,
             -1 if begin.cpu_ns < 0 or end.cpu_ns < 0 else end.cpu_ns - begin.cpu_ns,
             -1 if look.last.cpu_ns < 0 or end.cpu_ns < 0 else end.cpu_ns - look.last.cpu_ns,
-            max(<int64_t>0, end.gc_ns - begin.gc_ns), max(<int64_t>0, end.runnable_ns - begin.runnable_ns),
+            max(<int64_t>0, end.gc_ns - begin.gc_ns),
+            0 if begin.runnable_ns < 0 else max(<int64_t>0, end.runnable_ns - begin.runnable_ns),
             end.late_ns - begin.late_ns, then.turn_number, then.callbacks_done,
             bool(self.found_turn), bool(again), bool(is_over),
         )

@@ -12,6 +12,7 @@ from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
 from penstock._core.budget cimport Account, Budget, charge
 from penstock._core.poller cimport Source
 from penstock._core.reactor cimport Reactor
+from penstock._core.watchdog cimport Watched
 from penstock._core.wheel cimport Due, Wheel, is_armed
 
 
@@ -116,3 +117,12 @@ cdef class Raiser(Source):
 def sizes(Reactor loop not None):
     """How many the loop has room for: (ready handles, timers, descriptors)."""
     return loop.wiring.ready.mask + 1, loop.timers.size, loop.wiring.poller.size
+
+
+def is_seen(Watched watched not None):
+    """Return whether the watchdog has looked at the turn that the loop is in."""
+    return (
+        watched.look.then.turn_number == watched.stamps.turn_number
+        and watched.look.then.turn_since_ns == watched.stamps.turn_since_ns
+        and watched.look.last.at_ns >= watched.stamps.turn_since_ns > 0
+    )

@@ -1,5 +1,6 @@
 """The watching thread: one at a time, whatever interrupts what starts and stops it."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -147,6 +148,36 @@ def test_a_loop_that_rests_leaves_the_thread_asleep_and_its_next_stall_is_found(
         thread.join()
         assert len(loop.stalls()) == 3
         assert not [finding for finding in loop.stalls() if finding.evidence["lasted_s"] > 5]
+
+
+def schedules() -> list[str]:
+    """The threads whose run queues this process has open, as the kernel names their files."""
+    files = (os.path.realpath(path) for path in Path("/proc/self/fd").iterdir())
+    return [file for file in files if file.endswith("/schedstat")]
+
+
+def test_the_file_of_the_loops_thread_is_open_from_the_runs_begin_and_stays_until_the_loop_is_not_watched(
+    watch: StallWatch,
+) -> None:
+    before = schedules()
+    seen: list[tuple[str, list[str], list[str]]] = []
+
+    def stands_still() -> None:
+        at_begin = schedules()
+        wait_until(lambda: len(loop.stalls()) > len(seen))
+        own = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/schedstat"
+        seen.append((own, at_begin, schedules()))
+
+    with watched(watch, STALL_S) as loop:
+        assert schedules() == before
+        # in two threads, one after the other: the second one's takes the place of the first's
+        for _ in range(2):
+            loop.run_in_thread([[stands_still]])
+    for own, at_begin, once_looked_at in seen:
+        assert once_looked_at == at_begin
+        assert [file for file in at_begin if file not in before] == [own]
+    assert len(seen) == 2
+    wait_until(lambda: schedules() == before)
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

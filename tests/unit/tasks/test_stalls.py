@@ -40,14 +40,14 @@ def watch() -> Iterator[StallWatch]:
 
 def found_in(watch: StallWatch, callbacks: Callable[[], list[Call]], cause: str, tries: int = 4) -> Finding:
     """The first stall of a turn of the callbacks made, which has the cause, unless every try was short of a CPU."""
-    first = None
-    for _ in range(tries):
+    first, end_s = None, time.monotonic() + 20
+    while tries and time.monotonic() < end_s:
         with watched(watch, STALL_S) as loop:
             loop.run_in_thread([callbacks()])
             # what waits for the GIL at the end of it is told a moment later
             if not loop.told.wait(1):
-                continue  # on a crowded machine one may be over before it is looked at
-            first = loop.stalls()[0]
+                continue  # on a crowded machine one may be over before it is looked at: that was no try
+            first, tries = loop.stalls()[0], tries - 1
         if first.evidence["cause"] == cause and not first.evidence["over"]:
             break
     assert first is not None, "no stall was found"
@@ -383,36 +383,44 @@ def run_program(text: str) -> str:
     return done.stdout
 
 
+# A stop is known by two looks, one before it and one after. So the loop has the watchdog look, and stops when it has.
+STOPS = """
+import signal
+from penstock._core.seams import is_seen
+watched = stall_watch._by_loop[loop]
+def stop():
+    end_s = time.monotonic() + 10
+    stall_watch._watchdog.wake()
+    while not is_seen(watched):
+        assert time.monotonic() < end_s, "the watchdog never looked"
+        time.sleep(0.002)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
 def test_a_stopped_process_is_descheduled() -> None:
     program = """
-import signal
-def warm_up():
-    time.sleep(0.02)  # in the end, the thread has come to its first look
 def work():
-    os.kill(os.getpid(), signal.SIGSTOP)
+    stop()
     assert loop.told.wait(10)
-thread = threading.Thread(target=loop.run, args=([[warm_up]] * 10 + [[work]],))
+thread = threading.Thread(target=loop.run, args=([[work]],))
 thread.start(); thread.join()
 [stall] = loop.stalls()
 print(stall.evidence["cause"], stall.evidence["late_s"])
 """
-    cause, late_s = run_stopped(program).split()
+    cause, late_s = run_stopped(STOPS + program).split()
     assert cause == "descheduled"
     assert float(late_s) > 0.4
 
 
 def test_a_stop_is_told_of_once_though_the_turn_it_met_is_over() -> None:
     program = """
-import signal
-def work():
-    time.sleep(0.4)  # looked at, at half of stall_s
-    os.kill(os.getpid(), signal.SIGSTOP)
-thread = threading.Thread(target=loop.run, args=([[work], [lambda: None]], lambda: loop.told.wait(10)))
+thread = threading.Thread(target=loop.run, args=([[stop], [lambda: None]], lambda: loop.told.wait(10)))
 thread.start(); thread.join()
 [stall] = loop.stalls()
 print(stall.evidence["cause"])
 """
-    assert run_stopped(program).split() == ["descheduled"]
+    assert run_stopped(STOPS + program).split() == ["descheduled"]
 
 
 def run_stopped(program: str) -> str:
