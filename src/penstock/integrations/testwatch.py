@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.integrations.pulse import Pulse
 from penstock.loop.hooks import LoopHooks
+from penstock.tasks.sitetable import creator, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
+    from types import FrameType
+
+    from penstock.tasks.sitetable import RawSite
 
 __all__ = ["Watch"]
 
@@ -47,6 +51,8 @@ class Watch:
         # tasks that were there before the test; those pending at its end, on loops that are still open
         self._before: set[asyncio.Task[Any]] = set()
         self._suspects: set[asyncio.Task[Any]] = set()
+        # id(task) -> where it was made; by number, since a task that is collected has no weak references any more
+        self._sites: dict[int, RawSite | None] = {}
         self._texts: list[str] = []
         self._lost: list[str] = []
         self._unawaited: list[str] = []
@@ -92,6 +98,9 @@ class Watch:
         for holder, name, original in reversed(self._patches):
             setattr(holder, name, original)
         self._patches.clear()
+        self._sites.clear()
+        for loop in (*self._loops, *self._made):
+            vars(loop).pop("create_task", None)
         self._suspects, self._before, self._loops, self._made = set(), set(), [], []
         return self._told()
 
@@ -120,7 +129,13 @@ class Watch:
         from penstock.tasks.graph import await_graph
 
         ranked = sorted(tasks, key=lambda task: task.get_name())
-        self._texts.append(f"{_count('task', ranked)} left pending\n{await_graph(ranked)}")
+        graph = str(await_graph(ranked)).rstrip("\n")
+        made = "".join(f"\n  {task.get_name()}{self._made_at(task)}" for task in ranked)
+        self._texts.append(f"{_count('task', ranked)} left pending{made}\n{graph}")
+
+    def _made_at(self, task: object) -> str:
+        raw = self._sites.get(id(task))
+        return "" if raw is None else f" was made at {site_of(*raw)}"
 
     # asyncio's functions, wrapped
 
@@ -137,6 +152,21 @@ class Watch:
         original(loop, *args, **kwargs)
         if self._phase == "test":
             self._made.append(loop)
+            self._note_sites(loop)
+
+    def _note_sites(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the loop note where each of its tasks is made. On the loop itself: a native class takes no attribute."""
+        attributes = getattr(loop, "__dict__", None)
+        if not self._leaks or attributes is None or "create_task" in attributes:
+            return
+        create_task = loop.create_task
+
+        def create_noted_task(*args: Any, **kwargs: Any) -> Any:
+            task = create_task(*args, **kwargs)
+            self._sites[id(task)] = _site(creator(1))
+            return task
+
+        attributes["create_task"] = create_noted_task
 
     def _run_forever(self, original: Callable[..., Any], loop: asyncio.AbstractEventLoop) -> None:
         self._see(loop)
@@ -151,6 +181,7 @@ class Watch:
             if any(seen is loop for seen in self._loops):
                 return
             self._loops.append(loop)
+        self._note_sites(loop)
         if self._phase == "test" and not any(made is loop for made in self._made):
             # an older loop, of a fixture shared by several tests: what is on it now was not made by this one
             self._before |= asyncio.all_tasks(loop)
@@ -169,7 +200,8 @@ class Watch:
         self, original: Callable[..., Any], loop: asyncio.AbstractEventLoop, context: dict[str, Any]
     ) -> None:
         if context.get("message") == LOST:
-            self._lost.append(repr(context.get("task")))
+            task = context.get("task")
+            self._lost.append(f"{task!r}{self._made_at(task)}")
         original(loop, context)
 
     def _warn_unawaited_coroutine(self, original: Callable[..., Any], coro: Any) -> None:
@@ -177,6 +209,15 @@ class Watch:
         where = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
         self._unawaited.append(f"{getattr(coro, '__qualname__', coro)}{where}")
         original(coro)
+
+
+def _site(frame: FrameType | None) -> RawSite | None:
+    """Return the place in the program's own code: what makes tasks for others, as a group does, is passed over."""
+    while frame is not None:
+        if not frame.f_globals.get("__name__", "").startswith("penstock."):
+            return frame.f_code, frame.f_lasti
+        frame = frame.f_back
+    return None
 
 
 def _is_a_runner(task: asyncio.Task[Any]) -> bool:

@@ -67,6 +67,16 @@ async def keep(what):
 held = []
 
 
+async def in_a_group():
+    group = await penstock.pressure.BoundedTaskGroup(2).__aenter__()
+    spawn_in = group.spawn
+    held.append(await spawn_in(forever, name="in a group"))
+
+
+def test_left_in_a_group():
+    asyncio.run(in_a_group())
+
+
 def test_left_closed_loop():
     loop = asyncio.new_event_loop()
     held.append(loop.create_task(forever(), name="made before the first run"))
@@ -141,11 +151,25 @@ def sections(result):
     return found
 
 
+def made_at(source, text, function, said=""):
+    """A pattern: what is said of a task, and the place of the one line that has the text."""
+    lines = source.strip().splitlines()
+    [number] = [number for number, line in enumerate(lines, 1) if text in line]
+    return re.compile(rf"{said} was made at /\S+\.py:{number} in {function}$", re.MULTILINE)
+
+
 def test_what_a_test_leaves_loses_or_never_awaits_fails_it(inner):
     result = inner(LEAKS)
     found = outcomes(result)
     failed = {name.removeprefix("test_") for name, outcome in found.items() if outcome == "FAILED"}
-    expected = {"left_asyncio_run", "left_penstock_run", "left_closed_loop", "lost_asyncio", "lost_penstock"}
+    expected = {
+        "left_asyncio_run",
+        "left_penstock_run",
+        "left_in_a_group",
+        "left_closed_loop",
+        "lost_asyncio",
+        "lost_penstock",
+    }
     assert failed == {*expected, "never_awaited", "own_failure"}
     assert {name for name, outcome in found.items() if outcome == "ERROR"} == set()
     parts = sections(result)
@@ -153,10 +177,13 @@ def test_what_a_test_leaves_loses_or_never_awaits_fails_it(inner):
         assert "1 task was left pending" in parts[name]
         assert "left over" in parts[name]
         assert "forever" in parts[name]
-    assert "made before the first run" in parts["test_left_closed_loop"]
+        assert made_at(LEAKS, 'name="left over"', "leave", "^  left over").search(parts[name])
+    early = made_at(LEAKS, "made before the first run", "test_left_closed_loop", "^  made before the first run")
+    assert early.search(parts["test_left_closed_loop"])
+    assert made_at(LEAKS, "await spawn_in(", "in_a_group", "^  in a group").search(parts["test_left_in_a_group"])
     for name in ("test_lost_asyncio", "test_lost_penstock"):
         assert "1 task was lost" in parts[name]
-        assert "gone" in parts[name]
+        assert made_at(LEAKS, 'name="gone"', "lose", "name='gone' .*").search(parts[name])
     assert "1 coroutine was never awaited\n  work (" in parts["test_never_awaited"]
     own = parts["test_own_failure"]
     assert "assert 1 == 2" in own
@@ -327,6 +354,9 @@ def test_a_task_on_a_loop_that_outlives_the_test_counts_once_the_fixtures_are_go
     result = inner(RUNNER)
     found = outcomes(result)
     assert {name for name, outcome in found.items() if outcome == "ERROR"} == {"test_left", "test_left_shared"}
+    parts = sections(result)
+    for name in ("test_left", "test_left_shared"):
+        assert made_at(RUNNER, "into.append(", "spawn", "^  left over").search(parts[name])
     assert found["test_fine_ended_by_a_fixture"] == found["test_fine_shared"] == "PASSED"
     parts = sections(result)
     assert "1 task was left pending" in parts["test_left"]
