@@ -22,9 +22,11 @@ from penstock.configkinds import (
     FACTORY,
     FOLDER,
     HANDLERS,
+    HOST,
     LIMIT,
     MODULES,
     PATHS,
+    PORT,
     REFERENCES,
     BadPart,
     Kind,
@@ -240,6 +242,14 @@ class PressureConfig(_Group):
     # health checks: GET and HEAD requests for these paths are read first while the native loop is behind, and pass the
     # gate; a bounded number of them. Empty: none are
     health_paths: tuple[str, ...] = _key(("/healthz", "/livez", "/readyz"), PATHS)
+    # a port of `penstock serve` on which a thread answers /livez and /readyz, whatever the loop does
+    health_port: int | None = _key(None, optional(PORT, "no such port"))
+    # where it listens. None: where the service does
+    health_host: str | None = _key(None, optional(HOST, "as --host"))
+    # /livez fails when one callback has kept the loop for so long
+    health_stuck_s: float = _key(10.0, seconds(zero=False))
+    # whether /readyz fails while the loop is overloaded
+    health_overload_unready: bool = _key(False, BOOL)
     # a client that shuts its side down while its request is not read yet has given up: the connection is closed unread
     drop_left: bool = _key(True, BOOL)
     # so many tasks may live in a loop: beyond it a warning from time to time, also to those who wait for room by

@@ -23,9 +23,11 @@ __all__ = [
     "FACTORY",
     "FOLDER",
     "HANDLERS",
+    "HOST",
     "LIMIT",
     "MODULES",
     "PATHS",
+    "PORT",
     "REFERENCES",
     "BadPart",
     "Kind",
@@ -224,6 +226,24 @@ def _accept_folder(value: object) -> str:
 
 
 FOLDER = Kind("the path of a folder", _accept_folder, _accept_folder)
+
+
+def _accept_host(value: object) -> str:
+    if not isinstance(value, str) or not value or any(char.isspace() for char in value):
+        raise ValueError(value)
+    return value
+
+
+HOST = Kind("a host's name or address", _accept_host, _accept_host)
+
+
+def _accept_port(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
+        raise ValueError(value)
+    return value
+
+
+PORT = Kind("a port from 0 (any free one) to 65535", _accept_port, lambda text: _accept_port(int(text)))
 
 
 def _each(allowed: str, accept_one: Callable[[object], str]) -> Kind:

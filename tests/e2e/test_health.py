@@ -1,5 +1,6 @@
-"""Health checks of a service under four times the load that it can serve: the real command, new connections each time."""
+"""Health checks of a service that is overloaded, blocked, starting or draining: the real command, on new connections."""
 
+import signal
 import socket
 import threading
 import time
@@ -15,16 +16,38 @@ pytest.importorskip("uvicorn")
 
 # each request computes for 5 ms, a health check does not
 APP = """
-import time
+import asyncio, os, time
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return
+    if scope["path"].startswith("/block"):
+        # until the test says so
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+    if scope["path"] == "/slow":
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.01)
     if scope["path"] == "/":
         end_s = time.thread_time() + 0.005
         while time.thread_time() < end_s:
             pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
     await send({"type": "http.response.body", "body": b"done"})
+"""
+# its start takes until the test says so
+LATE = """
+import asyncio, os
+from over import app as ready
+async def app(scope, receive, send):
+    if scope["type"] != "lifespan":
+        await ready(scope, receive, send)
+        return
+    await receive()
+    while not os.path.exists("start"):
+        await asyncio.sleep(0.01)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
 """
 FOUR_TIMES_PER_S = 800
 # nobody reads the output meanwhile
@@ -59,7 +82,9 @@ def load(address: tuple[str, int]) -> Iterator[list[bytes]]:
 def test_a_health_check_is_served_and_others_are_refused(penstock: Command, free_port: int) -> None:
     penstock.write("over.py", APP)
     address = ("127.0.0.1", free_port)
-    server = penstock.start("serve", "over:app", "--port", str(free_port), "--limit", "auto", "--deadline", "0.1", *QUIET)
+    server = penstock.start(
+        "serve", "over:app", "--port", str(free_port), "--limit", "auto", "--deadline", "0.1", *QUIET
+    )
     wait_for(lambda: answers(address), server)
     with load(address) as told:
         checks = []
@@ -76,7 +101,9 @@ def test_the_paths_are_those_of_the_command_line(penstock: Command, free_port: i
     penstock.write("over.py", APP)
     address = ("127.0.0.1", free_port)
     paths = ("--health-path", "/up", "--health-path", "/ready")
-    server = penstock.start("serve", "over:app", "--port", str(free_port), "--limit", "1", "--max-wait", "0", *QUIET, *paths)
+    server = penstock.start(
+        "serve", "over:app", "--port", str(free_port), "--limit", "1", "--max-wait", "0", *QUIET, *paths
+    )
     wait_for(lambda: answers(address), server)
     with load(address):
         checks, others = [], []
@@ -88,6 +115,92 @@ def test_the_paths_are_those_of_the_command_line(penstock: Command, free_port: i
     assert any(answer.startswith(b"HTTP/1.1 503 ") for answer in others)
 
 
+@pytest.fixture
+def health_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def told(port: int, path: str) -> tuple[int, str]:
+    """What the health port says: status and text."""
+    head, _, text = get(("127.0.0.1", port), path).partition(b"\r\n\r\n")
+    return int(head.split()[1]), text.decode().strip()
+
+
+@contextmanager
+def asked(address: tuple[str, int], path: str) -> Iterator[None]:
+    """A request that is on its way meanwhile."""
+    with socket.create_connection(address, timeout=30) as client:
+        client.sendall(REQUEST.replace(b"/ ", path.encode() + b" ", 1))
+        yield
+        assert client.recv(12) == b"HTTP/1.1 200"
+
+
+def test_the_health_port_answers_under_overload(penstock: Command, free_port: int, health_port: int) -> None:
+    penstock.write("over.py", APP)
+    address = ("127.0.0.1", free_port)
+    ports = ("--port", str(free_port), "--health-port", str(health_port))
+    server = penstock.start("serve", "over:app", *ports, "--limit", "auto", "--deadline", "0.1", *QUIET)
+    wait_for(lambda: answers(address), server)
+    with load(address):
+        checks = []
+        for _ in range(60):
+            checks += [told(health_port, "/livez"), told(health_port, "/readyz")]
+            time.sleep(0.05)
+    assert {status for status, _ in checks} == {200}
+    assert not NATIVE or "overloaded" in {text for _, text in checks}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_blocked_loop_lives_and_a_stuck_one_does_not(
+    penstock: Command, free_port: int, health_port: int, workers: int
+) -> None:
+    penstock.write("over.py", APP)
+    address = ("127.0.0.1", free_port)
+    ports = ("--port", str(free_port), "--health-port", str(health_port), "--workers", str(workers))
+    server = penstock.start("serve", "over:app", *ports, "--set", "pressure.health_stuck_s=3", *QUIET)
+    wait_for(lambda: answers(address) and told(health_port, "/readyz") == (200, "ok"), server)
+    with asked(address, "/block"):
+        wait_for(lambda: told(health_port, "/livez")[1].startswith("blocked for "), server)
+        wait_for(lambda: told(health_port, "/livez")[1].startswith("stuck for "), server)
+        assert told(health_port, "/livez")[0] == 503
+        # another worker takes the work
+        assert told(health_port, "/readyz")[0] == (503 if workers == 1 else 200)
+        penstock.write("go", "")
+    wait_for(lambda: told(health_port, "/livez")[0] == 200, server)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_is_not_ready_before_its_start_is_done_and_from_the_first_signal_on(
+    penstock: Command, free_port: int, health_port: int, workers: int
+) -> None:
+    penstock.write("over.py", APP)
+    address = ("127.0.0.1", free_port)
+    ports = ("--port", str(free_port), "--health-port", str(health_port), "--workers", str(workers))
+    penstock.write("late.py", LATE)
+    server = penstock.start("serve", "late:app", *ports, *QUIET)
+    wait_for(lambda: answers(("127.0.0.1", health_port)), server)
+    assert (told(health_port, "/livez"), told(health_port, "/readyz")) == ((200, "starting"), (503, "starting"))
+    penstock.write("start", "")
+    wait_for(lambda: told(health_port, "/readyz") == (200, "ok"), server)
+    with asked(address, "/slow"):
+        wait_for(lambda: get(address, "/healthz").startswith(b"HTTP/1.1 200 "), server)
+        server.send_signal(signal.SIGTERM)
+        wait_for(lambda: told(health_port, "/readyz") == (503, "draining"), server)
+        assert told(health_port, "/livez") == (200, "draining")
+        penstock.write("go", "")
+    assert "Traceback" not in server.communicate(timeout=30)[0]
+    assert not answers(("127.0.0.1", health_port)), "the port is closed with the service"
+
+
 @pytest.mark.parametrize("path", ["up", "/a b"])
 def test_what_is_no_path_is_one_line(penstock: Command, path: str) -> None:
     penstock.refuses("serve", "over:app", "--health-path", path, code=2, says="is not a path: from / on, or none")
+
+
+def test_a_health_port_that_is_taken_is_one_line(penstock: Command, free_port: int) -> None:
+    penstock.write("over.py", APP)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        says = f"cannot listen for health checks on 127.0.0.1:{port}: Address already in use"
+        penstock.refuses("serve", "over:app", "--port", str(free_port), "--health-port", port, code=1, says=says)

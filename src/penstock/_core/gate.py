@@ -233,7 +233,7 @@ class GateCore:
         if self.is_closed:
             raise self.refused(CLOSED, now_s)
         if self.inflight < self.bound or (priority == CRITICAL and self.inflight < self.bound + self.reserve):
-            # What is critical, such as a health check, is let in late as well: its refusal would be taken for a failure.
+            # a health check is let in late as well: its refusal would be taken for a failure
             is_late = arrived_s < now_s and priority != CRITICAL
             if is_late and self.tempo.is_too_late(now_s - arrived_s, deadline_s):
                 raise self.refused(DEADLINE, now_s)

@@ -99,6 +99,8 @@ def _parser() -> LineParser:
     add("--limit", type=_limit, metavar="N", help="requests at once, or auto; pressure.limit")
     add("--deadline", type=_seconds, metavar="SECONDS", help="refuse later ones; pressure.deadline_s")
     add("--max-wait", type=seconds_or_0, metavar="SECONDS", help="for a turn; pressure.max_wait_s")
+    add("--health-port", type=_port, metavar="N", help="/livez and /readyz; pressure.health_port")
+    add("--health-host", metavar="HOST", help="default: as --host; pressure.health_host")
     add(
         "--health-path",
         type=_path,
@@ -158,6 +160,8 @@ def _pressure(options: argparse.Namespace, told: PressureConfig) -> PressureConf
         "limit": options.limit,
         "deadline_s": options.deadline,
         "max_wait_s": options.max_wait,
+        "health_port": options.health_port,
+        "health_host": options.health_host,
         "health_paths": _health_paths(options.health_path),
     }
     pressure = replace(told, **{key: value for key, value in named.items() if value is not None})

@@ -14,7 +14,7 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from inspect import signature
@@ -27,6 +27,8 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 import penstock
 from penstock.config import Config, PressureConfig
 from penstock.integrations.admission import AdmissionMiddleware
+from penstock.integrations.health import HealthServer, Judge, LoopCondition
+from penstock.integrations.healthworkers import HealthReporter, WorkersHealth
 from penstock.integrations.receiving import watch_requests
 from penstock.integrations.refusing import refuse_early, refuse_unread
 from penstock.integrations.tls import Tls
@@ -66,12 +68,16 @@ class ServerConfig(uvicorn.Config):
 
     # the Unix socket's file, which the serving process removes if its end is forced
     uds_file: str | None = None
+    # the health port of this process, or how a worker reaches that of its parent
+    health: HealthServer | None = None
+    health_handover: socket.socket | None = None
 
     def __init__(self, app: Any, **choices: Any) -> None:
         super().__init__(app, loop=LOOP if TAKES_A_FACTORY else "none", **choices)
 
     def load(self) -> None:
         """Load the application; uvicorn calls this in the running loop."""
+        _follow_health(self)
         super().load()
         _watch_server(self)
         self.http_protocol_class = _gathering(self.http_protocol_class)
@@ -129,7 +135,8 @@ def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **
     """
     # uvicorn drains by itself, within drain_s: two drains of one signal would get in each other's way.
     export(replace(config, signals=replace(config.signals, drain_s=None)), os.environ)
-    with listening(binding) as listener:
+    with ExitStack() as stack:
+        listener = stack.enter_context(listening(binding))
         server_config = _server_config(
             app,
             host=binding.host,
@@ -140,6 +147,7 @@ def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **
             **choices,
         )
         server_config.uds_file = binding.uds
+        stack.enter_context(_health_port(server_config, config.pressure, binding))
         logger.info("penstock serves %s on %s", _name(app), _url(listener, tls))
         return _supervise(server_config, listener)
 
@@ -160,6 +168,49 @@ def export(config: Config, environ: MutableMapping[str, str]) -> None:
     for name in [name for name in environ if name.startswith(groups) or name == "PENSTOCK_CONFIG"]:
         del environ[name]
     environ.update(config.to_env())
+
+
+@contextmanager
+def _health_port(config: ServerConfig, pressure: PressureConfig, binding: Binding) -> Iterator[None]:
+    """Answer health checks on a port of their own, if the config has one, from before the start to after the drain."""
+    if pressure.health_port is None:
+        yield
+        return
+    host = binding.host if pressure.health_host is None else pressure.health_host
+    port: HealthServer | WorkersHealth
+    if config.should_reload or config.workers > 1:
+        judge = Judge(pressure.health_stuck_s, pressure.health_overload_unready)
+        port = workers = WorkersHealth(pressure.health_port, host, judge)
+        config.health_handover = workers.handover
+    else:
+        port = config.health = HealthServer(
+            pressure.health_port,
+            host,
+            stuck_s=pressure.health_stuck_s,
+            overload_unready=pressure.health_overload_unready,
+        )
+    port.start()
+    logger.info("penstock answers health checks on http://%s/livez and /readyz", Binding(port.host, port.port))
+    try:
+        yield
+    finally:
+        port.close()
+
+
+def _follow_health(config: ServerConfig) -> None:
+    """Have health checks answered by what this process serves; called in its loop, before the application is loaded."""
+    if config.health is None and config.health_handover is None:
+        return
+    server = next(filter(None, map(_handling_server, ENDS)), None)
+    condition = LoopCondition(
+        asyncio.get_running_loop(),
+        lambda: server is None or server.started,
+        lambda: Deadline.has_begun() or (server is not None and server.should_exit),
+    )
+    if config.health is not None:
+        config.health.follow_condition(condition)
+    if config.health_handover is not None:
+        HealthReporter(config.health_handover, condition).start()
 
 
 def _watch_server(config: ServerConfig) -> None:

@@ -19,7 +19,7 @@ MOST_PER_SECOND = 100
 
 
 class HealthChecks:
-    """Health checks: GET or HEAD of one of `paths`, exactly. A bounded number passes, the rest is as any other request."""
+    """Health checks: GET or HEAD of one of `paths`, exactly. A bounded number passes, the rest waits as others do."""
 
     def __init__(self, paths: Iterable[str] = PATHS, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._paths = frozenset((paths,) if isinstance(paths, str) else paths)

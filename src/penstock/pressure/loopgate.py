@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from penstock.pressure.tasklimit import TaskLimit
 
-__all__ = ["LoopGate", "LoopStatistics", "loop_statistics"]
+__all__ = ["LoopGate", "LoopStatistics", "is_overloaded", "loop_statistics"]
 
 logger = logging.getLogger("penstock.pressure")
 
@@ -103,6 +103,11 @@ class LoopGate:
         loop = self._loop()
         if loop is not None and self._lag is not None:
             loop._watch_lag(self._lag, arrived_at, drops_left)
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether the loop is behind, and has been for a time."""
+        return self._lag is not None and bool(self._lag.is_overloaded)
 
     def changed(self) -> None:
         """The loop is overloaded now, or is not any more. Called between two turns."""
@@ -248,3 +253,9 @@ def loop_statistics(loop: asyncio.AbstractEventLoop | None = None) -> LoopStatis
         loop = asyncio.get_running_loop()
     gate = _loop_gates.get(loop)
     return LoopStatistics() if gate is None else gate.statistics()
+
+
+def is_overloaded(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a loop is overloaded, as `loop_statistics` says; callable from any thread."""
+    gate = _loop_gates.get(loop)
+    return gate is not None and gate.is_overloaded

@@ -90,6 +90,11 @@ class Deadline:
         return cls._made
 
     @classmethod
+    def has_begun(cls) -> bool:
+        """Whether a signal has begun the end of the process; also while the main thread is blocked."""
+        return cls._made is not None and cls._made.signum is not None
+
+    @classmethod
     def forget_after_fork(cls) -> None:
         """Have a forked child write nothing into its parent's pipe."""
         made, cls._made = cls._made, None

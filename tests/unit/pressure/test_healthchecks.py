@@ -82,7 +82,9 @@ def test_health_paths_reach_a_child_process_as_they_are(paths: tuple[str, ...]) 
     assert Config.load(env=config.to_env()).pressure.health_paths == paths
 
 
-def test_no_deadline_of_the_gate_refuses_what_is_critical(gate_class: type[Gate], on_loop: object, standing: object) -> None:
+def test_no_deadline_of_the_gate_refuses_what_is_critical(
+    gate_class: type[Gate], on_loop: object, standing: object
+) -> None:
     async def main() -> None:
         gate = gate_class(1, deadline_s=0.1, max_wait_s=10.0)
         # a service that takes ten times the deadline

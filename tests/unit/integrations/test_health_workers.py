@@ -1,0 +1,158 @@
+"""One health port for several worker processes: real processes, one of which is blocked, stopped or killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from penstock.integrations.health import Judge
+from penstock.integrations.healthworkers import HealthReporter, WorkersHealth
+from penstock.integrations.vitals import Condition
+from tests.unit.integrations.test_health import ask
+
+PATIENCE_S = 30.0
+# a worker that does what it reads
+WORKER = """
+import asyncio, socket, sys, time
+from penstock import new_event_loop
+from penstock.integrations.health import LoopCondition
+from penstock.integrations.healthworkers import HealthReporter
+
+async def main():
+    loop, said = asyncio.get_running_loop(), set()
+    condition = LoopCondition(loop, lambda: "start" in said, lambda: "end" in said)
+    HealthReporter(socket.socket(fileno=int(sys.argv[1])), condition).start()
+    while word := await loop.run_in_executor(None, sys.stdin.readline):
+        said.add(word.strip())
+        if "block" in said:
+            time.sleep(3600)
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, health: WorkersHealth) -> None:
+        number = health.handover.fileno()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(number)], stdin=subprocess.PIPE, text=True, pass_fds=[number]
+        )
+
+    def say(self, word: str) -> None:
+        assert self.process.stdin is not None
+        print(word, file=self.process.stdin, flush=True)
+
+    def send(self, signum: int) -> None:
+        os.kill(self.process.pid, signum)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Service:
+    """The parent, and its workers."""
+
+    def __init__(self, health: WorkersHealth) -> None:
+        self.health = health
+        self.workers: list[Worker] = []
+
+    def start(self) -> Worker:
+        """Start a worker that has begun to serve."""
+        known = len(self.health._links)
+        worker = Worker(self.health)
+        self.workers.append(worker)
+        self.until(lambda: self.ask("/livez")[0] == 200 and len(self.health._links) > known)
+        return worker
+
+    def ask(self, path: str) -> tuple[int, str]:
+        return ask(self.health.port, path)
+
+    def until(self, predicate: Callable[[], bool]) -> None:
+        until_s = time.monotonic() + PATIENCE_S
+        while not predicate():
+            assert time.monotonic() < until_s, (self.ask("/livez"), self.ask("/readyz"))
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    health = WorkersHealth(0, "127.0.0.1", Judge(stuck_s=1.0))
+    health.start()
+    made = Service(health)
+    try:
+        yield made
+    finally:
+        for worker in made.workers:
+            worker.end()
+        health.close()
+
+
+def test_ready_if_any_worker_is_and_live_if_each_is(service: Service) -> None:
+    assert (service.ask("/livez"), service.ask("/readyz")) == ((200, "starting"), (503, "starting"))
+    one, other = service.start(), service.start()
+    assert (service.ask("/livez"), service.ask("/readyz")) == ((200, "starting"), (503, "starting"))
+    one.say("start")
+    service.until(lambda: service.ask("/readyz") == (200, "ok"))
+    other.say("start")
+    other.say("block")
+    service.until(lambda: service.ask("/livez")[0] == 503)
+    assert service.ask("/livez")[1].startswith("stuck for ")
+    assert service.ask("/readyz") == (200, "ok")
+
+
+def test_a_worker_that_is_stopped_whole_is_stuck(service: Service) -> None:
+    worker = service.start()
+    worker.say("start")
+    service.until(lambda: service.ask("/readyz") == (200, "ok"))
+    worker.send(signal.SIGSTOP)
+    service.until(lambda: service.ask("/livez")[0] == 503)
+    assert service.ask("/readyz")[0] == 503
+    worker.send(signal.SIGCONT)
+    service.until(lambda: service.ask("/livez") == (200, "ok"))
+
+
+def test_a_worker_that_is_killed_is_forgotten_also_if_it_was_stuck(service: Service) -> None:
+    one, other = service.start(), service.start()
+    for worker in (one, other):
+        worker.say("start")
+    service.until(lambda: service.ask("/livez") == (200, "ok"))
+    one.send(signal.SIGSTOP)
+    service.until(lambda: service.ask("/livez")[0] == 503)
+    one.end()
+    service.until(lambda: service.ask("/livez") == (200, "ok"))
+    other.end()
+    service.until(lambda: service.ask("/readyz") == (503, "starting"))
+
+
+def test_a_worker_that_ends_is_not_ready(service: Service) -> None:
+    worker = service.start()
+    worker.say("start")
+    service.until(lambda: service.ask("/readyz") == (200, "ok"))
+    worker.say("end")
+    service.until(lambda: service.ask("/readyz") == (503, "draining"))
+    assert service.ask("/livez") == (200, "draining")
+
+
+class Fine:
+    """A condition that needs no loop."""
+
+    def __call__(self) -> Condition:
+        return Condition(is_started=True)
+
+    def tick(self) -> None:
+        """Wait for questions alone."""
+
+
+def test_more_workers_than_a_socket_queues_are_all_heard(service: Service) -> None:
+    """Nobody asks while they start: what they hand over fills the queue, and none of them waits for that in its loop."""
+    for _ in range(30):
+        HealthReporter(service.health.handover, Fine()).start()  # type: ignore[arg-type]
+    service.until(lambda: service.ask("/readyz") == (200, "ok") and len(service.health._links) == 30)
