@@ -1,4 +1,4 @@
-"""Health checks of a service that is overloaded, blocked, starting or draining: the real command, on new connections."""
+"""Health checks of a service that is overloaded, blocked, starting or draining: the real command, real clients."""
 
 import signal
 import socket

@@ -1,7 +1,8 @@
 """Liveness and readiness on a port of their own, answered by a thread: `with HealthServer(port=8081) as health:`.
 
 `/livez` and `/healthz` fail when the loop is stuck, and only then: one callback has kept it for `stuck_s`. Overload is
-no failure; a restart would add to it. `/readyz` fails before the start is done, from the first signal on, and while stuck.
+no failure; a restart would add to it. `/readyz` fails before the start is done, from the first signal on, and while
+stuck.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class Fine:
 
 
 def test_more_workers_than_a_socket_queues_are_all_heard(service: Service) -> None:
-    """Nobody asks while they start: what they hand over fills the queue, and none of them waits for that in its loop."""
+    """Nobody asks while they start: what they hand over fills the queue, and none waits for that in its loop."""
     for _ in range(30):
         HealthReporter(service.health.handover, Fine()).start()  # type: ignore[arg-type]
     service.until(lambda: service.ask("/readyz") == (200, "ok") and len(service.health._links) == 30)

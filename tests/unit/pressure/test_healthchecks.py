@@ -13,7 +13,6 @@ from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.healthchecks import MOST_AT_ONCE, MOST_IN_A_BURST, MOST_PER_SECOND, PATHS, HealthChecks
 from tests.unit.pressure.driving import Crowd
 
-
 CHECK = b"GET /up HTTP/1.1\r\n\r\n"
 
 
