@@ -182,8 +182,10 @@ for client in clients:
     client.settimeout(20)
     client.connect(listener.getsockname())
     client.sendall(b"GET /livez HTTP/1.1\\r\\n\\r\\n")
-    # a descriptor for the answer's stream is none of the port's
     print(client.recv(4096).split()[1].decode())
+for number in kept:
+    # the end of the interpreter needs some
+    os.close(number)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.split(), done.returncode) == (["200"] * 3, 0), done.stderr
