@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -18,6 +18,7 @@ from benchmarks.machine import PATIENCE_S, Placement, Process, module_command, s
 from benchmarks.net.build import build
 from benchmarks.net.load import read_port
 from benchmarks.pressure.arms import DEADLINE_S
+from benchmarks.pressure.checks import Checked, Checks
 
 __all__ = ["BUCKET_S", "Course", "Phase", "Window", "drive"]
 
@@ -82,6 +83,7 @@ class Course:
     capacity_per_s: float
     phases: dict[str, Window]
     buckets: list[Window]
+    checked: Checked | None = None
 
     def goodput(self, phase: str, slower: float = 1.0) -> float:
         """Of a phase, in percent; `slower` says by how much the capacity is less than it was."""
@@ -89,21 +91,32 @@ class Course:
 
 
 def drive(
-    arm: str, service: str, phases: Sequence[Phase], capacity_s: float, seed: int, placement: Placement
+    arm: str,
+    service: str,
+    phases: Sequence[Phase],
+    capacity_s: float,
+    seed: int,
+    placement: Placement,
+    *,
+    checks_health: bool = False,
 ) -> Course:
-    """Run the phases, one after the other, on a fresh process."""
+    """Run the phases, one after the other, on a fresh process; `checks_health`: with health checks during the last."""
     server = spawn(module_command("benchmarks.pressure.serve", arm, service), placement.server)
     try:
         load = Load(read_port(server), seed, placement)
         load.first()
         capacity_per_s = _capacity_per_s(load, IN_FLIGHT[service], capacity_s)
-        run = load([_written(phase, capacity_per_s, server) for phase in phases])
+        *before, last = (phase.seconds for phase in phases)
+        with Checks(load.port, sum(before), last) if checks_health else nullcontext() as checks:
+            run = load([_written(phase, capacity_per_s, server) for phase in phases])
         if not any(phase.turns for phase in phases):
             capacity_per_s = _average(capacity_per_s, _found_per_s(load, IN_FLIGHT[service], capacity_s))
     finally:
         stop(server)
     windows = {found["name"]: Window.of(found, found["seconds"]) for found in run["phases"]}
-    return Course(capacity_per_s, windows, [Window.of(found, BUCKET_S) for found in run["buckets"]])
+    return Course(
+        capacity_per_s, windows, [Window.of(found, BUCKET_S) for found in run["buckets"]], checks and checks.found
+    )
 
 
 def _capacity_per_s(load: Load, in_flight: int, seconds: float) -> float:
