@@ -121,7 +121,7 @@ cdef class Probe:
             self.running = NULL
         if level < TIME:
             # from now on nothing says when what runs has ended
-            stamp_end_of_turn(self.stamps)
+            stamp_end_of_turn(self.stamps, 0)
         if level >= TIME and self.flight is None:
             self.flight = Flight(FLIGHT_ENTRIES)
         self.stack_every = self.stack_left = 8 if level == TRACE else 128
@@ -239,7 +239,7 @@ cdef class Probe:
     cdef int end_turn(self) except -1:
         """Every callback of the turn has run, or one of them has ended the loop."""
         cdef int64_t took_ns = self.start_ns - self.turn_start_ns
-        stamp_end_of_turn(self.stamps)
+        stamp_end_of_turn(self.stamps, self.start_ns)
         self.turns += 1
         if self.level >= TIME:
             add_time(self.turn, took_ns)
@@ -340,7 +340,7 @@ cdef class Probe:
     def settle(self):
         """The loop is about to drop what is ready."""
         self.running = NULL
-        stamp_end_of_turn(self.stamps)
+        stamp_end_of_turn(self.stamps, 0)
 
 
 cdef int see_birth(Probe self, object task, object coro, int64_t born_ns, bint is_eager) except -1:
@@ -428,7 +428,7 @@ cdef int see_end(Probe self) except -1:
     if self.level >= TIME:
         end_ns = now_ns()
         took_ns = end_ns - self.start_ns
-        stamp_end_of_callback(self.stamps)
+        stamp_end_of_callback(self.stamps, end_ns)
         if record is not NULL:
             add_time(self.took0, took_ns)
             record.running_ns += took_ns

@@ -8,6 +8,13 @@ cdef extern from *:
     #define penstock_in_order() __atomic_signal_fence(__ATOMIC_SEQ_CST)
     """
     void in_order "penstock_in_order"() noexcept nogil
+    void set_time "__atomic_store_n"(int64_t *word, int64_t value, int order) noexcept nogil
+    int RELEASE "__ATOMIC_RELEASE"
+
+
+cdef struct Span:
+    # The beginning and the end of something, in ns on the monotonic clock; zeros: there was none.
+    int64_t since_ns, until_ns
 
 
 cdef class Bell:
@@ -49,9 +56,24 @@ cdef class Stamps:
     cdef Bell bell
     # Opened as a run begins, in the loop's thread: descriptors do not come and go while the loop runs. None: not watched.
     cdef Schedule schedule
+    # A callback or turn of this length is a stall. The newest of each is kept, so that a watchdog learns its exact end.
+    cdef int64_t stall_ns
+    cdef Span stalled_callback, stalled_turn
 
     cpdef int enter(self) except -1
     cpdef int leave(self) except -1
+
+
+cdef inline void note_stall(Stamps stamps, Span *span, int64_t since_ns, int64_t now_ns) noexcept:
+    """A stall has ended: wake the watchdog, which tells how long it was."""
+    if since_ns == 0:
+        return
+    # A reader that finds the beginning it knows then finds the end that belongs to it.
+    set_time(&span.since_ns, 0, RELEASE)
+    set_time(&span.until_ns, now_ns, RELEASE)
+    set_time(&span.since_ns, since_ns, RELEASE)
+    if stamps.bell is not None:
+        stamps.bell.ring()
 
 
 # What the reactor does at each edge. A reader looks at a turn's number and time twice, so it takes no two turns for one.
@@ -68,7 +90,10 @@ cdef inline void begin_turn(Stamps stamps, int64_t now_ns) noexcept:
             stamps.bell.ring()
 
 
-cdef inline void end_turn(Stamps stamps) noexcept:
+cdef inline void end_turn(Stamps stamps, int64_t now_ns) noexcept:
+    """`now_ns` is 0 where the time is not known."""
+    if now_ns - stamps.turn_since_ns >= stamps.stall_ns:
+        note_stall(stamps, &stamps.stalled_turn, stamps.turn_since_ns, now_ns)
     stamps.turn_since_ns = stamps.callback_since_ns = 0
     stamps.running = NULL
 
@@ -78,8 +103,10 @@ cdef inline void begin_callback(Stamps stamps, PyObject *running, int64_t now_ns
     stamps.callback_since_ns = now_ns
 
 
-cdef inline void end_callback(Stamps stamps) noexcept:
+cdef inline void end_callback(Stamps stamps, int64_t now_ns) noexcept:
     """Before the reactor lets go of what ran."""
+    if now_ns - stamps.callback_since_ns >= stamps.stall_ns:
+        note_stall(stamps, &stamps.stalled_callback, stamps.callback_since_ns, now_ns)
     stamps.callback_since_ns = 0
     stamps.running = NULL
     stamps.callbacks_done += 1

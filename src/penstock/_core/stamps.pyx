@@ -15,6 +15,9 @@ from penstock._core._sys.threads cimport open_schedule, own_cpu_clock, own_threa
 from penstock._core.clock cimport now_ns
 
 
+cdef int64_t NEVER_NS = (<int64_t>1 << 62)
+
+
 cdef class Bell:
     """What wakes a watchdog that sleeps: a loop's first turn after a rest, whoever changes what it looks at."""
 
@@ -61,6 +64,9 @@ cdef class Schedule:
 cdef class Stamps:
     """The stamps of one loop. From Python: to be looked at, and to be written by tests."""
 
+    def __cinit__(self):
+        self.stall_ns = NEVER_NS
+
     cpdef int enter(self) except -1:
         """The loop begins to run, in this thread."""
         self.turn_since_ns = self.callback_since_ns = 0
@@ -76,13 +82,18 @@ cdef class Stamps:
     cpdef int leave(self) except -1:
         """The loop runs no more: nothing of it is there to be looked at."""
         self.thread_id = 0
-        end_turn(self)
+        end_turn(self, 0)
         self.native_id = self.cpu_clock = 0
         return 0
 
     def look(self):
         """(turn_since_ns, callback_since_ns, turn_number, callbacks_done, thread_id) as they are now."""
         return self.turn_since_ns, self.callback_since_ns, self.turn_number, self.callbacks_done, self.thread_id
+
+    def ended(self, bint is_turn, since_ns):
+        """When the newest stall ended, which began at `since_ns`; None of any other."""
+        cdef Span span = self.stalled_turn if is_turn else self.stalled_callback
+        return span.until_ns if span.since_ns == since_ns else None
 
     def running_now(self):
         """The handle, transport or listener that runs now, or None."""
@@ -101,7 +112,7 @@ cdef class Stamps:
 
     def end_turn(self):
         """The turn is over."""
-        end_turn(self)
+        end_turn(self, now_ns())
         self.held = None
 
     def begin_callback(self, running):
@@ -111,5 +122,5 @@ cdef class Stamps:
 
     def end_callback(self):
         """It has ended."""
-        end_callback(self)
+        end_callback(self, now_ns())
         self.held = None

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from penstock._core.stamps cimport Bell, Schedule, Stamps
+from penstock._core.stamps cimport Bell, Schedule, Span, Stamps
 
 
 cdef struct Mark:
@@ -20,6 +20,8 @@ cdef struct Words:
     const int *cpu_clock
     const int *schedule_fd
     const int *schedule_thread
+    const Span *stalled_callback
+    const Span *stalled_turn
     # The one that is written here.
     int *rings
 
@@ -38,6 +40,8 @@ cdef struct Look:
     Instant then
     # What has been told of the present turn, and of the present callback: 0, 1 at stall_ns, 2 at ten times that.
     int turn_told, callback_told
+    # When the turn and the callback began whose stall has been told of, and not yet their end; 0: there is none.
+    int64_t turn_open_ns, callback_open_ns
     # When the loop was told to ring at the end of the rest that it is in; 0: it was not.
     int64_t rest_ns
 
@@ -80,13 +84,16 @@ cdef class Watchdog:
     cdef int64_t rung_ns
     # What was found last.
     cdef Py_ssize_t found
-    cdef bint found_turn, found_gone
+    cdef bint found_turn, found_gone, found_end
     cdef int found_level
     cdef int64_t asked_ns
+    # Of a stall that has ended: when it began, and when it ended.
+    cdef Span ended
 
     cdef int tell_change(self) except -1
     cdef int take_looks(self, list held) except -1
     cdef bint watch(self) noexcept nogil
+    cdef bint has_ended(self, Look *look, int64_t at_ns) noexcept nogil
     cdef bint inspect(self, Look *look, int64_t at_ns) noexcept nogil
     cdef Mark mark(self, Look *look, int64_t at_ns) noexcept nogil
     cdef tuple sight(self, Watched watched)

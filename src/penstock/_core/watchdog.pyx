@@ -20,7 +20,7 @@ from penstock._core._sys.epoll cimport eventfd_t
 from penstock._core._sys.poll cimport wait_readable
 from penstock._core._sys.threads cimport cpu_ns, runnable_ns
 from penstock._core.clock cimport now_ns
-from penstock._core.stamps cimport Bell, Schedule, Stamps
+from penstock._core.stamps cimport Bell, Schedule, Span, Stamps
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
@@ -136,6 +136,8 @@ cdef class Watched:
         self.look.words.thread_id = &stamps.thread_id
         self.look.words.native_id = &stamps.native_id
         self.look.words.cpu_clock = &stamps.cpu_clock
+        self.look.words.stalled_callback = &stamps.stalled_callback
+        self.look.words.stalled_turn = &stamps.stalled_turn
         self.look.words.rings = &stamps.rings
         self.look.words.schedule_fd = &self.schedule.fd
         self.look.words.schedule_thread = &self.schedule.thread
@@ -160,6 +162,7 @@ cdef class Watchdog:
         stamps.bell, stamps.schedule = self.bell, watched.schedule
         # of a loop that runs already
         watched.schedule.follow(stamps.native_id)
+        stamps.stall_ns = watched.look.stall_ns
         if not self.watched:
             self.collections.install()
         self.watched.append(watched)
@@ -172,6 +175,7 @@ cdef class Watchdog:
             self.watched.remove(watched)
             if watched.stamps.schedule is watched.schedule:
                 watched.stamps.schedule = None
+                watched.stamps.stall_ns = NEVER_NS
             if not self.watched:
                 self.collections.uninstall()
             self.tell_change()
@@ -234,10 +238,12 @@ cdef class Watchdog:
         self.waits = 0
         self.rung_ns = self.collections.since_ns = 0
         for watched in self.watched:
+            watched.look.turn_open_ns = watched.look.callback_open_ns = 0
             watched.stamps.leave()
 
     def wait(self):
-        """Until a stall: (watched, ...) as `Sighting` has it. None when there is nothing to watch, or `stop` was called.
+        """Until a stall: (watched, ...) as `Sighting` has it; or the end of one, as `Ended` has it. None when there is
+        nothing to watch, or `stop` was called.
 
         For the watching thread alone: RuntimeError in any other.
         """
@@ -253,6 +259,8 @@ cdef class Watchdog:
             with nogil:
                 found = self.watch()
                 self.asked_ns = now_ns()
+            if found and self.found_end:
+                return held[self.found], bool(self.found_turn), self.ended.since_ns, self.ended.until_ns
             if found:
                 return self.sight(<Watched>held[self.found])
         return None
@@ -291,12 +299,29 @@ cdef class Watchdog:
             # Late is what it slept too long, and what a few instructions before the sleep took: it may be stopped there.
             self.late_ns += max(<int64_t>0, woke_ns - max(wake_ns, slept_ns)) + slept_ns - at_ns
 
+    cdef bint has_ended(self, Look *look, int64_t at_ns) noexcept nogil:
+        """Whether a stall is over that has been told of."""
+        if look.callback_open_ns and look.callback_open_ns != word(look.words.callback_since_ns):
+            self.found_turn = False
+            self.ended.since_ns, look.callback_open_ns = look.callback_open_ns, 0
+            self.ended.until_ns = end_of(look.words.stalled_callback, self.ended.since_ns, at_ns)
+            return True
+        if look.turn_open_ns and look.turn_open_ns != word(look.words.turn_since_ns):
+            self.found_turn = True
+            self.ended.since_ns, look.turn_open_ns = look.turn_open_ns, 0
+            self.ended.until_ns = end_of(look.words.stalled_turn, self.ended.since_ns, at_ns)
+            return True
+        return False
+
     cdef bint inspect(self, Look *look, int64_t at_ns) noexcept nogil:
         """One look at one loop: whether there is something to tell."""
         cdef Instant now
         cdef Mark mark
         cdef bint is_new_turn, is_new_callback, found = False
         cdef int turn_level, callback_level
+        self.found_end = self.has_ended(look, at_ns)
+        if self.found_end:
+            return True
         if thread_word(look.words.thread_id) == 0:
             look.then.turn_since_ns = look.last.at_ns = 0
             look.last.late_ns = self.late_ns
@@ -363,6 +388,7 @@ cdef class Watchdog:
         cdef Mark end = self.mark(look, at_ns)
         cdef Mark *begin = &look.turn if self.found_turn else &look.callback
         cdef Stamps stamps = watched.stamps
+        cdef const Span *span
         cdef bint again, is_over
         if self.found_gone:
             # The turn of the last look is over; nothing is known of it but that nobody ran for so long.
@@ -375,7 +401,14 @@ cdef class Watchdog:
             )
             # A turn or a callback that is most of one; the latter from its own beginning.
             since_ns = then.turn_since_ns if self.found_turn else then.callback_since_ns
-            lasted_ns = (self.asked_ns if is_over else at_ns) - since_ns
+            lasted_ns = at_ns - since_ns
+            if is_over:
+                span = look.words.stalled_turn if self.found_turn else look.words.stalled_callback
+                lasted_ns = end_of(span, since_ns, self.asked_ns) - since_ns
+            elif self.found_turn:
+                look.turn_open_ns = since_ns
+            else:
+                look.callback_open_ns = since_ns
             again = look.turn_told > 0 if self.found_turn else look.callback_told > 0
         result = (
             watched, since_ns, lasted_ns, end.at_ns - self.asked_ns, end.at_ns - begin.at_ns,
@@ -414,6 +447,15 @@ cdef bint read_words(Look *look, Instant *now) noexcept nogil:
         and now.turn_since_ns == word(look.words.turn_since_ns)
         and now.callbacks_done == count_word(look.words.callbacks_done)
     )
+
+
+cdef inline int64_t end_of(const Span *stalled, int64_t since_ns, int64_t at_ns) noexcept nogil:
+    """When the stall ended, as the loop has noted it; where it has not, by the time of the look."""
+    cdef int64_t until_ns
+    if word(&stalled.since_ns) != since_ns:
+        return at_ns
+    until_ns = word(&stalled.until_ns)
+    return until_ns if word(&stalled.since_ns) == since_ns else at_ns
 
 
 cdef inline Mark before(Look *look, Mark mark) noexcept nogil:

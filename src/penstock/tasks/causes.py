@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from penstock._core.watchdog import Watched
 
-__all__ = ["CAUSES", "Sighting", "cause_of", "figures_of"]
+__all__ = ["CAUSES", "Ended", "Sighting", "cause_of", "figures_of"]
 
 CAUSES = ("python", "gil", "gc", "descheduled")
 
@@ -50,6 +50,15 @@ class Sighting(NamedTuple):
     again: bool
     # there is nothing to be seen of it any more
     is_over: bool
+
+
+class Ended(NamedTuple):
+    """The end of a stall that the watchdog has told of while it lasted. Times are as in `Sighting`."""
+
+    watched: Watched
+    is_turn: bool
+    since_ns: int
+    until_ns: int
 
 
 def cause_of(sight: Sighting, switch_ns: int) -> str:
@@ -96,4 +105,6 @@ def figures_of(sight: Sighting, cause: str) -> dict[str, Any]:
         "turn": sight.is_turn,
         "again": sight.again,
         "over": sight.is_over,
+        # lasted_s is the whole length
+        "ended": sight.is_over,
     }

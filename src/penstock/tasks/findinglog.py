@@ -58,10 +58,22 @@ class FindingLog:
             self._kept.append(finding)
             self._added += 1
             listeners = self._listeners
+        self._publish(finding, listeners)
+        return True
+
+    def replace(self, before: Finding, after: Finding) -> None:
+        """Keep `after` in the place of `before`, of which more is known now; log it, and tell the listeners."""
+        with self._lock:
+            for index, kept in enumerate(self._kept):
+                if kept is before:
+                    self._kept[index] = after
+            listeners = self._listeners
+        self._publish(after, listeners)
+
+    def _publish(self, finding: Finding, listeners: tuple[Listener, ...]) -> None:
         self._log(finding)
         for listener in listeners:
             self._tell(listener, finding)
-        return True
 
     def _may_pass(self, key: tuple[str, Site | None]) -> bool:
         now_s = self._clock()

@@ -38,6 +38,8 @@ LOGGERS = {
 # The first two and the last reach the loop's exception handler, tasks of a closed loop when they are collected; Python
 # warns of coroutines that are never awaited.
 TOLD_ALREADY = {"destroyed_pending", "exception_unretrieved", "loop_closed", "never_awaited", "failed"}
+# from here on a stall is a warning: users notice it
+WARNING_S = 0.25
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -82,10 +84,15 @@ def log_finding(finding: Finding) -> None:
 
 
 def _level_of_stall(evidence: Mapping[str, Any]) -> int:
-    """A tenth of a second is no news to most programs, ten times that is; a busy machine is not the program's fault."""
+    """A long stall, or one that lasts on, is a warning. Others are told when they end: DEBUG until then.
+
+    A busy machine is not the program's fault.
+    """
     if evidence.get("cause") == "descheduled":
         return logging.DEBUG
-    return logging.WARNING if evidence.get("again") else logging.INFO
+    if evidence.get("again") or evidence.get("lasted_s", 0.0) >= WARNING_S:
+        return logging.WARNING
+    return logging.INFO if evidence.get("ended", True) else logging.DEBUG
 
 
 def _has_no_level(logger: logging.Logger) -> bool:

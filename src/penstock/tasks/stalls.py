@@ -13,12 +13,13 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from penstock._core import is_refused
-from penstock.tasks.causes import CAUSES, Sighting, cause_of, figures_of
+from penstock.tasks.causes import CAUSES, Ended, Sighting, cause_of, figures_of
 from penstock.tasks.finding import Finding
 from penstock.tasks.frames import frame_lines, frame_of_thread, outward, short_repr, user_site
 
@@ -46,7 +47,7 @@ MOST_DEPTH = 200
 class _Entry:
     """A loop under watch. Held weakly, and its findings too, since their listeners may hold the loop."""
 
-    __slots__ = ("causes", "describe", "findings", "loop", "name", "watched")
+    __slots__ = ("causes", "describe", "findings", "loop", "name", "told", "watched")
 
     def __init__(
         self,
@@ -59,6 +60,8 @@ class _Entry:
     ) -> None:
         self.loop, self.watched, self.findings, self.describe = loop, watched, findings, describe
         self.name, self.causes = name, causes
+        # what was told last of a stall that lasts; by whether it is a turn, and since when
+        self.told: dict[tuple[bool, int], Finding] = {}
 
 
 def _name_of(task: asyncio.Task[Any]) -> str | None:
@@ -110,7 +113,10 @@ class StallWatch:
         """Watch the loop no more; one that is not watched is left alone."""
         watched = self._by_loop.pop(loop, None)
         if watched is not None:
+            entry = self._entries.get(watched)
             self._drop(watched)
+            if entry is not None:
+                _tell_ends(entry)
 
     def _drop(self, watched: Watched) -> None:
         # also called by a garbage collection, wherever it comes: so without the lock
@@ -182,7 +188,7 @@ class StallWatch:
                     return
                 continue
             try:
-                self._report(Sighting._make(found))
+                self._tell(found)
             except Exception:
                 logger.exception("a stall could not be reported")
             del found
@@ -246,6 +252,12 @@ class StallWatch:
 
     # what it saw
 
+    def _tell(self, found: tuple[Any, ...]) -> None:
+        if len(found) == len(Ended._fields):
+            self._end(Ended._make(found))
+        else:
+            self._report(Sighting._make(found))
+
     def _report(self, sight: Sighting) -> None:
         # first of all what changes: the loop's thread goes on as soon as it has the GIL
         watched = sight.watched
@@ -267,8 +279,32 @@ class StallWatch:
         if not sight.again:
             entry.causes[cause] += 1
         findings = entry.findings()
-        if findings is not None:
-            findings.add(_finding(sight, entry.name, user_site(places), task_name, evidence))
+        if findings is None:
+            return
+        finding = _finding(sight, entry.name, user_site(places), task_name, evidence)
+        if not sight.is_over:
+            entry.told[sight.is_turn, sight.since_ns] = finding
+        if not findings.add(finding):
+            entry.told.pop((sight.is_turn, sight.since_ns), None)
+
+    def _end(self, ended: Ended) -> None:
+        entry = self._entries.get(ended.watched)
+        if entry is not None:
+            _tell_end(entry, ended.is_turn, ended.since_ns, ended.until_ns)
+
+
+def _tell_ends(entry: _Entry) -> None:
+    """The loop is watched no more: tell the end of the stalls whose end the watchdog has not seen."""
+    for is_turn, since_ns in list(entry.told):
+        until_ns = entry.watched.stamps.ended(is_turn, since_ns)
+        _tell_end(entry, is_turn, since_ns, until_ns or time.monotonic_ns())
+
+
+def _tell_end(entry: _Entry, is_turn: bool, since_ns: int, until_ns: int) -> None:
+    """Tell the whole length of a stall, once. The watchdog's thread and the loop's may both come here."""
+    told, findings = entry.told.pop((is_turn, since_ns), None), entry.findings()
+    if told is not None and findings is not None:
+        findings.replace(told, _with_end(told, until_ns - since_ns))
 
 
 def _is_inside(place: tuple[CodeType, int]) -> bool:
@@ -284,15 +320,9 @@ def _task_of(loop: asyncio.AbstractEventLoop | None, running: object) -> asyncio
 
 
 def _finding(sight: Sighting, loop: str, site: Site | None, task: str | None, evidence: dict[str, Any]) -> Finding:
-    what = f"a turn of {sight.callbacks + 1} callbacks" if sight.is_turn and not sight.is_over else "a callback"
-    if sight.is_over and sight.is_turn:
-        what = "a turn"
-    cause = evidence["cause"] + (", blocked" if evidence["blocked"] else "")
-    has = "lasted" if sight.is_over else "has lasted"
-    where = "" if site is None else f" in {site}"
     return Finding(
         kind="stall",
-        message=f"{what} {has} {sight.lasted_ns / 1e9:.3f} s{where} ({cause})",
+        message=_message(evidence, site),
         site=site,
         task=task,
         since_s=sight.since_ns / 1e9,
@@ -300,6 +330,20 @@ def _finding(sight: Sighting, loop: str, site: Site | None, task: str | None, ev
         loop=loop,
         evidence=evidence,
     )
+
+
+def _with_end(told: Finding, lasted_ns: int) -> Finding:
+    evidence = {**told.evidence, "lasted_s": lasted_ns / 1e9, "ended": True}
+    return replace(told, message=_message(evidence, told.site), evidence=evidence)
+
+
+def _message(evidence: dict[str, Any], site: Site | None) -> str:
+    what, has = "a callback", "lasted" if evidence["ended"] else "has lasted"
+    if evidence["turn"]:
+        what = "a turn" if evidence["ended"] else f"a turn of {evidence['callbacks'] + 1} callbacks"
+    where = "" if site is None else f" in {site}"
+    cause = evidence["cause"] + (", blocked" if evidence["blocked"] else "")
+    return f"{what} {has} {evidence['lasted_s']:.3f} s{where} ({cause})"
 
 
 def _new_watchdog() -> Watchdog | None:

@@ -62,8 +62,8 @@ class Spans:
         self._tracer = tracer if tracer is not None else _trace().get_tracer("penstock")
 
     def __call__(self, finding: FindingFields) -> None:
-        """Record a span of the finding, if it is of a kind that has one."""
-        if finding.kind in SPAN_NAMES:
+        """Record a span of the finding, if it is of a kind that has one; of a stall that lasts, when it has ended."""
+        if finding.kind in SPAN_NAMES and finding.evidence.get("ended", True):
             span_of(finding, self._tracer)
 
 

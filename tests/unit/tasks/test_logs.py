@@ -48,10 +48,20 @@ def test_each_kind_has_a_logger_and_a_level_of_its_subject(caplog, kind):
     assert record.penstock["kind"] == kind
 
 
-def test_a_loop_that_was_held_up_warns_and_a_stuck_task_is_an_error(caplog):
-    assert logged(caplog, "stall").levelname == "INFO"
-    assert logged(caplog, "stall", evidence={"again": True}).levelname == "WARNING"
+def level_of_stall(caplog, lasted_s, **evidence):
+    return logged(caplog, "stall", evidence={"lasted_s": lasted_s, "again": False, "ended": True, **evidence}).levelname
+
+
+def test_a_stall_of_half_a_second_warns_and_a_stuck_task_is_an_error(caplog):
+    assert level_of_stall(caplog, 0.5) == "WARNING"
+    assert level_of_stall(caplog, 0.1) == "INFO"
+    assert level_of_stall(caplog, 0.1, again=True) == "WARNING"
     assert logged(caplog, "stuck").levelname == "ERROR"
+
+
+def test_a_stall_that_may_be_short_is_told_at_its_end_and_one_that_lasts_on_while_it_does(caplog):
+    assert level_of_stall(caplog, 0.1, ended=False) == "DEBUG"
+    assert level_of_stall(caplog, 1.0, ended=False, again=True) == "WARNING"
 
 
 def test_a_busy_machine_is_told_to_those_who_ask_for_everything(caplog):

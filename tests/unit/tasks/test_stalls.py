@@ -207,6 +207,69 @@ def test_at_ten_times_it_is_told_of_again_and_then_no_more(watch: StallWatch) ->
     assert sum(causes.values()) == 1
 
 
+@pytest.mark.parametrize("calls_before", [0, 3])
+def test_the_whole_length_of_a_stall_is_told_when_it_ends_with_the_stack_of_while_it_lasted(
+    watch: StallWatch, calls_before: int
+) -> None:
+    with watched(watch, STALL_S) as loop:
+        told: list[Finding] = []
+        ended, took_s = threading.Event(), 0.0
+        loop.findings.listen(told.append)
+        loop.findings.listen(lambda finding: finding.evidence["ended"] and ended.set())
+
+        def stands_still() -> None:
+            nonlocal took_s
+            began_s = time.monotonic()
+            assert loop.told.wait(10)
+            time.sleep(0.2)
+            took_s = time.monotonic() - began_s
+
+        loop.run_in_thread([[*[lambda: None] * calls_before, stands_still]], rest=lambda: ended.wait(10))
+        [kept] = loop.stalls()
+        first, last = told
+    assert kept is last
+    assert took_s <= last.evidence["lasted_s"] < took_s + 0.05
+    assert last.evidence["lasted_s"] >= first.evidence["lasted_s"] + 0.1
+    assert (first.evidence["ended"], last.evidence["ended"]) == (False, True)
+    assert first.evidence["stack"] == last.evidence["stack"]
+    assert any("stands_still" in line for line in last.evidence["stack"])
+    assert f"a callback lasted {last.evidence['lasted_s']:.3f} s in " in last.message
+    assert loop.findings.counts() == {"stall": 1}
+
+
+def test_a_loop_that_is_closed_at_once_still_tells_how_long_its_last_stall_was(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as loop:
+        loop.run_in_thread([[until_told(loop), lambda: None]])
+    [stall] = loop.stalls()
+    assert stall.evidence["ended"]
+    assert stall.evidence["lasted_s"] >= STALL_S
+
+
+def test_a_turn_of_many_callbacks_tells_its_whole_length(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as loop:
+        ended = threading.Event()
+        loop.findings.listen(lambda finding: finding.evidence["ended"] and ended.set())
+        loop.run_in_thread([[lambda: busy(0.001)] * 400], rest=lambda: ended.wait(10))
+        stall = [each for each in loop.stalls() if each.evidence["turn"]][-1]
+    assert stall.evidence["lasted_s"] >= 0.4
+    assert stall.message.startswith("a turn lasted ")
+
+
+def test_c_code_that_keeps_the_gil_to_its_end_tells_its_whole_length(watch: StallWatch) -> None:
+    call = holding_the_gil()
+    began_s = time.monotonic()
+    call()
+    took_s = time.monotonic() - began_s
+    with watched(watch, STALL_S) as loop:
+        ended = threading.Event()
+        loop.findings.listen(lambda finding: finding.evidence["ended"] and ended.set())
+        loop.run_in_thread([[call]], rest=lambda: ended.wait(10))
+        [stall] = loop.stalls()
+    # not the time at which the watchdog asked for the GIL
+    assert stall.evidence["lasted_s"] > 2 * STALL_S
+    assert stall.evidence["lasted_s"] > took_s / 3
+
+
 def test_each_stall_is_told_of_and_counted_by_cause(watch: StallWatch) -> None:
     with watched(watch, STALL_S) as loop:
         loop.run_in_thread([[until_told(loop, count)] for count in (1, 2, 3)])

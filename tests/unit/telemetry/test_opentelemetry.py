@@ -180,6 +180,15 @@ def test_a_finding_that_goes_on_is_a_span_until_now(spans):
     assert finished()[0].end_time == 1700000003_000000000
 
 
+def test_a_stall_that_lasts_is_a_span_once_it_has_ended(spans):
+    tracer, finished = spans
+    listener = Spans(tracer)
+    listener(finding(evidence={"lasted_s": 0.1, "ended": False}))
+    assert finished() == ()
+    listener(finding(evidence={"lasted_s": 0.5, "ended": True}))
+    assert [span.end_time - span.start_time for span in finished()] == [500_000_000]
+
+
 def test_a_failed_task_is_a_span_as_long_as_the_task(spans):
     tracer, finished = spans
     Spans(tracer)(finding("exception_unretrieved", evidence={"age_s": 2.0}))
