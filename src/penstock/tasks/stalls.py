@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary, ref
 
 from penstock._core import is_refused
 from penstock.tasks.causes import CAUSES, Ended, Sighting, cause_of, figures_of
+from penstock.tasks.debuggers import is_stepped, stands_in_debugger
 from penstock.tasks.finding import Finding
 from penstock.tasks.frames import frame_lines, frame_of_thread, outward, short_repr, user_site
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["StallWatch", "stall_watch"]
 
 logger = logging.getLogger("penstock.tasks")
+stall_logger = logging.getLogger("penstock.tasks.stall")
 
 # How long a fork or the program's end waits for the thread to end; a listener of findings may be at work in it.
 LONGEST_STOP_S = 1.0
@@ -47,7 +49,7 @@ MOST_DEPTH = 200
 class _Entry:
     """A loop under watch. Held weakly, and its findings too, since their listeners may hold the loop."""
 
-    __slots__ = ("causes", "describe", "findings", "loop", "name", "told", "watched")
+    __slots__ = ("causes", "debugged_turn", "describe", "findings", "loop", "name", "told", "watched")
 
     def __init__(
         self,
@@ -62,6 +64,8 @@ class _Entry:
         self.name, self.causes = name, causes
         # what was told last of a stall that lasts; by whether it is a turn, and since when
         self.told: dict[tuple[bool, int], Finding] = {}
+        # the turn that a debugger was last seen in
+        self.debugged_turn = 0
 
 
 def _name_of(task: asyncio.Task[Any]) -> str | None:
@@ -158,6 +162,8 @@ class StallWatch:
             self._ends_at_exit = True
             atexit.register(self.close)
         thread = threading.Thread(target=self._run, args=(watchdog,), name="penstock-watchdog", daemon=True)
+        # pydevd would stop it with the loop's thread, and it would look at a stack of afterwards
+        thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
         # Ctrl-C may come out of this while the thread runs: so it makes itself known, and is not made known from here
         thread.start()
         if thread.is_alive() and not self._has_thread():
@@ -268,7 +274,13 @@ class StallWatch:
         running = None if sight.is_over else watched.stamps.running_now()
         # who runs the loop is not what runs in it
         places = list(takewhile(_is_inside, islice(outward(frame), MOST_DEPTH)))
+        if stands_in_debugger(places) or is_stepped(frame):
+            entry.debugged_turn = sight.turn
+            entry.told.clear()
         del frame
+        if sight.turn == entry.debugged_turn:
+            stall_logger.debug("a debugger keeps the loop: no stall")
+            return
         task = None if sight.is_over else _task_of(entry.loop(), running)
         cause = cause_of(sight, int(sys.getswitchinterval() * 1e9))
         evidence = figures_of(sight, cause)

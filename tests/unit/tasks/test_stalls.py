@@ -59,7 +59,7 @@ def is_starved(finding: Finding) -> bool:
     """Whether the machine gave the loop's thread or the watchdog's so little of a CPU that this was the cause."""
     evidence = finding.evidence
     without_cpu_s = max(evidence["runnable_s"], evidence["late_s"])
-    return evidence["cause"] == "descheduled" and without_cpu_s >= 0.5 * evidence["lasted_s"]
+    return evidence["cause"] == "descheduled" and without_cpu_s >= 0.5 * evidence["observed_s"]
 
 
 def until_told(loop: DrivenLoop, count: int = 1) -> Call:
