@@ -26,10 +26,10 @@ from penstock._core._sys.epoll cimport EPOLLIN
 from penstock._core._sys.python cimport PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from penstock._core._sys.socket cimport IPPROTO_TCP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr
 from penstock._core.address cimport Peer, peer_name, protocol_of, reads_to_the_end
-from penstock._core.parked cimport Parker
+from penstock._core.parked cimport Parker, answer
 from penstock._core.ready cimport push
 from penstock._core.stream cimport Stream
-from penstock._core.turnaway cimport ANSWERED, SILENT, reply_of, turn_away
+from penstock._core.turnaway cimport ANSWERED, SILENT, next_of, replies_of
 from penstock._core.urgent cimport ORDINARY, PASSES, UNTOLD
 from penstock._core.wiring cimport Wiring
 
@@ -139,7 +139,7 @@ cdef class Listener(Parker):
             self.welcome(fd, peer, self.wiring.ready.stamp_ns)
             return 1
         if is_full and kind == ORDINARY:
-            found = turn_away(fd, self.reply)
+            found = answer(self.wiring.lingering, fd, self)
         if found != SILENT:
             self.wiring.turned_away += found == ANSWERED
             return 1
@@ -209,7 +209,8 @@ cdef class Listener(Parker):
     cdef int learn_reply(self, object protocol) except -1:
         """What those are answered that are turned away before they have a protocol."""
         try:
-            self.reply = reply_of(protocol)
+            self.replies = replies_of(protocol)
+            self.reply = next_of(self.replies)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -262,6 +263,8 @@ cdef class Listener(Parker):
 
     cdef int starve(self) except -1:
         self.is_starved = True
+        # those need theirs less
+        self.wiring.lingering.forget()
         self.wiring.starved = [*(self.wiring.starved or ()), self]
         return 0
 

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core._sys.poll cimport pollfd
 from penstock._core.address cimport Peer
+from penstock._core.lingering cimport Lingering
 from penstock._core.poller cimport Source
 from penstock._core.urgent cimport Urgent
 
@@ -10,11 +11,15 @@ from penstock._core.urgent cimport Urgent
 cdef class Parker(Source):
     # How many of those that are parked are its own.
     cdef readonly size_t parked
-    # What is answered to who is turned away; None: nothing can be.
+    # What is answered to the next that is turned away, and all that may be; None: nothing can be.
     cdef bytes reply
+    cdef tuple replies
 
     cdef int let_in(self, int fd, Peer *peer, int64_t since_ns, bint has_data) except -1
     cdef int some_left(self) except -1
+
+
+cdef int answer(Lingering lingering, int fd, Parker owner) noexcept
 
 
 cdef struct Spot:
@@ -40,8 +45,11 @@ cdef class Parked:
     cdef readonly size_t count, most
     # At most so many at once.
     cdef public size_t bound
-    # How many were ever parked; how many of them were closed there, their client gone, or answered there.
-    cdef readonly uint64_t total, left, turned_away
+    # How many were ever parked; how many of them were closed there, their client gone, answered there, or closed with
+    # their server.
+    cdef readonly uint64_t total, left, turned_away, given_up
+    # Where those go on that are answered.
+    cdef Lingering lingering
     # When all were last looked at, and when they are to be again.
     cdef int64_t looked_ns, look_at_ns
     # What passes the others; None: nothing does. Whether there may be one to let in.

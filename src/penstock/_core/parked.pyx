@@ -20,8 +20,9 @@ from penstock._core._sys.poll cimport POLLERR, POLLHUP, POLLIN, POLLRDHUP, poll,
 from penstock._core._sys.python cimport set_traverse, visitproc
 from penstock._core.address cimport Peer
 from penstock._core.clock cimport now_ns
+from penstock._core.lingering cimport Lingering
 from penstock._core.poller cimport Source
-from penstock._core.turnaway cimport ANSWERED, GONE, SILENT, turn_away
+from penstock._core.turnaway cimport ANSWERED, GONE, SILENT, next_of, turn_away
 from penstock._core.urgent cimport ORDINARY, PASSES, UNTOLD
 
 # Half of the descriptors that the process may have: what is let in needs some too.
@@ -44,6 +45,14 @@ cdef class Parker(Source):
     cdef int some_left(self) except -1:
         """Fewer of its connections are parked than were, and nothing was made of them."""
         raise NotImplementedError
+
+
+cdef int answer(Lingering lingering, int fd, Parker owner) noexcept:
+    """As `turn_away`, with its server's answer; the next one is told another."""
+    cdef int found = turn_away(fd, owner.reply, lingering)
+    if found == ANSWERED:
+        owner.reply = next_of(owner.replies)
+    return found
 
 
 cdef class Parked:
@@ -149,7 +158,7 @@ cdef class Parked:
             self.let_in_at(self.first, False)
             return 1
         cdef Parker owner = <Parker>self.spots[self.first].owner
-        cdef int state = SILENT if owner.reply is None else turn_away(self.polled[self.first].fd, owner.reply)
+        cdef int state = answer(self.lingering, self.polled[self.first].fd, owner)
         if state == SILENT:
             return 0
         self.first += 1
@@ -213,7 +222,7 @@ cdef class Parked:
         if spot.is_untold or spot.is_urgent or not spot.is_silent:
             return SILENT
         if is_full and (<Parker>spot.owner).reply is not None:
-            return turn_away(self.polled[at].fd, (<Parker>spot.owner).reply)
+            return answer(self.lingering, self.polled[at].fd, <Parker>spot.owner)
         # it has sent its request, and has a place in the line: also if there is no answer any more that turns it away
         spot.is_silent, self.polled[at].events = False, POLLRDHUP
         return SILENT
@@ -249,6 +258,7 @@ cdef class Parked:
         for at in range(self.first, self.first + count):
             if owner is None or self.spots[at].owner == <PyObject *>owner:
                 close(self.polled[at].fd)
+                self.given_up += 1
                 found = <Parker>self.spots[at].owner
                 Py_DECREF(found)
                 found.parked -= 1

@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core.handle cimport Handle
 from penstock._core.inbox cimport Inbox
@@ -47,6 +47,9 @@ cdef class Reactor(Runs):
     cdef int64_t slept_ns
     # How many reads and connections the last turn did not let in.
     cdef size_t held_back
+    # Called in a turn in which connections were shed unread, None: nothing is; and how many there were by then.
+    cdef object on_shed
+    cdef uint64_t sheds_told
     # So many tasks may live, 0: any number; what to do with one more, and with room for it.
     cdef size_t most_tasks
     cdef object on_full, on_room
@@ -67,6 +70,7 @@ cdef class Reactor(Runs):
     cdef int look_back(self) except -1
     cdef int keep_up(self) except -1
     cdef int tend(self) except -1
+    cdef int tell_sheds(self) except -1
     cdef int turn_wheel(self) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1

@@ -131,6 +131,7 @@ cdef class Reactor(Runs):
     def after_fork(self):
         """The kernel's objects are shared with the parent: take new ones."""
         self.wiring.poller.forget(self.alarm)
+        self.wiring.lingering.forget()
         self.waker = Waker()
         self.wiring.poller.reopen()
         self.watch_waker()
@@ -154,6 +155,8 @@ cdef class Reactor(Runs):
             self.probe.run_check(self.turn_ns)
         if self.turn_ns >= self.wiring.wheel.next_ns:
             self.turn_wheel()
+        if self.turn_ns >= self.wiring.lingering.next_ns:
+            self.wiring.lingering.expire(self.turn_ns)
         if self.timers.count:
             self.timers.fire(
                 just_after(<double>self.turn_ns / 1e9 if self.owns_clock else self.now()), self.wiring.ready
@@ -190,7 +193,7 @@ cdef class Reactor(Runs):
         """How long the poll may wait: 0 not at all, -1 for ever."""
         cdef double wait_s
         cdef int64_t wait_ns
-        cdef int64_t check_at_ns = min(self.probe.check_at_ns, self.wiring.wheel.next_ns)
+        cdef int64_t check_at_ns = min(self.probe.check_at_ns, self.wiring.wheel.next_ns, self.wiring.lingering.next_ns)
         if self._stopping or self.wiring.ready.count or line.count(self.wiring):
             return 0
         self.timers.drop_cancelled_head()
@@ -342,6 +345,20 @@ cdef class Reactor(Runs):
         self.held_back = line.count(self.wiring)
         self.tends, self.tended_ns = self.lag.is_holding, self.turn_ns
         self.lag.ran = self.wiring.ready.count
+        return self.tell_sheds() if self.on_shed is not None else 0
+
+    cdef int tell_sheds(self) except -1:
+        """What is told must not end the loop: an error goes to its handler, and no more is told."""
+        cdef uint64_t sheds = line.sheds(self.wiring)
+        if sheds != self.sheds_told:
+            self.sheds_told = sheds
+            try:
+                self.on_shed()
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.on_shed = None
+                self.call_exception_handler({"message": "a listener to sheds failed", "exception": exc})
         return 0
 
     cdef int tend(self) except -1:
@@ -371,6 +388,10 @@ cdef class Reactor(Runs):
             self.wiring.counts_reads = True
             lag.stand_still()
 
+    def _watch_sheds(self, on_shed):
+        """Call `on_shed()` in each turn in which `_shed_counts` have risen; None: no more. From the loop's own thread."""
+        self.on_shed, self.sheds_told = on_shed, line.sheds(self.wiring)
+
     def _drop_left(self, int64_t older_ns):
         """Close what has been held or parked for longer and whose client has shut its side down; how many."""
         return line.drop_left(self.wiring, now_ns() - older_ns)
@@ -399,6 +420,17 @@ cdef class Reactor(Runs):
     def _turned_away(self):
         """How many were answered unread since they came to a full line."""
         return self.wiring.turned_away + self.wiring.parked.turned_away
+
+    @property
+    def _shed_counts(self):
+        """How many connections were turned away, left meanwhile, and were closed with their server, unread."""
+        parked = self.wiring.parked
+        return self.wiring.turned_away + parked.turned_away, self.wiring.held.left + parked.left, parked.given_up
+
+    @property
+    def _lingering(self):
+        """The connections that were answered and are read on until their clients end them."""
+        return self.wiring.lingering
 
     @property
     def _parked(self):
@@ -544,8 +576,9 @@ cdef class Reactor(Runs):
         return self.wiring.poller.at(fd) if 0 <= fd <= INT_MAX else None
 
     def _sources(self):
-        """Every watch, transport and listener, by descriptor; the waker left out."""
-        return {fd: source for fd, source in self.wiring.poller.sources().items() if source is not self.alarm}
+        """Every watch, transport and listener, by descriptor; the loop's own are left out."""
+        ours = self.alarm, self.wiring.lingering
+        return {fd: source for fd, source in self.wiring.poller.sources().items() if source not in ours}
 
     @property
     def _probe(self):
@@ -584,6 +617,7 @@ cdef class Reactor(Runs):
         self.probe.settle()
         self.wiring.ready.clear()
         self.wiring.parked.give_up(None)
+        self.wiring.lingering.forget()
         self.wiring.held.clear()
         self.inbox.drain(self.wiring.ready)
         self.wiring.ready.clear()

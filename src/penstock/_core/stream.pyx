@@ -48,7 +48,7 @@ from penstock._core.handle cimport Runnable
 from penstock._core.outlet cimport Outlet
 from penstock._core.pace cimport note_read
 from penstock._core.ready cimport push
-from penstock._core.turnaway cimport drain, reply_of
+from penstock._core.turnaway cimport drain, next_of, replies_of
 from penstock._core.urgent cimport PASSES
 from penstock._core.wiring cimport RECEIVE_BYTES
 
@@ -179,12 +179,12 @@ cdef class Stream(Outlet):
         drain(self.fd)
         self.wiring.turned_away += 1
         self.write(reply)
-        self.close()
+        self.close_lingering()
         return True
 
     cdef object overload_reply(self):
         try:
-            return reply_of(self.protocol)
+            return next_of(replies_of(self.protocol))
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -490,6 +490,14 @@ cdef class Stream(Outlet):
         self.closing = True
         if not self.queue.count:
             self.lose(None)
+
+    def close_lingering(self):
+        """Close as `close`, and discard what still comes: the peer reads what was sent to it, and is not reset.
+
+        The connection is lost to its protocol as ever; its descriptor is kept for a while, see `lingering`.
+        """
+        self.lingers = True
+        self.close()
 
     def __repr__(self):
         info = ["StreamTransport"]

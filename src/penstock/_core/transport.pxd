@@ -11,7 +11,8 @@ cdef class Transport(Source):
     cdef object sock
     cdef dict extra
     cdef object __weakref__
-    cdef bint is_open, closing, protocol_connected
+    # lingers: what its peer still sends is taken when it is closed, so that it reads what it was sent.
+    cdef bint is_open, closing, protocol_connected, lingers
     # The forks of this process that it has seen: a later one has duplicated the descriptor.
     cdef unsigned int forks_seen
     # Counts from the moment that connection_lost is scheduled, as asyncio's: later writes add to it.
@@ -23,4 +24,5 @@ cdef class Transport(Source):
     cdef int lost(self, object exc) except -1
     cdef int fatal_error(self, object exc, str message) except -1
     cdef int release(self) except -1
+    cdef int give_back(self) except -1
     cdef object python_socket(self)

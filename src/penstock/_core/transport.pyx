@@ -81,6 +81,8 @@ cdef class Transport(Source):
 
     cdef int lost(self, object exc) except -1:
         """Tells the protocol that the connection is gone and gives everything back."""
+        if exc is not None:
+            self.lingers = False
         try:
             if self.protocol_connected and self.protocol is not None:
                 self.protocol.connection_lost(exc)
@@ -111,16 +113,27 @@ cdef class Transport(Source):
         if not self.is_open:
             return 0
         self.is_open = False
-        if self.sock is not None or self.forks_seen != forks:
+        self.lingers = self.lingers and self.forks_seen == forks and self.wiring.starved is None
+        if self.sock is not None or self.forks_seen != forks or self.lingers:
             self.wiring.poller.remove(self)
         else:
             self.wiring.poller.forget(self)
-        if self.sock is None:
-            close(self.fd)
-        else:
-            self.sock.close()
+        self.give_back()
         if self.wiring.starved is not None:
             self.wiring.descriptor_freed()
+        return 0
+
+    cdef int give_back(self) except -1:
+        cdef int fd = self.fd
+        if self.lingers:
+            if self.sock is not None:
+                fd = self.sock.detach()
+            if fd >= 0:
+                self.wiring.lingering.add(fd)
+        elif self.sock is None:
+            close(fd)
+        else:
+            self.sock.close()
         return 0
 
     cdef object python_socket(self):
@@ -159,6 +172,7 @@ cdef class Transport(Source):
         self._force_close(None)
 
     def _force_close(self, exc):
+        self.lingers = False
         if not self.conn_lost:
             self.lose(exc)
 

@@ -1,31 +1,46 @@
 """Turning away: who cannot be served in time is answered at once, and nothing is made of what it asked.
 
 What to answer is known to the protocol: its attribute `overload_reply`, bytes, or None while there is nothing that could
-be said (in the middle of an answer, say). A connection that has no protocol yet is answered what the protocols of its
-server say when they are new.
+be said (in the middle of an answer, say). A tuple of bytes has several answers, given in turn: so that not all clients
+are told to come back at one time. A connection that has no protocol yet is answered what the protocols of its server say
+when they are new.
 
-What was sent is taken first: a socket closed over unread data is reset, and the reset may overtake the answer.
+What was sent is taken first, and what comes later as well, while the connection lingers: a socket closed over unread data
+is reset, and the reset may overtake the answer.
 """
 
 from cpython.bytes cimport PyBytes_CheckExact
+from cpython.tuple cimport PyTuple_CheckExact
 from libc.errno cimport EAGAIN
 from posix.unistd cimport close
 
 from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, receive, send
+from penstock._core.lingering cimport Lingering
 
 cdef enum:
     PIECE_BYTES = 16 * 1024
-    # Who sends more than so many pieces before it is answered may be reset.
     PIECES = 16
 
+# How many answers were chosen, of all protocols.
+cdef size_t chosen = 0
 
-cdef bytes reply_of(object protocol):
+
+cdef tuple replies_of(object protocol):
     """None where a protocol has none. Raises what its property does, and TypeError for what is no bytes."""
-    reply = getattr(protocol, "overload_reply", None)
-    if reply is None or PyBytes_CheckExact(reply):
-        return reply
-    raise TypeError(f"overload_reply of {type(protocol).__qualname__} is {reply!r}: allowed is bytes, or None")
+    told = getattr(protocol, "overload_reply", None)
+    replies = told if PyTuple_CheckExact(told) else (told,)
+    if told is None or all([PyBytes_CheckExact(reply) for reply in replies]):
+        return None if told is None or not replies else replies
+    kind = type(protocol).__qualname__
+    raise TypeError(f"overload_reply of {kind} is {told!r}: allowed is bytes, a tuple of bytes, or None")
+
+
+cdef bytes next_of(tuple replies):
+    """One of them, another one each time; None of none."""
+    global chosen
+    chosen += 1
+    return None if replies is None else <bytes>replies[chosen % <size_t>len(replies)]
 
 
 cdef int drain(int fd) noexcept:
@@ -42,7 +57,7 @@ cdef int drain(int fd) noexcept:
     return SILENT if got == -EAGAIN and found == GONE else found
 
 
-cdef int turn_away(int fd, bytes reply) noexcept:
+cdef int turn_away(int fd, bytes reply, Lingering lingering) noexcept:
     """Of a connection that nothing was made of. The descriptor is still the caller's if it is SILENT.
 
     SILENT too, and untouched, without a reply: the newest protocol of its server had none.
@@ -53,5 +68,7 @@ cdef int turn_away(int fd, bytes reply) noexcept:
     if found == ANSWERED:
         # An empty buffer takes it whole. The end follows: one packet carries both.
         send(fd, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply), MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE)
-    close(fd)
+        lingering.add(fd)
+    else:
+        close(fd)
     return found

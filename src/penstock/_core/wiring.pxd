@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core.budget cimport Budget
 from penstock._core.held cimport Held
+from penstock._core.lingering cimport Lingering
 from penstock._core.pace cimport Bounds
 from penstock._core.parked cimport Parked
 from penstock._core.poller cimport Poller
@@ -33,6 +34,8 @@ cdef class Wiring:
     cdef int park_now
     # How many may be held and parked; beyond it, who can be is turned away. How many were.
     cdef size_t line_most
+    # Answered for the last time, and read on until their clients end them.
+    cdef readonly Lingering lingering
     # The listeners that accept.
     cdef list doors
     cdef uint64_t turned_away

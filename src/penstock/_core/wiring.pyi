@@ -1,6 +1,7 @@
 from typing_extensions import disjoint_base
 
 from penstock._core.held import Held
+from penstock._core.lingering import Lingering
 from penstock._core.parked import Parked
 from penstock._core.poller import Poller
 from penstock._core.ready import Ready
@@ -16,6 +17,8 @@ class Wiring:
     def poller(self) -> Poller: ...
     @property
     def held(self) -> Held: ...
+    @property
+    def lingering(self) -> Lingering: ...
     @property
     def parked(self) -> Parked: ...
     @property

@@ -9,6 +9,7 @@ from libc.stdint cimport SIZE_MAX
 from libc.stdlib cimport free, malloc
 
 from penstock._core.held cimport Held
+from penstock._core.lingering cimport Lingering
 from penstock._core.parked cimport Parked
 from penstock._core.poller cimport Poller, Source
 from penstock._core.ready cimport Ready
@@ -44,7 +45,9 @@ cdef class Wiring:
         self.ready = Ready()
         self.poller = Poller()
         self.held = Held()
+        self.lingering = Lingering(self.poller)
         self.parked = Parked()
+        self.parked.lingering = self.lingering
         self.wheel = Wheel()
         self.doors = []
         self.turn = 1

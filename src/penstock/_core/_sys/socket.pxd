@@ -26,6 +26,7 @@ cdef extern from "<sys/socket.h>" nogil:
         MSG_MORE
         MSG_NOSIGNAL
         MSG_PEEK
+        MSG_TRUNC
         SHUT_WR
 
     ctypedef unsigned short sa_family_t
@@ -97,7 +98,12 @@ cdef inline Py_ssize_t receive(int fd, void *target, Py_ssize_t size_bytes) noex
 
     Does not wait, although a process that shares the descriptor may have made it blocking.
     """
-    cdef Py_ssize_t got = recv(fd, target, size_bytes, MSG_DONTWAIT)
+    return receive_with(fd, target, size_bytes, 0)
+
+
+cdef inline Py_ssize_t receive_with(int fd, void *target, Py_ssize_t size_bytes, int flags) noexcept:
+    """As `receive`, with more flags."""
+    cdef Py_ssize_t got = recv(fd, target, size_bytes, MSG_DONTWAIT | flags)
     while got < 0 and errno == EINTR:
-        got = recv(fd, target, size_bytes, MSG_DONTWAIT)
+        got = recv(fd, target, size_bytes, MSG_DONTWAIT | flags)
     return got if got >= 0 else -errno
