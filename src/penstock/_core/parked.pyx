@@ -307,6 +307,8 @@ cdef class Parked:
 cdef int traverse(Parked self, visitproc visit, void *arg) noexcept:
     """For the garbage collector: a loop that is dropped unclosed is reachable from itself through here."""
     cdef size_t at
+    if self.lingering is not None and visit(<PyObject *>self.lingering, arg):
+        return 1
     for at in range(self.first, self.first + self.count):
         if visit(self.spots[at].owner, arg):
             return 1

@@ -10,9 +10,9 @@ from penstock._core.budget import Budget
 from penstock._core.handle import Handle, Runnable
 from penstock._core.held import Held
 from penstock._core.lag import Lag
+from penstock._core.lingering import Lingering
 from penstock._core.listen import Listener
 from penstock._core.pace import Bounds
-from penstock._core.lingering import Lingering
 from penstock._core.parked import Parked
 from penstock._core.poller import Source
 from penstock._core.runs import Runs

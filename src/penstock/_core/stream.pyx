@@ -179,7 +179,8 @@ cdef class Stream(Outlet):
         drain(self.fd)
         self.wiring.turned_away += 1
         self.write(reply)
-        self.close_lingering()
+        self.linger()
+        self.close()
         return True
 
     cdef object overload_reply(self):
@@ -491,13 +492,12 @@ cdef class Stream(Outlet):
         if not self.queue.count:
             self.lose(None)
 
-    def close_lingering(self):
-        """Close as `close`, and discard what still comes: the peer reads what was sent to it, and is not reset.
+    def linger(self):
+        """Discard, once it is closed, what still comes: the peer reads what was sent to it, and is not reset.
 
         The connection is lost to its protocol as ever; its descriptor is kept for a while, see `lingering`.
         """
         self.lingers = True
-        self.close()
 
     def __repr__(self):
         info = ["StreamTransport"]

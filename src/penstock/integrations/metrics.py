@@ -11,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.executors.lanes import lane_sets
+from penstock.pressure.memory import memory_statistics
 from penstock.pressure.registry import gates
+from penstock.pressure.sheds import all_sheds
 from penstock.tasks.registry import observer_of, observers
 from penstock.telemetry.readings import Sources
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
     from penstock.executors.meter import LaneStatistics
     from penstock.pressure.gate import GateStatistics
@@ -35,7 +37,7 @@ NEED = "metrics need prometheus-client: pip install 'penstock[prometheus]'"
 
 def process_sources() -> Sources:
     """Where this process's metrics come from, for exporters of your own: each loop and gate at each reading."""
-    return Sources(tasks=_tasks, lanes=_lanes, sites=_sites, gates=_gates)
+    return Sources(tasks=_tasks, lanes=_lanes, sites=_sites, gates=_gates, sheds=all_sheds, disconnects=_disconnects)
 
 
 def _tasks() -> list[TaskStatistics]:
@@ -58,6 +60,10 @@ def _sites() -> dict[str, list[SiteStatistics]]:
 
 def _gates() -> list[GateStatistics]:
     return [gate.statistics() for gate in gates()]
+
+
+def _disconnects() -> Mapping[str, int]:
+    return memory_statistics().disconnects
 
 
 def _name_of(loop: asyncio.AbstractEventLoop) -> str:

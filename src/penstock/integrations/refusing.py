@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from penstock.errors import Overloaded
-from penstock.pressure.replies import HttpReply, http_reply
+from penstock.loop.lingering import close_lingering
+from penstock.pressure.replies import HttpReply, http_replies
 
 if TYPE_CHECKING:
     import uvicorn
@@ -28,7 +29,8 @@ __all__ = ["refuse_early", "refuse_unread"]
 NEEDED = ("_start_asgi_task", "_unset_keepalive_if_required")
 # what a request that is answered here has to have
 CYCLE = {"keep_alive", "access_log", "access_logger", "default_headers", "on_response"}
-UNREAD = http_reply(Overloaded(reason="lag"), close=True).to_bytes()
+# given in turn
+UNREAD = tuple(reply.to_bytes() for reply in http_replies(Overloaded(reason="lag"), close=True))
 
 
 def refuse_unread(config: uvicorn.Config) -> None:
@@ -41,8 +43,8 @@ def _answering(protocol: Any) -> Any:
         """uvicorn's protocol, between two requests as long as nothing is answered."""
 
         @property
-        def overload_reply(self) -> bytes | None:
-            """503; None while a request, or one behind it, is worked on."""
+        def overload_reply(self) -> tuple[bytes, ...] | None:
+            """503, each with its own time to come back; None while a request, or one behind it, is worked on."""
             cycle = self.cycle
             return UNREAD if cycle is None or (cycle.response_complete and not cycle.more_body) else None
 
@@ -99,7 +101,7 @@ def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
             self.transport.write(reply.to_bytes(cycle.default_headers, with_body=with_body))
             cycle.response_started = cycle.response_complete = True
             if not cycle.keep_alive:
-                self.transport.close()
+                close_lingering(self.transport)
             self._is_answering = True
             try:
                 cycle.on_response()

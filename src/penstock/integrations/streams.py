@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.errors import Overloaded
 from penstock.integrations.turns import Turn
+from penstock.loop.lingering import close_lingering
+from penstock.pressure.sheds import count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -95,6 +97,7 @@ class _Door:
         turn = None
         try:
             if self._most is not None and self._open_count >= self._most:
+                count("connections", "limit")
                 raise Overloaded(reason="limit", limit=self._most)
             if self._gate is not None:
                 turn = Turn(self._gate.entry())
@@ -131,7 +134,7 @@ class _Door:
     def _refuse(self, writer: asyncio.StreamWriter) -> None:
         if self._refusal:
             writer.write(self._refusal)
-        writer.close()
+        close_lingering(writer.transport, writer)
 
 
 class Handling(Coroutine[Any, Any, None]):

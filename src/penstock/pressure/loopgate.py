@@ -8,21 +8,22 @@ and then paused, and somebody is told. Knows gates by their registry alone.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from penstock.pressure import registry
 from penstock.pressure.arrival import arrived_at
+from penstock.pressure.sheds import Counts, ShedLog, register, shown
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from penstock.pressure.tasklimit import TaskLimit
 
-__all__ = ["LoopGate", "LoopStatistics", "is_overloaded", "loop_statistics"]
+__all__ = ["LOOP", "LoopGate", "LoopStatistics", "is_overloaded", "loop_statistics"]
 
 logger = logging.getLogger("penstock.pressure")
 
@@ -36,6 +37,8 @@ LOOKS_UNTIL_PAUSE = 10
 LEFT_AFTER_S = 1.0
 LOG_EVERY_S = 10.0
 LAG = "lag"
+# what stands for the loop's own gate where sheds are told by their gate
+LOOP = "loop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,13 @@ class LoopStatistics:
     parked_left: int = 0
     # answered unread since they would have waited too long
     turned_away: int = 0
+    # reason -> all that were shed: lag, told unread; left, gone unread; closed, parked when their server closed; tasks,
+    # refused by `max_tasks`
+    sheds: Mapping[str, int] = field(default_factory=dict)
+    # connections that have had their last answer and are read on: now, ever, and those closed before their clients were
+    lingering: int = 0
+    lingering_total: int = 0
+    lingering_cut: int = 0
     # whether nothing is accepted because the loop is behind, and how often that has begun
     accepts_paused: bool = False
     accept_pauses: int = 0
@@ -96,13 +106,17 @@ class LoopGate:
         self._late_looks = self._pauses = 0
         self._logged_s, self._unlogged = -LOG_EVERY_S, 0
         self._before = 0, 0, 0
+        self._noted = self.sheds()
+        self._log = ShedLog(loop, self._all_sheds)
         _loop_gates[loop] = self
+        register(self)
 
     def watch(self, *, drops_left: bool = True) -> None:
         """Begin to hold reads when the loop is behind; the lag's `report` is to be `changed`."""
         loop = self._loop()
         if loop is not None and self._lag is not None:
             loop._watch_lag(self._lag, arrived_at, drops_left)
+            loop._watch_sheds(self._shed)
 
     @property
     def is_overloaded(self) -> bool:
@@ -119,13 +133,24 @@ class LoopGate:
         else:
             self._ended(loop)
 
+    def sheds(self) -> Counts:
+        """How many this loop has shed, by (`loop`, reason). Any thread may ask."""
+        found = Counts()
+        loop = self._loop()
+        if self._lag is not None and loop is not None:
+            counts = zip(("lag", "left", "closed"), loop._shed_counts, strict=True)
+            found.update({(LOOP, reason): number for reason, number in counts})
+        if self._tasks is not None:
+            found[LOOP, "tasks"] = self._tasks.refused
+        return found
+
     def statistics(self) -> LoopStatistics:
         """How it stands. From the loop's own thread, or while the loop stands still."""
         loop, lag, tasks = self._loop(), self._lag, self._tasks
-        figures: dict[str, Any] = {}
+        figures: dict[str, Any] = {"sheds": {reason: number for (_, reason), number in self.sheds().items()}}
         if lag is not None and loop is not None:
-            held, parked = loop._held, loop._parked
-            figures = {
+            held, parked, lingering = loop._held, loop._parked, loop._lingering
+            figures |= {
                 "state": "overloaded" if lag.is_overloaded else "holding" if lag.is_holding else "calm",
                 "lag_s": lag.lag_ns / 1e9,
                 "overloaded_count": lag.overloaded_count,
@@ -139,6 +164,9 @@ class LoopGate:
                 "parked_total": parked.total,
                 "parked_left": parked.left,
                 "turned_away": loop._turned_away,
+                "lingering": lingering.count,
+                "lingering_total": lingering.total,
+                "lingering_cut": lingering.cut,
             }
         if tasks is not None:
             figures |= {
@@ -148,6 +176,25 @@ class LoopGate:
                 "tasks_waiting": tasks.waiting,
             }
         return LoopStatistics(**figures, scale=self._scale, accepts_paused=self._is_paused, accept_pauses=self._pauses)
+
+    # --- what was shed
+
+    def _shed(self) -> None:
+        """Some were, in this turn. Called between two turns."""
+        sheds = self.sheds()
+        if self._tell is not None:
+            self._tell("shed", shown(sheds - self._noted), 0)
+        self._noted = sheds
+        self._log.note()
+
+    def _all_sheds(self) -> Counts:
+        """By source and reason: the loop's own, and those of its gates."""
+        loop = self._loop()
+        found = self.sheds()
+        for gate in self._gates():
+            if gate.loop is loop:
+                found.update({(gate.name, reason): number for reason, number in gate.statistics().sheds.items()})
+        return found
 
     # --- while it is overloaded, and until the gates are as they were
 
@@ -227,15 +274,17 @@ class LoopGate:
             return
         more = f" ({self._unlogged} times more since this was last logged)" if self._unlogged else ""
         self._logged_s, self._unlogged = now_s, 0
-        logger.warning(
-            "the loop is behind: what is ready has waited %.1f ms on average, above %.1f ms or with reads held for"
-            " %.3f s; gates are at %.0f %%%s",
-            self._lag.lag_ns / 1e6,
-            self._lag.high_ns / 1e6,
-            self._lag.for_ns / 1e9,
-            self._scale * 100,
-            more,
-        )
+        logger.warning("the loop is behind: %s%s%s", self._why(), self._scaled(), more)
+
+    def _why(self) -> str:
+        """Which of the two signs of overload there is. Held reads keep the wait of what is ready short."""
+        wait_ms, high_ms, for_s = self._lag.lag_ns / 1e6, self._lag.high_ns / 1e6, self._lag.for_ns / 1e9
+        if wait_ms > high_ms:
+            return f"what is ready waits {wait_ms:.1f} ms on average, above pressure.lag_high_s ({high_ms:g} ms)"
+        return f"reads have been held back for {for_s:g} s, so that what is ready waits {wait_ms:.1f} ms only"
+
+    def _scaled(self) -> str:
+        return f"; its gates are scaled to {self._scale * 100:.0f} % of their limits" if self._scale < 1 else ""
 
 
 _loop_gates: WeakKeyDictionary[Any, LoopGate] = WeakKeyDictionary()

@@ -1,7 +1,8 @@
 """What a client is told of a refusal: HTTP's and gRPC's answers to an `Overloaded`, as data.
 
-Clients learn the reason and when to come back, never the counts. Knows no server, no framework and no socket. An answer
-is made once for each reason and time and kept: to refuse must cost next to nothing.
+Clients learn the reason and when to come back, never the counts. When is spread: those refused in one moment would all
+come back in another. Knows no server, no framework and no socket. An answer is made once for each reason and time and
+kept: to refuse must cost next to nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from http import HTTPStatus
+from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from penstock.errors import Overloaded
 
-__all__ = ["GrpcReply", "HttpReply", "grpc_reply", "http_reply"]
+__all__ = ["GrpcReply", "HttpReply", "grpc_reply", "http_replies", "http_reply"]
 
 # the caller's own doing, not the service's state: 429 says that others may well be served
 OWN_DOING = frozenset({"share", "throttled"})
@@ -26,7 +28,13 @@ OWN_DOING = frozenset({"share", "throttled"})
 LONGEST_RETRY_S = 3600.0
 # of a refusal that cannot tell when a place is likely
 UNKNOWN_RETRY_S = 1.0
+# The latest time told is half as long again, and at least so much later; in gRPC, whose times are no whole seconds, it
+# is twice as long, in so many steps.
+LEAST_SPREAD_S = 2
+RETRY_STEPS = 8
 
+# not the program's own, whose seed may be set
+_random = Random()
 
 Header: TypeAlias = tuple[bytes, bytes]
 CLOSE: Header = (b"connection", b"close")
@@ -73,19 +81,36 @@ class GrpcReply:
 def http_reply(refused: Overloaded, *, as_json: bool = False, close: bool = False) -> HttpReply:
     """503, or 429 where the refused one alone is to blame (`share`, `throttled`), with `Retry-After` in whole seconds.
 
-    `close` adds `Connection: close`, for HTTP/1: the request's body is not going to be read. A closed gate always does.
+    That is the gate's estimate, or some time more, chosen at random. `close` adds `Connection: close`, for HTTP/1: the
+    request's body is not going to be read. A closed gate always does.
     """
-    whole_s = math.ceil(_retry_s(refused))
-    return _http(refused.reason, max(1, whole_s), as_json, close or refused.reason == "closed")
+    choices = _retry_choices_s(refused)
+    retry_s = choices[int(_random.random() * len(choices))]
+    return _http(refused.reason, retry_s, as_json, close or refused.reason == "closed")
+
+
+def http_replies(refused: Overloaded, *, close: bool = False) -> tuple[HttpReply, ...]:
+    """All that `http_reply` chooses from, as text: for whoever has to have them at hand."""
+    close = close or refused.reason == "closed"
+    return tuple(_http(refused.reason, retry_s, False, close) for retry_s in _retry_choices_s(refused))
 
 
 def grpc_reply(refused: Overloaded) -> GrpcReply:
     """RESOURCE_EXHAUSTED, or UNAVAILABLE where the service is about to end, with when to try again in the trailers.
 
     `retry-delay` is for people and for clients that know RetryInfo, in its text form; `grpc-retry-pushback-ms` is what
-    gRPC's own retry policies obey.
+    gRPC's own retry policies obey. The time is spread as in `http_reply`.
     """
-    return _grpc(refused.reason, max(1, math.ceil(_retry_s(refused) * 1000)))
+    factor = 1 + int(_random.random() * RETRY_STEPS) / RETRY_STEPS
+    retry_s = min(_retry_s(refused) * factor, LONGEST_RETRY_S)
+    return _grpc(refused.reason, max(1, math.ceil(retry_s * 1000)))
+
+
+def _retry_choices_s(refused: Overloaded) -> range:
+    """The whole seconds that may be told, none before the estimate."""
+    first_s = max(1, math.ceil(_retry_s(refused)))
+    last_s = min(first_s + max(LEAST_SPREAD_S, first_s // 2), int(LONGEST_RETRY_S))
+    return range(first_s, last_s + 1)
 
 
 def _retry_s(refused: Overloaded) -> float:

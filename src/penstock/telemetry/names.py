@@ -18,6 +18,7 @@ __all__ = [
     "LOOP",
     "METRICS",
     "OTHER",
+    "REASON",
     "SITE",
     "SUMMARIES",
     "Metric",
@@ -30,6 +31,7 @@ SITE = "asyncio.task.site"
 EXECUTOR = "asyncio.executor.name"
 EXECUTOR_KIND = "asyncio.executor.kind"
 GATE = "asyncio.backpressure.gate"
+REASON = "reason"
 GENERATION = "cpython.gc.generation"
 # the site that stands for those beyond the most that are shown
 OTHER = "other"
@@ -162,7 +164,10 @@ _ALL = (
         "How long permits were held, of those measured.",
         (GATE,),
     ),
-    Metric("asyncio.backpressure.rejected", "counter", "{request}", "Requests refused, by why.", (GATE, "reason")),
+    Metric("asyncio.backpressure.rejected", "counter", "{request}", "Requests refused, by why.", (GATE, REASON)),
+    Metric(
+        "asyncio.backpressure.disconnected", "counter", "{connection}", "Connections cut by a bound, by why.", (REASON,)
+    ),
     # the process
     Metric("cpython.gc.collections", "counter", "{collection}", "Garbage collections.", (GENERATION,)),
     Metric("cpython.gc.collected_objects", "counter", "{object}", "Objects that they freed.", (GENERATION,)),

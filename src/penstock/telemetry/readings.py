@@ -106,6 +106,14 @@ def _no_gates() -> Sequence[GateFigures]:
     return ()
 
 
+def _nothing_shed() -> Mapping[tuple[str, str], int]:
+    return {}
+
+
+def _nothing_cut() -> Mapping[str, int]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where values come from. Each is called at every scrape, from any thread; one left out gives nothing."""
@@ -118,6 +126,10 @@ class Sources:
     sites: Callable[[], Mapping[str, Sequence[SiteFigures]]] = _no_sites
     # a record for each gate
     gates: Callable[[], Sequence[GateFigures]] = _no_gates
+    # (what stands for a gate, reason) -> how many were shed by something else than a gate
+    sheds: Callable[[], Mapping[tuple[str, str], int]] = _nothing_shed
+    # reason -> how many connections were cut by a bound on memory or time
+    disconnects: Callable[[], Mapping[str, int]] = _nothing_cut
 
 
 # metric, where a record has it, the last attributes' values. A mapping there gives a value for each of its keys.
@@ -223,6 +235,10 @@ class Readings:
                 yield from _of_lane(loop, lane)
         for gate in self._sources.gates():
             yield from _rows(_GATE_ROWS, gate, (gate.name or UNNAMED,))
+        for source, number in self._sources.sheds().items():
+            yield "asyncio.backpressure.rejected", source, number
+        for reason, number in self._sources.disconnects().items():
+            yield "asyncio.backpressure.disconnected", (reason,), number
         if self._top is not None:
             for loop, site, counts in self._top.take(self._sources.sites()):
                 yield from _rows(_SITE_ROWS, counts, (loop, site))

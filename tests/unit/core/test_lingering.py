@@ -117,7 +117,8 @@ async def lingering(loop, *, most=None, linger_ns=None):
     server, clients = await accepted(loop, *protocols)
     for protocol in protocols:
         protocol.transport.write(REPLY)
-        protocol.transport.close_lingering()
+        protocol.transport.linger()
+        protocol.transport.close()
     for protocol in protocols:
         await protocol.until_event("lost")
     return server, clients, protocols
@@ -142,7 +143,8 @@ def test_one_whose_client_has_ended_already_does_not_linger(loop, run):
         (protocol,) = [source._protocol for source in loop._sources().values() if hasattr(source, "_protocol")]
         protocol.transport.pause_reading()
         clients[0].shutdown(socket.SHUT_WR)
-        protocol.transport.close_lingering()
+        protocol.transport.linger()
+        protocol.transport.close()
         await until(lambda: "lost" in protocol.events)
         assert loop._lingering.total == 0
         await end(server, clients)
@@ -211,7 +213,8 @@ def test_an_abort_does_not_linger(loop, run):
         server, clients = await accepted(loop, protocol)
         clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         protocol.transport.write(bytes(8 * MEGABYTE))
-        protocol.transport.close_lingering()
+        protocol.transport.linger()
+        protocol.transport.close()
         protocol.transport.abort()
         await protocol.until_event("lost")
         assert loop._lingering.total == 0
@@ -228,7 +231,8 @@ def test_what_is_queued_goes_out_before_it_lingers(loop, run, asks_for_socket):
         if asks_for_socket:
             protocol.transport.get_extra_info("socket")
         protocol.transport.write(bytes(8 * MEGABYTE))
-        protocol.transport.close_lingering()
+        protocol.transport.linger()
+        protocol.transport.close()
         got = await loop.run_in_executor(None, upload, clients[0])
         assert len(got) == 8 * MEGABYTE
         await no_more(loop)

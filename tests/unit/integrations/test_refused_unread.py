@@ -124,10 +124,13 @@ both_parsers = pytest.mark.parametrize("http", ["h11", "httptools"])
 
 
 def test_the_answer_is_a_whole_http_answer():
-    head, _, body = UNREAD.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-    assert {b"retry-after: 1", b"connection: close", b"content-length: %d" % len(body)} <= set(head.split(b"\r\n"))
-    assert body == b"overloaded: lag\n"
+    for retry_s, whole in enumerate(UNREAD, start=1):
+        head, _, body = whole.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        headers = {b"retry-after: %d" % retry_s, b"connection: close", b"content-length: %d" % len(body)}
+        assert headers <= set(head.split(b"\r\n"))
+        assert body == b"overloaded: lag\n"
+    assert retry_s == 3
 
 
 @both_parsers
@@ -138,7 +141,7 @@ def test_an_idle_connection_is_told_at_once_and_the_application_hears_nothing(ht
             await served.ask(reader, writer)
             await served.behind()
             writer.write(REQUEST % b"/unread")
-            assert await busy(reader.read()) == UNREAD
+            assert await busy(reader.read()) in UNREAD
             assert served.asked == ["/", "/"]
             assert asyncio.get_running_loop()._turned_away == 1
             writer.close()
@@ -152,7 +155,8 @@ def test_a_new_connection_is_told_before_uvicorn_knows_of_it(http):
         async with Served(http) as served:
             await served.behind()
             answered = await told(served.listener.getsockname(), REQUEST % b"/unread")
-            assert (answered, served.asked) == (UNREAD, ["/"])
+            assert served.asked == ["/"]
+            assert answered in UNREAD
 
     run(main)
 

@@ -11,6 +11,7 @@ from penstock.config import Config, LoopConfig, PressureConfig
 from penstock.errors import ConfigError
 from penstock.loop import NATIVE
 from penstock.pressure.loopgate import LOOKS_UNTIL_PAUSE, LoopGate, LoopStatistics, loop_statistics
+from penstock.pressure.sheds import LOG_EVERY_S, all_sheds, count
 from penstock.runtime.build import build_loop
 
 MS = 1_000_000
@@ -44,17 +45,35 @@ class FakeServer:
         self.reasons.discard(reason)
 
 
+class FakeGate:
+    def __init__(self, loop, name):
+        self.loop, self.name, self.scale, self.sheds = loop, name, 1.0, {"limit": 3}
+
+    def statistics(self):
+        return SimpleNamespace(sheds=dict(self.sheds))
+
+
 class FakeLoop:
     """The few calls that a LoopGate makes; its timers are run by hand."""
 
     def __init__(self):
-        self.timers, self.dropped = [], []
+        self.timers, self.dropped, self.delays = [], [], []
         self.server = FakeServer()
         self._held = SimpleNamespace(count=3, most=7, total=20, left=2)
         self._parked = SimpleNamespace(count=4, most=8, total=30, left=21)
+        self._lingering = SimpleNamespace(count=5, total=50, cut=1)
         self._turned_away = 40
+        self.gone = [23, 2]
+
+    @property
+    def _shed_counts(self):
+        return self._turned_away, *self.gone
+
+    def is_closed(self):
+        return False
 
     def call_later(self, delay_s, callback):
+        self.delays.append(delay_s)
         self.timers.append(callback)
 
     def servers(self):
@@ -74,7 +93,7 @@ class FakeLoop:
 @pytest.fixture
 def made():
     loop, lag = FakeLoop(), Lag()
-    gates = [SimpleNamespace(loop=loop, scale=1.0), SimpleNamespace(loop=None, scale=1.0)]
+    gates = [FakeGate(loop, "asgi"), FakeGate(None, "another's")]
     told = []
     gate = LoopGate(loop, lag=lag, gates=lambda: gates, tell=lambda *what: told.append(what))
     return SimpleNamespace(loop=loop, lag=lag, gates=gates, told=told, gate=gate)
@@ -172,8 +191,60 @@ def test_the_program_hears_of_an_overload_in_its_log_but_not_of_each(made, caplo
             recover(made)
     begins = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(begins) == 1
-    assert "waited 40.0 ms on average" in begins[0].getMessage()
-    assert "gates are at 25 %" in begins[0].getMessage()
+    assert begins[0].getMessage() == (
+        "the loop is behind: what is ready waits 40.0 ms on average, above pressure.lag_high_s (10 ms);"
+        " its gates are scaled to 25 % of their limits"
+    )
+
+
+def test_a_loop_that_is_behind_by_held_reads_alone_says_so_and_nothing_of_a_wait_above_the_watermark(made, caplog):
+    overload(made, 6.7)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the loop is behind: reads have been held back for 0.1 s, so that what is ready waits 6.7 ms only"
+    ]
+
+
+def shed(made, lag=0, left=0):
+    made.loop._turned_away += lag
+    made.loop.gone[0] += left
+    made.gate._shed()
+
+
+def test_what_is_shed_is_told_in_one_line_with_all_reasons_and_the_loops_own_gates(made, caplog):
+    for _ in range(100):
+        shed(made, lag=26)
+    shed(made, left=10)
+    for gate in made.gates:
+        gate.sheds["full"] = 5
+    assert caplog.records == []
+    assert made.loop.look()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == "2615 requests and clients were shed in 1.0 s: asgi: full 5; loop: lag 2600, left 10"
+    assert record.penstock["sheds"] == {"asgi: full": 5, "loop: lag": 2600, "loop: left": 10}
+    assert not made.loop.look()
+
+
+def test_the_next_line_has_only_what_came_since_and_waits_its_time(made, caplog):
+    shed(made, lag=1)
+    made.loop.look()
+    shed(made, lag=2)
+    assert made.loop.delays[-1] > LOG_EVERY_S - 5
+    made.loop.look()
+    assert [record.args[-1] for record in caplog.records] == ["loop: lag 1", "loop: lag 2"]
+
+
+def test_whoever_keeps_a_trace_hears_of_what_each_turn_has_shed(made):
+    shed(made, lag=3, left=2)
+    shed(made, left=1)
+    assert made.told == [("shed", "loop: lag 3, left 2", 0), ("shed", "loop: left 1", 0)]
+
+
+def test_all_that_was_shed_is_listed_for_metrics_as_long_as_its_loop_lives(made):
+    before = all_sheds()
+    shed(made, lag=7)
+    count("connections", "limit")
+    assert all_sheds() - before == {("loop", "lag"): 7, ("connections", "limit"): 1}
 
 
 def test_whoever_keeps_a_trace_hears_of_each(made):
@@ -208,6 +279,10 @@ def test_statistics_say_how_it_stands(made):
         parked_total=30,
         parked_left=21,
         turned_away=40,
+        sheds={"lag": 40, "left": 23, "closed": 2},
+        lingering=5,
+        lingering_total=50,
+        lingering_cut=1,
     )
     made.lag.is_overloaded, made.lag.is_holding = False, True
     assert made.gate.statistics().state == "holding"

@@ -64,6 +64,7 @@ def test_every_metric_that_has_a_value_is_read_with_its_unit_and_kind(metered):
         lambda: {"main": [lane_of(workers_limit=2)]},
         lambda: {"main": [site_of(1, 9)]},
         lambda: [gate_of()],
+        disconnects=lambda: {"idle": 3},
     )
     found = metered(sources).read()
     assert value(found["asyncio.task.created"]) == 9

@@ -21,6 +21,8 @@ def sources():
         lambda: {"main": [lane_of(workers=2, workers_limit=4)]},
         lambda: {"main": [site_of(1, 9)]},
         lambda: [gate_of()],
+        lambda: {("loop", "lag"): 2600},
+        lambda: {"idle": 3},
     )
 
 
@@ -47,6 +49,9 @@ def test_counters_and_gauges_arrive_with_their_labels():
     assert registry.get_sample_value("asyncio_backpressure_permit_scale_ratio", gate) == 1
     assert registry.get_sample_value("asyncio_backpressure_rejected_total", gate | {"reason": "wait"}) == 5
     assert registry.get_sample_value("asyncio_backpressure_wait_duration_seconds_count", gate) == 1
+    loop = {"asyncio_backpressure_gate": "loop", "reason": "lag"}
+    assert registry.get_sample_value("asyncio_backpressure_rejected_total", loop) == 2600
+    assert registry.get_sample_value("asyncio_backpressure_disconnected_total", {"reason": "idle"}) == 3
 
 
 def test_a_histogram_is_handed_over_in_the_default_bounds():

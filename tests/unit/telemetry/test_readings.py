@@ -14,8 +14,10 @@ from tests.unit.telemetry.figures import gate_of, lane_of, loop_of, site_of, tim
 MAIN = "main", "penstock"
 
 
-def taken(*, tasks=(), lanes=None, sites=None, gates=(), **how):
-    sources = Sources(lambda: tasks, lambda: lanes or {}, lambda: sites or {}, lambda: gates)
+def taken(*, tasks=(), lanes=None, sites=None, gates=(), sheds=None, cut=None, **how):
+    sources = Sources(
+        lambda: tasks, lambda: lanes or {}, lambda: sites or {}, lambda: gates, lambda: sheds or {}, lambda: cut or {}
+    )
     return Readings(sources, **{"process": False} | how).take()
 
 
@@ -80,12 +82,19 @@ def test_gates_of_one_name_are_one_series():
     assert found["asyncio.backpressure.queue.age"] == {("api",): 0.5, ("gate",): 0.25}
 
 
+def test_what_is_shed_at_no_gate_stands_beside_what_gates_refuse():
+    found = taken(gates=[gate_of(), gate_of("loop")], sheds={("loop", "lag"): 26, ("loop", "wait"): 1})
+    wanted = {("api", "wait"): 5, ("api", "limit"): 0, ("loop", "wait"): 6, ("loop", "limit"): 0, ("loop", "lag"): 26}
+    assert found["asyncio.backpressure.rejected"] == wanted
+
+
 def test_every_metric_has_a_source_and_every_value_its_attributes():
     found = taken(
         tasks=[loop_of(findings={"hung": 1})],
         lanes={"main": [lane_of(workers_limit=1)]},
         sites={"main": [site_of(1, 1)]},
         gates=[gate_of()],
+        cut={"receive": 1},
         process=True,
     )
     assert found.keys() == METRICS.keys()

@@ -1,0 +1,116 @@
+"""What was shed elsewhere than at a gate, by source and reason; and a line in the log for all of it, now and then."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import Counter
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet, ref
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Counts", "ShedLog", "all_sheds", "count", "register", "shown"]
+
+logger = logging.getLogger("penstock.pressure")
+
+# so that the first line has more than the first of a thousand
+FIRST_LINE_S = 1.0
+LOG_EVERY_S = 10.0
+
+# (source, reason) -> how many; a source is a gate's name, or what stands for one
+Counts = Counter[tuple[str, str]]
+
+
+class Source(Protocol):
+    """Something that sheds and counts it."""
+
+    def sheds(self) -> Counts:
+        """So far, from any thread."""
+
+
+_counts: Counts = Counter()
+_sources: WeakSet[Source] = WeakSet()
+_lock = threading.Lock()
+
+
+def count(source: str, reason: str) -> None:
+    """Count one that was shed by something that has no counts of its own. Any thread may."""
+    with _lock:
+        _counts[source, reason] += 1
+
+
+def register(source: Source) -> None:
+    """Have what a source sheds listed for as long as it lives."""
+    with _lock:
+        _sources.add(source)
+
+
+def all_sheds() -> Counts:
+    """All that was shed in this process and not by a gate. Any thread may ask."""
+    with _lock:
+        found, sources = _counts.copy(), list(_sources)
+    for source in sources:
+        found.update(source.sheds())
+    return found
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class ShedLog:
+    """One loop's lines about what it has shed: one in 10 s at most, with what `counts()` has grown by since."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, counts: Callable[[], Counts]) -> None:
+        self._loop, self._counts = ref(loop), counts
+        self._told = counts()
+        # the beginning of what the next line is about; when the last one was written
+        self._since_s = self._logged_s = monotonic() - LOG_EVERY_S
+        self._is_due = False
+
+    def note(self) -> None:
+        """Something has just been shed: a line follows, in time."""
+        loop = self._loop()
+        if self._is_due or loop is None or loop.is_closed():
+            return
+        self._is_due = True
+        now_s = monotonic()
+        self._since_s = max(self._logged_s, now_s - FIRST_LINE_S)
+        loop.call_later(max(FIRST_LINE_S, self._logged_s + LOG_EVERY_S - now_s), self._log)
+
+    def _log(self) -> None:
+        now_s, counts = monotonic(), self._counts()
+        grown, self._told = counts - self._told, counts
+        self._is_due = False
+        self._logged_s = now_s
+        if grown:
+            over_s = now_s - self._since_s
+            fields = {
+                "seconds": over_s,
+                "sheds": {f"{source}: {reason}": more for (source, reason), more in grown.items()},
+            }
+            logger.warning(
+                "%d requests and clients were shed in %.1f s: %s",
+                grown.total(),
+                over_s,
+                shown(grown),
+                extra={"penstock": fields},
+            )
+
+
+def shown(counts: Mapping[tuple[str, str], int]) -> str:
+    """As text: `loop: lag 2590, left 10; asgi: full 5`."""
+    by_source: dict[str, list[str]] = {}
+    for (source, reason), more in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
+        by_source.setdefault(source, []).append(f"{reason} {more}")
+    return "; ".join(f"{source}: {', '.join(reasons)}" for source, reasons in by_source.items())
