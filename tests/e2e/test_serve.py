@@ -282,7 +282,7 @@ def test_a_limit_refuses_what_is_beyond_it_and_keeps_room_for_health_checks(shop
         held.sendall(b"GET /held HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         wait_for(lambda: get(address).startswith(b"HTTP/1.1 503 "), server)
         refused = get(address)
-        assert body(refused) == b"overloaded: limit\n" and b"retry-after: 1\r\n" in refused.lower()
+        assert body(refused) == b"overloaded: limit\n" and b"retry-after: " in refused.lower()
         assert get(address, "/healthz").startswith(b"HTTP/1.1 200 ")
         assert held.recv(65536).startswith(b"HTTP/1.1 200 ")
     server.send_signal(signal.SIGTERM)

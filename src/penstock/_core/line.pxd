@@ -1,11 +1,10 @@
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 from penstock._core.lag cimport Lag
 from penstock._core.wiring cimport Wiring
 
 
 cdef size_t count(Wiring wiring) noexcept
-cdef uint64_t sheds(Wiring wiring) noexcept
 cdef int64_t oldest_since(Wiring wiring) noexcept
 cdef int expire(Wiring wiring, Lag lag) except -1
 cdef size_t let_in(Wiring wiring, Lag lag, size_t most) except? 0

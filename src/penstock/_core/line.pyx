@@ -3,7 +3,7 @@
 Knows no turn and no clock: the reactor says when, the lag how many and in which order.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 from penstock._core._sys.epoll cimport EPOLLRDHUP
 from penstock._core.held cimport Held, Place
@@ -15,11 +15,6 @@ from penstock._core.wiring cimport Wiring
 
 cdef size_t count(Wiring wiring) noexcept:
     return wiring.held.count + wiring.parked.count
-
-
-cdef uint64_t sheds(Wiring wiring) noexcept:
-    """How many were closed unread, ever, for whatever reason."""
-    return wiring.turned_away + wiring.held.left + wiring.parked.turned_away + wiring.parked.left + wiring.parked.given_up
 
 
 cdef int64_t oldest_since(Wiring wiring) noexcept:

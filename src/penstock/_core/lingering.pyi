@@ -1,3 +1,5 @@
+from typing import Self
+
 from typing_extensions import disjoint_base
 
 from penstock._core.poller import Poller, Source
@@ -5,7 +7,7 @@ from penstock._core.poller import Poller, Source
 @disjoint_base
 class Lingering(Source):
     linger_ns: int
-    def __init__(self, poller: Poller) -> None: ...
+    def __new__(cls, poller: Poller) -> Self: ...
     @property
     def most(self) -> int: ...
     @most.setter

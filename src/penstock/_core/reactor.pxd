@@ -1,10 +1,11 @@
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 from penstock._core.handle cimport Handle
 from penstock._core.inbox cimport Inbox
 from penstock._core.lag cimport Lag
 from penstock._core.probe cimport Probe
 from penstock._core.runs cimport Runs
+from penstock._core.sheds cimport Sheds
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker
 from penstock._core.wiring cimport Wiring
@@ -47,9 +48,7 @@ cdef class Reactor(Runs):
     cdef int64_t slept_ns
     # How many reads and connections the last turn did not let in.
     cdef size_t held_back
-    # Called in a turn in which connections were shed unread, None: nothing is; and how many there were by then.
-    cdef object on_shed
-    cdef uint64_t sheds_told
+    cdef Sheds sheds
     # So many tasks may live, 0: any number; what to do with one more, and with room for it.
     cdef size_t most_tasks
     cdef object on_full, on_room
@@ -70,8 +69,6 @@ cdef class Reactor(Runs):
     cdef int look_back(self) except -1
     cdef int keep_up(self) except -1
     cdef int tend(self) except -1
-    cdef int tell_sheds(self) except -1
-    cdef int turn_wheel(self) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1
     cdef int drain_inbox(self) except -1

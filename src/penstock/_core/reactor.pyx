@@ -35,11 +35,11 @@ from penstock._core.pace cimport Bounds
 from penstock._core.probe cimport COUNT, NEVER_NS, OFF, TIME, Probe
 from penstock._core.ready cimport pop, push, relax
 from penstock._core.runs cimport Runs
-from penstock._core.stream cimport Stream
+from penstock._core.sheds cimport Sheds
+from penstock._core.stream cimport Stream, expire
 from penstock._core.timers cimport Timers
 from penstock._core.waker cimport Waker, fall_asleep, stay_awake, wake
 from penstock._core.watch cimport fileno_of, keep_file, set_reader, set_writer, watched_fileno
-from penstock._core.wheel cimport Due, Wheel
 from penstock._core.wiring cimport Wiring
 
 # The clock's resolution: a timer this close to due is due, as asyncio's.
@@ -66,6 +66,7 @@ cdef class Reactor(Runs):
         self.waker = Waker()
         self.alarm = Alarm()
         self.probe = Probe()
+        self.sheds = Sheds(self.wiring)
         self.watch_waker()
         self.poll_every_turns, self.poll_every_ns = 64, 100_000
         self.owns_clock = type(self).time is Reactor.time
@@ -153,10 +154,8 @@ cdef class Reactor(Runs):
             self.turns_unpolled += 1
         if self.turn_ns >= self.probe.check_at_ns:
             self.probe.run_check(self.turn_ns)
-        if self.turn_ns >= self.wiring.wheel.next_ns:
-            self.turn_wheel()
-        if self.turn_ns >= self.wiring.lingering.next_ns:
-            self.wiring.lingering.expire(self.turn_ns)
+        if self.turn_ns >= min(self.wiring.wheel.next_ns, self.wiring.lingering.next_ns):
+            expire(self.wiring, self.turn_ns)
         if self.timers.count:
             self.timers.fire(
                 just_after(<double>self.turn_ns / 1e9 if self.owns_clock else self.now()), self.wiring.ready
@@ -345,21 +344,7 @@ cdef class Reactor(Runs):
         self.held_back = line.count(self.wiring)
         self.tends, self.tended_ns = self.lag.is_holding, self.turn_ns
         self.lag.ran = self.wiring.ready.count
-        return self.tell_sheds() if self.on_shed is not None else 0
-
-    cdef int tell_sheds(self) except -1:
-        """What is told must not end the loop: an error goes to its handler, and no more is told."""
-        cdef uint64_t sheds = line.sheds(self.wiring)
-        if sheds != self.sheds_told:
-            self.sheds_told = sheds
-            try:
-                self.on_shed()
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                self.on_shed = None
-                self.call_exception_handler({"message": "a listener to sheds failed", "exception": exc})
-        return 0
+        return self.sheds.tell(self) if self.sheds.on_shed is not None else 0
 
     cdef int tend(self) except -1:
         """After a callback of a loop that is behind: the next turn may be far."""
@@ -387,10 +372,6 @@ cdef class Reactor(Runs):
         else:
             self.wiring.counts_reads = True
             lag.stand_still()
-
-    def _watch_sheds(self, on_shed):
-        """Call `on_shed()` in each turn in which `_shed_counts` have risen; None: no more. From the loop's own thread."""
-        self.on_shed, self.sheds_told = on_shed, line.sheds(self.wiring)
 
     def _drop_left(self, int64_t older_ns):
         """Close what has been held or parked for longer and whose client has shut its side down; how many."""
@@ -422,31 +403,14 @@ cdef class Reactor(Runs):
         return self.wiring.turned_away + self.wiring.parked.turned_away
 
     @property
-    def _shed_counts(self):
-        """How many connections were turned away, left meanwhile, and were closed with their server, unread."""
-        parked = self.wiring.parked
-        return self.wiring.turned_away + parked.turned_away, self.wiring.held.left + parked.left, parked.given_up
-
-    @property
-    def _lingering(self):
-        """The connections that were answered and are read on until their clients end them."""
-        return self.wiring.lingering
+    def _sheds(self):
+        """What was closed unread, and who hears of it."""
+        return self.sheds
 
     @property
     def _parked(self):
         """The connections that are parked."""
         return self.wiring.parked
-
-    cdef int turn_wheel(self) except -1:
-        """Has every connection looked at for which something may be too late."""
-        cdef Wheel wheel = self.wiring.wheel
-        cdef Due *due = wheel.pop(self.turn_ns)
-        cdef Stream stream
-        while due is not NULL:
-            stream = <Stream>due.owner
-            stream.look()
-            due = wheel.pop(self.turn_ns)
-        return 0
 
     def _bound(self, Budget budget, Bounds bounds):
         """What streams made from now on are bound by; None: by nothing."""

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint32_t
 from penstock._core.handle cimport Runnable
 from penstock._core.held cimport Place
 from penstock._core.outlet cimport Outlet
+from penstock._core.wiring cimport Wiring
 
 
 cdef class Stream(Outlet):
@@ -45,6 +46,9 @@ cdef class Stream(Outlet):
     cdef Py_ssize_t settle(self, Py_ssize_t got) except -1
     cdef int read_eof(self) except -1
     cdef int take_up_reading(self) except -1
+
+
+cdef int expire(Wiring wiring, int64_t turn_ns) except -1
 
 
 cdef class LateRead(Runnable):

@@ -50,7 +50,8 @@ from penstock._core.pace cimport note_read
 from penstock._core.ready cimport push
 from penstock._core.turnaway cimport drain, next_of, replies_of
 from penstock._core.urgent cimport PASSES
-from penstock._core.wiring cimport RECEIVE_BYTES
+from penstock._core.wheel cimport Due
+from penstock._core.wiring cimport RECEIVE_BYTES, Wiring
 
 cdef enum:
     INTEREST = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET
@@ -560,3 +561,14 @@ def start(Stream stream not None):
 
 cdef inline int pending_error() except -1:
     return -1
+
+
+cdef int expire(Wiring wiring, int64_t turn_ns) except -1:
+    """Looks at every connection for which something may be too late, and ends those that have lingered long enough."""
+    cdef Due *due = wiring.wheel.pop(turn_ns)
+    cdef Stream stream
+    while due is not NULL:
+        stream = <Stream>due.owner
+        stream.look()
+        due = wiring.wheel.pop(turn_ns)
+    return wiring.lingering.expire(turn_ns)

@@ -116,7 +116,7 @@ class LoopGate:
         loop = self._loop()
         if loop is not None and self._lag is not None:
             loop._watch_lag(self._lag, arrived_at, drops_left)
-            loop._watch_sheds(self._shed)
+            loop._sheds.watch(self._shed)
 
     @property
     def is_overloaded(self) -> bool:
@@ -138,7 +138,7 @@ class LoopGate:
         found = Counts()
         loop = self._loop()
         if self._lag is not None and loop is not None:
-            counts = zip(("lag", "left", "closed"), loop._shed_counts, strict=True)
+            counts = zip(("lag", "left", "closed"), loop._sheds.counts(), strict=True)
             found.update({(LOOP, reason): number for reason, number in counts})
         if self._tasks is not None:
             found[LOOP, "tasks"] = self._tasks.refused
@@ -149,7 +149,7 @@ class LoopGate:
         loop, lag, tasks = self._loop(), self._lag, self._tasks
         figures: dict[str, Any] = {"sheds": {reason: number for (_, reason), number in self.sheds().items()}}
         if lag is not None and loop is not None:
-            held, parked, lingering = loop._held, loop._parked, loop._lingering
+            held, parked, lingering = loop._held, loop._parked, loop._sheds.lingering
             figures |= {
                 "state": "overloaded" if lag.is_overloaded else "holding" if lag.is_holding else "calm",
                 "lag_s": lag.lag_ns / 1e9,

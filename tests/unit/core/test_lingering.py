@@ -48,7 +48,7 @@ async def uploaded(loop, *clients):
 
 
 async def no_more(loop):
-    await until(lambda: not loop._lingering.count)
+    await until(lambda: not loop._sheds.lingering.count)
 
 
 def test_a_connection_that_is_turned_away_while_it_sends_a_megabyte_reads_its_answer(loop, run):
@@ -110,9 +110,9 @@ def test_so_do_parked_ones_that_have_waited_too_long(loop, run):
 async def lingering(loop, *, most=None, linger_ns=None):
     """A server whose loop is calm, one connection of which was answered for the last time, and its client."""
     if most is not None:
-        loop._lingering.most = most
+        loop._sheds.lingering.most = most
     if linger_ns is not None:
-        loop._lingering.linger_ns = linger_ns
+        loop._sheds.lingering.linger_ns = linger_ns
     protocols = [Recorder(loop) for _ in range(3)]
     server, clients = await accepted(loop, *protocols)
     for protocol in protocols:
@@ -128,10 +128,10 @@ def test_its_protocol_has_lost_a_lingering_connection_already(loop, run):
     async def main():
         server, clients, protocols = await lingering(loop)
         assert [protocol.error for protocol in protocols] == [None] * 3
-        assert (loop._lingering.count, server.sockets[0].fileno() in loop._sources()) == (3, True)
+        assert (loop._sheds.lingering.count, server.sockets[0].fileno() in loop._sources()) == (3, True)
         assert [await loop.run_in_executor(None, upload, client) for client in clients] == [REPLY] * 3
         await no_more(loop)
-        assert (loop._lingering.total, loop._lingering.cut) == (3, 0)
+        assert (loop._sheds.lingering.total, loop._sheds.lingering.cut) == (3, 0)
         await end(server, clients)
 
     run(main())
@@ -146,7 +146,7 @@ def test_one_whose_client_has_ended_already_does_not_linger(loop, run):
         protocol.transport.linger()
         protocol.transport.close()
         await until(lambda: "lost" in protocol.events)
-        assert loop._lingering.total == 0
+        assert loop._sheds.lingering.total == 0
         await end(server, clients)
 
     run(main())
@@ -160,10 +160,10 @@ def test_a_client_that_does_not_end_is_closed_in_time_although_nothing_else_wake
         loop.add_reader(clients[0], lambda: ended.done() or ended.set_result(clients[0].recv(100)))
         assert await ended == REPLY
         loop.remove_reader(clients[0])
-        while loop._lingering.count:
+        while loop._sheds.lingering.count:
             await asyncio.sleep(0.005)
         assert loop.time() - began_s >= 0.02
-        assert loop._lingering.cut == 3
+        assert loop._sheds.lingering.cut == 3
         await end(server, clients)
 
     run(main())
@@ -172,7 +172,7 @@ def test_a_client_that_does_not_end_is_closed_in_time_although_nothing_else_wake
 def test_beyond_the_bound_the_oldest_is_closed(loop, run):
     async def main():
         server, clients, _ = await lingering(loop, most=2)
-        assert (loop._lingering.count, loop._lingering.total, loop._lingering.cut) == (2, 3, 1)
+        assert (loop._sheds.lingering.count, loop._sheds.lingering.total, loop._sheds.lingering.cut) == (2, 3, 1)
         assert [await loop.run_in_executor(None, upload, client) for client in clients[1:]] == [REPLY] * 2
         await no_more(loop)
         await end(server, clients)
@@ -184,9 +184,9 @@ def test_the_bound_cannot_change_once_one_has_lingered(loop, run):
     async def main():
         server, clients, _ = await lingering(loop)
         with pytest.raises(ValueError, match="before the first"):
-            loop._lingering.most = 100_000
+            loop._sheds.lingering.most = 100_000
         with pytest.raises(ValueError, match="1 or more"):
-            loop._lingering.most = 0
+            loop._sheds.lingering.most = 0
         await end(server, clients)
 
     run(main())
@@ -201,7 +201,7 @@ def test_who_sends_without_end_is_cut(loop, run):
                 upload(clients[0], 100 * MEGABYTE)
 
         await loop.run_in_executor(None, flood)
-        assert loop._lingering.cut == 1
+        assert loop._sheds.lingering.cut == 1
         await end(server, clients)
 
     run(main())
@@ -217,7 +217,7 @@ def test_an_abort_does_not_linger(loop, run):
         protocol.transport.close()
         protocol.transport.abort()
         await protocol.until_event("lost")
-        assert loop._lingering.total == 0
+        assert loop._sheds.lingering.total == 0
         await end(server, clients)
 
     run(main())
@@ -236,7 +236,7 @@ def test_what_is_queued_goes_out_before_it_lingers(loop, run, asks_for_socket):
         got = await loop.run_in_executor(None, upload, clients[0])
         assert len(got) == 8 * MEGABYTE
         await no_more(loop)
-        assert loop._lingering.total == 1
+        assert loop._sheds.lingering.total == 1
         await end(server, clients)
 
     run(main())
@@ -248,11 +248,11 @@ def test_a_forked_child_ends_none_of_its_parents(loop, run):
         server, clients, _ = await lingering(loop)
         child = os.fork()
         if child == 0:
-            loop._lingering.__class__  # noqa: B018 - the child has the parent's object
+            loop._sheds.lingering.__class__  # noqa: B018 - the child has the parent's object
             loop._dispose()
             os._exit(0)
         os.waitpid(child, 0)
-        assert loop._lingering.count == 3
+        assert loop._sheds.lingering.count == 3
         assert [await loop.run_in_executor(None, upload, client) for client in clients] == [REPLY] * 3
         await no_more(loop)
         await end(server, clients)
@@ -265,7 +265,7 @@ def test_a_closed_loop_keeps_none(loop, run):
         return await lingering(loop)
 
     server, clients, _ = run(main())
-    assert loop._lingering.count == 3
+    assert loop._sheds.lingering.count == 3
     server.close()
     for client in clients:
         client.close()

@@ -443,7 +443,7 @@ def test_a_thousand_are_turned_away_and_their_descriptors_given_back(loop, run):
             assert await read_all(loop, client) == REPLY
             client.close()
         assert (loop._turned_away, len(make.protocols)) == (1000, made)
-        await until(lambda: not loop._lingering.count)
+        await until(lambda: not loop._sheds.lingering.count)
         # those that linger have an epoll set
         assert descriptors() <= before + 1
         await end(server, clients)

@@ -71,7 +71,7 @@ def test_a_refused_request_is_answered_with_nothing_read_and_no_task_made(run):
             steps.send(None)
         assert len(asyncio.all_tasks()) == before
         assert (client.status, client.body, client.asked) == (503, b"overloaded: limit\n", 0)
-        assert client.headers[b"retry-after"] == b"1"
+        assert client.headers[b"retry-after"] in {b"1", b"2", b"3"}
         driven.service.finish()
         await task
 
@@ -274,7 +274,8 @@ def test_an_overload_within_the_application_is_answered_unless_its_answer_has_be
     async def main():
         client = Client()
         await AdmissionMiddleware(early, strict())(scope_of(), client.receive, client.send)
-        assert (client.status, client.headers[b"retry-after"]) == (503, b"3")
+        assert client.status == 503
+        assert client.headers[b"retry-after"] in {b"3", b"4", b"5"}
         client = Client()
         with pytest.raises(Overloaded):
             await AdmissionMiddleware(late, strict())(scope_of(), client.receive, client.send)

@@ -74,7 +74,7 @@ def test_what_the_gate_refuses_is_503_and_never_reaches_a_handler(run):
             _, writer = await served.send()
             await until(lambda: served.begun == 1)
             head, body = await served.ask(more="content-length: 5\r\n")
-            assert head.startswith("http/1.1 503 ") and "\r\nretry-after: 1\r\n" in head
+            assert head.startswith("http/1.1 503 ") and "\r\nretry-after: " in head
             assert body == b"overloaded: limit\n"
             assert served.begun == 1
             writer.close()

@@ -61,12 +61,12 @@ class FakeLoop:
         self.server = FakeServer()
         self._held = SimpleNamespace(count=3, most=7, total=20, left=2)
         self._parked = SimpleNamespace(count=4, most=8, total=30, left=21)
-        self._lingering = SimpleNamespace(count=5, total=50, cut=1)
+        lingering = SimpleNamespace(count=5, total=50, cut=1)
+        self._sheds = SimpleNamespace(lingering=lingering, counts=self.sheds)
         self._turned_away = 40
         self.gone = [23, 2]
 
-    @property
-    def _shed_counts(self):
+    def sheds(self):
         return self._turned_away, *self.gone
 
     def is_closed(self):

@@ -1,0 +1,13 @@
+from libc.stdint cimport uint64_t
+
+from penstock._core.wiring cimport Wiring
+
+
+cdef class Sheds:
+    cdef Wiring wiring
+    # Called in each turn in which there were some, None: nothing is; and how many there were by then.
+    cdef readonly object on_shed
+    cdef uint64_t told
+
+    cdef uint64_t total(self) noexcept
+    cdef int tell(self, object loop) except -1

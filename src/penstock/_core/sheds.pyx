@@ -1,0 +1,45 @@
+"""Sheds: the connections that one loop has closed unread, by reason, and who hears of it. The counts are their owners'."""
+
+from libc.stdint cimport uint64_t
+
+from penstock._core.wiring cimport Wiring
+
+
+cdef class Sheds:
+    """What a loop that is behind has shed."""
+
+    def __init__(self, Wiring wiring not None):
+        self.wiring = wiring
+
+    def watch(self, on_shed):
+        """Call `on_shed()` in each turn in which the counts have risen; None: no more. From the loop's own thread."""
+        self.on_shed, self.told = on_shed, self.total()
+
+    def counts(self):
+        """How many were turned away, how many left meanwhile, and how many were closed with their server."""
+        parked = self.wiring.parked
+        return self.wiring.turned_away + parked.turned_away, self.wiring.held.left + parked.left, parked.given_up
+
+    @property
+    def lingering(self):
+        """The connections that were answered and are read on until their clients end them."""
+        return self.wiring.lingering
+
+    cdef uint64_t total(self) noexcept:
+        cdef Wiring wiring = self.wiring
+        cdef uint64_t parked = wiring.parked.turned_away + wiring.parked.left + wiring.parked.given_up
+        return wiring.turned_away + wiring.held.left + parked
+
+    cdef int tell(self, object loop) except -1:
+        """What is told must not end the loop: an error goes to its handler, and no more is told."""
+        if self.total() == self.told:
+            return 0
+        self.told = self.total()
+        try:
+            self.on_shed()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.on_shed = None
+            loop.call_exception_handler({"message": "a listener to sheds failed", "exception": exc})
+        return 0
