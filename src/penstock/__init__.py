@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         LaneConfig,
         LoopConfig,
         PressureConfig,
+        ServeConfig,
         SignalsConfig,
         TasksConfig,
     )
@@ -36,6 +37,7 @@ __all__ = [
     "LoopConfig",
     "PressureConfig",
     "Runner",
+    "ServeConfig",
     "Server",
     "SignalsConfig",
     "TasksConfig",
@@ -64,7 +66,16 @@ __all__ = [
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if not TYPE_CHECKING:
-    _CONFIGS = "Config", "ExecutorsConfig", "LaneConfig", "LoopConfig", "PressureConfig", "SignalsConfig", "TasksConfig"
+    _CONFIGS = (
+        "Config",
+        "ExecutorsConfig",
+        "LaneConfig",
+        "LoopConfig",
+        "PressureConfig",
+        "ServeConfig",
+        "SignalsConfig",
+        "TasksConfig",
+    )
     __getattr__, __dir__ = opened(
         __name__,
         {

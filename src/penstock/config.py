@@ -1,6 +1,6 @@
 """The config: what is to be built, declared once, frozen and typed. No behaviour.
 
-Five groups, each a frozen dataclass whose fields are the keys; the field's comment is its documentation. A lane of
+Six groups, each a frozen dataclass whose fields are the keys; the field's comment is its documentation. A lane of
 executors is a dataclass too, the value of a key. A value that cannot be used raises `ConfigError` wherever it came
 from. Reading files and variables is `configfile.py`'s part.
 """
@@ -40,7 +40,16 @@ from penstock.configkinds import (
 from penstock.configlanes import lane, lanes
 from penstock.errors import ConfigError
 
-__all__ = ["Config", "ExecutorsConfig", "LaneConfig", "LoopConfig", "PressureConfig", "SignalsConfig", "TasksConfig"]
+__all__ = [
+    "Config",
+    "ExecutorsConfig",
+    "LaneConfig",
+    "LoopConfig",
+    "PressureConfig",
+    "ServeConfig",
+    "SignalsConfig",
+    "TasksConfig",
+]
 
 
 def _key(default: Any, kind: Kind, **more: object) -> Any:
@@ -293,14 +302,25 @@ class SignalsConfig(_Group):
 
 
 @dataclass(frozen=True, slots=True)
+class ServeConfig(_Group):
+    """How `penstock serve` starts and stops an application."""
+
+    # the application's lifespan startup; one that takes longer ends the process with exit code 3
+    startup_s: float | None = _key(None, optional(seconds(zero=False), "no bound"))
+    # the application's lifespan shutdown, which has what is left of signals.drain_s, at least half a second
+    shutdown_s: float | None = _key(None, optional(seconds(zero=False), "what is left of the drain"))
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """Everything penstock can be told, in five groups. `Config()` is all defaults."""
+    """Everything penstock can be told, in six groups. `Config()` is all defaults."""
 
     loop: LoopConfig = field(default_factory=LoopConfig)
     executors: ExecutorsConfig = field(default_factory=ExecutorsConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
     pressure: PressureConfig = field(default_factory=PressureConfig)
     signals: SignalsConfig = field(default_factory=SignalsConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.config import Config, ExecutorsConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
+from penstock.config import Config, ExecutorsConfig, LoopConfig, PressureConfig, ServeConfig, SignalsConfig, TasksConfig
 from penstock.configkinds import BadPart, Kind, nearest
 from penstock.configlanes import LaneKind
 from penstock.errors import ConfigError
@@ -29,6 +29,7 @@ GROUPS = {
     "tasks": TasksConfig,
     "pressure": PressureConfig,
     "signals": SignalsConfig,
+    "serve": ServeConfig,
 }
 # dotted key -> its kind, for every key there is
 KINDS: dict[str, Kind] = {

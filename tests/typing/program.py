@@ -68,6 +68,7 @@ def configs() -> penstock.Config:
         loop=penstock.LoopConfig(spin_us=50),
         executors=penstock.ExecutorsConfig(default="io", lanes={"db": penstock.LaneConfig(kind="threads", workers=8)}),
         signals=penstock.SignalsConfig(drain_s=30),
+        serve=penstock.ServeConfig(startup_s=60),
         tasks=penstock.TasksConfig(level="trace"),
         pressure=penstock.PressureConfig(lag_high_s=0.01),
     )

@@ -15,6 +15,7 @@ from typing import Any
 from penstock.cli.frames import user_frames
 from penstock.cli.options import Failure, LineParser, accepted, check_config, load_config, seconds_or_0, with_signals
 from penstock.cli.serveoptions import add_uvicorn_options, from_environment, uvicorn_choices
+from penstock.cli.workerbound import check_workers
 from penstock.config import Config, PressureConfig
 from penstock.configkinds import LIMIT, PATHS, seconds
 from penstock.integrations.asgi import check_app, load_app
@@ -63,6 +64,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     for name, default in {**DEFAULTS, **dict.fromkeys(("app_dir", "env_file", "interface", "fd"))}.items():
         if getattr(options, name, None) is None:
             setattr(options, name, default)
+    check_workers(options.workers)
     return options
 
 

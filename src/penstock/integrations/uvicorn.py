@@ -13,25 +13,29 @@ import signal
 import socket
 import stat
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from inspect import signature
-from types import FrameType
+from traceback import extract_tb
+from types import FrameType, TracebackType
 from typing import Any
 
 import uvicorn
-from uvicorn.supervisors import ChangeReload, Multiprocess
+from uvicorn.supervisors import Multiprocess
 
 import penstock
 from penstock.config import Config, PressureConfig
 from penstock.integrations.admission import AdmissionMiddleware
 from penstock.integrations.health import HealthServer, Judge, LoopCondition
 from penstock.integrations.healthworkers import HealthReporter, WorkersHealth
+from penstock.integrations.lifespan import FAILED_START
 from penstock.integrations.receiving import watch_requests
 from penstock.integrations.refusing import refuse_early, refuse_unread
 from penstock.integrations.tls import Tls
+from penstock.integrations.uvicorn_server import Server
+from penstock.integrations.uvicorn_workers import Reloader, Workers
 from penstock.loop.transports import gather_writes
 from penstock.runtime.deadline import Deadline, Watch
 from penstock.tasks.logs import show_records
@@ -76,9 +80,12 @@ class ServerConfig(uvicorn.Config):
         super().__init__(app, loop=LOOP if TAKES_A_FACTORY else "none", **choices)
 
     def load(self) -> None:
-        """Load the application; uvicorn calls this in the running loop."""
+        """Load the application; uvicorn calls this in the running loop. SystemExit(3) if it cannot, in a worker."""
         _follow_health(self)
-        super().load()
+        if multiprocessing.parent_process() is None:
+            super().load()
+        else:
+            _load_in_worker(super().load, self.app)
         _watch_server(self)
         self.http_protocol_class = _gathering(self.http_protocol_class)
         config = Config.load()
@@ -103,6 +110,28 @@ class ServerConfig(uvicorn.Config):
         def setup_event_loop(self) -> None:
             """Install penstock's policy: how uvicorn before 0.36 chooses a loop."""
             penstock.install()
+
+
+def _load_in_worker(load: Callable[[], None], app: Any) -> None:
+    """Load the application. An error is one line: every worker has it, and none is worth another try."""
+    try:
+        load()
+    except Exception as error:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        logger.error("cannot load %s: %s (%s)", app, text, _place(error.__traceback__))
+        logger.debug("the traceback", exc_info=error)
+        raise SystemExit(FAILED_START) from error
+    except SystemExit as error:
+        # uvicorn's own end has its line already
+        if error.code != FAILED_START:
+            logger.error("cannot load %s: it ends the process by SystemExit(%r)", app, error.code)
+        raise SystemExit(FAILED_START) from error
+
+
+def _place(traceback: TracebackType | None) -> str:
+    """The innermost line of a traceback."""
+    frame = extract_tb(traceback)[-1]
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"
 
 
 def _gathering(protocol: Any) -> Any:
@@ -141,6 +170,7 @@ def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **
             app,
             host=binding.host,
             port=binding.port,
+            fd=binding.fd,
             backlog=config.pressure.backlog,
             timeout_graceful_shutdown=config.signals.drain_s,
             **_tls_choices(tls),
@@ -270,16 +300,21 @@ def _remove(uds_file: str | None) -> None:
 
 
 def _supervise(config: ServerConfig, listener: socket.socket) -> int:
-    server = uvicorn.Server(config)
+    server = Server(config)
+    # an inherited socket stays open, and its clients wait there for the next server
+    server.owns_listener = config.fd is None and not config.should_reload and config.workers == 1
     try:
         if config.should_reload or config.workers > 1:
             _watch_supervisor(config)
         if config.should_reload:
-            ChangeReload(config, target=server.run, sockets=[listener]).run()
+            Reloader(config, target=server.run, sockets=[listener]).run()
         elif config.workers > 1:
             # Workers make their own servers in newer uvicorns; older ones are told what to run.
             target = {"target": server.run} if "target" in signature(Multiprocess).parameters else {}
-            Multiprocess(config, sockets=[listener], **target).run()
+            workers = Workers(config, sockets=[listener], **target)
+            workers.run()
+            if workers.has_failed():
+                return FAILED_START
         else:
             signal.signal(signal.SIGTERM, partial(_on_sigterm, server))
             server.run(sockets=[listener])
@@ -358,12 +393,22 @@ def _bind_tcp(binding: Binding) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        # Listening at once, so that of two servers started together the second one hears of it here.
-        listener.listen()
+        if binding.port != 0:
+            _claim(listener)
     except OSError as error:
         listener.close()
         raise OSError(error.errno, f"cannot listen on {binding}: {_why(error)}") from None
     return listener
+
+
+def _claim(listener: socket.socket) -> None:
+    """Have a server that is started on the same port hear of it, although nothing listens there yet."""
+    listener.listen()
+    with suppress(OSError):
+        # no longer listening, and bound still
+        listener.shutdown(socket.SHUT_RD)
+        # the port is then no other's, until the server is about to listen
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
 
 def _why(error: OSError) -> str:
@@ -383,6 +428,7 @@ def _bind_uds(path: str) -> socket.socket:
         _remove_stale(path)
         listener.bind(path)
         os.chmod(path, 0o666)  # as uvicorn: whoever can reach the directory may connect
+        # at once: a socket file that nobody listens on is taken for one that is left over
         listener.listen()
     except OSError as error:
         listener.close()

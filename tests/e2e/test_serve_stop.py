@@ -1,0 +1,265 @@
+"""How `penstock serve` starts and stops: nothing is lost, nothing hangs, and the exit code says what happened."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import PATIENCE_S, Command, answers, attempt, get, wait_for
+from tests.e2e.serveload import Clients
+
+pytest.importorskip("uvicorn")
+
+APP = """
+import asyncio
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await asyncio.sleep(0.005)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
+"""
+PROCESSES = {"one process": (), "workers": ("--workers", "2"), "a reloader": ("--reload",)}
+
+
+@pytest.fixture
+def shop(penstock: Command) -> Command:
+    penstock.write("shop.py", APP)
+    return penstock
+
+
+def started(shop: Command, port: int, *options: str, target: str = "shop:app") -> subprocess.Popen[str]:
+    server = shop.start("serve", target, "--port", str(port), "--no-access-log", *options)
+    wait_for(lambda: answers(("127.0.0.1", port)), server)
+    return server
+
+
+def children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+# --- a stop under load
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the accept queue is closed to new clients by a socket filter")
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("processes", PROCESSES)
+def test_a_stop_under_load_loses_no_request(shop: Command, free_port: int, processes: str, http: str) -> None:
+    server = started(shop, free_port, *PROCESSES[processes], "--http", http)
+    clients = Clients(("127.0.0.1", free_port), 10)
+    clients.wait_until_busy()
+    server.send_signal(signal.SIGTERM)
+    output = server.communicate(timeout=PATIENCE_S)[0]
+    clients.join()
+    assert clients.lost == []
+    assert (server.returncode, "Traceback" in output) == (128 + signal.SIGTERM, False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the accept queue is closed to new clients by a socket filter")
+def test_a_stop_of_the_whole_group_loses_no_request(shop: Command, free_port: int) -> None:
+    server = started(shop, free_port, "--workers", "2")
+    clients = Clients(("127.0.0.1", free_port), 10)
+    clients.wait_until_busy()
+    # as systemd does
+    os.killpg(server.pid, signal.SIGTERM)
+    server.communicate(timeout=PATIENCE_S)
+    clients.join()
+    assert clients.lost == []
+
+
+def test_a_stop_on_a_unix_socket_loses_no_request(shop: Command) -> None:
+    path = str(shop.folder / "shop.sock")
+    server = shop.start("serve", "shop:app", "--uds", path, "--no-access-log")
+    wait_for(lambda: answers(path), server)
+    clients = Clients(path, 10)
+    clients.wait_until_busy()
+    server.send_signal(signal.SIGTERM)
+    server.communicate(timeout=PATIENCE_S)
+    clients.join()
+    assert clients.lost == []
+
+
+def test_a_worker_that_is_replaced_loses_no_request(shop: Command, free_port: int) -> None:
+    server = started(shop, free_port, "--workers", "2")
+    clients = Clients(("127.0.0.1", free_port), 10)
+    clients.wait_until_busy()
+    first = set(children(server.pid))
+    os.kill(server.pid, signal.SIGTTOU)
+    wait_for(lambda: any(map(is_gone, first)), server)
+    assert answers(("127.0.0.1", free_port))
+    server.send_signal(signal.SIGTERM)
+    server.communicate(timeout=PATIENCE_S)
+    clients.join()
+    assert clients.lost == []
+
+
+def test_a_request_that_comes_on_an_idle_connection_during_the_stop_is_answered(shop: Command, free_port: int) -> None:
+    server = started(shop, free_port)
+    with socket.create_connection(("127.0.0.1", free_port), timeout=PATIENCE_S) as kept:
+        kept.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert kept.recv(65536).endswith(b"done")
+        server.send_signal(signal.SIGTERM)
+        assert server.stdout is not None
+        assert any("Shutting down" in line for line in server.stdout)
+        kept.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        answer = b"".join(iter(lambda: kept.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer.lower()
+    assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+def test_an_idle_connection_does_not_hold_the_stop(shop: Command, free_port: int) -> None:
+    server = started(shop, free_port, "--drain", "600")
+    with socket.create_connection(("127.0.0.1", free_port), timeout=PATIENCE_S) as kept:
+        kept.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert kept.recv(65536).endswith(b"done")
+        kept.sendall(b"GET / HT")
+        server.send_signal(signal.SIGTERM)
+        assert kept.recv(65536) == b""
+    assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+# --- worker processes
+
+
+def test_a_mistaken_number_of_workers_starts_none(shop: Command) -> None:
+    shop.refuses("serve", "shop:app", "--workers", "1000000", code=2, says="--workers 1000000: at most ")
+    shop.refuses("serve", "shop:app", code=2, says="at most ", WEB_CONCURRENCY="1000000")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="child processes are found in /proc")
+@pytest.mark.parametrize("processes", ["workers", "a reloader"])
+def test_no_child_outlives_a_parent_that_is_killed(shop: Command, free_port: int, processes: str) -> None:
+    server = started(shop, free_port, *PROCESSES[processes])
+    pids = children(server.pid)
+    # multiprocessing's resource tracker is one of them
+    assert len(pids) >= 2
+    server.kill()
+    # the output ends when the last of them closes it, a moment before it is gone
+    server.communicate(timeout=PATIENCE_S)
+    deadline = time.monotonic() + PATIENCE_S
+    while not all(map(is_gone, pids)):
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.01)
+
+
+FAILING_STARTUP = """
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+"""
+BROKEN = {
+    "a factory that raises": ("def make(): raise RuntimeError('no\\n database')", ("--factory",), "made:make"),
+    "an import that fails in a worker": (
+        "import multiprocessing\nif multiprocessing.parent_process(): raise RuntimeError('no database')\n" + APP,
+        (),
+        "made:app",
+    ),
+    "an import that exits": (
+        "import multiprocessing\nif multiprocessing.parent_process(): raise SystemExit(0)\n" + APP,
+        (),
+        "made:app",
+    ),
+    "a startup that fails": (FAILING_STARTUP, (), "made:app"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_workers_that_cannot_start_end_the_server_with_3(shop: Command, free_port: int, what: str) -> None:
+    source, options, target = BROKEN[what]
+    shop.write("made.py", source)
+    server = shop.start("serve", target, "--port", str(free_port), "--workers", "2", *options)
+    output = server.communicate(timeout=PATIENCE_S)[0]
+    assert server.returncode == 3
+    assert "Traceback" not in output
+    reasons = [line for line in output.splitlines() if "no database" in line or "SystemExit(0)" in line]
+    assert 1 <= len(reasons) <= 2, output
+    assert output.count("failed to start, stopping the parent process") == 1
+    assert len(output.splitlines()) < 20, output
+
+
+@pytest.mark.parametrize("processes", PROCESSES)
+def test_a_start_that_fails_is_never_told_by_0(shop: Command, free_port: int, processes: str) -> None:
+    shop.write("made.py", FAILING_STARTUP)
+    server = shop.start("serve", "made:app", "--port", str(free_port), *PROCESSES[processes])
+    if processes == "a reloader":
+        # it waits for a change of the source
+        assert server.stdout is not None
+        assert any("Application startup failed" in line for line in server.stdout)
+        server.send_signal(signal.SIGTERM)
+    server.communicate(timeout=PATIENCE_S)
+    assert server.returncode == (128 + signal.SIGTERM if processes == "a reloader" else 3)
+
+
+# --- startup and shutdown
+
+STARTING = """
+import asyncio, os, time
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        print("starts", flush=True)
+        while not os.path.exists("go"):
+            STEP
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("stops", flush=True)
+        while not os.path.exists("end"):
+            STEP
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
+"""
+
+
+def wait_for_line(server: subprocess.Popen[str], text: str) -> None:
+    assert server.stdout is not None
+    assert any(text in line for line in server.stdout), f"no {text!r}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a bound socket that no longer listens")
+@pytest.mark.parametrize("processes", PROCESSES)
+def test_the_port_listens_when_the_application_has_started(shop: Command, free_port: int, processes: str) -> None:
+    shop.write("slow.py", STARTING.replace("STEP", "await asyncio.sleep(0.01)"))
+    server = shop.start("serve", "slow:app", "--port", str(free_port), *PROCESSES[processes])
+    wait_for_line(server, "starts")
+    with pytest.raises(ConnectionRefusedError):
+        get(("127.0.0.1", free_port))
+    # and yet it is this server's
+    shop.refuses("serve", "shop:app", "--port", str(free_port), code=1, says="Address already in use")
+    shop.write("go", "")
+    shop.write("end", "")
+    wait_for(lambda: attempt(("127.0.0.1", free_port)).endswith(b"done"), server)
+
+
+@pytest.mark.parametrize("step", ["await asyncio.sleep(0.01)", "time.sleep(0.01)"])
+def test_a_startup_that_hangs_ends_with_3_at_its_bound(shop: Command, free_port: int, step: str) -> None:
+    shop.write("slow.py", STARTING.replace("STEP", step))
+    server = shop.start("serve", "slow:app", "--port", str(free_port), "--set", "serve.startup_s=0.2")
+    output = server.communicate(timeout=PATIENCE_S)[0]
+    assert server.returncode == 3
+    assert "serve.startup_s, 0.2 s" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize("bound", [("--drain", "0.2"), ("--drain", "600", "--set", "serve.shutdown_s=0.2")])
+def test_a_shutdown_that_hangs_ends_at_its_bound(shop: Command, free_port: int, bound: tuple[str, ...]) -> None:
+    shop.write("slow.py", STARTING.replace("STEP", "await asyncio.sleep(0.01)"))
+    shop.write("go", "")
+    server = started(shop, free_port, *bound, target="slow:app")
+    server.send_signal(signal.SIGTERM)
+    began_s = time.monotonic()
+    output = server.communicate(timeout=PATIENCE_S)[0]
+    assert server.returncode == 128 + signal.SIGTERM
+    assert "stops" in output and "shutdown took longer than" in output and "Traceback" not in output
+    assert time.monotonic() - began_s < PATIENCE_S / 2
