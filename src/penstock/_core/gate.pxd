@@ -34,12 +34,12 @@ cdef class GateCore:
     cdef public double factor, max_wait_s, patience_s, deadline_s, promised_s
     cdef Queue queue
     cdef OneTempo tempo
-    cdef public list sheds, rtts_s
+    cdef public list sheds, rtts_s, begins_s
     cdef public object on_shed, expires_at, loop, clock, waits, services, name, error
     cdef public bint is_closed, was_full
     cdef object timer
     cdef double timer_at_s, backlog_since_s
-    cdef public double window_at_s, epoch_s
+    cdef public double window_at_s, full_at_s, epoch_s
     cdef Py_ssize_t sampled, sample_at
     cdef dict starts
     cdef object __weakref__

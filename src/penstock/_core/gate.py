@@ -142,11 +142,12 @@ class GateCore:
         self.starts: dict[int, tuple[ref[Any], float]] = {}
         self.sampled = 0
         self.sample_at = 1
-        self.window_at_s = INFINITE_S
+        self.window_at_s = self.full_at_s = INFINITE_S
         self.epoch_s = -INFINITE_S
         self.was_full = False
         self.dropped = 0
         self.rtts_s: list[float] = []
+        self.begins_s: list[float] = []
         # of a subclass: the type of refusals, which takes these arguments, and histograms
         self.name = ""
         self.error: type[BaseException] = Exception
@@ -232,6 +233,8 @@ class GateCore:
             arrived_s = now_s
         if self.is_closed:
             raise self.refused(CLOSED, now_s)
+        if self.inflight >= self.bound and now_s >= self.full_at_s:
+            self.met_full(now_s)
         if self.inflight < self.bound or (priority == CRITICAL and self.inflight < self.bound + self.reserve):
             # a health check is let in late as well: its refusal would be taken for a failure
             is_late = arrived_s < now_s and priority != CRITICAL
@@ -525,6 +528,10 @@ class GateCore:
         """A window of measurements ends: `rtts_s`, `most_inflight` and the counts are of it."""
         raise NotImplementedError
 
+    def met_full(self, now_s: float) -> None:
+        """Ask the limit for more before a call that found no permit free is queued or refused."""
+        raise NotImplementedError
+
     # --- measuring ---
 
     def begin_sample(self) -> None:
@@ -561,6 +568,7 @@ class GateCore:
         if self.window_at_s < INFINITE_S:
             if started_s >= self.epoch_s and len(self.rtts_s) < MOST_RTTS:
                 self.rtts_s.append(rtt_s)
+                self.begins_s.append(started_s)
             if now_s >= self.window_at_s:
                 self.window_over(now_s)
 

@@ -44,9 +44,9 @@ GONE = frozenset({"http.disconnect", "websocket.disconnect"})
 class AdmissionMiddleware:
     """An ASGI application that lets requests into another one as a gate says.
 
-    Without a `gate` it has one of its own, made of `limit` ("auto"), `max_wait_s` and `deadline_s` with `reserve`
-    permits for what is critical, and closes it when the server ends. `health` are the paths of health checks: a bounded
-    number of those passes the gate; beyond it they are critical.
+    Without a `gate` it has one of its own, made of `limit` ("auto"), `initial`, `max_wait_s` and `deadline_s` with
+    `reserve` permits for what is critical, and closes it when the server ends. `health` are the paths of health checks: a
+    bounded number of those passes the gate; beyond it they are critical.
     `priority(scope)` and `key(scope)` say how much a request matters and whose it is. A WebSocket holds its permit for
     its `handshake`, for the whole `connection`, or needs `none`. Refusals are one line of text, or of JSON (`as_json`).
     """
@@ -57,6 +57,7 @@ class AdmissionMiddleware:
         gate: Gate | None = None,
         *,
         limit: int | Literal["auto"] | Limit | None = None,
+        initial: int | None = None,
         max_wait_s: float | None = None,
         deadline_s: float | None = None,
         reserve: int = 4,
@@ -66,7 +67,7 @@ class AdmissionMiddleware:
         websockets: Literal["handshake", "connection", "none"] = "handshake",
         as_json: bool = False,
     ) -> None:
-        if gate is not None and (limit, max_wait_s, deadline_s) != (None, None, None):
+        if gate is not None and (limit, initial, max_wait_s, deadline_s) != (None, None, None, None):
             raise ValueError("a gate of yours has its own limit, max_wait_s and deadline_s: give it these, or no gate")
         if websockets not in {"handshake", "connection", "none"}:
             raise ValueError(f"websockets={websockets!r}: allowed is 'handshake', 'connection' or 'none'")
@@ -74,6 +75,7 @@ class AdmissionMiddleware:
         self._is_ours = gate is None
         self.gate = gate or Gate(
             "auto" if limit is None else limit,
+            initial=initial,
             max_wait_s=max_wait_s,
             deadline_s=deadline_s,
             reserve=reserve,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from penstock.errors import Overloaded
 from penstock.expiry import expiry
 from penstock.pressure.core import REASONS, Entry, GateCore
-from penstock.pressure.limits import LEAST_SAMPLES, Limit, Window, make_limit
+from penstock.pressure.limits import LEAST_SAMPLES, GrowingLimit, Limit, Window, make_limit
 from penstock.pressure.registry import register
 from penstock.times import Histogram, Times, taken
 
@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 # How long one may wait where nothing else is said: half of the deadline at most.
 MAX_WAIT_S = 0.05
+# A full gate asks its limit for more so many times in a window.
+FULL_LOOKS = 5
 _numbers = itertools.count(1)
 
 
@@ -71,7 +73,8 @@ class GateStatistics:
 class Gate(GateCore):
     """Lets as many in as the limit says, has others wait for a bounded time, and refuses the rest at once.
 
-    `limit` is a number, "auto", or an object with `update()` as in `penstock.pressure.limits`. `max_wait_s`: the
+    `limit` is a number, "auto", or an object with `update()` as in `penstock.pressure.limits`. `initial`: what "auto"
+    starts from (10); up to so many, and at least 100, are let in before the first have ended. `max_wait_s`: the
     longest wait (default: 0.05, or half of the deadline if that is less; 0 never waits, `math.inf` waits as long as it
     takes). `deadline_s`: the time that an entry has in all. `reserve`: permits beyond the limit that only CRITICAL
     entries take. `max_queued`: the longest queue. A refusal raises `penstock.errors.Overloaded`.
@@ -83,6 +86,7 @@ class Gate(GateCore):
         self,
         limit: int | Literal["auto"] | Limit,
         *,
+        initial: int | None = None,
         max_wait_s: float | None = None,
         deadline_s: float | None = None,
         reserve: int = 0,
@@ -95,7 +99,7 @@ class Gate(GateCore):
         _check("deadline_s", deadline_s, deadline_s is None or deadline_s > 0, "more than 0 seconds, or None")
         _check("reserve", reserve, reserve >= 0, "0 or more permits")
         _check("max_queued", max_queued, max_queued >= 0, "0 or more entries")
-        self._limiter = make_limit(limit)
+        self._limiter = make_limit(limit, initial=initial)
         super().__init__(
             self._limiter.value, max_wait_s, math.inf if deadline_s is None else deadline_s, reserve, max_queued
         )
@@ -148,6 +152,8 @@ class Gate(GateCore):
         # the first look opens a window; a limit that never moves needs none
         self.began_s = -math.inf
         self.window_at_s = math.inf if math.isinf(self._limiter.window_s) else -math.inf
+        self._growing = self._limiter if isinstance(self._limiter, GrowingLimit) else None
+        self.full_at_s = math.inf if self._growing is None else -math.inf
 
     @property
     def scale(self) -> float:
@@ -167,20 +173,34 @@ class Gate(GateCore):
     def window_over(self, now_s: float) -> None:
         """Hand what was measured to the limit, and take its number."""
         if self.began_s == -math.inf:
-            self._open_window(now_s)
+            self._open_window(now_s, -math.inf)
         elif len(self.rtts_s) < LEAST_SAMPLES:
             self.window_at_s = now_s + self._limiter.window_s / 4
         else:
             reason = self._limiter.reason
             value = self._limiter.update(self._window(now_s))
-            self._open_window(now_s)
+            # what an older limit let in says nothing of this one
+            self._open_window(now_s, self.epoch_s if value == self.limit else self.began_s)
             if value != self.limit or self._limiter.reason != reason:
                 self._adopt(value, self._limiter.reason)
+
+    def met_full(self, now_s: float) -> None:
+        """Ask the limit for more before a call that found no permit free is queued or refused."""
+        self.was_full = True
+        if self._growing is None:
+            return
+        self.full_at_s = now_s + self._growing.window_s / FULL_LOOKS
+        window = self._window(now_s)
+        value = self._growing.when_full(window)
+        if value != self.limit:
+            self._adopt(value, self._growing.reason)
 
     def _window(self, now_s: float) -> Window:
         return Window(
             duration_s=now_s - self.began_s,
+            ended_s=now_s,
             rtts_s=self.rtts_s,
+            begins_s=self.begins_s,
             completed=self._left() - self._left_before,
             dropped=self.dropped,
             most_inflight=self.most_inflight,
@@ -188,11 +208,10 @@ class Gate(GateCore):
             was_full=self.was_full,
         )
 
-    def _open_window(self, now_s: float) -> None:
-        # only what began after the window before began says something of it
-        self.epoch_s, self.began_s = self.began_s, now_s
+    def _open_window(self, now_s: float, epoch_s: float) -> None:
+        self.epoch_s, self.began_s = epoch_s, now_s
         self.window_at_s = now_s + self._limiter.window_s
-        self.rtts_s = []
+        self.rtts_s, self.begins_s = [], []
         self._left_before = self._left()
         self.dropped, self.most_inflight, self.was_full = 0, self.inflight, False
 

@@ -15,7 +15,8 @@ from itertools import count
 from math import inf
 from random import Random
 
-from penstock.pressure.limits import LEAST_SAMPLES, MOST_SAMPLES, Limit, Window
+from penstock.pressure.gate import FULL_LOOKS
+from penstock.pressure.limits import LEAST_SAMPLES, MOST_SAMPLES, GrowingLimit, Limit, Window
 
 __all__ = ["Call", "CpuService", "IoService", "Phase", "Report", "simulate"]
 
@@ -141,30 +142,41 @@ class Recorder:
 
     def __init__(self, limit: Limit, lag_off: float) -> None:
         self.limit, self._lag_off = limit, lag_off
-        self._epoch_s = 0.0
+        self._epoch_s = self._full_at_s = 0.0
         self._open(0.0, 0)
 
     def _open(self, now_s: float, inflight: int) -> None:
         self._began_s, self._most, self._full = now_s, inflight, False
         self._rtts_s: list[float] = []
+        self._begins_s: list[float] = []
         self._completed = self._dropped = 0
 
     def entered(self, inflight: int) -> None:
         self._most = max(self._most, inflight)
 
-    def full(self) -> None:
+    def full(self, now_s: float, inflight: int) -> None:
         self._full = True
+        if now_s < self._full_at_s or not isinstance(self.limit, GrowingLimit):
+            return
+        self._full_at_s = now_s + self.limit.window_s / FULL_LOOKS
+        self.limit.when_full(self._window(now_s, inflight))
 
     def left(self, call: Call, now_s: float, inflight: int) -> None:
         self._completed += 1
         if call.began_s >= self._epoch_s and len(self._rtts_s) < MOST_SAMPLES:
             self._rtts_s.append(now_s - call.began_s - self._lag_off * call.lag_s)
+            self._begins_s.append(call.began_s)
         duration_s = now_s - self._began_s
         if duration_s >= self.limit.window_s and len(self._rtts_s) >= LEAST_SAMPLES:
-            window = Window(duration_s, self._rtts_s, self._completed, self._dropped, self._most, inflight, self._full)
-            self._epoch_s = self._began_s
+            window, before = self._window(now_s, inflight), self.limit.value
+            if self.limit.update(window) != before:
+                self._epoch_s = self._began_s
             self._open(now_s, inflight)
-            self.limit.update(window)
+
+    def _window(self, now_s: float, inflight: int) -> Window:
+        duration_s = now_s - self._began_s
+        samples = self._rtts_s, self._begins_s
+        return Window(duration_s, now_s, *samples, self._completed, self._dropped, self._most, inflight, self._full)
 
 
 class SimulatedGate:
@@ -185,7 +197,11 @@ class SimulatedGate:
         if self.inflight < self.limit.value and not self._queue:
             self._enter(call)
             return
-        self._recorder.full()
+        self._recorder.full(self._clock.now_s, self.inflight)
+        if self.inflight < self.limit.value:
+            self._queue.append(call)
+            self._admit()
+            return
         if (len(self._queue) + 1) * self._gap_s > self._max_wait_s or self._max_wait_s == 0:
             call.refused = True
         else:

@@ -1,12 +1,14 @@
 """The gradient against simulated services: what of the feasible it serves in time, from no knowledge at all."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.pressure.limits import Gradient, Window
+from penstock.pressure.limits import Gradient, Window, make_limit
 from tests.unit.pressure.simulation import CpuService, IoService, Phase, Report, simulate
 
 LOADS = [0.5, 1, 2, 5, 10]
@@ -52,7 +54,8 @@ def test_without_a_queue_in_front_overload_is_served_all_the_same(load: float) -
 
 def test_without_a_queue_in_front_what_chance_brings_together_is_refused_in_part() -> None:
     """At its capacity a service with some 8 permits loses some of the arrivals, as Erlang's formula says."""
-    assert steady(1).goodput(settle_s=2) >= 0.88
+    goodputs = [steady(1, seed=seed).goodput(settle_s=2) for seed in (1, 2, 3)]
+    assert sum(goodputs) / 3 >= 0.9
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.05])
@@ -164,25 +167,84 @@ def quick(**changes: object) -> Window:
     return Window(**(values | changes))  # type: ignore[arg-type]
 
 
-def test_the_first_window_is_left_out() -> None:
+def test_a_cold_first_window_is_no_floor_for_long() -> None:
     limit = Gradient()
-    limit.update(quick(rtts_s=[1.0] * 10))
-    assert (limit.value, limit.floor_s) == (10, 0.0)
+    limit.update(quick(rtts_s=[0.04] * 10))
+    assert limit.floor_s == pytest.approx(0.04)
+    limit.update(quick())
+    assert limit.floor_s == pytest.approx(0.01)
 
 
 def test_windows_of_few_samples_are_put_together() -> None:
     limit = Gradient()
-    limit.update(quick())
     for _ in range(4):
-        assert limit.update(quick(rtts_s=[0.01] * 2, completed=2)) == 10
+        assert limit.update(quick(rtts_s=[0.01] * 2, completed=2, inflight=0)) == 10
     assert limit.floor_s == 0.0
-    limit.update(quick(rtts_s=[0.01] * 2, completed=2))
+    limit.update(quick(rtts_s=[0.01] * 2, completed=2, inflight=0))
     assert limit.floor_s == pytest.approx(0.01)
+
+
+def full(rtts_s: Sequence[float] = (), **changes: object) -> Window:
+    """A window that ends at 10 s, of calls that began one after the other."""
+    begins_s = [index * 0.001 for index in range(len(rtts_s))]
+    return quick(**({"rtts_s": rtts_s, "begins_s": begins_s, "ended_s": 10.0, "was_full": True} | changes))
+
+
+def test_before_the_first_answer_a_full_limit_doubles_up_to_a_hundred() -> None:
+    limit = Gradient()
+    assert [limit.when_full(full(completed=0)) for _ in range(6)] == [20, 40, 80, 100, 100, 100]
+    assert limit.reason == "no answer yet"
+
+
+def test_an_initial_limit_that_is_larger_is_not_exceeded_before_the_first_answer() -> None:
+    limit = make_limit("auto", initial=300)
+    assert limit.value == 300
+    assert isinstance(limit, Gradient)
+    assert limit.when_full(full(completed=0)) == 300
+
+
+def test_answers_that_take_longer_the_later_they_began_end_the_growth() -> None:
+    limit = Gradient()
+    assert limit.when_full(full([0.01 * (1 + index) for index in range(12)])) == 10
+
+
+def test_a_mixture_of_quick_and_slow_answers_does_not_end_the_growth() -> None:
+    limit = Gradient()
+    assert limit.when_full(full([0.002, 0.5] * 6)) == 20
+
+
+def test_the_limit_doubles_again_only_when_calls_that_began_since_have_ended() -> None:
+    limit = Gradient()
+    limit.update(quick(duration_s=10.0, rtts_s=[3.0] * 40, inflight=10))
+    slow = full([3.0] * 20, duration_s=3.0, inflight=10)
+    assert limit.when_full(slow) == 20
+    assert limit.when_full(slow) == 20
+    assert limit.when_full(replace(slow, begins_s=[10.5] * 20, ended_s=14.0)) == 40
+    assert limit.reason == "no queue met"
+
+
+def test_a_queue_at_the_start_is_seen_against_the_first_answers() -> None:
+    """The service was empty then: the floor is that of the first, and the limit comes down at once."""
+    limit = Gradient(initial=100)
+    limit.update(full([0.01 * (1 + index // 4) for index in range(40)], inflight=90))
+    assert limit.floor_s == pytest.approx(0.02, rel=0.5)
+    assert limit.value < 30
+    assert limit.reason.startswith("latency rises to")
+
+
+def test_a_queue_is_met_only_where_both_the_median_and_the_mean_have_risen() -> None:
+    """Of two kinds of calls the median jumps from one to the other."""
+    usual = [0.002] * 11 + [0.5] * 9
+    limit = Gradient(20)
+    for rtts_s in (usual, usual, [0.002] * 9 + [0.5] * 11):
+        limit.update(quick(duration_s=2.0, rtts_s=rtts_s, completed=20, inflight=2))
+    assert limit.value >= 20
+    limit.update(quick(duration_s=4.0, rtts_s=[1.0] * 20, completed=20, inflight=2))
+    assert limit.value < 20
 
 
 def test_a_limit_says_why_it_fell() -> None:
     limit = Gradient()
-    limit.update(quick())
     limit.update(quick(most_inflight=5))
     limit.update(quick(rtts_s=[0.031] * 40))
     assert limit.value < 10

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from penstock.pressure.limits.gradient import Gradient
     from penstock.pressure.limits.gradient2 import Gradient2
     from penstock.pressure.limits.vegas import Vegas
-    from penstock.pressure.limits.window import LEAST_SAMPLES, MOST_SAMPLES, Limit, Window
+    from penstock.pressure.limits.window import LEAST_SAMPLES, MOST_SAMPLES, GrowingLimit, Limit, Window
 
 __all__ = [
     "LEAST_SAMPLES",
@@ -20,6 +20,7 @@ __all__ = [
     "Fixed",
     "Gradient",
     "Gradient2",
+    "GrowingLimit",
     "Limit",
     "Vegas",
     "Window",
@@ -36,6 +37,6 @@ if not TYPE_CHECKING:
             "penstock.pressure.limits.gradient": ("Gradient",),
             "penstock.pressure.limits.gradient2": ("Gradient2",),
             "penstock.pressure.limits.vegas": ("Vegas",),
-            "penstock.pressure.limits.window": ("LEAST_SAMPLES", "MOST_SAMPLES", "Limit", "Window"),
+            "penstock.pressure.limits.window": ("LEAST_SAMPLES", "MOST_SAMPLES", "GrowingLimit", "Limit", "Window"),
         },
     )

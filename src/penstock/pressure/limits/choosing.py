@@ -23,13 +23,14 @@ NAMES = {
 }
 
 
-def make_limit(spec: int | str | Limit) -> Limit:
+def make_limit(spec: int | str | Limit, *, initial: int | None = None) -> Limit:
     """The limit that `spec` asks for: a whole number is `Fixed`, "auto" is `Gradient()`, a limit is itself.
 
-    Also named: "gradient", "vegas", "aimd", "gradient2"; and a number in words, "64". Raises ValueError.
+    Also named: "gradient", "vegas", "aimd", "gradient2"; and a number in words, "64". `initial` is what a named limit
+    starts from; others ignore it. Raises ValueError.
     """
     if isinstance(spec, str):
-        return _named(spec)
+        return _named(spec, initial)
     if isinstance(spec, int):
         return Fixed(spec)
     if isinstance(spec, Limit):
@@ -37,7 +38,7 @@ def make_limit(spec: int | str | Limit) -> Limit:
     raise ValueError(f"limit = {spec!r}: allowed is {_allowed()}")
 
 
-def _named(name: str) -> Limit:
+def _named(name: str, initial: int | None) -> Limit:
     word = name.strip().lower()
     if word.isdecimal():
         return Fixed(int(word))
@@ -45,8 +46,8 @@ def _named(name: str) -> Limit:
     if home is None:
         raise ValueError(f"limit = {name!r}: allowed is {_allowed()}")
     module, _, kind = home.partition(":")
-    maker: Callable[[], Limit] = getattr(import_module(f"penstock.pressure.limits.{module}"), kind)
-    return maker()
+    maker: Callable[..., Limit] = getattr(import_module(f"penstock.pressure.limits.{module}"), kind)
+    return maker() if initial is None else maker(initial)
 
 
 def _allowed() -> str:

@@ -11,14 +11,15 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.pressure.limits.reading import Reading
+    from penstock.pressure.limits.reading import Reading, Readings
 
-__all__ = ["Floor"]
+__all__ = ["Floor", "Floors"]
 
 # How far the count in flight must have come down before latency is expected to follow.
 LESS = 1.3
 # How many standard errors decide.
 CLEAR = 1.5
+MEMORY_LATENCIES = 30.0
 
 
 class Floor:
@@ -57,7 +58,8 @@ class Floor:
         while candidates and candidates[-1][1] >= high_s:
             candidates.pop()
         candidates.append((self._now_s, high_s))
-        while candidates[0][0] < self._now_s - self._memory_s:
+        # of slow calls, so many must have ended before what they say is forgotten
+        while candidates[0][0] < self._now_s - max(self._memory_s, MEMORY_LATENCIES * candidates[0][1]):
             candidates.popleft()
 
     def _stood_still(self, now: Reading) -> bool:
@@ -77,3 +79,42 @@ class Floor:
         if changing or abs(balance) > CLEAR:
             self._reference = now
         return balance > CLEAR and not changing
+
+
+class Floors:
+    """The floors of the median and of the mean of latency. A queue is met only above both."""
+
+    __slots__ = ("_of_mean", "_of_median")
+
+    def __init__(self, memory_s: float) -> None:
+        self._of_median, self._of_mean = Floor(memory_s), Floor(memory_s)
+
+    @property
+    def floor_s(self) -> float:
+        """The median's floor, in seconds; 0.0 before the first window."""
+        return self._of_median.floor_s
+
+    @property
+    def both_s(self) -> tuple[float, float]:
+        """The floors of the median and of the mean, in seconds."""
+        return self._of_median.floor_s, self._of_mean.floor_s
+
+    def add(self, duration_s: float, now: Readings) -> bool:
+        """Take in a window. Return whether an old floor has been given up."""
+        risen = self._of_median.add(duration_s, now.by_median)
+        return self._of_mean.add(duration_s, now.by_mean) or risen
+
+    def restart(self, now: Readings) -> None:
+        """Give the old floors up for this window's latencies."""
+        self._of_median.restart(now.by_median)
+        self._of_mean.restart(now.by_mean)
+
+    def times(self, median_s: float, mean_s: float) -> float:
+        """Return how many times its floor latency is: the lesser of the two. 0.0 before the first window."""
+        if not self.floor_s:
+            return 0.0
+        return min(median_s / self._of_median.floor_s, mean_s / self._of_mean.floor_s)
+
+    def fell(self, before_s: tuple[float, float]) -> float:
+        """Return how many times as high both floors were before: the lesser of the two."""
+        return min(before_s[0] / self._of_median.floor_s, before_s[1] / self._of_mean.floor_s)

@@ -7,18 +7,19 @@ that brings no throughput is vetoed.
 
 from __future__ import annotations
 
-from math import ceil, sqrt
+from dataclasses import replace
+from math import ceil, inf, sqrt
 from typing import TYPE_CHECKING
 
 from penstock.pressure.limits.correlation import Correlation
-from penstock.pressure.limits.floor import Floor
+from penstock.pressure.limits.floor import Floors
 from penstock.pressure.limits.moving import Moving
 from penstock.pressure.limits.probe import Probe
-from penstock.pressure.limits.reading import reading
+from penstock.pressure.limits.reading import HIDDEN, readings, risen_from
 from penstock.pressure.limits.window import LEAST_SAMPLES
 
 if TYPE_CHECKING:
-    from penstock.pressure.limits.reading import Reading
+    from penstock.pressure.limits.reading import Readings
     from penstock.pressure.limits.window import Window
 
 __all__ = ["Gradient"]
@@ -32,8 +33,16 @@ REST_STEPS = 20
 # A window is one round, in which everyone in flight has answered once; of more than so many samples it need not be.
 ROUND = 100
 LATENCIES = 2.0
+# After so many, calls that are still not over are held by something else.
+LONG = 5.0
+# Before the first answers a limit grows up to so many permits, or to its initial value.
+MOST_BLIND = 100
+# So few answers may stop that, and tell nothing else.
+LEAST_BLIND = 8
 # Latency this near a floor that a probe has met is that floor.
 CLOSE = 1.1
+# A floor that has fallen so much is another service's, of which past windows say nothing.
+ANOTHER = 2.0
 
 
 class Gradient(Moving):
@@ -58,12 +67,16 @@ class Gradient(Moving):
         if not (tolerance > 1 and window_s > 0 and memory_s > 0):
             raise ValueError(f"tolerance = {tolerance}: above 1; window_s = {window_s}, memory_s = {memory_s}: above 0")
         self._tolerance = tolerance
-        self._floor = Floor(memory_s)
+        self._floor = Floors(memory_s)
         self._probe = Probe(memory_s)
         self._correlation = Correlation()
         self._pending: Window | None = None
         self._first, self._starts, self._looks_up = True, True, False
-        self._now_s = self._floor_before_s = 0.0
+        self._met_queue = False
+        self._blind = max(initial, MOST_BLIND)
+        self._now_s = 0.0
+        self._grown_at_s = self._cut_at_s = -inf
+        self._floors_before_s = 0.0, 0.0
 
     @property
     def floor_s(self) -> float:
@@ -72,39 +85,91 @@ class Gradient(Moving):
 
     def update(self, window: Window) -> int:
         """Move the limit by what the window shows; windows of few samples are put together first."""
+        window = window.since(self._cut_at_s)
         window = self._pending.joined(window) if self._pending else window
         if not self._tells(window):
             self._pending = window
             return self.value
         self._pending = None
         if self._first:
-            self._first = False  # cold caches, first connections
+            self._begin(window)
         else:
-            self._take_in(window, reading(window))
+            self._take_in(window, readings(window))
         return self.value
+
+    def _begin(self, window: Window) -> None:
+        """Take the first floor. Where the service was empty at first and has a queue now, it is that of the beginning.
+
+        A floor of cold caches and first connections is too high, and the next window lowers it.
+        """
+        self._first = False
+        early, now = risen_from(window), readings(window)
+        self._floor.add(window.duration_s, readings(replace(window, rtts_s=early)) if early else now)
+        if early or window.held_s > HIDDEN * window.mean_s:
+            self._starts, self._probe.is_first, self._met_queue = False, False, True
+            times = self._floor.times(max(window.median_s, window.held_s), max(window.mean_s, window.held_s))
+            self._probe.end(self._now_s, taught=True, bottom=False)
+            # the queue that was let in would speak for itself for long
+            self._cut_at_s = window.ended_s or -inf
+            self._set(min(self._exact, self._rest(self._exact, times)), f"latency rises to {times:.1f}x its floor")
+
+    def when_full(self, window: Window) -> int:
+        """Double the limit where calls that began under it have met no queue, or where none has ended yet."""
+        if self._met_queue or self._probe.base is not None:
+            return self.value
+        window = self._pending.joined(window) if self._pending else window
+        if risen_from(window, LEAST_BLIND):
+            return self.value
+        if self._met_no_queue(window.since(self._grown_at_s)):
+            self._grown_at_s = window.ended_s
+            self._set(self._exact * 2, "no queue met")
+        elif not self.floor_s and self._exact < self._blind:
+            self._set(min(self._exact * 2, self._blind), "no answer yet")
+        return self.value
+
+    def _met_no_queue(self, window: Window) -> bool:
+        """Whether enough calls that began since the last growth have ended, without a queue."""
+        if len(window.rtts_s) < LEAST_SAMPLES or window.held_s > HIDDEN * window.mean_s:
+            return False
+        if not self.floor_s:
+            return True
+        # a shorter window will soon tell more
+        is_slow = window.duration_s >= self.window_s
+        return is_slow and not self._correlation.veto() and self._floor.times(window.median_s, window.mean_s) < NEAR
 
     def _tells(self, window: Window) -> bool:
         """Whether everyone has answered once since the limit last moved, or enough to see that latency is beyond all.
 
         A limit that moves sooner than its last move can be seen swings to and fro.
         """
-        count, rtt_s = len(window.rtts_s), window.median_s
+        count = len(window.rtts_s)
         if count < LEAST_SAMPLES:
             return False
-        return (count >= min(self.value, ROUND) and window.duration_s >= rtt_s * LATENCIES) or self._beyond(rtt_s)
+        # permits tell of calls that are not over yet
+        rtt_s = max(window.median_s, window.mean_s, window.held_s)
+        enough = min(window.duration_s, window.ended_s - self._grown_at_s) >= rtt_s * LATENCIES
+        if self._first:
+            hidden = window.held_s > HIDDEN * window.mean_s
+            return bool(risen_from(window)) or (window.duration_s >= rtt_s * LONG if hidden else enough)
+        beyond = self._beyond(self._floor.times(window.median_s, window.mean_s))
+        return beyond or (enough and count >= min(self.value, ROUND))
 
-    def _beyond(self, rtt_s: float) -> bool:
+    def _beyond(self, times: float) -> bool:
         """Whether latency is so far above its floor that the gradient has no more to say than its least."""
-        return 0 < self.floor_s * self._tolerance < rtt_s * LEAST_GRADIENT
+        return times * LEAST_GRADIENT > self._tolerance
 
-    def _take_in(self, window: Window, now: Reading) -> None:
+    def _take_in(self, window: Window, now: Readings) -> None:
         self._now_s += window.duration_s
+        before_s = self._floor.both_s
         if self._floor.add(window.duration_s, now):
+            self._met_queue = False
             self._correlation.clear()
-        if self._probe.waits(now.inflight, self.value):
+        elif self._floor.fell(before_s) > ANOTHER:
+            self._correlation.clear()
+        if self._probe.waits(window.most_inflight, self.value):
             return
         if window.was_full:
-            self._correlation.add(now.inflight, now.throughput, now.rtt.middle_s)
+            self._correlation.add(window.most_inflight, window.throughput, now.by_median.rtt.middle_s)
         else:
             self._probe.is_first = False  # with a permit free, what latency is has been seen
         ended = window.completed + window.dropped
@@ -114,20 +179,27 @@ class Gradient(Moving):
         elif self._probe.base is not None:
             self._judge(now, self._probe.base, window.was_full)
         else:
-            self._move(now, window.was_full)
+            self._move(now, window)
 
-    def _move(self, now: Reading, was_full: bool) -> None:
-        rtt_s = now.felt_s if was_full else now.rtt.middle_s
-        wanted, times = self._wanted(self._exact, rtt_s), rtt_s / self.floor_s
+    def _times(self, now: Readings, was_full: bool) -> float:
+        if was_full:
+            return self._floor.times(now.by_median.felt_s, now.by_mean.felt_s)
+        return self._floor.times(now.by_median.rtt.middle_s, now.by_mean.rtt.middle_s)
+
+    def _move(self, now: Readings, window: Window) -> None:
+        was_full, times = window.was_full, self._times(now, window.was_full)
+        wanted = self._wanted(self._exact, times)
         # from its initial value it doubles, until it meets a queue for the first time
         self._starts = self._starts and times < NEAR
+        if was_full == (times >= NEAR):
+            self._met_queue = was_full
         if was_full and self._should_probe(wanted, times):
             self._probe.begin(now, self._exact)
-            self._floor_before_s = self.floor_s
-            self._look(self._beyond(rtt_s))
+            self._floors_before_s = self._floor.both_s
+            self._look(self._beyond(times))
         elif wanted <= self._exact:
             self._set(wanted, f"latency {times:.1f}x its floor")
-        elif now.inflight < self._exact * USED:
+        elif window.most_inflight < self._exact * USED:
             return
         elif was_full and (veto := self._correlation.veto()):
             self.reason = f"growth vetoed: {veto}"
@@ -135,15 +207,15 @@ class Gradient(Moving):
             wanted = max(wanted, min(self._most, self._exact * 2)) if self._starts and was_full else wanted
             self._set(wanted, f"latency near its floor ({times:.2f}x)")
 
-    def _wanted(self, exact: float, rtt_s: float) -> float:
-        gradient = max(LEAST_GRADIENT, min(MOST_GRADIENT, self._tolerance * self.floor_s / rtt_s))
+    def _wanted(self, exact: float, times: float) -> float:
+        gradient = max(LEAST_GRADIENT, min(MOST_GRADIENT, self._tolerance / times))
         return max(self._least, min(self._most, exact * gradient + sqrt(exact)))
 
-    def _rest(self, exact: float, rtt_s: float) -> float:
+    def _rest(self, exact: float, times: float) -> float:
         """Where the formula comes to rest while latency is in proportion to the limit, as behind a queue it is."""
         for _ in range(REST_STEPS):
-            wanted = self._wanted(exact, rtt_s)
-            rtt_s *= wanted / exact
+            wanted = self._wanted(exact, times)
+            times *= wanted / exact
             exact = wanted
         return exact
 
@@ -161,32 +233,39 @@ class Gradient(Moving):
         probed = min(self._most, self._exact * 2) if up else max(self._least, ceil(self._exact / 2))
         self._set(probed, f"{'above' if up else 'below'} itself for a moment, to see what latency is without a queue")
 
-    def _judge(self, now: Reading, base: Reading, was_full: bool) -> None:
+    def _judge(self, now: Readings, base: Readings, was_full: bool) -> None:
         balance = now.balance(base)
         if self._looks_up:
             self._judge_above(now, balance)
             return
         bottom = balance >= 0 or not was_full or self.value <= self._least
-        known = self._probe.knows(self._now_s) and now.rtt.middle_s < self.floor_s * CLOSE
+        known = self._probe.knows(self._now_s) and self._times(now, was_full=False) < CLOSE
         if not bottom and not known:
             self._probe.step(now)
             self._look(up=False)
             return
-        exact, rtt_s = self._probe.start
-        taught = self.floor_s * CLOSE < self._floor_before_s
+        taught = self._floor.fell(self._floors_before_s) > CLOSE
         self._probe.end(self._now_s, taught=taught, bottom=bottom)
         self._set(
-            min(exact, self._rest(exact, rtt_s)) if taught else exact,
+            self._taught() if taught else self._probe.start,
             f"latency comes down to {self.floor_s * 1e3:.1f} ms without a queue",
         )
 
-    def _judge_above(self, now: Reading, balance: float) -> None:
+    def _taught(self) -> float:
+        """Where the limit rests that the probe started from, by the floor that the probe has found."""
+        exact, base = self._probe.start, self._probe.start_base
+        assert base is not None
+        times = self._floor.times(base.by_median.full_s, base.by_mean.full_s)
+        return min(exact, self._rest(exact, times))
+
+    def _judge_above(self, now: Readings, balance: float) -> None:
         if balance > 0:
             self._floor.restart(now)
+            self._met_queue = False
             self._correlation.clear()
             self.reason = f"the service has become slower: its floor is {self.floor_s * 1e3:.1f} ms"
         else:
-            self._set(self._probe.start[0], "more in flight brings only more latency")
+            self._set(self._probe.start, "more in flight brings only more latency")
         self._probe.end(self._now_s, taught=balance > 0, bottom=False)
 
     def __repr__(self) -> str:

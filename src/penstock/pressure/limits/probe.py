@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.pressure.limits.reading import Reading
+    from penstock.pressure.limits.reading import Readings
 
 __all__ = ["Probe"]
 
@@ -34,6 +34,7 @@ class Probe:
         "base",
         "is_first",
         "start",
+        "start_base",
     )
 
     def __init__(self, memory_s: float) -> None:
@@ -43,20 +44,21 @@ class Probe:
         self._late_s = min(LATE_S, memory_s / 3)
         self._waiting, self._waited = False, 0
         self.is_first = True
-        self.base: Reading | None = None
-        self.start = 0.0, 0.0
+        self.base: Readings | None = None
+        self.start = 0.0
+        self.start_base: Readings | None = None
 
     def due(self, now_s: float) -> bool:
         """Whether it is time for another."""
         return now_s >= self._at_s
 
-    def begin(self, base: Reading, exact: float) -> None:
+    def begin(self, base: Readings, exact: float) -> None:
         """Start one, from the limit `exact` and the reading it will be held against."""
         self.is_first = False
-        self.start = exact, base.full_s
+        self.start, self.start_base = exact, base
         self.step(base)
 
-    def step(self, base: Reading) -> None:
+    def step(self, base: Readings) -> None:
         """Go on to another limit, to be held against this reading."""
         self.base = base
         self._waiting, self._waited = True, 0

@@ -1,4 +1,7 @@
-"""What one window says of the service: how many in flight, how many done a second, and the median of latency.
+"""What one window says of the service: how many in flight, how many done a second, and the latency.
+
+Latency is measured twice, by its median and by its mean. A median says nothing of two kinds of calls, of which one is
+quick and one is slow; a mean says little where a few calls take very long. A queue shows in both.
 
 Two readings with different counts in flight tell a queue from a slow service: behind a queue latency is in proportion
 to the count and throughput stands; without one throughput is in proportion and latency stands.
@@ -8,14 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log, sqrt
-from typing import TYPE_CHECKING
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.pressure.limits.window import Window
 
-__all__ = ["Median", "Reading", "median", "reading"]
+__all__ = ["Estimate", "Reading", "Readings", "risen_from", "mean", "median", "readings"]
 
 # Standard errors to each side. Of order statistics one is sqrt(n) / 2 places, whatever the distribution.
 ERRORS = 1.5
@@ -24,13 +28,16 @@ LEAST_ERROR = 0.1
 # Permits held for so many times what calls took are held for something else. Less may be calls that are too long for
 # the windows they end in, whose times nobody hears of.
 HIDDEN = 3.0
+# Of so many calls or more, latency has risen where the lower quartile of the later half is so many times the upper one of
+# the first quarter.
+LEAST_CALLS, RISEN = 32, 1.25
 # A gate that takes the loop's lag off may be left with nothing, and nothing has no logarithm.
 SHORTEST_S, LONGEST_S = 1e-6, 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Median:
-    """A median and its confidence interval, in seconds."""
+class Estimate:
+    """A median or mean and its confidence interval, in seconds."""
 
     low_s: float
     middle_s: float
@@ -50,12 +57,12 @@ class Reading:
     left: int
     completed: int
     throughput: float
-    rtt: Median
+    rtt: Estimate
     mean_s: float
 
     @property
     def felt_s(self) -> float:
-        """The median, and on top of it what calls in flight wait for that no service time tells: the loop's own lag.
+        """The latency, and on top of it what calls in flight wait for that no service time tells: the loop's own lag.
 
         By Little's law again: a full gate holds a permit for as long as its count divided by its throughput.
         """
@@ -64,7 +71,7 @@ class Reading:
 
     @property
     def full_s(self) -> float:
-        """Latency once it has caught up with what is in flight, in seconds; at least the median.
+        """Latency once it has caught up with what is in flight, in seconds; at least what was measured.
 
         By Little's law the count is throughput times latency. While a queue grows, latency is still that of calls
         which found less of it.
@@ -85,20 +92,59 @@ class Reading:
         return way * (latency - throughput) / sqrt(counted + LEAST_ERROR**2)
 
 
-def median(values_s: Sequence[float]) -> Median:
-    """The median of at least one value, and between which of the values the true one is likely to lie."""
-    row = sorted(max(SHORTEST_S, min(LONGEST_S, value_s)) for value_s in values_s)
+class Readings(NamedTuple):
+    """The reading of one window by the median and by the mean of its latencies."""
+
+    by_median: Reading
+    by_mean: Reading
+
+    def balance(self, before: Readings) -> float:
+        """Return the balance that speaks less for a queue."""
+        return max(self.by_median.balance(before.by_median), self.by_mean.balance(before.by_mean))
+
+
+def median(values_s: Sequence[float]) -> Estimate:
+    """Return the median of at least one value, and between which of the values the true one is likely to lie."""
+    row = sorted(values_s)
     middle, reach = len(row) // 2, round(ERRORS * sqrt(len(row)) / 2)
-    return Median(row[max(0, middle - reach)], row[middle], row[min(len(row) - 1, middle + reach)])
+    return _estimate(row[max(0, middle - reach)], row[middle], row[min(len(row) - 1, middle + reach)])
 
 
-def reading(window: Window) -> Reading:
-    """A window's reading; the window has at least one sample."""
-    return Reading(
-        inflight=window.most_inflight,
-        left=window.inflight,
-        completed=window.completed,
-        throughput=window.throughput,
-        rtt=median(window.rtts_s),
-        mean_s=window.mean_s,
-    )
+def mean(values_s: Sequence[float]) -> Estimate:
+    """Return the mean of at least one value, and between which values the true one is likely to lie."""
+    middle_s = fmean(values_s)
+    reach_s = ERRORS * pstdev(values_s, middle_s) / sqrt(len(values_s))
+    return _estimate(middle_s - reach_s, middle_s, middle_s + reach_s)
+
+
+def _estimate(low_s: float, middle_s: float, high_s: float) -> Estimate:
+    return Estimate(*(max(SHORTEST_S, min(LONGEST_S, value_s)) for value_s in (low_s, middle_s, high_s)))
+
+
+def readings(window: Window) -> Readings:
+    """Return the readings of a window with at least one sample."""
+
+    def of(rtt: Estimate) -> Reading:
+        return Reading(
+            inflight=window.most_inflight,
+            left=window.inflight,
+            completed=window.completed,
+            throughput=window.throughput,
+            rtt=rtt,
+            mean_s=window.mean_s,
+        )
+
+    return Readings(of(median(window.rtts_s)), of(mean(window.rtts_s)))
+
+
+def risen_from(window: Window, least: int = LEAST_CALLS) -> Sequence[float]:
+    """Return the earliest latencies if those that began later are clearly longer, else an empty sequence.
+
+    Behind a queue that grows they are. Latencies that merely differ do not depend on when a call began; that of the
+    later calls only short ones have ended yet does not look like a queue.
+    """
+    row = window.by_begin_s
+    early, late = row[: len(row) // 4], sorted(row[len(row) // 2 :])
+    if len(row) < least or late[len(late) // 4] <= RISEN * sorted(early)[len(early) * 3 // 4]:
+        return ()
+    return early

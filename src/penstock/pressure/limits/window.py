@@ -6,13 +6,13 @@ and enforces the number that comes back. Neither side knows more of the other th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LEAST_SAMPLES", "MOST_SAMPLES", "Limit", "Window"]
+__all__ = ["LEAST_SAMPLES", "MOST_SAMPLES", "GrowingLimit", "Limit", "Window"]
 
 # A median of fewer says little; more than the most cost time to sort and say nothing new.
 LEAST_SAMPLES = 10
@@ -24,14 +24,17 @@ class Window:
     """What happened at a gate in `duration_s` seconds.
 
     `rtts_s`: service times after admission, with the loop's lag or without, in seconds, any order; a sample of at most
-    `MOST_SAMPLES`, only of entries that began after the previous window began, so that what an older limit let in says
-    nothing of this one. `completed` and `dropped` count all that ended in the window: in order, or for want of time.
+    `MOST_SAMPLES`, only of entries that began after the window in which the limit last moved, so that
+    what an older limit let in says nothing of this one. `begins_s`: when each of them began, in the same order, and
+    `ended_s` when the window ended, on the gate's clock; may be left out. `completed` and `dropped` count all that ended in the window: in order, or for want of time.
     `most_inflight` is the highest count of permits held at once, `inflight` the count at the end; `was_full` says that
     somebody found no permit free.
     """
 
     duration_s: float
+    ended_s: float = 0.0
     rtts_s: Sequence[float] = ()
+    begins_s: Sequence[float] = ()
     completed: int = 0
     dropped: int = 0
     most_inflight: int = 0
@@ -53,11 +56,32 @@ class Window:
         """The mean of the service times, in seconds. 0.0 without any."""
         return sum(self.rtts_s) / len(self.rtts_s) if self.rtts_s else 0.0
 
+    @property
+    def held_s(self) -> float:
+        """How long a permit is held, by Little's law, in seconds: calls that have not ended count. 0.0 if unknown."""
+        return self.inflight / self.throughput if self.completed and self.throughput > 0 else 0.0
+
+    def since(self, begin_s: float) -> Window:
+        """This window with the samples of entries that began at that time or later; all, where begins are left out."""
+        if len(self.begins_s) != len(self.rtts_s):
+            return self
+        fresh = [(rtt_s, at_s) for rtt_s, at_s in zip(self.rtts_s, self.begins_s, strict=True) if at_s >= begin_s]
+        return replace(self, rtts_s=[rtt_s for rtt_s, _ in fresh], begins_s=[at_s for _, at_s in fresh])
+
+    @property
+    def by_begin_s(self) -> list[float]:
+        """The service times in the order of their begins; in their own order where those are left out."""
+        if len(self.begins_s) != len(self.rtts_s):
+            return list(self.rtts_s)
+        return [rtt_s for _, rtt_s in sorted(zip(self.begins_s, self.rtts_s, strict=True))]
+
     def joined(self, later: Window) -> Window:
         """This window and the one right after it, as one."""
         return Window(
             duration_s=self.duration_s + later.duration_s,
+            ended_s=later.ended_s,
             rtts_s=(*self.rtts_s, *later.rtts_s)[-MOST_SAMPLES:],
+            begins_s=(*self.begins_s, *later.begins_s)[-MOST_SAMPLES:],
             completed=self.completed + later.completed,
             dropped=self.dropped + later.dropped,
             most_inflight=max(self.most_inflight, later.most_inflight),
@@ -81,4 +105,16 @@ class Limit(Protocol):
 
     def update(self, window: Window) -> int:
         """Take what happened into account; the number from now on."""
+        ...
+
+
+@runtime_checkable
+class GrowingLimit(Limit, Protocol):
+    """A limit that may grow within a window, when a call finds no permit free.
+
+    The gate asks a few times in a window.
+    """
+
+    def when_full(self, window: Window) -> int:
+        """Take in the window so far, which may have no samples. Return the number from now on, which is not lower."""
         ...

@@ -1,0 +1,55 @@
+"""Limit "auto" refuses nobody where a slow service has room, and finds the limit where it has none."""
+
+import pytest
+
+from penstock.pressure.limits import Gradient
+from tests.unit.pressure.slowload import SCENARIOS, Outcome, Scenario, constant, fixed_s, refused, simulate
+
+# Scenarios in which capacity is there from the beginning to the end: percent that may be refused.
+ROOM = {
+    "3 s at 20/s": 1.0,
+    "10 s at 5/s": 1.0,
+    "half 2 ms, half 0.5 s, 200/s": 1.0,
+    "half 2 ms, half 0.5 s, 50/s": 1.0,
+    "cold start, 40 ms at 600/s": 1.0,
+    "around 3 s at 20/s": 1.0,
+    "1 in 100 takes 5 s, others 20 ms, 300/s": 1.0,
+    "40 ms, 100/s to 600/s": 1.0,
+    # limits of what a few answers tell: a chance of the seed; one doubling takes one latency
+    "around 40 ms at 600/s": 4.0,
+    "3 s, 5/s to 40/s": 5.0,
+    # more than a hundred at once before the first answer
+    "1 s at 300/s": 5.0,
+}
+
+
+@pytest.mark.parametrize("name", ROOM)
+def test_nobody_is_refused_where_capacity_is_there(name: str) -> None:
+    outcomes, gate = simulate(SCENARIOS[name])
+    assert refused(outcomes) <= ROOM[name], gate
+
+
+def test_an_initial_limit_lets_in_at_once_what_is_known_to_be_wanted() -> None:
+    outcomes, _ = simulate(SCENARIOS["1 s at 300/s"], limit=Gradient(initial=400))
+    assert refused(outcomes) == 0
+
+
+def test_a_slow_service_that_turns_slower_is_followed() -> None:
+    """In some rounds of its latency: two with fewer in flight tell that it is no queue."""
+    outcomes, gate = simulate(SCENARIOS["3 s turns 6 s, 20/s"])
+    assert refused([one for one in outcomes if one.arrived_s < 40]) == 0
+    assert refused(outcomes) <= 30
+    assert gate.statistics().limit >= 120
+
+
+def served(outcomes: list[Outcome], since_s: float) -> list[Outcome]:
+    return [one for one in outcomes if not one.reason and one.arrived_s >= since_s]
+
+
+@pytest.mark.parametrize(("slots", "rate"), [(20, 20.0), (4, 100.0)])
+def test_a_slow_service_that_is_full_is_not_buried(slots: int, rate: float) -> None:
+    """What came in blindly drains; afterwards capacity is used and latency is a few times the service's own."""
+    outcomes, _ = simulate(Scenario("", 180, constant(rate), fixed_s(3.0), slots))
+    late = served(outcomes, 110)
+    assert len(late) >= 0.7 * 70 * slots / 3
+    assert max(one.took_s for one in late) <= 15
