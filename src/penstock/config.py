@@ -233,6 +233,8 @@ class PressureConfig(_Group):
     # requests that `penstock serve` has an application work on at once, in each process; the rest wait a little or are
     # refused. auto: found by the service's own times
     limit: int | Literal["auto"] | None = _key(None, LIMIT)
+    # what auto starts from. None: 10
+    initial: int | None = _key(None, optional(whole(1, "requests", highest=1000), "10"))
     # how long a request may wait for its turn. None: half the deadline, and no more than 50 ms
     max_wait_s: float | None = _key(None, optional(seconds(zero=True), "half of deadline_s, at most 0.05"))
     # a request that cannot be answered within so long of its arrival is refused

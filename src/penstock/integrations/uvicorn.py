@@ -150,6 +150,7 @@ def _admitted(app: Any, pressure: PressureConfig) -> AdmissionMiddleware:
     return AdmissionMiddleware(
         app,
         limit=pressure.limit,
+        initial=pressure.initial,
         max_wait_s=pressure.max_wait_s,
         deadline_s=pressure.deadline_s,
         health=pressure.health_paths,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from penstock.pressure.limits.window import Window
 
-__all__ = ["Estimate", "Reading", "Readings", "risen_from", "mean", "median", "readings"]
+__all__ = ["Estimate", "Reading", "Readings", "mean", "median", "readings", "risen_from"]
 
 # Standard errors to each side. Of order statistics one is sqrt(n) / 2 places, whatever the distribution.
 ERRORS = 1.5
@@ -28,8 +28,8 @@ LEAST_ERROR = 0.1
 # Permits held for so many times what calls took are held for something else. Less may be calls that are too long for
 # the windows they end in, whose times nobody hears of.
 HIDDEN = 3.0
-# Of so many calls or more, latency has risen where the lower quartile of the later half is so many times the upper one of
-# the first quarter.
+# Of so many calls or more, latency has risen where the lower quartile of the later half is so many times the upper one
+# of the first quarter.
 LEAST_CALLS, RISEN = 32, 1.25
 # A gate that takes the loop's lag off may be left with nothing, and nothing has no logarithm.
 SHORTEST_S, LONGEST_S = 1e-6, 1e6
