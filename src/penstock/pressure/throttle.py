@@ -30,7 +30,7 @@ UNANSWERED = (TimeoutError, ConnectionError)
 
 @dataclass(frozen=True, slots=True)
 class ThrottleStatistics:
-    """Of the last `window_s`: `requests` wanted, `accepts` accepted. `refused` here, since the start.
+    """Of the last `window_s`: `requests` that ended or were refused here, `accepts` of them. `refused` since the start.
 
     `probability` is that of the next refusal, 0 to 1.
     """
@@ -44,9 +44,10 @@ class ThrottleStatistics:
 class Throttle:
     """Refuses a call with probability `max(0, (requests - k * accepts) / (requests + 1))`, as `Overloaded`.
 
-    `requests` are all calls of the last `window_s` seconds, counted before they are made, the refused ones too;
-    `accepts` those that came back without `Overloaded` or one of `errors`. Any other exception is an answer. A call
-    that is cancelled counts for nothing: a timeout belongs inside, where its TimeoutError is seen.
+    `requests` are the calls that ended in the last `window_s` seconds, those that were refused here too; `accepts` those
+    that came back without `Overloaded` or one of `errors`. Any other exception is an answer. A call in flight counts for
+    nothing yet: many at once are no sign that a backend refuses. Nor does a call that is cancelled: a timeout belongs
+    inside, where its TimeoutError is seen.
 
     No more than `most` of the calls are refused. The book has no such bound, and its formula takes a dozen windows to
     notice that a backend which had been gone for long is back: by then only one call in a thousand goes to look.
@@ -101,17 +102,16 @@ class Throttle:
         return self._probability()
 
     def _probability(self) -> float:
-        # a cancelled call may outlive its own count
-        requests, accepts = max(0.0, self._counts.first), self._counts.second
+        requests, accepts = self._counts.first, self._counts.second
         return min(self._most, max(0.0, (requests - self._k * accepts) / (requests + 1)))
 
     def enter(self) -> None:
-        """Count a call, or refuse it: raises Overloaded, reason `throttled`. Then `leave()` once it is over."""
+        """Let a call be made, or refuse it: raises Overloaded, reason `throttled`. Then `leave()` once it is over."""
         now_s = _now_s()
         self._counts.forget(now_s)
         probability = self._probability()
-        self._counts.add(now_s, 1)
         if probability > 0 and self._random.random() < probability:
+            self._counts.add(now_s, 1)
             self._refused += 1
             raise Overloaded(self._message(probability), reason="throttled")
 
@@ -121,10 +121,8 @@ class Throttle:
 
     def leave(self, error: BaseException | None = None) -> None:
         """Count how the call ended: `error` is what it raised, None if it came back."""
-        if isinstance(error, asyncio.CancelledError):
-            self._counts.add(_now_s(), -1)
-        elif not isinstance(error, (Overloaded, *self._errors)):
-            self._counts.add(_now_s(), 0, 1)
+        if not isinstance(error, asyncio.CancelledError):
+            self._counts.add(_now_s(), 1, not isinstance(error, (Overloaded, *self._errors)))
 
     async def __aenter__(self) -> None:
         self.enter()
