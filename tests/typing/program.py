@@ -210,6 +210,8 @@ async def gates(loop_gate: penstock.pressure.LoopGate) -> None:
 
 def all_limits(window: limits.Window) -> Iterator[limits.Limit]:
     assert_type(limits.make_limit("auto"), limits.Limit)
+    growing: limits.GrowingLimit = limits.Gradient(initial=50)
+    assert_type(growing.when_full(window), int)
     print(limits.LEAST_SAMPLES + limits.MOST_SAMPLES, penstock.pressure.limits.Window is type(window))
     yield from (limits.Fixed(4), limits.Aimd(), limits.Gradient(), limits.Gradient2(), limits.Vegas())
 

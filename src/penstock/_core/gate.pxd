@@ -52,7 +52,6 @@ cdef class GateCore:
     cdef void ended_with(self, object kind) except *
     @cython.locals(now_s=double)
     cdef void finish(self, Entry entry) except *
-    cdef void hand_on(self) except *
     cdef void hand_on_at(self, double now_s) except *
     @cython.locals(count=Py_ssize_t, ahead=Py_ssize_t, gap_s=double, victim=OneWaiter, reason=int)
     cdef int why_not_wait(self, int priority, object key, double now_s) except -2

@@ -308,7 +308,7 @@ class GateCore:
         if is_bare and self.sampled:
             self.end_sample()
         if self.queue.count:
-            self.hand_on()
+            self.hand_on_at(self.clock())
 
     def ended_with(self, kind: type[BaseException]) -> None:
         """An exception ends an entry: whether time ran out, counts."""
@@ -324,9 +324,6 @@ class GateCore:
         self.measured(entry.started_s, now_s)
         if self.queue.count:
             self.hand_on_at(now_s)
-
-    def hand_on(self) -> None:
-        self.hand_on_at(self.clock())
 
     def hand_on_at(self, now_s: float) -> None:
         """A permit has come back while others wait."""
