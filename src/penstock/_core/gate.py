@@ -526,8 +526,7 @@ class GateCore:
         raise NotImplementedError
 
     def met_full(self, now_s: float) -> None:
-        """Ask the limit for more before a call that found no permit free is queued or refused."""
-        raise NotImplementedError
+        """Ask the limit for more before a call that found no permit free is queued or refused; does nothing here."""
 
     # --- measuring ---
 

@@ -45,8 +45,8 @@ class AdmissionMiddleware:
     """An ASGI application that lets requests into another one as a gate says.
 
     Without a `gate` it has one of its own, made of `limit` ("auto"), `initial`, `max_wait_s` and `deadline_s` with
-    `reserve` permits for what is critical, and closes it when the server ends. `health` are the paths of health checks: a
-    bounded number of those passes the gate; beyond it they are critical.
+    `reserve` permits for what is critical, and closes it when the server ends. `health` are the paths of health checks:
+    a bounded number of those passes the gate; beyond it they are critical.
     `priority(scope)` and `key(scope)` say how much a request matters and whose it is. A WebSocket holds its permit for
     its `handshake`, for the whole `connection`, or needs `none`. Refusals are one line of text, or of JSON (`as_json`).
     """

@@ -44,10 +44,10 @@ class ThrottleStatistics:
 class Throttle:
     """Refuses a call with probability `max(0, (requests - k * accepts) / (requests + 1))`, as `Overloaded`.
 
-    `requests` are the calls that ended in the last `window_s` seconds, those that were refused here too; `accepts` those
-    that came back without `Overloaded` or one of `errors`. Any other exception is an answer. A call in flight counts for
-    nothing yet: many at once are no sign that a backend refuses. Nor does a call that is cancelled: a timeout belongs
-    inside, where its TimeoutError is seen.
+    `requests` are the calls that ended in the last `window_s` seconds, those refused here too; `accepts` came back
+    without `Overloaded` or one of `errors`. Any other exception is an answer. A call in flight counts for nothing yet:
+    many at once are no sign that a backend refuses. Nor does a call that is cancelled: a timeout belongs inside, where
+    its TimeoutError is seen.
 
     No more than `most` of the calls are refused. The book has no such bound, and its formula takes a dozen windows to
     notice that a backend which had been gone for long is back: by then only one call in a thousand goes to look.

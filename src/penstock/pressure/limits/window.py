@@ -26,8 +26,8 @@ class Window:
     `rtts_s`: service times after admission, with the loop's lag or without, in seconds, any order; a sample of at most
     `MOST_SAMPLES`, only of entries that began after the window in which the limit last moved, so that what an older
     limit let in says nothing of this one. `begins_s`: when each of them began, in the same order, and `ended_s` when
-    the window ended, on the gate's clock; may be left out. `completed` and `dropped` count all that ended in the window:
-    in order, or for want of time. `most_inflight` is the highest count of permits held at once, `inflight` the count at
+    the window ended, on the gate's clock; may be left out. `completed` and `dropped` count all that ended in it: in
+    order, or for want of time. `most_inflight` is the highest count of permits held at once, `inflight` the count at
     the end; `was_full` says that a call found no permit free.
     """
 
