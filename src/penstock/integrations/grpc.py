@@ -18,6 +18,7 @@ from penstock.errors import Overloaded
 from penstock.integrations.inherited import inherited, sooner_s
 from penstock.pressure.deadlines import remaining_s
 from penstock.pressure.gate import Gate, Priority
+from penstock.pressure.healthchecks import HealthChecks
 from penstock.pressure.replies import grpc_reply
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ REFUSED = frozenset(
 class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
     """Lets calls into their handlers as the gate says; a refused one ends with RESOURCE_EXHAUSTED.
 
-    `priority` and `key` are given the call's details (`method`, `invocation_metadata`). `health` are methods that are
-    critical. The permit is held until the call ends, for streams too. Handlers must be async: a plain function, which
+    `priority` and `key` are given the call's details (`method`, `invocation_metadata`). `health` are methods that pass,
+    a bounded number of calls; beyond it they are critical. The permit is held until the call ends, for streams too. Handlers must be async: a plain function, which
     gRPC would run in a thread, raises TypeError.
     """
 
@@ -54,7 +55,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
     ) -> None:
         self.gate = gate
         self._priority, self._key = priority, key
-        self._health = frozenset(health)
+        self._health, self._checks = frozenset(health), HealthChecks(())
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """The handler with the gate before it; None where nobody serves the method."""
@@ -73,6 +74,11 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
     def _single(self, behaviour: Any, details: grpc.HandlerCallDetails) -> Any:
         async def admit(request: Any, context: Any) -> Any:
             try:
+                if self._passes(details):
+                    try:
+                        return await behaviour(request, context)
+                    finally:
+                        self._checks.leave()
                 deadline_s, arrived_s = self._deadline_s(context), asyncio.get_running_loop().time()
                 async with self._entry(details, deadline_s):
                     with inherited(deadline_s, arrived_s):
@@ -86,6 +92,11 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
         # Not a generator: one that is left suspended when its call is cancelled gives its permit back when collected.
         async def admit(request: Any, context: Any) -> None:
             try:
+                if self._passes(details):
+                    # a watch stays: what is bounded is how many begin
+                    self._checks.leave()
+                    await _stream(behaviour, request, context)
+                    return
                 deadline_s, arrived_s = self._deadline_s(context), asyncio.get_running_loop().time()
                 async with self._entry(details, deadline_s):
                     with inherited(deadline_s, arrived_s):
@@ -94,6 +105,9 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
                 await _abort(context, refused)
 
         return admit
+
+    def _passes(self, details: grpc.HandlerCallDetails) -> bool:
+        return details.method in self._health and self._checks.enter()
 
     def _deadline_s(self, context: Any) -> float | None:
         return sooner_s(self.gate.deadline_s, context.time_remaining())

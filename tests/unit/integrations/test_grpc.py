@@ -14,6 +14,7 @@ from penstock.errors import Overloaded
 from penstock.integrations.grpc import AdmissionInterceptor, client_interceptors
 from penstock.pressure.deadlines import deadline, remaining_s
 from penstock.pressure.gate import Gate
+from penstock.pressure.healthchecks import HealthChecks
 from penstock.pressure.throttle import Throttle
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -264,7 +265,22 @@ def test_a_clients_throttle_learns_from_what_the_server_refuses(run):
     run(main())
 
 
-def test_health_checks_are_served_from_the_reserve(run):
+def test_health_checks_pass_a_full_gate(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0), health=["/x/unary_unary", "/x/unary_stream"]) as served:
+            holding = await served.hold()
+            assert await served.call("unary_unary") == b"a"
+            assert await served.call("unary_stream", "unary_stream")
+            assert served.gate.statistics().inflight == 1
+            served.servicer.go.set()
+            await holding
+
+    run(main())
+
+
+def test_beyond_the_bound_health_checks_are_served_from_the_reserve(run, monkeypatch):
+    monkeypatch.setattr(HealthChecks, "enter", lambda checks: False)
+
     async def main():
         async with Served(Gate(1, max_wait_s=0, reserve=1), health=["/x/unary_unary"]) as served:
             holding = await served.hold()
