@@ -220,6 +220,8 @@ class TasksConfig(_Group):
     hung_s: float = _key(60.0, seconds(zero=True))
     # how far back the flight recorder is read
     trace_s: float = _key(10.0, seconds(zero=False))
+    # when the place is named where a task is made, frames of these packages are passed over as asyncio's are
+    skip_modules: tuple[str, ...] = _key((), MODULES)
     # where each stall leaves a trace of the seconds before it: a folder
     trace_dir: str | None = _key(None, optional(FOLDER, "nowhere"))
 

@@ -21,6 +21,8 @@ cdef class Origins:
     cdef uint32_t limit
     # (code, lasti) of each site, by its number
     cdef readonly list sites
+    # of a file's name: whether its code is passed over too; None: of none
+    cdef public object skips
 
     cdef uint32_t here(self, object coro) except? 0
     cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_found) except? 0

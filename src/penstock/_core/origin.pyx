@@ -101,15 +101,17 @@ cdef class Origins:
                     return self.spots[at].number
                 at = (at + 1) & self.mask
             if (<object>code).co_filename.startswith(INNER_FOLDERS):
-                return self.inner(<object>code)
+                return self.inner(<object>code, (<object>code).co_name == "run_forever")
+            if self.skips is not None and self.skips((<object>code).co_filename):
+                return self.inner(<object>code, False)
         if len(self.sites) >= self.limit:
             return OTHER
         self.sites.append((<object>code, lasti))
         self.insert(code, lasti, len(self.sites) - 1)
         return len(self.sites) - 1
 
-    def inner(self, code):
-        kind = BOUNDARY if code.co_name == "run_forever" else INNER
+    def inner(self, code, bint is_boundary):
+        kind = BOUNDARY if is_boundary else INNER
         if self.inner_count < MOST_INNER:
             self.inner_count += 1
             self.insert(<PyObject *>code, ANY, kind)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +24,8 @@ def watch_tasks(loop: EventLoop, config: TasksConfig) -> Listener | None:
 
     What is returned is to be told of work that is no task: its flight recorder keeps it. None if there is none.
     """
+    if config.skip_modules:
+        _skip(loop, config.skip_modules)
     if hasattr(loop, "_probe"):
         return _by_probe(loop, config)
     if config.level != "off":
@@ -29,16 +34,34 @@ def watch_tasks(loop: EventLoop, config: TasksConfig) -> Listener | None:
     return None
 
 
+def _skip(loop: Any, packages: tuple[str, ...]) -> None:
+    from penstock.tasks.sitetable import is_skipped, skip_modules
+
+    skip_modules(packages)
+    if hasattr(loop, "_probe"):
+        loop._probe.origins.skips = is_skipped
+
+
 def _by_probe(loop: Any, config: TasksConfig) -> Listener:
     from penstock.runtime.sheds import ShedNotes
     from penstock.tasks.native import NativeObserver
     from penstock.tasks.watcher import Watcher
 
+    if config.trace_dir is not None:
+        _make_folder(config.trace_dir)
     observer = NativeObserver(loop, level=config.level, trace_s=config.trace_s)
     loop.set_task_watcher(Watcher(loop, observer, config))
     observer.on_level = ShedNotes(observer).level_is
     observer.on_level(config.level)
     return observer.note_work
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        allowed = f"a folder that is there or can be made: {error.strerror}"
+        raise ConfigError.bad_value("tasks.trace_dir", path, "the config", allowed) from None
 
 
 def _by_hook(loop: EventLoop, config: TasksConfig) -> None:

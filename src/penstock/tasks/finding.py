@@ -23,6 +23,13 @@ class Site:
     line: int
     function: str
 
+    @property
+    def label(self) -> str:
+        """Module and function: the same from one deployment to the next, for metrics."""
+        from penstock.tasks.modulenames import module_of
+
+        return f"{module_of(self.file)}:{self.function}" if self.file else self.function
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line} in {self.function}" if self.file else self.function
 

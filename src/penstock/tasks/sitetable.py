@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.tasks.finding import Site
+from penstock.tasks.modulenames import is_within, module_of
 from penstock.times import Histogram
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ __all__ = [
     "SiteEntry",
     "SiteTable",
     "creator",
+    "is_skipped",
     "raw_stack",
     "resolve",
     "site_of",
+    "skip_modules",
     "walk",
 ]
 
@@ -85,12 +88,26 @@ class _Modules(dict["str | None", bool]):
     def __missing__(self, name: str | None) -> bool:
         if len(self) >= _MOST_MODULES:
             self.clear()
-        package = next((one for one in _PASSED_THROUGH if name == one or (name or "").startswith(f"{one}.")), None)
-        passed = self[name] = package is not None and name not in _OF_THEIR_OWN
+        is_inner = is_within(name or "", _PASSED_THROUGH) and name not in _OF_THEIR_OWN
+        passed = self[name] = is_inner or is_within(name or "", _skipped)
         return passed
 
 
 _is_passed = _Modules()
+# the packages that the config says to pass over as well; the process's
+_skipped: tuple[str, ...] = ()
+
+
+def skip_modules(packages: tuple[str, ...]) -> None:
+    """Pass over the frames of these packages too, from now on, in the whole process."""
+    global _skipped
+    _skipped = tuple(dict.fromkeys((*_skipped, *packages)))
+    _is_passed.clear()
+
+
+def is_skipped(file: str) -> bool:
+    """Return whether `skip_modules` has named the file's module."""
+    return is_within(module_of(file), _skipped)
 
 
 def creator(depth: int = 0) -> FrameType:

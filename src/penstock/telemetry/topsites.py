@@ -16,17 +16,25 @@ from penstock.telemetry.names import OTHER
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["SiteCounts", "SiteFigures", "TopSites"]
+__all__ = ["Place", "SiteCounts", "SiteFigures", "TopSites"]
 
 COUNTERS = ("created", "completed", "failed", "cancelled", "running_s", "ready_s")
+
+
+class Place(Protocol):
+    """A place in code: `penstock.tasks.finding.Site`, of which this is used."""
+
+    @property
+    def label(self) -> str:
+        """Its name, the same in each deployment."""
 
 
 class SiteFigures(Protocol):
     """The tasks made at one place: `penstock.tasks.records.SiteStatistics`, of which these are used."""
 
     @property
-    def site(self) -> object:
-        """The place; its `str` is its name."""
+    def site(self) -> Place:
+        """The place."""
 
     @property
     def created(self) -> int:
@@ -139,5 +147,5 @@ def _summed(sites: Mapping[str, Sequence[SiteFigures]]) -> dict[tuple[str, str],
     summed: dict[tuple[str, str], SiteCounts] = {}
     for loop, found in sites.items():
         for one in found:
-            summed.setdefault((loop, str(one.site)), SiteCounts()).add(one)
+            summed.setdefault((loop, one.site.label), SiteCounts()).add(one)
     return summed

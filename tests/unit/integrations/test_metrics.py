@@ -63,7 +63,7 @@ def test_metrics_are_answered_with_what_the_observers_know(observed):
     assert (status, headers[b"content-type"].partition(b";")[0]) == (200, b"text/plain")
     labels = 'asyncio_eventloop_implementation="penstock",asyncio_eventloop_name="observed"'
     assert f"asyncio_task_created_total{{{labels}}} 9.0" in body
-    assert 'asyncio_task_site="app.py:1 in work"' in body
+    assert 'asyncio_task_site="app:work1"' in body
     assert int(headers[b"content-length"]) == len(body.encode())
 
 

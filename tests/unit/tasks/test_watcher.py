@@ -10,7 +10,8 @@ import time
 import pytest
 
 import penstock
-from penstock import Config, TasksConfig, tasks
+from penstock import Config, TasksConfig, new_event_loop, tasks
+from penstock.errors import ConfigError
 from penstock.loop import NATIVE
 from penstock.tasks.registry import observer_of
 
@@ -352,3 +353,15 @@ def run_without_faults(seconds):
     # a second is a stall here: the machine may be busy with other tests
     quiet = TasksConfig(check_s=0.02, stuck_s=0.05, stall_s=1.0, hung_s=30.0)
     return [finding for finding in found_by(main, quiet) if finding.evidence.get("cause") != "descheduled"]
+
+
+def test_the_folder_of_traces_is_made(tmp_path):
+    folder = tmp_path / "not" / "there"
+    new_event_loop(Config(tasks=TasksConfig(trace_dir=str(folder)))).close()
+    assert folder.is_dir()
+
+
+def test_a_folder_of_traces_that_cannot_be_made_is_one_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"tasks.trace_dir = .*file/traces.*can be made: Not a directory"):
+        new_event_loop(Config(tasks=TasksConfig(trace_dir=str(tmp_path / "file" / "traces"))))

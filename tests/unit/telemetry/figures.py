@@ -42,7 +42,7 @@ def lane_of(name="cpu", kind="processes", *, wait_s=(0.002,), **gauges):
 
 
 def site_of(line, created, *, live=0, running_s=0.0):
-    return SiteStatistics(Site("app.py", line, "work"), created, created - live, 0, 0, live, running_s, 0.0)
+    return SiteStatistics(Site("app.py", line, f"work{line}"), created, created - live, 0, 0, live, running_s, 0.0)
 
 
 def gate_of(name="api", limit=8, *, sheds=None, **gauges):

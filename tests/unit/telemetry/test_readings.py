@@ -112,7 +112,7 @@ def shown(top, **sites):
 def test_sites_beyond_the_most_are_other():
     sites = [site_of(line, created, live=1) for line, created in ((1, 10), (2, 30), (3, 20), (4, 5))]
     found = taken(sites={"main": sites}, most_sites=2)
-    expected = {("main", "app.py:2 in work"): 30, ("main", "app.py:3 in work"): 20, ("main", "other"): 15}
+    expected = {("main", "app:work2"): 30, ("main", "app:work3"): 20, ("main", "other"): 15}
     assert found["asyncio.task.site.created"] == expected
     assert found["asyncio.task.site.count"]["main", "other"] == 2
     assert "asyncio.task.site.created" not in taken(sites={"main": sites}, most_sites=0)
@@ -120,16 +120,16 @@ def test_sites_beyond_the_most_are_other():
 
 def test_a_site_that_rises_into_the_top_takes_nothing_from_other():
     top = TopSites(1)
-    assert shown(top, main=[site_of(1, 10), site_of(2, 5)]) == {("main", "app.py:1 in work"): 10, ("main", "other"): 5}
+    assert shown(top, main=[site_of(1, 10), site_of(2, 5)]) == {("main", "app:work1"): 10, ("main", "other"): 5}
     risen = shown(top, main=[site_of(1, 10), site_of(2, 100)])
     # 95 are new, and 5 stay where they were counted
-    assert risen == {("main", "app.py:2 in work"): 95, ("main", "other"): 5}
+    assert risen == {("main", "app:work2"): 95, ("main", "other"): 5}
 
 
 def test_a_site_is_not_put_out_by_one_that_is_hardly_busier():
     top = TopSites(1)
     shown(top, main=[site_of(1, 10), site_of(2, 5)])
-    assert ("main", "app.py:1 in work") in shown(top, main=[site_of(1, 10), site_of(2, 20)])
+    assert ("main", "app:work1") in shown(top, main=[site_of(1, 10), site_of(2, 20)])
 
 
 def test_a_loop_that_has_gone_takes_its_series_along():
@@ -137,7 +137,7 @@ def test_a_loop_that_has_gone_takes_its_series_along():
     shown(top, main=[site_of(1, 10), site_of(2, 5)], other=[site_of(1, 1)])
     assert {loop for loop, _ in shown(top, other=[site_of(1, 2)])} == {"other"}
     # a new loop under the old name counts from the beginning
-    assert shown(top, main=[site_of(1, 3)]) == {("main", "app.py:1 in work"): 3}
+    assert shown(top, main=[site_of(1, 3)]) == {("main", "app:work1"): 3}
 
 
 ROUNDS = st.lists(st.lists(st.integers(0, 50), min_size=4, max_size=4), max_size=8)
@@ -159,7 +159,7 @@ def test_live_tasks_are_counted_where_they_are_shown_now():
     top = TopSites(1)
     top.take({"main": [site_of(1, 10, live=4), site_of(2, 5, live=2)]})
     found = {label: counts.live for _, label, counts in top.take({"main": [site_of(1, 10, live=1), site_of(2, 6)]})}
-    assert found == {"app.py:1 in work": 1, "other": 0}
+    assert found == {"app:work1": 1, "other": 0}
 
 
 def test_the_process_has_cpu_time_and_collections():
