@@ -1,6 +1,6 @@
 # The one front door. Each target makes what it needs: a virtual environment and the built extension.
 #   make demo         a real service under load, beside the same on stock asyncio
-#   make test         every test, natively; what may differ, pure and on each other CPython found as well
+#   make test         every test, natively; what may differ, on the pure wheel and on each other CPython found as well
 #   make check        ruff, mypy, stubtest, the rules of the house
 #   make conformance  CPython's own test_asyncio on the loops that penstock builds
 #   make package      sdist and wheel, the wheel built from the sdist, audited for manylinux, installed on its own
@@ -26,6 +26,7 @@ BIN := .venv/bin
 # The stamps carry the version: another PYTHON makes .venv anew, a changed pyproject.toml brings it up to date.
 READY := .venv/ready-$(THIS)
 BUILT := .venv/built-$(THIS)
+PURE := .venv-pure
 PIP := -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py tests/unit/core/seams.pyx $(shell find src/penstock/_core -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 JOBS := $(shell nproc 2>/dev/null || echo 2)
@@ -72,6 +73,20 @@ $(BUILT): $(SOURCES) $(READY)
 .venv-%/built: $(SOURCES) $(BUILT) .venv-%/ready
 	$(call build_in,.venv-$*)
 
+# The package where no extension is built: its wheel alone, in an environment that has none of the source.
+$(PURE)/ready-$(THIS): pyproject.toml
+	$(call make_venv,$(PURE),$(PYTHON),--group test)
+	$(PURE)/bin/python -m pip uninstall -qq -y Cython
+	touch $@
+
+$(PURE)/built-$(THIS): setup.py $(shell find src -name '*.py') $(PURE)/ready-$(THIS)
+	@echo "building the wheel without the extension for $(PURE)"
+	rm -rf build/pure
+	mkdir -p build/pure/source
+	tar -c --exclude='*.so' --exclude='*.c' --exclude=__pycache__ setup.py pyproject.toml README.md LICENSE src | tar -x -C build/pure/source
+	PENSTOCK_PURE=1 $(PURE)/bin/python $(PIP) --no-build-isolation --force-reinstall --no-deps build/pure/source
+	touch $@
+
 # $(1) the files' name, without its ending
 bench_files = $(foreach kind,json md png,--$(kind) benchmarks/results/$(1).$(kind))
 
@@ -84,7 +99,7 @@ demo: $(BUILT)
 # it has ended.
 LEGS := $(THIS) once $(OTHERS) pure
 AT_ONCE := --no-print-directory --jobs=$(JOBS) --output-sync=target
-test: $(BUILT)
+test: $(BUILT) $(PURE)/built-$(THIS)
 	@$(if $(OTHERS),$(MAKE) $(AT_ONCE) $(OTHERS:%=.venv-%/built))
 	echo "legs of the tests, $(JOBS) at a time: $(LEGS)"
 	$(MAKE) $(AT_ONCE) --keep-going $(LEGS:%=leg-%)
@@ -103,9 +118,12 @@ leg-$(THIS):
 	@echo "Python $(THIS)"
 	$(BIN)/$(PYTEST) $(VARYING)
 
-leg-pure:
-	@echo "Python $(THIS), PENSTOCK_PURE=1"
-	PENSTOCK_PURE=1 $(BIN)/$(PYTEST) $(VARYING) --ignore tests/unit/executors/threads
+leg-pure: $(PURE)/built-$(THIS)
+	@echo "Python $(THIS), the wheel without the extension"
+	rm -rf build/pure/tests
+	tar -c --exclude='*.so' --exclude=__pycache__ pyproject.toml README.md tests examples docs benchmarks | tar -x -C build/pure
+	cd build/pure
+	../../$(PURE)/bin/$(PYTEST) $(VARYING) --ignore tests/unit/executors/threads
 
 leg-%: .venv-%/built
 	@echo "Python $*"
@@ -131,15 +149,20 @@ bench: $(BUILT) .venv/bench-$(THIS)
 soak: $(BUILT)
 	@$(BIN)/python -m pytest tests/soak --timeout 1800 -o faulthandler_timeout=1800
 
+run_installed = import asyncio, penstock, penstock.loop as loop; assert $(1); penstock.run(asyncio.sleep(0)); print("installed penstock", penstock.__version__, "native" if loop.NATIVE else "pure")
 package: $(READY)
-	@rm -rf dist build/package
+	@rm -rf dist build/package build/package-pure
 	mkdir -p build
 	$(BIN)/python $(PIP) --group package
 	$(BIN)/python -m build --outdir dist . >build/package.log 2>&1 || { cat build/package.log; exit 1; }
 	$(BIN)/python tests/package/wheel.py dist/*.whl
 	$(PYTHON) -m venv build/package
 	build/package/bin/python $(PIP) dist/*.whl
-	cd build && package/bin/python -W error -c 'import penstock, penstock.loop as loop; assert loop.NATIVE; print("installed penstock", penstock.__version__, "native")'
+	build/package/bin/python -P -W error -c '$(call run_installed,loop.NATIVE)'
+	PENSTOCK_PURE=1 $(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist/pure dist/*.tar.gz
+	$(PYTHON) -m venv build/package-pure
+	build/package-pure/bin/python $(PIP) dist/pure/*-py3-none-any.whl
+	build/package-pure/bin/python -P -W error -c '$(call run_installed,not loop.NATIVE)'
 
 sanitize: $(READY)
 	@tests/soak/sanitize.sh $(BIN)/python $(SANITIZE_SECONDS)

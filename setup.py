@@ -1,7 +1,7 @@
 """Builds the native core: one extension per module of `penstock/_core`, the Cython directives stated once, here.
 
 Switches, all environment variables:
-  PENSTOCK_PURE=1        build no extension: the package runs on asyncio's selector loop
+  PENSTOCK_PURE=1        build no extension: a wheel for every platform, which runs on asyncio's selector loop
   PENSTOCK_SANITIZE=1    address and undefined-behaviour sanitizers, no optimisation
   PENSTOCK_DEBUG=1       keep line numbers and symbols for a debugger: three times the size
 """
@@ -20,6 +20,7 @@ CORE = Path("src/penstock/_core")
 NEWER = (3, 16)
 # What only tests use: built where the core is built in place, so never in a wheel.
 SEAMS = Path("tests/unit/core/seams.pyx")
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 WAY_OUT = (
     "Install gcc and Python's headers (Debian: apt install gcc python3-dev; Fedora: dnf install gcc python3-devel), or "
     "build without it, on asyncio's own loop: PENSTOCK_PURE=1 pip install ."
@@ -48,6 +49,14 @@ def compile_flags() -> tuple[list[str], list[str]]:
     return ([*flags, "-g1"], []) if os.environ.get("PENSTOCK_DEBUG") == "1" else ([*flags, "-g0"], ["-Wl,-s"])
 
 
+def is_pure_asked() -> bool:
+    """Whether `PENSTOCK_PURE` says yes, by the words that `penstock.purity` knows."""
+    word = os.environ.get("PENSTOCK_PURE", "").strip().lower()
+    if word not in ("", *YES, *NO):
+        sys.exit(f"penstock: PENSTOCK_PURE = {word!r}: allowed is true or false (1/0, yes/no, on/off)")
+    return word in YES
+
+
 def sources() -> list[Path]:
     """The `.pyx`, and each `.py` that a `.pxd` gives types: that one also runs as it is, where nothing is built."""
     typed = [path for path in CORE.glob("*.py") if path.stem != "__init__" and path.with_suffix(".pxd").exists()]
@@ -56,7 +65,7 @@ def sources() -> list[Path]:
 
 
 def extensions() -> list[Extension]:
-    if os.environ.get("PENSTOCK_PURE") == "1" or not sys.platform.startswith("linux"):
+    if is_pure_asked() or not sys.platform.startswith("linux"):
         return []
     if sys.version_info >= NEWER:
         print("penstock: no native core for this Python, whose frames are not known yet (_core/_sys/frames.pxd)")
@@ -73,7 +82,10 @@ def extensions() -> list[Extension]:
         )
         for source in sources()
     ]
-    return cythonize(found, compiler_directives=DIRECTIVES, include_path=["src"])
+    # A directive may have changed here: Cython asks only for the sources.
+    made = [path for one in found if (path := Path(one.sources[0]).with_suffix(".c")).exists()]
+    force = any(path.stat().st_mtime < Path(__file__).stat().st_mtime for path in made)
+    return cythonize(found, compiler_directives=DIRECTIVES, include_path=["src"], force=force)
 
 
 class BuildCore(build_ext):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from penstock._core import is_refused
+from penstock.purity import is_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

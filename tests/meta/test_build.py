@@ -1,11 +1,15 @@
 """What becomes of the native core where it cannot be: nothing is built or loaded, and the package is pure."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.meta.source import shown, sources
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +41,55 @@ def test_a_missing_compiler_is_one_line_at_the_end_that_says_the_way_out(compile
     assert compiler in last
     assert last.endswith("PENSTOCK_PURE=1 pip install .")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "says"), [("yes", "[] None"), ("maybe", "PENSTOCK_PURE = 'maybe': allowed is true or")]
+)
+def test_the_build_takes_any_word_for_yes_and_refuses_nonsense(word: str, says: str, tmp_path: Path) -> None:
+    assert says in set_up(tmp_path, PENSTOCK_PURE=word)
+
+
+@pytest.mark.parametrize(("age_s", "forced"), [(10, "True"), (-10, "False")])
+def test_a_change_of_setup_py_alone_has_cython_make_the_c_files_again(age_s: int, forced: str, tmp_path: Path) -> None:
+    core = tmp_path / "src/penstock/_core"
+    core.mkdir(parents=True)
+    made = [core / name for name in ("new.pyx", "one.pyx", "one.c")]
+    changed_s = (ROOT / "setup.py").stat().st_mtime
+    for path in made:
+        path.touch()
+        os.utime(path, (changed_s - age_s,) * 2)
+    assert set_up(tmp_path, PENSTOCK_PURE="").split() == ["['penstock._core.new',", "'penstock._core.one']", forced]
+
+
+def set_up(folder: Path, **variables: str) -> str:
+    """What setup.py would build in a folder, and whether anew, or its complaint."""
+    shutil.copy2(ROOT / "setup.py", folder)
+    program = """
+import runpy, setuptools, Cython.Build
+forced = None
+def cythonize(found, force, **words):
+    global forced
+    forced = force
+    return found
+Cython.Build.cythonize = cythonize
+setuptools.setup = lambda ext_modules, **words: print([one.name for one in ext_modules], forced)
+runpy.run_path("setup.py")
+"""
+    environ = {**os.environ, **variables}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_every_import_of_the_core_names_its_module_so_that_a_missing_one_is_known() -> None:
+    # `from penstock._core import name` raises no ModuleNotFoundError, by which a build without the core is told
+    wrong = [
+        shown(path)
+        for path in sources(".py", ".pyx")
+        if re.search(r"^\s*from penstock\._core import", path.read_text(), re.M)
+    ]
+    assert not wrong
 
 
 @pytest.mark.parametrize("gil", [0, 1])

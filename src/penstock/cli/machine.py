@@ -20,11 +20,20 @@ import penstock
 from penstock import loop
 from penstock.config import Config
 from penstock.executors.sizing import usable_cores
+from penstock.purity import PURE_VARIABLE, is_pure_asked
 
 __all__ = ["Fact", "examine"]
 
 # Below these a busy service meets the limit before it meets the processor.
 FEW_FILES = 65_536
+# As setup.py has it: for such a Python no extension is built.
+UNKNOWN_FRAMES = (3, 16)
+NEWER_PYTHON = "penstock has no native loop for this Python yet: use an earlier one"
+# Where a wheel was built without the extension, pip keeps it and would install it again.
+NOT_BUILT = (
+    "the extension was not built: with a C compiler (gcc) present and PENSTOCK_PURE unset, install penstock again "
+    "(pip install --force-reinstall --no-cache-dir)"
+)
 IO_URING_SETUP = 425  # the same number on every architecture
 
 
@@ -73,8 +82,9 @@ def _loop() -> Fact:
         return Fact("loop", "native", "native extension")
     if getattr(sys.flags, "gil", None) == 0:
         return Fact("loop", "pure", "pure: asyncio's selector loop", "the GIL is forced off: leave PYTHON_GIL alone")
-    if os.environ.get("PENSTOCK_PURE") == "1":
-        return Fact("loop", "pure", "pure: asyncio's selector loop", "PENSTOCK_PURE=1 is set: unset it")
+    if is_pure_asked():
+        said = f"{PURE_VARIABLE}={os.environ[PURE_VARIABLE]}"
+        return Fact("loop", "pure", "pure: asyncio's selector loop", f"{said} is set: unset it")
     if not sys.platform.startswith("linux"):
         return Fact("loop", "pure", "pure: asyncio's selector loop", "the native loop needs Linux")
     return Fact("loop", "pure", "pure: asyncio's selector loop", _why_not_native())
@@ -82,7 +92,7 @@ def _loop() -> Fact:
 
 def _why_not_native() -> str:
     if importlib.util.find_spec("penstock._core.reactor") is None:
-        return "the extension was not built for this Python: reinstall penstock with a C compiler (gcc) present"
+        return NEWER_PYTHON if sys.version_info >= UNKNOWN_FRAMES else NOT_BUILT
     try:
         importlib.import_module("penstock._core.reactor")
     except ImportError as error:

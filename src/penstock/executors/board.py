@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from penstock._core import is_refused
+from penstock.purity import is_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ FILLS: bool
 try:
     if is_refused():
         raise ImportError("the pure loop was asked for")
-    from penstock._core import claims
+    import penstock._core.claims as claims
 except ImportError:
     Board, LargeBytes, receive, SLOTS, FILLS = PlainBoard, PlainLargeBytes, receive_plain, 1, False
 else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from penstock._core import is_refused
+from penstock.purity import is_refused
 from penstock.errors import ConfigError
 from penstock.loop.hooks import LoopHooks
 from penstock.loop.selector import EventLoop as SelectorLoop

@@ -11,7 +11,7 @@ import sys
 from asyncio import sslproto
 from typing import TYPE_CHECKING, Any
 
-from penstock._core import schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
+import penstock._core.schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
 from penstock._core.listen import Listener, bound_unsent, set_nodelay
 from penstock._core.reactor import Reactor
 from penstock._core.stream import Stream

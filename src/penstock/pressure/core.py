@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import penstock._core
+from penstock.purity import is_refused
 
 if TYPE_CHECKING:
     from penstock._core.gate import REASONS, Entry, GateCore
@@ -28,12 +29,19 @@ MODULES = "tempo", "waiting", "waitqueue", "gate", "turnstile"
 
 def plain(name: str) -> Any:
     """The core's module of that name as plain Python, whether it is built or not."""
+    if not _is_built(name):
+        return importlib.import_module(f"penstock._core.{name}")
     if PACKAGE not in sys.modules:
         package = sys.modules[PACKAGE] = ModuleType(PACKAGE)
         package.__path__ = []
         for each in MODULES:
             _load(each)
     return sys.modules[f"{PACKAGE}.{name}"]
+
+
+def _is_built(name: str) -> bool:
+    spec = importlib.util.find_spec(f"penstock._core.{name}")
+    return spec is not None and not str(spec.origin).endswith(".py")
 
 
 def _load(name: str) -> None:
@@ -46,7 +54,7 @@ def _load(name: str) -> None:
 
 
 def _chosen(name: str) -> Any:
-    if penstock._core.is_refused():
+    if is_refused():
         return plain(name)
     try:
         return importlib.import_module(f"penstock._core.{name}")

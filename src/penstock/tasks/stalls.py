@@ -18,7 +18,7 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from penstock._core import is_refused
+from penstock.purity import is_refused
 from penstock.tasks.causes import CAUSES, Ended, Sighting, cause_of, figures_of
 from penstock.tasks.debuggers import is_stepped, stands_in_debugger
 from penstock.tasks.finding import Finding
