@@ -57,7 +57,7 @@ define build_in
 endef
 
 $(READY): pyproject.toml
-	$(call make_venv,.venv,$(PYTHON),--group test --group check)
+	$(call make_venv,.venv,$(PYTHON),--group test --group once --group check)
 
 $(BUILT): $(SOURCES) $(READY)
 	$(call build_in,.venv)
@@ -168,7 +168,7 @@ sanitize: $(READY)
 	@tests/soak/sanitize.sh $(BIN)/python $(SANITIZE_SECONDS)
 
 docs: $(BUILT)
-	@$(BIN)/python -m pytest tests/meta/test_docs.py
+	@$(BIN)/python -m pytest tests/meta/test_docs.py tests/e2e/test_documents.py
 
 clean:
 	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/build src/*.egg-info

@@ -31,9 +31,10 @@ HERE = Path(__file__).parent
 ONCE = (
     "e2e/test_abuse.py",
     "e2e/test_doctor.py",
-    "e2e/test_executors_guide.py",
+    "e2e/test_documents.py",
+    "e2e/test_example.py",
+    "e2e/test_notebooks.py",
     "e2e/test_offload.py",
-    "e2e/test_pressure_groups_guide.py",
     "e2e/test_run.py::test_bad_",
     "e2e/test_run.py::test_help_",
     "e2e/test_serve.py::test_a_bad_",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, overload
 from penstock.executors.guests import lanes_of, present_lanes
 from penstock.executors.job import span_ns
 from penstock.executors.naming import check_plain, function_name
+from penstock.executors.session import is_session, itself
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
@@ -202,6 +203,9 @@ class Undecorated:
         return self._fn(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if is_session() and self._fn.__module__ == "__main__":
+            # by value; and the decorated one, which holds this, cannot be made before it
+            return itself, (self._fn,)
         return getattr, (self._decorated, "__wrapped__")
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import UnpicklableError
 from penstock.executors.board import LargeBytes
 from penstock.executors.naming import function_name
+from penstock.executors.session import is_session, session_pickler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,9 +69,10 @@ def dump(item: Any) -> Pickled:
         return Pickled(pickle.dumps(item, 5))
     stream, large = io.BytesIO(), LargeBytes(LARGE_BYTES)
     lent: list[memoryview] = []
-    pickler = _Pickler(stream, 5, buffer_callback=_lender(lent))
+    make: Any = session_pickler(VIEWS) if is_session() else _Pickler
+    pickler = make(stream, 5, buffer_callback=_lender(lent))
     # on the instance: it is called for each object, and so goes straight to native code
-    pickler.persistent_id = large.persistent_id  # type: ignore[method-assign]
+    pickler.persistent_id = large.persistent_id
     pickler.dump(item)
     return Pickled(stream.getvalue(), large.found, lent)
 
@@ -133,13 +135,16 @@ def _view(buffer: Any, layout: tuple[Any, Any] | None, readonly: bool) -> memory
     return view.toreadonly() if readonly else view
 
 
+VIEWS: dict[type, Callable[[Any], tuple[Any, ...]]] = {memoryview: _reduced_view}
+
+
 # Classes of our own: only instances of such take a persistent_id and a persistent_load on every Python.
 class _Unpickler(pickle.Unpickler):
     pass
 
 
 class _Pickler(pickle.Pickler):
-    dispatch_table: Any = ChainMap({memoryview: _reduced_view}, copyreg.dispatch_table)  # noqa: RUF012
+    dispatch_table: Any = ChainMap(VIEWS, copyreg.dispatch_table)  # noqa: RUF012
 
 
 # A function travels by its name, which is looked up anew for each pickle: once will do.
@@ -147,8 +152,11 @@ _functions: weakref.WeakKeyDictionary[Callable[..., Any], bytes] = weakref.WeakK
 
 
 def dump_function(fn: Callable[..., Any]) -> bytes | None:
-    """A plain function's pickle, kept for the next time; None for other callables, which may change."""
-    if type(fn) not in (types.FunctionType, types.BuiltinFunctionType):
+    """A plain function's pickle, kept for the next time; None for other callables, which may change.
+
+    In a session None too: a function that travels by value takes along what it uses, as it is at that time.
+    """
+    if is_session() or type(fn) not in (types.FunctionType, types.BuiltinFunctionType):
         return None
     known = _functions.get(fn)
     if known is None and isinstance(getattr(fn, "__self__", None), types.ModuleType | None):
@@ -211,6 +219,9 @@ def _members(item: Any) -> Iterator[tuple[str, Any]]:
         pairs = ((f"[{key!r}]", value) for key, value in item.items())
     elif isinstance(item, list | tuple | set | frozenset):
         pairs = ((f"[{index}]", value) for index, value in enumerate(item))
+    elif isinstance(item, type | types.FunctionType):
+        # by its name, whatever is in it
+        return
     else:
         pairs = ((f".{name}", value) for name, value in getattr(item, "__dict__", {}).items())
     for _, pair in zip(range(BREADTH), pairs, strict=False):

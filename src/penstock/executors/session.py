@@ -1,0 +1,61 @@
+"""Picklers for an interactive session, whose functions and classes no worker can import. Extra `notebook`.
+
+Pickle sends a function of `__main__` by its name, and a worker finds no such name where `__main__` is a notebook, a
+prompt or `python -c`. There cloudpickle sends it by value, and all that it uses with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import sys
+from collections import ChainMap
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["is_session", "itself", "session_pickler"]
+
+Reducers: TypeAlias = "dict[type, Callable[[Any], tuple[Any, ...]]]"
+
+NEED = (
+    "it is defined in an interactive session, where no worker can import it: put it into a module, or "
+    "pip install 'penstock[notebook]' to send it by value"
+)
+
+
+def is_session() -> bool:
+    """Return whether `__main__` is a session: it has no file that a worker could import."""
+    main = sys.modules.get("__main__")
+    return main is not None and getattr(main, "__file__", None) is None and getattr(main, "__spec__", None) is None
+
+
+def session_pickler(reducers: Reducers) -> type[pickle.Pickler]:
+    """Return cloudpickle's pickler with some reducers more; without cloudpickle one that says what is needed."""
+    try:
+        from cloudpickle import Pickler
+    except ImportError:
+        return _RefusingPickler
+    return _extended(Pickler, tuple(reducers.items()))
+
+
+@functools.cache
+def _extended(base: Any, reducers: tuple[Any, ...]) -> type[pickle.Pickler]:
+    table = ChainMap(dict(reducers), base.dispatch_table)
+    return type("SessionPickler", (base,), {"dispatch_table": table})
+
+
+class _RefusingPickler(pickle.Pickler):
+    """Pickle's own, which refuses what is defined in the session in place of sending a name that leads nowhere."""
+
+    def reducer_override(self, item: Any) -> Any:
+        if isinstance(item, FunctionType | type) and item.__module__ == "__main__":
+            raise pickle.PicklingError(NEED)
+        return NotImplemented
+
+
+def itself(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function: for what is pickled as nothing but the function in it."""
+    return fn

@@ -1,0 +1,219 @@
+"""The documents: each block of code in README.md and docs runs as it stands, and does what the document says it does.
+
+A Python block is a program of its own, run in an empty folder; what it prints is in `SAID` where the document tells it.
+A comment before a block says what else becomes of it:
+
+    <!-- block: fails ExplorationFailed -->   it ends with this exception, on purpose
+    <!-- block: serves -->                    it serves until it is interrupted
+    <!-- block: pytest -->                    it is a file of tests
+    <!-- block: conftest -->                  it is the conftest.py of tests that use it
+    <!-- block: skipped: why -->              it is not run
+
+TOML is loaded as a config, variables of a shell too; commands of `penstock`, a unit's among them, have arguments that it
+takes.
+"""
+
+import configparser
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import penstock as package
+from tests.e2e.conftest import PATIENCE_S, ROOT, Command, environment, wait_for
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(?:^<!-- block: ([^\n]*) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# what a block that has the first in it prints: a pattern
+SAID = {
+    "queue_jobs=4": r"5 refused: lane 'small' is full \(4 jobs queued, limit 4\)",
+    "def slow": r"slow has not ended within 0.2 s",
+    "os.abort": r"was killed by SIGABRT 6",
+    "def primes": r"^303$",
+    "async def fetch(": r"^alive: ([1-9]|10)\nsum: 4950$",
+    "async def walk(": r"^81 leaves, two tasks at a time$",
+    "async def square(": r"^first above 100: 121$",
+    "async def produce(": r"^bytes: 49500$",
+    "sum, range(1000)))": r"^499500$",
+}
+TESTS = """
+import asyncio
+import penstock
+import pytest
+
+
+@pytest.mark.asyncio
+async def test_by_pytest_asyncio():
+    assert penstock.get_running_loop() is asyncio.get_running_loop()
+
+
+@pytest.mark.anyio
+async def test_by_anyio():
+    assert penstock.get_running_loop() is asyncio.get_running_loop()
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code: where it is, what is said of it, its language, its text."""
+
+    place: str
+    said: str
+    language: str
+    text: str
+
+
+def blocks_of(path: Path) -> list[Block]:
+    text = path.read_text()
+    return [
+        Block(f"{path.name}:{text.count(chr(10), 0, found.start(3))}", found[1] or "", found[2], found[3])
+        for found in BLOCK.finditer(text)
+    ]
+
+
+BLOCKS = [block for path in DOCUMENTS for block in blocks_of(path)]
+
+
+def blocks(language: str, said: str | None = None) -> pytest.MarkDecorator:
+    found = [one for one in BLOCKS if one.language == language and (said is None or one.said.partition(" ")[0] == said)]
+    assert found
+    return pytest.mark.parametrize("block", found, ids=lambda block: block.place)
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S * 2,
+    )
+
+
+@blocks("python", "")
+def test_a_program_runs_and_says_what_its_document_says(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(block.text)
+    result = run(tmp_path, "program.py")
+    assert (result.stderr, result.returncode) == ("", 0)
+    for part, pattern in SAID.items():
+        assert part not in block.text or re.search(pattern, result.stdout.strip()), result.stdout
+
+
+def test_a_document_has_each_program_that_says_something() -> None:
+    assert all(any(part in block.text for block in BLOCKS) for part in SAID)
+
+
+@blocks("python", "fails")
+def test_a_program_that_fails_on_purpose_fails_as_its_document_says(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(block.text)
+    result = run(tmp_path, "program.py")
+    assert result.returncode == 1
+    assert re.search(rf"^(\w+\.)*{block.said.removeprefix('fails ')}: ", result.stderr, re.MULTILINE), result.stderr
+
+
+@blocks("python", "serves")
+def test_a_server_serves_until_it_is_interrupted(block: Block, tmp_path: Path, free_port: int) -> None:
+    (tmp_path / "program.py").write_text(block.text.replace("8888", str(free_port)))
+    process = subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: echoes(free_port), process)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGINT
+    assert complaint.decode().endswith("KeyboardInterrupt\n")
+
+
+def echoes(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as client:
+            client.sendall(b"hello")
+            return client.recv(5) == b"hello"
+    except OSError:
+        return False
+
+
+def pytest_in(folder: Path, *arguments: str) -> str:
+    result = run(folder, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *arguments)
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+@blocks("python", "pytest")
+def test_a_file_of_tests_passes(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "test_block.py").write_text(block.text)
+    found = pytest_in(tmp_path, "--strict-markers", "-p", "no:asyncio")
+    assert len(re.findall("^PASSED", found, re.MULTILINE)) == block.text.count("\ndef test_")
+
+
+@blocks("python", "conftest")
+def test_a_conftest_has_tests_run_on_penstocks_loop(block: Block, tmp_path: Path) -> None:
+    pytest.importorskip("pytest_asyncio")
+    (tmp_path / "conftest.py").write_text(block.text)
+    (tmp_path / "test_block.py").write_text(TESTS)
+    found = pytest_in(tmp_path, "-o", "asyncio_default_fixture_loop_scope=function")
+    assert len(re.findall("^PASSED", found, re.MULTILINE)) == 2
+
+
+def test_each_block_is_of_a_kind_that_is_tried() -> None:
+    # the one in JSON is a kernel's, which test_notebooks.py starts
+    assert {block.language for block in BLOCKS} == {"python", "toml", "sh", "json", "ini", "yaml", ""}
+
+
+@blocks("ini")
+def test_a_unit_of_systemd_parses(block: Block) -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.read_string(block.text)
+    assert unit.has_option("Service", "ExecStart")
+
+
+@blocks("yaml")
+def test_probes_of_kubernetes_parse(block: Block) -> None:
+    probes = pytest.importorskip("yaml").safe_load(block.text)
+    assert all({"httpGet", "periodSeconds"} <= set(probe) for probe in probes.values())
+
+
+@blocks("toml")
+def test_toml_is_a_config(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(block.text)
+    assert package.Config.load(path, env={}) != package.Config()
+
+
+def variables(text: str) -> dict[str, str]:
+    lines = [line for line in text.splitlines() if re.match(r"PENSTOCK_\w+=", line)]
+    return dict(shlex.split(line)[0].split("=", 1) for line in lines)
+
+
+@pytest.mark.parametrize("block", [one for one in BLOCKS if variables(one.text)], ids=lambda block: block.place)
+def test_variables_are_a_config(block: Block) -> None:
+    assert package.Config.load(env=variables(block.text)) != package.Config()
+
+
+def commands(text: str) -> list[list[str]]:
+    """The commands of `penstock` in a block, without a description beside them and without `[optional]`."""
+    lines = re.findall(r"^(?:ExecStart=/\S+/)?(penstock (?:run|serve|doctor).*)$", text, re.MULTILINE)
+    return [shlex.split(re.sub(r"\[.*?\]", "", re.split(r" {3,}", line)[0])) for line in lines]
+
+
+COMMANDS = [(block, line) for block in BLOCKS for line in commands(block.text)]
+
+
+@pytest.mark.parametrize(("block", "line"), COMMANDS, ids=lambda value: getattr(value, "place", None))
+def test_a_command_has_arguments_that_penstock_takes(block: Block, line: list[str], penstock: Command) -> None:
+    if line[1] == "doctor":
+        assert penstock(*line[1:], "--help").returncode == 0
+    elif "IPython" not in line:
+        # what it names is not there, and that is all that is wrong
+        result = penstock(*line[1:])
+        assert re.search(r"^penstock \w+: .*(no script at|[Nn]o module named)[^\n]*\n\Z", result.stderr), result.stderr
