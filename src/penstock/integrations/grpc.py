@@ -41,8 +41,8 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
     """Lets calls into their handlers as the gate says; a refused one ends with RESOURCE_EXHAUSTED.
 
     `priority` and `key` are given the call's details (`method`, `invocation_metadata`). `health` are methods that pass,
-    a bounded number of calls; beyond it they are critical. The permit is held until the call ends, for streams too. Handlers must be async: a plain function, which
-    gRPC would run in a thread, raises TypeError.
+    a bounded number of calls; beyond it they are critical. The permit is held until the call ends, for streams too.
+    Handlers must be async: a plain function, which gRPC would run in a thread, raises TypeError.
     """
 
     def __init__(
