@@ -111,7 +111,11 @@ PRESSURE_GOALS = Goals(
         *(Claim(pressure.refused("* at *x"), arm, "cost", REFUSED_NS) for arm in GATES),
         *(Claim(pressure.recovery("*"), arm, "cost", 0.5e9) for arm in GATES),
         *(Claim(pressure.goodput(pressure.SLOW), arm, "least", 90) for arm in GATES),
-        *(Claim(pressure.goodput(pressure.HEALTH), arm, "least", 100) for arm in GATES),
+        *(
+            Claim(pressure.goodput(row), arm, "least", 100)
+            for row in (pressure.HEALTH, pressure.HEALTH_PORT)
+            for arm in GATES
+        ),
         Claim(costs.PERMIT, FIXED, "cost", 150),
         *(Claim(row, FIXED, "cost", 500) for row in costs.REFUSALS),
         *(Claim(row, FIXED, "cost", 20e6) for row in costs.WAITERS),

@@ -10,12 +10,10 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks.pressure.arms import DEADLINE_S
-from benchmarks.pressure.services import HEALTH_PATH
 
 __all__ = ["Checked", "Checks"]
 
 EVERY_S = 0.025
-REQUEST = f"GET {HEALTH_PATH} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode()
 
 
 @dataclass(slots=True)
@@ -39,8 +37,9 @@ class Checked:
 class Checks:
     """A thread that asks from `after_s` on, for `for_s` seconds at most; `found` is whole when it has ended."""
 
-    def __init__(self, port: int, after_s: float, for_s: float) -> None:
+    def __init__(self, port: int, path: str, after_s: float, for_s: float) -> None:
         self.found = Checked()
+        self._request = f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode()
         self._address, self._after_s, self._for_s = ("127.0.0.1", port), after_s, for_s
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -70,7 +69,7 @@ class Checks:
         began_s = time.monotonic()
         try:
             with socket.create_connection(self._address, timeout=DEADLINE_S) as client:
-                client.sendall(REQUEST)
+                client.sendall(self._request)
                 is_good = client.recv(64).startswith(b"HTTP/1.1 200 ")
         except OSError:
             return None

@@ -19,6 +19,7 @@ from benchmarks.net.build import build
 from benchmarks.net.load import read_port
 from benchmarks.pressure.arms import DEADLINE_S
 from benchmarks.pressure.checks import Checked, Checks
+from benchmarks.pressure.services import PORT_PATH
 
 __all__ = ["BUCKET_S", "Course", "Phase", "Window", "drive"]
 
@@ -98,16 +99,20 @@ def drive(
     seed: int,
     placement: Placement,
     *,
-    checks_health: bool = False,
+    checked: str | None = None,
 ) -> Course:
-    """Run the phases, one after the other, on a fresh process; `checks_health`: with health checks during the last."""
+    """Run the phases, one after the other, on a fresh process. During the last one the path `checked` is asked.
+
+    `/livez` is the health port's.
+    """
     server = spawn(module_command("benchmarks.pressure.serve", arm, service), placement.server)
     try:
         load = Load(read_port(server), seed, placement)
         load.first()
         capacity_per_s = _capacity_per_s(load, IN_FLIGHT[service], capacity_s)
         *before, last = (phase.seconds for phase in phases)
-        with Checks(load.port, sum(before), last) if checks_health else nullcontext() as checks:
+        port = read_port(server) if checked == PORT_PATH else load.port
+        with nullcontext() if checked is None else Checks(port, checked, sum(before), last) as checks:
             run = load([_written(phase, capacity_per_s, server) for phase in phases])
         if not any(phase.turns for phase in phases):
             capacity_per_s = _average(capacity_per_s, _found_per_s(load, IN_FLIGHT[service], capacity_s))

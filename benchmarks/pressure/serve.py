@@ -1,7 +1,8 @@
 """A service on uvicorn, guarded as its arm does. Prints its port, then serves until it is killed.
 
-`/bare` goes past what the arm puts around the service: it is how the service's own capacity is found. `/statistics`
-tells what penstock's gates, and the loop's own, have counted. SIGUSR2 makes the backend slower, or as fast as before.
+A second line is the health port, if the arm has one. `/bare` goes past what the arm puts around the service: it is how
+the service's own capacity is found. `/statistics` tells what penstock's gates, and the loop's own, have counted. SIGUSR2
+makes the backend slower, or as fast as before.
 """
 
 from __future__ import annotations
@@ -72,6 +73,17 @@ def as_penstock_serves(config: uvicorn.Config, routed: Routed) -> None:
     refusing.refuse_unread(config)
 
 
+def health_port(loop: asyncio.AbstractEventLoop) -> int:
+    """Answer for the loop on a port of its own, as `penstock serve --health-port` does; that port."""
+    from penstock.integrations.health import HealthServer
+
+    health = HealthServer(0)
+    health.start()
+    health.follow(loop)
+    health.ready()
+    return int(health.port)
+
+
 def main() -> None:
     arm, service = ARMS[sys.argv[1]], SERVICES[sys.argv[2]]()
     loop = arm.loop()
@@ -93,6 +105,8 @@ def main() -> None:
     loop.add_signal_handler(signal.SIGUSR2, service.turn)
     listener = listen_anywhere()
     print(listener.getsockname()[1], flush=True)
+    if sys.argv[1].startswith("penstock"):
+        print(health_port(loop), flush=True)
     loop.run_until_complete(uvicorn.Server(config).serve(sockets=[listener]))
 
 

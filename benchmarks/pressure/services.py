@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-__all__ = ["HEALTH_PATH", "SERVICES", "App", "Backend", "Cpu", "Service", "answer"]
+__all__ = ["HEALTH_PATH", "PORT_PATH", "SERVICES", "App", "Backend", "Cpu", "Service", "answer"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -22,8 +22,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 SLOTS, SERVICE_S = 4, 0.010
 CPU_S = 0.00125  # twice for each request
 SLOWER = 4
-# answered without the service
-HEALTH_PATH = "/healthz"
+# answered without the service; on a port of its own
+HEALTH_PATH, PORT_PATH = "/healthz", "/livez"
 
 
 class Backend:

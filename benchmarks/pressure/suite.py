@@ -14,13 +14,14 @@ from itertools import chain, pairwise
 from benchmarks.machine import Placement
 from benchmarks.micro import suite as micro
 from benchmarks.pressure.drive import BUCKET_S, Course, Phase, Window, drive
-from benchmarks.pressure.services import SERVICES, SLOWER
+from benchmarks.pressure.services import HEALTH_PATH, PORT_PATH, SERVICES, SLOWER
 from benchmarks.pressure.worker import ROWS
 from benchmarks.trial import Sample, Trial
 
 __all__ = [
     "FULL",
     "HEALTH",
+    "HEALTH_PORT",
     "LOADS",
     "QUICK",
     "SLOW",
@@ -40,7 +41,7 @@ QUICK_LOADS = (2, 10)
 SPIKE, CALM = 5, 0.5
 BEFORE_SLOWER = 0.6  # 2.4 times what a backend that is four times slower can do
 RECOVERED = 90.0
-HEALTH, HEALTH_LOAD = "/healthz on new connections, cpu at 4x", 4
+HEALTH, HEALTH_PORT, HEALTH_LOAD = "/healthz on new connections, cpu at 4x", "the health port, cpu at 4x", 4
 SLOW = "io, backend 4x slower"
 WORKER = "benchmarks.pressure.worker"
 
@@ -92,7 +93,7 @@ class Runs:
     late_us: float = 0.0  # the worst p99 of the client's own lateness
     _times: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
-    def __call__(self, arm: str, service: str, *phases: Phase, checks_health: bool = False) -> Course:
+    def __call__(self, arm: str, service: str, *phases: Phase, checked: str | None = None) -> Course:
         key = (arm, service, *(f"{phase.load}" for phase in phases))
         self._times[key] += 1
         course = drive(
@@ -102,7 +103,7 @@ class Runs:
             self.lengths.capacity_s,
             self._times[key],
             self.placement,
-            checks_health=checks_health,
+            checked=checked,
         )
         self.late_us = max([self.late_us, *(window.behind_p99_us or 0.0 for window in course.phases.values())])
         return course
@@ -112,7 +113,7 @@ def trials(runs: Runs, workers: micro.Workers) -> list[Trial]:
     steady = [_steady(runs, service, load) for load in LOADS for service in SERVICES]
     spikes = [_spike(runs, service) for service in SERVICES]
     costs = [Trial((row,), partial(_cost, workers, row)) for row in dict.fromkeys(chain.from_iterable(ROWS.values()))]
-    return [*steady, *spikes, _slower(runs), _health(runs), *costs]
+    return [*steady, *spikes, _slower(runs), *_health(runs), *costs]
 
 
 def notes(runs: Runs, rows: Iterable[str]) -> list[str]:
@@ -162,19 +163,24 @@ def _slower(runs: Runs) -> Trial:
     return Trial(rows, run, quick=False)
 
 
-def _health(runs: Runs) -> Trial:
+def _health(runs: Runs) -> list[Trial]:
+    by_path = Trial((goodput(HEALTH),), lambda arm: {goodput(HEALTH): _checked(runs, arm, HEALTH_PATH)})
+
+    def ask_port(arm: str) -> dict[str, Sample]:
+        # the other arms have none
+        return {goodput(HEALTH_PORT): _checked(runs, arm, PORT_PATH)} if arm.startswith("penstock") else {}
+
+    return [by_path, Trial((goodput(HEALTH_PORT),), ask_port)]
+
+
+def _checked(runs: Runs, arm: str, path: str) -> Sample:
     """Health checks while the service has more to compute than it can: how many were answered 200 in time."""
-
-    def run(arm: str) -> dict[str, Sample]:
-        warm_up = Phase("warm-up", HEALTH_LOAD, runs.lengths.warm_up_s)
-        measured = Phase("measured", HEALTH_LOAD, runs.lengths.measured_s)
-        checked = runs(arm, "cpu", warm_up, measured, checks_health=True).checked
-        assert checked is not None
-        p50_us, p99_us = checked.quantile_us(0.5), checked.quantile_us(0.99)
-        rate_per_s = len(checked.good_us) / runs.lengths.measured_s
-        return {goodput(HEALTH): Sample(checked.percent, rate_per_s, p50_us, p99_us)}
-
-    return Trial((goodput(HEALTH),), run)
+    warm_up = Phase("warm-up", HEALTH_LOAD, runs.lengths.warm_up_s)
+    measured = Phase("measured", HEALTH_LOAD, runs.lengths.measured_s)
+    found = runs(arm, "cpu", warm_up, measured, checked=path).checked
+    assert found is not None
+    rate_per_s = len(found.good_us) / runs.lengths.measured_s
+    return Sample(found.percent, rate_per_s, found.quantile_us(0.5), found.quantile_us(0.99))
 
 
 def recovery_s(after: list[Window], capacity_per_s: float) -> float:
