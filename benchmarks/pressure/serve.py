@@ -1,8 +1,8 @@
 """A service on uvicorn, guarded as its arm does. Prints its port, then serves until it is killed.
 
 A second line is the health port, if the arm has one. `/bare` goes past what the arm puts around the service: it is how
-the service's own capacity is found. `/statistics` tells what penstock's gates, and the loop's own, have counted. SIGUSR2
-makes the backend slower, or as fast as before.
+the service's own capacity is found. `/statistics` tells what penstock's gates, and the loop's own, have counted.
+SIGUSR2 makes the backend slower, or as fast as before.
 """
 
 from __future__ import annotations

@@ -65,6 +65,8 @@ class LoopStatistics:
     parked_left: int = 0
     # answered unread since they would have waited too long
     turned_away: int = 0
+    # health checks that were read before all that waited
+    health_checks: int = 0
     # reason -> all that were shed: lag, told unread; left, gone unread; closed, parked when their server closed; tasks,
     # refused by `max_tasks`
     sheds: Mapping[str, int] = field(default_factory=dict)
@@ -164,6 +166,7 @@ class LoopGate:
                 "parked_total": parked.total,
                 "parked_left": parked.left,
                 "turned_away": loop._turned_away,
+                "health_checks": 0 if parked.urgent is None else parked.urgent.passed,
                 "lingering": lingering.count,
                 "lingering_total": lingering.total,
                 "lingering_cut": lingering.cut,

@@ -9,6 +9,7 @@ from penstock import Config, PressureConfig, new_event_loop
 from penstock.errors import ConfigError
 from penstock.loop import NATIVE
 from penstock.loop.servers import connection_count
+from penstock.pressure import loop_statistics
 from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.healthchecks import MOST_AT_ONCE, MOST_IN_A_BURST, MOST_PER_SECOND, PATHS, HealthChecks
 from tests.unit.pressure.driving import Crowd
@@ -155,6 +156,7 @@ def test_a_loop_that_is_behind_reads_its_health_paths_first(paths: tuple[str, ..
             while not came and (passes or loop.time() < since_s + 0.05):
                 await asyncio.sleep(0)
             assert came == ([CHECK] if passes else [])
+            assert loop_statistics().health_checks == len(came)
             server.close()
             # the connections end with their clients
             check.close()

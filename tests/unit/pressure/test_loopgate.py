@@ -60,7 +60,7 @@ class FakeLoop:
         self.timers, self.dropped, self.delays = [], [], []
         self.server = FakeServer()
         self._held = SimpleNamespace(count=3, most=7, total=20, left=2)
-        self._parked = SimpleNamespace(count=4, most=8, total=30, left=21)
+        self._parked = SimpleNamespace(count=4, most=8, total=30, left=21, urgent=SimpleNamespace(passed=7))
         lingering = SimpleNamespace(count=5, total=50, cut=1)
         self._sheds = SimpleNamespace(lingering=lingering, counts=self.sheds)
         self._turned_away = 40
@@ -279,6 +279,7 @@ def test_statistics_say_how_it_stands(made):
         parked_total=30,
         parked_left=21,
         turned_away=40,
+        health_checks=7,
         sheds={"lag": 40, "left": 23, "closed": 2},
         lingering=5,
         lingering_total=50,
