@@ -9,8 +9,8 @@ A comment before a block says what else becomes of it:
     <!-- block: conftest -->                  it is the conftest.py of tests that use it
     <!-- block: skipped: why -->              it is not run
 
-TOML is loaded as a config, variables of a shell too; commands of `penstock`, a unit's among them, have arguments that it
-takes.
+TOML is loaded as a config, variables of a shell too; commands of `penstock`, a unit's among them, have arguments that
+it takes.
 """
 
 import configparser

@@ -87,7 +87,7 @@ def test_every_import_of_the_core_names_its_module_so_that_a_missing_one_is_know
     wrong = [
         shown(path)
         for path in sources(".py", ".pyx")
-        if re.search(r"^\s*from penstock\._core import", path.read_text(), re.M)
+        if re.search(r"^\s*from penstock\._core import", path.read_text(), re.MULTILINE)
     ]
     assert not wrong
 

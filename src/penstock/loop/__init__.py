@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from penstock.purity import is_refused
 from penstock.errors import ConfigError
 from penstock.loop.hooks import LoopHooks
 from penstock.loop.selector import EventLoop as SelectorLoop
+from penstock.purity import is_refused
 
 __all__ = ["NATIVE", "EventLoop", "get_running_loop", "loop_class"]
 
