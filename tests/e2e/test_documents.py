@@ -7,7 +7,6 @@ A comment before a block says what else becomes of it:
     <!-- block: serves -->                    it serves until it is interrupted
     <!-- block: pytest -->                    it is a file of tests
     <!-- block: conftest -->                  it is the conftest.py of tests that use it
-    <!-- block: skipped: why -->              it is not run
 
 TOML is loaded as a config, variables of a shell too; commands of `penstock`, a unit's among them, have arguments that
 it takes.
@@ -168,6 +167,7 @@ def test_a_conftest_has_tests_run_on_penstocks_loop(block: Block, tmp_path: Path
 def test_each_block_is_of_a_kind_that_is_tried() -> None:
     # the one in JSON is a kernel's, which test_notebooks.py starts
     assert {block.language for block in BLOCKS} == {"python", "toml", "sh", "json", "ini", "yaml", ""}
+    assert {block.said.partition(" ")[0] for block in BLOCKS} == {"", "fails", "serves", "pytest", "conftest"}
 
 
 @blocks("ini")

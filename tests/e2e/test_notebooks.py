@@ -103,6 +103,7 @@ def below(number):
     return 1 if number < 2 else number * below(number - 1)
 
 async def main():
+    print(await penstock.offload.options(lane="ready")(lambda: 1))
     point = await penstock.offload(shifted, Point(3), by=4)
     print(type(point) is Point, point.x)
     print(await penstock.offload(adder(5), 1), await factorial(5))
@@ -110,7 +111,8 @@ async def main():
     view = await penstock.offload(lambda view: view.nbytes, memoryview(bytes(1 << 20)))
     print(view, len(await penstock.offload(lambda: bytes(1 << 20))))
 
-penstock.run(main())
+ready = penstock.LaneConfig("processes", workers=1, initializer=lambda: print("ready", flush=True))
+penstock.run(main(), config=penstock.Config(executors=penstock.ExecutorsConfig(lanes={"ready": ready})))
 """
 
 
@@ -122,7 +124,8 @@ def run_session(program: str) -> subprocess.CompletedProcess[str]:
 def test_functions_classes_lambdas_and_closures_of_a_session_travel_by_value() -> None:
     pytest.importorskip("cloudpickle")
     result = run_session(SESSION)
-    assert (result.stderr, result.stdout.splitlines()) == ("", ["True 7", "6 120", "[0, 1, 4]", "1048576 1048576"])
+    told = ["ready", "1", "True 7", "6 120", "[0, 1, 4]", "1048576 1048576"]
+    assert (result.stderr, result.stdout.splitlines()) == ("", told)
 
 
 WITHOUT = """
@@ -139,22 +142,28 @@ async def main():
             await penstock.offload(*call)
         except penstock.errors.UnpicklableError as problem:
             print(problem)
+    try:
+        await penstock.offload.options(lane="ready")(abs, -1)
+    except penstock.errors.UnpicklableError as problem:
+        print(problem)
     print(await penstock.offload(abs, -1))
 
-penstock.run(main())
+ready = penstock.LaneConfig("processes", workers=1, initializer=lambda: None)
+penstock.run(main(), config=penstock.Config(executors=penstock.ExecutorsConfig(lanes={"ready": ready})))
 """
 
 
 def test_without_cloudpickle_the_error_names_the_extra() -> None:
     *refused, fine = run_session(WITHOUT).stdout.splitlines()
     assert fine == "1"
-    assert len(refused) == 4
+    assert len(refused) == 5
     for line in refused:
         assert "it is defined in an interactive session" in line
         assert "pip install 'penstock[notebook]'" in line
     assert "the function itself, a function, does not pickle" in refused[0]
     assert "argument 1, a Point, does not pickle" in refused[2]
     assert "argument 1[0], a type, does not pickle" in refused[3]
+    assert refused[4].startswith("lane 'ready': its initializer cannot be sent to a worker")
 
 
 def test_a_program_in_a_file_sends_functions_by_name_as_before(tmp_path: Path) -> None:

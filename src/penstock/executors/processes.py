@@ -23,6 +23,7 @@ from penstock.executors.home import HomedLane
 from penstock.executors.meter import LaneMeter, LaneStatistics
 from penstock.executors.patience import LOOK_NS, Patience
 from penstock.executors.pickling import Pickled, call_fault, dump, dump_function
+from penstock.executors.session import portable
 from penstock.executors.sizing import current_cores
 from penstock.executors.wire import Status
 from penstock.executors.worker import Orders
@@ -50,13 +51,14 @@ class ProcessLane(HomedLane):
         self._may_look = current_cores().chosen > 1
         self._carrier = Carrier(config.context)
         self._meter = LaneMeter(name, "processes")
+        self._initializer = portable(config.initializer, f"lane {name!r}: its initializer")
         super().__init__(name, config)
 
     def _begin(self) -> None:
         """As HomedLane's."""
         super()._begin()
         config = self.config
-        orders = Orders(config.preload, config.initializer, config.nice, self._may_look)
+        orders = Orders(config.preload, self._initializer, config.nice, self._may_look)
         self._admission = Admission(self.name, self.config)
         self._crew = Crew(self.name, self.config, self._meter, orders)
         # how long jobs run, a moving average over the last eight or so

@@ -7,16 +7,19 @@ prompt or `python -c`. There cloudpickle sends it by value, and all that it uses
 from __future__ import annotations
 
 import functools
+import io
 import pickle
 import sys
 from collections import ChainMap
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from penstock.errors import UnpicklableError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["is_session", "itself", "session_pickler"]
+__all__ = ["is_session", "itself", "portable", "session_pickler"]
 
 Reducers: TypeAlias = "dict[type, Callable[[Any], tuple[Any, ...]]]"
 
@@ -54,6 +57,22 @@ class _RefusingPickler(pickle.Pickler):
         if isinstance(item, FunctionType | type) and item.__module__ == "__main__":
             raise pickle.PicklingError(NEED)
         return NotImplemented
+
+
+def portable(fn: Callable[[], object] | str | None, what: str) -> Callable[[], object] | str | None:
+    """Return the function, or its name, as a worker can be told of it. Raises UnpicklableError, which names `what`."""
+    if fn is None or isinstance(fn, str) or not is_session():
+        return fn
+    stream = io.BytesIO()
+    try:
+        session_pickler({})(stream, 5).dump(fn)
+    except Exception as problem:
+        raise UnpicklableError(f"{what} cannot be sent to a worker: {problem}") from None
+    return functools.partial(_call_pickled, stream.getvalue())
+
+
+def _call_pickled(text: bytes) -> object:
+    return pickle.loads(text)()
 
 
 def itself(fn: Callable[..., Any]) -> Callable[..., Any]:
