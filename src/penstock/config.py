@@ -252,6 +252,12 @@ class PressureConfig(_Group):
     # beyond is refused at once, where its protocol can. None: five times lag_high_s, at most half of deadline_s.
     # 0: newest first, nothing is refused
     hold_s: float | None = _key(None, optional(seconds(zero=True), "five times lag_high_s, at most half of deadline_s"))
+    # paths that pressure.limit is not for, such as long polls; /events/* is all below it
+    exempt_paths: tuple[str, ...] = _key((), PATHS)
+    # of each gate: responses that go on and hold no permit any more; a stream beyond is refused. None: any number
+    max_streams: int | None = _key(None, optional(whole(0, "streams"), "any number"))
+    # an answer that goes on for so long after it began is a stream
+    stream_after_s: float = _key(1.0, seconds(zero=True))
     # health checks: GET and HEAD requests for these paths are read first while the native loop is behind, and pass the
     # gate; a bounded number of them. Empty: none are
     health_paths: tuple[str, ...] = _key(("/healthz", "/livez", "/readyz"), PATHS)

@@ -85,7 +85,8 @@ class Overloaded(PenstockError):
     of an executor's lane `full` (no place in the queue) or `displaced` (a newer one took its place);
     of a gate `limit` (no permit free, and none is waited for), `wait` (the wait would be too long), `full` (the queue
     is at its longest), `expired` (it waited too long), `deadline` (it could not finish in time), `share` (its key has
-    its fair share of the queue), `displaced` (one of a higher class took its place), `closed`;
+    its fair share of the queue), `displaced` (one of a higher class took its place), `closed`,
+    `streams` (there are `max_streams` already);
     of what stands around gates `left` (the client has gone), `lag` (the loop is behind), `tasks` (too many tasks),
     `memory`, `throttled` (too many were refused elsewhere).
 
@@ -140,6 +141,7 @@ _REFUSALS = {
     "deadline_s",
     "share": "{where} has as many of this key queued as is fair ({counts})",
     "displaced": "{where} gave this one's place to one of a higher class ({counts}): raise its limit or the priority",
+    "streams": "{where} counts as many streams as it may ({limit}): raise max_streams, or exempt the path",
     "closed": "{where} is closed: it lets nobody in any more",
 }
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["REASONS", "Entry", "GateCore"]
 
 # By number; the counts in `sheds` are in this order.
-REASONS = ("limit", "full", "wait", "expired", "deadline", "share", "displaced", "closed", "left")
+REASONS = ("limit", "full", "wait", "expired", "deadline", "share", "displaced", "closed", "left", "streams")
 LIMIT, FULL, WAIT, EXPIRED, DEADLINE, SHARE, DISPLACED, CLOSED, LEFT = 0, 1, 2, 3, 4, 5, 6, 7, 8
 CRITICAL, NORMAL = 0, 2
 

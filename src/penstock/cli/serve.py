@@ -111,6 +111,13 @@ def _parser() -> LineParser:
         help="never refused; none: no path is; default /healthz, /livez and /readyz; pressure.health_paths",
     )
     add(
+        "--exempt-path",
+        type=_path,
+        action="append",
+        metavar="PATH",
+        help="not limited, /events/* for all below; pressure.exempt_paths",
+    )
+    add(
         "--drain",
         "--timeout-graceful-shutdown",
         dest="drain",
@@ -164,7 +171,8 @@ def _pressure(options: argparse.Namespace, told: PressureConfig) -> PressureConf
         "max_wait_s": options.max_wait,
         "health_port": options.health_port,
         "health_host": options.health_host,
-        "health_paths": _health_paths(options.health_path),
+        "health_paths": _paths(options.health_path),
+        "exempt_paths": _paths(options.exempt_path),
     }
     pressure = replace(told, **{key: value for key, value in named.items() if value is not None})
     if pressure.limit is None:
@@ -216,7 +224,7 @@ def _path(text: str) -> object:
     return accepted(PATHS, text, "a path: from / on, or none")
 
 
-def _health_paths(given: list[tuple[str, ...]] | None) -> tuple[str, ...] | None:
+def _paths(given: list[tuple[str, ...]] | None) -> tuple[str, ...] | None:
     return None if given is None else tuple(path for paths in given for path in paths)
 
 

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from penstock.errors import Overloaded
 from penstock.integrations.inherited import asked_s, inherited, sooner_s
+from penstock.integrations.sending import Sender
 from penstock.integrations.turns import EarlyTurn, Turn, unless
 from penstock.pressure.arrival import arrived_at
 from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.healthchecks import PATHS, HealthChecks
+from penstock.pressure.paths import PathSet
 from penstock.pressure.replies import CLOSE, HttpReply, http_reply
+from penstock.pressure.streams import STREAM_AFTER_S
 
 if TYPE_CHECKING:
     from penstock.pressure.limits import Limit
@@ -46,7 +49,9 @@ class AdmissionMiddleware:
 
     Without a `gate` it has one of its own, made of `limit` ("auto"), `initial`, `max_wait_s` and `deadline_s` with
     `reserve` permits for what is critical, and closes it when the server ends. `health` are the paths of health checks:
-    a bounded number of those passes the gate; beyond it they are critical.
+    a bounded number of those passes the gate; beyond it they are critical. `exempt` are the paths of what is not
+    admitted at all; `/events/*` stands for all below it. An answer that goes on for `stream_after_s` seconds after it
+    began is a stream: it gives its permit back, and there may be `max_streams` of them.
     `priority(scope)` and `key(scope)` say how much a request matters and whose it is. A WebSocket holds its permit for
     its `handshake`, for the whole `connection`, or needs `none`. Refusals are one line of text, or of JSON (`as_json`).
     """
@@ -64,11 +69,17 @@ class AdmissionMiddleware:
         priority: Callable[[Scope], Priority] | None = None,
         key: Callable[[Scope], object] | None = None,
         health: Iterable[str] = PATHS,
+        exempt: Iterable[str] = (),
+        max_streams: int | None = None,
+        stream_after_s: float = STREAM_AFTER_S,
         websockets: Literal["handshake", "connection", "none"] = "handshake",
         as_json: bool = False,
     ) -> None:
-        if gate is not None and (limit, initial, max_wait_s, deadline_s) != (None, None, None, None):
-            raise ValueError("a gate of yours has its own limit, max_wait_s and deadline_s: give it these, or no gate")
+        if gate is not None and (limit, initial, max_wait_s, deadline_s, max_streams) != (None,) * 5:
+            raise ValueError(
+                "a gate of yours has its own limit, initial, max_wait_s, deadline_s and max_streams: "
+                "give it these, or no gate"
+            )
         if websockets not in {"handshake", "connection", "none"}:
             raise ValueError(f"websockets={websockets!r}: allowed is 'handshake', 'connection' or 'none'")
         self._app = app
@@ -76,6 +87,7 @@ class AdmissionMiddleware:
         self.gate = gate or Gate(
             "auto" if limit is None else limit,
             initial=initial,
+            max_streams=max_streams,
             max_wait_s=max_wait_s,
             deadline_s=deadline_s,
             reserve=reserve,
@@ -83,13 +95,17 @@ class AdmissionMiddleware:
         )
         self._priority, self._key = priority, key
         self._health = HealthChecks(health)
+        self._exempt = PathSet(exempt)
+        self._stream_after_s = stream_after_s
         self._websockets = websockets
         self._as_json = as_json
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, refuse it, or take part in the server's start and end."""
         kind = scope["type"]
-        if kind == "http" or (kind == "websocket" and self._websockets != "none"):
+        if kind != "lifespan" and scope["path"] in self._exempt:
+            await self._app(scope, receive, send)
+        elif kind == "http" or (kind == "websocket" and self._websockets != "none"):
             await self._serve(scope, receive, send)
         elif kind == "lifespan" and self._is_ours:
             await self._app(scope, self._until_shutdown(receive), send)
@@ -98,7 +114,7 @@ class AdmissionMiddleware:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._is_health_check(scope) and self._health.enter():
-            await self._run(scope, receive, Sender(send, None), self._health.leave)
+            await self._run(scope, receive, Sender(send), self._health.leave)
             return
         try:
             turn, deadline_s, arrived_s = scope.pop(ASKED, None) or self._ask(scope)
@@ -112,7 +128,8 @@ class AdmissionMiddleware:
             await self._answer(refused)(scope, receive, send)
             return
         is_websocket = scope["type"] == "websocket"
-        sender = Sender(send, turn if is_websocket and self._websockets == "handshake" else None)
+        may_stream = not is_websocket or self._websockets == "handshake"
+        sender = Sender(send, self.gate, turn if may_stream else None, self._stream_after_s)
         # a WebSocket is to begin in time; it may stay
         await self._run(scope, receive, sender, turn.leave, None if is_websocket else deadline_s, arrived_s)
 
@@ -126,19 +143,31 @@ class AdmissionMiddleware:
         arrived_s: float | None = None,
     ) -> None:
         try:
+            refused = await self._refusal_within(scope, receive, sender, deadline_s, arrived_s)
+            if refused is not None:
+                await self._answer(refused)(scope, receive, sender.send)
+        finally:
+            sender.end()
+            leave()
+
+    async def _refusal_within(
+        self, scope: Scope, receive: Receive, sender: Sender, deadline_s: float | None, arrived_s: float | None
+    ) -> Overloaded | None:
+        """Run the application. Return what it is to be refused with: by a gate or a lane within it, or as a stream."""
+        try:
             with inherited(deadline_s, arrived_s):
                 await self._app(scope, receive, sender)
-        except Overloaded as refused:
-            # of a gate or a lane within the application
-            if sender.has_begun:
+        except Exception as error:
+            # frameworks may raise something else after a send that has raised
+            refused = error if isinstance(error, Overloaded) else sender.refused
+            if refused is None or sender.has_begun:
                 raise
-            await self._answer(refused)(scope, receive, sender)
-        finally:
-            leave()
+            return refused
+        return None if sender.has_begun else sender.refused
 
     def ask_early(self, scope: Scope) -> Refusal | None:
         """For servers that ask before they make a task for a request: its refusal, or None to go on as ever."""
-        if self._is_health_check(scope):
+        if self._is_health_check(scope) or scope["path"] in self._exempt:
             return None
         try:
             scope[ASKED] = self._ask(scope, EarlyTurn)
@@ -216,26 +245,6 @@ class Ahead:
             # cancelled, or the server's own failure: the place in the queue is for somebody else
             turn.drop()
             raise
-
-
-class Sender:
-    """The `send` of a request that was let in: notes when the answer begins."""
-
-    __slots__ = ("_send", "_turn", "has_begun")
-
-    def __init__(self, send: Send, turn: Turn | None) -> None:
-        self._send = send
-        # whose permit ends with the handshake
-        self._turn = turn
-        self.has_begun = False
-
-    async def __call__(self, message: Message) -> None:
-        """Pass a message on."""
-        if not self.has_begun:
-            self.has_begun = True
-            if self._turn is not None:
-                self._turn.leave()
-        await self._send(message)
 
 
 class Refusal:

@@ -16,7 +16,9 @@ from penstock.integrations.inherited import asked_s, inherited, sooner_s
 from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.healthchecks import PATHS, HealthChecks
 from penstock.pressure.memory import expect_request, set_receiving
+from penstock.pressure.paths import PathSet
 from penstock.pressure.replies import http_reply
+from penstock.pressure.streams import STREAM_AFTER_S, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,16 +35,21 @@ def admission_middleware(
     priority: Callable[[web.Request], Priority] | None = None,
     key: Callable[[web.Request], object] | None = None,
     health: Iterable[str] = PATHS,
+    exempt: Iterable[str] = (),
+    stream_after_s: float = STREAM_AFTER_S,
     as_json: bool = False,
 ) -> Any:
-    """The middleware. `priority` and `key` are given the request; `health` are the paths of health checks, which pass.
+    """Return the middleware. `priority` and `key` are given the request; `health` are the paths of health checks.
 
-    A request whose client has left while it waited is dropped. A WebSocket needs a permit to begin, and gives it back
-    before its handler runs. An `Overloaded` that a handler lets through is answered as well.
+    `exempt` are the paths of what is not admitted at all. A response of which bytes were sent and that goes on after
+    `stream_after_s` seconds gives its permit back and is one of the gate's streams; a WebSocket is from its beginning.
+    A request whose client has left while it waited is dropped. An `Overloaded` of a handler's is answered as well.
     """
-    checks = HealthChecks(health)
+    checks, exempted = HealthChecks(health), PathSet(exempt)
 
     async def admit(request: web.Request, handler: Any) -> Any:
+        if request.path in exempted:
+            return await handler(request)
         is_check = checks.is_one(request.method, request.path)
         try:
             if is_check and checks.enter():
@@ -57,14 +64,16 @@ def admission_middleware(
             deadline_s = sooner_s(gate.deadline_s, asked_s(request.raw_headers))
             entry = gate.entry(priority=rank, key=None if key is None else key(request), deadline_s=deadline_s)
             arrived_s = asyncio.get_running_loop().time()
-            async with entry:
+            async with Passage(gate, entry, stream_after_s) as passage:
                 if _has_left(request):
                     gate.count_left()
                     return web.Response(status=CLIENT_HAS_LEFT)
-                if not _is_websocket(request):
-                    with inherited(deadline_s, arrived_s):
-                        return await handler(request)
-            return await handler(request)
+                if _is_websocket(request):
+                    passage.become_stream()
+                    return await handler(request)
+                passage.watch(lambda: _has_begun(request))
+                with inherited(deadline_s, arrived_s):
+                    return await handler(request)
         except Overloaded as refused:
             return _answer(request, refused, as_json)
 
@@ -105,6 +114,11 @@ def receiving_middleware() -> Any:
 def _has_left(request: web.Request) -> bool:
     transport = request.transport
     return transport is None or bool(transport.is_closing())
+
+
+def _has_begun(request: web.Request) -> bool:
+    writer = request.writer
+    return writer is not None and writer.output_size > 0
 
 
 def _is_websocket(request: web.Request) -> bool:

@@ -20,6 +20,7 @@ from penstock.pressure.deadlines import remaining_s
 from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.healthchecks import HealthChecks
 from penstock.pressure.replies import grpc_reply
+from penstock.pressure.streams import STREAM_AFTER_S, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,7 +42,8 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
     """Lets calls into their handlers as the gate says; a refused one ends with RESOURCE_EXHAUSTED.
 
     `priority` and `key` are given the call's details (`method`, `invocation_metadata`). `health` are methods that pass,
-    a bounded number of calls; beyond it they are critical. The permit is held until the call ends, for streams too.
+    a bounded number of calls; beyond it they are critical. The permit is held until the call ends. One whose responses
+    are a stream gives it back `stream_after_s` seconds after it came in, and is one of the gate's streams from then on.
     Handlers must be async: a plain function, which gRPC would run in a thread, raises TypeError.
     """
 
@@ -52,8 +54,10 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
         priority: Callable[[grpc.HandlerCallDetails], Priority] | None = None,
         key: Callable[[grpc.HandlerCallDetails], object] | None = None,
         health: Iterable[str] = HEALTH,
+        stream_after_s: float = STREAM_AFTER_S,
     ) -> None:
         self.gate = gate
+        self._stream_after_s = stream_after_s
         self._priority, self._key = priority, key
         self._health, self._checks = frozenset(health), HealthChecks(())
 
@@ -98,7 +102,8 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
                     await _stream(behaviour, request, context)
                     return
                 deadline_s, arrived_s = self._deadline_s(context), asyncio.get_running_loop().time()
-                async with self._entry(details, deadline_s):
+                async with Passage(self.gate, self._entry(details, deadline_s), self._stream_after_s) as passage:
+                    passage.watch()
                     with inherited(deadline_s, arrived_s):
                         await _stream(behaviour, request, context)
             except Overloaded as refused:

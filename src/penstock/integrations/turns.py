@@ -15,6 +15,8 @@ from penstock.tasks import waits
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
+    from penstock.pressure.gate import Gate
+
 __all__ = ["EarlyTurn", "Entry", "Turn", "unless"]
 
 T = TypeVar("T")
@@ -40,7 +42,7 @@ class Turn:
     __slots__ = ("_entry", "_steps", "waiter")
 
     def __init__(self, entry: Entry) -> None:
-        self._entry: Entry | None = None
+        self._entry: Any = None
         # the future that the permit depends on; None when there is nothing to wait for
         self.waiter: Any = None
         self._steps = entry.enter().__await__()
@@ -63,6 +65,13 @@ class Turn:
         entry, self._entry = self._entry, None
         if entry is not None:
             entry.leave()
+
+    def become_stream(self, gate: Gate) -> bool:
+        """Give the permit back, and count as one of the gate's streams until `leave`; False if there are too many."""
+        stream = gate.stream(self._entry)
+        if stream is not None:
+            self._entry = stream
+        return stream is not None
 
     def drop(self) -> None:
         """Nobody wants it any more: stop waiting, or give the permit back if it has just come."""

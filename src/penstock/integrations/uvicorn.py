@@ -154,6 +154,9 @@ def _admitted(app: Any, pressure: PressureConfig) -> AdmissionMiddleware:
         max_wait_s=pressure.max_wait_s,
         deadline_s=pressure.deadline_s,
         health=pressure.health_paths,
+        exempt=pressure.exempt_paths,
+        max_streams=pressure.max_streams,
+        stream_after_s=pressure.stream_after_s,
     )
 
 

@@ -12,12 +12,14 @@ import math
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from penstock.errors import Overloaded
 from penstock.expiry import expiry
 from penstock.pressure.core import REASONS, Entry, GateCore
 from penstock.pressure.limits import LEAST_SAMPLES, GrowingLimit, Limit, Window, make_limit
 from penstock.pressure.registry import register
+from penstock.pressure.streams import Stream
 from penstock.times import Histogram, Times, taken
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ T = TypeVar("T")
 
 # How long one may wait where nothing else is said: half of the deadline at most.
 MAX_WAIT_S = 0.05
+STREAMS = REASONS.index("streams")
 # A full gate asks its limit for more so many times in a window.
 FULL_LOOKS = 5
 _numbers = itertools.count(1)
@@ -56,6 +59,8 @@ class GateStatistics:
     inflight: int
     queued: int
     oldest_wait_s: float
+    # responses that go on: they hold no permit any more
+    streams: int
     # entries that came in, that came out again, and that had to wait before they came in
     entered: int
     left: int
@@ -77,7 +82,8 @@ class Gate(GateCore):
     starts from (10); up to so many, and at least 100, are let in before the first have ended. `max_wait_s`: the
     longest wait (default: 0.05, or half of the deadline if that is less; 0 never waits, `math.inf` waits as long as it
     takes). `deadline_s`: the time that an entry has in all. `reserve`: permits beyond the limit that only CRITICAL
-    entries take. `max_queued`: the longest queue. A refusal raises `penstock.errors.Overloaded`.
+    entries take. `max_queued`: the longest queue. `max_streams`: how many entries may have become streams; None for any
+    number. A refusal raises `penstock.errors.Overloaded`.
 
     A gate belongs to the event loop that it is first used in. Not thread-safe. Raises ValueError for a bad argument.
     """
@@ -92,6 +98,7 @@ class Gate(GateCore):
         reserve: int = 0,
         name: str = "",
         max_queued: int = 10_000,
+        max_streams: int | None = None,
     ) -> None:
         if max_wait_s is None:
             max_wait_s = MAX_WAIT_S if deadline_s is None else min(MAX_WAIT_S, deadline_s / 2)
@@ -99,6 +106,7 @@ class Gate(GateCore):
         _check("deadline_s", deadline_s, deadline_s is None or deadline_s > 0, "more than 0 seconds, or None")
         _check("reserve", reserve, reserve >= 0, "0 or more permits")
         _check("max_queued", max_queued, max_queued >= 0, "0 or more entries")
+        _check("max_streams", max_streams, max_streams is None or max_streams >= 0, "0 or more streams, or None")
         self._limiter = make_limit(limit, initial=initial)
         super().__init__(
             self._limiter.value, max_wait_s, math.inf if deadline_s is None else deadline_s, reserve, max_queued
@@ -107,6 +115,9 @@ class Gate(GateCore):
         self.expires_at = expiry.get
         self.name = name or f"gate-{next(_numbers)}"
         self.waits, self.services = Histogram(), Histogram()
+        self.max_streams = max_streams
+        # weakly: a stream of a loop that was closed is not counted
+        self.live_streams: WeakSet[Stream] = WeakSet()
         self._reason = self._limiter.reason
         self._moved_at_s = 0.0
         self.began_s = -math.inf
@@ -139,6 +150,28 @@ class Gate(GateCore):
                 return await fn(*args, **kwargs)
 
         return guarded
+
+    # --- streams ---
+
+    def stream(self, entry: Entry) -> Stream | None:
+        """Turn an entry that is inside into a stream, to be left in its place; None if there are `max_streams`.
+
+        The entry's permit is given back. How long it was held tells nothing of the service.
+        """
+        if not entry.is_inside:
+            raise RuntimeError("this entry is not inside its gate: it cannot become a stream")
+        if self.max_streams is not None and len(self.live_streams) >= self.max_streams:
+            return None
+        entry.is_begun = entry.is_inside = False
+        stream = Stream(self)
+        self.leave()
+        return stream
+
+    def refused_stream(self) -> Overloaded:
+        """Count a stream that was refused, as there are `max_streams`; its exception."""
+        self.sheds[STREAMS] += 1
+        self.tell(REASONS[STREAMS])
+        return Overloaded(None, REASONS[STREAMS], 0, self.max_streams or 0, None, 0.0, self.name)
 
     # --- the limit ---
 
@@ -235,6 +268,7 @@ class Gate(GateCore):
             inflight=self.inflight,
             queued=self.queued(),
             oldest_wait_s=self.oldest_wait_s(),
+            streams=len(self.live_streams),
             entered=self.entered,
             left=self._left(),
             waited=self.waited,

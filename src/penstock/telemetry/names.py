@@ -148,6 +148,7 @@ _ALL = (
     # gates
     Metric("asyncio.backpressure.permit.limit", "updowncounter", "{permit}", "Permits there are.", (GATE,)),
     Metric("asyncio.backpressure.permit.used", "updowncounter", "{permit}", "Permits that are held.", (GATE,)),
+    Metric("asyncio.backpressure.streams", "updowncounter", "{stream}", "Responses that hold no permit.", (GATE,)),
     Metric(
         "asyncio.backpressure.permit.scale", "gauge", "1", "Share of the limit that the loop's lag leaves.", (GATE,)
     ),

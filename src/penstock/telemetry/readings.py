@@ -192,6 +192,7 @@ _SITE_ROWS = (
 _GATE_ROWS = (
     ("asyncio.backpressure.permit.limit", "limit", ()),
     ("asyncio.backpressure.permit.used", "inflight", ()),
+    ("asyncio.backpressure.streams", "streams", ()),
     ("asyncio.backpressure.permit.scale", "scale", ()),
     ("asyncio.backpressure.queue.length", "queued", ()),
     ("asyncio.backpressure.queue.age", "oldest_wait_s", ()),

@@ -1,0 +1,24 @@
+"""Sets of URL paths: whole ones, and beginnings that end in `/*`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["PathSet"]
+
+
+class PathSet:
+    """Paths of URLs. `/events/*` stands for all below `/events/`; any other path for itself."""
+
+    __slots__ = ("_beginnings", "_whole")
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        row = (paths,) if isinstance(paths, str) else tuple(paths)
+        self._whole = frozenset(path for path in row if not path.endswith("/*"))
+        self._beginnings = tuple(path[:-1] for path in row if path.endswith("/*"))
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._whole or (bool(self._beginnings) and path.startswith(self._beginnings))
