@@ -116,6 +116,7 @@ PRESSURE_GOALS = Goals(
             for row in (pressure.HEALTH, pressure.HEALTH_PORT)
             for arm in GATES
         ),
+        Claim(pressure.falsely(pressure.SLOW_SERVICES), AUTO, "cost", 1),
         Claim(costs.PERMIT, FIXED, "cost", 150),
         *(Claim(row, FIXED, "cost", 500) for row in costs.REFUSALS),
         *(Claim(row, FIXED, "cost", 20e6) for row in costs.WAITERS),

@@ -15,6 +15,7 @@ from benchmarks.machine import Placement
 from benchmarks.micro import suite as micro
 from benchmarks.pressure.drive import BUCKET_S, Course, Phase, Window, drive
 from benchmarks.pressure.services import HEALTH_PATH, PORT_PATH, SERVICES, SLOWER
+from benchmarks.pressure.slow import ARM, refused_percent
 from benchmarks.pressure.worker import ROWS
 from benchmarks.trial import Sample, Trial
 
@@ -25,6 +26,7 @@ __all__ = [
     "LOADS",
     "QUICK",
     "SLOW",
+    "SLOW_SERVICES",
     "Lengths",
     "Runs",
     "falsely",
@@ -43,6 +45,7 @@ BEFORE_SLOWER = 0.6  # 2.4 times what a backend that is four times slower can do
 RECOVERED = 90.0
 HEALTH, HEALTH_PORT, HEALTH_LOAD = "/healthz on new connections, cpu at 4x", "the health port, cpu at 4x", 4
 SLOW = "io, backend 4x slower"
+SLOW_SERVICES = "slow services with room, on auto"
 WORKER = "benchmarks.pressure.worker"
 
 
@@ -113,7 +116,7 @@ def trials(runs: Runs, workers: micro.Workers) -> list[Trial]:
     steady = [_steady(runs, service, load) for load in LOADS for service in SERVICES]
     spikes = [_spike(runs, service) for service in SERVICES]
     costs = [Trial((row,), partial(_cost, workers, row)) for row in dict.fromkeys(chain.from_iterable(ROWS.values()))]
-    return [*steady, *spikes, _slower(runs), *_health(runs), *costs]
+    return [*steady, *spikes, _slower(runs), *_health(runs), _slow_services(runs), *costs]
 
 
 def notes(runs: Runs, rows: Iterable[str]) -> list[str]:
@@ -181,6 +184,17 @@ def _checked(runs: Runs, arm: str, path: str) -> Sample:
     assert found is not None
     rate_per_s = len(found.good_us) / runs.lengths.measured_s
     return Sample(found.percent, rate_per_s, found.quantile_us(0.5), found.quantile_us(0.99))
+
+
+def _slow_services(runs: Runs) -> Trial:
+    """Services of up to 3 s that could do all that is asked of them: how much their gates refuse."""
+    row = falsely(SLOW_SERVICES)
+
+    def run(arm: str) -> dict[str, Sample]:
+        # no other arm is given no limit
+        return {row: Sample(refused_percent(arm, 2 * runs.lengths.slow_s, runs.placement))} if arm == ARM else {}
+
+    return Trial((row,), run)
 
 
 def recovery_s(after: list[Window], capacity_per_s: float) -> float:

@@ -6,10 +6,10 @@ an idle service, and teach `auto` a lifetime in place of a latency. Knows no ser
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from types import TracebackType
 
@@ -46,7 +46,7 @@ class Passage:
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
-        await self._entry.enter()
+        await self._entry.__aenter__()
         return self
 
     async def __aexit__(
@@ -64,7 +64,8 @@ class Passage:
 
         Where the gate has as many streams as it may, it keeps its permit and asks again after as long.
         """
-        self._timer = self._gate.loop.call_later(self._after_s, self._check, has_begun)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._after_s, self._check, has_begun)
 
     def become_stream(self) -> None:
         """Make it a stream at once. Raises Overloaded, reason `streams`, if the gate has as many as it may."""

@@ -338,3 +338,34 @@ def test_starlette_answers_an_overload_within_a_request_by_our_handler(run):
             assert body == b"overloaded: full\n"
 
     run(main())
+
+
+async def stream_events(scope, receive, send):
+    """/events is an event stream that says one thing and stays; all else is answered at once."""
+    if scope["path"] != "/events":
+        await answer(send)
+        return
+    events = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": events})
+    await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@pytest.mark.parametrize("http", [*PARSERS, EARLY])
+def test_ten_clients_of_an_event_stream_leave_the_service_to_others(run, http):
+    async def main():
+        gate = Gate(4, max_wait_s=0, max_streams=10)
+        async with Served(gate, stream_events, http=http) as served:
+            clients = [await served.send("/events") for _ in range(10)]
+            for reader, _ in clients:
+                assert b"data: 1" in await reader.readuntil(b"data: 1\n\n")
+            assert (gate.statistics().inflight, gate.statistics().streams) == (0, 10)
+            for _ in range(40):
+                assert (await served.ask())[0].startswith("http/1.1 200 ")
+            assert (await served.ask("/events"))[1] == b"overloaded: streams\n"
+            for _, writer in clients:
+                writer.close()
+            await until(lambda: gate.statistics().streams == 0)
+
+    run(main())

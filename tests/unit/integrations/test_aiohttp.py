@@ -31,6 +31,12 @@ class Served:
         self.begun += 1
         if request.path == "/left":
             return web.Response(text=f"{remaining_s():.0f}")
+        if request.path == "/stream":
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write(b"first")
+            await self.go.wait()
+            return response
         if request.path == "/overloaded":
             raise Overloaded(reason="full")
         if request.path == "/chat":
@@ -61,6 +67,12 @@ class Served:
         rest = await reader.read()
         writer.close()
         return head.decode().lower(), rest
+
+
+UPGRADE = (
+    "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
+    "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
 
 
 async def until(condition):
@@ -156,6 +168,51 @@ def test_a_websocket_gives_its_permit_back_once_it_has_begun(run):
             writer.write(f"GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n{upgrade}\r\n".encode())
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
             assert served.gate.statistics().inflight == 0
+            writer.close()
+
+    run(main())
+
+
+def test_a_response_that_goes_on_gives_its_permit_back(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0, max_streams=1), stream_after_s=0.02) as served:
+            reader, writer = await served.send("/stream")
+            await reader.readuntil(b"first")
+            await until(lambda: served.gate.statistics().streams == 1)
+            assert served.gate.statistics().inflight == 0
+            served.go.set()
+            await reader.read()
+            await until(lambda: served.gate.statistics().streams == 0)
+            assert served.gate.statistics().service.count == 0
+            writer.close()
+
+    run(main())
+
+
+def test_a_handler_that_has_sent_nothing_holds_its_permit(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0), stream_after_s=0.01) as served:
+            _, writer = await served.send()
+            await until(lambda: served.begun == 1)
+            await asyncio.sleep(0.1)
+            assert (served.gate.statistics().inflight, served.gate.statistics().streams) == (1, 0)
+            writer.close()
+
+    run(main())
+
+
+def test_an_exempt_path_is_not_admitted_and_a_websocket_is_a_stream(run):
+    async def main():
+        gate = Gate(1, max_wait_s=0, max_streams=1)
+        async with Served(gate, exempt=["/left"]) as served:
+            reader, writer = await served.send("/chat", UPGRADE)
+            await reader.readuntil(b"\r\n\r\n")
+            assert (gate.statistics().inflight, gate.statistics().streams) == (0, 1)
+            assert (await served.ask("/chat", UPGRADE))[1] == b"overloaded: streams\n"
+            entered = gate.statistics().entered
+            # without a gate nothing has a deadline
+            assert (await served.ask("/left"))[0].startswith("http/1.1 500 ")
+            assert gate.statistics().entered == entered
             writer.close()
 
     run(main())

@@ -322,3 +322,18 @@ def test_a_plain_function_is_not_held_a_permit_for(run, caplog):
             assert "make it an async one" in told.value.details() + caplog.text
 
     run(main())
+
+
+def test_a_call_whose_responses_go_on_gives_its_permit_back(run):
+    async def main():
+        gate = Gate(1, max_wait_s=0)
+        async with Served(gate, stream_after_s=0.02) as served:
+            call = served.channel.unary_stream("/x/endless")(b"a")
+            assert await call.read() == b"a"
+            await until(lambda: gate.statistics().streams == 1)
+            assert gate.statistics().inflight == 0
+            assert await served.call("unary_unary") == b"a"
+            call.cancel()
+            await until(lambda: gate.statistics().streams == 0)
+
+    run(main())
