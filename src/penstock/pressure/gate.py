@@ -59,8 +59,6 @@ class GateStatistics:
     inflight: int
     queued: int
     oldest_wait_s: float
-    # responses that go on: they hold no permit any more
-    streams: int
     # entries that came in, that came out again, and that had to wait before they came in
     entered: int
     left: int
@@ -73,6 +71,8 @@ class GateStatistics:
     # why the limit last moved, and when, on the loop's clock (0 if it never has)
     limit_reason: str = ""
     limit_moved_at_s: float = 0.0
+    # answers that go on: they hold no permit any more
+    streams: int = 0
 
 
 class Gate(GateCore):
@@ -268,7 +268,6 @@ class Gate(GateCore):
             inflight=self.inflight,
             queued=self.queued(),
             oldest_wait_s=self.oldest_wait_s(),
-            streams=len(self.live_streams),
             entered=self.entered,
             left=self._left(),
             waited=self.waited,
@@ -277,6 +276,7 @@ class Gate(GateCore):
             sheds=dict(zip(REASONS, self.sheds, strict=True)),
             limit_reason=self._reason,
             limit_moved_at_s=self._moved_at_s,
+            streams=len(self.live_streams),
         )
 
 
