@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from penstock.cli.apart import check_apart
 from penstock.cli.frames import user_frames
 from penstock.cli.options import Failure, LineParser, accepted, check_config, load_config, seconds_or_0, with_signals
 from penstock.cli.serveoptions import add_uvicorn_options, from_environment, uvicorn_choices
@@ -47,11 +48,21 @@ def main(arguments: Sequence[str]) -> int:
     _require_uvicorn()
     sys.path.insert(0, os.path.abspath(options.app_dir or "."))
     check_config(config)
+    app = None
+    if _many_processes(options):
+        check_apart(lambda: _load(options))
+    else:
+        app = _load(options)
+    return int(_attempt(lambda: _serve(app, options, config), code=1))
+
+
+def _load(options: argparse.Namespace) -> Any:
+    """The application; in front of several processes only that it is one, or a factory."""
     is_wsgi = options.interface == "wsgi"
     app = _attempt(lambda: load_app(options.app, factory=options.factory, wsgi=is_wsgi), code=2)
     if options.factory and not _many_processes(options):
         app = _attempt(lambda: check_app(app(), f"what {options.app} made", wsgi=is_wsgi), code=1)
-    return int(_attempt(lambda: _serve(app, options, config), code=1))
+    return app
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.executors.lanes import lane_sets
+from penstock.integrations.metricslink import OWN, join_parent, parent_link, registry_key, registry_of
 from penstock.pressure.memory import memory_statistics
 from penstock.pressure.registry import gates
 from penstock.pressure.sheds import all_sheds
@@ -18,10 +19,12 @@ from penstock.tasks.registry import observer_of, observers
 from penstock.telemetry.readings import Sources
 
 if TYPE_CHECKING:
+    import socket
     import threading
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 
     from penstock.executors.meter import LaneStatistics
+    from penstock.integrations.metricslink import MetricsLink
     from penstock.pressure.gate import GateStatistics
     from penstock.tasks.records import SiteStatistics, TaskStatistics
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
-__all__ = ["MetricsApp", "MetricsServer", "metrics_app", "process_sources", "serve_metrics"]
+__all__ = ["MetricsApp", "MetricsServer", "join_workers", "metrics_app", "process_sources", "serve_metrics"]
 
 PATH = "/metrics"
 NEED = "metrics need prometheus-client: pip install 'penstock[prometheus]'"
@@ -97,6 +100,7 @@ class MetricsApp:
 
     def __init__(self, registry: Any = None) -> None:
         self._registry = registry
+        registry_key(registry)
         # a text of a thousand samples takes some 20 ms to write (measured): not in the loop
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="penstock-metrics")
 
@@ -117,6 +121,8 @@ class MetricsApp:
         if scope["method"] not in {"GET", "HEAD"}:
             return _text(405, f"{PATH} takes GET, not {scope['method']}\n", (b"allow", b"GET, HEAD"))
         registry = self._registry if self._registry is not None else _own_registry()
+        if parent_link() is not None:
+            registry = _OfAllWorkers(registry, registry_key(self._registry))
         from prometheus_client.exposition import choose_encoder
 
         encode, content_type = choose_encoder(_accepted(scope))
@@ -124,7 +130,38 @@ class MetricsApp:
         return 200, [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())], body
 
 
+class _OfAllWorkers:
+    """A registry with the metrics of all workers; of this one alone if the parent does not answer."""
+
+    def __init__(self, registry: Any, key: str) -> None:
+        self._registry, self._key = registry, key
+
+    def collect(self) -> Iterable[Any]:
+        """Ask the parent."""
+        from penstock.integrations.metricsfamilies import from_workers
+
+        link = parent_link()
+        try:
+            answers = None if link is None else link.ask({"key": self._key})
+        except OSError:
+            answers = None
+        found: Iterable[Any] = self._registry.collect() if answers is None else from_workers(answers)
+        return found
+
+
 metrics_app = MetricsApp()
+
+
+def join_workers(handover: socket.socket) -> None:
+    """Be one of several workers: from now on the metrics here are those of all. For what starts the workers."""
+    join_parent(handover, _plain_families)
+
+
+def _plain_families(key: str) -> list[Any]:
+    from penstock.integrations.metricsfamilies import to_plain
+
+    registry = _own_registry() if key == OWN else registry_of(key)
+    return [] if registry is None else to_plain(registry.collect())
 
 
 def _is_ours(scope: Message) -> bool:
@@ -180,18 +217,48 @@ class MetricsServer:
         self.close()
 
 
+class _WorkersServer(MetricsServer):
+    """The port that the parent of this worker serves, for all workers. It stays open when one worker closes it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    @property
+    def port(self) -> int:
+        """Where the parent listens."""
+        return self._port
+
+    def close(self) -> None:
+        """Do nothing: other workers are read by it, and it ends with the parent."""
+
+
+def _serve_by_parent(link: MetricsLink, port: int, host: str, registry: Any) -> MetricsServer:
+    answer = link.ask({"serve": [host, port, registry_key(registry)]})
+    if "error" in answer:
+        raise _cannot_serve(host, port, answer["errno"], answer["error"])
+    return _WorkersServer(answer["port"])
+
+
+def _cannot_serve(host: str, port: int, number: int | None, why: str) -> OSError:
+    return OSError(number, f"cannot serve metrics on {host}:{port}: {why}")
+
+
 def serve_metrics(port: int, host: str = "127.0.0.1", *, registry: Any = None) -> MetricsServer:
     """Answer on a port of its own, from a daemon thread: while the loop is blocked too. Port 0 picks a free one.
 
-    Without a `registry` (prometheus_client's) it gives this process's metrics. Raises OSError, naming the address, when
-    it cannot be listened on, and ImportError where prometheus-client is not installed.
+    Without a `registry` (prometheus_client's) it gives this process's metrics. In a worker of `penstock serve` the
+    parent listens, once for all workers, and each sample has the label `worker`. Raises OSError, naming the address,
+    when it cannot be listened on, and ImportError where prometheus-client is not installed.
     """
     try:
         from prometheus_client import start_http_server
     except ImportError:
         raise ImportError(NEED) from None
+    link = parent_link()
+    if link is not None:
+        return _serve_by_parent(link, port, host, registry)
     try:
         server, thread = start_http_server(port, host, registry if registry is not None else _own_registry())
     except OSError as error:
-        raise OSError(error.errno, f"cannot serve metrics on {host}:{port}: {error.strerror or error}") from None
+        raise _cannot_serve(host, port, error.errno, error.strerror or str(error)) from None
     return MetricsServer(server, thread)

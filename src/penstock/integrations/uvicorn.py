@@ -31,6 +31,8 @@ from penstock.integrations.admission import AdmissionMiddleware
 from penstock.integrations.health import HealthServer, Judge, LoopCondition
 from penstock.integrations.healthworkers import HealthReporter, WorkersHealth
 from penstock.integrations.lifespan import FAILED_START
+from penstock.integrations.metrics import join_workers
+from penstock.integrations.metricshub import MetricsHub
 from penstock.integrations.receiving import watch_requests
 from penstock.integrations.refusing import refuse_early, refuse_unread
 from penstock.integrations.tls import Tls
@@ -75,6 +77,8 @@ class ServerConfig(uvicorn.Config):
     # the health port of this process, or how a worker reaches that of its parent
     health: HealthServer | None = None
     health_handover: socket.socket | None = None
+    # how a worker reaches the metrics of its parent
+    metrics_handover: socket.socket | None = None
 
     def __init__(self, app: Any, **choices: Any) -> None:
         super().__init__(app, loop=LOOP if TAKES_A_FACTORY else "none", **choices)
@@ -82,6 +86,8 @@ class ServerConfig(uvicorn.Config):
     def load(self) -> None:
         """Load the application; uvicorn calls this in the running loop. SystemExit(3) if it cannot, in a worker."""
         _follow_health(self)
+        if self.metrics_handover is not None:
+            join_workers(self.metrics_handover)
         if multiprocessing.parent_process() is None:
             super().load()
         else:
@@ -182,6 +188,7 @@ def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **
         )
         server_config.uds_file = binding.uds
         stack.enter_context(_health_port(server_config, config.pressure, binding))
+        stack.enter_context(_metrics_hub(server_config))
         logger.info("penstock serves %s on %s", _name(app), _url(listener, tls))
         return _supervise(server_config, listener)
 
@@ -229,6 +236,21 @@ def _health_port(config: ServerConfig, pressure: PressureConfig, binding: Bindin
         yield
     finally:
         port.close()
+
+
+@contextmanager
+def _metrics_hub(config: ServerConfig) -> Iterator[None]:
+    """Have the metrics of all workers here, where there are several processes."""
+    if not config.should_reload and config.workers == 1:
+        yield
+        return
+    hub = MetricsHub()
+    config.metrics_handover = hub.handover
+    hub.start()
+    try:
+        yield
+    finally:
+        hub.close()
 
 
 def _follow_health(config: ServerConfig) -> None:

@@ -1,0 +1,52 @@
+"""Metric families between processes: as plain data, and put together again with a label for each worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = ["UP", "WORKER", "from_workers", "to_plain"]
+
+WORKER = "worker"
+UP = "penstock_worker_up"
+
+
+def to_plain(families: Iterable[Any]) -> list[Any]:
+    """Return what prometheus_client collects as lists, for JSON."""
+    return [[each.name, each.documentation, each.type, each.unit, [*map(_sample, each.samples)]] for each in families]
+
+
+def _sample(sample: Any) -> list[Any]:
+    exemplar = sample.exemplar and [sample.exemplar.labels, sample.exemplar.value, _seconds(sample.exemplar.timestamp)]
+    return [sample.name, sample.labels, sample.value, _seconds(sample.timestamp), exemplar]
+
+
+def _seconds(timestamp: Any) -> float | None:
+    return None if timestamp is None else float(timestamp)
+
+
+def from_workers(answers: Mapping[str, list[Any] | None]) -> Iterator[Any]:
+    """Return families with the samples of all workers; of a worker without an answer only that it gave none."""
+    from prometheus_client.core import GaugeMetricFamily, Metric
+
+    up = GaugeMetricFamily(UP, "1: the worker answered this scrape. 0: it did not, and its metrics are missing.")
+    merged: dict[tuple[str, str], Any] = {}
+    for worker, families in answers.items():
+        up.samples.append(_made(Metric(UP, "", "gauge"), [UP, {}, float(families is not None), None, None], worker))
+        for name, text, kind, unit, samples in families or ():
+            family = merged.setdefault((name, kind), Metric(name, text, kind, unit))
+            family.samples += [_made(family, sample, worker) for sample in samples]
+    yield up
+    yield from merged.values()
+
+
+def _made(family: Any, plain: list[Any], worker: str) -> Any:
+    from prometheus_client.core import Exemplar, Sample
+
+    name, labels, value, timestamp, exemplar = plain
+    if WORKER in labels:
+        # as Prometheus names a label of the target's that it sets itself
+        labels = {f"exported_{key}" if key == WORKER else key: text for key, text in labels.items()}
+    return Sample(name, {**labels, WORKER: worker}, value, timestamp, exemplar and Exemplar(*exemplar))
