@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
 
-__all__ = ["KINDS", "find", "load", "to_env"]
+__all__ = ["KINDS", "find", "load", "named_keys", "to_env"]
 
 PREFIX = "PENSTOCK_"
 FILE_VARIABLE = "PENSTOCK_CONFIG"
@@ -46,6 +46,20 @@ Given = tuple[str, object, str]
 
 def load(path: str | os.PathLike[str] | None, env: Mapping[str, str], overrides: Mapping[str, object]) -> Config:
     """The config that `Config.load` promises."""
+    return _build(*_given(path, env, overrides))
+
+
+def named_keys(
+    path: str | os.PathLike[str] | None, env: Mapping[str, str], overrides: Mapping[str, object]
+) -> frozenset[str]:
+    """The dotted keys that any source names, whatever the value: `none` is a value too. Raises as `load` does."""
+    return frozenset(_given(path, env, overrides)[0])
+
+
+def _given(
+    path: str | os.PathLike[str] | None, env: Mapping[str, str], overrides: Mapping[str, object]
+) -> tuple[dict[str, object], dict[str, str]]:
+    """The value of each key that is given, and where it comes from."""
     chosen = path if path is not None else env.get(FILE_VARIABLE) or None
     layers = [_from_env(env), ((key, value, f"option {key}") for key, value in overrides.items())]
     if chosen is not None:
@@ -58,7 +72,7 @@ def load(path: str | os.PathLike[str] | None, env: Mapping[str, str], overrides:
         for key, value, source in sorted(layer, key=lambda given: given[0].count(".")):
             whole, made = _accepted(key, value, source, values)
             values[whole], sources[whole] = made, source
-    return _build(values, sources)
+    return values, sources
 
 
 def _build(values: Mapping[str, object], sources: Mapping[str, str]) -> Config:

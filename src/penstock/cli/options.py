@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import penstock
+from penstock import configfile
 from penstock.config import Config
 from penstock.configkinds import Kind, seconds
 
@@ -16,6 +17,7 @@ __all__ = [
     "accepted",
     "check_config",
     "load_config",
+    "named_keys",
     "seconds_or_0",
     "with_signals",
 ]
@@ -50,8 +52,12 @@ class LineParser(argparse.ArgumentParser):
 
 def load_config(options: argparse.Namespace) -> Config:
     """The config as the command line, the environment and the nearest file give it."""
-    overrides: dict[str, object] = dict(_pair(text) for text in options.set)
-    return Config.load(_config_file(options.config), overrides=overrides)
+    return Config.load(_config_file(options.config), overrides=_overrides(options))
+
+
+def named_keys(options: argparse.Namespace) -> frozenset[str]:
+    """The keys that those have named: a command's own default is for the others, also where the value is none."""
+    return configfile.named_keys(_config_file(options.config), os.environ, _overrides(options))
 
 
 def with_signals(config: Config, drain_s: float | None) -> Config:
@@ -84,6 +90,10 @@ def seconds_or_0(text: str) -> float:
 def check_config(config: Config) -> None:
     """Build a loop by the config once, so that one that cannot work here is an error of the command line's."""
     penstock.new_event_loop(config).close()
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, object]:
+    return dict(_pair(text) for text in options.set)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -14,7 +14,16 @@ from typing import Any
 
 from penstock.cli.apart import check_apart
 from penstock.cli.frames import user_frames
-from penstock.cli.options import Failure, LineParser, accepted, check_config, load_config, seconds_or_0, with_signals
+from penstock.cli.options import (
+    Failure,
+    LineParser,
+    accepted,
+    check_config,
+    load_config,
+    named_keys,
+    seconds_or_0,
+    with_signals,
+)
 from penstock.cli.serveoptions import add_uvicorn_options, from_environment, uvicorn_choices
 from penstock.cli.workerbound import check_workers
 from penstock.config import Config, PressureConfig
@@ -41,10 +50,10 @@ def main(arguments: Sequence[str]) -> int:
     """Serve the application the arguments name until a signal ends it; returns the exit code."""
     options = _options(arguments)
     _load_env_file(options)
-    config = with_signals(load_config(options), options.drain)
-    if config.signals.drain_s is None:
+    config, named = with_signals(load_config(options), options.drain), named_keys(options)
+    if config.signals.drain_s is None and "signals.drain_s" not in named:
         config = replace(config, signals=replace(config.signals, drain_s=DRAIN_S))
-    config = replace(config, pressure=_pressure(options, config.pressure))
+    config = replace(config, pressure=_pressure(options, config.pressure, named))
     _require_uvicorn()
     sys.path.insert(0, os.path.abspath(options.app_dir or "."))
     check_config(config)
@@ -173,9 +182,12 @@ def _tls(options: argparse.Namespace, choices: dict[str, Any]) -> Tls | None:
     return None
 
 
-def _pressure(options: argparse.Namespace, told: PressureConfig) -> PressureConfig:
-    """The config's group with what the options say. Where requests are limited, the loop watches its own lag too."""
-    named = {
+def _pressure(options: argparse.Namespace, told: PressureConfig, named: frozenset[str]) -> PressureConfig:
+    """The config's group with what the options say. Where requests are limited, the loop watches its own lag too.
+
+    `named` are the keys that the config has named: what is none by its word stays so.
+    """
+    chosen = {
         "backlog": options.backlog,
         "limit": options.limit,
         "deadline_s": options.deadline,
@@ -185,12 +197,12 @@ def _pressure(options: argparse.Namespace, told: PressureConfig) -> PressureConf
         "health_paths": _paths(options.health_path),
         "exempt_paths": _paths(options.exempt_path),
     }
-    pressure = replace(told, **{key: value for key, value in named.items() if value is not None})
+    pressure = replace(told, **{key: value for key, value in chosen.items() if value is not None})
     if pressure.limit is None:
         for option, value in (("--deadline", options.deadline), ("--max-wait", options.max_wait)):
             if value is not None:
                 raise Failure(f"{option} needs --limit, a number or auto: without a limit nothing is refused", code=2)
-    elif pressure.lag_high_s is None:
+    elif pressure.lag_high_s is None and "pressure.lag_high_s" not in named:
         pressure = replace(pressure, lag_high_s=LAG_HIGH_S)
     return pressure
 

@@ -1,0 +1,51 @@
+"""What `penstock serve` makes of the config: its own defaults are for what nobody has named, none is a value too."""
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from penstock.cli import serve
+
+BY_OPTION = "--set"
+BY_VARIABLE = "variable"
+BY_FILE = "file"
+
+
+@pytest.fixture
+def served(monkeypatch, tmp_path):
+    """`served(*arguments, **none_by)`: the config that the server would get."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.py").write_text("async def app(scope, receive, send): ...\n")
+    got = []
+    monkeypatch.setattr(serve, "_serve", lambda app, options, config: got.append(config) or 0)
+
+    def config(*arguments, none=None, by=None):
+        group, _, key = (none or "").partition(".")
+        if by == BY_OPTION:
+            arguments = [*arguments, "--set", f"{none}=none"]
+        elif by == BY_VARIABLE:
+            monkeypatch.setenv(f"PENSTOCK_{group}_{key}".upper(), "none")
+        elif by == BY_FILE:
+            (tmp_path / "penstock.toml").write_text(f'[{group}]\n{key} = "none"\n')
+        assert serve.main([*arguments, "shop:app"]) == 0
+        return got.pop()
+
+    return config
+
+
+@pytest.mark.parametrize("by", [BY_OPTION, BY_VARIABLE, BY_FILE])
+def test_the_loops_own_gate_is_off_when_any_source_says_none(served, by):
+    config = served("--limit", "auto", none="pressure.lag_high_s", by=by)
+    assert (config.pressure.limit, config.pressure.lag_high_s) == ("auto", None)
+
+
+@pytest.mark.parametrize("by", [BY_OPTION, BY_VARIABLE, BY_FILE])
+def test_a_drain_of_none_is_no_drain_of_10_s(served, by):
+    assert served(none="signals.drain_s", by=by).signals.drain_s is None
+
+
+def test_where_nobody_says_anything_requests_that_are_limited_turn_the_loops_gate_on(served):
+    assert served("--limit", "auto").pressure.lag_high_s == serve.LAG_HIGH_S
+    assert served().pressure.lag_high_s is None
+    assert served().signals.drain_s == serve.DRAIN_S
+    assert served("--drain", "3", none="signals.drain_s", by=BY_OPTION).signals.drain_s == 3
