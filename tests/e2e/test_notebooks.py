@@ -14,12 +14,15 @@ from tests.e2e.conftest import PATIENCE_S, ROOT, environment
 GUIDE = (ROOT / "docs" / "notebooks.md").read_text()
 SPECIFICATION = re.findall(r"^```json\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 
-Run = Callable[[str], str]
+Run = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
 def run_cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Run a cell in a kernel of the guide's specification; its output, result or error is returned."""
+    """Run a cell in a kernel of the guide's specification; its output, result or error is returned.
+
+    With `interrupted` the kernel is interrupted as soon as the cell has printed something.
+    """
     pytest.importorskip("ipykernel")
     manager = pytest.importorskip("jupyter_client.manager")
     kernelspec = pytest.importorskip("jupyter_client.kernelspec")
@@ -43,13 +46,13 @@ def run_cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     client.start_channels()
     try:
         client.wait_for_ready(timeout=PATIENCE_S * 2)
-        yield lambda code: _run(client, code)
+        yield lambda code, *, interrupted=False: _run(client, code, kernel.interrupt_kernel if interrupted else None)
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
 
 
-def _run(client: object, code: str) -> str:
+def _run(client: object, code: str, interrupt: Callable[[], None] | None) -> str:
     told: list[str] = []
 
     def hear(message: dict[str, dict[str, object]]) -> None:
@@ -58,8 +61,10 @@ def _run(client: object, code: str) -> str:
             told.append(content["data"]["text/plain"])
         elif "ename" in content:
             told.append(f"{content['ename']}: {content['evalue']}")
-        elif content.get("name") == "stdout":
+        elif content.get("name") in {"stdout", "stderr"}:
             told.append(content["text"])
+            if interrupt is not None:
+                interrupt()
 
     client.execute_interactive(code, output_hook=hear, timeout=PATIENCE_S * 2)
     return "".join(told)
@@ -80,6 +85,18 @@ def test_functions_of_a_cell_run_in_a_worker_process(run_cell: Run) -> None:
     # what it uses is as it is at the time of the call
     assert run_cell("def twice(n):\n    return 2 * n\nawait penstock.offload(square, 7)") == "98"
     assert run_cell("def twice(n):\n    return n\nawait penstock.offload(square, 7)") == "49"
+
+
+BLOCKS = "time.sleep(60)"
+AWAITS = "await asyncio.sleep(60)"
+OFFLOADS = "await penstock.offload(time.sleep, 60)"
+
+
+@pytest.mark.parametrize(("code", "error"), [(BLOCKS, "KeyboardInterrupt"), (AWAITS, "Canc"), (OFFLOADS, "Canc")])
+def test_an_interrupt_ends_the_cell_and_leaves_the_kernel(run_cell: Run, code: str, error: str) -> None:
+    told = run_cell(f"import asyncio, penstock, time\nprint('begun', flush=True)\n{code}", interrupted=True)
+    assert told.startswith(f"begun\n{error}")
+    assert run_cell("await penstock.offload(abs, -1)") == "1"
 
 
 SESSION = """

@@ -277,6 +277,7 @@ async def integrations() -> None:
     penstock.integrations.aiohttp.admission_middleware(gate)
     penstock.integrations.anyio.install()
     penstock.integrations.grpc.AdmissionInterceptor(gate)
+    penstock.integrations.health.HealthServer(8081).ready()
     penstock.integrations.metrics.serve_metrics(9000)
     server = await penstock.integrations.streams.start_server(serve, port=7000, gate=gate)
     assert_type(server, asyncio.Server)

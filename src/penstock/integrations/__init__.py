@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from penstock.door import opened
 
 if TYPE_CHECKING:
-    from penstock.integrations import admission, aiohttp, anyio, grpc, metrics, streams
+    from penstock.integrations import admission, aiohttp, anyio, grpc, health, metrics, streams
 
-__all__ = ["admission", "aiohttp", "anyio", "grpc", "metrics", "streams"]
+__all__ = ["admission", "aiohttp", "anyio", "grpc", "health", "metrics", "streams"]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = opened(__name__, {}, tuple(__all__))
