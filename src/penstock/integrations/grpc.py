@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from penstock.pressure.throttle import Throttle
 
-__all__ = ["AdmissionInterceptor", "client_interceptors"]
+__all__ = ["AdmissionInterceptor", "RefusedCall", "client_interceptors"]
 
 HEALTH = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
 
@@ -147,11 +147,27 @@ async def _abort(context: Any, refused: Overloaded) -> None:
     await context.abort(grpc.StatusCode[reply.code], reply.details, reply.trailers)
 
 
+class RefusedCall(Overloaded, grpc.aio.AioRpcError):  # type: ignore[misc,unused-ignore]
+    """A call that a throttle did not make: an `Overloaded`, and the RpcError that callers of gRPC catch.
+
+    Its code is RESOURCE_EXHAUSTED, as that of a call which a gate refuses at the server.
+    """
+
+    def __init__(self, refused: Overloaded) -> None:
+        reply = grpc_reply(refused)
+        trailers = grpc.aio.Metadata(*reply.trailers)
+        grpc.aio.AioRpcError.__init__(self, grpc.StatusCode[reply.code], grpc.aio.Metadata(), trailers, str(refused))
+        self.args = refused.args
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RefusedCall, (Overloaded(*self.args),)
+
+
 def client_interceptors(throttle: Throttle | None = None) -> list[grpc.aio.ClientInterceptor]:
     """For `grpc.aio.insecure_channel(target, interceptors=client_interceptors())`: one for each kind of call.
 
     A call made under a deadline has at most what is left of that for its timeout, as gRPC tells the server. Calls with
-    one request and one response go through the `throttle`: it raises Overloaded in place of those it does not make.
+    one request and one response go through the `throttle`: it raises RefusedCall in place of those it does not make.
     """
     return [_UnaryUnary(throttle), _UnaryStream(), _StreamUnary(), _StreamStream()]
 
@@ -168,7 +184,10 @@ class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc,un
     async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         if self._throttle is None:
             return await continuation(_in_time(details), request)
-        self._throttle.enter()
+        try:
+            self._throttle.enter()
+        except Overloaded as refused:
+            raise RefusedCall(refused) from None
         try:
             call = await continuation(_in_time(details), request)
             code = await call.code()

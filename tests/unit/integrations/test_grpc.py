@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import pickle
 
 import pytest
 
@@ -251,14 +252,16 @@ def test_a_clients_throttle_learns_from_what_the_server_refuses(run):
             assert (throttle.statistics().requests, throttle.statistics().accepts) == (1, 1)
             gate.close()
             told = set()
-            while "throttled" not in told:
-                try:
+            while grpc.StatusCode.RESOURCE_EXHAUSTED not in told:
+                with pytest.raises(grpc.RpcError) as caught:
                     await served.call("unary_unary")
-                except grpc.aio.AioRpcError as error:
-                    told.add(error.code())
-                except Overloaded as refused:
-                    told.add(refused.reason)
-            assert told == {grpc.StatusCode.UNAVAILABLE, "throttled"}
+                told.add(caught.value.code())
+            # what is not made is both: what programs of gRPC catch, and what all of penstock raises
+            assert told == {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+            for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+                assert isinstance(error, Overloaded) and isinstance(error, grpc.aio.AioRpcError)
+                assert (error.reason, str(error)) == ("throttled", error.details())
+                assert ("overloaded-reason", "throttled") in tuple(error.trailing_metadata())
             assert throttle.statistics().accepts == 1
             assert throttle.statistics().refused == 1
 
