@@ -57,7 +57,11 @@ class Discarding(asyncio.Protocol):
         self._transport.resume_reading()
         # over TLS the client has to find the end in the answer itself
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:
+                # the client has gone, and its end is not read yet
+                self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Forget it."""
