@@ -200,6 +200,17 @@ def test_a_program_in_a_file_sends_functions_by_name_as_before(tmp_path: Path) -
     assert "interactive" not in result.stdout
 
 
+def test_the_prompt_of_asyncio_awaits_on_penstocks_loop_and_sends_its_functions() -> None:
+    pytest.importorskip("cloudpickle")
+    lines = "import penstock", "loop = type(penstock.get_running_loop()).__module__"
+    text = "\n".join([*lines, "print('told', loop, await penstock.offload(lambda: 41) + 1)", ""])
+    command = [sys.executable, "-m", "penstock", "run", "-m", "asyncio"]
+    prompt = subprocess.run(
+        command, input=text, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S * 2
+    )
+    assert re.search(r"told penstock\.loop\.(native|selector) 42$", prompt.stdout, re.MULTILINE), prompt.stderr
+
+
 def test_the_prompt_of_ipython_awaits_on_penstocks_loop(tmp_path: Path) -> None:
     pytest.importorskip("IPython")
     cell = (

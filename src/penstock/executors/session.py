@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["is_session", "itself", "portable", "session_pickler"]
 
+# modules that are run for the prompt that they show
+PROMPTS = {"asyncio.__main__", "code"}
+
 Reducers: TypeAlias = "dict[type, Callable[[Any], tuple[Any, ...]]]"
 
 NEED = (
@@ -30,9 +33,12 @@ NEED = (
 
 
 def is_session() -> bool:
-    """Return whether `__main__` is a session: it has no file that a worker could import."""
+    """Return whether `__main__` is a session: it has no file that a worker could import, or that is a prompt's own."""
     main = sys.modules.get("__main__")
-    return main is not None and getattr(main, "__file__", None) is None and getattr(main, "__spec__", None) is None
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return spec.name in PROMPTS
+    return main is not None and getattr(main, "__file__", None) is None
 
 
 def session_pickler(reducers: Reducers) -> type[pickle.Pickler]:
