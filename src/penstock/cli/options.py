@@ -15,7 +15,9 @@ __all__ = [
     "Failure",
     "LineParser",
     "accepted",
+    "add_log_format",
     "check_config",
+    "check_log_options",
     "load_config",
     "named_keys",
     "seconds_or_0",
@@ -80,6 +82,17 @@ def accepted(kind: Kind, text: str, what: str) -> Any:
     if value is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return value
+
+
+def add_log_format(parser: argparse.ArgumentParser) -> None:
+    """Add `--log-format`."""
+    parser.add_argument("--log-format", choices=("text", "json"), help="of log records; default text")
+
+
+def check_log_options(options: argparse.Namespace) -> None:
+    """Refuse `--log-format` beside `--log-config`: the file says how records are written."""
+    if options.log_format is not None and options.log_config is not None:
+        raise Failure("--log-format says nothing beside --log-config: the file decides", code=2)
 
 
 def seconds_or_0(text: str) -> float:

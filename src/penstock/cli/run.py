@@ -4,6 +4,7 @@ The policy is installed, and the config is the process's default one. The progra
 `__main__`, `sys.argv`, `sys.path[0]`, exit code and traceback are its own.
 """
 
+import argparse
 import os
 import runpy
 import sys
@@ -12,13 +13,23 @@ from collections.abc import Sequence
 
 import penstock
 from penstock.cli.frames import user_frames
-from penstock.cli.options import Failure, LineParser, check_config, load_config, seconds_or_0, with_signals
+from penstock.cli.options import (
+    Failure,
+    LineParser,
+    add_log_format,
+    check_config,
+    check_log_options,
+    load_config,
+    seconds_or_0,
+    with_signals,
+)
 from penstock.configchoice import chosen
+from penstock.logformats import configure_by_file
 from penstock.tasks.logs import show_records
 
 __all__ = ["main"]
 
-TAKES_A_VALUE = {"--config", "--set", "--drain"}
+TAKES_A_VALUE = {"--config", "--set", "--drain", "--log-format", "--log-config"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,10 +45,21 @@ def main(arguments: Sequence[str]) -> int:
     _set_first_path(program[0], is_module)
     check_config(config)
     penstock.install(config)
-    show_records()
+    _set_up_logging(options)
     with chosen(config):
         _run(program[0], is_module)
     return 0
+
+
+def _set_up_logging(options: argparse.Namespace) -> None:
+    check_log_options(options)
+    if options.log_config is None:
+        show_records(style=options.log_format or "text")
+        return
+    try:
+        configure_by_file(options.log_config)
+    except ValueError as error:
+        raise Failure(f"--log-config: {error}", code=2) from error
 
 
 def split_program(arguments: list[str]) -> tuple[list[str], list[str], bool]:
@@ -69,6 +91,8 @@ def _parser() -> LineParser:
     parser.add_argument(
         "--drain", type=seconds_or_0, metavar="SECONDS", help="drain on SIGTERM and SIGINT; signals.drain_s"
     )
+    add_log_format(parser)
+    parser.add_argument("--log-config", metavar="FILE", help="set up logging by a file: .json, .yaml, or .ini")
     parser.add_config_options()
     return parser
 

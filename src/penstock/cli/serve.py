@@ -18,7 +18,9 @@ from penstock.cli.options import (
     Failure,
     LineParser,
     accepted,
+    add_log_format,
     check_config,
+    check_log_options,
     load_config,
     named_keys,
     seconds_or_0,
@@ -30,6 +32,7 @@ from penstock.config import Config, PressureConfig
 from penstock.configkinds import LIMIT, PATHS, seconds
 from penstock.integrations.asgi import check_app, load_app
 from penstock.integrations.tls import Tls
+from penstock.logformats import uvicorn_logging
 
 __all__ = ["main"]
 
@@ -81,9 +84,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     from_environment(parser, options, os.environ)
     if options.app is None:
         parser.error("the following arguments are required: module:app")
-    for name, default in {**DEFAULTS, **dict.fromkeys(("app_dir", "env_file", "interface", "fd"))}.items():
+    for name, default in {
+        **DEFAULTS,
+        **dict.fromkeys(("app_dir", "env_file", "interface", "fd", "log_config")),
+    }.items():
         if getattr(options, name, None) is None:
             setattr(options, name, default)
+    check_log_options(options)
     check_workers(options.workers)
     return options
 
@@ -146,6 +153,7 @@ def _parser() -> LineParser:
         help="default 10; signals.drain_s",
     )
     add("--log-level", choices=LOG_LEVELS, metavar="LEVEL", help="critical, error, warning, info, debug, trace")
+    add_log_format(parser)
     add("--access-log", action=argparse.BooleanOptionalAction, help="a line per request; default yes")
     parser.add_config_options()
     add_uvicorn_options(parser)
@@ -156,6 +164,7 @@ def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
     from penstock.integrations.uvicorn import Binding, serve
 
     choices = {name: value for name, value in uvicorn_choices(options).items() if name not in OURS}
+    choices.setdefault("log_config", uvicorn_logging(options.log_format or "text"))
     several = _many_processes(options)
     return serve(
         options.app if several else app,
@@ -167,6 +176,7 @@ def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
         reload=options.reload,
         log_level=options.log_level,
         access_log=options.access_log,
+        log_format=options.log_format or "text",
         **choices,
     )
 

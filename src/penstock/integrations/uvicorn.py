@@ -80,7 +80,9 @@ class ServerConfig(uvicorn.Config):
     # how a worker reaches the metrics of its parent
     metrics_handover: socket.socket | None = None
 
-    def __init__(self, app: Any, **choices: Any) -> None:
+    def __init__(self, app: Any, log_format: str = "text", **choices: Any) -> None:
+        # before uvicorn sets up logging
+        self.log_format = log_format
         super().__init__(app, loop=LOOP if TAKES_A_FACTORY else "none", **choices)
 
     def load(self) -> None:
@@ -109,7 +111,7 @@ class ServerConfig(uvicorn.Config):
     def configure_logging(self) -> None:
         """Set up uvicorn's logging, and show penstock's own records beside it; uvicorn calls this in each process."""
         super().configure_logging()
-        show_records(logging.getLogger("uvicorn").getEffectiveLevel())
+        show_records(logging.getLogger("uvicorn").getEffectiveLevel(), self.log_format)
 
     if not TAKES_A_FACTORY:
 
@@ -198,7 +200,8 @@ def _server_config(app: Any, **choices: Any) -> ServerConfig:
         return ServerConfig(app, **choices)
     except Exception as error:
         # of all that it takes, uvicorn looks at its logging alone before it serves
-        if (log_config := choices.get("log_config")) is None:
+        log_config = choices.get("log_config")
+        if not isinstance(log_config, str):
             raise
         raise ValueError(f"--log-config {log_config}: {error}") from error
 

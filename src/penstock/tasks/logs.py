@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from penstock.logformats import FORMATS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -40,32 +42,44 @@ LOGGERS = {
 TOLD_ALREADY = {"destroyed_pending", "exception_unretrieved", "loop_closed", "never_awaited", "failed"}
 # from here on a stall is a warning: users notice it
 WARNING_S = 0.25
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+# asyncio's too: without a handler they would be bare messages between lines that have a time
+SHOWN = "penstock", "asyncio"
 
 
 class _Shown(logging.StreamHandler[Any]):
-    """Shows penstock's records on stderr, with time, level and logger, until the program sets up logging itself."""
+    """Shows penstock's and asyncio's records on stderr, until the program sets up logging itself."""
 
-    def __init__(self, level: int) -> None:
+    def __init__(self, level: int, style: str) -> None:
         super().__init__()
         self.setLevel(level)
-        self.setFormatter(logging.Formatter(FORMAT))
+        self.setFormatter(FORMATS[style]())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show the record, unless the program has handlers: it reaches them by itself."""
-        if not logging.getLogger().handlers:
+        if not self._has_others(logging.getLogger(record.name)):
             super().emit(record)
+
+    def _has_others(self, logger: logging.Logger | None) -> bool:
+        while logger is not None:
+            if any(handler is not self and type(handler) is not logging.NullHandler for handler in logger.handlers):
+                return True
+            logger = logger.parent if logger.propagate else None
+        return False
 
 
 _shown: _Shown | None = None
 
 
-def show_records(level: int = logging.INFO) -> None:
-    """Show records on stderr, findings from `level` on. For penstock's own commands; a second call does nothing."""
+def show_records(level: int = logging.INFO, style: str = "text") -> None:
+    """Show records on stderr, findings from `level` on; `style` is text or json.
+
+    For penstock's own commands; a second call does nothing.
+    """
     global _shown
     if _shown is None:
-        _shown = _Shown(level)
-        logging.getLogger("penstock").addHandler(_shown)
+        _shown = _Shown(level, style)
+        for name in SHOWN:
+            logging.getLogger(name).addHandler(_shown)
 
 
 def log_finding(finding: Finding) -> None:
@@ -80,7 +94,8 @@ def log_finding(finding: Finding) -> None:
     if logger.isEnabledFor(level):
         logger.log(level, "%s", message, extra={"penstock": _fields(finding)})
     elif _shown is not None and level >= _shown.level and _has_no_level(logger):
-        _shown.handle(logger.makeRecord(name, level, __file__, 0, message, (), None))
+        extra = {"penstock": _fields(finding)}
+        _shown.handle(logger.makeRecord(name, level, __file__, 0, message, (), None, extra=extra))
 
 
 def _level_of_stall(evidence: Mapping[str, Any]) -> int:

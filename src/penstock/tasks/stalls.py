@@ -352,7 +352,8 @@ def _with_end(told: Finding, lasted_ns: int) -> Finding:
 def _message(evidence: dict[str, Any], site: Site | None) -> str:
     what, has = "a callback", "lasted" if evidence["ended"] else "has lasted"
     if evidence["turn"]:
-        what = "a turn" if evidence["ended"] else f"a turn of {evidence['callbacks'] + 1} callbacks"
+        so_far = "or more " if evidence["ended"] else ""
+        what = "a turn" if evidence["over"] else f"a turn of {evidence['callbacks'] + 1} {so_far}callbacks"
     where = "" if site is None else f" in {site}"
     cause = evidence["cause"] + (", blocked" if evidence["blocked"] else "")
     return f"{what} {has} {evidence['lasted_s']:.3f} s{where} ({cause})"

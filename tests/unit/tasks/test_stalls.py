@@ -7,6 +7,7 @@ tries a few times, and then accepts that one if the kernel says so.
 import asyncio
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,7 +168,7 @@ def test_a_turn_of_many_small_callbacks_is_found(watch: StallWatch) -> None:
     finding = found_in(watch, lambda: [lambda: busy(0.001)] * 400, "python")
     assert finding.evidence["turn"]
     assert finding.evidence["callbacks"] > 3
-    assert finding.message.startswith(f"a turn of {finding.evidence['callbacks'] + 1} callbacks")
+    assert re.match(f"a turn of {finding.evidence['callbacks'] + 1} (or more )?callbacks ", finding.message)
 
 
 def test_a_callback_that_is_most_of_its_turn_is_told_of_once(watch: StallWatch) -> None:
@@ -252,7 +253,7 @@ def test_a_turn_of_many_callbacks_tells_its_whole_length(watch: StallWatch) -> N
         loop.run_in_thread([[lambda: busy(0.001)] * 400], rest=lambda: ended.wait(10))
         stall = [each for each in loop.stalls() if each.evidence["turn"]][-1]
     assert stall.evidence["lasted_s"] >= 0.4
-    assert stall.message.startswith("a turn lasted ")
+    assert re.match(r"a turn of \d+ or more callbacks lasted ", stall.message)
 
 
 def test_c_code_that_keeps_the_gil_to_its_end_tells_its_whole_length(watch: StallWatch) -> None:
