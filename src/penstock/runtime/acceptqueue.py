@@ -11,13 +11,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["empty", "has_clients", "refuse_new", "refuses_new"]
+__all__ = ["empty", "empty_once", "has_clients", "refuse_new", "refuses_new"]
 
 # a handshake that has begun may end within it, and its client then counts as accepted
 SETTLE_S = 0.1
 LOOK_EVERY_S = 0.01
+# a queue to which clients keep coming faster than they are accepted is given up then
+KEEP_COMING_S = 1.0
 
 # of <asm/socket.h>; the same number reads the filter
 SO_ATTACH_FILTER = 26
@@ -73,8 +75,17 @@ async def empty(loop: Any, listeners: Sequence[Any], until_s: float) -> None:
     A listener that others go on with is left after a moment: its queue may never be empty.
     """
     await asyncio.sleep(min(SETTLE_S, max(until_s - loop.time(), 0.0)))
+    await _accepted(loop, listeners, until_s, _owes)
+
+
+async def empty_once(loop: Any, listeners: Sequence[Any], until_s: float) -> None:
+    """The same for listeners to which clients keep coming: until their queues are empty at one moment."""
+    await _accepted(loop, listeners, min(loop.time() + KEEP_COMING_S, until_s), has_clients)
+
+
+async def _accepted(loop: Any, listeners: Sequence[Any], until_s: float, owes: Callable[[Any], bool]) -> None:
     while loop.time() < until_s:
-        if not any(map(_owes, listeners)) and not _parked_count(loop):
+        if not any(map(owes, listeners)) and not _parked_count(loop):
             return
         await asyncio.sleep(LOOK_EVERY_S)
 

@@ -1,4 +1,4 @@
-"""A drain: stop accepting, let work in flight end within a time, cancel the rest.
+"""A drain: accept what the kernel has taken, stop accepting, let work in flight end within a time, cancel the rest.
 
 What is in flight is `inflight.py`'s part: connections and what serves them, jobs, admitted requests. Any other task is
 not waited for; a drain hook can wait for it (`loop.add_drain_hook`). The servers' listening sockets are closed but the
@@ -15,6 +15,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from penstock.loop.servers import Server
+from penstock.runtime.acceptqueue import empty_once
 from penstock.runtime.deadline import tell
 from penstock.runtime.inflight import Inflight, close_idle, look
 
@@ -53,6 +54,7 @@ class Drain:
     async def _run(self, then: Callable[[], None]) -> None:
         deadline = self._loop.time() + self._drain_s
         try:
+            await empty_once(self._loop, _listeners(self._loop), deadline)
             for server in self._loop.servers():
                 stop_accepting(self._loop, server)
             await self._call_hooks(deadline)
@@ -116,6 +118,12 @@ class Drain:
     def _other_tasks(self) -> set[asyncio.Task[Any]]:
         not_work = {self._task, self._loop.main_task()}
         return {task for task in asyncio.all_tasks(self._loop) if task not in not_work}
+
+
+def _listeners(loop: Any) -> list[Any]:
+    """The sockets whose servers accept: one that is paused, or was never started, leaves its clients alone."""
+    accepting = [server for server in loop.servers() if getattr(server, "is_accepting", server.is_serving)()]
+    return [sock for server in accepting for sock in server._sockets]
 
 
 def stop_accepting(loop: Any, server: Any) -> None:

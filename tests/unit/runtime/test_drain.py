@@ -215,6 +215,44 @@ def test_a_request_of_which_a_part_has_come_is_answered(core):
         assert child.ended().returncode == 128 + TERM
 
 
+BLOCKING = (
+    START
+    + SERVER
+    + """
+async def answer(reader, writer):
+    writer.write(await reader.readline())
+    await writer.drain()
+    writer.close()
+async def main():
+    # one accept a turn, which on asyncio's own loop the backlog says
+    backlog = 1 if os.environ.get("PENSTOCK_PURE") else 100
+    server = await serve(answer, lambda *where: asyncio.start_server(*where, backlog=backlog))
+    await asyncio.sleep(0)
+    print("blocks")
+    sys.stdin.readline()
+    await server.serve_forever()
+run(main())
+"""
+)
+
+
+def test_clients_that_the_kernel_has_taken_are_answered(core):
+    with Child(BLOCKING, PENSTOCK_LOOP_ACCEPT_BATCH="1", **LONG, **core) as child:
+        port = int(child.expect("port").split()[1])
+        child.expect("blocks")
+        clients = [
+            socket.create_connection(("127.0.0.1", port), 20) for _ in range(2 if "PENSTOCK_PURE" in core else 20)
+        ]
+        for client in clients:
+            client.sendall(b"one\n")
+        child.send(TERM)
+        child.say("go on")
+        for client in clients:
+            with client:
+                assert client.makefile("rb").read() == b"one\n"
+        assert child.ended().returncode == 128 + TERM
+
+
 PROTOCOL = (
     START
     + SERVER
