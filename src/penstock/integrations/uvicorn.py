@@ -20,7 +20,7 @@ from functools import partial
 from inspect import signature
 from traceback import extract_tb
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -36,7 +36,7 @@ from penstock.integrations.metricshub import MetricsHub
 from penstock.integrations.receiving import watch_requests
 from penstock.integrations.refusing import refuse_early, refuse_unread
 from penstock.integrations.tls import Tls
-from penstock.integrations.uvicorn_server import Server
+from penstock.integrations.uvicorn_server import FAILED, Server, report
 from penstock.integrations.uvicorn_workers import Reloader, Workers
 from penstock.loop.transports import gather_writes
 from penstock.runtime.deadline import Deadline, Watch
@@ -79,6 +79,8 @@ class ServerConfig(uvicorn.Config):
     health_handover: socket.socket | None = None
     # how a worker reaches the metrics of its parent
     metrics_handover: socket.socket | None = None
+    # where a worker tells its parent how its start went
+    start_reports: socket.socket | None = None
 
     def __init__(self, app: Any, log_format: str = "text", **choices: Any) -> None:
         # before uvicorn sets up logging
@@ -93,7 +95,7 @@ class ServerConfig(uvicorn.Config):
         if multiprocessing.parent_process() is None:
             super().load()
         else:
-            _load_in_worker(super().load, self.app)
+            _load_in_worker(super().load, self)
         _watch_server(self)
         self.http_protocol_class = _gathering(self.http_protocol_class)
         config = Config.load()
@@ -120,20 +122,25 @@ class ServerConfig(uvicorn.Config):
             penstock.install()
 
 
-def _load_in_worker(load: Callable[[], None], app: Any) -> None:
+def _load_in_worker(load: Callable[[], None], config: ServerConfig) -> None:
     """Load the application. An error is one line: every worker has it, and none is worth another try."""
     try:
         load()
     except Exception as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        logger.error("cannot load %s: %s (%s)", app, text, _place(error.__traceback__))
-        logger.debug("the traceback", exc_info=error)
-        raise SystemExit(FAILED_START) from error
+        _fail(config, f"cannot load {config.app}: {text} ({_place(error.__traceback__)})", error)
     except SystemExit as error:
         # uvicorn's own end has its line already
         if error.code != FAILED_START:
-            logger.error("cannot load %s: it ends the process by SystemExit(%r)", app, error.code)
-        raise SystemExit(FAILED_START) from error
+            _fail(config, f"cannot load {config.app}: it ends the process by SystemExit({error.code!r})", error)
+        raise
+
+
+def _fail(config: ServerConfig, reason: str, error: BaseException) -> NoReturn:
+    """End this process before it has served: the parent logs the reason once, without a parent the reloader's child."""
+    if not report(config, FAILED, reason):
+        logger.error(reason, exc_info=error)
+    raise SystemExit(FAILED_START) from error
 
 
 def _place(traceback: TracebackType | None) -> str:

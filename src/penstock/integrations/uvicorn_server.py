@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -26,12 +27,15 @@ from penstock.runtime.acceptqueue import empty, refuse_new
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Server"]
+__all__ = ["FAILED", "MOST_BYTES", "STARTED", "Server", "report"]
 
 logger = logging.getLogger("uvicorn.error")
 
 # the application's shutdown has at least so long, also where requests have taken all of the drain
 LAST_S = 0.5
+# what a worker tells its parent of its start: the word, and its process's number or the reason
+STARTED, FAILED = "started", "failed"
+MOST_BYTES = 2000
 
 
 class Server(uvicorn.Server):
@@ -63,6 +67,7 @@ class Server(uvicorn.Server):
             await lifespan.shutdown()
         if not self.started:
             sys.exit(FAILED_START)
+        report(self.config, STARTED, str(os.getpid()))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what the kernel has, answer it and what is on kept connections, then stop the application."""
@@ -103,6 +108,16 @@ class Server(uvicorn.Server):
         if self._until_s is None:
             return None
         return max(self._until_s - asyncio.get_running_loop().time(), LAST_S)
+
+
+def report(config: Any, word: str, text: str) -> bool:
+    """Tell the parent how this worker's start went; False if there is no parent to tell."""
+    channel: socket.socket | None = getattr(config, "start_reports", None)
+    if channel is None:
+        return False
+    with suppress(OSError):
+        channel.send(f"{word} {text}".encode()[:MOST_BYTES], socket.MSG_DONTWAIT)
+    return True
 
 
 def _may_listen(sockets: Sequence[socket.socket]) -> None:

@@ -6,12 +6,14 @@ import logging
 import os
 import select
 import signal
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
 
 from penstock.integrations.lifespan import FAILED_START
-from penstock.integrations.uvicorn_server import Server
+from penstock.integrations.uvicorn_server import MOST_BYTES, STARTED, Server
 from penstock.runtime.acceptqueue import refuse_new
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ __all__ = ["Reloader", "Workers"]
 
 logger = logging.getLogger("uvicorn.error")
 ENDS = (signal.SIGTERM, signal.SIGINT)
+# so many workers that end before they serve, with none between them that serves, are no accident
+MOST_IN_A_ROW = 5
 
 
 class WorkerProcess(multiprocess.Process):
@@ -56,14 +60,46 @@ class Wakeup:
         return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
+class StartReports:
+    """What workers say of their starts. Ownership: the parent reads, and each worker has a copy of the other end."""
+
+    def __init__(self) -> None:
+        self._reader, self.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._reader.setblocking(False)
+        self._has_reason = False
+        self._started: set[int] = set()
+        self._ended: set[int] = set()
+        self.failed_in_a_row = 0
+
+    def read(self) -> None:
+        """Take what has been said; the first reason why a worker cannot start is logged, the others say the same."""
+        with suppress(BlockingIOError):
+            while True:
+                word, _, text = self._reader.recv(MOST_BYTES).decode().partition(" ")
+                if word == STARTED:
+                    self._started.add(int(text))
+                    self.failed_in_a_row = 0
+                elif not self._has_reason:
+                    self._has_reason = True
+                    logger.error("%s", text)
+
+    def note_end(self, pid: int) -> None:
+        """Hear that a worker has ended; whether it had served counts."""
+        if pid not in self._started | self._ended:
+            self.failed_in_a_row += 1
+        self._ended.add(pid)
+
+
 class Workers(Multiprocess):
     """uvicorn's worker processes. A start that fails ends them all, and a stop is heard of at once."""
 
     should_exit: Any
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
+    def __init__(self, config: Any, *arguments: Any, **more: Any) -> None:
         multiprocess.Process = WorkerProcess  # type: ignore[misc]
-        super().__init__(*arguments, **more)
+        super().__init__(config, *arguments, **more)
+        self._reports = StartReports()
+        config.start_reports = self._reports.writer
         self.should_exit = Wakeup()
         for signum in ENDS:
             signal.signal(signum, self._on_end)
@@ -76,8 +112,10 @@ class Workers(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Replace workers that have died, unless one has failed to start: the next would fail as well."""
+        self._look()
         if not self.has_failed():
             super().keep_subprocess_alive()
+            self._look()
         if not self.has_failed():
             return
         # newer uvicorns have seen it, and have said so
@@ -87,8 +125,16 @@ class Workers(Multiprocess):
             refuse_new(listener)
         self.should_exit.set()
 
+    def _look(self) -> None:
+        self._reports.read()
+        for process in self.processes:
+            if process.process.exitcode is not None:
+                self._reports.note_end(process.process.pid or 0)
+
     def has_failed(self) -> bool:
-        """Whether a worker process has ended before it served."""
+        """Whether a worker has ended before it served: with the code that says so, or again and again."""
+        if self._reports.failed_in_a_row >= MOST_IN_A_ROW:
+            return True
         return any(process.process.exitcode == FAILED_START for process in self.processes)
 
 
