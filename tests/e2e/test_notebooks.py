@@ -1,10 +1,13 @@
 """Notebooks and prompts: a real kernel, started as docs/notebooks.md says, and functions of a session in workers."""
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -198,6 +201,29 @@ def test_a_program_in_a_file_sends_functions_by_name_as_before(tmp_path: Path) -
     result = subprocess.run([sys.executable, program], env=environment(), capture_output=True, text=True)
     assert "the function itself, a function, does not pickle" in result.stdout
     assert "interactive" not in result.stdout
+
+
+PROMPT = b"""import penstock
+async def main(): print("told", await penstock.offload(lambda: 41) + 1)
+
+penstock.run(main())
+exit()
+"""
+
+
+def test_functions_of_pythons_own_prompt_run_in_a_worker_process() -> None:
+    pytest.importorskip("cloudpickle")
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable], env=environment(), stdin=theirs, stdout=theirs, stderr=theirs) as prompt:
+        os.close(theirs)
+        os.write(ours, PROMPT)
+        told = b""
+        with suppress(OSError):  # as a terminal's end is told
+            while said := os.read(ours, 65536):
+                told += said
+        os.close(ours)
+    assert prompt.returncode == 0
+    assert b"told 42\r\n" in told, told.decode()
 
 
 def test_the_prompt_of_asyncio_awaits_on_penstocks_loop_and_sends_its_functions() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["is_session", "itself", "portable", "session_pickler"]
 
 # modules that are run for the prompt that they show
-PROMPTS = {"asyncio.__main__", "code"}
+PROMPTS = {"_pyrepl.__main__", "asyncio.__main__", "code"}
 
 Reducers: TypeAlias = "dict[type, Callable[[Any], tuple[Any, ...]]]"
 
