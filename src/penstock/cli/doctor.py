@@ -8,6 +8,7 @@ from typing import Any
 from penstock.cli.machine import Fact, examine
 from penstock.cli.measure import Cost, costs_as_json, measure, render_costs
 from penstock.cli.options import LineParser, load_config
+from penstock.cli.output import write_out
 from penstock.cli.workers import Workers, count_workers, render_workers, workers_as_json
 from penstock.config import Config
 from penstock.configfile import LANES
@@ -22,9 +23,9 @@ def main(arguments: Sequence[str]) -> int:
     facts, workers = examine(), count_workers(config.executors)
     costs = measure(config) if options.measure else []
     if options.json:
-        print(json.dumps(_as_json(facts, config, workers, costs), indent=2, default=str))
+        write_out(json.dumps(_as_json(facts, config, workers, costs), indent=2, default=str) + "\n")
     else:
-        print(render(facts, config, workers, costs))
+        write_out(render(facts, config, workers, costs) + "\n")
     return 0
 
 

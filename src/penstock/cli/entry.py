@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from penstock import __version__
 from penstock.cli.frames import hide_our_frames, user_frames
-from penstock.cli.options import Failure, LineParser
+from penstock.cli.options import LineParser
+from penstock.cli.output import Failure, complain
 from penstock.errors import ConfigError, PenstockError
 
 __all__ = ["main"]
@@ -57,6 +58,5 @@ def _main_of(choice: str) -> Callable[[Sequence[str]], int]:
 
 
 def _complain(command: str, message: str, code: int) -> int:
-    line = " ".join(message.split())
-    print(f"{command}: {line}", file=sys.stderr)
+    complain(command, message)
     return code

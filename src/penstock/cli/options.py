@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import penstock
 from penstock import configfile
+from penstock.cli.output import Failure, write_out
 from penstock.config import Config
 from penstock.configkinds import Kind, seconds
 
@@ -25,14 +27,6 @@ __all__ = [
 ]
 
 
-class Failure(Exception):
-    """Ends the command: one line for stderr and the exit code, 2 for wrong usage, 1 for the rest."""
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class LineParser(argparse.ArgumentParser):
     """An argparse parser whose help fits 80 columns and whose errors are one line."""
 
@@ -43,6 +37,13 @@ class LineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the mistake as a Failure; argparse would print the usage above it."""
         raise Failure(f"{message} (see '{self.prog} --help')", code=2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse takes no notice of a help that cannot be written, and the interpreter's last flush complains
+        if file is sys.stdout:
+            write_out(message)
+        else:
+            super()._print_message(message, file)
 
     def add_config_options(self) -> None:
         """Add `--config` and `--set`, which `load_config` reads."""

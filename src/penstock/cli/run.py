@@ -23,6 +23,7 @@ from penstock.cli.options import (
     seconds_or_0,
     with_signals,
 )
+from penstock.cli.otherloops import telling_of_other_loops
 from penstock.configchoice import chosen
 from penstock.logformats import configure_by_file
 from penstock.tasks.logs import show_records
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     check_config(config)
     penstock.install(config)
     _set_up_logging(options)
-    with chosen(config):
+    with chosen(config), telling_of_other_loops("penstock run"):
         _run(program[0], is_module)
     return 0
 

@@ -1,0 +1,54 @@
+"""`penstock run`: which loops the program runs on, and which config they have."""
+
+import re
+from importlib.util import find_spec
+
+import pytest
+
+from tests.e2e.conftest import ROOT, Command
+
+LOOP_OF_ITS_OWN = """
+import asyncio
+async def main():
+    pass
+asyncio.run(main(), loop_factory=asyncio.SelectorEventLoop){more}
+"""
+
+
+def test_a_program_that_ran_only_loops_it_chose_itself_is_told_so(penstock: Command) -> None:
+    penstock.write("program.py", LOOP_OF_ITS_OWN.format(more="\nraise SystemExit(5)"))
+    result = penstock("run", "program.py")
+    assert result.returncode == 5
+    [line] = result.stderr.splitlines()
+    assert line.startswith("penstock run: the program ran on asyncio.unix_events._UnixSelectorEventLoop")
+    assert "asyncio.run()" in line
+
+
+@pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")
+def test_a_loop_that_is_not_even_asyncios_is_told_of(penstock: Command) -> None:
+    penstock.write("program.py", "import asyncio, uvloop\nuvloop.run(asyncio.sleep(0))")
+    assert "the program ran on uvloop.Loop" in penstock("run", "program.py").stderr
+
+
+def test_uvicorn_with_a_loop_of_its_own_is_pointed_to_serve(penstock: Command) -> None:
+    penstock.write("program.py", "import uvicorn\n" + LOOP_OF_ITS_OWN.format(more=""))
+    assert "for uvicorn, use 'penstock serve'" in penstock("run", "program.py").stderr
+
+
+@pytest.mark.parametrize("program", ["print('no loop')", LOOP_OF_ITS_OWN.format(more="\nasyncio.run(main())")])
+def test_a_program_without_loops_or_with_one_of_penstocks_is_told_nothing(penstock: Command, program: str) -> None:
+    penstock.write("program.py", program)
+    result = penstock("run", "program.py")
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_options_and_the_nearest_file_reach_the_readmes_first_example(penstock: Command) -> None:
+    readme = (ROOT / "README.md").read_text()
+    example = re.search(r"```python\n(import asyncio\nimport penstock\n.*?)```", readme, re.DOTALL)
+    assert example is not None
+    shows = example[1].replace("await server.serve_forever()", "print(asyncio.get_running_loop().get_debug())")
+    penstock.write("first.py", shows.replace("8888", "0"))
+    assert penstock("run", "--set", "loop.debug=true", "first.py").stdout == "True\n"
+    penstock.write("penstock.toml", "[loop]\ndebug = true\n")
+    assert penstock("run", "first.py").stdout == "True\n"
+    assert penstock("run", "--set", "loop.debug=false", "first.py").stdout == "False\n"
