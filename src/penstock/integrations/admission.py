@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from penstock.errors import Overloaded
+from penstock.integrations.draining import drain
 from penstock.integrations.inherited import asked_s, inherited, sooner_s
 from penstock.integrations.sending import Sender
 from penstock.integrations.turns import EarlyTurn, Turn, unless
@@ -121,8 +122,7 @@ class AdmissionMiddleware:
             if turn.waiter is not None:
                 receive = ahead = Ahead(receive)
                 if not await ahead.watch(turn):
-                    # the client has left: nobody would read an answer
-                    self.gate.count_left()
+                    await self._leave(scope, send)
                     return
         except Overloaded as refused:
             await self._answer(refused)(scope, receive, send)
@@ -132,6 +132,12 @@ class AdmissionMiddleware:
         sender = Sender(send, self.gate, turn if may_stream else None, self._stream_after_s)
         # a WebSocket is to begin in time; it may stay
         await self._run(scope, receive, sender, turn.leave, None if is_websocket else deadline_s, arrived_s)
+
+    async def _leave(self, scope: Scope, send: Send) -> None:
+        """The client has left while it waited. Nobody would read an answer, but servers want a handshake ended."""
+        self.gate.count_left()
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
 
     async def _run(
         self,
@@ -255,9 +261,10 @@ class Refusal:
         self._as_json = as_json
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with nothing read."""
+        """Answer; what is left of a long body is taken after the answer, and goes nowhere."""
         if scope["type"] == "http":
-            await _send(self.reply(scope), scope, send, "http")
+            rest = receive if _is_http_1(scope) and _still_sends(scope) else None
+            await _send(self.reply(scope), scope, send, "http", rest)
         elif "websocket.http.response" in (scope.get("extensions") or {}):
             await _send(http_reply(self._refused, as_json=self._as_json), scope, send, "websocket.http")
         else:
@@ -271,10 +278,15 @@ class Refusal:
         return http_reply(self._refused, as_json=self._as_json, close=close)
 
 
-async def _send(reply: HttpReply, scope: Scope, send: Send, kind: str) -> None:
+async def _send(reply: HttpReply, scope: Scope, send: Send, kind: str, rest: Receive | None = None) -> None:
+    """Send the answer; its end when `rest`, from which the body comes, is drained."""
     headers = [header for header in reply.headers if header != CLOSE or _is_http_1(scope)]
     await send({"type": f"{kind}.response.start", "status": reply.status, "headers": headers})
     body = b"" if scope.get("method") == "HEAD" else reply.body
+    if rest is not None:
+        await send({"type": f"{kind}.response.body", "body": body, "more_body": True})
+        await drain(rest)
+        body = b""
     await send({"type": f"{kind}.response.body", "body": body})
 
 
@@ -291,6 +303,11 @@ def _has_much_to_say(scope: Scope) -> bool:
         if name == b"content-length":
             return not value.isdigit() or int(value) > UNREAD_BYTES
     return False
+
+
+def _still_sends(scope: Scope) -> bool:
+    """Whether the body comes although it was refused: not where the client waits to be asked for it."""
+    return _has_much_to_say(scope) and all(name != b"expect" for name, _ in scope["headers"])
 
 
 async def refusal(request: object, refused: Overloaded) -> Refusal:

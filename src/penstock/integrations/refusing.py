@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from penstock.integrations.admission import AdmissionMiddleware
 
-__all__ = ["refuse_early", "refuse_unread"]
+__all__ = ["end_handshakes", "refuse_early", "refuse_unread"]
 
 NEEDED = ("_start_asgi_task", "_unset_keepalive_if_required")
 # what a request that is answered here has to have
@@ -49,6 +49,28 @@ def _answering(protocol: Any) -> Any:
             return UNREAD if cycle is None or (cycle.response_complete and not cycle.more_body) else None
 
     return Answering
+
+
+def end_handshakes(config: uvicorn.Config) -> None:
+    """Have a loaded config's WebSockets know that one which was answered by HTTP has had its handshake.
+
+    Some of uvicorn's protocols do not, and log an error of the application's for each.
+    """
+    if config.ws_protocol_class is not None:
+        config.ws_protocol_class = _ending(config.ws_protocol_class)
+
+
+def _ending(protocol: Any) -> Any:
+    class Ending(protocol):  # type: ignore[misc]
+        """uvicorn's protocol, whose handshake is complete with the end of an answer."""
+
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+                self.handshake_complete = True
+
+    # the one on the older half of websockets sends by another name, and needs none of this
+    return protocol if hasattr(protocol, "asgi_send") else Ending
 
 
 def refuse_early(config: uvicorn.Config, admission: AdmissionMiddleware) -> bool:

@@ -34,7 +34,7 @@ from penstock.integrations.lifespan import FAILED_START
 from penstock.integrations.metrics import join_workers
 from penstock.integrations.metricshub import MetricsHub
 from penstock.integrations.receiving import watch_requests
-from penstock.integrations.refusing import refuse_early, refuse_unread
+from penstock.integrations.refusing import end_handshakes, refuse_early, refuse_unread
 from penstock.integrations.tls import Tls
 from penstock.integrations.uvicorn_server import FAILED, Server, report
 from penstock.integrations.uvicorn_workers import Reloader, Workers
@@ -104,6 +104,7 @@ class ServerConfig(uvicorn.Config):
         if config.pressure.limit is not None:
             self.loaded_app = admission = _admitted(self.loaded_app, config.pressure)
             refuse_early(self, admission)
+            end_handshakes(self)
         if config.pressure.lag_high_s is not None:
             refuse_unread(self)
         if config.loop.debug is not None:

@@ -52,13 +52,14 @@ class Service:
 class Served:
     """uvicorn with the application behind a gate."""
 
-    def __init__(self, gate, app=None, *, http="h11", access_log=False, **how):
+    def __init__(self, gate, app=None, *, http="h11", ws="auto", access_log=False, **how):
         self.gate = gate
         self.service = app or Service()
         admission = AdmissionMiddleware(self.service, gate, **how)
         config = uvicorn.Config(
             admission,
             http="httptools" if http == EARLY else http,
+            ws=ws,
             proxy_headers=False,
             log_level="error",
             lifespan="off",

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import socket
 
 import pytest
 
@@ -18,14 +19,14 @@ from penstock.pressure.gate import Gate, Priority
 class Served:
     """An application whose handler waits until it is told to answer, on a socket of its own."""
 
-    def __init__(self, gate, **how):
+    def __init__(self, gate, *, lingering_s=0.1, **how):
         self.gate = gate
         self.begun = 0
         self.go = asyncio.Event()
         app = web.Application(middlewares=[admission_middleware(gate, **how)])
         app.router.add_route("*", "/{path:.*}", self.handle)
         # a body that does not come is waited for, 10 s by default
-        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, lingering_time=0.1)
+        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, lingering_time=lingering_s)
 
     async def handle(self, request):
         self.begun += 1
@@ -40,10 +41,10 @@ class Served:
         if request.path == "/overloaded":
             raise Overloaded(reason="full")
         if request.path == "/chat":
-            socket = web.WebSocketResponse()
-            await socket.prepare(request)
+            chat = web.WebSocketResponse()
+            await chat.prepare(request)
         await self.go.wait()
-        return socket if request.path == "/chat" else web.Response(text="done")
+        return chat if request.path == "/chat" else web.Response(text="done")
 
     async def __aenter__(self):
         await self.runner.setup()
@@ -90,6 +91,28 @@ def test_what_the_gate_refuses_is_503_and_never_reaches_a_handler(run):
             assert body == b"overloaded: limit\n"
             assert served.begun == 1
             writer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("size_bytes", [200_000, 1_000_000])
+def test_a_client_that_sends_all_of_a_large_request_before_it_reads_gets_the_refusal(run, size_bytes):
+    def send_all_then_read(address):
+        with socket.create_connection(address, timeout=20) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size_bytes)
+            client.sendall(bytes(size_bytes))
+            got = b""
+            while piece := client.recv(65536):
+                got += piece
+        return got
+
+    async def main():
+        gate = Gate(1, max_wait_s=0)
+        async with Served(gate, lingering_s=10) as served:
+            await gate.enter()
+            got = await asyncio.gather(*[asyncio.to_thread(send_all_then_read, served.address) for _ in range(8)])
+            assert [answered[:12] for answered in got] == [b"HTTP/1.1 503"] * 8
+            gate.leave()
 
     run(main())
 

@@ -1,0 +1,135 @@
+"""Clients that send all of a large request before they read get the refusal, and no reset. Real sockets."""
+
+import asyncio
+import socket
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from penstock.integrations import draining
+from penstock.loop import lingering
+from penstock.pressure.gate import Gate
+from tests.unit.integrations.test_admission_served import EARLY, PARSERS, Served, until
+
+SIZES = (200_000, 1_000_000)
+HEAD = "POST / HTTP/1.1\r\nhost: x\r\n{}\r\n"
+WAYS = [*PARSERS, EARLY]
+
+
+def head_of(size_bytes):
+    return HEAD.format(f"content-length: {size_bytes}\r\n").encode()
+
+
+def sized(size_bytes):
+    return head_of(size_bytes) + bytes(size_bytes)
+
+
+def chunked(size_bytes):
+    piece = b"10000\r\n" + bytes(65536) + b"\r\n"
+    return HEAD.format("transfer-encoding: chunked\r\n").encode() + piece * (size_bytes // 65536) + b"0\r\n\r\n"
+
+
+def send_all_then_read(address, request):
+    """What a proxy does that reads no answer before it has sent the request: as nginx."""
+    with socket.create_connection(address, timeout=20) as client:
+        client.sendall(request)
+        got = b""
+        while piece := client.recv(65536):
+            got += piece
+    return got
+
+
+async def asked(served, *requests):
+    """The answers to several clients, each in a thread."""
+    address = served.listener.getsockname()
+    return await asyncio.gather(*[asyncio.to_thread(send_all_then_read, address, request) for request in requests])
+
+
+def is_refusal(answered):
+    head, _, body = answered.partition(b"\r\n\r\n")
+    return head.startswith(b"HTTP/1.1 503 ") and b"connection: close" in head.lower() and body == b"overloaded: limit\n"
+
+
+@pytest.mark.parametrize("http", WAYS)
+@pytest.mark.parametrize("size_bytes", SIZES)
+@pytest.mark.parametrize("request_of", [sized, chunked])
+def test_every_refused_upload_reads_its_answer(run, http, size_bytes, request_of):
+    async def main():
+        gate = Gate(1, max_wait_s=0)
+        async with Served(gate, http=http) as served:
+            held = await served.hold()
+            answers = await asked(served, *[request_of(size_bytes)] * 12)
+            assert [is_refusal(answered) for answered in answers] == [True] * 12
+            assert gate.statistics().sheds["limit"] == 12
+            assert served.service.begun == ["/held"]
+            held.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("http", WAYS)
+def test_one_that_waits_to_be_asked_for_its_body_is_not_asked(run, http):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0), http=http) as served:
+            held = await served.hold()
+            head = HEAD.format("expect: 100-continue\r\ncontent-length: 1000000\r\n").encode()
+            (answered,) = await asked(served, head)
+            assert is_refusal(answered) and b" 100 " not in answered
+            held.close()
+
+    run(main())
+
+
+def test_one_that_sends_its_body_unasked_reads_its_answer_all_the_same(run):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0), http=EARLY) as served:
+            held = await served.hold()
+            head = HEAD.format("expect: 100-continue\r\ncontent-length: 1000000\r\n").encode()
+            (answered,) = await asked(served, head + bytes(1_000_000))
+            assert is_refusal(answered)
+            held.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("http", WAYS)
+def test_a_client_that_neither_sends_its_body_nor_leaves_is_let_go_in_time(run, http, monkeypatch):
+    monkeypatch.setattr(draining, "SILENT_S", 0.05)
+    monkeypatch.setattr(lingering, "LINGER_S", 0.05)
+
+    async def main():
+        async with Served(Gate(1, max_wait_s=0), http=http) as served:
+            held = await served.hold()
+            answered = await asyncio.to_thread(send_all_then_read, served.listener.getsockname(), head_of(1_000_000))
+            assert is_refusal(answered)
+            await until(lambda: len(served.server.server_state.connections) == 1)
+            held.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("http", PARSERS)
+def test_a_flood_beyond_the_bound_is_closed_at_once(run, http, monkeypatch):
+    monkeypatch.setattr(draining, "MOST_AT_ONCE", 0)
+
+    async def main():
+        async with Served(Gate(1, max_wait_s=0), http=http) as served:
+            held = await served.hold()
+            answered = await asyncio.to_thread(send_all_then_read, served.listener.getsockname(), head_of(1_000_000))
+            assert is_refusal(answered)
+            held.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("http", PARSERS)
+def test_a_body_without_end_is_cut(run, http):
+    async def main():
+        async with Served(Gate(1, max_wait_s=0), http=http) as served:
+            held = await served.hold()
+            with pytest.raises(ConnectionError):
+                await asked(served, sized(64_000_000))
+            held.close()
+
+    run(main())
