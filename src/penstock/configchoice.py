@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from penstock.config import Config
+from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["chosen", "default_config"]
+__all__ = ["chosen", "config_or_default", "default_config"]
 
 _chosen: Config | None = None
 
@@ -18,6 +19,16 @@ _chosen: Config | None = None
 def default_config() -> Config:
     """Return the config chosen for this process, else `Config.load()`. Raises ConfigError."""
     return Config.load() if _chosen is None else _chosen
+
+
+def config_or_default(config: Config | None, call: str) -> Config:
+    """Return the config that `call` was given, or the default one for None. Raises ConfigError for anything else."""
+    if config is None:
+        return default_config()
+    if not isinstance(config, Config):
+        allowed = "a penstock.Config, such as Config(loop=LoopConfig(spin_us=50)) or Config.load(overrides={...})"
+        raise ConfigError.bad_value("config", config, call, allowed)
+    return config
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Every error names the key, the value, the source and what is allowed. What the k
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -136,6 +137,8 @@ def _variable(key: str) -> str:
 
 VARIABLES = {_variable(key): key for key in KINDS}
 VARIABLES |= {_variable(f"{key}.{part}"): f"{key}.{part}" for key, kind in LANES.items() for part in kind.parts}
+# What Kubernetes and Docker give each container for a service named penstock-tasks, say: of a known group by its name.
+SERVICE_VARIABLE = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)|_PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?")
 REMOVED_VARIABLES = {_variable(key): key for key in REMOVED}
 
 
@@ -145,6 +148,8 @@ def _from_env(env: Mapping[str, str]) -> Iterator[Given]:
         group, underscore, _ = variable.removeprefix(PREFIX).lower().partition("_")
         if variable.startswith(PREFIX) and underscore and group in GROUPS and env[variable].strip():
             key = VARIABLES.get(variable) or REMOVED_VARIABLES.get(variable)
+            if key is None and SERVICE_VARIABLE.fullmatch(variable.removeprefix(f"{PREFIX}{group.upper()}")):
+                continue
             if key is None:
                 raise _unknown_variable(variable, env[variable])
             yield key, env[variable], f"variable {variable}"

@@ -116,6 +116,29 @@ def test_variables_that_are_no_keys_are_left_alone():
     assert load(env=env) == Config()
 
 
+@pytest.mark.parametrize("group", ["TASKS", "LOOP", "PRESSURE"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVICE_HOST", "10.0.0.7"),
+        ("SERVICE_PORT", "8000"),
+        ("SERVICE_PORT_HTTP", "8000"),
+        ("PORT", "tcp://10.0.0.7:8000"),
+        ("PORT_8000_TCP", "tcp://10.0.0.7:8000"),
+        ("PORT_8000_TCP_ADDR", "10.0.0.7"),
+        ("PORT_53_UDP_PROTO", "udp"),
+    ],
+)
+def test_variables_that_kubernetes_gives_for_a_service_named_as_a_group_are_left_alone(group, name, value):
+    assert load(env={f"PENSTOCK_{group}_{name}": value}) == Config()
+
+
+@pytest.mark.parametrize("name", ["SERVICE_HOSTS", "PORTS", "PORT_TCP", "PORT_8000_TCP_ADDRESS", "SPIN_US_PORT"])
+def test_a_variable_that_only_resembles_a_services_is_an_error(name):
+    with pytest.raises(ConfigError, match=f"unknown variable PENSTOCK_LOOP_{name}"):
+        load(env={f"PENSTOCK_LOOP_{name}": "1"})
+
+
 def test_an_unknown_variable_of_a_known_group_gets_a_suggestion():
     with pytest.raises(ConfigError, match="PENSTOCK_LOOP_SPINUS = '5'; did you mean 'PENSTOCK_LOOP_SPIN_US'"):
         load(env={"PENSTOCK_LOOP_SPINUS": "5"})

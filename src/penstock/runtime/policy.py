@@ -11,7 +11,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-from penstock.configchoice import default_config
+from penstock.configchoice import config_or_default
 from penstock.errors import PolicyRemovedError
 from penstock.runtime.build import build_loop
 
@@ -61,7 +61,7 @@ class EventLoopPolicy(_Base):
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
-        self._config = default_config() if config is None else config
+        self._config = config_or_default(config, "EventLoopPolicy()")
         self._former: list[Any] = []
 
     @property

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from penstock.configchoice import default_config
+from penstock.configchoice import config_or_default
 from penstock.errors import ConfigError
 from penstock.runtime.build import build_loop
 
@@ -31,7 +31,7 @@ class Runner:
     """
 
     def __init__(self, config: Config | None = None, *, debug: bool | None = None) -> None:
-        self.config = default_config() if config is None else config
+        self.config = config_or_default(config, "Runner()")
         self._runner = asyncio.Runner(debug=debug, loop_factory=partial(build_loop, self.config))
 
     def __enter__(self) -> Self:
@@ -73,4 +73,4 @@ def run(main: Coroutine[Any, Any, T], *, config: Config | None = None, debug: bo
 
 def new_event_loop(config: Config | None = None) -> EventLoop:
     """A new loop, for any `loop_factory`. Without a config it is what `penstock run` was told, else `Config.load()`."""
-    return build_loop(default_config() if config is None else config)
+    return build_loop(config_or_default(config, "new_event_loop()"))

@@ -41,6 +41,30 @@ def test_a_bad_config_is_the_only_thing_that_is_heard_of(monkeypatch):
         penstock.run(running())
 
 
+TAKES_A_CONFIG = {
+    "run": lambda config: penstock.run(running(), config=config),
+    "Runner": penstock.Runner,
+    "new_event_loop": penstock.new_event_loop,
+    "EventLoopPolicy": penstock.EventLoopPolicy,
+    "install": penstock.install,
+}
+
+
+@pytest.mark.parametrize("call", TAKES_A_CONFIG.values(), ids=TAKES_A_CONFIG)
+@pytest.mark.parametrize(
+    "given", [{"loop": {"spin_us": 50}}, LoopConfig(), "loop.spin_us=50"], ids=["dict", "group", "text"]
+)
+def test_what_is_no_config_is_refused_with_what_would_be(call, given):
+    with pytest.raises(ConfigError, match=r"^config = .*: allowed is a penstock\.Config, such as Config\(loop="):
+        call(given)
+
+
+@pytest.mark.parametrize("group", ["loop", "executors", "tasks", "pressure", "signals", "serve"])
+def test_a_group_that_is_a_dict_is_refused_with_its_class(group):
+    with pytest.raises(ConfigError, match=rf"^{group} = {{}} \(Config\(\)\): allowed is a {group.capitalize()}Config"):
+        Config(**{group: {}})
+
+
 def test_run_inside_a_running_loop_is_refused():
     async def main():
         with pytest.raises(RuntimeError, match="cannot be called from a running event loop"):
