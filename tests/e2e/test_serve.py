@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -334,16 +333,6 @@ def test_without_a_limit_there_is_no_gate(shop: Command, free_port: int) -> None
     wait_for(lambda: answers(("127.0.0.1", free_port)), server)
     assert gates_of(("127.0.0.1", free_port)) == []
     assert body(get(("127.0.0.1", free_port), "/loop")) == b"off"
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[str, str]:
-    if shutil.which("openssl") is None:
-        pytest.skip("needs the openssl command")
-    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    making = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
-    subprocess.run([*making, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return cert, key
 
 
 def test_tls_files_are_used(shop: Command, free_port: int, certificate: tuple[str, str]) -> None:

@@ -3,14 +3,16 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import PATIENCE_S, Command, answers, attempt, get, wait_for
+from tests.e2e.conftest import PATIENCE_S, Command, answers, attempt, environment, get, wait_for
 from tests.e2e.serveload import Clients
 
 pytest.importorskip("uvicorn")
@@ -104,18 +106,117 @@ def test_a_worker_that_is_replaced_loses_no_request(shop: Command, free_port: in
     assert clients.lost == []
 
 
-def test_a_request_that_comes_on_an_idle_connection_during_the_stop_is_answered(shop: Command, free_port: int) -> None:
-    server = started(shop, free_port)
-    with socket.create_connection(("127.0.0.1", free_port), timeout=PATIENCE_S) as kept:
-        kept.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+BLOCKING_APP = """
+import os, time
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        if scope["path"] == "/block":
+            print("blocks", flush=True)
+            while not os.path.exists("go"):
+                time.sleep(0.01)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
+"""
+
+
+def ask(sock: socket.socket, path: str = "/") -> None:
+    sock.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+
+
+def rest(sock: socket.socket) -> bytes:
+    return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def test_a_request_on_an_idle_connection_that_the_kernel_has_is_the_last_that_is_answered(
+    shop: Command, free_port: int
+) -> None:
+    shop.write("blocking.py", BLOCKING_APP)
+    address = ("127.0.0.1", free_port)
+    server = started(shop, free_port, target="blocking:app")
+    with socket.create_connection(address, PATIENCE_S) as kept, socket.create_connection(address, PATIENCE_S) as other:
+        ask(kept)
         assert kept.recv(65536).endswith(b"done")
+        ask(other, "/block")
+        wait_for_line(server, "blocks")
         server.send_signal(signal.SIGTERM)
-        assert server.stdout is not None
-        assert any("Shutting down" in line for line in server.stdout)
-        kept.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        answer = b"".join(iter(lambda: kept.recv(65536), b""))
-    assert answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer.lower()
+        ask(kept)
+        shop.write("go", "")
+        assert rest(other).endswith(b"done")
+        answer = rest(kept)
+        assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"done"), answer
     assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+def test_a_tls_client_that_the_kernel_has_is_answered(
+    shop: Command, free_port: int, certificate: tuple[str, str]
+) -> None:
+    shop.write("blocking.py", BLOCKING_APP)
+    cert, key = certificate
+    options = ("--ssl-certfile", cert, "--ssl-keyfile", key)
+    server = shop.start("serve", "blocking:app", "--port", str(free_port), *options)
+    context = ssl.create_default_context(cafile=cert)
+
+    def secured() -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", free_port), PATIENCE_S)
+        return shop.stack.enter_context(context.wrap_socket(sock, server_hostname="localhost"))
+
+    wait_for_line(server, "Application startup complete")
+    wait_for(lambda: listens(free_port), server)
+    ask(secured(), "/block")
+    wait_for_line(server, "blocks")
+    server.send_signal(signal.SIGTERM)
+    # the kernel takes it; the handshake takes both
+    with socket.create_connection(("127.0.0.1", free_port), PATIENCE_S) as sock:
+        shop.write("go", "")
+        with context.wrap_socket(sock, server_hostname="localhost") as late:
+            ask(late)
+            assert rest(late).endswith(b"done")
+    assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+def listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE_S):
+        return True
+    return False
+
+
+def test_a_websocket_is_told_that_the_service_restarts(shop: Command, free_port: int) -> None:
+    client = pytest.importorskip("websockets.sync.client")
+    exceptions = pytest.importorskip("websockets.exceptions")
+    shop.write("chat.py", CHAT_APP)
+    server = shop.start("serve", "chat:app", "--port", str(free_port))
+    wait_for(lambda: listens(free_port), server)
+    with client.connect(f"ws://127.0.0.1:{free_port}/") as connection:
+        assert connection.recv(timeout=PATIENCE_S) == "hello"
+        server.send_signal(signal.SIGTERM)
+        with pytest.raises(exceptions.ConnectionClosed) as caught:
+            connection.recv(timeout=PATIENCE_S)
+    assert caught.value.rcvd.code == 1012
+    assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+CHAT_APP = """
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+        await receive()
+"""
+
+
+@pytest.mark.parametrize("processes", PROCESSES)
+def test_clients_of_an_inherited_socket_wait_for_the_next_server(shop: Command, processes: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address, fd = listener.getsockname(), listener.fileno()
+        arguments = [sys.executable, "-m", "penstock", "serve", "shop:app", "--fd", str(fd), *PROCESSES[processes]]
+        for _ in range(2):
+            server = subprocess.Popen(arguments, cwd=shop.folder, env=environment(), pass_fds=(fd,))
+            try:
+                assert get(address).endswith(b"done")
+            finally:
+                server.terminate()
+            assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
 def test_an_idle_connection_does_not_hold_the_stop(shop: Command, free_port: int) -> None:

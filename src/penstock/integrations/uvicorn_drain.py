@@ -13,6 +13,8 @@ import struct
 import termios
 from typing import TYPE_CHECKING, Any
 
+from penstock.loop.servers import connection_count
+
 if TYPE_CHECKING:
     import uvicorn
 
@@ -42,15 +44,23 @@ def answer_last(server: uvicorn.Server) -> None:
 
 async def end_connections(server: uvicorn.Server, until_s: float, quiet_s: float = QUIET_S) -> None:
     """Wait until the server's connections have ended, no longer than `until_s` on the loop's clock."""
-    loop, state = asyncio.get_running_loop(), server.server_state
+    loop, connections = asyncio.get_running_loop(), server.server_state.connections
     ends = _Ends(quiet_s)
+    made_until_s = loop.time() + quiet_s * PATIENCE
     is_told = False
-    while state.connections and loop.time() < until_s and not server.force_exit:
-        ends.look(state.connections, loop.time())
-        if not is_told and ends.has_only_busy(state.connections):
+    while (connections or (_has_more(server) and loop.time() < made_until_s)) and loop.time() < until_s:
+        if server.force_exit:
+            return
+        ends.look(connections, loop.time())
+        if not is_told and connections and ends.has_only_busy(connections):
             is_told = True
             logger.info("Waiting for connections to close. (CTRL+C to force quit)")
         await asyncio.sleep(min(LOOK_EVERY_S, max(until_s - loop.time(), 0.0)))
+
+
+def _has_more(server: uvicorn.Server) -> bool:
+    """Whether a connection is accepted that uvicorn has not yet, in a TLS handshake, or no more, sending its last."""
+    return any(connection_count(each) > 0 for each in server.servers)
 
 
 class _Ends:

@@ -106,8 +106,7 @@ class Workers(Multiprocess):
 
     def _on_end(self, signum: int, frame: FrameType | None) -> None:
         # Here, not when it is looked at: the signal may have come to the whole group, and the workers stop accepting.
-        for listener in self.sockets:
-            refuse_new(listener)
+        _refuse_new(self)
         self.should_exit.set()
 
     def keep_subprocess_alive(self) -> None:
@@ -121,8 +120,7 @@ class Workers(Multiprocess):
         # newer uvicorns have seen it, and have said so
         if not self.should_exit.is_set():
             logger.error("a worker process failed to start, stopping the parent process.")
-        for listener in self.sockets:
-            refuse_new(listener)
+        _refuse_new(self)
         self.should_exit.set()
 
     def _look(self) -> None:
@@ -143,6 +141,12 @@ class Reloader(ChangeReload):  # type: ignore[misc, valid-type]
 
     def shutdown(self) -> None:
         """End the child and the reloader."""
-        for listener in self.sockets:
-            refuse_new(listener)
+        _refuse_new(self)
         super().shutdown()
+
+
+def _refuse_new(supervisor: Any) -> None:
+    """Let no new client in. An inherited socket stays open, and its clients wait there for the next server."""
+    if supervisor.config.fd is None:
+        for listener in supervisor.sockets:
+            refuse_new(listener)
