@@ -1,0 +1,112 @@
+"""When a stop ends a connection of uvicorn: by what it does, by what the kernel has, by how long it is quiet."""
+
+import asyncio
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from penstock.integrations.uvicorn_drain import CLOSE, PATIENCE, _Ends, answer_last, end_connections
+
+
+class Connection:
+    """A connection of uvicorn's, as far as a drain looks at it, over a real socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.transport = SimpleNamespace(is_closing=lambda: self.ended, get_extra_info=lambda name: sock)
+        self.cycle: Any = None
+        self.ended = False
+
+    def shutdown(self) -> None:
+        self.ended = True
+
+
+def cycle(*, started: bool = False, complete: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(response_started=started, response_complete=complete, default_headers=[], scope={})
+
+
+@pytest.fixture
+def pair() -> Any:
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        yield Connection(ours), peer
+
+
+def test_an_idle_connection_ends_after_a_quiet_moment_and_not_before(pair: Any) -> None:
+    connection, _ = pair
+    ends = _Ends(0.5)
+    ends.look({connection}, 10.0)
+    ends.look({connection}, 10.4)
+    assert not connection.ended
+    ends.look({connection}, 10.5)
+    assert connection.ended
+
+
+def test_a_request_that_the_kernel_has_makes_a_connection_busy(pair: Any) -> None:
+    connection, peer = pair
+    ends = _Ends(0.5)
+    ends.look({connection}, 10.0)
+    peer.sendall(b"GET")
+    ends.look({connection}, 10.6)
+    assert not connection.ended
+
+
+def test_the_moment_begins_anew_when_an_answer_is_complete(pair: Any) -> None:
+    connection, _ = pair
+    ends = _Ends(0.5)
+    ends.look({connection}, 10.0)
+    connection.cycle = cycle(started=True)
+    ends.look({connection}, 10.6)
+    assert not connection.ended and ends.has_only_busy({connection})
+    connection.cycle.response_complete = True
+    ends.look({connection}, 20.0)
+    ends.look({connection}, 20.4)
+    assert not connection.ended
+    ends.look({connection}, 20.5)
+    assert connection.ended
+
+
+def test_a_request_that_has_come_in_part_has_more_time(pair: Any) -> None:
+    connection, _ = pair
+    connection.parser, connection.scope = object(), {"type": "http"}
+    ends = _Ends(0.5)
+    ends.look({connection}, 10.0)
+    ends.look({connection}, 10.6)
+    assert not connection.ended
+    ends.look({connection}, 10.0 + 0.5 * PATIENCE)
+    assert connection.ended
+
+
+def test_a_protocol_without_requests_is_ended_at_once(pair: Any) -> None:
+    connection, _ = pair
+    del connection.cycle
+    _Ends(0.5).look({connection}, 10.0)
+    assert connection.ended
+
+
+def test_answers_that_have_not_begun_are_the_last(pair: Any) -> None:
+    waiting, begun = Connection(pair[1]), Connection(pair[1])
+    waiting.cycle, begun.cycle = cycle(), cycle(started=True)
+    state = SimpleNamespace(default_headers=[(b"server", b"x")], connections={waiting, begun})
+    answer_last(SimpleNamespace(config=SimpleNamespace(), server_state=state))  # type: ignore[arg-type]
+    assert state.default_headers == [(b"server", b"x"), CLOSE]
+    assert (waiting.cycle.default_headers, begun.cycle.default_headers) == ([CLOSE], [])
+
+
+def test_a_connection_in_its_handshake_is_waited_for() -> None:
+    # as asyncio's server counts what is attached to it, before 3.13
+    accepting = SimpleNamespace(_active_count=1)
+    state = SimpleNamespace(connections=set())
+    server: Any = SimpleNamespace(server_state=state, servers=[accepting], force_exit=False)
+
+    async def main() -> None:
+        ending = asyncio.create_task(end_connections(server, float("inf"), 600))
+        await asyncio.sleep(0)
+        assert not ending.done()
+        accepting._active_count = 0
+        await ending
+
+    asyncio.run(main())
