@@ -109,7 +109,7 @@ class LoopGate:
         self._logged_s, self._unlogged = -LOG_EVERY_S, 0
         self._before = 0, 0, 0
         self._noted = self.sheds()
-        self._log = ShedLog(loop, self._all_sheds)
+        self._log = ShedLog(loop, self.sheds, self._gate_sheds)
         _loop_gates[loop] = self
         register(self)
 
@@ -190,10 +190,10 @@ class LoopGate:
         self._noted = sheds
         self._log.note()
 
-    def _all_sheds(self) -> Counts:
-        """By source and reason: the loop's own, and those of its gates."""
+    def _gate_sheds(self) -> Counts:
+        """Those of the loop's gates, by gate and reason."""
         loop = self._loop()
-        found = self.sheds()
+        found = Counts()
         for gate in self._gates():
             if gate.loop is loop:
                 found.update({(gate.name, reason): number for reason, number in gate.statistics().sheds.items()})

@@ -69,43 +69,41 @@ if hasattr(os, "register_at_fork"):
 
 
 class ShedLog:
-    """One loop's lines about what it has shed: one in 10 s at most, with what `counts()` has grown by since."""
+    """One loop's lines about what it has shed: one in 10 s at most, with all of it since the last one.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, counts: Callable[[], Counts]) -> None:
-        self._loop, self._counts = ref(loop), counts
-        self._told = counts()
+    `own()` is what the loop sheds, and is noted each time; `gates()` what its gates do, which is told beside it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, own: Callable[[], Counts], gates: Callable[[], Counts]) -> None:
+        self._loop, self._own, self._gates = ref(loop), own, gates
+        self._own_told, self._gates_told = own(), Counts()
         # the beginning of what the next line is about; when the last one was written
         self._since_s = self._logged_s = monotonic() - LOG_EVERY_S
         self._is_due = False
 
     def note(self) -> None:
-        """Something has just been shed: a line follows, in time."""
+        """The loop has just shed something: a line follows, in time."""
         loop = self._loop()
         if self._is_due or loop is None or loop.is_closed():
             return
         self._is_due = True
-        now_s = monotonic()
-        self._since_s = max(self._logged_s, now_s - FIRST_LINE_S)
+        self._since_s = now_s = monotonic()
+        self._gates_told = self._gates()
         loop.call_later(max(FIRST_LINE_S, self._logged_s + LOG_EVERY_S - now_s), self._log)
 
     def _log(self) -> None:
-        now_s, counts = monotonic(), self._counts()
-        grown, self._told = counts - self._told, counts
-        self._is_due = False
-        self._logged_s = now_s
-        if grown:
-            over_s = now_s - self._since_s
-            fields = {
-                "seconds": over_s,
-                "sheds": {f"{source}: {reason}": more for (source, reason), more in grown.items()},
-            }
-            logger.warning(
-                "%d requests and clients were shed in %.1f s: %s",
-                grown.total(),
-                over_s,
-                shown(grown),
-                extra={"penstock": fields},
-            )
+        own = self._own()
+        grown, self._own_told = own - self._own_told + (self._gates() - self._gates_told), own
+        self._is_due, self._logged_s = False, monotonic()
+        over_s = self._logged_s - self._since_s
+        sheds = {f"{source}: {reason}": more for (source, reason), more in grown.items()}
+        logger.warning(
+            "%d requests and clients were shed in %.1f s: %s",
+            grown.total(),
+            over_s,
+            shown(grown),
+            extra={"penstock": {"seconds": over_s, "sheds": sheds}},
+        )
 
 
 def shown(counts: Mapping[tuple[str, str], int]) -> str:

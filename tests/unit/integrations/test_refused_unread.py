@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections import Counter
 
 import pytest
 
@@ -9,10 +10,15 @@ pytest.importorskip("uvicorn")
 
 import uvicorn
 
+from penstock import Config, PressureConfig, TasksConfig, new_event_loop
+from penstock.integrations.metrics import process_sources
 from penstock.integrations.refusing import UNREAD, refuse_unread
 from penstock.integrations.streams import start_server
 from penstock.loop import NATIVE, EventLoop
 from penstock.loop.servers import connection_count
+from penstock.pressure import loop_statistics
+from penstock.tasks.registry import observer_of
+from penstock.telemetry.readings import Readings
 from tests.unit.integrations.asgi_driven import answer
 
 pytestmark = pytest.mark.skipif(not NATIVE, reason="only the native loop has turns to look at")
@@ -232,3 +238,77 @@ def test_streams_take_asyncios_own_limit():
             await asyncio.sleep(0.001)
 
     run(main)
+
+
+async def read_a_line(reader, writer):
+    await reader.readline()
+    writer.close()
+
+
+def test_who_is_turned_away_is_in_the_statistics_the_metrics_the_trace_and_the_log(caplog):
+    """With the gate that the config makes, which goes on to count while a test makes the loop be behind."""
+    config = Config(tasks=TasksConfig(level="trace"), pressure=PressureConfig(lag_high_s=3600.0))
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        silent = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        server = await start_server(read_a_line, "127.0.0.1", 0, refusal=b"busy\n")
+        with socket.create_connection(silent.sockets[0].getsockname()) as stuck:
+            # the server learns its answer from a connection
+            assert await told(server.sockets[0].getsockname(), b"first\n") == b""
+            await behind(stuck)
+            for _ in range(3):
+                assert await told(server.sockets[0].getsockname(), b"next\n") == b"busy\n"
+            while not caplog.records:
+                await asyncio.sleep(0)
+            found = loop_statistics().sheds, metric(reason="lag"), noted()
+            loop._watch_lag(None)
+        silent.close()
+        server.close()
+        while connection_count(silent) or connection_count(server):
+            await asyncio.sleep(0.001)
+        return found
+
+    def metric(**labels):
+        wanted = ("loop", labels["reason"])
+        return Readings(process_sources()).take()["asyncio.backpressure.rejected"][wanted]
+
+    def noted():
+        events = observer_of(asyncio.get_running_loop()).events()
+        return Counter(event.text for event in events if event.kind == "shed")
+
+    with asyncio.Runner(loop_factory=lambda: new_event_loop(config)) as runner:
+        sheds, count, notes = runner.run(asyncio.wait_for(main(), PATIENCE_S))
+    assert sheds == {"lag": 3, "left": 0, "closed": 0}
+    assert count >= 3
+    assert notes == {"loop: lag 1": 3}
+    (record,) = [record for record in caplog.records if record.name == "penstock.pressure"]
+    assert record.getMessage().endswith(" s: loop: lag 3")
+
+
+def test_a_listener_that_fails_is_told_to_the_exception_handler_and_the_loop_goes_on():
+    async def main():
+        failed = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: failed.append(context))
+        watch(high_ns=HOUR_NS)
+        loop._sheds.watch(lambda: 1 / 0)
+        silent = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        server = await start_server(read_a_line, "127.0.0.1", 0, refusal=b"busy\n")
+        with socket.create_connection(silent.sockets[0].getsockname()) as stuck:
+            assert await told(server.sockets[0].getsockname(), b"first\n") == b""
+            await behind(stuck)
+            for _ in range(2):
+                assert await told(server.sockets[0].getsockname(), b"next\n") == b"busy\n"
+            loop._watch_lag(None)
+        silent.close()
+        server.close()
+        while connection_count(silent) or connection_count(server):
+            await asyncio.sleep(0.001)
+        return failed, loop._sheds
+
+    failed, sheds = run(main)
+    assert [(context["message"], type(context["exception"])) for context in failed] == [
+        ("a listener to sheds failed", ZeroDivisionError)
+    ]
+    assert (sheds.on_shed, sheds.counts()) == (None, (2, 0, 0))

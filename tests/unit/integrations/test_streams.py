@@ -7,6 +7,7 @@ import pytest
 
 from penstock.integrations.streams import Handling, start_server, start_unix_server
 from penstock.pressure.gate import Gate
+from penstock.pressure.sheds import all_sheds
 
 REFUSAL = b"busy\n"
 
@@ -64,9 +65,11 @@ def test_a_connection_beyond_the_most_is_sent_the_refusal_and_closed(run):
             clients = [await Client.of(server) for _ in range(2)]
             assert [await client.hears() for client in clients] == [b"hello\n"] * 2
             before = len(asyncio.all_tasks())
+            before_sheds = all_sheds()
             refused = await Client.of(server)
             assert await refused.reader.read() == REFUSAL
             assert len(asyncio.all_tasks()) == before and shop.served == 2
+            assert all_sheds() - before_sheds == {("connections", "limit"): 1}
             refused.writer.close()
             await clients[0].ends()
             await until(lambda: sum(not task.done() for task in shop.tasks) == 1)

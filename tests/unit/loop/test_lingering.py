@@ -1,0 +1,171 @@
+"""A transport that is closed while its client sends: the client reads the last answer, on any loop. Real sockets."""
+
+import asyncio
+import socket
+
+import pytest
+
+from penstock.loop import EventLoop, lingering
+from penstock.loop.lingering import close_lingering
+
+ANSWER = b"busy\n"
+PATIENCE_S = 20.0
+FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
+
+
+@pytest.fixture(params=sorted(FACTORIES))
+def run(request):
+    def run_in_time(main):
+        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
+            return runner.run(asyncio.wait_for(main, PATIENCE_S))
+
+    return run_in_time
+
+
+@pytest.fixture
+def run_plain():
+    """On asyncio's own loop, whose transports cannot linger by themselves."""
+
+    def run_in_time(main):
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            return runner.run(asyncio.wait_for(main, PATIENCE_S))
+
+    return run_in_time
+
+
+class Refusing(asyncio.Protocol):
+    """Answers with the first byte that comes, and reads no more."""
+
+    def __init__(self):
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(ANSWER)
+        close_lingering(self.transport)
+
+    def connection_lost(self, error):
+        self.lost.set_result(error)
+
+
+def talk(address, size_bytes):
+    with socket.create_connection(address, timeout=20) as client:
+        client.sendall(bytes(size_bytes))
+        got = b""
+        while piece := client.recv(65536):
+            got += piece
+    return got
+
+
+async def served():
+    """A server, and the protocols that it makes."""
+    made = []
+
+    def make():
+        made.append(Refusing())
+        return made[-1]
+
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname(), made
+
+
+@pytest.mark.parametrize("size_bytes", [1, 200_000, 1_000_000])
+def test_a_client_that_sends_all_before_it_reads_gets_the_answer(run, size_bytes):
+    async def main():
+        server, address, made = await served()
+        assert await asyncio.gather(*[asyncio.to_thread(talk, address, size_bytes) for _ in range(8)]) == [ANSWER] * 8
+        assert await asyncio.gather(*[protocol.lost for protocol in made]) == [None] * 8
+        server.close()
+
+    run(main())
+    assert not lingering._lingering
+
+
+def test_over_tls_it_gets_the_answer_too_and_has_to_leave_itself(run, contexts):
+    def talk_tls(address):
+        with (
+            socket.create_connection(address, timeout=20) as plain,
+            contexts[1].wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            client.sendall(bytes(1_000_000))
+            return client.recv(65536)
+
+    async def main():
+        made = []
+
+        def make():
+            made.append(Refusing())
+            return made[-1]
+
+        server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, ssl=contexts[0])
+        address = server.sockets[0].getsockname()
+        assert await asyncio.gather(*[asyncio.to_thread(talk_tls, address) for _ in range(4)]) == [ANSWER] * 4
+        await asyncio.gather(*[protocol.lost for protocol in made])
+        server.close()
+
+    run(main())
+
+
+def test_who_sends_without_end_is_cut(run):
+    async def main():
+        server, address, made = await served()
+        with pytest.raises(ConnectionError):
+            await asyncio.to_thread(talk, address, 64_000_000)
+        assert await made[0].lost is None
+        server.close()
+
+    run(main())
+
+
+def test_who_does_not_leave_is_cut_in_time(run_plain, monkeypatch):
+    monkeypatch.setattr(lingering, "LINGER_S", 0.02)
+
+    async def main():
+        server, address, made = await served()
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"x")
+        assert await reader.read() == ANSWER
+        assert await made[0].lost is None
+        writer.close()
+        server.close()
+
+    run_plain(main())
+
+
+def test_beyond_the_bound_it_is_closed_at_once(run_plain, monkeypatch):
+    monkeypatch.setattr(lingering, "MOST_AT_ONCE", 1)
+
+    async def main():
+        server, address, made = await served()
+        clients = [await asyncio.open_connection(*address) for _ in range(2)]
+        for reader, writer in clients:
+            writer.write(b"x")
+            assert await reader.read() == ANSWER
+        # the first lingers: its client is still there
+        await made[1].lost
+        assert not made[0].lost.done()
+        assert len(lingering._lingering) == 1
+        for _, writer in clients:
+            writer.close()
+        await made[0].lost
+        server.close()
+
+    run_plain(main())
+    assert not lingering._lingering
+
+
+def test_one_that_is_closing_already_stays_as_it_is(run):
+    async def main():
+        server, address, made = await served()
+        _, writer = await asyncio.open_connection(*address)
+        while not made:
+            await asyncio.sleep(0.001)
+        made[0].transport.close()
+        close_lingering(made[0].transport)
+        assert await made[0].lost is None
+        writer.close()
+        server.close()
+
+    run(main())
