@@ -340,8 +340,9 @@ cdef class Watchdog:
         elif look.rest_ns == 0:
             look.rest_ns = at_ns
             set_word(look.words.rings, 1, SEQ_CST)
-        # Of a turn that has gone, unless the present one was stopped as well, and says so itself.
+        # Of a turn that has gone, unless it was told of, or the present one was stopped as well, and says so itself.
         self.found_gone = is_new_turn and not turn_level and look.last.at_ns and look.then.turn_since_ns != 0
+        self.found_gone = self.found_gone and not look.turn_told
         self.found_gone = self.found_gone and was_stopped(look, &mark)
         if self.found_gone:
             found = self.found_turn = True

@@ -1,5 +1,6 @@
 """Where tasks are made, for metrics: module and function, wherever the program is installed; libraries passed over."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,10 +45,11 @@ def deployed(folder: Path, program: str = PROGRAM, **environment: str) -> list[s
     (folder / "shop/orders.py").write_text(SERVICE)
     (folder / "program.py").write_text(program)
     root = str(Path(__file__).parents[3] / "src")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
     done = subprocess.run(
         [sys.executable, "program.py"],
         cwd=folder,
-        env={"PYTHONPATH": root, **environment},
+        env={**plain, "PYTHONPATH": root, **environment},
         capture_output=True,
         text=True,
         timeout=60,
