@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import logging.config
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +93,9 @@ def configure_by_file(path: str) -> None:
 
     Raises ValueError, naming the file, when it cannot be read or used.
     """
+    # here: it brings sockets and queues, which a process that writes records has no need of
+    import logging.config
+
     try:
         if path.endswith((".json", ".yaml", ".yml")):
             logging.config.dictConfig(_loaded(path))

@@ -12,10 +12,10 @@ from tests.e2e.conftest import PATIENCE_S, Command, get, wait_for
 
 sees_stalls = pytest.mark.skipif(not NATIVE, reason="the pure loop sees no stalls")
 
-# a busy machine's stall is one for DEBUG: once more, until it is the program's own
+# a busy machine's stall is one for DEBUG, or over before it is looked at: once more, until it is the program's own
 STALLS = """
 async def stall():
-    while all(each.evidence["cause"] == "descheduled" for each in findings()):
+    while not any(each.evidence["cause"] == "python" and each.evidence["stack"] for each in findings()):
         time.sleep(0.5)
         await asyncio.sleep(0)
 """
@@ -49,7 +49,8 @@ async def app(scope, receive, send):
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 LINE = re.compile(rf"{TIME} (DEBUG|INFO|WARNING|ERROR) [\w.]+: ")
 STALL = re.compile(
-    rf"^{TIME} WARNING penstock\.tasks\.stall: a callback lasted (0\.[5-9]|[1-9])\d* s in \S+ in stall \(python.*\)\n"
+    rf"^{TIME} WARNING penstock\.tasks\.stall: a callback lasted (0\.[5-9]\d*|[1-9]\d*\.\d+) s in \S+ in stall "
+    r"\(python.*\)\n"
     r'    File ".*", line \d+, in stall: time\.sleep\(0\.5\)$',
     re.MULTILINE,
 )
@@ -102,7 +103,7 @@ def test_serve_warns_of_half_a_second_beside_lines_of_uvicorns_in_the_same_form(
 def test_run_logs_json_one_object_a_line_exceptions_included(penstock: Command) -> None:
     penstock.write("program.py", PROGRAM)
     found = objects(penstock("run", "--log-format", "json", "program.py").stderr)
-    [stall] = [each for each in found if each["logger"] == "penstock.tasks.stall" and each["level"] == "WARNING"]
+    stall = [each for each in found if each["logger"] == "penstock.tasks.stall" and each["level"] == "WARNING"][-1]
     assert stall["penstock"]["lasted_s"] >= 0.5
     assert "time.sleep(0.5)" in stall["penstock"]["stack"]
     [failed] = [each for each in found if each["logger"] == "asyncio"]
