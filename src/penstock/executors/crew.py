@@ -7,7 +7,6 @@ whom is the lane's part: the crew tells it of workers that are ready, and of job
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import threading
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from penstock.executors.link import Link
 from penstock.executors.sizing import current_cores
 from penstock.executors.spawn import Hatched, hatched
-from penstock.executors.worker import PREPARING
+from penstock.executors.unguarded import UNGUARDED_CODE, UnguardedMain
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,6 +41,10 @@ RSS_EVERY_NS = 250_000_000
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
+def _ended_at_once(code: int | None) -> Exception:
+    return UnguardedMain() if code == UNGUARDED_CODE else OSError(f"the process ended at once (exit code {code})")
+
+
 class CrewOwner(Protocol):
     """What a crew tells its lane."""
 
@@ -57,7 +60,7 @@ class CrewOwner(Protocol):
     def on_lost(self, link: Link, unbegun: list[Job], code: int | None) -> None:
         """A worker has ended: `unbegun` were only sent to it, those left in `link.jobs` were begun and are lost."""
 
-    def on_no_worker(self, text: str, problem: BaseException) -> None:
+    def on_no_worker(self, text: str, problem: BaseException | None) -> None:
         """There is no worker, and none can be started: what to tell, and why."""
 
 
@@ -176,8 +179,7 @@ class Crew:
     def _start_hangs(self, link: Link) -> None:
         """A worker is not ready in time: have it tell where it is, or else end it."""
         link.fault = TimeoutError(f"not ready after {self._config.start_s:g} s (start_s): preload or initializer hangs")
-        link.worker.arena.board.interrupted = PREPARING
-        link.worker.signal(signal.SIGINT)
+        link.interrupt_start()
         if self._loop is not None:
             link.grace = self._loop.call_later(self._config.grace_s, self.kill, link, "timeout")
 
@@ -187,8 +189,11 @@ class Crew:
             self._paused_until_ns = monotonic_ns() + START_PAUSE_NS
         elif self._failed_starts >= START_TRIES or type(problem) is TimeoutError or not isinstance(problem, OSError):
             self._failed_starts = 0
-            kind = type(problem).__name__
-            self._lane.on_no_worker(f"lane {self._name!r}: its workers do not start: {kind}: {problem}", problem)
+            # that one says all that there is to say
+            is_whole = isinstance(problem, UnguardedMain)
+            text = str(problem) if is_whole else f"{type(problem).__name__}: {problem}"
+            text = f"lane {self._name!r}: its workers do not start: {text}"
+            self._lane.on_no_worker(text, None if is_whole else problem)
         else:
             self._lane.on_room()
 
@@ -298,7 +303,7 @@ class Crew:
         if was_ready:
             self._lane.on_lost(link, unbegun, code)
         else:
-            self._start_failed(link.fault or OSError(f"the process ended at once (exit code {code})"))
+            self._start_failed(link.fault or _ended_at_once(code))
         self._lane.on_room()
 
     def finish(self) -> bool:

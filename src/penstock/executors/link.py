@@ -18,6 +18,7 @@ from penstock.executors.board import FILLS, SLOTS
 from penstock.executors.failure import rebuilt
 from penstock.executors.pickling import LARGE_BYTES, load
 from penstock.executors.wire import FILLING, JOB, RESULT, WHOLE, Frames, Status, contained, unpacked
+from penstock.executors.worker import PREPARING
 
 if TYPE_CHECKING:
     import asyncio
@@ -230,6 +231,11 @@ class Link:
         """Ask the worker to stop what it does for this job."""
         self.interrupted = job.mark[1]
         self.worker.arena.board.interrupted = self.interrupted
+        self._signal_again()
+
+    def interrupt_start(self) -> None:
+        """Ask a worker that is not ready to tell where it is, and to end."""
+        self.worker.arena.board.interrupted = PREPARING
         self._signal_again()
 
     def _signal_again(self) -> None:

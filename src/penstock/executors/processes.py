@@ -374,7 +374,7 @@ class ProcessLane(HomedLane):
             problem = WorkerLost(job.name, pid=pid, signal=signal_number, exit_code=exit_code)
         self._fail(job, problem)
 
-    def on_no_worker(self, text: str, problem: BaseException) -> None:
+    def on_no_worker(self, text: str, problem: BaseException | None) -> None:
         """Nobody is there to run what is queued, and nobody can be had."""
         for job in self._admission.drain():
             self._meter.ended("worker_lost")

@@ -16,11 +16,13 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
 from penstock.executors.arena import Arena, new_memory
+from penstock.executors.unguarded import UNGUARDED_CODE, UnguardedMain, end_if_main_is_imported
 from penstock.executors.worker import Orders, main
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ __all__ = ["Hatched", "hatched"]
 # Imported once, in the forkserver: each worker is forked from there with all of it. The second comes before what a
 # lane adds: it imports that.
 OWN_PRELOAD = ["__main__", "penstock.executors.sheltered", "penstock.executors.worker"]
+END_STEP_S = 0.005
+END_TRIES = 100
 # One start at a time; and no fork of this process meanwhile, whose child would find multiprocessing's locks taken.
 _start_lock = threading.RLock()
 
@@ -176,6 +180,7 @@ def _live(bequest: Bequest) -> None:
 
 def hatched(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched | Exception:
     """A new worker, or why there is none. Blocks."""
+    end_if_main_is_imported()
     try:
         return _hatch(start, name, arena_bytes, orders)
     except Exception as problem:
@@ -214,7 +219,11 @@ def _started(context: BaseContext, name: str, bequest: Bequest) -> Any:
         process = context.Process(target=_live, args=(bequest,), name=name)  # type: ignore[attr-defined]
         try:
             process.start()
-        except EOFError:
+        except (EOFError, ConnectionError) as problem:
+            if _forkserver_code() == UNGUARDED_CODE:
+                raise UnguardedMain from None
+            if not isinstance(problem, EOFError):
+                raise
             # A signal for a whole service has met the forkserver before it could outlive one: to be tried again, as
             # any start that the system has failed.
             raise ConnectionResetError("the forkserver ended before it had started the worker") from None
@@ -222,6 +231,19 @@ def _started(context: BaseContext, name: str, bequest: Bequest) -> Any:
         # exit by multiprocessing: its lane ends it.
         getattr(multiprocessing.process, "_children", set()).discard(process)
     return process
+
+
+def _forkserver_code() -> int | None:
+    """The exit code of a forkserver that has just ended, left for multiprocessing to collect; None if it has not."""
+    server: Any = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    with suppress(OSError, TypeError):
+        # its end of a socket is closed a moment before it has ended
+        for _ in range(END_TRIES):
+            ended = os.waitid(os.P_PID, server._forkserver_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is not None:
+                return ended.si_status
+            time.sleep(END_STEP_S)
+    return None
 
 
 def _forget_forkserver() -> None:

@@ -77,6 +77,14 @@ def hang():
     time.sleep(60)
 
 
+def hang_past_one_interrupt():
+    """As where the first signal comes just before a system call, which it does not interrupt."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.sigwait({signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    time.sleep(60)
+
+
 def hang_stubbornly():
     while True:
         try:

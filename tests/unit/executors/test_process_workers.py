@@ -412,6 +412,13 @@ def test_an_initializer_that_hangs_has_a_bound(loop, lane, initializer):
         assert "in hang" in str(caught.value.__cause__.__cause__)
 
 
+def test_an_initializer_that_misses_an_interrupt_is_interrupted_again_and_told_with_its_place(loop, lane):
+    cpu, _ = lane(start_s=3, grace_s=500, initializer=calls.hang_past_one_interrupt)
+    with pytest.raises(WorkerStartError, match="not ready after 3 s") as caught:
+        run(loop, cpu(calls.same, 1))
+    assert "in hang_past_one_interrupt" in str(caught.value.__cause__.__cause__)
+
+
 def test_a_start_that_fails_is_not_tried_again_at_once_while_there_are_workers(loop, lane, tmp_path, monkeypatch):
     monkeypatch.setattr("penstock.executors.crew.START_PAUSE_NS", 10**15)
     once = tmp_path / "once"
