@@ -184,11 +184,17 @@ def test_bad_arguments_are_one_line(penstock: Command) -> None:
     penstock.refuses(code=2, says="COMMAND")
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["serve"], ["doctor"]])
-def test_help_fits_a_screen(penstock: Command, command: list[str]) -> None:
+@pytest.mark.parametrize(("command", "most"), [([], 24), (["run"], 24), (["doctor"], 24), (["serve"], 45)])
+def test_help_fits_a_screen(penstock: Command, command: list[str], most: int) -> None:
     lines = penstock(*command, "--help", COLUMNS="200").stdout.splitlines()
-    assert 5 < len(lines) <= 24
+    assert 5 < len(lines) <= most
     assert max(map(len, lines)) <= 80
+
+
+def test_the_whole_help_of_serve_has_uvicorns_options_too(penstock: Command) -> None:
+    short, whole = (penstock("serve", option).stdout for option in ("--help", "--help-all"))
+    assert "--proxy-headers" not in short
+    assert "--proxy-headers" in whole
 
 
 def test_the_version_is_the_packages(penstock: Command) -> None:

@@ -79,7 +79,7 @@ def _load(options: argparse.Namespace) -> Any:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line, then UVICORN_* variables, then the defaults."""
-    parser = _parser()
+    parser = _parser(is_help_whole="--help-all" in arguments)
     options = parser.parse_args(arguments)
     from_environment(parser, options, os.environ)
     if options.app is None:
@@ -106,7 +106,7 @@ def _load_env_file(options: argparse.Namespace) -> None:
     dotenv.load_dotenv(options.env_file)
 
 
-def _parser() -> LineParser:
+def _parser(*, is_help_whole: bool) -> LineParser:
     parser = LineParser(
         prog="penstock serve",
         usage="penstock serve [options] module:app",
@@ -115,6 +115,7 @@ def _parser() -> LineParser:
     )
     add = parser.add_argument
     add("app", metavar="module:app", nargs="?", help=argparse.SUPPRESS)
+    add("--help-all", action="help", help="show uvicorn's options too; each can be given")
     add("--host", help="address to listen on; default 127.0.0.1")
     add("--port", type=_port, help="port; default 8000, 0 picks a free one")
     add("--uds", metavar="PATH", help="listen on a Unix socket instead")
@@ -156,7 +157,7 @@ def _parser() -> LineParser:
     add_log_format(parser)
     add("--access-log", action=argparse.BooleanOptionalAction, help="a line per request; default yes")
     parser.add_config_options()
-    add_uvicorn_options(parser)
+    add_uvicorn_options(parser, in_help=is_help_whole)
     return parser
 
 

@@ -34,8 +34,8 @@ GROUPS = {
 METAVARS = {"integer": "N", "float": "SECONDS", "path": "PATH", "boolean": "BOOL"}
 
 
-def add_uvicorn_options(parser: LineParser) -> None:
-    """Add the options that uvicorn has beyond the parser's own. None without uvicorn."""
+def add_uvicorn_options(parser: LineParser, *, in_help: bool) -> None:
+    """Add the options that uvicorn has beyond the parser's own, `in_help` or not. None without uvicorn."""
     taken = set(parser._option_string_actions)
     groups: dict[str, argparse._ArgumentGroup] = {}
     for option in _uvicorn_options():
@@ -47,7 +47,7 @@ def add_uvicorn_options(parser: LineParser) -> None:
             title = next(title for title, starts in GROUPS.items() if option.name.startswith(starts))
             if title not in groups:
                 groups[title] = parser.add_argument_group(title)
-            _add(groups[title], option)
+            _add(groups[title], option, in_help=in_help)
 
 
 def from_environment(parser: LineParser, told: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -87,8 +87,8 @@ def _uvicorn_options() -> Iterable[Any]:
     return params
 
 
-def _add(group: Any, option: Any) -> None:
-    text = (option.help or "").replace("%", "%%")
+def _add(group: Any, option: Any, *, in_help: bool) -> None:
+    text = (option.help or "").replace("%", "%%") if in_help else argparse.SUPPRESS
     if option.is_flag and option.secondary_opts:
         group.add_argument(*option.opts, dest=option.name, action=argparse.BooleanOptionalAction, help=text)
     elif option.is_flag:

@@ -219,6 +219,9 @@ class Crew:
             self.retire(link, link.retiring)
 
     def _cause_to_retire(self, link: Link) -> str | None:
+        # a worker that is retired before its first job does nothing for anybody, and neither does its successor
+        if not link.jobs_done:
+            return None
         config, now_ns = self._config, monotonic_ns()
         if config.max_jobs is not None and link.jobs_done >= config.max_jobs:
             return "max_jobs"

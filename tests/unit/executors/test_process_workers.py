@@ -310,7 +310,7 @@ def test_the_lane_grows_to_its_limit_and_shrinks_when_idle(loop, lane, tmp_path)
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    ("options", "cause"), [({"max_jobs": 2}, "max_jobs"), ({"max_age_s": 0.01}, "age"), ({"max_rss_bytes": 1}, "rss")]
+    ("options", "cause"), [({"max_jobs": 2}, "max_jobs"), ({"max_age_s": 1e-6}, "age"), ({"max_rss_bytes": 1}, "rss")]
 )
 def test_workers_are_recycled_and_nothing_is_lost(loop, lane, options, cause):
     cpu, made = lane(**options)
