@@ -176,7 +176,7 @@ def test_an_env_file_without_python_dotenv_is_one_line(penstock: Command) -> Non
 
 
 def test_every_option_of_the_installed_uvicorn_is_in_the_help_or_decided_by_penstock(penstock: Command) -> None:
-    text = penstock("serve", "--help").stdout
+    text = penstock("serve", "--help-all").stdout
     names = {name for option in uvicorn_main.main.params for name in option.opts if name.startswith("--")}
     assert {name for name in names if name not in text} == {"--loop", "--version"}
 
