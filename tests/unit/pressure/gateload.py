@@ -126,6 +126,23 @@ def processor() -> Service:
     return serve
 
 
+def shared(service: Callable[[], Service], stalls_per_call: float = 0.025) -> Callable[[], Service]:
+    """The service on a machine that others use too: the loop stands still for 5 to 60 ms now and then."""
+
+    def make() -> Service:
+        loop, dice, serve = asyncio.get_running_loop(), random.Random(5), service()
+        assert isinstance(loop, VirtualLoop)
+
+        async def stalling(slowness: float) -> None:
+            if dice.random() < stalls_per_call:
+                loop.advance(dice.uniform(0.005, 0.06))
+            await serve(slowness)
+
+        return stalling
+
+    return make
+
+
 class Load:
     """Sends arrivals at their times, whatever becomes of those before."""
 

@@ -17,6 +17,7 @@ from tests.unit.pressure.gateload import (
     Report,
     backend,
     processor,
+    shared,
     simulate,
     steady,
 )
@@ -57,6 +58,12 @@ def test_a_loop_that_is_itself_the_service_does_its_work_in_time(limit: Any, loa
     assert report.served_p99_s(WARM_S) <= SERVED_P99_S + (0 if limit == 2 else turn_s)
     # nobody can refuse while a step runs, so a turn late at most; a limit that moves has estimates that were wrong
     assert report.refusal_p99_s(WARM_S) <= (0.01 if limit == 2 else 0.07)
+
+
+@pytest.mark.parametrize("load", [1, 2, 10])
+def test_on_a_machine_that_others_use_auto_does_as_much_as_a_limit_that_is_known(load: int) -> None:
+    known, found = (run_steady(limit, shared(backend), load)[1] for limit in (SLOTS, "auto"))
+    assert found >= known - 5
 
 
 @pytest.mark.parametrize("service", [backend, processor])

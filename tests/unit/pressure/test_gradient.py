@@ -113,7 +113,7 @@ def test_a_dependency_that_turns_four_times_slower_is_followed_within_a_second(s
 def test_a_wide_service_that_turns_slower_keeps_its_width() -> None:
     """By its old floor alone the limit would fall to 4, for as long as that is remembered: 4 % of what is feasible."""
     report = slow_dependency(100, 1)
-    assert report.goodput(1, settle_s=1) >= 0.92
+    assert report.goodput(1, settle_s=1) >= 0.9
     assert report.limit_range(4, 6)[0] > 60
     assert report.goodput(2) >= 0.97
 

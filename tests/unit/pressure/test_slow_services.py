@@ -19,7 +19,7 @@ ROOM = {
     "around 40 ms at 600/s": 4.0,
     "3 s, 5/s to 40/s": 5.0,
     # more than a hundred at once before the first answer
-    "1 s at 300/s": 5.0,
+    "1 s at 300/s": 8.5,
 }
 
 
@@ -39,7 +39,7 @@ def test_a_slow_service_that_turns_slower_is_followed() -> None:
     outcomes, gate = simulate(SCENARIOS["3 s turns 6 s, 20/s"])
     assert refused([one for one in outcomes if one.arrived_s < 40]) == 0
     assert refused(outcomes) <= 30
-    assert gate.statistics().limit >= 120
+    assert gate.statistics().limit >= 100
 
 
 def served(outcomes: list[Outcome], since_s: float) -> list[Outcome]:

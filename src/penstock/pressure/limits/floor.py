@@ -40,12 +40,20 @@ class Floor:
 
     def add(self, duration_s: float, now: Reading) -> bool:
         """Take in a window; whether the old floor has been given up for this window's latency."""
+        risen = self.has_risen(duration_s, now)
+        self.take(now, given_up=risen)
+        return risen
+
+    def has_risen(self, duration_s: float, now: Reading) -> bool:
+        """Look at a window: whether the floor is to be given up. `take` it afterwards."""
         self._now_s += duration_s
-        risen = self._stood_still(now) and now.rtt.low_s > self.floor_s
-        if risen:
+        return self._stood_still(now) and now.rtt.low_s > self.floor_s
+
+    def take(self, now: Reading, *, given_up: bool) -> None:
+        """Let a window's latency compete; for an empty place, where the old floor is given up."""
+        if given_up:
             self._candidates.clear()
         self._compete(now.rtt.high_s)
-        return risen
 
     def restart(self, now: Reading) -> None:
         """Give the old floor up for this window's latency."""
@@ -100,9 +108,13 @@ class Floors:
         return self._of_median.floor_s, self._of_mean.floor_s
 
     def add(self, duration_s: float, now: Readings) -> bool:
-        """Take in a window. Return whether an old floor has been given up."""
-        risen = self._of_median.add(duration_s, now.by_median)
-        return self._of_mean.add(duration_s, now.by_mean) or risen
+        """Take in a window. Return whether the old floors have been given up: both are, or none."""
+        by_median = self._of_median.has_risen(duration_s, now.by_median)
+        by_mean = self._of_mean.has_risen(duration_s, now.by_mean)
+        risen = by_median and by_mean
+        self._of_median.take(now.by_median, given_up=risen)
+        self._of_mean.take(now.by_mean, given_up=risen)
+        return risen
 
     def restart(self, now: Readings) -> None:
         """Give the old floors up for this window's latencies."""

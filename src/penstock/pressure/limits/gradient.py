@@ -106,7 +106,7 @@ class Gradient(Moving):
         early, now = risen_from(window), readings(window)
         self._floor.add(window.duration_s, readings(replace(window, rtts_s=early)) if early else now)
         if early or window.held_s > HIDDEN * window.mean_s:
-            self._starts, self._probe.is_first, self._met_queue = False, False, True
+            self._starts, self._met_queue = False, True
             times = self._floor.times(max(window.median_s, window.held_s), max(window.mean_s, window.held_s))
             self._probe.end(self._now_s, taught=True, bottom=False)
             # the queue that was let in would speak for itself for long
@@ -129,10 +129,8 @@ class Gradient(Moving):
 
     def _met_no_queue(self, window: Window) -> bool:
         """Whether enough calls that began since the last growth have ended, without a queue."""
-        if len(window.rtts_s) < LEAST_SAMPLES or window.held_s > HIDDEN * window.mean_s:
+        if not self.floor_s or len(window.rtts_s) < LEAST_SAMPLES or window.held_s > HIDDEN * window.mean_s:
             return False
-        if not self.floor_s:
-            return True
         # a shorter window will soon tell more
         is_slow = window.duration_s >= self.window_s
         return is_slow and not self._correlation.veto() and self._floor.times(window.median_s, window.mean_s) < NEAR
@@ -162,7 +160,6 @@ class Gradient(Moving):
         self._now_s += window.duration_s
         before_s = self._floor.both_s
         if self._floor.add(window.duration_s, now):
-            self._met_queue = False
             self._correlation.clear()
         elif self._floor.fell(before_s) > ANOTHER:
             self._correlation.clear()
@@ -194,9 +191,11 @@ class Gradient(Moving):
         if was_full == (times >= NEAR):
             self._met_queue = was_full
         if was_full and self._should_probe(wanted, times):
+            # full before it had any floor: without a queue seen, more in flight tells whether there is one
+            up = self._beyond(times) or (self._probe.is_first and not self._met_queue)
             self._probe.begin(now, self._exact)
             self._floors_before_s = self._floor.both_s
-            self._look(self._beyond(times))
+            self._look(up)
         elif wanted <= self._exact:
             self._set(wanted, f"latency {times:.1f}x its floor")
         elif window.most_inflight < self._exact * USED:
@@ -263,9 +262,12 @@ class Gradient(Moving):
             self._floor.restart(now)
             self._met_queue = False
             self._correlation.clear()
-            self.reason = f"the service has become slower: its floor is {self.floor_s * 1e3:.1f} ms"
+            self.reason = f"more in flight brings more throughput: the floor is {self.floor_s * 1e3:.1f} ms"
         else:
             self._set(self._probe.start, "more in flight brings only more latency")
+            # so there is a queue, and below it a floor
+            self._probe.is_first = not self._met_queue
+            self._met_queue = True
         self._probe.end(self._now_s, taught=balance > 0, bottom=False)
 
     def __repr__(self) -> str:

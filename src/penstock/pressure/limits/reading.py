@@ -29,7 +29,8 @@ LEAST_ERROR = 0.1
 # the windows they end in, whose times nobody hears of.
 HIDDEN = 3.0
 # Of so many calls or more, latency has risen where the lower quartile of the later half is so many times the upper one
-# of the first quarter.
+# of the first calls: a quarter, and no more than these, as those behind them may have met a queue.
+EARLY_CALLS = 8
 LEAST_CALLS, RISEN = 32, 1.25
 # A gate that takes the loop's lag off may be left with nothing, and nothing has no logarithm.
 SHORTEST_S, LONGEST_S = 1e-6, 1e6
@@ -144,7 +145,7 @@ def risen_from(window: Window, least: int = LEAST_CALLS) -> Sequence[float]:
     later calls only short ones have ended yet does not look like a queue.
     """
     row = window.by_begin_s
-    early, late = row[: len(row) // 4], sorted(row[len(row) // 2 :])
+    early, late = row[: min(EARLY_CALLS, len(row) // 4)], sorted(row[len(row) // 2 :])
     if len(row) < least or late[len(late) // 4] <= RISEN * sorted(early)[len(early) * 3 // 4]:
         return ()
     return early
