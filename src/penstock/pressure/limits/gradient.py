@@ -159,9 +159,7 @@ class Gradient(Moving):
     def _take_in(self, window: Window, now: Readings) -> None:
         self._now_s += window.duration_s
         before_s = self._floor.both_s
-        if self._floor.add(window.duration_s, now):
-            self._correlation.clear()
-        elif self._floor.fell(before_s) > ANOTHER:
+        if self._floor.add(window.duration_s, now) or self._floor.fell(before_s) > ANOTHER:
             self._correlation.clear()
         if self._probe.waits(window.most_inflight, self.value):
             return
