@@ -69,8 +69,9 @@ def test_a_stop_under_load_loses_no_request(shop: Command, free_port: int, proce
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the accept queue is closed to new clients by a socket filter")
-def test_a_stop_of_the_whole_group_loses_no_request(shop: Command, free_port: int) -> None:
-    server = started(shop, free_port, "--workers", "2")
+@pytest.mark.parametrize("processes", ["workers", "a reloader"])
+def test_a_stop_of_the_whole_group_loses_no_request(shop: Command, free_port: int, processes: str) -> None:
+    server = started(shop, free_port, *PROCESSES[processes])
     clients = Clients(("127.0.0.1", free_port), 10)
     clients.wait_until_busy()
     # as systemd does
@@ -171,6 +172,21 @@ def test_a_tls_client_that_the_kernel_has_is_answered(
         with context.wrap_socket(sock, server_hostname="localhost") as late:
             ask(late)
             assert rest(late).endswith(b"done")
+    assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+def test_a_client_for_whom_there_is_no_room_is_answered_when_an_idle_one_has_ended(
+    shop: Command, free_port: int
+) -> None:
+    address = ("127.0.0.1", free_port)
+    server = started(shop, free_port, "--set", "pressure.max_connections=1", "--drain", "600")
+    with socket.create_connection(address, PATIENCE_S) as kept:
+        ask(kept)
+        assert kept.recv(65536).endswith(b"done")
+        with socket.create_connection(address, PATIENCE_S) as waiting:
+            ask(waiting)
+            server.send_signal(signal.SIGTERM)
+            assert rest(waiting).endswith(b"done")
     assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 

@@ -75,7 +75,9 @@ class Server(uvicorn.Server):
         loop, drain_s = asyncio.get_running_loop(), self.config.timeout_graceful_shutdown
         until_s = float("inf") if drain_s is None else loop.time() + drain_s
         self._until_s = None if drain_s is None else until_s
-        await self._stop_accepting(sockets or [], until_s)
+        answer_last(self)
+        # at once: where connections are bounded, clients are accepted when idle ones have ended
+        await asyncio.gather(self._stop_accepting(sockets or [], until_s), end_connections(self, until_s))
         await end_connections(self, until_s)
         await self._end_tasks(until_s)
         if not self.force_exit:
@@ -85,7 +87,6 @@ class Server(uvicorn.Server):
         if self.owns_listener:
             for sock in sockets:
                 refuse_new(sock)
-        answer_last(self)
         await empty(asyncio.get_running_loop(), sockets, until_s)
         for server in self.servers:
             server.close()

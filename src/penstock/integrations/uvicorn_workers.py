@@ -139,10 +139,10 @@ class Workers(Multiprocess):
 class Reloader(ChangeReload):  # type: ignore[misc, valid-type]
     """uvicorn's reloader. Clients wait in the listening socket from one child to the next, and for none at the end."""
 
-    def shutdown(self) -> None:
-        """End the child and the reloader."""
+    def signal_handler(self, sig: int, frame: FrameType | None) -> None:
+        """Hear of the end. The signal may have come to the whole group: the child stops accepting at the same time."""
         _refuse_new(self)
-        super().shutdown()
+        super().signal_handler(sig, frame)
 
 
 def _refuse_new(supervisor: Any) -> None:
