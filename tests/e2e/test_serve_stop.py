@@ -246,6 +246,32 @@ def test_an_idle_connection_does_not_hold_the_stop(shop: Command, free_port: int
     assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="child processes are found in /proc")
+def test_clients_who_came_while_workers_are_replaced_are_answered_before_the_end(shop: Command, free_port: int) -> None:
+    shop.write("slow.py", STARTING.replace("STEP", "await asyncio.sleep(0.01)"))
+    go = shop.write("go", "")
+    shop.write("end", "")
+    address = ("127.0.0.1", free_port)
+    server = started(shop, free_port, "--workers", "2", "--drain", "600", target="slow:app")
+    go.unlink()
+    workers = set(served_pids(server.pid))
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len(set(served_pids(server.pid)) - workers) == 2, server)
+    with socket.create_connection(address, PATIENCE_S) as waiting:
+        ask(waiting)
+        server.send_signal(signal.SIGTERM)
+        shop.write("go", "")
+        assert rest(waiting).endswith(b"done")
+    assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+def served_pids(parent_pid: int) -> list[int]:
+    """The worker processes of a parent, without multiprocessing's own."""
+    lines = {pid: Path(f"/proc/{pid}/cmdline") for pid in children(parent_pid)}
+    return [pid for pid, line in lines.items() if line.exists() and b"spawn_main" in line.read_bytes()]
+
+
 # --- worker processes
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import signal
 import socket
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
 
 from penstock.integrations.lifespan import FAILED_START
 from penstock.integrations.uvicorn_server import MOST_BYTES, STARTED, Server
-from penstock.runtime.acceptqueue import refuse_new
+from penstock.runtime.acceptqueue import has_clients, refuse_new
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,6 +27,7 @@ logger = logging.getLogger("uvicorn.error")
 ENDS = (signal.SIGTERM, signal.SIGINT)
 # so many workers that end before they serve, with none between them that serves, are no accident
 MOST_IN_A_ROW = 5
+LOOK_EVERY_S = 0.02
 
 
 class WorkerProcess(multiprocess.Process):
@@ -83,6 +86,10 @@ class StartReports:
                     self._has_reason = True
                     logger.error("%s", text)
 
+    def has_started(self, pid: int) -> bool:
+        """Whether the worker has said that it serves."""
+        return pid in self._started
+
     def note_end(self, pid: int) -> None:
         """Hear that a worker has ended; whether it had served counts."""
         if pid not in self._started | self._ended:
@@ -128,6 +135,20 @@ class Workers(Multiprocess):
         for process in self.processes:
             if process.process.exitcode is not None:
                 self._reports.note_end(process.process.pid or 0)
+
+    def terminate_all(self) -> None:
+        """End the workers. If clients wait while none of them serves yet, one has the drain's time to begin."""
+        drain_s = self.config.timeout_graceful_shutdown
+        until_s = math.inf if drain_s is None else time.monotonic() + drain_s
+        while any(map(has_clients, self.sockets)) and not self._is_served() and time.monotonic() < until_s:
+            time.sleep(LOOK_EVERY_S)
+        super().terminate_all()
+
+    def _is_served(self) -> bool:
+        """Whether a worker serves, or none ever will."""
+        self._look()
+        alive = [process.process for process in self.processes if process.process.is_alive()]
+        return not alive or any(self._reports.has_started(process.pid or 0) for process in alive)
 
     def has_failed(self) -> bool:
         """Whether a worker has ended before it served: with the code that says so, or again and again."""
