@@ -48,8 +48,10 @@ async def app(scope, receive, send):
 """
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 LINE = re.compile(rf"{TIME} (DEBUG|INFO|WARNING|ERROR) [\w.]+: ")
+# on a busy machine the turn around the callback may be what is seen
+STALLED = r"(a callback|a turn of \d+ or more callbacks)"
 STALL = re.compile(
-    rf"^{TIME} WARNING penstock\.tasks\.stall: a callback lasted (0\.[5-9]\d*|[1-9]\d*\.\d+) s in \S+ in stall "
+    rf"^{TIME} WARNING penstock\.tasks\.stall: {STALLED} lasted (0\.[5-9]\d*|[1-9]\d*\.\d+) s in \S+ in stall "
     r"\(python.*\)\n"
     r'    File ".*", line \d+, in stall: time\.sleep\(0\.5\)$',
     re.MULTILINE,
@@ -177,7 +179,7 @@ def test_a_file_sets_logging_up_and_is_not_written_beside(
     else:
         output = served(penstock, free_port, "--log-config", name)
     written = Path(penstock.folder, "log.txt").read_text()
-    assert re.search(r"^OURS WARNING penstock\.tasks\.stall a callback lasted", written, re.MULTILINE)
+    assert re.search(rf"^OURS WARNING penstock\.tasks\.stall {STALLED} lasted", written, re.MULTILINE)
     assert output == ""
 
 

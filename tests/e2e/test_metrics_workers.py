@@ -142,6 +142,12 @@ def test_a_worker_that_dies_leaves_the_scrape_and_its_successor_takes_its_number
     assert sum(after.values()) == sum(counts.values()) - counts[dying]
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether every thread has stopped: the one that gets the signal tells the others when it has its turn."""
+    states = [file.read_text().rpartition(")")[2].split()[0] for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
 def children(pid: int) -> set[int]:
     return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
@@ -149,6 +155,7 @@ def children(pid: int) -> set[int]:
 def test_a_worker_that_hangs_is_missing_and_does_not_hang_the_scrape(workers: Service) -> None:
     pid = workers.call()[0]
     os.kill(pid, signal.SIGSTOP)
+    workers.wait_for(lambda: is_stopped(pid))
     try:
         began_s = time.monotonic()
         up = workers.up()
