@@ -1,6 +1,9 @@
 """`penstock doctor`: the report, for people and as JSON, and its advice."""
 
 import json
+import sys
+
+import pytest
 
 from tests.e2e.conftest import Command
 
@@ -42,6 +45,14 @@ def test_the_nearest_config_file_upwards_is_used(penstock: Command) -> None:
     script = penstock.write("deep/down/x.py", "")
     inner = Command(script.parent, penstock.warm)
     assert "loop.spin_us = 20" in inner("doctor").stdout
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="there are interpreters")
+def test_a_config_that_cannot_work_here_is_advice(penstock: Command) -> None:
+    report = json.loads(penstock("doctor", "--json", "--set", "executors.cpu=interpreters").stdout)
+    assert report["advice"]["config"].startswith("lane 'cpu' = 'interpreters' needs Python 3.14 or later")
+    penstock.write("program.py", "")
+    penstock.refuses("run", "--set", "executors.cpu=interpreters", "program.py", code=2, says="needs Python 3.14")
 
 
 def test_bad_arguments_are_one_line(penstock: Command) -> None:

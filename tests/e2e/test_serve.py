@@ -457,3 +457,10 @@ def test_the_findings_of_a_worker_process_are_shown_with_time_level_and_logger(
     server.terminate()
     output, _ = server.communicate(timeout=PATIENCE_S)
     assert re.search(r"^\d{4}-\d\d-\d\d [\d:,]{12} (INFO|WARNING) penstock.tasks.stall: ", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_log_names_the_application_as_the_command_line_does(shop: Command, free_port: int, workers: str) -> None:
+    server = shop.start("serve", "shop:app", "--port", str(free_port), "--workers", workers)
+    assert server.stdout is not None
+    assert "penstock serves shop:app on " in next(line for line in server.stdout if "penstock serves" in line)

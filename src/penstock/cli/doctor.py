@@ -7,11 +7,12 @@ from typing import Any
 
 from penstock.cli.machine import Fact, examine
 from penstock.cli.measure import Cost, costs_as_json, measure, render_costs
-from penstock.cli.options import LineParser, load_config
+from penstock.cli.options import LineParser, check_config, load_config
 from penstock.cli.output import write_out
 from penstock.cli.workers import Workers, count_workers, render_workers, workers_as_json
 from penstock.config import Config
 from penstock.configfile import LANES
+from penstock.errors import ConfigError
 
 __all__ = ["main"]
 
@@ -20,13 +21,22 @@ def main(arguments: Sequence[str]) -> int:
     """Print the report, for people or as JSON; always 0, since a weak spot is no failure."""
     options = _parser().parse_args(arguments)
     config = load_config(options)
-    facts, workers = examine(), count_workers(config.executors)
+    facts, workers = [*examine(), *_unusable(config)], count_workers(config.executors)
     costs = measure(config) if options.measure else []
     if options.json:
         write_out(json.dumps(_as_json(facts, config, workers, costs), indent=2, default=str) + "\n")
     else:
         write_out(render(facts, config, workers, costs) + "\n")
     return 0
+
+
+def _unusable(config: Config) -> list[Fact]:
+    """What of the config cannot work on this machine, though each value is allowed: as `run` and `serve` would say."""
+    try:
+        check_config(config)
+    except ConfigError as error:
+        return [Fact("config", "unusable", "cannot be used here", str(error))]
+    return []
 
 
 def _parser() -> LineParser:

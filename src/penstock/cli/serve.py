@@ -172,6 +172,7 @@ def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
         Binding(options.host, options.port, options.uds, options.fd),
         config,
         _tls(options, choices),
+        name=options.app,
         factory=options.factory and several,
         workers=options.workers,
         reload=options.reload,

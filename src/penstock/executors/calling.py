@@ -12,6 +12,7 @@ import inspect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, overload
 
+from penstock.configkinds import nearest
 from penstock.executors.guests import lanes_of, present_lanes
 from penstock.executors.job import span_ns
 from penstock.executors.naming import check_plain, function_name
@@ -73,6 +74,11 @@ class Offload:
 
     def options(self, **changes: Unpack[Options]) -> Offload:
         """Return the same with some options changed: `await offload.options(lane="db", timeout=5)(fn, ...)`."""
+        for name in changes:
+            if name not in OPTIONS:
+                known = list(Options.__annotations__)
+                hint = nearest(name, known) or f": there are {', '.join(known)}"
+                raise TypeError(f"offload.options() has no option {name!r}{hint}")
         return replace(self, **changes)
 
     def _begin(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoopJob:

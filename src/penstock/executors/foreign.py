@@ -346,7 +346,7 @@ class BackedLane(Lane):
 
     def _late(self, job: Job) -> None:
         """The job's time is up: in the alarm's thread."""
-        problem = job.late(f"{job.name}: no result from lane {self.name!r} within {job.allowed}")
+        problem = job.late(f"{job.name} has not ended within {job.allowed} in lane {self.name!r}")
         if self._withdraw(job, "timeout"):
             job.fail_from_thread(problem)
 

@@ -29,11 +29,19 @@ if TYPE_CHECKING:
     from penstock.executors.job import Job
     from penstock.executors.lane import Lane
 
-__all__ = ["InterpreterLane", "prepare", "run"]
+__all__ = ["InterpreterLane", "check_version", "prepare", "run"]
 
 logger = logging.getLogger("penstock.executors")
 
 FIRST = (3, 14)
+
+
+def check_version(name: str) -> None:
+    """Raise ConfigError for a lane of interpreters where Python has none."""
+    if sys.version_info < FIRST:
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        message = f"lane {name!r} = 'interpreters' needs Python 3.14 or later, this is {here}: use 'processes'"
+        raise ConfigError(message, key=name, value="interpreters", allowed="processes")
 
 
 class InterpreterLane(BackedLane):
@@ -45,10 +53,7 @@ class InterpreterLane(BackedLane):
     exits_are_errors = True
 
     def __init__(self, name: str, config: LaneConfig, fallback: Callable[[], Lane]) -> None:
-        if sys.version_info < FIRST:
-            here = f"{sys.version_info.major}.{sys.version_info.minor}"
-            message = f"lane {name!r} = 'interpreters' needs Python 3.14 or later, this is {here}: use 'processes'"
-            raise ConfigError(message, key=name, value="interpreters", allowed="processes")
+        check_version(name)
         super().__init__(name, config, InterpreterBackend(name, config))
         self._fallback = fallback
         self._moved: set[str] = set()

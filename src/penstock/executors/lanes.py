@@ -69,6 +69,10 @@ class LaneSet:
             if is_foreign(told.kind):
                 # a name that means nothing is told now, not at the first call
                 executor_maker(told.kind, key_of(name))
+            if told.kind == "interpreters":
+                from penstock.executors.interpreters import check_version
+
+                check_version(name)
         self._lanes: dict[str, Lane] = {}
         self._given: Executor | None = None
         self._lock = threading.RLock()

@@ -302,8 +302,9 @@ class ThreadLane(Lane):
 
     def _late(self, job: Job, begun: bool) -> TimeoutError:
         if begun:
-            return job.late(f"{job.name}: not done after {job.allowed}; its thread in lane {self.name!r} runs on")
-        return job.late(f"{job.name}: not begun after {job.allowed}: lane {self.name!r} is busy; raise its workers")
+            return job.late(f"{job.name} has not ended within {job.allowed}; its thread in lane {self.name!r} runs on")
+        why = "its workers are busy; there may be too few"
+        return job.late(f"{job.name} has not begun within {job.allowed} in lane {self.name!r}: {why}")
 
     def _look(self) -> None:
         """In the watch's thread."""

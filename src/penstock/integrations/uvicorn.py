@@ -176,11 +176,12 @@ def _admitted(app: Any, pressure: PressureConfig) -> AdmissionMiddleware:
     )
 
 
-def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **choices: Any) -> int:
+def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, *, name: str = "", **choices: Any) -> int:
     """Serve until a signal ends it; returns the exit code.
 
-    `app` is an ASGI application, or its import string where `workers` or `reload` asks for several processes;
-    `choices` go to `uvicorn.Config`. Raises OSError, naming the address, when it cannot be listened on.
+    `app` is an ASGI application, or its import string where `workers` or `reload` asks for several processes; `name` is
+    what the log calls it; `choices` go to `uvicorn.Config`. Raises OSError, naming the address, when it cannot be
+    listened on.
     """
     # uvicorn drains by itself, within drain_s: two drains of one signal would get in each other's way.
     export(replace(config, signals=replace(config.signals, drain_s=None)), os.environ)
@@ -199,7 +200,7 @@ def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, **
         server_config.uds_file = binding.uds
         stack.enter_context(_health_port(server_config, config.pressure, binding))
         stack.enter_context(_metrics_hub(server_config))
-        logger.info("penstock serves %s on %s", _name(app), _url(listener, tls))
+        logger.info("penstock serves %s on %s", name or _name(app), _url(listener, tls))
         return _supervise(server_config, listener)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from penstock.configchoice import config_or_default
-from penstock.errors import ConfigError
 from penstock.runtime.build import build_loop
 
 if TYPE_CHECKING:
@@ -65,9 +65,11 @@ def run(main: Coroutine[Any, Any, T], *, config: Config | None = None, debug: bo
     try:
         with Runner(config, debug=debug) as runner:
             return runner.run(main)
-    except ConfigError:
-        # it never started: without this, "was never awaited" would stand beside the one clear line
-        main.close()
+    except BaseException:
+        # It never started, for a bad config or Ctrl-C before the loop was there: without this, "was never awaited"
+        # would stand beside the one clear error.
+        if inspect.iscoroutine(main) and inspect.getcoroutinestate(main) == inspect.CORO_CREATED:
+            main.close()
         raise
 
 

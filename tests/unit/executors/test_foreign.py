@@ -260,7 +260,7 @@ def test_time_is_up_for_queued_and_running_jobs_alike():
         jobs = [lane.call(loop, same, (name,)) for name in "ab"]
         executor.calls[0][0].set_running_or_notify_cancel()
         for job in jobs:
-            with pytest.raises(TimeoutError, match=r"same: no result from lane 'db' within 0.02 s \(its timeout\)"):
+            with pytest.raises(TimeoutError, match=r"same has not ended within 0.02 s \(its timeout\) in lane 'db'"):
                 await job
         assert await_count(lane) == (1, 0)
 

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import socket
+import sys
 import threading
 
 import pytest
@@ -158,7 +159,14 @@ def test_a_run_starts_the_lanes_there_are_and_those_that_want_workers(notes):
     assert notes == [("start", "cpu", loop), ("start", "dns", loop)]
 
 
-def test_what_only_processes_can_run_has_a_lane_of_processes(notes):
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="there are interpreters")
+def test_a_lane_of_interpreters_is_refused_with_the_whole_config_where_there_are_none():
+    with pytest.raises(ConfigError, match=r"^lane 'side' = 'interpreters' needs Python 3\.14 or later"):
+        LaneSet(ExecutorsConfig(lanes={"side": "interpreters"}))
+
+
+def test_what_only_processes_can_run_has_a_lane_of_processes(notes, monkeypatch):
+    monkeypatch.setattr("penstock.executors.interpreters.FIRST", (3, 11))
     lanes = LaneSet(ExecutorsConfig(lanes={"side": "interpreters workers=3"}))
     assert lanes.processes_for("side") is lanes.get("cpu")
     lanes = LaneSet(ExecutorsConfig(cpu=LaneConfig("interpreters", workers=3)))

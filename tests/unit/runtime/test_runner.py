@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 
 import pytest
 
@@ -39,6 +40,17 @@ def test_a_bad_config_is_the_only_thing_that_is_heard_of(monkeypatch):
     monkeypatch.setenv("PENSTOCK_TASKS_FACTORY", "no_such_module_here:f")
     with pytest.raises(ConfigError, match="there is no module 'no_such_module_here'"):
         penstock.run(running())
+
+
+def test_ctrl_c_before_the_loop_is_there_leaves_no_word_of_the_coroutine(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("penstock.runtime.runner.build_loop", interrupt)
+    main = running()
+    with pytest.raises(KeyboardInterrupt):
+        penstock.run(main)
+    assert inspect.getcoroutinestate(main) == inspect.CORO_CLOSED
 
 
 TAKES_A_CONFIG = {

@@ -239,7 +239,7 @@ def test_a_queued_job_whose_time_is_up_never_runs(busy, plug, loop):
     async def main():
         job = lane.call(loop, ran.append, (1,), timeout_s=0.005)
         with pytest.raises(
-            TimeoutError, match=r"not begun after 0\.005 s \(its timeout\): lane 'io' is busy; raise its workers"
+            TimeoutError, match=r"has not begun within 0\.005 s \(its timeout\) in lane 'io': its workers are busy"
         ):
             await job
         assert lane.statistics().queued == 0
@@ -257,7 +257,7 @@ def test_a_running_job_whose_time_is_up_answers_at_once(make_lane, plug, loop):
 
     async def main():
         with pytest.raises(
-            TimeoutError, match=r"not done after 0\.2 s \(its timeout\); its thread in lane 'io' runs on"
+            TimeoutError, match=r"has not ended within 0\.2 s \(its timeout\); its thread in lane 'io' runs on"
         ):
             await lane.call(loop, plug, ())
 
