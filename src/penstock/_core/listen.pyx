@@ -262,11 +262,12 @@ cdef class Listener(Parker):
         )
 
     cdef int starve(self) except -1:
+        cdef bint gives_some = self.wiring.lingering.count > 0
         self.is_starved = True
+        self.wiring.starved = [*(self.wiring.starved or ()), self]
         # those need theirs less
         self.wiring.lingering.forget()
-        self.wiring.starved = [*(self.wiring.starved or ()), self]
-        return 0
+        return self.on_events(0) if gives_some else 0
 
     cdef int recover(self) except -1:
         """There may be descriptors again: accept as ever, if that is wanted."""

@@ -1,14 +1,19 @@
 """Clients that send more than was read before they were answered read the answer, and no reset. Real sockets."""
 
 import asyncio
+import gc
 import os
 import socket
+import weakref
 
 import pytest
 
+from penstock._core import listen
 from penstock._core.lag import Lag
+from penstock.loop import EventLoop
+from tests.loop.test_servers import no_more_descriptors
 from tests.loop.wire import Recorder
-from tests.unit.core.test_holding import HOUR_NS, Noting, accepted, end, until
+from tests.unit.core.test_holding import HOUR_NS, Noting, accepted, end, until, watch
 from tests.unit.core.test_parking import no_descriptor_is_left, park
 from tests.unit.core.test_turning_away import (
     REPLY,
@@ -269,6 +274,51 @@ def test_a_closed_loop_keeps_none(loop, run):
     server.close()
     for client in clients:
         client.close()
+
+
+def test_where_descriptors_run_out_they_make_room_for_the_next_client_at_once(loop, run, monkeypatch):
+    monkeypatch.setattr(listen, "ACCEPT_RETRY_DELAY", 3600.0)
+    told = []
+
+    async def main():
+        protocols = [Recorder(loop) for _ in range(4)]
+        server = await loop.create_server(iter(protocols).__next__, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        watch(loop)
+        loop.set_exception_handler(lambda loop, context: told.append(context["message"]))
+        clients = [socket.create_connection(address) for _ in range(3)]
+        for protocol in protocols[:3]:
+            await protocol.until_event("made")
+            protocol.transport.linger()
+            protocol.transport.close()
+        await until(lambda: loop._sheds.lingering.count == 3)
+        clients.append(socket.socket())
+        with no_more_descriptors():
+            clients[-1].connect(address)
+            await protocols[3].until_event("made")
+            assert (loop._sheds.lingering.count, loop._sheds.lingering.cut) == (0, 3)
+        loop._watch_lag(None)
+        await end(server, clients)
+
+    run(main())
+    assert told == ["socket.accept() out of system resource"]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
+def test_a_loop_dropped_with_lingering_connections_is_collected():
+    def leave():
+        loop = EventLoop()
+        server, clients, _ = loop.run_until_complete(lingering(loop))
+        assert loop._sheds.lingering.count == 3
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+        for client in clients:
+            client.close()
+        return weakref.ref(loop)
+
+    weak = leave()
+    gc.collect()
+    assert weak() is None
 
 
 def test_each_client_is_told_another_one_of_several_answers(loop, run):
