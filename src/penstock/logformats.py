@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMATS", "JsonFormatter", "TextFormatter", "configure_by_file", "uvicorn_logging"]
+__all__ = ["FORMATS", "JsonFormatter", "TextFormatter", "configure_by_file", "json_line", "uvicorn_logging"]
 
 STACK_FRAMES = 10
 COLORS = {"DEBUG": 36, "INFO": 32, "WARNING": 33, "ERROR": 31, "CRITICAL": 91}
@@ -50,7 +50,7 @@ class JsonFormatter(logging.Formatter):
             "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": record.getMessage().rstrip("\n"),
             "pid": record.process,
         }
         if record.name == "uvicorn.access" and isinstance(record.args, tuple) and len(record.args) == len(ACCESS):
@@ -59,8 +59,13 @@ class JsonFormatter(logging.Formatter):
             fields["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             fields["stack"] = record.stack_info
-        extras = {key: value for key, value in vars(record).items() if key not in COMMON}
-        return json.dumps(extras | fields, default=str, ensure_ascii=False)
+        extras = {key: value for key, value in vars(record).items() if key not in COMMON and key not in fields}
+        return json.dumps(fields | extras, default=str, ensure_ascii=False)
+
+
+def json_line(message: str) -> str:
+    """Return a warning of the runtime's as JSON, for what is written past `logging`."""
+    return JsonFormatter().format(logging.LogRecord("penstock.runtime", logging.WARNING, "", 0, message, (), None))
 
 
 FORMATS: Mapping[str, type[TextFormatter | JsonFormatter]] = {"text": TextFormatter, "json": JsonFormatter}

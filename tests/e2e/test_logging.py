@@ -202,3 +202,19 @@ def test_a_program_that_sets_up_logging_itself_has_its_own_lines_alone(penstock:
     stderr = penstock("run", "program.py").stderr
     assert "MINE Task exception was never retrieved" in stderr
     assert not re.search(TIME, stderr)
+
+
+def test_the_last_line_of_a_process_that_is_ended_is_json_as_well(penstock: Command) -> None:
+    penstock.write(
+        "program.py",
+        "import asyncio, os, signal, time\n"
+        "async def main():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "asyncio.run(main())\n",
+    )
+    result = penstock("run", "--drain", "0", "--log-format", "json", "program.py")
+    last = objects(result.stderr)[-1]
+    assert (last["logger"], last["level"]) == ("penstock.runtime", "WARNING")
+    assert last["message"].startswith("penstock: SIGTERM: ")
+    assert result.returncode == 128 + 15

@@ -25,7 +25,8 @@ from penstock.cli.options import (
 )
 from penstock.cli.otherloops import telling_of_other_loops
 from penstock.configchoice import chosen
-from penstock.logformats import configure_by_file
+from penstock.logformats import configure_by_file, json_line
+from penstock.runtime.deadline import tell_as
 from penstock.tasks.logs import show_records
 
 __all__ = ["main"]
@@ -56,6 +57,8 @@ def _set_up_logging(options: argparse.Namespace) -> None:
     check_log_options(options)
     if options.log_config is None:
         show_records(style=options.log_format or "text")
+        if options.log_format == "json":
+            tell_as(json_line)
         return
     try:
         configure_by_file(options.log_config)

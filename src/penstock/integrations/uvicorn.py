@@ -38,8 +38,9 @@ from penstock.integrations.refusing import end_handshakes, refuse_early, refuse_
 from penstock.integrations.tls import Tls
 from penstock.integrations.uvicorn_server import FAILED, Server, report
 from penstock.integrations.uvicorn_workers import Reloader, Workers
+from penstock.logformats import json_line
 from penstock.loop.transports import gather_writes
-from penstock.runtime.deadline import Deadline, Watch
+from penstock.runtime.deadline import Deadline, Watch, tell_as
 from penstock.tasks.logs import show_records
 
 __all__ = ["Binding", "Tls", "export", "serve"]
@@ -115,6 +116,8 @@ class ServerConfig(uvicorn.Config):
         """Set up uvicorn's logging, and show penstock's own records beside it; uvicorn calls this in each process."""
         super().configure_logging()
         show_records(logging.getLogger("uvicorn").getEffectiveLevel(), self.log_format)
+        if self.log_format == "json":
+            tell_as(json_line)
 
     if not TAKES_A_FACTORY:
 

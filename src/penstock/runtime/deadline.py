@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-__all__ = ["Deadline", "Watch", "tell"]
+__all__ = ["Deadline", "Watch", "tell", "tell_as"]
 
 # after the drain's time is over, what was cancelled has so long for its clean-up
 GRACE_S = 0.75
@@ -179,8 +179,19 @@ class Deadline:
             os._exit(128 + signum)
 
 
+_form: Callable[[str], str] = str
+
+
+def tell_as(form: Callable[[str], str]) -> None:
+    """Have `form` make the line of what is told."""
+    global _form
+    _form = form
+
+
 def tell(line: str) -> None:
     """Write one line to stderr, past every lock and buffer; a reader that takes nothing is not waited for."""
+    with suppress(Exception):
+        line = _form(line)
     with suppress(OSError):
         poll = select.poll()
         poll.register(2, select.POLLOUT)
