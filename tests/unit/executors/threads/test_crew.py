@@ -186,8 +186,9 @@ def test_the_watch_ends_when_nothing_comes(make_lane, monkeypatch):
     monkeypatch.setattr("penstock.executors.watch.LINGER_NS", 1_000_000)
     lane = make_lane(timeout_s=0.001)
     for _ in range(2):
+        # on a loaded machine the job may be late, and its thread replaced
         concurrent.futures.wait([lane.submit(int)])
-        until(lambda: names() == ["penstock-io-0"])
+        until(lambda: "penstock-io-watch" not in names())
 
 
 def test_timeouts_hold_during_shutdown(busy, plug):
