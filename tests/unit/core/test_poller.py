@@ -153,3 +153,44 @@ def test_a_filter_that_refuses_epoll_pwait2_costs_its_nanoseconds_alone(error):
     if "no seccomp filter" in told.stderr:
         pytest.skip(told.stderr)
     assert told.returncode == 0, told.stderr
+
+
+def test_a_loop_whose_own_descriptors_are_closed_behind_its_back_raises_and_does_not_spin():
+    program = """
+import asyncio, os, penstock
+async def main():
+    os.closerange(3, 256)
+    await asyncio.sleep(0.05)
+penstock.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    assert "OSError: [Errno 9] Bad file descriptor" in done.stderr
+
+
+def test_a_watched_descriptor_that_is_closed_behind_the_loops_back_leaves_the_others_watched(loop, pairs):
+    (one, _), (other, there) = pairs[:2]
+    heard = []
+    loop.add_reader(one, heard.append, "closed")
+    loop.add_reader(other, lambda: (heard.append(other.recv(1)), loop.stop()))
+    number = one.detach()
+    os.closerange(number, number + 1)
+    there.send(b"x")
+    loop.run_forever()
+    assert heard == [b"x"]
+    assert loop.remove_reader(other) is True
+    assert loop.remove_reader(number) is True
+    # its number is another's now: that one is watched as if nothing had been there
+    again, peer = socket.socketpair()
+    if number not in (again.fileno(), peer.fileno()):
+        os.dup2(again.fileno(), number)
+        again.close()
+        again = socket.socket(fileno=number)
+    ours, theirs = (again, peer) if again.fileno() == number else (peer, again)
+    loop.add_reader(number, lambda: (heard.append(ours.recv(1)), loop.stop()))
+    theirs.send(b"y")
+    loop.run_forever()
+    assert heard == [b"x", b"y"]
+    assert loop.remove_reader(number) is True
+    again.close()
+    peer.close()
