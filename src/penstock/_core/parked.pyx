@@ -173,11 +173,12 @@ cdef class Parked:
     cdef int look(self, int64_t turn_ns, bint drops_left, bint is_full) except -1:
         """Closes those whose clients have left and, if the line is full, turns away, when it is time to. Lets in what is
         urgent."""
-        if not self.count or turn_ns < self.look_at_ns:
-            return 0
-        cdef int64_t began_ns = now_ns()
-        self.close_left(0, drops_left, is_full)
-        self.look_at_ns = began_ns + max(LOOK_EVERY_NS, RARELY * (now_ns() - began_ns))
+        cdef int64_t began_ns
+        if self.count and turn_ns >= self.look_at_ns:
+            began_ns = now_ns()
+            self.close_left(0, drops_left, is_full)
+            self.look_at_ns = began_ns + max(LOOK_EVERY_NS, RARELY * (now_ns() - began_ns))
+        # in each turn: what another look has found must not be turned away in this one
         return self.let_urgent_in(drops_left)
 
     cdef size_t close_left(self, int64_t shut_until_ns, bint drops_left, bint is_full=False) except? 0:

@@ -8,7 +8,7 @@ from penstock._core.wiring cimport Wiring
 cdef class Sheds:
     """What a loop that is behind has shed."""
 
-    def __init__(self, Wiring wiring not None):
+    def __cinit__(self, Wiring wiring not None):
         self.wiring = wiring
 
     def watch(self, on_shed):

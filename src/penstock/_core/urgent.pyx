@@ -5,12 +5,12 @@ HEAD, with the path exactly as configured; a query may follow it. A flood of suc
 passes in a second, the rest waits as any other request.
 """
 
-from libc.errno cimport EAGAIN, errno
+from libc.errno cimport EAGAIN
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
 from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_PEEK, recv
+from penstock._core._sys.socket cimport MSG_PEEK, receive_with
 from penstock._core.clock cimport now_ns
 
 cdef enum:
@@ -25,7 +25,7 @@ cdef enum:
 cdef class Urgent:
     """The paths that pass, as bytes, and the bound on how many requests do."""
 
-    def __init__(self, paths):
+    def __cinit__(self, paths):
         self.paths = tuple(paths)
         for path in self.paths:
             if not isinstance(path, bytes) or not path.startswith(b"/") or len(path) > MOST_PATH_BYTES:
@@ -35,10 +35,10 @@ cdef class Urgent:
     cdef int look(self, int fd) noexcept:
         """Peek at what has come. PASSES is counted: the caller lets it in. An end or a reset is ORDINARY."""
         cdef char data[PEEK_BYTES]
-        cdef Py_ssize_t got = recv(fd, data, PEEK_BYTES, MSG_PEEK | MSG_DONTWAIT)
+        cdef Py_ssize_t got = receive_with(fd, data, PEEK_BYTES, MSG_PEEK)
         cdef int kind
         if got <= 0:
-            return UNTOLD if got < 0 and errno == EAGAIN else ORDINARY
+            return UNTOLD if got == -EAGAIN else ORDINARY
         kind = self.kind(data, got)
         return ORDINARY if kind == PASSES and not self.has_room() else kind
 

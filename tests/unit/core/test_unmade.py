@@ -46,6 +46,9 @@ def test_what_was_never_made_whole_raises_and_crashes_nothing(module, name):
 def test_native_types_refuse_none_where_they_need_an_object():
     from penstock._core.ledger import Ledger, Snapshot
 
+    from penstock._core.lingering import Lingering
+    from penstock._core.sheds import Sheds
+    from penstock._core.urgent import Urgent
     from penstock._core.watchdog import Watchdog, Watched
 
     with pytest.raises(TypeError):
@@ -56,5 +59,10 @@ def test_native_types_refuse_none_where_they_need_an_object():
         Watchdog().remove(None)
     with pytest.raises(TypeError):
         Ledger().overdue(0, None, 1)
+    for kind in (Sheds, Lingering, Urgent):
+        with pytest.raises(TypeError):
+            kind(None)
+        with pytest.raises(TypeError):
+            kind.__new__(kind)
     # what is refused closes no descriptor but its own: 0 is the program's
     os.fstat(0)

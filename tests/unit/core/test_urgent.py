@@ -104,6 +104,24 @@ def test_a_parked_connection_is_let_in_when_its_urgent_request_comes(loop, run):
     run(main())
 
 
+def test_an_urgent_request_found_by_another_look_is_let_in_by_the_next_turn(loop, run):
+    """The gate of the loop looks for clients that have left; no health check that it finds may be turned away."""
+
+    async def main():
+        make = Made()
+        server = await serving(loop, make)
+        loop._parked.urgent = urgent()
+        clients = await park(loop, server, 3)
+        clients += await park(loop, server, 1, data=b"")
+        clients[-1].sendall(CHECK)
+        assert loop._drop_left(1_000_000_000) == 0
+        await turns(2)
+        assert (len(make.protocols), len(loop._parked)) == (1, 3)
+        await end(server, clients)
+
+    run(main())
+
+
 def test_an_urgent_request_on_a_kept_connection_is_not_held(loop, run):
     async def main():
         slow, check = Noting(), Noting()
