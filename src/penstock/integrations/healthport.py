@@ -146,12 +146,10 @@ class HealthPort:
 
     def _accept(self) -> None:
         try:
-            sock, _ = self._listener.accept()
+            sock = self._accepted()
         except OSError as error:
-            if error.errno not in NO_DESCRIPTOR or self._reserve is None:
-                self._after_failed_accept(error)
-                return
-            sock = self._accept_by_reserve()
+            self._after_failed_accept(error)
+            return
         if len(self._clients) >= MOST_CLIENTS:
             self._end(min(self._clients.values(), key=lambda client: client.until_s))
         sock.setblocking(False)
@@ -159,18 +157,22 @@ class HealthPort:
         # most requests are there already
         self._read(client)
 
+    def _accepted(self) -> socket.socket:
+        """Accept, with the reserved descriptor where there is no other; it is back when this client's is."""
+        try:
+            return self._listener.accept()[0]
+        except OSError as error:
+            if error.errno not in NO_DESCRIPTOR or self._reserve is None:
+                raise
+        os.close(self._reserve)
+        self._reserve = None
+        return self._listener.accept()[0]
+
     def _after_failed_accept(self, error: OSError) -> None:
         if error.errno in NO_DESCRIPTOR:
             time.sleep(PAUSE_S)
         elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR):
             raise error
-
-    def _accept_by_reserve(self) -> socket.socket:
-        """Accept with the reserved descriptor; it is back when this client's is."""
-        if self._reserve is not None:
-            os.close(self._reserve)
-            self._reserve = None
-        return self._listener.accept()[0]
 
     def _read(self, client: _Client) -> None:
         try:

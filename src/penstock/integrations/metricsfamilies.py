@@ -20,7 +20,8 @@ def to_plain(families: Iterable[Any]) -> list[Any]:
 
 def _sample(sample: Any) -> list[Any]:
     exemplar = sample.exemplar and [sample.exemplar.labels, sample.exemplar.value, _seconds(sample.exemplar.timestamp)]
-    return [sample.name, sample.labels, sample.value, _seconds(sample.timestamp), exemplar]
+    # as the text format writes it: a collector may give any number
+    return [sample.name, sample.labels, float(sample.value), _seconds(sample.timestamp), exemplar]
 
 
 def _seconds(timestamp: Any) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from penstock.loop.transports import native_transport
 
@@ -21,7 +22,8 @@ LINGER_S = 5.0
 LINGER_BYTES = 4 * 1024 * 1024
 MOST_AT_ONCE = 512
 
-_lingering: set[Discarding] = set()
+# weakly: what lingers as its loop is closed is not counted for ever
+_lingering: WeakSet[Discarding] = WeakSet()
 
 
 def close_lingering(transport: Any, owner: object = None) -> None:

@@ -1,6 +1,7 @@
 """A health server answers from a thread of its own: real sockets, real loops, blocked in earnest."""
 
 import asyncio
+import errno
 import os
 import socket
 import subprocess
@@ -160,6 +161,31 @@ def test_an_answer_that_raises_is_logged_once_and_the_port_goes_on(caplog: pytes
                 ask(port, "/bad")
         assert ask(port, "/livez") == (200, "/livez")
     assert [record.message for record in caplog.records] == ["the health port failed, and goes on"]
+
+
+class LateListener(socket.socket):
+    """Has no descriptor at first; when the reserved one is free, its client is gone. Then there is one for the next."""
+
+    failures = (OSError(errno.EMFILE, "none left"), BlockingIOError(errno.EAGAIN, "gone"))
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.failures:
+            failure, *self.failures = self.failures  # type: ignore[assignment]
+            raise failure
+        return super().accept()
+
+
+def test_a_client_that_leaves_before_the_reserved_descriptor_serves_it_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listener = LateListener(fileno=listen("127.0.0.1", 0).detach())
+    listener.setblocking(False)
+    port = HealthPort(listener, lambda path: (200, path))
+    port.start()
+    assert ask(listener.getsockname()[1], "/livez") == (200, "/livez")
+    port.close()
+    assert not listener.failures
+    assert not caplog.records
 
 
 def test_it_answers_when_the_process_has_no_descriptor_left() -> None:

@@ -1,15 +1,18 @@
 """The parent's half of the metrics of several workers, with workers driven by hand on real sockets."""
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 
 pytest.importorskip("prometheus_client")
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 
 from penstock.integrations import metricshub
 from penstock.integrations.metricsfamilies import from_workers, to_plain
@@ -78,11 +81,15 @@ def test_what_a_registry_has_survives_the_way_between_processes() -> None:
     Counter("jobs", "Jobs.", ["worker"], registry=registry).labels("a").inc(3)
     times = Histogram("took_seconds", "How long.", registry=registry, buckets=(0.1, float("inf")))
     times.observe(0.05, {"trace_id": "abc"})
+    exact = GaugeMetricFamily("exact", "A collector of the program's may give any number.", Decimal("0.5"))
+    registry.register(type("Exact", (), {"collect": lambda _: [exact]})())
+    sent = json.loads(json.dumps(to_plain(registry.collect())))
     there = CollectorRegistry()
-    there.register(type("Merged", (), {"collect": lambda _: from_workers({"1": to_plain(registry.collect())})})())
+    there.register(type("Merged", (), {"collect": lambda _: from_workers({"1": sent})})())
     text = generate_latest(there).decode()
     assert 'jobs_total{exported_worker="a",worker="1"} 3.0' in text
     assert 'took_seconds_bucket{le="+Inf",worker="1"} 1.0' in text
+    assert 'exact{worker="1"} 0.5' in text
     assert "# TYPE took_seconds histogram" in text
     sample = next(each for family in there.collect() for each in family.samples if each.exemplar)
     assert (sample.exemplar.labels, sample.exemplar.value) == ({"trace_id": "abc"}, 0.05)

@@ -1,7 +1,9 @@
 """A transport that is closed while its client sends: the client reads the last answer, on any loop. Real sockets."""
 
 import asyncio
+import gc
 import socket
+import struct
 
 import pytest
 
@@ -9,6 +11,7 @@ from penstock.loop import EventLoop, lingering
 from penstock.loop.lingering import close_lingering
 
 ANSWER = b"busy\n"
+RESETS = struct.pack("ii", 1, 0)
 PATIENCE_S = 20.0
 FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
 
@@ -156,6 +159,22 @@ def test_beyond_the_bound_it_is_closed_at_once(run_plain, monkeypatch):
     assert not lingering._lingering
 
 
+def test_one_that_lingers_as_its_loop_ends_keeps_no_place(run_plain):
+    async def main():
+        server, address, made = await served()
+        client = await asyncio.to_thread(socket.create_connection, address)
+        client.sendall(b"x")
+        while not lingering._lingering:
+            await asyncio.sleep(0.001)
+        server.close()
+        return client
+
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        run_plain(main()).close()
+        gc.collect()
+    assert not lingering._lingering
+
+
 def test_one_that_is_closing_already_stays_as_it_is(run):
     async def main():
         server, address, made = await served()
@@ -166,6 +185,37 @@ def test_one_that_is_closing_already_stays_as_it_is(run):
         close_lingering(made[0].transport)
         assert await made[0].lost is None
         writer.close()
+        server.close()
+
+    run(main())
+
+
+class RefusingGone(asyncio.Protocol):
+    """Refuses a connection in the turn that accepts it, after its client has reset it."""
+
+    def __init__(self, client, ended):
+        self.client, self.ended = client, ended
+        self.failure = None
+
+    def connection_made(self, transport):
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+        self.client.close()
+        try:
+            close_lingering(transport)
+        except OSError as error:
+            self.failure = error
+
+    def connection_lost(self, error):
+        self.ended.set_result(self.failure)
+
+
+def test_a_refusal_of_a_client_that_has_gone_ends_the_connection(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        ended, client = loop.create_future(), socket.socket()
+        server = await loop.create_server(lambda: RefusingGone(client, ended), "127.0.0.1", 0)
+        client.connect(server.sockets[0].getsockname())
+        assert await ended is None
         server.close()
 
     run(main())
