@@ -1,12 +1,12 @@
 from collections.abc import Callable
-from typing import final
+from typing import Self, final
 
 from penstock._core.lingering import Lingering
 from penstock._core.wiring import Wiring
 
 @final
 class Sheds:
-    def __init__(self, wiring: Wiring) -> None: ...
+    def __new__(cls, wiring: Wiring) -> Self: ...
     @property
     def on_shed(self) -> Callable[[], object] | None: ...
     @property

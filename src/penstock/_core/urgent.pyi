@@ -1,9 +1,9 @@
 from collections.abc import Iterable
-from typing import final
+from typing import Self, final
 
 @final
 class Urgent:
-    def __init__(self, paths: Iterable[bytes]) -> None: ...
+    def __new__(cls, paths: Iterable[bytes]) -> Self: ...
     @property
     def paths(self) -> tuple[bytes, ...]: ...
     @property
