@@ -1,6 +1,7 @@
 """`penstock run`: which loops the program runs on, and which config they have."""
 
 import re
+import signal
 from importlib.util import find_spec
 
 import pytest
@@ -33,6 +34,16 @@ def test_a_loop_that_is_not_even_asyncios_is_told_of(penstock: Command) -> None:
 def test_uvicorn_with_a_loop_of_its_own_is_pointed_to_serve(penstock: Command) -> None:
     penstock.write("program.py", "import uvicorn\n" + LOOP_OF_ITS_OWN.format(more=""))
     assert "for uvicorn, use 'penstock serve'" in penstock("run", "program.py").stderr
+
+
+def test_a_server_is_told_so_while_it_runs_since_its_signal_may_end_it(penstock: Command) -> None:
+    penstock.write("app.py", "async def app(scope, receive, send):\n    pass")
+    server = penstock.start("run", "-m", "uvicorn", "app:app", "--port", "0", "--loop", "asyncio", "--lifespan", "off")
+    assert server.stdout is not None
+    line = next(line for line in server.stdout if line.startswith("penstock run:"))
+    assert "for uvicorn, use 'penstock serve'" in line
+    server.terminate()
+    assert server.wait() == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("program", ["print('no loop')", LOOP_OF_ITS_OWN.format(more="\nasyncio.run(main())")])
