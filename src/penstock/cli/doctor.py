@@ -1,4 +1,4 @@
-"""`penstock doctor`: what this machine offers, what the config came to, and a line of advice for each weak spot."""
+"""`penstock doctor`: the machine, the resulting config, and a line of advice for each weak spot."""
 
 import json
 from collections.abc import Sequence
@@ -43,10 +43,10 @@ def _parser() -> LineParser:
     parser = LineParser(
         prog="penstock doctor",
         usage="penstock doctor [options]",
-        description="Tell what this machine offers, what the config came to, and what to mend.",
+        description="Report the machine, the resulting config, and advice for each weak spot.",
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
-    parser.add_argument("--measure", action="store_true", help="measure what task telemetry costs: seconds")
+    parser.add_argument("--measure", action="store_true", help="measure the cost of task telemetry; takes seconds")
     parser.add_config_options()
     return parser
 

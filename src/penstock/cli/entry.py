@@ -41,8 +41,8 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
         epilog="commands:\n"
         "  run       run a script or module, unchanged, on penstock's event loop\n"
         "  serve     serve an ASGI application by uvicorn on penstock's event loop\n"
-        "  doctor    what this machine offers, what the config came to, what to mend\n\n"
-        "'penstock COMMAND --help' tells the rest.",
+        "  doctor    report the machine, the resulting config, and advice\n\n"
+        "'penstock COMMAND --help' lists the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"penstock {__version__}")

@@ -87,7 +87,7 @@ def accepted(kind: Kind, text: str, what: str) -> Any:
 
 def add_log_format(parser: argparse.ArgumentParser) -> None:
     """Add `--log-format`."""
-    parser.add_argument("--log-format", choices=("text", "json"), help="of log records; default text")
+    parser.add_argument("--log-format", choices=("text", "json"), help="format of log records; default text")
 
 
 def check_log_options(options: argparse.Namespace) -> None:

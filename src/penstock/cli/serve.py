@@ -111,7 +111,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         prog="penstock serve",
         usage="penstock serve [options] module:app",
         description="Serve an ASGI application by uvicorn on penstock's event loop.",
-        epilog="Each option of uvicorn's can be set by its UVICORN_* variable too, --workers by WEB_CONCURRENCY.",
+        epilog="UVICORN_* variables set uvicorn's options too, and WEB_CONCURRENCY sets --workers. Guide: docs/serve.md.",
     )
     add = parser.add_argument
     add("app", metavar="module:app", nargs="?", help=argparse.SUPPRESS)
@@ -123,27 +123,28 @@ def _parser(*, is_help_whole: bool) -> LineParser:
     add("--reload", action="store_true", default=None, help="restart when a source file changes")
     add("--factory", action="store_true", default=None, help="module:app is a function that makes the app")
     add("--ssl-certfile", metavar="FILE", help="TLS certificate chain")
-    add("--ssl-keyfile", metavar="FILE", help="its key, if not in the same file")
-    add("--ssl-keyfile-password", metavar="TEXT", help="what decrypts the key")
+    add("--ssl-keyfile", metavar="FILE", help="private key, if not in the same file")
+    add("--ssl-keyfile-password", metavar="TEXT", help="password of the private key")
     add("--backlog", type=_count, metavar="N", help="unaccepted connections; pressure.backlog")
-    add("--limit", type=_limit, metavar="N", help="requests at once, or auto; pressure.limit")
-    add("--deadline", type=_seconds, metavar="SECONDS", help="refuse later ones; pressure.deadline_s")
-    add("--max-wait", type=seconds_or_0, metavar="SECONDS", help="for a turn; pressure.max_wait_s")
-    add("--health-port", type=_port, metavar="N", help="/livez and /readyz; pressure.health_port")
-    add("--health-host", metavar="HOST", help="default: as --host; pressure.health_host")
+    add("--limit", type=_limit, metavar="N", help="most requests at once, a number or auto; pressure.limit")
+    add("--deadline", type=_seconds, metavar="SECONDS", help="refuse requests that cannot end by it; pressure.deadline_s")
+    add("--max-wait", type=seconds_or_0, metavar="SECONDS", help="of a request at the limit; pressure.max_wait_s")
+    add("--health-port", type=_port, metavar="N", help="port of /livez and /readyz; pressure.health_port")
+    add("--health-host", metavar="HOST", help="address of that port; default: as --host; pressure.health_host")
     add(
         "--health-path",
         type=_path,
         action="append",
         metavar="PATH",
-        help="never refused; none: no path is; default /healthz, /livez and /readyz; pressure.health_paths",
+        help="path of a health check, ahead of all requests; default /healthz, /livez and /readyz; none for no path; "
+        "pressure.health_paths",
     )
     add(
         "--exempt-path",
         type=_path,
         action="append",
         metavar="PATH",
-        help="not limited, /events/* for all below; pressure.exempt_paths",
+        help="path without a limit; /events/*: all below /events/; pressure.exempt_paths",
     )
     add(
         "--drain",
@@ -151,11 +152,11 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         dest="drain",
         type=seconds_or_0,
         metavar="SECONDS",
-        help="default 10; signals.drain_s",
+        help="longest wait for work in flight at a stop; default 10; signals.drain_s",
     )
     add("--log-level", choices=LOG_LEVELS, metavar="LEVEL", help="critical, error, warning, info, debug, trace")
     add_log_format(parser)
-    add("--access-log", action=argparse.BooleanOptionalAction, help="a line per request; default yes")
+    add("--access-log", action=argparse.BooleanOptionalAction, help="log a line per request; default yes")
     parser.add_config_options()
     add_uvicorn_options(parser, in_help=is_help_whole)
     return parser

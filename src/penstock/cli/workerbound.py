@@ -21,7 +21,7 @@ def check_workers(count: int) -> None:
     """Raise Failure for more worker processes than this machine can have."""
     most, why = most_workers(usable_cores().chosen, _memory_bytes())
     if count > most:
-        raise Failure(f"--workers {count}: at most {most} here, for {why}", code=2)
+        raise Failure(f"--workers {count}: at most {most} here, {why}", code=2)
 
 
 def most_workers(cores: int, memory_bytes: int | None) -> tuple[int, str]:
@@ -30,8 +30,8 @@ def most_workers(cores: int, memory_bytes: int | None) -> tuple[int, str]:
     for_memory = for_cores if memory_bytes is None else max(1, memory_bytes // WORKER_BYTES)
     if for_memory < for_cores:
         mebibytes = WORKER_BYTES // 2**20
-        return for_memory, f"{(memory_bytes or 0) / 2**30:.1f} GiB of memory and {mebibytes} MiB for each"
-    return for_cores, f"{cores} usable core{'s' * (cores != 1)} and {FOR_EACH_CORE} for each"
+        return for_memory, f"{mebibytes} MiB of {(memory_bytes or 0) / 2**30:.1f} GiB of memory for each"
+    return for_cores, f"{FOR_EACH_CORE} for each usable core"
 
 
 def _memory_bytes() -> int | None:

@@ -113,7 +113,7 @@ _ALL = (
     Metric(
         "asyncio.task.eager_completions", "counter", "{task}", "Tasks that ended in the call that made them.", _LOOP
     ),
-    Metric("asyncio.task.abandoned", "counter", "{task}", "Tasks nobody looked after, by why.", (*_LOOP, "reason")),
+    Metric("asyncio.task.abandoned", "counter", "{task}", "Tasks lost, failed unseen or never awaited, by reason.", (*_LOOP, "reason")),
     Metric("asyncio.task.findings", "counter", "{finding}", "Other findings about tasks, by kind.", (*_LOOP, "kind")),
     Metric("asyncio.instrumentation.dropped", "counter", "{event}", "Events that telemetry has let go.", _LOOP),
     # the tasks by where they are made
@@ -136,7 +136,7 @@ _ALL = (
     Metric("asyncio.executor.job.count", "updowncounter", "{job}", "Jobs that are with a worker.", _LANE),
     Metric("asyncio.executor.job.duration", "histogram", "s", "From a job's start to its end.", _LANE),
     Metric("asyncio.executor.jobs", "counter", "{job}", "Jobs ended, by how.", (*_LANE, "outcome")),
-    Metric("asyncio.executor.rejected", "counter", "{job}", "Jobs refused, by why.", (*_LANE, "reason")),
+    Metric("asyncio.executor.rejected", "counter", "{job}", "Jobs refused, by reason.", (*_LANE, "reason")),
     Metric(
         "asyncio.executor.transfer.io",
         "counter",
@@ -144,7 +144,7 @@ _ALL = (
         "Bytes that went to workers (out) and came from them (in).",
         (*_LANE, "direction", "transport"),
     ),
-    Metric("asyncio.executor.worker.restarts", "counter", "{restart}", "Workers ended, by why.", (*_LANE, "reason")),
+    Metric("asyncio.executor.worker.restarts", "counter", "{restart}", "Workers ended, by reason.", (*_LANE, "reason")),
     # gates
     Metric("asyncio.backpressure.permit.limit", "updowncounter", "{permit}", "Permits there are.", (GATE,)),
     Metric("asyncio.backpressure.permit.used", "updowncounter", "{permit}", "Permits that are held.", (GATE,)),
@@ -165,9 +165,9 @@ _ALL = (
         "How long permits were held, of those measured.",
         (GATE,),
     ),
-    Metric("asyncio.backpressure.rejected", "counter", "{request}", "Requests refused, by why.", (GATE, REASON)),
+    Metric("asyncio.backpressure.rejected", "counter", "{request}", "Requests refused, by reason.", (GATE, REASON)),
     Metric(
-        "asyncio.backpressure.disconnected", "counter", "{connection}", "Connections cut by a bound, by why.", (REASON,)
+        "asyncio.backpressure.disconnected", "counter", "{connection}", "Connections cut by a bound, by reason.", (REASON,)
     ),
     # the process
     Metric("cpython.gc.collections", "counter", "{collection}", "Garbage collections.", (GENERATION,)),

@@ -8,9 +8,9 @@ GIB = 2**30
 
 
 def test_the_scarcer_of_cores_and_memory_decides() -> None:
-    assert most_workers(2, 64 * GIB) == (64, "2 usable cores and 32 for each")
-    assert most_workers(1, None) == (32, "1 usable core and 32 for each")
-    assert most_workers(64, GIB) == (32, "1.0 GiB of memory and 32 MiB for each")
+    assert most_workers(2, 64 * GIB) == (64, "32 for each usable core")
+    assert most_workers(1, None) == (32, "32 for each usable core")
+    assert most_workers(64, GIB) == (32, "32 MiB of 1.0 GiB of memory for each")
     assert most_workers(64, 1)[0] == 1
 
 
