@@ -111,7 +111,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         prog="penstock serve",
         usage="penstock serve [options] module:app",
         description="Serve an ASGI application by uvicorn on penstock's event loop.",
-        epilog="UVICORN_* variables set uvicorn's options too, and WEB_CONCURRENCY sets --workers. Guide: docs/serve.md.",
+        epilog="UVICORN_* variables set uvicorn's options too, WEB_CONCURRENCY sets --workers. Guide: docs/serve.md.",
     )
     add = parser.add_argument
     add("app", metavar="module:app", nargs="?", help=argparse.SUPPRESS)
@@ -127,7 +127,12 @@ def _parser(*, is_help_whole: bool) -> LineParser:
     add("--ssl-keyfile-password", metavar="TEXT", help="password of the private key")
     add("--backlog", type=_count, metavar="N", help="unaccepted connections; pressure.backlog")
     add("--limit", type=_limit, metavar="N", help="most requests at once, a number or auto; pressure.limit")
-    add("--deadline", type=_seconds, metavar="SECONDS", help="refuse requests that cannot end by it; pressure.deadline_s")
+    add(
+        "--deadline",
+        type=_seconds,
+        metavar="SECONDS",
+        help="refuse requests that cannot end by it; pressure.deadline_s",
+    )
     add("--max-wait", type=seconds_or_0, metavar="SECONDS", help="of a request at the limit; pressure.max_wait_s")
     add("--health-port", type=_port, metavar="N", help="port of /livez and /readyz; pressure.health_port")
     add("--health-host", metavar="HOST", help="address of that port; default: as --host; pressure.health_host")
@@ -136,8 +141,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         type=_path,
         action="append",
         metavar="PATH",
-        help="path of a health check, ahead of all requests; default /healthz, /livez and /readyz; none for no path; "
-        "pressure.health_paths",
+        help="path of a health check; default /healthz, /livez and /readyz; none for no path; pressure.health_paths",
     )
     add(
         "--exempt-path",

@@ -203,7 +203,10 @@ class HealthPort:
             return 400, "no HTTP request"
         if method not in METHODS:
             return 405, "GET or HEAD"
-        return self._answer(target.split(b"?", 1)[0].decode("latin-1")) or (404, "this port has /livez, /readyz and /healthz")
+        return self._answer(target.split(b"?", 1)[0].decode("latin-1")) or (
+            404,
+            "this port has /livez, /readyz and /healthz",
+        )
 
     def _cut_late(self) -> None:
         now_s = time.monotonic()

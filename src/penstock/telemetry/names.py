@@ -113,7 +113,9 @@ _ALL = (
     Metric(
         "asyncio.task.eager_completions", "counter", "{task}", "Tasks that ended in the call that made them.", _LOOP
     ),
-    Metric("asyncio.task.abandoned", "counter", "{task}", "Tasks lost, failed unseen or never awaited, by reason.", (*_LOOP, "reason")),
+    Metric(
+        "asyncio.task.abandoned", "counter", "{task}", "Tasks lost or never awaited, by reason.", (*_LOOP, "reason")
+    ),
     Metric("asyncio.task.findings", "counter", "{finding}", "Other findings about tasks, by kind.", (*_LOOP, "kind")),
     Metric("asyncio.instrumentation.dropped", "counter", "{event}", "Events that telemetry has let go.", _LOOP),
     # the tasks by where they are made
@@ -167,7 +169,11 @@ _ALL = (
     ),
     Metric("asyncio.backpressure.rejected", "counter", "{request}", "Requests refused, by reason.", (GATE, REASON)),
     Metric(
-        "asyncio.backpressure.disconnected", "counter", "{connection}", "Connections cut by a bound, by reason.", (REASON,)
+        "asyncio.backpressure.disconnected",
+        "counter",
+        "{connection}",
+        "Connections cut by a bound, by reason.",
+        (REASON,),
     ),
     # the process
     Metric("cpython.gc.collections", "counter", "{collection}", "Garbage collections.", (GENERATION,)),
