@@ -88,9 +88,9 @@ def test_a_health_check_is_served_and_others_are_refused(penstock: Command, free
     wait_for(lambda: answers(address), server)
     with load(address) as told:
         checks = []
-        for _ in range(60):
+        for _ in range(40):
             checks.append(get(address, "/healthz"))
-            time.sleep(0.05)
+            time.sleep(0.03)
     assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in checks)
     assert any(b" 503 " in line for line in told), "it was overloaded"
     assert any(b" 200 " in line for line in told)
@@ -144,9 +144,9 @@ def test_the_health_port_answers_under_overload(penstock: Command, free_port: in
     wait_for(lambda: answers(address), server)
     with load(address):
         checks = []
-        for _ in range(60):
+        for _ in range(40):
             checks += [told(health_port, "/livez"), told(health_port, "/readyz")]
-            time.sleep(0.05)
+            time.sleep(0.03)
     assert {status for status, _ in checks} == {200}
     assert not NATIVE or "overloaded" in {text for _, text in checks}
 

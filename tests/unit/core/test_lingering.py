@@ -14,7 +14,7 @@ from penstock.loop import EventLoop
 from tests.loop.test_servers import no_more_descriptors
 from tests.loop.wire import Recorder
 from tests.unit.core.test_holding import HOUR_NS, Noting, accepted, end, until, watch
-from tests.unit.core.test_parking import no_descriptor_is_left, park
+from tests.unit.core.test_parking import no_descriptor_is_left
 from tests.unit.core.test_turning_away import (
     REPLY,
     MadeTelling,
@@ -24,6 +24,7 @@ from tests.unit.core.test_turning_away import (
     full,
     full_of_parked,
     hold_too_long,
+    parked_with_an_answer,
 )
 
 __all__ = ["no_descriptor_is_left"]
@@ -96,14 +97,7 @@ def test_so_does_one_that_was_silent_when_it_came(loop, run):
 
 def test_so_do_parked_ones_that_have_waited_too_long(loop, run):
     async def main():
-        make = MadeTelling()
-        server = await loop.create_server(make, "127.0.0.1", 0)
-        await behind(loop)
-        known = connect(server)
-        await make.until_made(1)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        clients = await park(loop, server, 3)
+        server, known, clients = await parked_with_an_answer(loop, MadeTelling(), 3)
         await behind(loop, hold_ns=1)
         assert await uploaded(loop, *clients) == [REPLY] * 3
         await no_more(loop)

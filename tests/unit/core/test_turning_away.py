@@ -380,16 +380,21 @@ def test_one_that_has_sent_nothing_yet_is_answered_once_it_has(loop, run):
     run(main())
 
 
+async def parked_with_an_answer(loop, make, count):
+    """A server of a loop that is behind, the connection that it knows its answer by, and parked connections."""
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    await behind(loop)
+    known = connect(server)
+    await make.until_made(1)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return server, known, await park(loop, server, count)
+
+
 def test_parked_ones_that_have_waited_far_too_long_are_told(loop, run):
     async def main():
         make = MadeTelling()
-        server = await loop.create_server(make, "127.0.0.1", 0)
-        await behind(loop)
-        known = connect(server)
-        await make.until_made(1)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        clients = await park(loop, server, 3)
+        server, known, clients = await parked_with_an_answer(loop, make, 3)
         made = len(make.protocols)
         await behind(loop, hold_ns=1)
         assert [await read_all(loop, client) for client in clients] == [REPLY] * 3
