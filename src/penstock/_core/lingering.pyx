@@ -1,6 +1,6 @@
 """Lingering: connections that have had their last answer and are read on until their clients end them; what comes is discarded.
 
-A socket that is closed while its client still sends is reset, and the reset may overtake the answer: whoever sends a long
+A socket that is closed while its client still sends is reset, and the reset may overtake the answer: a client that sends a long
 request would see an error in place of it. So our side is shut down and the rest of the request taken, for a bounded time
 and up to a bounded size. There are at most so many at once: for one more the oldest is closed.
 
@@ -44,7 +44,7 @@ cdef enum:
 
 cdef int64_t NEVER_NS = <int64_t>1 << 62
 cdef int64_t LINGER_NS = 5_000_000_000
-# Written by the kernel, read by nobody; TCP does not even copy into it.
+# Written by the kernel and never read; TCP does not even copy into it.
 cdef char[PIECE_BYTES] sink
 
 

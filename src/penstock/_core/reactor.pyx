@@ -404,7 +404,7 @@ cdef class Reactor(Runs):
 
     @property
     def _sheds(self):
-        """What was closed unread, and who hears of it."""
+        """The connections that were closed unread, and their listener."""
         return self.sheds
 
     @property

@@ -1,4 +1,4 @@
-"""Sheds: the connections that one loop has closed unread, by reason, and who hears of it. The counts are their owners'."""
+"""Sheds: the connections that one loop has closed unread, by reason, and their listener. Each count has its owner."""
 
 from libc.stdint cimport uint64_t
 
@@ -6,7 +6,7 @@ from penstock._core.wiring cimport Wiring
 
 
 cdef class Sheds:
-    """What a loop that is behind has shed."""
+    """The connections that a loop has shed while it was behind."""
 
     def __cinit__(self, Wiring wiring not None):
         self.wiring = wiring
@@ -16,7 +16,7 @@ cdef class Sheds:
         self.on_shed, self.told = on_shed, self.total()
 
     def counts(self):
-        """How many were turned away, how many left meanwhile, and how many were closed with their server."""
+        """Return how many were turned away, how many left meanwhile, and how many were closed with their server."""
         parked = self.wiring.parked
         return self.wiring.turned_away + parked.turned_away, self.wiring.held.left + parked.left, parked.given_up
 
@@ -31,7 +31,7 @@ cdef class Sheds:
         return wiring.turned_away + wiring.held.left + parked
 
     cdef int tell(self, object loop) except -1:
-        """What is told must not end the loop: an error goes to its handler, and no more is told."""
+        """Call the listener if the counts have risen. Its error goes to the loop's handler, and it is called no more."""
         if self.total() == self.told:
             return 0
         self.told = self.total()

@@ -43,7 +43,7 @@ cdef class Bell:
 
 
 cdef class Schedule:
-    """What the kernel counts of the loop's thread on its run queues, as a file that is read for each look."""
+    """The kernel's count of a thread's time on run queues: a file that is read for each look."""
 
     def __cinit__(self):
         self.fd = -1

@@ -145,7 +145,7 @@ cdef class Stream(Outlet):
         return self.wiring.parked.urgent is not None and self.wiring.parked.urgent.look(self.fd) == PASSES
 
     cdef int read_urgent(self, uint32_t wanted) except -1:
-        """What is held turns out to be urgent, by what came later."""
+        """Read a held request that is urgent, as its later bytes tell."""
         self.unread |= wanted & TO_READ
         self.read_late()
         return self.enter_queue(EPOLLOUT) if wanted & EPOLLOUT else 0

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _unusable(config: Config) -> list[Fact]:
-    """What of the config cannot work on this machine, though each value is allowed: as `run` and `serve` would say."""
+    """Return the part of the config that cannot work on this machine, as `run` and `serve` would say."""
     try:
         check_config(config)
     except ConfigError as error:

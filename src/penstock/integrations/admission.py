@@ -134,7 +134,7 @@ class AdmissionMiddleware:
         await self._run(scope, receive, sender, turn.leave, None if is_websocket else deadline_s, arrived_s)
 
     async def _leave(self, scope: Scope, send: Send) -> None:
-        """The client has left while it waited. Nobody would read an answer, but servers want a handshake ended."""
+        """Count a client that has left while it waited. It reads no answer, but servers want a handshake ended."""
         self.gate.count_left()
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})

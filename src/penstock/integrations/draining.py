@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["drain"]
 
-# who sends nothing for so long waits for the connection's end
+# a client that sends nothing for so long waits for the connection's end
 SILENT_S = 1.0
 
 _draining = 0

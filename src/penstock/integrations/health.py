@@ -29,7 +29,7 @@ LIVE, READY = ("/livez", "/healthz"), ("/readyz",)
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """What conditions mean: which answer each path has."""
+    """The meaning of conditions: the answer that each path has."""
 
     stuck_s: float = STUCK_S
     overload_unready: bool = False
@@ -47,7 +47,7 @@ class Judge:
         return None
 
     def live(self, condition: Condition) -> tuple[int, str]:
-        """Whether a process lives. One that starts or drains may take its time."""
+        """Return whether a process lives. One that starts or drains may take its time."""
         if not condition.is_started or condition.is_ending:
             return 200, "draining" if condition.is_ending else "starting"
         if condition.blocked_s >= self.stuck_s:
@@ -57,7 +57,7 @@ class Judge:
         return 200, "overloaded" if condition.is_overloaded else "ok"
 
     def ready(self, condition: Condition) -> tuple[int, str]:
-        """Whether a process takes work."""
+        """Return whether a process takes work."""
         status, text = self.live(condition)
         if not condition.is_started or condition.is_ending:
             return 503, text
@@ -83,7 +83,7 @@ class LoopCondition:
         self._is_started, self._is_ending = is_started, is_ending
 
     def __call__(self) -> Condition:
-        """The condition now."""
+        """Return the condition now."""
         blocked_s, is_overloaded = self._vitals.read()
         return Condition(self._is_started(), self._is_ending(), is_overloaded, blocked_s)
 
@@ -127,7 +127,7 @@ class HealthServer:
         self.follow_condition(LoopCondition(loop, lambda: self._has_been_ready, self._is_ending))
 
     def follow_condition(self, condition: LoopCondition) -> None:
-        """Answer by a condition whose start and end somebody else knows."""
+        """Answer by a condition that another part of the program makes."""
         self._condition = condition
         self._server.wake()
 

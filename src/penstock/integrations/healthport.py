@@ -1,7 +1,7 @@
 """The health port: a few lines of HTTP/1 from a thread of its own, with plain sockets, whatever the loop does.
 
 Connections are bounded in number, time and bytes. At the bound the oldest makes room: a client that keeps connections
-open keeps nobody else out. A descriptor is kept in reserve for when the process has none left.
+open keeps no other client out. A descriptor is kept in reserve for when the process has none left.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def _has_more(server: uvicorn.Server) -> bool:
 
 
 class _Ends:
-    """What is known of connections that are to end. Ownership: it lives as long as one drain."""
+    """The connections that are to end, and since when each is idle. Ownership: it lives as long as one drain."""
 
     def __init__(self, quiet_s: float) -> None:
         self._quiet_s = quiet_s

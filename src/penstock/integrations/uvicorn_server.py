@@ -39,7 +39,7 @@ MOST_BYTES = 2000
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; `owns_listener` says that nobody goes on with its listening socket."""
+    """uvicorn's server; `owns_listener`: no other server goes on with its listening socket."""
 
     owns_listener = False
     _until_s: float | None = None

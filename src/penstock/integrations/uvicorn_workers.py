@@ -64,7 +64,7 @@ class Wakeup:
 
 
 class StartReports:
-    """What workers say of their starts. Ownership: the parent reads, and each worker has a copy of the other end."""
+    """The workers' reports of their starts. Ownership: the parent reads, each worker has a copy of the other end."""
 
     def __init__(self) -> None:
         self._reader, self.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

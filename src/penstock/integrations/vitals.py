@@ -23,7 +23,7 @@ STAMPED = 2
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is known of a service: of one process, as of one moment."""
+    """The state of a service: of one process, as of one moment."""
 
     is_started: bool = False
     is_ending: bool = False
@@ -63,7 +63,7 @@ class LoopVitals:
             self._late_s = time.monotonic() - sent_s
 
     def read(self) -> tuple[float, bool]:
-        """For how long one callback has kept the loop, in seconds, and whether the loop is overloaded."""
+        """Return for how long one callback has kept the loop, in seconds, and whether the loop is overloaded."""
         if self.needs_beats:
             waited_s = 0.0 if self._sent_s is None or not self._loop.is_running() else time.monotonic() - self._sent_s
             return waited_s, is_overloaded(self._loop) or self._late_s > LATE_S

@@ -1,4 +1,4 @@
-"""Health checks: which requests are some, and how many of them pass what other requests must."""
+"""Health checks: the requests that are some, and the bound on how many pass where other requests wait."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def http_reply(refused: Overloaded, *, as_json: bool = False, close: bool = Fals
 
 
 def http_replies(refused: Overloaded, *, close: bool = False) -> tuple[HttpReply, ...]:
-    """All that `http_reply` chooses from, as text: for whoever has to have them at hand."""
+    """Return all that `http_reply` chooses from, as text: for servers that keep them at hand."""
     close = close or refused.reason == "closed"
     return tuple(_http(refused.reason, retry_s, False, close) for retry_s in _retry_choices_s(refused))
 

@@ -1,4 +1,4 @@
-"""What was shed elsewhere than at a gate, by source and reason; and a line in the log for all of it, now and then."""
+"""Counts of sheds elsewhere than at a gate, by source and reason; and a rate-limited line in the log."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def register(source: Source) -> None:
 
 
 def all_sheds() -> Counts:
-    """All that was shed in this process and not by a gate. Any thread may ask."""
+    """Return all that was shed in this process and not by a gate. Any thread may ask."""
     with _lock:
         found, sources = _counts.copy(), list(_sources)
     for source in sources:

@@ -1,4 +1,4 @@
-"""What one window says of the service: how many in flight, how many done a second, and the latency.
+"""Readings of the service in one window: how many in flight, how many done a second, and the latency.
 
 Latency is measured twice, by its median and by its mean. A median says nothing of two kinds of calls, of which one is
 quick and one is slow; a mean says little where a few calls take very long. A queue shows in both.
