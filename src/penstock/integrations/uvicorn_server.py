@@ -22,6 +22,7 @@ import uvicorn
 from penstock.config import Config, ServeConfig
 from penstock.integrations.lifespan import FAILED_START, BoundedLifespan
 from penstock.integrations.uvicorn_drain import answer_last, end_connections
+from penstock.pressure.loopgate import pause_watch, resume_watch
 from penstock.runtime.acceptqueue import empty, refuse_new
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ class Server(uvicorn.Server):
         _follow_parent()
         super().run(sockets=sockets)
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load the application and serve it until a signal ends it."""
+        # imports and the lifespan's startup block the loop, and no client waits for it yet; `startup` resumes
+        pause_watch(asyncio.get_running_loop())
+        await super().serve(sockets=sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then listen. SystemExit(3) if either fails."""
         told: ServeConfig = Config.load().serve
@@ -67,6 +74,7 @@ class Server(uvicorn.Server):
             await lifespan.shutdown()
         if not self.started:
             sys.exit(FAILED_START)
+        resume_watch(asyncio.get_running_loop())
         report(self.config, STARTED, str(os.getpid()))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

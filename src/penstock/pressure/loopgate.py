@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from penstock.pressure.tasklimit import TaskLimit
 
-__all__ = ["LOOP", "LoopGate", "LoopStatistics", "is_overloaded", "loop_statistics"]
+__all__ = ["LOOP", "LoopGate", "LoopStatistics", "is_overloaded", "loop_statistics", "pause_watch", "resume_watch"]
 
 logger = logging.getLogger("penstock.pressure")
 
@@ -104,6 +104,7 @@ class LoopGate:
         self._loop = ref(loop)
         self._lag, self._gates, self._tell, self._tasks = lag, gates, tell, tasks
         self._scale = 1.0
+        self._drops_left = True
         self._is_looking = self._is_paused = False
         self._late_looks = self._pauses = 0
         self._logged_s, self._unlogged = -LOG_EVERY_S, 0
@@ -116,9 +117,22 @@ class LoopGate:
     def watch(self, *, drops_left: bool = True) -> None:
         """Begin to hold reads when the loop is behind; the lag's `report` is to be `changed`."""
         loop = self._loop()
+        self._drops_left = drops_left
         if loop is not None and self._lag is not None:
-            loop._watch_lag(self._lag, arrived_at, drops_left)
             loop._sheds.watch(self._shed)
+            self.resume()
+
+    def pause(self) -> None:
+        """Measure nothing until `resume`: time that passes meanwhile is no client's wait."""
+        loop = self._loop()
+        if loop is not None and self._lag is not None:
+            loop._watch_lag(None)
+
+    def resume(self) -> None:
+        """Measure again, with what was measured before the pause."""
+        loop = self._loop()
+        if loop is not None and self._lag is not None:
+            loop._watch_lag(self._lag, arrived_at, self._drops_left)
 
     @property
     def is_overloaded(self) -> bool:
@@ -305,6 +319,20 @@ def loop_statistics(loop: asyncio.AbstractEventLoop | None = None) -> LoopStatis
         loop = asyncio.get_running_loop()
     gate = _loop_gates.get(loop)
     return LoopStatistics() if gate is None else gate.statistics()
+
+
+def pause_watch(loop: asyncio.AbstractEventLoop) -> None:
+    """Do not measure the loop until `resume_watch`; a loop without a gate of its own is left alone."""
+    gate = _loop_gates.get(loop)
+    if gate is not None:
+        gate.pause()
+
+
+def resume_watch(loop: asyncio.AbstractEventLoop) -> None:
+    """End `pause_watch`."""
+    gate = _loop_gates.get(loop)
+    if gate is not None:
+        gate.resume()
 
 
 def is_overloaded(loop: asyncio.AbstractEventLoop) -> bool:
