@@ -104,7 +104,7 @@ class AdmissionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, refuse it, or take part in the server's start and end."""
         kind = scope["type"]
-        if kind != "lifespan" and scope["path"] in self._exempt:
+        if kind != "lifespan" and self._is_exempt(scope):
             await self._app(scope, receive, send)
         elif kind == "http" or (kind == "websocket" and self._websockets != "none"):
             await self._serve(scope, receive, send)
@@ -173,7 +173,7 @@ class AdmissionMiddleware:
 
     def ask_early(self, scope: Scope) -> Refusal | None:
         """For servers that ask before they make a task for a request: its refusal, or None to go on as ever."""
-        if self._is_health_check(scope) or scope["path"] in self._exempt:
+        if self._is_health_check(scope) or self._is_exempt(scope):
             return None
         try:
             scope[ASKED] = self._ask(scope, EarlyTurn)
@@ -200,7 +200,13 @@ class AdmissionMiddleware:
         return turn(entry), deadline_s, arrived_s
 
     def _is_health_check(self, scope: Scope) -> bool:
-        return scope["type"] == "http" and self._health.is_one(scope["method"], scope["path"])
+        if scope["type"] != "http":
+            return False
+        method = scope["method"]
+        return self._health.is_one(method, scope["path"]) or self._health.is_one(method, _below_root(scope))
+
+    def _is_exempt(self, scope: Scope) -> bool:
+        return scope["path"] in self._exempt or _below_root(scope) in self._exempt
 
     def _answer(self, refused: Overloaded) -> Refusal:
         return Refusal(refused, as_json=self._as_json)
@@ -316,3 +322,10 @@ async def refusal(request: object, refused: Overloaded) -> Refusal:
     For an `Overloaded` that is raised within a request; frameworks make it a 500 before a middleware sees it.
     """
     return Refusal(refused)
+
+
+def _below_root(scope: Scope) -> str:
+    """Return the path without the root: uvicorn puts its `--root-path` in front of what the client asked for."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    return path[len(root) :] if root and path.startswith(root + "/") else path

@@ -316,6 +316,25 @@ def test_only_gets_of_the_very_path_are_health_checks(run, how):
     run(main())
 
 
+@pytest.mark.parametrize("path", ["/shop/up", "/up", "/shop/events/1", "/events/1"])
+def test_a_root_path_before_the_path_hides_neither_health_checks_nor_exempt_paths(run, path):
+    async def main():
+        driven = Driven(strict(1), health=("/up",), exempt=("/events/*",))
+        first, _ = await driven.busy()
+        client, other = Client(BODY), Client(BODY)
+        passed = driven.request(client, path=path, root_path="/shop")
+        await driven.request(other, path="/shopping/up", root_path="/shop")
+        await settle()
+        assert other.status == 503
+        driven.service.finish(1)
+        await passed
+        assert client.status == 200
+        driven.service.finish()
+        await first
+
+    run(main())
+
+
 def test_beyond_the_bound_health_checks_wait_for_the_gate_with_its_reserve(run):
     async def main():
         driven = Driven(strict(1, reserve=1), health=("/up",))
