@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from contextlib import suppress
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
@@ -39,6 +40,16 @@ class WorkerProcess(multiprocess.Process):
         if self._server is None:
             self._server = Server(self.config)
         return self._server  # type: ignore[return-value]
+
+    def ping(self, timeout: float = 5) -> bool:
+        """Ask the worker whether it lives; uvicorn waits the whole time where the worker ends meanwhile."""
+        with suppress(OSError, EOFError):
+            self.parent_conn.send(b"ping")
+            wait([self.parent_conn, self.process.sentinel], timeout)
+            if self.parent_conn.poll():
+                self.parent_conn.recv()
+                return True
+        return False
 
 
 class Wakeup:
