@@ -17,7 +17,7 @@ __all__ = ["FORMATS", "JsonFormatter", "TextFormatter", "configure_by_file", "js
 STACK_FRAMES = 10
 COLORS = {"DEBUG": 36, "INFO": 32, "WARNING": 33, "ERROR": 31, "CRITICAL": 91}
 ACCESS = "client", "method", "path", "http_version", "status"
-# what every record has; the rest are the program's own extras. uvicorn repeats its message in colors
+# attributes of every record; the rest are the program's own extras. uvicorn repeats its message in colors
 COMMON = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message", "websocket"}
 
 
@@ -64,7 +64,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def json_line(message: str) -> str:
-    """Return a warning of the runtime's as JSON, for what is written past `logging`."""
+    """Return a warning of the runtime's as JSON, for lines written past `logging`."""
     return JsonFormatter().format(logging.LogRecord("penstock.runtime", logging.WARNING, "", 0, message, (), None))
 
 

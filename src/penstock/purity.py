@@ -21,7 +21,7 @@ def is_refused() -> bool:
 
 
 def is_pure_asked() -> bool:
-    """Return what `PENSTOCK_PURE` says, in any word for yes or no; nothing is no. Raises ConfigError."""
+    """Return the value of `PENSTOCK_PURE`, any word for yes or no; empty is no. Raises ConfigError."""
     word = os.environ.get(PURE_VARIABLE, "").strip()
     try:
         return bool(word and BOOL.parse(word))

@@ -1,4 +1,4 @@
-"""A check of the user's code in a process of its own: what it imports stays out of the parent of the workers."""
+"""A check of the user's code in a process of its own, which keeps its imports out of the parent of the workers."""
 
 import os
 import sys

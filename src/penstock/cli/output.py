@@ -1,4 +1,4 @@
-"""Writes what a command says, to readers that may have gone and files that may be full."""
+"""Writes a command's output to readers that may have gone and files that may be full."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ def complain(command: str, message: str) -> None:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Let what is left in the stream's buffer go nowhere: the interpreter flushes it at the end, and would complain."""
+    """Discard the rest of the stream's buffer: the interpreter flushes it at the end, and would complain."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -41,7 +41,7 @@ LAG_HIGH_S = 0.01
 # how long a drain may last when nothing says it
 DRAIN_S = 10.0
 DEFAULTS = {"host": "127.0.0.1", "port": 8000, "workers": 1, "reload": False, "factory": False, "access_log": True}
-# what `serve` is given by name, or makes of the config
+# options that `serve` passes by name, or derives from the config
 OURS = {
     *("host", "port", "uds", "fd", "workers", "reload", "factory", "log_level", "access_log", "backlog", "env_file"),
     *("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password", "timeout_graceful_shutdown"),
@@ -200,9 +200,9 @@ def _tls(options: argparse.Namespace, choices: dict[str, Any]) -> Tls | None:
 
 
 def _pressure(options: argparse.Namespace, told: PressureConfig, named: frozenset[str]) -> PressureConfig:
-    """The config's group with what the options say. Where requests are limited, the loop watches its own lag too.
+    """Return the config's group with the options applied. With a limit, the loop measures its lag too.
 
-    `named` are the keys that the config has named: what is none by its word stays so.
+    `named` are the keys that the config has named: a none that it names stays none.
     """
     chosen = {
         "backlog": options.backlog,

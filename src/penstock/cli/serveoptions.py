@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["add_uvicorn_options", "from_environment", "uvicorn_choices"]
 
 PREFIX = "UVICORN_"
-# uvicorn's name -> what decides it here
+# uvicorn's option -> the option or key that decides it here
 DECIDED_HERE = {"loop": "penstock serve runs penstock's own loop; its keys are set by --set loop.KEY=VALUE"}
 NOT_FOR_CONFIG = {"app", "version"}
 GROUPS = {
@@ -68,7 +68,7 @@ def from_environment(parser: LineParser, told: argparse.Namespace, environ: Mapp
 
 
 def uvicorn_choices(told: argparse.Namespace) -> dict[str, Any]:
-    """Return what the options say that penstock passes on, as arguments of `uvicorn.Config`."""
+    """Return the options that penstock passes on, as arguments of `uvicorn.Config`."""
     accepted = inspect.signature(importlib.import_module("uvicorn").Config.__init__).parameters
     names = {option.name for option in _uvicorn_options()} & set(accepted) - NOT_FOR_CONFIG
     choices = {name: value for name, value in vars(told).items() if name in names and value is not None}

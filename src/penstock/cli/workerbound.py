@@ -12,7 +12,7 @@ __all__ = ["check_workers", "most_workers"]
 
 # beyond so many for each usable core, more processes only wait for each other
 FOR_EACH_CORE = 32
-# what an idle worker occupies for itself, rounded down
+# memory of an idle worker's own, rounded down
 WORKER_BYTES = 32 * 1024 * 1024
 OWN_CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 

@@ -57,7 +57,7 @@ def _extended(base: Any, reducers: tuple[Any, ...]) -> type[pickle.Pickler]:
 
 
 class _RefusingPickler(pickle.Pickler):
-    """Pickle's own, which refuses what is defined in the session in place of sending a name that leads nowhere."""
+    """Pickle's own, which refuses objects of the session in place of sending a name that leads nowhere."""
 
     def reducer_override(self, item: Any) -> Any:
         if isinstance(item, FunctionType | type) and item.__module__ == "__main__":

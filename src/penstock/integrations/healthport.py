@@ -28,7 +28,7 @@ MOST_BYTES = 8192
 # to send the request and to take the answer
 CLIENT_S = 5.0
 BACKLOG = 128
-# after a failure, so that one that lasts takes no time of the process
+# a pause after a failure, so that a lasting failure takes no time of the process
 PAUSE_S = 0.1
 METHODS = (b"GET", b"HEAD")
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}

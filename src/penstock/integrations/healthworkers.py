@@ -85,7 +85,7 @@ class _Link:
             self.asked_s = time.monotonic()
 
     def take(self) -> None:
-        """Take what has been answered. Raises OSError when the worker has ended."""
+        """Read the worker's answers. Raises OSError when the worker has ended."""
         with suppress(BlockingIOError):
             # so few bytes come as they were sent
             answer = self.sock.recv(ANSWER.size)
@@ -147,7 +147,7 @@ class WorkersHealth:
     def _ask(self) -> None:
         began_s = time.monotonic()
         self._each(self._links, _Link.ask)
-        # one that is silent since an earlier question is not waited for
+        # a worker that is silent since an earlier question is not waited for
         while asked := [link for link in self._links if link.asked_s is not None and link.asked_s >= began_s]:
             left_s = began_s + ANSWER_S - time.monotonic()
             if left_s <= 0:
@@ -159,7 +159,7 @@ class WorkersHealth:
             self._each(asked, _Link.take)
 
     def _each(self, links: list[_Link], call: Callable[[_Link], None]) -> None:
-        """Call it for each link; those whose worker has ended are dropped."""
+        """Call it for each link, and drop the links whose worker has ended."""
         for link in list(links):
             try:
                 call(link)

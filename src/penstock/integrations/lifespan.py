@@ -20,12 +20,12 @@ logger = logging.getLogger("uvicorn.error")
 
 # the exit code of a process that never began to serve, as uvicorn's
 FAILED_START = 3
-# what is cancelled has so long for its clean-up
+# time that cancelled code has for its clean-up
 GRACE_S = 0.75
 
 
 class BoundedLifespan:
-    """A lifespan of uvicorn's whose two halves may take so long; None for any time.
+    """A lifespan of uvicorn's with a bound for its startup and its shutdown; None for no bound.
 
     `started()` is called when the application has started. `left_s()` is what the end of the process leaves for the
     shutdown.

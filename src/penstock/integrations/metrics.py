@@ -153,7 +153,7 @@ metrics_app = MetricsApp()
 
 
 def join_workers(handover: socket.socket) -> None:
-    """Be one of several workers: from now on the metrics here are those of all. For what starts the workers."""
+    """Be one of several workers: from now on the metrics here are those of all. Called by the worker's start."""
     join_parent(handover, _plain_families)
 
 

@@ -14,7 +14,7 @@ UP = "penstock_worker_up"
 
 
 def to_plain(families: Iterable[Any]) -> list[Any]:
-    """Return what prometheus_client collects as lists, for JSON."""
+    """Return the families that prometheus_client collects as lists, for JSON."""
     return [[each.name, each.documentation, each.type, each.unit, [*map(_sample, each.samples)]] for each in families]
 
 

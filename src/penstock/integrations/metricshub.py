@@ -53,7 +53,7 @@ class _Link:
         return True
 
     def take(self) -> None:
-        """Take what has been answered. Raises OSError when the worker has ended."""
+        """Read the worker's answers. Raises OSError when the worker has ended."""
         with suppress(BlockingIOError):
             while part := self.sock.recv(1 << 20):
                 self._read += part

@@ -269,7 +269,7 @@ def _metrics_hub(config: ServerConfig) -> Iterator[None]:
 
 
 def _follow_health(config: ServerConfig) -> None:
-    """Have health checks answered by what this process serves; called in its loop, before the application is loaded."""
+    """Answer health checks for this process; called in its loop, before the application is loaded."""
     if config.health is None and config.health_handover is None:
         return
     server = next(filter(None, map(_handling_server, ENDS)), None)

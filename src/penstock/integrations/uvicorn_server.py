@@ -34,7 +34,7 @@ logger = logging.getLogger("uvicorn.error")
 
 # the application's shutdown has at least so long, also where requests have taken all of the drain
 LAST_S = 0.5
-# what a worker tells its parent of its start: the word, and its process's number or the reason
+# a worker's report of its start to its parent: the word, and its process's number or the reason
 STARTED, FAILED = "started", "failed"
 MOST_BYTES = 2000
 
@@ -78,7 +78,7 @@ class Server(uvicorn.Server):
         report(self.config, STARTED, str(os.getpid()))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept what the kernel has, answer it and what is on kept connections, then stop the application."""
+        """Accept the kernel's clients, answer all requests, then stop the application."""
         logger.info("Shutting down")
         loop, drain_s = asyncio.get_running_loop(), self.config.timeout_graceful_shutdown
         until_s = float("inf") if drain_s is None else loop.time() + drain_s
@@ -102,7 +102,7 @@ class Server(uvicorn.Server):
             sock.close()
 
     async def _end_tasks(self, until_s: float) -> None:
-        """Wait for what requests have left behind, as uvicorn does; cancel it when the drain is over."""
+        """Wait for tasks that requests have left behind, as uvicorn does; cancel them when the drain is over."""
         tasks = self.server_state.tasks
         loop = asyncio.get_running_loop()
         while tasks and loop.time() < until_s and not self.force_exit:

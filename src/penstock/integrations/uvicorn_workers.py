@@ -86,7 +86,7 @@ class StartReports:
         self.failed_in_a_row = 0
 
     def read(self) -> None:
-        """Take what has been said; the first reason why a worker cannot start is logged, the others say the same."""
+        """Read the reports; log the first reason why a worker cannot start, since the others say the same."""
         with suppress(BlockingIOError):
             while True:
                 word, _, text = self._reader.recv(MOST_BYTES).decode().partition(" ")

@@ -37,7 +37,7 @@ LOOKS_UNTIL_PAUSE = 10
 LEFT_AFTER_S = 1.0
 LOG_EVERY_S = 10.0
 LAG = "lag"
-# what stands for the loop's own gate where sheds are told by their gate
+# the name of the loop's own gate in counts of sheds
 LOOP = "loop"
 
 
@@ -294,7 +294,7 @@ class LoopGate:
         logger.warning("the loop is behind: %s%s%s", self._why(), self._scaled(), more)
 
     def _why(self) -> str:
-        """Which of the two signs of overload there is. Held reads keep the wait of what is ready short."""
+        """Return which of the two signs of overload there is. Held reads keep the wait of ready callbacks short."""
         wait_ms, high_ms, for_s = self._lag.lag_ns / 1e6, self._lag.high_ns / 1e6, self._lag.for_ns / 1e9
         if wait_ms > high_ms:
             return f"what is ready waits {wait_ms:.1f} ms on average, above pressure.lag_high_s ({high_ms:g} ms)"

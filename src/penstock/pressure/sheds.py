@@ -39,13 +39,13 @@ _lock = threading.Lock()
 
 
 def count(source: str, reason: str) -> None:
-    """Count one that was shed by something that has no counts of its own. Any thread may."""
+    """Count a shed by a source without counts of its own. Any thread may."""
     with _lock:
         _counts[source, reason] += 1
 
 
 def register(source: Source) -> None:
-    """Have what a source sheds listed for as long as it lives."""
+    """List the sheds of a source for as long as it lives."""
     with _lock:
         _sources.add(source)
 

@@ -183,7 +183,7 @@ _form: Callable[[str], str] = str
 
 
 def tell_as(form: Callable[[str], str]) -> None:
-    """Have `form` make the line of what is told."""
+    """Format the runtime's own lines by `form`."""
     global _form
     _form = form
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 __all__ = ["is_within", "module_of"]
 
 MAIN = "__main__"
-# what a notebook's cell is compiled as: a file of the process's own number, and of no name that lasts
+# the file name of a notebook's cell has the process's number, and so does not last
 _CELL = re.compile(r"[/\\]ipykernel_\d+[/\\]|^<")
 
 

@@ -62,7 +62,7 @@ class _Entry:
     ) -> None:
         self.loop, self.watched, self.findings, self.describe = loop, watched, findings, describe
         self.name, self.causes = name, causes
-        # what was told last of a stall that lasts; by whether it is a turn, and since when
+        # the last finding of a stall that lasts; by whether it is a turn, and since when
         self.told: dict[tuple[bool, int], Finding] = {}
         # the turn that a debugger was last seen in
         self.debugged_turn = 0
