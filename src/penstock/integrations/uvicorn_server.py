@@ -125,7 +125,8 @@ def report(config: Any, word: str, text: str) -> bool:
     if channel is None:
         return False
     with suppress(OSError):
-        channel.send(f"{word} {text}".encode()[:MOST_BYTES], socket.MSG_DONTWAIT)
+        message = f"{word} {text}".encode(errors="backslashreplace")
+        channel.send(message[:MOST_BYTES], socket.MSG_DONTWAIT)
     return True
 
 

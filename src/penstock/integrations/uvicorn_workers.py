@@ -89,7 +89,8 @@ class StartReports:
         """Read the reports; log the first reason why a worker cannot start, since the others say the same."""
         with suppress(BlockingIOError):
             while True:
-                word, _, text = self._reader.recv(MOST_BYTES).decode().partition(" ")
+                # a long reason may be cut within a character
+                word, _, text = self._reader.recv(MOST_BYTES).decode(errors="replace").partition(" ")
                 if word == STARTED:
                     self._started.add(int(text))
                     self.failed_in_a_row = 0

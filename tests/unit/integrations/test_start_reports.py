@@ -1,0 +1,24 @@
+"""A worker's report of its start reaches its parent, whatever is in it and however long it is."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from penstock.integrations.uvicorn_server import FAILED, MOST_BYTES, report
+from penstock.integrations.uvicorn_workers import StartReports
+
+
+@pytest.mark.parametrize("reason", ["ü" * MOST_BYTES, "\udcfc.py is not there"], ids=["cut in a character", "a name"])
+def test_a_reason_that_is_no_whole_text_is_logged_and_ends_no_parent(
+    caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    reports = StartReports()
+    with reports.writer, reports._reader:
+        assert report(SimpleNamespace(start_reports=reports.writer), FAILED, reason)
+        with caplog.at_level(logging.ERROR, "uvicorn.error"):
+            reports.read()
+    [record] = caplog.records
+    assert record.message[:3] == ("üüü" if reason[0] == "ü" else "\\ud")
