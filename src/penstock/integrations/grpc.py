@@ -102,7 +102,9 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
                     await _stream(behaviour, request, context)
                     return
                 deadline_s, arrived_s = self._deadline_s(context), asyncio.get_running_loop().time()
-                async with Passage(self.gate, self._entry(details, deadline_s), self._stream_after_s) as passage:
+                entry = self._entry(details, deadline_s)
+                # gRPC's connections are its own, and unknown to a drain
+                async with Passage(self.gate, entry, self._stream_after_s, holds_drain=True) as passage:
                     passage.watch()
                     with inherited(deadline_s, arrived_s):
                         await _stream(behaviour, request, context)

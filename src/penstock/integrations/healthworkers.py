@@ -7,6 +7,7 @@ GIL, or is stopped: that counts as blocked, since the question was asked. A link
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -48,6 +49,8 @@ class HealthReporter:
 
     def _run(self) -> None:
         link, parents = socket.socketpair()
+        # a process that the application forks lives on after the worker: the link must end with the worker
+        os.register_at_fork(after_in_child=link.close)
         with suppress(OSError), link:
             # here, where it may wait: the parent takes links when it is asked
             with parents:

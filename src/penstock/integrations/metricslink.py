@@ -84,6 +84,8 @@ class MetricsLink:
 
     def _run(self) -> None:
         ours, parents = socket.socketpair()
+        # a process that the application forks lives on after the worker: the link must end with the worker
+        os.register_at_fork(after_in_child=ours.close)
         with suppress(OSError), ours:
             with parents:
                 socket.send_fds(self._handover, [LINK], [parents.fileno()])

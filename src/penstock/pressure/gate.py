@@ -153,17 +153,18 @@ class Gate(GateCore):
 
     # --- streams ---
 
-    def stream(self, entry: Entry) -> Stream | None:
+    def stream(self, entry: Entry, *, holds_drain: bool = False) -> Stream | None:
         """Turn an entry that is inside into a stream, to be left in its place; None if there are `max_streams`.
 
-        The entry's permit is given back. How long it was held tells nothing of the service.
+        The entry's permit is given back. How long it was held tells nothing of the service. `holds_drain`: a drain
+        waits for the stream as for an entry; others it waits for only as long as their connections are busy.
         """
         if not entry.is_inside:
             raise RuntimeError("this entry is not inside its gate: it cannot become a stream")
         if self.max_streams is not None and len(self.live_streams) >= self.max_streams:
             return None
         entry.is_begun = entry.is_inside = False
-        stream = Stream(self)
+        stream = Stream(self, holds_drain=holds_drain)
         self.leave()
         return stream
 

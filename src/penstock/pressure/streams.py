@@ -22,12 +22,15 @@ STREAM_AFTER_S = 1.0
 
 
 class Stream:
-    """One response that goes on beyond its gate, which counts it until `leave()` or until nothing refers to it."""
+    """One response that goes on beyond its gate, which counts it until `leave()` or until nothing refers to it.
 
-    __slots__ = ("__weakref__", "_gate")
+    `holds_drain`: a drain waits for it, as it does for what holds a permit.
+    """
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    __slots__ = ("__weakref__", "_gate", "holds_drain")
+
+    def __init__(self, gate: Gate, *, holds_drain: bool = False) -> None:
+        self._gate, self.holds_drain = gate, holds_drain
         gate.live_streams.add(self)
 
     def leave(self) -> None:
@@ -36,12 +39,15 @@ class Stream:
 
 
 class Passage:
-    """An entry on its way through a gate, which may become a stream while it is inside. `async with` it."""
+    """An entry on its way through a gate, which may become a stream while it is inside. `async with` it.
 
-    __slots__ = ("_after_s", "_entry", "_gate", "_stream", "_timer")
+    `holds_drain`: a drain waits for the stream, whose connection it does not know.
+    """
 
-    def __init__(self, gate: Gate, entry: Entry, after_s: float = STREAM_AFTER_S) -> None:
-        self._gate, self._entry, self._after_s = gate, entry, after_s
+    __slots__ = ("_after_s", "_entry", "_gate", "_holds_drain", "_stream", "_timer")
+
+    def __init__(self, gate: Gate, entry: Entry, after_s: float = STREAM_AFTER_S, *, holds_drain: bool = False) -> None:
+        self._gate, self._entry, self._after_s, self._holds_drain = gate, entry, after_s, holds_drain
         self._stream: Stream | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -69,12 +75,12 @@ class Passage:
 
     def become_stream(self) -> None:
         """Make it a stream at once. Raises Overloaded, reason `streams`, if the gate has as many as it may."""
-        self._stream = self._gate.stream(self._entry)
+        self._stream = self._gate.stream(self._entry, holds_drain=self._holds_drain)
         if self._stream is None:
             raise self._gate.refused_stream()
 
     def _check(self, has_begun: Callable[[], bool]) -> None:
         if has_begun():
-            self._stream = self._gate.stream(self._entry)
+            self._stream = self._gate.stream(self._entry, holds_drain=self._holds_drain)
         if self._stream is None:
             self.watch(has_begun)

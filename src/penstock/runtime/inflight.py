@@ -209,7 +209,12 @@ def _requests(loop: EventLoop) -> dict[str, int]:
     # not before a drain: a program without gates never loads it
     from penstock.pressure.registry import gates
 
-    return {gate.name: gate.inflight for gate in gates() if gate.loop is loop and gate.inflight}
+    counts = {
+        gate.name: gate.inflight + sum(stream.holds_drain for stream in gate.live_streams)
+        for gate in gates()
+        if gate.loop is loop
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 # --- in words

@@ -17,7 +17,7 @@ from tests.unit.integrations.test_health import ask
 PATIENCE_S = 30.0
 # a worker that does what it reads
 WORKER = """
-import asyncio, socket, sys, time
+import asyncio, os, socket, sys, time
 from penstock import new_event_loop
 from penstock.integrations.health import LoopCondition
 from penstock.integrations.healthworkers import HealthReporter
@@ -28,6 +28,10 @@ async def main():
     HealthReporter(socket.socket(fileno=int(sys.argv[1])), condition).start()
     while word := await loop.run_in_executor(None, sys.stdin.readline):
         said.add(word.strip())
+        if "fork" in said and os.fork() == 0:
+            # what the application makes may live on after the worker: it lives as long as this test's parent
+            os.read(int(sys.argv[2]), 1)
+            os._exit(0)
         if "block" in said:
             time.sleep(3600)
 
@@ -41,9 +45,14 @@ class Worker:
 
     def __init__(self, health: WorkersHealth) -> None:
         number = health.handover.fileno()
+        waits, self.lifeline = os.pipe()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(number)], stdin=subprocess.PIPE, text=True, pass_fds=[number]
+            [sys.executable, "-W", "ignore", "-c", WORKER, str(number), str(waits)],
+            stdin=subprocess.PIPE,
+            text=True,
+            pass_fds=[number, waits],
         )
+        os.close(waits)
 
     def say(self, word: str) -> None:
         assert self.process.stdin is not None
@@ -55,6 +64,10 @@ class Worker:
     def end(self) -> None:
         self.process.kill()
         self.process.communicate()
+
+    def end_family(self) -> None:
+        self.end()
+        os.close(self.lifeline)
 
 
 class Service:
@@ -91,7 +104,7 @@ def service() -> Iterator[Service]:
         yield made
     finally:
         for worker in made.workers:
-            worker.end()
+            worker.end_family()
         health.close()
 
 
@@ -130,6 +143,16 @@ def test_a_worker_that_is_killed_is_forgotten_also_if_it_was_stuck(service: Serv
     service.until(lambda: service.ask("/livez") == (200, "ok"))
     other.end()
     service.until(lambda: service.ask("/readyz") == (503, "starting"))
+
+
+def test_a_worker_that_is_killed_is_forgotten_though_a_process_that_it_forked_lives_on(service: Service) -> None:
+    worker = service.start()
+    worker.say("fork")
+    worker.say("start")
+    service.until(lambda: service.ask("/readyz") == (200, "ok"))
+    worker.end()
+    service.until(lambda: service.ask("/readyz") == (503, "starting"))
+    assert service.health._links == []
 
 
 def test_a_worker_that_ends_is_not_ready(service: Service) -> None:

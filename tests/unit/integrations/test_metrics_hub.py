@@ -1,7 +1,10 @@
 """The parent's half of the metrics of several workers, with workers driven by hand on real sockets."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -110,6 +113,35 @@ def test_a_collector_that_raises_takes_away_the_metrics_of_its_worker_alone(
     assert "ZeroDivisionError" in caplog.text
     # a question of the worker's own has the same answer
     assert link.ask({"key": "own"}) == {"1": []}
+
+
+FORKING = """
+import os, socket, sys
+from penstock.integrations.metricslink import MetricsLink
+MetricsLink(socket.socket(fileno=int(sys.argv[1])), lambda key: []).start()
+sys.stdin.readline()
+if os.fork() == 0:
+    os.read(int(sys.argv[2]), 1)
+    os._exit(0)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_worker_that_is_killed_is_gone_though_a_process_that_it_forked_lives_on(hub: MetricsHub) -> None:
+    waits, lifeline = os.pipe()
+    numbers = [hub.handover.fileno(), waits]
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, *map(str, numbers)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=numbers) as worker:
+        try:
+            end_s = time.monotonic() + 10
+            while not hub._links and time.monotonic() < end_s:
+                time.sleep(0.005)
+            assert hub.collect("own") == {"1": []}
+            worker.communicate(b"\n")
+            assert hub.collect("own") == {}
+        finally:
+            os.close(waits)
+            os.close(lifeline)
 
 
 def test_a_parent_that_has_ended_is_an_error_in_time(hub: MetricsHub) -> None:

@@ -539,3 +539,40 @@ run(main())
     ended = run(program, TERM, **SHORT)
     assert ended.returncode == 128 + TERM
     assert "cancelling what is left: 1 request of gate orders" in ended.err
+
+
+def test_a_grpc_response_stream_is_waited_for_after_it_gave_its_permit_back():
+    pytest.importorskip("grpc")
+    program = (
+        START
+        + """
+import grpc, penstock
+from penstock.integrations.grpc import AdmissionInterceptor
+gate, go = penstock.Gate(4, name="calls"), asyncio.Event()
+async def rows(request, context):
+    yield b"first"
+    await go.wait()
+    yield b"last"
+class Handlers(grpc.GenericRpcHandler):
+    def service(self, call):
+        return grpc.unary_stream_rpc_method_handler(rows)
+async def main():
+    server = grpc.aio.server(interceptors=[AdmissionInterceptor(gate, stream_after_s=0.01)])
+    server.add_generic_rpc_handlers((Handlers(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    asyncio.get_running_loop().add_drain_hook(lambda loop: loop.call_later(0.2, go.set))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_stream("/x/rows")(b"a")
+        await call.read()
+        while not gate.statistics().streams:
+            await asyncio.sleep(0.01)
+        print("ready")
+        print(await call.read())
+        await asyncio.Event().wait()
+run(main())
+"""
+    )
+    ended = run(program, TERM, **LONG)
+    assert ended.returncode == 128 + TERM
+    assert "b'last'" in ended.out
