@@ -266,6 +266,50 @@ def test_clients_who_came_while_workers_are_replaced_are_answered_before_the_end
     assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
+HOLDING = """
+import asyncio, os
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        if scope["path"] == "/hold":
+            print("holds", flush=True)
+            while not os.path.exists("go"):
+                await asyncio.sleep(0.01)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="child processes are found in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_clients_for_whom_every_worker_has_ended_or_is_ending_are_answered_before_the_end(
+    shop: Command, free_port: int, how: signal.Signals
+) -> None:
+    """As when all workers reach --limit-max-requests at once."""
+    shop.write("holding.py", HOLDING)
+    address = ("127.0.0.1", free_port)
+    server = started(shop, free_port, "--workers", "2", "--drain", "600", target="holding:app")
+    wait_for(lambda: len(served_pids(server.pid)) == 2, server)
+    with socket.create_connection(address, PATIENCE_S) as held:
+        ask(held, "/hold")
+        wait_for_line(server, "holds")
+        server.send_signal(signal.SIGSTOP)
+        for pid in served_pids(server.pid):
+            os.kill(pid, how)
+        if how == signal.SIGKILL:
+            wait_for(lambda: all(map(is_gone, served_pids(server.pid))), server)
+        else:
+            # both have closed their listeners: one of them is gone, and the other has the held request
+            wait_for(lambda: any(map(is_gone, children(server.pid))), server)
+            wait_for_line(server, "Waiting for connections to close")
+        with socket.create_connection(address, PATIENCE_S) as waiting:
+            ask(waiting)
+            server.send_signal(signal.SIGTERM)
+            server.send_signal(signal.SIGCONT)
+            assert rest(waiting).endswith(b"done")
+        shop.write("go", "")
+    assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
 def served_pids(parent_pid: int) -> list[int]:
     """The worker processes of a parent, without multiprocessing's own."""
     lines = {pid: Path(f"/proc/{pid}/cmdline") for pid in children(parent_pid)}

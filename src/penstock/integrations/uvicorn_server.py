@@ -28,14 +28,14 @@ from penstock.runtime.acceptqueue import empty, refuse_new
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FAILED", "MOST_BYTES", "STARTED", "Server", "report"]
+__all__ = ["ENDING", "FAILED", "MOST_BYTES", "STARTED", "Server", "report"]
 
 logger = logging.getLogger("uvicorn.error")
 
 # the application's shutdown has at least so long, also where requests have taken all of the drain
 LAST_S = 0.5
-# a worker's report of its start to its parent: the word, and its process's number or the reason
-STARTED, FAILED = "started", "failed"
+# a worker's report of its start or end to its parent: the word, and its process's number or the reason
+STARTED, FAILED, ENDING = "started", "failed", "ending"
 MOST_BYTES = 2000
 
 
@@ -100,6 +100,7 @@ class Server(uvicorn.Server):
             server.close()
         for sock in sockets:
             sock.close()
+        report(self.config, ENDING, str(os.getpid()))
 
     async def _end_tasks(self, until_s: float) -> None:
         """Wait for tasks that requests have left behind, as uvicorn does; cancel them when the drain is over."""
@@ -120,7 +121,7 @@ class Server(uvicorn.Server):
 
 
 def report(config: Any, word: str, text: str) -> bool:
-    """Tell the parent how this worker's start went; False if there is no parent to tell."""
+    """Tell the parent how this worker's start or end goes; False if there is no parent to tell."""
     channel: socket.socket | None = getattr(config, "start_reports", None)
     if channel is None:
         return False

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
 
 from penstock.integrations.lifespan import FAILED_START
-from penstock.integrations.uvicorn_server import MOST_BYTES, STARTED, Server
+from penstock.integrations.uvicorn_server import ENDING, MOST_BYTES, STARTED, Server
 from penstock.runtime.acceptqueue import has_clients, refuse_new
 
 if TYPE_CHECKING:
@@ -75,13 +75,17 @@ class Wakeup:
 
 
 class StartReports:
-    """The workers' reports of their starts. Ownership: the parent reads, each worker has a copy of the other end."""
+    """The workers' reports of their starts and ends.
+
+    Ownership: the parent reads, each worker has a copy of the other end.
+    """
 
     def __init__(self) -> None:
         self._reader, self.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._reader.setblocking(False)
         self._has_reason = False
         self._started: set[int] = set()
+        self._ending: set[int] = set()
         self._ended: set[int] = set()
         self.failed_in_a_row = 0
 
@@ -94,6 +98,8 @@ class StartReports:
                 if word == STARTED:
                     self._started.add(int(text))
                     self.failed_in_a_row = 0
+                elif word == ENDING:
+                    self._ending.add(int(text))
                 elif not self._has_reason:
                     self._has_reason = True
                     logger.error("%s", text)
@@ -101,6 +107,10 @@ class StartReports:
     def has_started(self, pid: int) -> bool:
         """Whether the worker has said that it serves."""
         return pid in self._started
+
+    def is_ending(self, pid: int) -> bool:
+        """Whether the worker has said that it accepts no more clients."""
+        return pid in self._ending
 
     def note_end(self, pid: int) -> None:
         """Hear that a worker has ended; whether it had served counts."""
@@ -113,6 +123,7 @@ class Workers(Multiprocess):
     """uvicorn's worker processes. A start that fails ends them all, and a stop is heard of at once."""
 
     should_exit: Any
+    _has_last = False
 
     def __init__(self, config: Any, *arguments: Any, **more: Any) -> None:
         multiprocess.Process = WorkerProcess  # type: ignore[misc]
@@ -149,7 +160,7 @@ class Workers(Multiprocess):
                 self._reports.note_end(process.process.pid or 0)
 
     def terminate_all(self) -> None:
-        """End the workers. If clients wait while none of them serves yet, one has the drain's time to begin."""
+        """End the workers. If clients wait while none of them accepts, one has the drain's time to begin."""
         drain_s = self.config.timeout_graceful_shutdown
         until_s = math.inf if drain_s is None else time.monotonic() + drain_s
         while any(map(has_clients, self.sockets)) and not self._is_served() and time.monotonic() < until_s:
@@ -157,10 +168,20 @@ class Workers(Multiprocess):
         super().terminate_all()
 
     def _is_served(self) -> bool:
-        """Whether a worker serves, or none ever will."""
+        """Whether a worker accepts clients, or none ever will. Where all have ended, one more is started."""
         self._look()
-        alive = [process.process for process in self.processes if process.process.is_alive()]
-        return not alive or any(self._reports.has_started(process.pid or 0) for process in alive)
+        alive = [process.process.pid or 0 for process in self.processes if process.process.is_alive()]
+        accepting = [pid for pid in alive if not self._reports.is_ending(pid)]
+        if not accepting and not self._has_last and not self.has_failed():
+            self._has_last = True
+            self._start_last()
+            return False
+        return not accepting or any(map(self._reports.has_started, accepting))
+
+    def _start_last(self) -> None:
+        process = WorkerProcess(self.config, self.sockets)
+        process.start()
+        self.processes.append(process)
 
     def has_failed(self) -> bool:
         """Whether a worker has ended before it served: with the code that says so, or again and again."""
