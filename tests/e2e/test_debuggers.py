@@ -121,7 +121,7 @@ def test_no_stall_is_written_over_a_prompt_and_the_next_stall_is(terminal: Calla
 
 
 def test_stepping_through_code_is_no_stall(terminal: Callable[..., Terminal]) -> None:
-    screen = terminal("breakpoint(); import time; time.sleep(0.3); time.sleep(0.3)")
+    screen = terminal("breakpoint()" + 2 * "\n    time.sleep(0.3)")
     screen.until("(Pdb) ")
     for _ in range(2):
         screen.type("next")

@@ -12,12 +12,14 @@ LOOP_OF_ITS_OWN = """
 import asyncio
 async def main():
     pass
-asyncio.run(main(), loop_factory=asyncio.SelectorEventLoop){more}
+with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+    runner.run(main())
+{more}
 """
 
 
 def test_a_program_that_ran_only_loops_it_chose_itself_is_told_so(penstock: Command) -> None:
-    penstock.write("program.py", LOOP_OF_ITS_OWN.format(more="\nraise SystemExit(5)"))
+    penstock.write("program.py", LOOP_OF_ITS_OWN.format(more="raise SystemExit(5)"))
     result = penstock("run", "program.py")
     assert result.returncode == 5
     [line] = result.stderr.splitlines()
@@ -46,7 +48,7 @@ def test_a_server_is_told_so_while_it_runs_since_its_signal_may_end_it(penstock:
     assert server.wait() == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("program", ["print('no loop')", LOOP_OF_ITS_OWN.format(more="\nasyncio.run(main())")])
+@pytest.mark.parametrize("program", ["print('no loop')", LOOP_OF_ITS_OWN.format(more="asyncio.run(main())")])
 def test_a_program_without_loops_or_with_one_of_penstocks_is_told_nothing(penstock: Command, program: str) -> None:
     penstock.write("program.py", program)
     result = penstock("run", "program.py")

@@ -82,7 +82,7 @@ def test_a_server_stops_accepting_and_answers_what_is_in_flight(way, signum):
     start, env = way
     with Child("import logging; logging.basicConfig()\n" + start + ONE_REQUEST, **env) as child:
         port = int(child.expect("port").split()[1])
-        with socket.create_connection(("127.0.0.1", port), 5) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             client.sendall(b"hello\n")
             child.expect("ready")
             child.send(signum)
