@@ -1,4 +1,6 @@
-"""What `penstock serve` makes of a start that blocks the loop: no client waits yet, so the loop is not behind."""
+"""A start of `penstock serve` that blocks the loop: no client waits yet, so it is neither overload nor a stall."""
+
+import signal
 
 import pytest
 
@@ -36,3 +38,17 @@ def test_a_start_that_blocks_the_loop_is_no_overload(penstock: Command, free_por
     state, lag_s = get(address).rpartition(b"\r\n\r\n")[2].split()
     assert state != b"off"
     assert float(lag_s) < 0.1
+
+
+SLOW_IMPORT = "import time\ntime.sleep(0.6)\n"
+
+
+@pytest.mark.skipif(not NATIVE, reason="the pure loop sees no stalls")
+def test_an_application_that_a_worker_imports_slowly_is_no_stall(penstock: Command, free_port: int) -> None:
+    penstock.write("shop.py", SLOW_IMPORT + APP.replace("time.sleep, 0.5", "int"))
+    address = ("127.0.0.1", free_port)
+    server = penstock.start("serve", "shop:app", "--port", str(free_port), "--workers", "2")
+    wait_for(lambda: answers(address), server)
+    server.send_signal(signal.SIGTERM)
+    assert server.stdout is not None
+    assert "stall" not in server.stdout.read()

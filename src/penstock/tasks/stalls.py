@@ -49,7 +49,7 @@ MOST_DEPTH = 200
 class _Entry:
     """A loop under watch. Held weakly, and its findings too, since their listeners may hold the loop."""
 
-    __slots__ = ("causes", "debugged_turn", "describe", "findings", "loop", "name", "told", "watched")
+    __slots__ = ("causes", "describe", "excused_turn", "findings", "loop", "name", "told", "watched")
 
     def __init__(
         self,
@@ -64,8 +64,8 @@ class _Entry:
         self.name, self.causes = name, causes
         # the last finding of a stall that lasts; by whether it is a turn, and since when
         self.told: dict[tuple[bool, int], Finding] = {}
-        # the turn that a debugger was last seen in
-        self.debugged_turn = 0
+        # the turn that a debugger was last seen in, or that the program keeps on purpose
+        self.excused_turn = 0
 
 
 def _name_of(task: asyncio.Task[Any]) -> str | None:
@@ -127,6 +127,12 @@ class StallWatch:
         if self._entries.pop(watched, None) is not None and self._watchdog is not None:
             watched.stamps.on_enter = None
             self._watchdog.remove(watched)
+
+    def excuse_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Report no stall of the turn that the loop is in: nothing waits for it yet. Call it in the loop's thread."""
+        entry = self._entries.get(self._by_loop.get(loop))  # type: ignore[arg-type]
+        if entry is not None:
+            entry.excused_turn = entry.watched.stamps.look()[2]
 
     def causes(self, loop: asyncio.AbstractEventLoop) -> dict[str, int]:
         """Cause -> how many stalls the loop has had so far, those told of again counted once."""
@@ -275,11 +281,11 @@ class StallWatch:
         # who runs the loop is not what runs in it
         places = list(takewhile(_is_inside, islice(outward(frame), MOST_DEPTH)))
         if stands_in_debugger(places) or is_stepped(frame):
-            entry.debugged_turn = sight.turn
+            entry.excused_turn = sight.turn
             entry.told.clear()
         del frame
-        if sight.turn == entry.debugged_turn:
-            stall_logger.debug("a debugger keeps the loop: no stall")
+        if sight.turn == entry.excused_turn:
+            stall_logger.debug("a debugger or the start of a service keeps the loop: no stall")
             return
         task = None if sight.is_over else _task_of(entry.loop(), running)
         cause = cause_of(sight, int(sys.getswitchinterval() * 1e9))

@@ -117,6 +117,18 @@ def test_a_blocking_call_is_found_while_it_lasts(watch: StallWatch) -> None:
     assert finding.loop == "driven"
 
 
+def test_a_turn_that_is_excused_is_no_stall_and_the_next_one_is(watch: StallWatch) -> None:
+    with watched(watch, STALL_S) as loop:
+
+        def starts() -> None:
+            watch.excuse_turn(loop)
+            time.sleep(6 * STALL_S)
+
+        loop.run_in_thread([[starts], [until_told(loop)]])
+        [finding] = loop.stalls()
+    assert "stands_still" in finding.evidence["stack"][0]
+
+
 def test_a_blocking_call_is_pythons_and_blocked(watch: StallWatch) -> None:
     finding = found_in(watch, lambda: [lambda: time.sleep(0.2)], "python")
     assert finding.evidence["blocked"] or is_starved(finding)
