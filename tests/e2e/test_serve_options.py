@@ -157,7 +157,7 @@ def test_uvicorn_workers_goes_before_web_concurrency(penstock: Command, serve: S
     assert headers_and_body(address)[1]["pid"] == penstock.started[-1].pid
 
 
-DOTENV = "import os\ndef load_dotenv(path): os.environ.setdefault('SHOP', open(path).read().strip())\n"
+DOTENV = "import os\ndef load_dotenv(stream): os.environ.setdefault('SHOP', stream.read().strip())\n"
 
 
 def test_an_env_file_is_loaded_before_the_application(penstock: Command, serve: Serve) -> None:
@@ -166,6 +166,14 @@ def test_an_env_file_is_loaded_before_the_application(penstock: Command, serve: 
     paths = f"{penstock.folder}:{Path(__file__).parents[2] / 'src'}"
     address = serve("--env-file", str(path), PYTHONPATH=paths)
     assert headers_and_body(address)[1]["shop"] == "blue"
+
+
+def test_an_env_file_that_cannot_be_read_is_one_line(penstock: Command) -> None:
+    penstock.write("dotenv.py", DOTENV)
+    penstock.extra["PYTHONPATH"] = f"{penstock.folder}:{Path(__file__).parents[2] / 'src'}"
+    (penstock.folder / "latin.env").write_bytes(b"SHOP=\xff")
+    for path, says in (("latin.env", "is not UTF-8"), (".", "Is a directory"), ("none.env", "No such file")):
+        penstock.refuses("serve", "shop:app", "--env-file", path, code=1, says=says)
 
 
 def test_an_env_file_without_python_dotenv_is_one_line(penstock: Command) -> None:

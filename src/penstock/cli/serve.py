@@ -103,7 +103,13 @@ def _load_env_file(options: argparse.Namespace) -> None:
         dotenv = importlib.import_module("dotenv")
     except ModuleNotFoundError as error:
         raise Failure("--env-file needs python-dotenv: pip install python-dotenv") from error
-    dotenv.load_dotenv(options.env_file)
+    try:
+        with open(options.env_file, encoding="utf-8") as stream:
+            dotenv.load_dotenv(stream=stream)
+    except OSError as error:
+        raise Failure(f"cannot read --env-file {options.env_file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Failure(f"--env-file {options.env_file} is not UTF-8") from error
 
 
 def _parser(*, is_help_whole: bool) -> LineParser:
