@@ -172,7 +172,7 @@ def test_an_env_file_that_cannot_be_read_is_one_line(penstock: Command) -> None:
     penstock.write("dotenv.py", DOTENV)
     penstock.extra["PYTHONPATH"] = f"{penstock.folder}:{Path(__file__).parents[2] / 'src'}"
     (penstock.folder / "latin.env").write_bytes(b"SHOP=\xff")
-    for path, says in (("latin.env", "is not UTF-8"), (".", "Is a directory"), ("none.env", "No such file")):
+    for path, says in (("latin.env", "is not UTF-8"), (".", "Is a directory")):
         penstock.refuses("serve", "shop:app", "--env-file", path, code=1, says=says)
 
 

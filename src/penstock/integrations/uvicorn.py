@@ -42,7 +42,6 @@ from penstock.logformats import json_line
 from penstock.loop.transports import gather_writes
 from penstock.runtime.deadline import Deadline, Watch, tell_as
 from penstock.tasks.logs import show_records
-from penstock.tasks.stalls import stall_watch
 
 __all__ = ["Binding", "Tls", "export", "serve"]
 
@@ -92,8 +91,6 @@ class ServerConfig(uvicorn.Config):
     def load(self) -> None:
         """Load the application; uvicorn calls this in the running loop. SystemExit(3) if it cannot, in a worker."""
         _follow_health(self)
-        # an import takes its time, and no client waits
-        stall_watch.excuse_turn(asyncio.get_running_loop())
         if self.metrics_handover is not None:
             join_workers(self.metrics_handover)
         if multiprocessing.parent_process() is None:

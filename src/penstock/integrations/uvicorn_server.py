@@ -24,6 +24,7 @@ from penstock.integrations.lifespan import FAILED_START, BoundedLifespan
 from penstock.integrations.uvicorn_drain import answer_last, end_connections
 from penstock.pressure.loopgate import pause_watch, resume_watch
 from penstock.runtime.acceptqueue import empty, refuse_new
+from penstock.tasks.stalls import stall_watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,9 @@ class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load the application and serve it until a signal ends it."""
         # imports and the lifespan's startup block the loop, and no client waits for it yet; `startup` resumes
-        pause_watch(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        pause_watch(loop)
+        stall_watch.excuse_turn(loop)
         await super().serve(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

