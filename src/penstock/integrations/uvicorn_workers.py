@@ -20,6 +20,7 @@ from penstock.integrations.uvicorn_server import ENDING, MOST_BYTES, STARTED, Se
 from penstock.runtime.acceptqueue import has_clients, refuse_new
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
 
 __all__ = ["Reloader", "Workers"]
@@ -197,6 +198,26 @@ class Reloader(ChangeReload):  # type: ignore[misc, valid-type]
         """Hear of the end. The signal may have come to the whole group: the child stops accepting at the same time."""
         _refuse_new(self)
         super().signal_handler(sig, frame)
+
+    def startup(self) -> None:
+        """Note the sources' times before the child reads them: a change made while it starts reloads, too."""
+        if hasattr(self, "mtimes"):
+            self.mtimes = self._times()
+        super().startup()
+
+    def restart(self) -> None:
+        """The same for the next child; uvicorn looks a moment after its start."""
+        times = self._times() if hasattr(self, "mtimes") else None
+        super().restart()
+        if times is not None:
+            self.mtimes = times
+
+    def _times(self) -> dict[Path, float]:
+        times = {}
+        for file in self.iter_py_files():
+            with suppress(OSError):
+                times[file] = file.stat().st_mtime
+        return times
 
 
 def _refuse_new(supervisor: Any) -> None:
