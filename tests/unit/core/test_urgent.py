@@ -122,14 +122,20 @@ def test_an_urgent_request_found_by_another_look_is_let_in_by_the_next_turn(loop
     run(main())
 
 
+async def held_beside_a_check(loop):
+    """Connect two clients, and have the first one's request held; return their protocols after them."""
+    slow, check = Noting(), Noting()
+    server, clients = await accepted(loop, slow, check)
+    loop._parked.urgent = urgent()
+    watch(loop)
+    await turns(3)
+    await send_to_be_held(loop, clients[0])
+    return server, clients, slow, check
+
+
 def test_an_urgent_request_on_a_kept_connection_is_not_held(loop, run):
     async def main():
-        slow, check = Noting(), Noting()
-        server, clients = await accepted(loop, slow, check)
-        loop._parked.urgent = urgent()
-        watch(loop)
-        await turns(3)
-        await send_to_be_held(loop, clients[0])
+        server, clients, slow, check = await held_beside_a_check(loop)
         clients[1].sendall(CHECK)
         await until(lambda: check.data)
         assert (check.data, slow.data, len(loop._held)) == (CHECK, b"", 1)
@@ -140,12 +146,7 @@ def test_an_urgent_request_on_a_kept_connection_is_not_held(loop, run):
 
 def test_a_held_request_that_turns_out_to_be_urgent_is_read(loop, run):
     async def main():
-        slow, check = Noting(), Noting()
-        server, clients = await accepted(loop, slow, check)
-        loop._parked.urgent = urgent()
-        watch(loop)
-        await turns(3)
-        await send_to_be_held(loop, clients[0])
+        server, clients, slow, check = await held_beside_a_check(loop)
         before = loop._held.total
         clients[1].sendall(CHECK[:9])
         await until(lambda: loop._held.total > before)
