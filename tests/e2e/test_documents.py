@@ -7,6 +7,7 @@ A comment before a block says what else becomes of it:
     <!-- block: serves -->                    it serves until it is interrupted
     <!-- block: pytest -->                    it is a file of tests
     <!-- block: conftest -->                  it is the conftest.py of tests that use it
+    <!-- block: app -->                       it is `shop.py`, whose ASGI application `penstock serve` serves
 
 TOML is loaded as a config, variables of a shell too; commands of `penstock`, a unit's among them, have arguments that
 it takes.
@@ -25,7 +26,7 @@ from pathlib import Path
 import pytest
 
 import penstock as package
-from tests.e2e.conftest import PATIENCE_S, ROOT, Command, environment, wait_for
+from tests.e2e.conftest import PATIENCE_S, ROOT, Command, environment, get, wait_for
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:^<!-- block: ([^\n]*) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,6 +42,8 @@ SAID = {
     "async def square(": r"^first above 100: 121$",
     "async def produce(": r"^bytes: 49500$",
     "sum, range(1000)))": r"^499500$",
+    "def report": r"^$",
+    "print(number, refusal)": r"^(\d gate 'gate-1' had no permit within [^\n]*\n){2}\[200, 200, 503, 503\]$",
 }
 TESTS = """
 import asyncio
@@ -142,6 +145,42 @@ def echoes(port: int) -> bool:
         return False
 
 
+def test_the_readme_shows_what_penstock_run_says_of_its_stall(penstock: Command) -> None:
+    block = next(block for block in BLOCKS if "def report" in block.text)
+    said = next(block.text for block in BLOCKS if "penstock.tasks.stall" in block.text)
+    penstock.write("shop.py", block.text)
+    result = penstock("run", "shop.py")
+    assert result.returncode == 0
+    assert without_times(said) in without_times(result.stderr)
+
+
+def without_times(said: str) -> str:
+    """The lines of a log with their times left out."""
+    return re.sub(r"\d{4}-\d\d-\d\d [\d:,]+|\d+\.\d+ s", "-", said)
+
+
+APPS = [block for block in BLOCKS if block.said == "app"]
+
+
+@pytest.mark.parametrize("block", APPS, ids=lambda block: block.place)
+def test_an_application_is_served_and_the_stall_it_has_is_logged(
+    block: Block, penstock: Command, free_port: int
+) -> None:
+    penstock.write("shop.py", block.text)
+    process = penstock.start("serve", "shop:app", "--port", str(free_port))
+    wait_for(lambda: b'{"primes": 1117}' in answer(free_port), process)
+    process.terminate()
+    log, _ = process.communicate(timeout=PATIENCE_S)
+    assert "offload" in block.text or re.search(r"penstock.tasks.stall: a callback lasted .* in primes", log), log
+
+
+def answer(port: int) -> bytes:
+    try:
+        return get(("127.0.0.1", port))
+    except OSError:
+        return b""
+
+
 def pytest_in(folder: Path, *arguments: str) -> str:
     result = run(folder, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *arguments)
     assert result.returncode == 0, result.stdout
@@ -167,7 +206,7 @@ def test_a_conftest_has_tests_run_on_penstocks_loop(block: Block, tmp_path: Path
 def test_each_block_is_of_a_kind_that_is_tried() -> None:
     # the one in JSON is a kernel's, which test_notebooks.py starts
     assert {block.language for block in BLOCKS} == {"python", "toml", "sh", "json", "ini", "yaml", ""}
-    assert {block.said.partition(" ")[0] for block in BLOCKS} == {"", "fails", "serves", "pytest", "conftest"}
+    assert {block.said.partition(" ")[0] for block in BLOCKS} == {"", "fails", "serves", "pytest", "conftest", "app"}
 
 
 @blocks("ini")

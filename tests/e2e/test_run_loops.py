@@ -55,9 +55,9 @@ def test_a_program_without_loops_or_with_one_of_penstocks_is_told_nothing(pensto
     assert (result.stderr, result.returncode) == ("", 0)
 
 
-def test_options_and_the_nearest_file_reach_the_readmes_first_example(penstock: Command) -> None:
-    readme = (ROOT / "README.md").read_text()
-    example = re.search(r"```python\n(import asyncio\nimport penstock\n.*?)```", readme, re.DOTALL)
+def test_options_and_the_nearest_file_reach_the_documents_first_example(penstock: Command) -> None:
+    document = (ROOT / "docs" / "loop.md").read_text()
+    example = re.search(r"```python\n(import asyncio\nimport penstock\n.*?)```", document, re.DOTALL)
     assert example is not None
     shows = example[1].replace("await server.serve_forever()", "print(asyncio.get_running_loop().get_debug())")
     penstock.write("first.py", shows.replace("8888", "0"))

@@ -1,16 +1,29 @@
-"""The documents: links lead somewhere, Python blocks compile, the commands and targets they name exist."""
+"""The documents: links lead somewhere, Python blocks compile, and the commands, targets and names in them exist."""
 
+import ast
+import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.meta.source import ROOT, shown, tracked
+from tests.meta.source import PACKAGE, ROOT, shown, tracked
 
 DOCUMENTS = [path for path in tracked() if path.suffix == ".md"]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TARGET = re.compile(r"`make ([a-z]+)`")
+DOTTED = re.compile(r"(?<![\w./-])penstock(?:\.[A-Za-z_]\w*)+")
+# Names of files and of loggers.
+NO_OBJECTS = {
+    "penstock.toml",
+    "penstock.tasks.growing",
+    "penstock.tasks.hung",
+    "penstock.tasks.stall",
+    "penstock.tasks.stuck",
+}
+TOP_LEVEL_AWAIT = 0x2000  # PyCF_ALLOW_TOP_LEVEL_AWAIT
 PATH = re.compile(r"`((?:src|tests|examples|benchmarks|docs)/[\w./-]+)`")
 
 
@@ -29,10 +42,72 @@ def test_paths_that_are_named_exist(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
 def test_python_blocks_compile(path: Path) -> None:
     for block in PYTHON_BLOCK.findall(path.read_text()):
-        compile(block, shown(path), "exec", flags=0x2000)  # PyCF_ALLOW_TOP_LEVEL_AWAIT
+        compile(block, shown(path), "exec", flags=TOP_LEVEL_AWAIT)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
 def test_make_targets_exist(path: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert not set(TARGET.findall(path.read_text())) - targets
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
+def test_dotted_names_exist(path: Path) -> None:
+    text = path.read_text()
+    names = {*DOTTED.findall(text), *used(text)} - NO_OBJECTS
+    assert not sorted(name for name in names if not exists(name))
+
+
+def used(text: str) -> Iterator[str]:
+    """Yield the full name of each attribute of penstock that a Python block imports or reads."""
+    for block in PYTHON_BLOCK.findall(text):
+        tree = compile(block, "block", "exec", flags=ast.PyCF_ONLY_AST | TOP_LEVEL_AWAIT)
+        known = dict(imported(tree))
+        yield from known.values()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known:
+                yield f"{known[node.value.id]}.{node.attr}"
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield each name that penstock's modules are bound to, and the full name of what is bound."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (
+                (one.asname or "penstock", one.name if one.asname else "penstock")
+                for one in node.names
+                if _is_ours(one.name)
+            )
+        elif isinstance(node, ast.ImportFrom) and _is_ours(node.module or ""):
+            yield from ((one.asname or one.name, f"{node.module}.{one.name}") for one in node.names)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "penstock"
+
+
+def exists(name: str) -> bool:
+    """Return whether the dotted name leads to a module or an attribute."""
+    found, module = importlib.import_module("penstock"), "penstock"
+    for part in name.split(".")[1:]:
+        module = f"{module}.{part}"
+        try:
+            found = getattr(found, part) if hasattr(found, part) else importlib.import_module(module)
+        except ImportError as problem:
+            return _is_foreign(problem) and defines(name, module)
+    return True
+
+
+def _is_foreign(problem: ImportError) -> bool:
+    """Return whether a package of an extra is not installed here."""
+    return not _is_ours(problem.name or "penstock")
+
+
+def defines(name: str, module: str) -> bool:
+    """Return whether the source of a module that cannot be imported here has the name's next part at its top level."""
+    path = PACKAGE.parent / Path(*module.split(".")).with_suffix(".py")
+    rest = name.removeprefix(module).strip(".").split(".")[0]
+    tops = (
+        {node.name for node in ast.parse(path.read_text()).body if hasattr(node, "name")} if path.is_file() else set()
+    )
+    return path.is_file() and (not rest or rest in tops)
