@@ -1,6 +1,7 @@
-"""What every test may count on, whoever started the run."""
+"""Setup that every test relies on: collection, coroutine tests, garbage, certificates."""
 
 import gc
+import inspect
 import os
 import shutil
 import signal
@@ -11,10 +12,12 @@ import traceback
 import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import penstock.testing
 from penstock.loop import NATIVE
 
 # A shell's background job ignores SIGINT, and so would every process that a test starts to be interrupted.
@@ -95,6 +98,38 @@ def is_asyncio_again(item: pytest.Item, place: Path) -> bool:
     return not NATIVE or "PENSTOCK_SANITIZE" in os.environ or item.get_closest_marker("large") is not None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> None:
+    """Let a coroutine test use the fixture that runs it, and so be collected for each of that fixture's loops."""
+    if inspect.iscoroutinefunction(obj) and collector.istestfunction(obj, name):
+        own = [mark for mark in getattr(obj, "pytestmark", []) if mark.name == "runner"]
+        fixture, _ = runner_of(own[0] if own else collector.get_closest_marker("runner"))
+        pytest.mark.usefixtures(fixture)(obj)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Run a coroutine test by its fixture `run`, or by the fixture and with the options of its marker `runner`."""
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return (yield)
+    fixture, options = runner_of(pyfuncitem.get_closest_marker("runner"))
+    run = pyfuncitem.funcargs[fixture]
+    pyfuncitem.obj = lambda **given: run(test(**given), **options)
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = test
+
+
+def runner_of(marker: pytest.Mark | None) -> tuple[str, dict[str, Any]]:
+    """The name of the fixture that runs a coroutine test, and what else that fixture is called with."""
+    if marker is None:
+        return "run", {}
+    (fixture,) = marker.args or ("run",)
+    return fixture, dict(marker.kwargs)
+
+
 def pytest_collection_finish() -> None:
     """What is loaded by now stays: tests that collect garbage, some hundreds of times, need not walk over it."""
     gc.collect()
@@ -140,6 +175,12 @@ def clear_failures() -> None:
         related = [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
         failures.extend(each for each in related if each is not None)
     sys.last_exc = sys.last_value = sys.last_traceback = None
+
+
+@pytest.fixture
+def virtual():
+    """`virtual(coroutine)`: run it to its end in virtual time."""
+    return penstock.testing.run
 
 
 @pytest.fixture(scope="session")

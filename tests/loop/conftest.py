@@ -6,22 +6,16 @@ from typing import Any
 
 import pytest
 
-from penstock.loop import EventLoop
-
-FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio": asyncio.SelectorEventLoop,
-    "penstock": EventLoop,
-}
-TIMEOUT_S = 20.0
+from tests.support.loops import BOTH, TIMEOUT_S, Factory
 
 
-@pytest.fixture(params=sorted(FACTORIES))
-def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
-    return FACTORIES[request.param]
+@pytest.fixture(params=sorted(BOTH))
+def loop_factory(request: pytest.FixtureRequest) -> Factory:
+    return BOTH[request.param]
 
 
 @pytest.fixture
-def loop(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[asyncio.AbstractEventLoop]:
+def loop(loop_factory: Factory) -> Iterator[asyncio.AbstractEventLoop]:
     """A fresh loop, not running, closed afterwards."""
     fresh = loop_factory()
     yield fresh

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from penstock.loop import NATIVE
+from tests.support.loops import TIMEOUT_S
 
 collect_ignore_glob = [] if NATIVE else ["test_*.py"]
-TIMEOUT_S = 20.0
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import socket
 import struct
@@ -14,6 +15,8 @@ from penstock._core.lag import Lag
 from penstock.loop import EventLoop
 from penstock.runtime.drain import abort_connections
 from tests.loop.wire import BufferedRecorder, Recorder
+from tests.support import waiting
+from tests.support.waiting import turns
 
 HOUR_NS = 3600 * 10**9
 arrived_at = contextvars.ContextVar("arrived_at")
@@ -33,22 +36,15 @@ class Noting(Recorder):
         super().data_received(data)
 
 
+# Something is always ready meanwhile: sleep(0) is.
+until = functools.partial(waiting.until, every_s=0.0)
+
+
 def watch(loop, **more):
     """From now on the loop is behind whenever anything has been ready for a nanosecond."""
     lag = Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS)
     loop._watch_lag(lag, arrived_at, **more)
     return lag
-
-
-async def until(predicate):
-    """Wait with something always ready: sleep(0) is."""
-    while not predicate():
-        await asyncio.sleep(0)
-
-
-async def turns(count):
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def accepted(loop, *protocols):

@@ -5,7 +5,8 @@ import socket
 import pytest
 
 from penstock._core.urgent import Urgent
-from tests.unit.core.test_holding import Noting, accepted, end, send_to_be_held, turns, until, watch
+from tests.support.waiting import turns
+from tests.unit.core.test_holding import Noting, accepted, end, send_to_be_held, until, watch
 from tests.unit.core.test_parking import Made, no_descriptor_is_left, park, serving
 from tests.unit.core.test_turning_away import MadeTelling, Telling, full, read_all
 

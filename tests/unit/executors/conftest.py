@@ -3,27 +3,27 @@
 import asyncio
 import functools
 import os
-import time
-from importlib import import_module
-from importlib.util import find_spec
 
 import pytest
 
-import penstock
 from penstock.config import LaneConfig
 from penstock.executors.processes import ProcessLane
-from tests.unit.executors.shared import call, is_zombie
-
-MAKERS = {"penstock": penstock.new_event_loop, "asyncio": asyncio.new_event_loop}
-if find_spec("uvloop"):
-    MAKERS["uvloop"] = lambda: import_module("uvloop").new_event_loop()
+from tests.support.loops import PRODUCTS
+from tests.support.waiting import wait_until
+from tests.unit.executors.shared import PATIENCE_S, call, is_zombie
 
 
-@pytest.fixture(params=list(MAKERS))
+@pytest.fixture(params=list(PRODUCTS))
 def loop(request):
-    made = MAKERS[request.param]()
+    made = PRODUCTS[request.param]()
     yield made
     made.close()
+
+
+@pytest.fixture
+def run(loop):
+    """`run(coroutine)`: to its end in `loop`, within a time in which processes start on a busy machine."""
+    return lambda main: loop.run_until_complete(asyncio.wait_for(main, PATIENCE_S))
 
 
 @pytest.fixture
@@ -45,10 +45,3 @@ def lane(loop):
     # The forkserver and the resource tracker, both multiprocessing's, come with the first worker and stay, and so does
     # the watchdog's look at the loop's thread. What a worker's end sets free is closed by a thread.
     wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before + 5)
-
-
-def wait_until(condition, patience_s=20.0):
-    end_s = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)

@@ -16,13 +16,12 @@ def call(loop, lane, fn, *args, **options):
     return lane.call(loop, fn, args, options.pop("kwargs", None), **options)
 
 
-def run(loop, work, patience_s=50):
+# in which processes start on a busy machine
+PATIENCE_S = 50
+
+
+def run(loop, work, patience_s=PATIENCE_S):
     return loop.run_until_complete(asyncio.wait_for(work, patience_s))
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.002)
 
 
 def lines(path):

@@ -19,6 +19,7 @@ from penstock.errors import UnpicklableError
 from penstock.executors.foreign import ForeignLane
 from penstock.executors.processes import ProcessLane
 from penstock.executors.threads import ThreadLane
+from tests.support.waiting import wait_until
 
 
 class Weighty:
@@ -68,10 +69,7 @@ def no_collector():
 
 
 def until_gone(*alive):
-    end = time.monotonic() + 20
-    while any(reference() is not None for reference in alive):
-        assert time.monotonic() < end, "it is kept until the collector comes"
-        time.sleep(0.001)
+    wait_until(lambda: all(reference() is None for reference in alive), told="it is kept until the collector comes")
 
 
 async def call(lane, function, *arguments):

@@ -12,8 +12,9 @@ import pytest
 from penstock.config import LaneConfig
 from penstock.errors import WorkerLost
 from penstock.executors.processes import ProcessLane
+from tests.support.waiting import until
 from tests.unit.executors import calls
-from tests.unit.executors.shared import call, lines, run, until
+from tests.unit.executors.shared import call, lines, run
 
 ROOT = pathlib.Path(__file__).parents[3]
 PATIENCE_S = 40

@@ -6,12 +6,12 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.support.waiting import until, wait_until
 from tests.unit.executors import calls
-from tests.unit.executors.shared import children, is_zombie, lines, run, until
+from tests.unit.executors.shared import children, is_zombie, lines, run
 
 ROOT = pathlib.Path(__file__).parents[3]
 STARTS = pytest.mark.parametrize("start", ["spawn", "forkserver", "fork"])
@@ -44,13 +44,6 @@ RUNNERS = {
     "asyncio": "asyncio.run(main())",
     "uvloop": "import uvloop; uvloop.run(main())",
 }
-
-
-def wait_until(condition, patience_s=40):
-    end = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 DRAIN = """

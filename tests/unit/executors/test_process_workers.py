@@ -15,8 +15,9 @@ from penstock.errors import (
     WorkerLost,
     WorkerStartError,
 )
+from tests.support.waiting import until
 from tests.unit.executors import calls
-from tests.unit.executors.shared import is_zombie, lines, run, until
+from tests.unit.executors.shared import is_zombie, lines, run
 
 # --- lost workers
 

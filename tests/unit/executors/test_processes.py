@@ -23,8 +23,9 @@ from penstock.errors import (
     WorkerLost,
 )
 from penstock.executors.processes import ProcessLane
+from tests.support.waiting import until
 from tests.unit.executors import calls
-from tests.unit.executors.shared import call, is_zombie, lines, run, until
+from tests.unit.executors.shared import call, is_zombie, lines, run
 
 ROOT = pathlib.Path(__file__).parents[3]
 LARGE = 300_000

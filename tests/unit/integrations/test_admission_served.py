@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.waiting import until
+
 pytest.importorskip("uvicorn")
 
 import uvicorn
@@ -104,11 +106,6 @@ class Served:
         _, writer = await self.send("/held")
         await until(lambda: len(self.service.begun) > begun)
         return writer
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("http", [*PARSERS, EARLY])

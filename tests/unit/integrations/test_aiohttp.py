@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from tests.support.waiting import until
+
 pytest.importorskip("aiohttp")
 
 from aiohttp import web
@@ -74,11 +76,6 @@ UPGRADE = (
     "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
     "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 )
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 def test_what_the_gate_refuses_is_503_and_never_reaches_a_handler(run):

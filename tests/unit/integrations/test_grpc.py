@@ -6,6 +6,8 @@ import pickle
 
 import pytest
 
+from tests.support.waiting import until
+
 pytest.importorskip("grpc")
 
 import grpc
@@ -105,11 +107,6 @@ class Served:
         task = asyncio.ensure_future(self.call(name))
         await until(lambda: self.servicer.begun > begun)
         return task
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 def test_every_kind_of_call_is_served_and_gives_its_permit_back(run):

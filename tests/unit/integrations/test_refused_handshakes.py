@@ -6,12 +6,14 @@ import math
 
 import pytest
 
+from tests.support.waiting import until
+
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
 from penstock.integrations.refusing import end_handshakes
 from penstock.pressure.gate import Gate
-from tests.unit.integrations.test_admission_served import Served, until
+from tests.unit.integrations.test_admission_served import Served
 
 UPGRADE = (
     b"GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"

@@ -5,12 +5,14 @@ import socket
 
 import pytest
 
+from tests.support.waiting import until
+
 pytest.importorskip("uvicorn")
 
 from penstock.integrations import draining
 from penstock.loop import lingering
 from penstock.pressure.gate import Gate
-from tests.unit.integrations.test_admission_served import EARLY, PARSERS, Served, until
+from tests.unit.integrations.test_admission_served import EARLY, PARSERS, Served
 
 SIZES = (200_000, 1_000_000)
 HEAD = "POST / HTTP/1.1\r\nhost: x\r\n{}\r\n"

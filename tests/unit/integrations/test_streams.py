@@ -8,6 +8,7 @@ import pytest
 from penstock.integrations.streams import Handling, start_server, start_unix_server
 from penstock.pressure.gate import Gate
 from penstock.pressure.sheds import all_sheds
+from tests.support.waiting import until
 
 REFUSAL = b"busy\n"
 
@@ -50,11 +51,6 @@ class Client:
 def counts(gate):
     """Reason -> how many, of the reasons there were."""
     return {reason: count for reason, count in gate.statistics().sheds.items() if count}
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 def test_a_connection_beyond_the_most_is_sent_the_refusal_and_closed(run):

@@ -1,39 +1,31 @@
 """A transport that is closed while its client sends: the client reads the last answer, on any loop. Real sockets."""
 
 import asyncio
+import functools
 import gc
 import socket
 import struct
 
 import pytest
 
-from penstock.loop import EventLoop, lingering
+from penstock.loop import lingering
 from penstock.loop.lingering import close_lingering
+from tests.support.loops import BOTH, run_on
 
 ANSWER = b"busy\n"
 RESETS = struct.pack("ii", 1, 0)
 PATIENCE_S = 20.0
-FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
 
 
-@pytest.fixture(params=sorted(FACTORIES))
+@pytest.fixture(params=sorted(BOTH))
 def run(request):
-    def run_in_time(main):
-        with asyncio.Runner(loop_factory=FACTORIES[request.param]) as runner:
-            return runner.run(asyncio.wait_for(main, PATIENCE_S))
-
-    return run_in_time
+    return functools.partial(run_on, BOTH[request.param])
 
 
 @pytest.fixture
 def run_plain():
     """On asyncio's own loop, whose transports cannot linger by themselves."""
-
-    def run_in_time(main):
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            return runner.run(asyncio.wait_for(main, PATIENCE_S))
-
-    return run_in_time
+    return functools.partial(run_on, asyncio.SelectorEventLoop)
 
 
 class Refusing(asyncio.Protocol):

@@ -12,8 +12,8 @@ from penstock.loop.servers import FewAccepts, connection_count
 from penstock.runtime.build import build_loop
 from penstock.runtime.drain import stop_accepting
 from tests.loop.wire import Recorder
+from tests.support.loops import TIMEOUT_S
 
-TIMEOUT_S = 20.0
 POLLERS = ["auto", "selector"]
 
 

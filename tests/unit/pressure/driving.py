@@ -3,7 +3,7 @@
 import asyncio
 import importlib.util
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +16,7 @@ from penstock.errors import Overloaded
 from penstock.loop import EventLoop
 from penstock.pressure.core import plain
 
-__all__ = ["BOUNDED", "GATES", "LIMITERS", "LOOPS", "SEMAPHORES", "Crowd", "settle"]
+__all__ = ["BOUNDED", "GATES", "LIMITERS", "LOOPS", "SEMAPHORES", "Crowd", "Run", "cancelled", "settle"]
 
 
 def _on_the_plain_core(face: ModuleType, core: dict[str, Any]) -> Any:
@@ -134,4 +134,11 @@ class Crowd:
         return {name: problem.reason for name, problem in self.refused.items()}
 
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+async def cancelled(*tasks: "asyncio.Task[Any]") -> None:
+    """Cancel tasks and see them end by it."""
+    for task in tasks:
+        task.cancel()
+    assert all(isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*tasks, return_exceptions=True))
+
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from penstock.pressure import LifoQueue, PriorityQueue, Queue, QueueShutDown
 from penstock.testing import explore
-from tests.unit.pressure.looped import cancelled, looped, turns
+from tests.support.waiting import turns
+from tests.unit.pressure.driving import cancelled
 
 Make = Callable[[int], asyncio.Queue[Any]]
 ONES = [asyncio.Queue, Queue]
@@ -34,7 +35,6 @@ def test_ours_is_asyncios_and_has_a_bound() -> None:
         Queue()  # type: ignore[call-arg]
 
 
-@looped
 async def test_what_goes_in_comes_out_in_its_order() -> None:
     for kind, order in ((Queue, [2, 3, 1]), (LifoQueue, [1, 3, 2]), (PriorityQueue, [1, 2, 3])):
         queue = kind(3)
@@ -43,7 +43,6 @@ async def test_what_goes_in_comes_out_in_its_order() -> None:
         assert [await queue.get() for _ in range(3)] == order
 
 
-@looped
 async def test_who_may_not_wait_is_told(make: Make) -> None:
     queue = make(1)
     assert (queue.maxsize, queue.qsize(), queue.empty(), queue.full()) == (1, 0, True, False)
@@ -56,7 +55,6 @@ async def test_who_may_not_wait_is_told(make: Make) -> None:
     assert queue.get_nowait() == "a"
 
 
-@looped
 async def test_the_repr_counts_who_waits(make: Make) -> None:
     queue = make(1)
     getters = [asyncio.create_task(queue.get()) for _ in range(2)]
@@ -69,7 +67,6 @@ async def test_the_repr_counts_who_waits(make: Make) -> None:
     await cancelled(*putters[1:])
 
 
-@looped
 async def test_putters_wait_in_turn(make: Make) -> None:
     queue = make(1)
     putters = [asyncio.create_task(queue.put(item)) for item in range(4)]
@@ -77,7 +74,6 @@ async def test_putters_wait_in_turn(make: Make) -> None:
     await asyncio.gather(*putters)
 
 
-@looped
 async def test_getters_wait_in_turn(make: Make) -> None:
     queue, got = make(1), []
 
@@ -93,7 +89,6 @@ async def test_getters_wait_in_turn(make: Make) -> None:
     assert got == [(0, 0), (1, 1), (2, 2), (3, 3)]
 
 
-@looped
 async def test_a_getter_cancelled_when_it_is_woken_wakes_the_next(make: Make) -> None:
     queue = make(2)
     first, second = (asyncio.create_task(queue.get()) for _ in range(2))
@@ -105,7 +100,6 @@ async def test_a_getter_cancelled_when_it_is_woken_wakes_the_next(make: Make) ->
     assert second.result() == "item"
 
 
-@looped
 async def test_a_putter_cancelled_when_it_is_woken_wakes_the_next(make: Make) -> None:
     queue = make(1)
     queue.put_nowait(0)
@@ -119,7 +113,6 @@ async def test_a_putter_cancelled_when_it_is_woken_wakes_the_next(make: Make) ->
     assert queue.get_nowait() == 2
 
 
-@looped
 async def test_a_wait_that_is_closed_stands_in_nobodys_way(make: Make) -> None:
     queue = make(1)
     for closes in (1, 2):
@@ -134,7 +127,6 @@ async def test_a_wait_that_is_closed_stands_in_nobodys_way(make: Make) -> None:
         assert await second == "item"
 
 
-@looped
 async def test_join_waits_for_all_that_was_put(make: Make) -> None:
     queue = make(4)
     await queue.join()
@@ -152,7 +144,6 @@ async def test_join_waits_for_all_that_was_put(make: Make) -> None:
 
 
 @pytest.mark.parametrize("make", SHUTTABLE)
-@looped
 async def test_a_shut_down_queue_gives_what_it_has_and_takes_nothing(make: Any) -> None:
     queue = make(2)
     queue.put_nowait("left")
@@ -172,7 +163,6 @@ async def test_a_shut_down_queue_gives_what_it_has_and_takes_nothing(make: Any) 
 
 
 @pytest.mark.parametrize("make", SHUTTABLE)
-@looped
 async def test_shutting_down_at_once_throws_away_what_is_left_and_ends_join(make: Any) -> None:
     queue = make(3)
     for item in range(3):
@@ -191,7 +181,6 @@ async def test_shutting_down_at_once_throws_away_what_is_left_and_ends_join(make
 
 @pytest.mark.parametrize("make", SHUTTABLE)
 @pytest.mark.parametrize("immediate", [False, True])
-@looped
 async def test_shutting_down_wakes_all_that_wait(make: Any, immediate: bool) -> None:
     empty, full = make(1), make(1)
     full.put_nowait("item")

@@ -8,7 +8,8 @@ import pytest
 from penstock.errors import Overloaded
 from penstock.pressure import CapacityLimiter, CapacityStatistics
 from penstock.testing import explore
-from tests.unit.pressure.looped import cancelled, looped, turns
+from tests.support.waiting import turns
+from tests.unit.pressure.driving import cancelled
 
 
 @pytest.mark.parametrize(("total", "error"), [(-1, ValueError), (1.5, TypeError), ("2", TypeError)])
@@ -21,7 +22,6 @@ def test_a_total_is_a_whole_number_or_endless(total: float, error: type[Exceptio
     assert limiter.total_tokens == 1
 
 
-@looped
 async def test_tokens_are_counted() -> None:
     limiter = CapacityLimiter(2)
     async with limiter:
@@ -33,7 +33,6 @@ async def test_tokens_are_counted() -> None:
     assert limiter.statistics() == CapacityStatistics(0, 2, (), 0)
 
 
-@looped
 async def test_an_endless_one_lends_to_all() -> None:
     limiter = CapacityLimiter(math.inf)
     for borrower in range(100):
@@ -41,7 +40,6 @@ async def test_an_endless_one_lends_to_all() -> None:
     assert limiter.available_tokens == math.inf
 
 
-@looped
 async def test_a_borrower_has_one_token_at_most() -> None:
     limiter = CapacityLimiter(2)
     await limiter.acquire()
@@ -54,7 +52,6 @@ async def test_a_borrower_has_one_token_at_most() -> None:
         limiter.release()
 
 
-@looped
 async def test_a_borrower_waits_once() -> None:
     limiter = CapacityLimiter(0)
     waiting = asyncio.create_task(limiter.acquire_on_behalf_of("me"))
@@ -71,7 +68,6 @@ async def test_a_borrower_waits_once() -> None:
     assert limiter.statistics().borrowers == ("me",)
 
 
-@looped
 async def test_a_full_one_refuses_who_may_not_wait() -> None:
     limiter = CapacityLimiter(1)
     limiter.acquire_nowait()
@@ -80,7 +76,6 @@ async def test_a_full_one_refuses_who_may_not_wait() -> None:
     assert (refused.value.reason, refused.value.limit, refused.value.queued) == ("limit", 1, 0)
 
 
-@looped
 async def test_nobody_overtakes_who_waits() -> None:
     limiter, served = CapacityLimiter(1), []
     await limiter.acquire()
@@ -98,7 +93,6 @@ async def test_nobody_overtakes_who_waits() -> None:
     assert served == [0, 1, 2, 3]
 
 
-@looped
 async def test_a_higher_total_wakes_as_many_as_there_is_room_for() -> None:
     limiter = CapacityLimiter(1)
     tasks = [asyncio.create_task(limiter.acquire_on_behalf_of(number)) for number in range(6)]
@@ -118,7 +112,6 @@ async def test_a_higher_total_wakes_as_many_as_there_is_room_for() -> None:
     await cancelled(tasks[5])
 
 
-@looped
 async def test_a_token_lent_to_a_cancelled_task_goes_to_the_next() -> None:
     limiter = CapacityLimiter(1)
     await limiter.acquire()

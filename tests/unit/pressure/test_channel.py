@@ -11,7 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from penstock.errors import ChannelClosed
 from penstock.pressure import Channel, ChannelStatistics
 from penstock.testing import explore
-from tests.unit.pressure.looped import FACTORIES, cancelled, looped, turns
+from tests.support.loops import BOTH
+from tests.support.waiting import turns
+from tests.unit.pressure.driving import cancelled
 
 
 @pytest.mark.parametrize(("high", "low"), [(0, None), (4, 4), (4, -1), (-1, 0)])
@@ -20,7 +22,6 @@ def test_watermarks_that_hold_nothing_apart_are_refused(high: int, low: int | No
         Channel(high, low)
 
 
-@looped
 async def test_items_come_out_in_their_order() -> None:
     channel: Channel[int] = Channel(4)
 
@@ -34,7 +35,6 @@ async def test_items_come_out_in_their_order() -> None:
     await producer
 
 
-@looped
 async def test_senders_wait_from_high_until_low() -> None:
     channel: Channel[int] = Channel(4, 1)
     assert [channel.try_send(item) for item in range(5)] == [True] * 4 + [False]
@@ -49,7 +49,6 @@ async def test_senders_wait_from_high_until_low() -> None:
     assert [await channel.receive() for _ in range(3)] == [3, 10, 11]
 
 
-@looped
 async def test_sizes_are_counted_and_one_item_may_go_beyond() -> None:
     channel: Channel[bytes] = Channel(100, 50, size=len)
     await channel.send(b"x" * 60)
@@ -66,7 +65,6 @@ async def test_sizes_are_counted_and_one_item_may_go_beyond() -> None:
     assert channel.statistics().size == 1
 
 
-@looped
 async def test_first_come_first_served_on_both_sides() -> None:
     channel: Channel[int] = Channel(1)
     got: list[tuple[int, int]] = []
@@ -81,7 +79,6 @@ async def test_first_come_first_served_on_both_sides() -> None:
     assert got == [(name, name) for name in range(4)]
 
 
-@looped
 async def test_nobody_overtakes_a_woken_receiver() -> None:
     channel: Channel[str] = Channel(2)
     first = asyncio.create_task(channel.receive())
@@ -93,7 +90,6 @@ async def test_nobody_overtakes_a_woken_receiver() -> None:
     assert await first == "first"
 
 
-@looped
 async def test_nobody_overtakes_a_woken_sender() -> None:
     channel: Channel[str] = Channel(2, 0)
     assert channel.try_send("a")
@@ -108,7 +104,6 @@ async def test_nobody_overtakes_a_woken_sender() -> None:
     assert [await channel.receive() for _ in range(2)] == ["c", "d"]
 
 
-@looped
 async def test_a_receiver_cancelled_at_the_hand_over_takes_nothing() -> None:
     channel: Channel[str] = Channel(2)
     first, second = (asyncio.create_task(channel.receive()) for _ in range(2))
@@ -125,7 +120,6 @@ async def test_a_receiver_cancelled_at_the_hand_over_takes_nothing() -> None:
     assert await channel.receive() == "kept"
 
 
-@looped
 async def test_a_sender_cancelled_when_it_gets_its_place_sends_nothing() -> None:
     channel: Channel[str] = Channel(1)
     channel.try_send("before")
@@ -140,7 +134,6 @@ async def test_a_sender_cancelled_when_it_gets_its_place_sends_nothing() -> None
     assert channel.statistics().size == 0
 
 
-@looped
 async def test_a_closed_channel_gives_what_it_has_and_ends() -> None:
     channel: Channel[int] = Channel(2)
     channel.try_send(1)
@@ -159,7 +152,6 @@ async def test_a_closed_channel_gives_what_it_has_and_ends() -> None:
         await channel.receive()
 
 
-@looped
 async def test_closing_ends_all_that_wait_to_receive() -> None:
     channel: Channel[int] = Channel(2)
     receiving = [asyncio.create_task(channel.receive()) for _ in range(3)]
@@ -170,7 +162,6 @@ async def test_closing_ends_all_that_wait_to_receive() -> None:
     assert [type(end) for end in ends] == [int, ChannelClosed, ChannelClosed]
 
 
-@looped
 async def test_the_last_item_of_a_closed_channel_finds_another_if_its_receiver_is_cancelled() -> None:
     channel: Channel[str] = Channel(2)
     first, second = (asyncio.create_task(channel.receive()) for _ in range(2))
@@ -181,7 +172,6 @@ async def test_the_last_item_of_a_closed_channel_finds_another_if_its_receiver_i
     assert await second == "last"
 
 
-@looped
 async def test_a_sender_with_a_place_that_did_not_use_it_before_the_close_sends_nothing() -> None:
     channel: Channel[str] = Channel(1)
     channel.try_send("before")
@@ -194,7 +184,6 @@ async def test_a_sender_with_a_place_that_did_not_use_it_before_the_close_sends_
     assert (channel.statistics().size, channel.statistics().queued) == (0, 0)
 
 
-@looped
 async def test_a_failure_is_the_end_that_both_sides_see() -> None:
     channel: Channel[int] = Channel(1)
     channel.try_send(1)
@@ -212,7 +201,6 @@ async def test_a_failure_is_the_end_that_both_sides_see() -> None:
     assert got == [1]
 
 
-@looped
 async def test_a_size_that_cannot_be_told_changes_nothing() -> None:
     channel: Channel[Any] = Channel(2, size=len)
     with pytest.raises(TypeError):
@@ -229,7 +217,7 @@ def test_it_belongs_to_the_loop_it_first_waits_in() -> None:
         async with asyncio.timeout(0):
             await channel.receive()
 
-    first, second = FACTORIES.values()
+    first, second = BOTH.values()
     with asyncio.Runner(loop_factory=first) as runner, pytest.raises(TimeoutError):
         runner.run(wait())
     with asyncio.Runner(loop_factory=second) as runner, pytest.raises(RuntimeError, match="different event loop"):

@@ -16,7 +16,9 @@ from penstock.pressure.deadlineheaders import (
     to_headers,
 )
 from penstock.pressure.deadlines import deadline, expires_at, remaining_s
-from tests.unit.pressure.jumping import jump
+from penstock.testing import run
+
+pytestmark = pytest.mark.runner("virtual")
 
 
 def test_without_a_deadline_there_is_none() -> None:
@@ -26,7 +28,7 @@ def test_without_a_deadline_there_is_none() -> None:
             assert at_s is expires_at() is None
         assert to_headers() == to_headers(grpc=True) == {}
 
-    jump(main())
+    run(main())
 
 
 def test_time_passes_to_nothing_and_not_below() -> None:
@@ -39,7 +41,7 @@ def test_time_passes_to_nothing_and_not_below() -> None:
             assert remaining_s() == 0.0
         assert remaining_s() is None
 
-    jump(main())
+    run(main())
 
 
 def test_a_nested_deadline_only_shortens() -> None:
@@ -53,7 +55,7 @@ def test_a_nested_deadline_only_shortens() -> None:
                 assert remaining_s() == 1.0
             assert remaining_s() == 1.0
 
-    jump(main())
+    run(main())
 
 
 def test_tasks_inherit_it_and_their_own_does_not_come_back() -> None:
@@ -67,7 +69,7 @@ def test_tasks_inherit_it_and_their_own_does_not_come_back() -> None:
             assert await asyncio.create_task(child()) == pytest.approx(0.05)
             assert remaining_s() == pytest.approx(0.95)
 
-    jump(main())
+    run(main())
 
 
 def test_a_thread_sees_it_where_no_loop_runs() -> None:
@@ -90,7 +92,7 @@ def test_with_async_the_block_ends_when_the_time_is_up() -> None:
         async with deadline(None):
             await asyncio.sleep(10)
 
-    jump(main())
+    run(main())
 
 
 def test_an_outer_deadline_ends_an_inner_block() -> None:
@@ -100,7 +102,7 @@ def test_an_outer_deadline_ends_an_inner_block() -> None:
                 await asyncio.sleep(10)
         assert asyncio.get_running_loop().time() == pytest.approx(1.0)
 
-    jump(main())
+    run(main())
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan])
@@ -115,7 +117,7 @@ def test_one_is_entered_once() -> None:
         with one, pytest.raises(RuntimeError, match="entered once"):
             one.__enter__()
 
-    jump(main())
+    run(main())
 
 
 @pytest.mark.parametrize("grpc", [False, True])
@@ -133,7 +135,7 @@ def test_what_is_left_goes_over_the_wire(grpc: bool) -> None:
             await asyncio.sleep(1)
             assert from_headers(to_headers(grpc=grpc)) == 0.0
 
-    jump(main())
+    run(main())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 from penstock.pressure.gate import Gate, Priority
 from tests.unit.pressure.driving import Crowd
 
+pytestmark = pytest.mark.runner("on_loop")
+
 Run = Callable[..., Any]
 
 
@@ -22,7 +24,7 @@ def test_a_higher_class_is_served_first_and_inside_a_class_the_first(gate_class:
         await crowd.leave("in", "critical", "high", "high 2", "normal", "low")
         assert crowd.came_in == ["in", "critical", "high", "high 2", "normal", "low"]
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_in_a_full_queue_a_higher_class_takes_the_place_of_the_newest_of_the_lowest(
@@ -43,7 +45,7 @@ def test_in_a_full_queue_a_higher_class_takes_the_place_of_the_newest_of_the_low
         assert crowd.reasons()["high 4"] == "full"
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_keys_take_turns(gate_class: type[Gate], on_loop: Run) -> None:
@@ -56,7 +58,7 @@ def test_keys_take_turns(gate_class: type[Gate], on_loop: Run) -> None:
         await crowd.leave("in", "a1", "b1", "none", "a2", "b2", "a3")
         assert crowd.came_in == ["in", "a1", "b1", "none", "a2", "b2", "a3"]
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_full_queue_refuses_a_key_that_has_its_share_and_makes_room_for_one_that_has_not(
@@ -77,7 +79,7 @@ def test_a_full_queue_refuses_a_key_that_has_its_share_and_makes_room_for_one_th
         assert crowd.reasons().keys() == {3, 4, 5, "more", "fourth"}
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_key_alone_may_have_the_whole_queue(gate_class: type[Gate], on_loop: Run) -> None:
@@ -88,7 +90,7 @@ def test_a_key_alone_may_have_the_whole_queue(gate_class: type[Gate], on_loop: R
         assert crowd.reasons() == {4: "full"}
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_the_reserve_is_for_critical_ones_alone(gate_class: type[Gate], on_loop: Run) -> None:
@@ -109,7 +111,7 @@ def test_the_reserve_is_for_critical_ones_alone(gate_class: type[Gate], on_loop:
         assert crowd.came_in[-1] == "waits"
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 @pytest.mark.parametrize("priority", [-1, 4])
@@ -121,4 +123,4 @@ def test_an_unknown_class_is_an_error(gate_class: type[Gate], on_loop: Run, prio
         with pytest.raises(ValueError, match="priority is 0"):
             await gate.enter(priority=priority)
 
-    on_loop(main)
+    on_loop(main())

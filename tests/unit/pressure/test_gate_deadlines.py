@@ -15,6 +15,8 @@ from penstock.pressure.gate import Gate
 from tests.unit.pressure.driving import Crowd, settle
 from tests.unit.pressure.test_gate_waiting import pace
 
+pytestmark = pytest.mark.runner("on_loop")
+
 Run = Callable[..., Any]
 
 
@@ -47,7 +49,7 @@ def test_who_waits_is_refused_as_its_deadline_passes_whoever_is_before_it(
         assert crowd.came_in == ["in", "patient"]
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 @pytest.mark.parametrize("how", ["comes in", "is cancelled", "is refused", "is abandoned"])
@@ -77,7 +79,7 @@ def test_whoever_waits_no_longer_leaves_no_timer(gate_class: type[Gate], on_loop
         assert crowd.gate.statistics().sheds["deadline"] == 0
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_whose_deadline_has_passed_does_not_begin_to_wait(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
@@ -93,7 +95,7 @@ def test_whose_deadline_has_passed_does_not_begin_to_wait(gate_class: type[Gate]
         assert crowd.gate.queued() == 1
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_free_permit_is_taken_without_a_look(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
@@ -103,7 +105,7 @@ def test_a_free_permit_is_taken_without_a_look(gate_class: type[Gate], on_loop: 
             async with gate, gate.entry():
                 assert gate.inflight == 2
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_who_could_not_finish_by_it_is_refused_when_its_turn_comes(
@@ -122,7 +124,7 @@ def test_who_could_not_finish_by_it_is_refused_when_its_turn_comes(
         assert crowd.came_in[-1] == "in time"
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 @pytest.mark.parametrize(("around_s", "own_s"), [(0.3, 5.0), (5.0, 0.3)], ids=["around it", "its own"])
@@ -139,7 +141,7 @@ def test_the_sooner_of_two_deadlines_holds(
         assert crowd.reasons() == {"hurried": "deadline"}
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_later_one_than_the_longest_wait_sets_no_timer_of_its_own(
@@ -157,7 +159,7 @@ def test_a_later_one_than_the_longest_wait_sets_no_timer_of_its_own(
         assert set(crowd.reasons().values()) == {"expired"}
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_deadline_reaches_a_gate_through_tasks(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
@@ -185,7 +187,7 @@ def test_a_deadline_reaches_a_gate_through_tasks(gate_class: type[Gate], on_loop
         assert (refused.reason, refused.queue_age_s) == ("deadline", pytest.approx(0.11))
         gate.leave()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_what_waited_with_a_timer_is_collected(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
@@ -208,4 +210,4 @@ def test_what_waited_with_a_timer_is_collected(gate_class: type[Gate], on_loop: 
         assert seen() is None
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())

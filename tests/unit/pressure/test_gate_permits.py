@@ -14,6 +14,8 @@ from penstock.errors import Overloaded
 from penstock.pressure.gate import Gate
 from tests.unit.pressure.driving import LOOPS, Crowd, settle
 
+pytestmark = pytest.mark.runner("on_loop")
+
 Run = Callable[..., Any]
 
 
@@ -31,7 +33,7 @@ def test_as_many_come_in_as_the_limit_says_and_the_next_ones_follow_in_order(
         await crowd.leave("d", "e")
         assert (crowd.gate.inflight, crowd.gate.queued()) == (0, 0)
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_nobody_overtakes_one_that_has_a_permit_and_has_not_run_yet(gate_class: type[Gate], on_loop: Run) -> None:
@@ -47,7 +49,7 @@ def test_nobody_overtakes_one_that_has_a_permit_and_has_not_run_yet(gate_class: 
         assert crowd.came_in == ["waits"]
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_cancelled_waiter_never_holds_a_permit(gate_class: type[Gate], on_loop: Run) -> None:
@@ -61,7 +63,7 @@ def test_a_cancelled_waiter_never_holds_a_permit(gate_class: type[Gate], on_loop
         await crowd.leave("three")
         assert crowd.gate.inflight == 0
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_permit_of_one_that_is_cancelled_before_it_runs_goes_to_the_next(
@@ -81,7 +83,7 @@ def test_a_permit_of_one_that_is_cancelled_before_it_runs_goes_to_the_next(
         await crowd.end()
         assert (gate.inflight, gate.granted, gate.statistics().entered) == (0, 0, 2)
 
-    on_loop(main)
+    on_loop(main())
 
 
 @pytest.mark.parametrize("turns", range(12))
@@ -103,7 +105,7 @@ def test_whenever_it_is_cancelled_all_permits_come_back(gate_class: type[Gate], 
         assert (gate.inflight, gate.granted, gate.queued()) == (0, 0, 0)
         assert found.entered == found.left
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_destroyed_task_gives_up_its_place_and_its_permit(gate_class: type[Gate], on_loop: Run) -> None:
@@ -120,7 +122,7 @@ def test_a_destroyed_task_gives_up_its_place_and_its_permit(gate_class: type[Gat
         coroutines[0].close()
         assert gate.inflight == 0
 
-    on_loop(main)
+    on_loop(main())
 
 
 @pytest.mark.parametrize(("limit", "come_in"), [(3, 2), (4, 3), (9, 4)])
@@ -136,7 +138,7 @@ def test_a_raised_limit_wakes_as_many_as_are_free_and_wait(
         assert crowd.came_in == ["in", *range(1, come_in + 1)]
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_lowered_limit_leaves_those_inside_alone_and_lets_nobody_in_before_there_is_room(
@@ -153,7 +155,7 @@ def test_a_lowered_limit_leaves_those_inside_alone_and_lets_nobody_in_before_the
         assert crowd.came_in == [1, 2, 3, 4]
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_the_scale_multiplies_the_limit_and_leaves_one_at_least(gate_class: type[Gate], on_loop: Run) -> None:
@@ -171,7 +173,7 @@ def test_the_scale_multiplies_the_limit_and_leaves_one_at_least(gate_class: type
         with pytest.raises(ValueError, match="scale = 0: allowed is more than 0, at most 1"):
             gate.scale = 0
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_leaving_without_a_permit_is_an_error(gate_class: type[Gate], on_loop: Run) -> None:
@@ -191,7 +193,7 @@ def test_leaving_without_a_permit_is_an_error(gate_class: type[Gate], on_loop: R
         async with entry:
             assert gate.inflight == 1
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_an_entry_that_was_refused_or_cancelled_can_be_used_again(gate_class: type[Gate], on_loop: Run) -> None:
@@ -208,7 +210,7 @@ def test_an_entry_that_was_refused_or_cancelled_can_be_used_again(gate_class: ty
         entry.leave()
         assert gate.inflight == 0
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_guarded_function_passes_the_gate(gate_class: type[Gate], on_loop: Run) -> None:
@@ -227,7 +229,7 @@ def test_a_guarded_function_passes_the_gate(gate_class: type[Gate], on_loop: Run
         with pytest.raises(Overloaded):
             await double(4)
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_an_exception_inside_gives_the_permit_back(gate_class: type[Gate], on_loop: Run) -> None:
@@ -239,7 +241,7 @@ def test_an_exception_inside_gives_the_permit_back(gate_class: type[Gate], on_lo
                     raise ZeroDivisionError
         assert gate.inflight == 0
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_refusal_makes_no_task_and_no_future(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
@@ -254,7 +256,7 @@ def test_a_refusal_makes_no_task_and_no_future(gate_class: type[Gate], on_loop: 
         assert not gate.try_enter()
         assert (standing.futures, len(asyncio.all_tasks())) == (futures, tasks)
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_gate_belongs_to_one_loop_until_that_is_closed(gate_class: type[Gate]) -> None:
@@ -303,7 +305,7 @@ def test_ten_thousand_passages_of_each_kind_leave_nothing_behind(gate_class: typ
         gc.collect()
         assert sys.getallocatedblocks() - before < 500
 
-    on_loop(main)
+    on_loop(main())
 
 
 @contextlib.asynccontextmanager

@@ -5,12 +5,10 @@ import os
 from typing import Any
 
 from penstock.pressure.gate import Gate
-from tests.unit.pressure.looped import looped
 
 STAYED_S = 0.4
 
 
-@looped
 async def test_a_measured_task_that_ended_inside_is_not_taken_for_the_next_at_its_address(
     gate_class: type[Gate],
 ) -> None:

@@ -19,6 +19,8 @@ from penstock.pressure.limits import Window
 from penstock.pressure.registry import gates, statistics
 from tests.unit.pressure.driving import Crowd, settle
 
+pytestmark = pytest.mark.runner("on_loop")
+
 Run = Callable[..., Any]
 
 
@@ -59,7 +61,7 @@ def test_counts_and_times_add_up(gate_class: type[Gate], on_loop: Run, standing:
         assert found.service.max_s == pytest.approx(0.5)
         assert not any(found.sheds.values())
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_refusals_are_counted_by_reason_and_told(gate_class: type[Gate], on_loop: Run) -> None:
@@ -80,7 +82,7 @@ def test_refusals_are_counted_by_reason_and_told(gate_class: type[Gate], on_loop
             "closed": 1,
         }
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_listener_that_raises_is_logged_and_removed(
@@ -95,7 +97,7 @@ def test_a_listener_that_raises_is_logged_and_removed(
         assert gate.on_shed is None
 
     with caplog.at_level(logging.ERROR, logger="penstock.pressure"):
-        on_loop(main)
+        on_loop(main())
     assert len(caplog.records) == 1
     assert "'db'" in caplog.text
     assert "its on_shed raised" in caplog.text
@@ -114,7 +116,7 @@ def test_a_listener_may_raise_the_limit(gate_class: type[Gate], on_loop: Run) ->
         assert (gate.inflight, gate.queued()) == (2, 0)
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_closed_gate_refuses_those_who_wait_as_well(gate_class: type[Gate], on_loop: Run) -> None:
@@ -129,7 +131,7 @@ def test_a_closed_gate_refuses_those_who_wait_as_well(gate_class: type[Gate], on
         await crowd.leave("in")
         assert crowd.gate.inflight == 0
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_window_tells_what_happened_since_the_last(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
@@ -157,7 +159,7 @@ def test_a_window_tells_what_happened_since_the_last(gate_class: type[Gate], on_
         assert (found.limit, found.limit_reason) == (limit.value, limit.reason)
         assert found.limit_moved_at_s > 1000
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_what_began_before_the_last_window_says_nothing_of_this_one(
@@ -177,7 +179,7 @@ def test_what_began_before_the_last_window_says_nothing_of_this_one(
         assert max(rtt_s for window in limit.windows for rtt_s in window.rtts_s) < 0.4
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_bare_entries_are_measured_by_their_tasks(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
@@ -191,7 +193,7 @@ def test_bare_entries_are_measured_by_their_tasks(gate_class: type[Gate], on_loo
         assert found.count == 16
         assert found.mean_s == pytest.approx(0.3)
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_permits_given_back_by_other_tasks_do_not_stop_the_measuring(
@@ -208,7 +210,7 @@ def test_permits_given_back_by_other_tasks_do_not_stop_the_measuring(
         assert gate.statistics().service.count > 20
         assert gate.statistics().service.max_s == pytest.approx(0.2)
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_work_that_time_ran_out_for_counts_as_dropped(gate_class: type[Gate], on_loop: Run) -> None:
@@ -220,7 +222,7 @@ def test_work_that_time_ran_out_for_counts_as_dropped(gate_class: type[Gate], on
         await crowd.cancel("bare", "entry")
         assert gate.dropped == 2
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_gates_are_listed_while_they_live() -> None:

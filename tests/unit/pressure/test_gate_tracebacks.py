@@ -13,7 +13,7 @@ import pytest
 from penstock.errors import Overloaded
 from penstock.pressure import CapacityLimiter, Gate, Semaphore
 from penstock.pressure.core import GateCore, plain
-from tests.unit.pressure.looped import looped, turns
+from tests.support.waiting import turns
 
 NATIVE = GateCore is not plain("gate").GateCore
 
@@ -59,7 +59,6 @@ WAYS = {"through": through, "by_entry": by_entry, "by_enter": by_enter}
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-@looped
 async def test_a_refusal_at_once_shows_the_program_whole(way: Callable[[Any], Awaitable[None]]) -> None:
     gate = Gate(1, max_wait_s=0)
     async with gate:
@@ -81,7 +80,6 @@ async def test_a_refusal_at_once_shows_the_program_whole(way: Callable[[Any], Aw
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 @pytest.mark.parametrize("end", ["cancelled", "refused"])
-@looped
 async def test_one_that_waited_shows_the_program_whole(way: Callable[[Any], Awaitable[None]], end: str) -> None:
     gate = Gate(1, max_wait_s=math.inf)
     assert gate.try_enter()
@@ -101,7 +99,6 @@ async def test_one_that_waited_shows_the_program_whole(way: Callable[[Any], Awai
 
 
 @pytest.mark.parametrize("kind", [Semaphore, CapacityLimiter])
-@looped
 async def test_a_cancelled_wait_for_a_permit_shows_the_program_whole(kind: Any) -> None:
     task = asyncio.create_task(above(through, kind(0)))  # type: ignore[arg-type]
     await turns()
@@ -113,7 +110,6 @@ async def test_a_cancelled_wait_for_a_permit_shows_the_program_whole(kind: Any) 
     assert not NATIVE or len(shown) == 2
 
 
-@looped
 async def test_an_exception_of_the_program_below_the_gate_is_logged_with_its_lines(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -127,7 +123,6 @@ async def test_an_exception_of_the_program_below_the_gate_is_logged_with_its_lin
     assert traceback.extract_tb(logged[2])[-1].name == "below"
 
 
-@looped
 async def test_any_other_exception_shows_the_gate_as_well() -> None:
     gate = Gate(1)
 
@@ -151,7 +146,6 @@ async def test_any_other_exception_shows_the_gate_as_well() -> None:
     gate.leave()
 
 
-@looped
 async def test_what_the_program_raises_inside_is_its_own_alone() -> None:
     async def inside(guard: Any) -> None:
         async with guard:

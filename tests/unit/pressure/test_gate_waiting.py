@@ -10,6 +10,8 @@ from penstock.errors import Overloaded
 from penstock.pressure.gate import Gate
 from tests.unit.pressure.driving import Crowd, settle
 
+pytestmark = pytest.mark.runner("on_loop")
+
 Run = Callable[..., Any]
 
 
@@ -31,7 +33,7 @@ def test_with_no_wait_allowed_the_refusal_is_at_once(gate_class: type[Gate], on_
         assert problem.retry_after_s is None
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_one_whose_wait_would_be_too_long_is_refused_when_it_comes(
@@ -48,7 +50,7 @@ def test_one_whose_wait_would_be_too_long_is_refused_when_it_comes(
         assert problem.retry_after_s == pytest.approx(0.8, rel=0.01)
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_whoever_has_waited_for_the_longest_time_is_refused_then(
@@ -70,7 +72,7 @@ def test_whoever_has_waited_for_the_longest_time_is_refused_then(
         assert standing.futures < 100
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_one_timer_serves_all_that_wait(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
@@ -87,7 +89,7 @@ def test_one_timer_serves_all_that_wait(gate_class: type[Gate], on_loop: Run, st
         assert len(made) == 1
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_wait_without_bound_never_expires_and_stays_in_order(
@@ -103,7 +105,7 @@ def test_a_wait_without_bound_never_expires_and_stays_in_order(
         await crowd.leave(("paced", 11), 1, 2, 3)
         assert crowd.came_in[-3:] == [1, 2, 3]
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_full_queue_refuses(gate_class: type[Gate], on_loop: Run) -> None:
@@ -113,7 +115,7 @@ def test_a_full_queue_refuses(gate_class: type[Gate], on_loop: Run) -> None:
         assert crowd.reasons() == {3: "full"}
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_when_estimates_fail_the_newest_is_served_first_for_a_while(
@@ -138,7 +140,7 @@ def test_when_estimates_fail_the_newest_is_served_first_for_a_while(
         assert crowd.came_in == ["c", "d", "e"]
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_when_estimates_fail_the_old_end_is_refused_after_two_service_times(
@@ -161,7 +163,7 @@ def test_when_estimates_fail_the_old_end_is_refused_after_two_service_times(
         assert crowd.reasons()["next"] == "expired"
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_one_that_could_not_finish_by_its_deadline_is_refused_when_its_turn_comes(
@@ -179,7 +181,7 @@ def test_one_that_could_not_finish_by_its_deadline_is_refused_when_its_turn_come
         assert crowd.came_in[-1] == "in time"
         await crowd.end()
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_what_came_earlier_has_less_time_left(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
@@ -192,7 +194,7 @@ def test_what_came_earlier_has_less_time_left(gate_class: type[Gate], on_loop: R
         await gate.enter(arrived_s=standing.now_s - 1.99, deadline_s=2.0)
         assert gate.inflight == 2
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_a_service_longer_than_the_deadline_still_lets_fresh_ones_in(
@@ -207,7 +209,7 @@ def test_a_service_longer_than_the_deadline_still_lets_fresh_ones_in(
         async with crowd.gate.entry(arrived_s=standing.now_s - 0.05):
             assert crowd.gate.inflight == 1
 
-    on_loop(main)
+    on_loop(main())
 
 
 def test_the_longest_wait_is_half_of_a_short_deadline(gate_class: type[Gate]) -> None:

@@ -13,7 +13,8 @@ from penstock.errors import Overloaded
 from penstock.pressure import BoundedTaskGroup, CapacityLimiter, Semaphore
 from penstock.pressure.permits import Permit
 from penstock.testing import explore
-from tests.unit.pressure.looped import cancelled, looped, turns
+from tests.support.waiting import turns
+from tests.unit.pressure.driving import cancelled
 
 
 class Gate:
@@ -86,7 +87,6 @@ def test_a_group_has_one_limit_that_is_one() -> None:
         BoundedTaskGroup(asyncio.Semaphore(1))  # type: ignore[arg-type]
 
 
-@looped
 async def test_as_many_tasks_as_permits_exist_and_each_gives_its_own_back(make: Callable[[int], Any]) -> None:
     limit, crowd = make(2), Crowd()
     async with BoundedTaskGroup(limit) as group:
@@ -100,7 +100,6 @@ async def test_as_many_tasks_as_permits_exist_and_each_gives_its_own_back(make: 
     assert (crowd.most, free(limit)) == (2, 2)
 
 
-@looped
 async def test_spawn_gives_the_task_with_its_result_and_name() -> None:
     async def add(one: int, other: int) -> int:
         return one + other
@@ -113,7 +112,6 @@ async def test_spawn_gives_the_task_with_its_result_and_name() -> None:
         assert await (await group.spawn(add, 3, 4, context=context)) == 7
 
 
-@looped
 async def test_a_gate_refuses_and_no_task_is_made() -> None:
     gate, crowd = Gate(1), Crowd()
     async with BoundedTaskGroup(gate=gate) as group:
@@ -128,7 +126,6 @@ async def test_a_gate_refuses_and_no_task_is_made() -> None:
     assert gate.free == 1
 
 
-@looped
 async def test_the_first_failure_cancels_the_others_and_frees_all(make: Callable[[int], Any]) -> None:
     limit, crowd = make(3), Crowd()
 
@@ -147,7 +144,6 @@ async def test_the_first_failure_cancels_the_others_and_frees_all(make: Callable
     assert (crowd.inside, free(limit)) == (0, 3)
 
 
-@looped
 async def test_a_cancelled_spawn_leaves_no_permit_no_task_and_no_coroutine(make: Callable[[int], Any]) -> None:
     limit, crowd = make(1), Crowd()
     with warnings.catch_warnings():
@@ -165,7 +161,6 @@ async def test_a_cancelled_spawn_leaves_no_permit_no_task_and_no_coroutine(make:
     assert (crowd.most, free(limit)) == (1, 1)
 
 
-@looped
 async def test_a_task_cancelled_before_it_began_gives_its_permit_back(make: Callable[[int], Any]) -> None:
     limit, crowd = make(1), Crowd()
     async with BoundedTaskGroup(limit) as group:
@@ -173,7 +168,6 @@ async def test_a_task_cancelled_before_it_began_gives_its_permit_back(make: Call
     assert (crowd.most, free(limit)) == (0, 1)
 
 
-@looped
 async def test_what_makes_no_coroutine_keeps_no_permit(make: Callable[[int], Any]) -> None:
     limit = make(1)
     with pytest.raises(ExceptionGroup):
@@ -185,7 +179,6 @@ async def test_what_makes_no_coroutine_keeps_no_permit(make: Callable[[int], Any
 
 
 @pytest.mark.parametrize("state", ["not entered", "finished"])
-@looped
 async def test_a_group_that_takes_no_tasks_keeps_no_permit(state: str) -> None:
     limit, crowd = Semaphore(1), Crowd()
     group = BoundedTaskGroup(limit)
@@ -202,7 +195,6 @@ async def test_a_group_that_takes_no_tasks_keeps_no_permit(state: str) -> None:
     assert free(limit) == 1
 
 
-@looped
 async def test_create_task_takes_a_free_permit_or_refuses_at_once(make: Callable[[int], Any]) -> None:
     limit, crowd = make(1), Crowd()
     with warnings.catch_warnings():
@@ -218,7 +210,6 @@ async def test_create_task_takes_a_free_permit_or_refuses_at_once(make: Callable
     assert free(limit) == 1
 
 
-@looped
 async def test_groups_that_share_a_limit_are_bounded_together(make: Callable[[int], Any]) -> None:
     limit, crowd = make(3), Crowd()
     async with BoundedTaskGroup(limit) as one, BoundedTaskGroup(limit) as other:
@@ -232,7 +223,6 @@ async def test_groups_that_share_a_limit_are_bounded_together(make: Callable[[in
     assert crowd.most == 3
 
 
-@looped
 async def test_nested_groups_of_one_limit_do_not_wait_in_a_circle(make: Callable[[int], Any]) -> None:
     limit, leaves = make(2), []
     running = most = 0
@@ -264,7 +254,6 @@ async def test_nested_groups_of_one_limit_do_not_wait_in_a_circle(make: Callable
     assert most <= 2
 
 
-@looped
 async def test_limits_that_cross_do_not_wait_in_a_circle() -> None:
     one, other = Semaphore(1), Semaphore(1)
     done = []
@@ -286,7 +275,6 @@ async def test_limits_that_cross_do_not_wait_in_a_circle() -> None:
     assert (len(done), one._value, other._value) == (3, 1, 1)
 
 
-@looped
 async def test_tasks_that_spawn_their_successors_keep_nothing_of_those_before() -> None:
     counts = []
 

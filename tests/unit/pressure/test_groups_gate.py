@@ -6,12 +6,11 @@ import pytest
 
 from penstock.errors import Overloaded
 from penstock.pressure import BoundedTaskGroup
-from tests.unit.pressure.looped import looped, turns
+from tests.support.waiting import turns
 
 gates = pytest.importorskip("penstock.pressure.gate")
 
 
-@looped
 async def test_tasks_are_entries_of_the_gate_and_are_measured() -> None:
     gate, inside, most = gates.Gate(2, max_wait_s=10.0), 0, 0
 
@@ -30,7 +29,6 @@ async def test_tasks_are_entries_of_the_gate_and_are_measured() -> None:
     assert sum(now.sheds.values()) == 0
 
 
-@looped
 async def test_a_refused_spawn_makes_no_task() -> None:
     gate = gates.Gate(1, max_wait_s=0)
     async with BoundedTaskGroup(gate) as group:
@@ -44,7 +42,6 @@ async def test_a_refused_spawn_makes_no_task() -> None:
     assert gate.statistics().inflight == 0
 
 
-@looped
 async def test_nested_groups_of_one_gate_hand_on_what_they_hold_and_nothing_counts_as_shed() -> None:
     gate, leaves = gates.Gate(2, max_wait_s=10.0), []
 

@@ -14,6 +14,8 @@ from penstock.pressure.gate import Gate, Priority
 from penstock.pressure.healthchecks import MOST_AT_ONCE, MOST_IN_A_BURST, MOST_PER_SECOND, PATHS, HealthChecks
 from tests.unit.pressure.driving import Crowd
 
+pytestmark = pytest.mark.runner("on_loop")
+
 CHECK = b"GET /up HTTP/1.1\r\n\r\n"
 
 
@@ -98,7 +100,7 @@ def test_no_deadline_of_the_gate_refuses_what_is_critical(
         gate.leave()
         assert crowd.gate.statistics().sheds["deadline"] == 1
 
-    on_loop(main)  # type: ignore[operator]
+    on_loop(main())  # type: ignore[operator]
 
 
 def test_what_is_critical_and_has_waited_past_the_deadline_has_its_turn(
@@ -116,7 +118,7 @@ def test_what_is_critical_and_has_waited_past_the_deadline_has_its_turn(
         assert crowd.reasons() == {"other": "deadline"}
         await crowd.end()
 
-    on_loop(main)  # type: ignore[operator]
+    on_loop(main())  # type: ignore[operator]
 
 
 def test_the_bounds_of_the_queue_hold_for_what_is_critical(gate_class: type[Gate], on_loop: object) -> None:
@@ -128,7 +130,7 @@ def test_the_bounds_of_the_queue_hold_for_what_is_critical(gate_class: type[Gate
         assert crowd.reasons() == {"next": "full"}
         await crowd.end()
 
-    on_loop(main)  # type: ignore[operator]
+    on_loop(main())  # type: ignore[operator]
 
 
 @pytest.mark.skipif(not NATIVE, reason="only the native loop has turns to look at")

@@ -10,7 +10,8 @@ import pytest
 
 from penstock.pressure import map_bounded
 from penstock.testing import explore
-from tests.unit.pressure.looped import cancelled, looped, turns
+from tests.support.waiting import turns
+from tests.unit.pressure.driving import cancelled
 
 
 class Counted:
@@ -59,7 +60,6 @@ def taken(counted: Counted, source: str, lengths: list[int]) -> Any:
     return counted.items(lengths) if source == "sync" else counted.aitems(lengths)
 
 
-@looped
 async def test_results_come_in_the_order_of_the_items(source: str) -> None:
     counted, lengths = Counted(), [5, 0, 3, 9, 1, 1, 7, 2]
     assert [one async for one in map_bounded(counted.call, taken(counted, source, lengths), 3)] == lengths
@@ -67,7 +67,6 @@ async def test_results_come_in_the_order_of_the_items(source: str) -> None:
     assert counted.closed
 
 
-@looped
 async def test_or_as_they_are_done(source: str) -> None:
     counted = Counted()
     mapped = map_bounded(counted.call, taken(counted, source, [60, 0, 30, 0]), 3, ordered=False)
@@ -75,7 +74,6 @@ async def test_or_as_they_are_done(source: str) -> None:
     assert counted.most <= 3
 
 
-@looped
 async def test_a_plain_list_and_an_empty_one_are_sources() -> None:
     assert [one async for one in map_bounded(Counted().call, [1, 2], 5)] == [1, 2]
     assert [one async for one in map_bounded(Counted().call, [], 5)] == []
@@ -89,7 +87,6 @@ def test_a_limit_is_at_least_one_and_a_source_gives_items() -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-@looped
 async def test_a_slow_consumer_holds_the_source_back(source: str, ordered: bool) -> None:
     counted = Counted()
     async with aclosing(map_bounded(counted.call, taken(counted, source, [1] * 50), 4, ordered=ordered)) as mapped:
@@ -100,7 +97,6 @@ async def test_a_slow_consumer_holds_the_source_back(source: str, ordered: bool)
     assert counted.handed == 50
 
 
-@looped
 async def test_the_source_is_read_on_while_the_consumer_is_busy() -> None:
     counted = Counted()
     async with aclosing(map_bounded(counted.call, counted.items([1] * 9), 4)) as mapped:
@@ -110,7 +106,6 @@ async def test_the_source_is_read_on_while_the_consumer_is_busy() -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-@looped
 async def test_the_first_failure_ends_the_rest_and_is_raised(source: str, ordered: bool) -> None:
     counted, got = Counted(), []
     with pytest.raises(ZeroDivisionError, match="13"):
@@ -121,7 +116,6 @@ async def test_the_first_failure_ends_the_rest_and_is_raised(source: str, ordere
     assert counted.closed
 
 
-@looped
 async def test_a_failure_cancels_at_once_not_when_the_consumer_comes_back() -> None:
     counted = Counted()
     mapped = map_bounded(counted.call, counted.items([0, 13, 1000, 1000]), 3)
@@ -132,7 +126,6 @@ async def test_a_failure_cancels_at_once_not_when_the_consumer_comes_back() -> N
         await anext(mapped)
 
 
-@looped
 async def test_a_call_is_cancelled_once_and_may_take_its_time() -> None:
     seen = []
 
@@ -153,7 +146,6 @@ async def test_a_call_is_cancelled_once_and_may_take_its_time() -> None:
     assert seen == ["ended"]
 
 
-@looped
 async def test_a_source_that_fails_is_a_failure(source: str) -> None:
     counted = Counted()
 
@@ -171,7 +163,6 @@ async def test_a_source_that_fails_is_a_failure(source: str) -> None:
     assert counted.running == 0
 
 
-@looped
 async def test_a_source_that_fails_as_the_last_result_is_awaited_is_heard() -> None:
     # whoever is woken by the last result may look before the feeder's end was noted
     async def items(length: int) -> AsyncIterator[int]:
@@ -185,14 +176,12 @@ async def test_a_source_that_fails_as_the_last_result_is_awaited_is_heard() -> N
                 pass
 
 
-@looped
 async def test_a_function_that_fails_before_it_gives_something_to_await_is_a_failure() -> None:
     with pytest.raises(TypeError):
         async for _ in map_bounded(lambda item: item, [1], 2):  # type: ignore[arg-type, return-value]
             pass
 
 
-@looped
 async def test_closing_cancels_and_awaits_what_runs(source: str) -> None:
     counted = Counted()
     mapped = map_bounded(counted.call, taken(counted, source, [0, 1000, 1000, 1000]), 2)
@@ -205,7 +194,6 @@ async def test_closing_cancels_and_awaits_what_runs(source: str) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-@looped
 async def test_a_break_ends_it_soon(source: str) -> None:
     counted = Counted()
     async for _ in map_bounded(counted.call, taken(counted, source, [0, 1000, 1000, 1000]), 2):
@@ -217,12 +205,10 @@ async def test_a_break_ends_it_soon(source: str) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-@looped
 async def test_closing_what_never_began_is_nothing() -> None:
     await map_bounded(Counted().call, [1, 2], 2).aclose()
 
 
-@looped
 async def test_a_cancelled_consumer_leaves_nothing_even_if_it_is_cancelled_twice() -> None:
     counted, ended = Counted(), []
 
@@ -246,7 +232,6 @@ async def test_a_cancelled_consumer_leaves_nothing_even_if_it_is_cancelled_twice
     assert sorted(ended) == [0, 1]
 
 
-@looped
 async def test_a_source_that_holds_back_its_cancellation_starts_no_more() -> None:
     counted = Counted()
 

@@ -7,7 +7,9 @@ import pytest
 from penstock.errors import Overloaded
 from penstock.pressure.deadlines import deadline
 from penstock.pressure.retries import RetryBudget
-from tests.unit.pressure.jumping import jump
+from penstock.testing import run
+
+pytestmark = pytest.mark.runner("virtual")
 
 
 class Flaky:
@@ -27,14 +29,14 @@ class Flaky:
 
 def test_a_failure_is_retried_until_it_answers() -> None:
     call = Flaky(2)
-    assert jump(RetryBudget(seed=1).retry(call)) == "done"
+    assert run(RetryBudget(seed=1).retry(call)) == "done"
     assert len(call.called_s) == 3
 
 
 def test_the_last_attempts_error_is_raised_and_says_so() -> None:
     call = Flaky(9)
     with pytest.raises(ConnectionError) as caught:
-        jump(RetryBudget(seed=1).retry(call, attempts=2))
+        run(RetryBudget(seed=1).retry(call, attempts=2))
     assert len(call.called_s) == 2
     assert caught.value.__notes__ == ["not retried: that was the last attempt"]
 
@@ -42,7 +44,7 @@ def test_the_last_attempts_error_is_raised_and_says_so() -> None:
 def test_what_is_not_named_is_not_retried() -> None:
     call = Flaky(1, KeyError("no such row"))
     with pytest.raises(KeyError):
-        jump(RetryBudget().retry(call))
+        run(RetryBudget().retry(call))
     assert len(call.called_s) == 1
 
 
@@ -62,7 +64,7 @@ def test_when_everything_fails_the_load_grows_by_the_ratio_and_no_more() -> None
         assert budget.statistics().denied > 800
         return calls
 
-    assert 1050 <= jump(main()) <= 1100
+    assert 1050 <= run(main()) <= 1100
 
 
 def test_a_quiet_client_has_the_floor() -> None:
@@ -72,7 +74,7 @@ def test_a_quiet_client_has_the_floor() -> None:
         await asyncio.sleep(11)
         assert budget.left == 5
 
-    jump(main())
+    run(main())
 
 
 def test_a_spent_budget_is_told() -> None:
@@ -82,7 +84,7 @@ def test_a_spent_budget_is_told() -> None:
             await budget.retry(Flaky(1, Overloaded("full", reason="full")))
         assert caught.value.__notes__ == ["not retried: the budget is spent (0 retries of 1 requests)"]
 
-    jump(main())
+    run(main())
 
 
 def test_waits_grow_and_are_jittered_from_nothing_to_all() -> None:
@@ -91,7 +93,7 @@ def test_waits_grow_and_are_jittered_from_nothing_to_all() -> None:
         await RetryBudget(seed=seed).retry(call, attempts=4, backoff_s=0.1, most_backoff_s=0.3)
         return [later - sooner for sooner, later in zip(call.called_s, call.called_s[1:], strict=False)]
 
-    rows = [jump(waits(seed)) for seed in range(200)]
+    rows = [run(waits(seed)) for seed in range(200)]
     for at, most_s in enumerate((0.1, 0.2, 0.3)):
         column = sorted(row[at] for row in rows)
         assert column[0] < 0.1 * most_s
@@ -101,7 +103,7 @@ def test_waits_grow_and_are_jittered_from_nothing_to_all() -> None:
 
 def test_a_backend_that_says_when_is_not_asked_before() -> None:
     call = Flaky(1, Overloaded("full", reason="full", retry_after_s=2.0))
-    assert jump(RetryBudget(seed=1).retry(call, backoff_s=0.1)) == "done"
+    assert run(RetryBudget(seed=1).retry(call, backoff_s=0.1)) == "done"
     assert 2.0 <= call.called_s[1] - call.called_s[0] <= 2.1
 
 
@@ -115,7 +117,7 @@ def test_a_retry_that_would_be_past_the_deadline_is_not_made_and_not_paid() -> N
         assert budget.left == before
         assert asyncio.get_running_loop().time() < 0.1
 
-    jump(main())
+    run(main())
 
 
 def test_a_cancelled_wait_is_left_at_once() -> None:
@@ -126,7 +128,7 @@ def test_a_cancelled_wait_is_left_at_once() -> None:
                 await RetryBudget().retry(call)
         assert asyncio.get_running_loop().time() == pytest.approx(1)
 
-    jump(main())
+    run(main())
 
 
 @pytest.mark.parametrize("wrong", [{"ratio": -0.1}, {"floor_per_s": -1.0}, {"window_s": 0.0}])
@@ -137,4 +139,4 @@ def test_impossible_figures_are_refused(wrong: dict[str, float]) -> None:
 
 def test_no_attempt_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="attempts = 0: at least 1"):
-        jump(RetryBudget().retry(Flaky(0), attempts=0))
+        run(RetryBudget().retry(Flaky(0), attempts=0))

@@ -17,8 +17,9 @@ import pytest
 
 from penstock.errors import Overloaded
 from penstock.pressure import CapacityLimiter
-from tests.unit.pressure.driving import LIMITERS, SEMAPHORES
-from tests.unit.pressure.looped import FACTORIES, cancelled, looped, turns
+from tests.support.loops import BOTH
+from tests.support.waiting import turns
+from tests.unit.pressure.driving import LIMITERS, SEMAPHORES, cancelled
 
 MENDED = sys.version_info >= (3, 13)
 TASKS: dict[str, Callable[..., Any]] = {"C": asyncio.Task, "Python": asyncio.tasks._PyTask}  # type: ignore[attr-defined]
@@ -75,7 +76,7 @@ class Diary:
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
-@pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES.keys())
+@pytest.mark.parametrize("factory", BOTH.values(), ids=BOTH.keys())
 def test_every_program_goes_as_with_asyncios(
     factory: Callable[[], asyncio.AbstractEventLoop], task: Callable[..., Any]
 ) -> None:
@@ -91,7 +92,6 @@ def test_every_program_goes_as_with_asyncios(
 
 
 @pytest.mark.parametrize("kind", SEMAPHORES.values(), ids=SEMAPHORES.keys())
-@looped
 async def test_what_async_with_awaits_may_be_given_to_asyncio(kind: Any) -> None:
     semaphore = kind(0)
     with pytest.raises(TimeoutError):
@@ -106,7 +106,6 @@ async def test_what_async_with_awaits_may_be_given_to_asyncio(kind: Any) -> None
 
 
 @pytest.mark.parametrize("kind", SEMAPHORES.values(), ids=SEMAPHORES.keys())
-@looped
 async def test_who_has_not_awaited_stands_in_no_line(kind: Any) -> None:
     semaphore = kind(0)
     turn = semaphore.__aenter__()
@@ -124,7 +123,6 @@ async def test_who_has_not_awaited_stands_in_no_line(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", SEMAPHORES.values(), ids=SEMAPHORES.keys())
-@looped
 async def test_one_awaited_twice_is_an_error_and_loses_nothing(kind: Any) -> None:
     semaphore = kind(0)
     turn = semaphore.__aenter__()
@@ -159,7 +157,6 @@ def test_a_line_that_nobody_holds_is_collected(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", LIMITERS.values(), ids=LIMITERS.keys())
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
-@looped
 async def test_a_limiter_lends_each_token_once_whatever_is_called(kind: type[CapacityLimiter], task: Any) -> None:
     if sys.version_info >= (3, 14) and task is not asyncio.Task:
         pytest.skip("asyncio.current_task() knows no such task there, and a limiter asks it who borrows")
@@ -198,7 +195,6 @@ async def test_a_limiter_lends_each_token_once_whatever_is_called(kind: type[Cap
 
 
 @pytest.mark.parametrize("kind", LIMITERS.values(), ids=LIMITERS.keys())
-@looped
 async def test_a_limiters_line_is_its_tasks_and_a_cancelled_one_leaves_it_at_once(kind: type[CapacityLimiter]) -> None:
     limiter = kind(1)
     limiter.acquire_on_behalf_of_nowait("held")

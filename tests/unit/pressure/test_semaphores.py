@@ -10,8 +10,9 @@ import pytest
 
 from penstock.pressure import BoundedSemaphore, Semaphore
 from penstock.testing import explore
-from tests.unit.pressure.driving import BOUNDED, SEMAPHORES
-from tests.unit.pressure.looped import FACTORIES, cancelled, looped, turns
+from tests.support.loops import BOTH
+from tests.support.waiting import turns
+from tests.unit.pressure.driving import BOUNDED, SEMAPHORES, cancelled
 
 Make = Callable[..., asyncio.Semaphore]
 # what asyncio has mended since
@@ -45,7 +46,6 @@ def test_a_negative_value_is_refused(make: Make, make_bounded: Make) -> None:
             one(-1)
 
 
-@looped
 async def test_permits_are_counted(make: Make) -> None:
     semaphore = make(2)
     assert not semaphore.locked()
@@ -56,7 +56,6 @@ async def test_permits_are_counted(make: Make) -> None:
     assert not semaphore.locked()
 
 
-@looped
 async def test_an_unbounded_one_may_be_given_more_than_it_had(make: Make) -> None:
     semaphore = make(0)
     semaphore.release()
@@ -66,7 +65,6 @@ async def test_an_unbounded_one_may_be_given_more_than_it_had(make: Make) -> Non
     assert semaphore.locked()
 
 
-@looped
 async def test_a_bounded_one_refuses_more_than_it_had(make_bounded: Make) -> None:
     semaphore = make_bounded(1)
     with pytest.raises(ValueError, match=r"^BoundedSemaphore released too many times$"):
@@ -78,7 +76,6 @@ async def test_a_bounded_one_refuses_more_than_it_had(make_bounded: Make) -> Non
     assert not semaphore.locked()
 
 
-@looped
 async def test_the_repr_tells_value_and_waiters(make: Make) -> None:
     semaphore = make(1)
     name = type(semaphore).__module__ + "." + type(semaphore).__qualname__
@@ -97,7 +94,6 @@ async def test_the_repr_tells_value_and_waiters(make: Make) -> None:
     assert re.fullmatch(pattern % "locked", repr(semaphore))
 
 
-@looped
 async def test_async_with_takes_and_gives_back_and_gives_nothing_to_as(make: Make) -> None:
     semaphore = make(1)
     async with semaphore as got:
@@ -110,7 +106,6 @@ async def test_async_with_takes_and_gives_back_and_gives_nothing_to_as(make: Mak
     assert not semaphore.locked()
 
 
-@looped
 async def test_async_with_waits_in_turn(make: Make) -> None:
     semaphore, said = make(1), []
 
@@ -124,7 +119,6 @@ async def test_async_with_waits_in_turn(make: Make) -> None:
     assert said == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-@looped
 async def test_first_come_first_served(make: Make) -> None:
     semaphore, served = make(0), []
     tasks = [asyncio.create_task(hold(semaphore, served, name)) for name in range(5)]
@@ -136,7 +130,6 @@ async def test_first_come_first_served(make: Make) -> None:
     await asyncio.gather(*tasks)
 
 
-@looped
 async def test_who_comes_while_another_is_woken_goes_behind(make: Make) -> None:
     semaphore, served = make(0), []
     first = asyncio.create_task(hold(semaphore, served, "first"))
@@ -151,7 +144,6 @@ async def test_who_comes_while_another_is_woken_goes_behind(make: Make) -> None:
     assert semaphore.locked()
 
 
-@looped
 async def test_permits_released_at_once_let_in_all_in_their_order(make: Make) -> None:
     semaphore, served = make(0), []
 
@@ -170,7 +162,6 @@ async def test_permits_released_at_once_let_in_all_in_their_order(make: Make) ->
     assert semaphore.locked()
 
 
-@looped
 async def test_a_waiter_can_be_cancelled(make: Make) -> None:
     semaphore = make(0)
     waiting = asyncio.create_task(semaphore.acquire())
@@ -181,7 +172,6 @@ async def test_a_waiter_can_be_cancelled(make: Make) -> None:
     assert not semaphore.locked()
 
 
-@looped
 async def test_cancelled_waiters_alone_do_not_lock(make: Make) -> None:
     semaphore = make(1)
     await semaphore.acquire()
@@ -197,7 +187,6 @@ async def test_cancelled_waiters_alone_do_not_lock(make: Make) -> None:
     assert semaphore.locked()
 
 
-@looped
 async def test_a_permit_handed_to_a_cancelled_task_goes_to_the_next(make: Make) -> None:
     semaphore = make(0)
     first, second = (asyncio.create_task(semaphore.acquire()) for _ in range(2))
@@ -210,7 +199,6 @@ async def test_a_permit_handed_to_a_cancelled_task_goes_to_the_next(make: Make) 
     assert semaphore.locked()
 
 
-@looped
 async def test_a_cancelled_first_waiter_is_passed_over(make: Make) -> None:
     semaphore = make(0)
     first, second = (asyncio.create_task(semaphore.acquire()) for _ in range(2))
@@ -222,7 +210,6 @@ async def test_a_cancelled_first_waiter_is_passed_over(make: Make) -> None:
     assert second.result() is True
 
 
-@looped
 async def test_cancel_and_release_in_one_turn_lose_no_permit(make: Make) -> None:
     semaphore = make(1)
     await semaphore.acquire()
@@ -240,7 +227,6 @@ async def test_cancel_and_release_in_one_turn_lose_no_permit(make: Make) -> None
 
 
 @pytest.mark.parametrize("make", [*([asyncio.Semaphore] if MENDED else []), Semaphore])
-@looped
 async def test_a_waiter_is_not_forgotten_while_there_are_permits(make: Make) -> None:
     # python/cpython#111693: a newcomer waits behind one that is woken, who is then cancelled
     semaphore = make(1)
@@ -260,7 +246,7 @@ async def test_a_waiter_is_not_forgotten_while_there_are_permits(make: Make) -> 
 
 def test_it_belongs_to_the_loop_it_first_waits_in(make: Make) -> None:
     semaphore = make(0)
-    for factory in FACTORIES.values():
+    for factory in BOTH.values():
         with asyncio.Runner(loop_factory=factory) as runner:
 
             async def wait() -> None:
@@ -283,7 +269,6 @@ def test_it_is_made_outside_of_any_loop(make: Make) -> None:
     assert semaphore.locked()
 
 
-@looped
 async def test_a_subclass_that_takes_over_acquire_or_release_is_asked(make: Any) -> None:
     asked = []
 
@@ -304,7 +289,6 @@ async def test_a_subclass_that_takes_over_acquire_or_release_is_asked(make: Any)
     assert asked == [3, 4]
 
 
-@looped
 async def test_ours_is_tried_without_waiting_or_overtaking() -> None:
     semaphore = Semaphore(1)
     assert semaphore.try_acquire()
@@ -318,7 +302,6 @@ async def test_ours_is_tried_without_waiting_or_overtaking() -> None:
     assert semaphore.try_acquire()
 
 
-@looped
 async def test_a_wait_that_is_closed_gives_back_what_it_was_handed() -> None:
     semaphore = Semaphore(0)
     wait = semaphore.acquire()

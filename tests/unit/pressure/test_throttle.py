@@ -7,7 +7,9 @@ import pytest
 
 from penstock.errors import Overloaded
 from penstock.pressure.throttle import Throttle
-from tests.unit.pressure.jumping import jump
+from penstock.testing import run
+
+pytestmark = pytest.mark.runner("virtual")
 
 
 async def accepted() -> str:
@@ -38,7 +40,7 @@ def test_a_backend_that_accepts_is_never_throttled() -> None:
         assert await drive(throttle, accepted, 1000) == 1000
         assert throttle.probability == 0
 
-    jump(main())
+    run(main())
 
 
 @pytest.mark.parametrize("concurrent", [50, 5000])
@@ -56,7 +58,7 @@ def test_calls_in_flight_are_no_refusals(concurrent: int) -> None:
         statistics = throttle.statistics()
         assert (statistics.requests, statistics.accepts, statistics.refused) == (concurrent, concurrent, 0)
 
-    jump(main())
+    run(main())
 
 
 def test_a_burst_at_a_backend_that_refuses_is_throttled_as_soon_as_the_first_refusals_are_back() -> None:
@@ -76,7 +78,7 @@ def test_a_burst_at_a_backend_that_refuses_is_throttled_as_soon_as_the_first_ref
         # the 100 of the first 0.1 s, and one in ten of the others
         assert 150 <= reached <= 240
 
-    jump(main())
+    run(main())
 
 
 def test_half_may_fail_before_the_first_is_refused_here() -> None:
@@ -88,7 +90,7 @@ def test_half_may_fail_before_the_first_is_refused_here() -> None:
             assert await drive(throttle, accepted, 1) == 1
             assert await drive(throttle, refused, 1) == 1
 
-    jump(main())
+    run(main())
 
 
 def test_the_formula_is_the_books() -> None:
@@ -105,7 +107,7 @@ def test_the_formula_is_the_books() -> None:
             throttle.leave(TimeoutError())
         assert throttle.probability == pytest.approx((40 - 2 * 10) / 41)
 
-    jump(main())
+    run(main())
 
 
 def test_of_a_dead_backend_all_but_one_call_in_ten_is_refused() -> None:
@@ -118,7 +120,7 @@ def test_of_a_dead_backend_all_but_one_call_in_ten_is_refused() -> None:
         assert statistics.refused == 1000 - reached
         assert statistics.probability == 0.9
 
-    jump(main())
+    run(main())
 
 
 def test_a_recovery_is_noticed_and_what_is_old_is_forgotten() -> None:
@@ -129,7 +131,7 @@ def test_a_recovery_is_noticed_and_what_is_old_is_forgotten() -> None:
         assert throttle.probability == 0
         assert await drive(throttle, accepted, 500) == 500
 
-    jump(main())
+    run(main())
 
 
 def test_recovery_comes_without_silence_too() -> None:
@@ -141,7 +143,7 @@ def test_recovery_comes_without_silence_too() -> None:
         await drive(throttle, accepted, 3000)
         assert await drive(throttle, accepted, 100) == 100
 
-    jump(main())
+    run(main())
 
 
 def test_without_the_bound_a_recovery_is_not_noticed_for_many_windows() -> None:
@@ -153,7 +155,7 @@ def test_without_the_bound_a_recovery_is_not_noticed_for_many_windows() -> None:
         await drive(throttle, accepted, 3000)
         assert await drive(throttle, accepted, 100) < 50
 
-    jump(main())
+    run(main())
 
 
 def test_a_refusal_says_so() -> None:
@@ -165,7 +167,7 @@ def test_a_refusal_says_so() -> None:
                 throttle.leave(TimeoutError())
         assert caught.value.reason == "throttled"
 
-    jump(main())
+    run(main())
 
 
 def test_other_exceptions_are_answers() -> None:
@@ -177,7 +179,7 @@ def test_other_exceptions_are_answers() -> None:
                     raise KeyError("no such row")
         assert throttle.statistics().accepts == 200
 
-    jump(main())
+    run(main())
 
 
 def test_types_that_are_named_are_no_answers() -> None:
@@ -188,7 +190,7 @@ def test_types_that_are_named_are_no_answers() -> None:
             throttle.leave(error)
         assert throttle.statistics().accepts == 1
 
-    jump(main())
+    run(main())
 
 
 def test_a_cancelled_call_counts_for_nothing() -> None:
@@ -199,7 +201,7 @@ def test_a_cancelled_call_counts_for_nothing() -> None:
         throttle.leave(asyncio.CancelledError())
         assert (throttle.statistics().requests, throttle.probability) == (0, 0)
 
-    jump(main())
+    run(main())
 
 
 def test_each_key_has_its_own_counts_and_old_keys_are_forgotten() -> None:
@@ -212,7 +214,7 @@ def test_each_key_has_its_own_counts_and_old_keys_are_forgotten() -> None:
             throttle.of(key)
         assert throttle.of("bad").probability == 0
 
-    jump(main())
+    run(main())
 
 
 def test_a_guarded_function_goes_through_the_throttle() -> None:
@@ -228,7 +230,7 @@ def test_a_guarded_function_goes_through_the_throttle() -> None:
         assert double.__doc__ == "Twice."
         assert throttle.statistics().accepts == 1
 
-    jump(main())
+    run(main())
 
 
 def test_the_same_seed_refuses_the_same_calls() -> None:
@@ -238,7 +240,7 @@ def test_the_same_seed_refuses_the_same_calls() -> None:
             made.append(await drive(throttle, refused, 1) == 1)
         return made
 
-    assert jump(pattern()) == jump(pattern())
+    assert run(pattern()) == run(pattern())
 
 
 @pytest.mark.parametrize("wrong", [{"k": 0.9}, {"window_s": 0.0}, {"k": float("nan")}, {"most": 1.1}])

@@ -1,26 +1,20 @@
 """Loops for task telemetry where it is not native: asyncio's, and uvloop's where it is installed."""
 
 import asyncio
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from penstock.loop import NATIVE
+from tests.support.loops import FOREIGN
 
 # a watchdog needs the native loop's stamps
 collect_ignore = [] if NATIVE else ["test_stalls.py", "driven.py"]
 
-MAKERS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.SelectorEventLoop}
-try:
-    MAKERS["uvloop"] = importlib.import_module("uvloop").new_event_loop
-except ImportError:
-    pass
 
-
-@pytest.fixture(params=sorted(MAKERS))
+@pytest.fixture(params=sorted(FOREIGN))
 def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    fresh = MAKERS[request.param]()
+    fresh = FOREIGN[request.param]()
     yield fresh
     if not fresh.is_closed():
         fresh.run_until_complete(fresh.shutdown_asyncgens())

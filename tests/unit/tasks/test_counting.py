@@ -18,7 +18,8 @@ from penstock.loop.selector import EventLoop as SelectorLoop
 from penstock.tasks.factory import TaskFactory
 from penstock.tasks.registry import observer_of
 from penstock.tasks.spawning import spawn
-from tests.unit.tasks.conftest import MAKERS, settle
+from tests.support.loops import FOREIGN
+from tests.unit.tasks.conftest import settle
 
 SEEDS = range(6)
 ACTIONS, MOST_DEPTH, QUIET_TURNS = 150, 3, 80
@@ -213,8 +214,8 @@ def told(observer: Any) -> dict[str, int]:
 def watched(kind: str, eager: bool) -> tuple[asyncio.AbstractEventLoop, Any]:
     """A loop and who watches it."""
     make = asyncio.eager_task_factory if eager else None
-    if kind in MAKERS:
-        loop, factory = MAKERS[kind](), TaskFactory(make)
+    if kind in FOREIGN:
+        loop, factory = FOREIGN[kind](), TaskFactory(make)
         loop.set_task_factory(factory)
         return loop, factory
     if kind == "pure":
@@ -229,7 +230,7 @@ def watched(kind: str, eager: bool) -> tuple[asyncio.AbstractEventLoop, Any]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("eager", [False, pytest.param(True, marks=pytest.mark.skipif(not HAS_EAGER, reason="3.12+"))])
-@pytest.mark.parametrize("kind", [*MAKERS, "pure", "penstock"])
+@pytest.mark.parametrize("kind", [*FOREIGN, "pure", "penstock"])
 def test_every_task_is_counted_with_its_outcome(kind, eager, seed):
     loop, observer = watched(kind, eager)
     try:

@@ -3,13 +3,14 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from penstock.tasks.stalls import StallWatch
+from tests.support.waiting import wait_until
 from tests.unit.tasks.driven import watched
 
 if StallWatch()._watchdog is None:
@@ -178,10 +179,3 @@ def test_the_file_of_the_loops_thread_is_open_from_the_runs_begin_and_stays_unti
         assert [file for file in at_begin if file not in before] == [own]
     assert len(seen) == 2
     wait_until(lambda: schedules() == before)
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 20
-    while not is_so():
-        assert time.monotonic() < end_s
-        time.sleep(0.002)

@@ -22,6 +22,7 @@ import pytest
 from penstock.tasks.finding import Finding
 from penstock.tasks.findinglog import FindingLog
 from penstock.tasks.stalls import StallWatch
+from tests.support.waiting import wait_until
 from tests.unit.tasks.driven import Call, DrivenLoop, watched
 
 if StallWatch()._watchdog is None:
@@ -375,13 +376,6 @@ def test_a_loop_without_stamps_is_not_watched(watch: StallWatch) -> None:
 def test_a_stall_of_no_length_is_refused(watch: StallWatch, stall_s: float) -> None:
     with pytest.raises(ValueError, match="positive stall_ns"):
         watch.watch(DrivenLoop(), DrivenLoop().stamps, stall_s, FindingLog())  # type: ignore[arg-type]
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 5
-    while not is_so():
-        assert time.monotonic() < end_s
-        time.sleep(0.002)
 
 
 def test_the_thread_is_there_from_the_first_run_to_the_last_loops_end(watch: StallWatch) -> None:

@@ -14,6 +14,7 @@ from penstock import Config, TasksConfig, new_event_loop, tasks
 from penstock.errors import ConfigError
 from penstock.loop import NATIVE
 from penstock.tasks.registry import observer_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not NATIVE, reason="the watcher reads the native loop's probe")
 
@@ -30,13 +31,6 @@ def found_by(main, config=QUICK):
 
     penstock.run(watched(), config=Config(tasks=config))
     return seen
-
-
-async def until(holds, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "not within its bound"
-        await asyncio.sleep(0.01)
 
 
 def stand_still():

@@ -1,6 +1,7 @@
 """asyncio's own programs: what they do on asyncio's loop, they do on the virtual one, under every seed."""
 
 import asyncio
+import functools
 import tempfile
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 
 from penstock.testing import VirtualLoop
+from tests.support.loops import Factory, run_on
 
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+LOOPS: dict[str, Factory] = {
     "asyncio": asyncio.SelectorEventLoop,
     "virtual": VirtualLoop,
     **{f"seed {seed}": lambda seed=seed: VirtualLoop(seed) for seed in range(4)},  # type: ignore[misc]
@@ -19,11 +21,7 @@ MEGABYTE = bytes(range(256)) * 4096
 
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    def run_there(main: Coroutine[Any, Any, Any]) -> Any:
-        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
-            return runner.run(main)
-
-    return run_there
+    return functools.partial(run_on, LOOPS[request.param])
 
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -1,6 +1,5 @@
 """Loops of both kinds, and lanes of threads that are shut when a test is over."""
 
-import asyncio
 import math
 import threading
 
@@ -8,14 +7,12 @@ import pytest
 
 from penstock.config import LaneConfig
 from penstock.executors.threads import ThreadLane
-from penstock.loop import EventLoop
-
-LOOPS = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}
+from tests.support.loops import BOTH
 
 
-@pytest.fixture(params=sorted(LOOPS))
+@pytest.fixture(params=sorted(BOTH))
 def loop(request):
-    made = LOOPS[request.param]()
+    made = BOTH[request.param]()
     yield made
     made.close()
 

@@ -14,8 +14,8 @@ import pytest
 from penstock.config import LaneConfig
 from penstock.executors.sizing import Cores
 from penstock.executors.threads import ThreadLane
+from tests.support.waiting import wait_until
 from tests.unit.executors.shared import run
-from tests.unit.executors.threads.test_lane import until
 
 
 def names():
@@ -37,7 +37,7 @@ def test_threads_start_as_work_comes_and_are_used_again(make_lane):
     assert names() == []
     for _ in range(10):
         lane.submit(int).result(20)
-        until(lambda: lane.statistics().workers_busy == 0)
+        wait_until(lambda: lane.statistics().workers_busy == 0)
     assert names() == ["penstock-db-0"]
 
 
@@ -55,7 +55,7 @@ def test_a_lane_of_blocked_threads_grows_to_its_limit(make_lane, plug, two_cores
     jobs = [lane.submit(plug, n) for n in range(20)]
     assert lane.statistics().workers == 6
     plug.wait_until_in(12)
-    until(lambda: lane.statistics().workers == 12)
+    wait_until(lambda: lane.statistics().workers == 12)
     assert lane.statistics().queued == 8
     plug.pull()
     assert [job.result(20) for job in jobs] == list(range(20))
@@ -86,9 +86,9 @@ def test_threads_beyond_the_base_end_when_idle(make_lane, plug, two_cores):
         lane.submit(plug)
     plug.wait_until_in(9)
     plug.pull()
-    until(lambda: lane.statistics().workers == 6)
+    wait_until(lambda: lane.statistics().workers == 6)
     assert lane.statistics().restarts["idle"] == 3
-    until(lambda: len(set(names()) - {"penstock-io-watch"}) == 6)
+    wait_until(lambda: len(set(names()) - {"penstock-io-watch"}) == 6)
     assert lane.submit(int).result(20) == 0
 
 
@@ -154,7 +154,7 @@ def test_shutdown_frees_a_thread_that_waits_for_a_place(busy):
     lane.submit(int)
     caller = threading.Thread(target=lambda: got.append(lane.submit(int)))
     caller.start()
-    until(lambda: lane.statistics().waiting)
+    wait_until(lambda: lane.statistics().waiting)
     lane.shutdown(wait=False, cancel_futures=True)
     caller.join(20)
     assert got[0].cancelled()
@@ -188,7 +188,7 @@ def test_the_watch_ends_when_nothing_comes(make_lane, monkeypatch):
     for _ in range(2):
         # on a loaded machine the job may be late, and its thread replaced
         concurrent.futures.wait([lane.submit(int)])
-        until(lambda: "penstock-io-watch" not in names())
+        wait_until(lambda: "penstock-io-watch" not in names())
 
 
 def test_timeouts_hold_during_shutdown(busy, plug):
@@ -208,8 +208,8 @@ def test_a_lane_that_is_dropped_ends_its_threads():
     lane.submit(int).result(20)
     left = weakref.ref(lane)
     del lane
-    until(lambda: gc.collect() is not None and left() is None)
-    until(lambda: not [name for name in names() if name.startswith("penstock-gone")])
+    wait_until(lambda: gc.collect() is not None and left() is None)
+    wait_until(lambda: not [name for name in names() if name.startswith("penstock-gone")])
 
 
 def test_a_dropped_lane_runs_what_it_has_taken(plug):
@@ -220,7 +220,7 @@ def test_a_dropped_lane_runs_what_it_has_taken(plug):
     gc.collect()
     plug.pull()
     assert job.result(20) == 5
-    until(lambda: not [name for name in names() if name.startswith("penstock-gone")])
+    wait_until(lambda: not [name for name in names() if name.startswith("penstock-gone")])
 
 
 def test_at_the_interpreters_exit_what_is_queued_is_run():

@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 
 from penstock.executors.job import ThreadJob
+from tests.support.waiting import wait_until
 from tests.unit.executors.shared import run
 
 VARIABLE = contextvars.ContextVar("variable", default="none")
@@ -20,13 +21,6 @@ VARIABLE = contextvars.ContextVar("variable", default="none")
 
 def fail(kind, *args):
     raise kind(*args)
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0)
 
 
 def test_a_call_from_a_loop_gives_its_result(make_lane, loop):
@@ -111,7 +105,7 @@ def test_an_idle_thread_holds_on_to_nothing(make_lane, loop, call):
     try:
         run(loop, main(argument))
         del argument
-        until(lambda: left() is None)
+        wait_until(lambda: left() is None)
     finally:
         gc.enable()
 
@@ -179,7 +173,7 @@ def test_a_running_job_that_is_cancelled_answers_at_once_and_counts_until_it_ret
 
     run(loop, main())
     plug.pull()
-    until(lambda: lane.statistics().running == 0)
+    wait_until(lambda: lane.statistics().running == 0)
     taken = lane.statistics()
     assert taken.completed == {"ok": 0, "error": 0, "timeout": 0, "cancelled": 2, "worker_lost": 0}
     assert taken.run.count == 2
@@ -190,7 +184,7 @@ def test_a_job_that_is_done_but_not_delivered_can_be_cancelled(make_lane, loop):
 
     async def main():
         job = lane.call(loop, int, ())
-        until(lambda: lane.statistics().completed["ok"] == 1)
+        wait_until(lambda: lane.statistics().completed["ok"] == 1)
         assert not job.done() and job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
