@@ -14,7 +14,7 @@ JSON = [(b"content-type", b"application/json")]
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
-    """Answer one HTTP request, or say that the lifespan has begun and ended."""
+    """Answer one HTTP request, or confirm the begin and the end of the lifespan."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "http":
@@ -31,7 +31,7 @@ async def loop_name(send: Send) -> None:
 
 
 async def count(send: Send) -> None:
-    """Ten lines, one chunk each, a moment apart: try `curl -N`."""
+    """Send ten lines, one chunk each, 50 ms apart: try `curl -N`."""
     await send({"type": "http.response.start", "status": 200, "headers": TEXT})
     for number in range(1, 11):
         await send({"type": "http.response.body", "body": b"line %d\n" % number, "more_body": True})

@@ -1,7 +1,7 @@
 """`make demo`: examples/app.py on penstock and on stock asyncio, the same load on each in turn, and the numbers.
 
-One server is measured at a time, on a core of its own where the machine has two; the rounds alternate and the medians
-count, so that a busy machine slows both alike.
+One server is measured at a time, on a core of its own where the machine has two. The rounds alternate and the medians
+count: a busy machine slows both servers.
 """
 
 import json
@@ -26,7 +26,7 @@ ARMS = {
 NEXT = """Try next, after `source .venv/bin/activate`:
   penstock serve examples.app:app     then: curl -N http://127.0.0.1:8000/stream
   penstock run examples/echo.py       any asyncio program, unchanged
-  penstock doctor                     what this machine offers, what to mend"""
+  penstock doctor                     the machine, the config, advice"""
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
 
 @contextmanager
 def serving(command: list[str]) -> Iterator[int]:
-    """Run a server on a free port for a while."""
+    """Run a server on a free port and yield the port."""
     port = free_port()
     server = subprocess.Popen([sys.executable, *command, "--port", str(port)], cwd=HERE)
     try:
@@ -72,7 +72,7 @@ def wait_until_served(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def measure(ports: dict[str, int]) -> dict[str, list[dict[str, float]]]:
-    """Load the servers in turn; the first round warms them and is not counted."""
+    """Load the servers in turn. The first round warms them up and is not counted."""
     results: dict[str, list[dict[str, float]]] = {arm: [] for arm in ports}
     for round_number in range(ROUNDS + 1):
         for arm, port in ports.items():

@@ -1,4 +1,4 @@
-"""An echo server on asyncio's streams that knows nothing of penstock: `penstock run examples/echo.py 8888`."""
+"""An echo server on asyncio's streams, without an import of penstock: `penstock run examples/echo.py 8888`."""
 
 import asyncio
 import sys

@@ -1,7 +1,7 @@
 """A small HTTP load generator: keep-alive connections with one request each in flight, for a number of seconds.
 
 `python examples/load.py PORT [CONNECTIONS] [SECONDS]` prints JSON: requests per second and the 50th and 99th percentile
-of the latency in ms. Straight on the selector, without an event loop, so that it favours none.
+of the latency in ms. It uses the selector without an event loop, so that it favours none.
 """
 
 import json
@@ -25,7 +25,7 @@ def main(port: int, connections: int = 32, seconds: float = 1.5) -> dict[str, fl
 
 
 def drive(selector: selectors.BaseSelector, span_ns: int) -> dict[str, float]:
-    """Answer each response with the next request until the time is up."""
+    """Send the next request after each response until the time is up, and return the summary."""
     latencies_ns: list[int] = []
     begin = now = perf_counter_ns()
     sent_ns = {key.fd: key.data for key in selector.get_map().values()}

@@ -1,7 +1,7 @@
 """CPU work in a service, off its loop: `python examples/offload.py`, or `penstock run examples/offload.py`.
 
-A ticker stands for everything else that the loop serves: it wants its turn every 5 ms. It is watched while tiles of a
-map are drawn in the loop, then while the same are drawn in the lane `cpu`; at the end comes what the lane counted.
+A ticker stands for the other tasks of the loop: it is due every 5 ms. Its delay is measured while tiles of a map are
+drawn in the loop, then while the same tiles are drawn in the lane `cpu`. At the end come the lane's statistics.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ SIDE = 32
 
 
 def tile(corner: complex) -> bytes:
-    """A tile of the Mandelbrot set, a byte a point: milliseconds of Python code, which would hold up everybody."""
+    """Return a tile of the Mandelbrot set, a byte a point: milliseconds of Python code, which block the loop."""
     return bytes(steps(corner + complex(x / 192, y / 96)) for y in range(SIDE) for x in range(SIDE))
 
 
@@ -31,7 +31,7 @@ def steps(point: complex) -> int:
 
 @penstock.offloaded(timeout=10, retries=1)
 def summary(tiles: list[bytes]) -> str:
-    """A function that is always offloaded, and awaited as it stands. It may be retried, as it changes nothing."""
+    """Return the counts of all points. It is always offloaded, and may be retried, as it changes nothing."""
     drawn = b"".join(tiles)
     return f"{len(drawn)} points, {drawn.count(255)} of them in the set"
 
@@ -49,7 +49,7 @@ async def in_the_lane() -> list[bytes]:
 
 
 async def longest_wait_s(work: "asyncio.Future[list[bytes]]") -> float:
-    """How late the loop has been at most, until the work is done."""
+    """Return the longest delay of the ticker until the work is done, in seconds."""
     longest_s = 0.0
     while not work.done():
         due_s = time.perf_counter() + TICK_S

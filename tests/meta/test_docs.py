@@ -35,6 +35,18 @@ def test_links_lead_to_files(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
+def test_links_to_a_heading_lead_to_one(path: Path) -> None:
+    links = [link.partition("#") for link in LINK.findall(path.read_text()) if "#" in link and ":" not in link]
+    assert not [link for link in links if link[2] not in anchors(path.parent / link[0] if link[0] else path)]
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as the repository's host makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
 def test_paths_that_are_named_exist(path: Path) -> None:
     assert not [name for name in PATH.findall(path.read_text()) if not (ROOT / name).exists()]
 
