@@ -1,4 +1,4 @@
-"""Builds the native core: one extension per module of `penstock/_core`, the Cython directives stated once, here.
+"""Builds the native core: one extension per module below `penstock/_core`, the Cython directives stated once, here.
 
 Switches, all environment variables:
   PENSTOCK_PURE=1        build no extension: a wheel for every platform, which runs on asyncio's selector loop
@@ -59,9 +59,9 @@ def is_pure_asked() -> bool:
 
 def sources() -> list[Path]:
     """The `.pyx`, and each `.py` that a `.pxd` gives types: that one also runs as it is, where nothing is built."""
-    typed = [path for path in CORE.glob("*.py") if path.stem != "__init__" and path.with_suffix(".pxd").exists()]
+    typed = [path for path in CORE.rglob("*.py") if path.stem != "__init__" and path.with_suffix(".pxd").exists()]
     seams = [SEAMS] if "--inplace" in sys.argv and SEAMS.exists() else []
-    return sorted([*CORE.glob("*.pyx"), *typed, *seams])
+    return sorted([*CORE.rglob("*.pyx"), *typed, *seams])
 
 
 def extensions() -> list[Extension]:
@@ -75,7 +75,7 @@ def extensions() -> list[Extension]:
     compile_args, link_args = compile_flags()
     found = [
         Extension(
-            f"penstock._core.{source.stem}",
+            "penstock._core.seams" if source == SEAMS else ".".join(source.relative_to("src").with_suffix("").parts),
             [str(source)],
             extra_compile_args=compile_args,
             extra_link_args=link_args,

@@ -67,7 +67,7 @@ def by_a_gate() -> uvicorn.Config:
     """Behind a gate whose only permit is taken, refused before there is a task."""
     from penstock import Gate
     from penstock.integrations.admission import AdmissionMiddleware
-    from penstock.integrations.refusing import refuse_early
+    from penstock.integrations.uvicorn.shedding import refuse_early
 
     gate = Gate(1, max_wait_s=0.0)
     assert gate.try_enter()

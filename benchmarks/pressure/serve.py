@@ -53,7 +53,7 @@ class Asked:
 
 async def _statistics(scope: Message, receive: Receive, send: Send) -> None:
     from penstock.pressure import loop_statistics
-    from penstock.pressure.registry import statistics
+    from penstock.pressure.admission.registry import statistics
 
     known = {name: dataclasses.asdict(found) for name, found in statistics().items()}
     known["the loop"] = dataclasses.asdict(loop_statistics())
@@ -65,7 +65,7 @@ async def _statistics(scope: Message, receive: Receive, send: Send) -> None:
 
 def as_penstock_serves(config: uvicorn.Config, routed: Routed) -> None:
     """Refuse before there is a task, and what the loop turns away unread."""
-    from penstock.integrations import refusing
+    from penstock.integrations.uvicorn import shedding as refusing
 
     config.load()
     config.loaded_app = asked = Asked(config.loaded_app, routed)
@@ -75,7 +75,7 @@ def as_penstock_serves(config: uvicorn.Config, routed: Routed) -> None:
 
 def health_port(loop: asyncio.AbstractEventLoop) -> int:
     """Answer for the loop on a port of its own, as `penstock serve --health-port` does; that port."""
-    from penstock.integrations.health import HealthServer
+    from penstock.integrations.health.server import HealthServer
 
     health = HealthServer(0)
     health.start()

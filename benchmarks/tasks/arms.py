@@ -45,7 +45,7 @@ def _penstock(level: str) -> Loop:
 
 
 def _factory(make: Callable[[], Loop]) -> Loop:
-    from penstock.tasks.factory import TaskFactory
+    from penstock.tasks.observers.factory import TaskFactory
 
     loop = make()
     loop.set_task_factory(TaskFactory())
@@ -106,7 +106,7 @@ def has_levels() -> bool:
 
 def observer(loop: Loop) -> Any:
     """Who watches the loop's tasks, None where penstock does not, at level off among others."""
-    from penstock.tasks.registry import observer_of
+    from penstock.tasks.observers.registry import observer_of
 
     found = observer_of(loop)
     return None if found is None or found.statistics().level == "off" else found

@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from penstock import errors
-from penstock.door import opened
+from penstock.lazy import opened
 
 if TYPE_CHECKING:
     from penstock import config, executors, integrations, loop, pressure, tasks, telemetry, testing, times
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.loop import EventLoop, get_running_loop
     from penstock.loop.servers import Server
     from penstock.loop.transports import gather_writes
-    from penstock.pressure.gate import Gate
+    from penstock.pressure.admission.gate import Gate
     from penstock.runtime import EventLoopPolicy, Runner, install, new_event_loop, run
 
 __version__ = "0.1.0"
@@ -80,11 +80,11 @@ if not TYPE_CHECKING:
         __name__,
         {
             "penstock.config": _CONFIGS,
-            "penstock.executors.calling": ("offload", "offloaded", "to_thread"),
+            "penstock.executors.offloading": ("offload", "offloaded", "to_thread"),
             "penstock.loop": ("EventLoop", "get_running_loop"),
             "penstock.loop.servers": ("Server",),
             "penstock.loop.transports": ("gather_writes",),
-            "penstock.pressure.gate": ("Gate",),
+            "penstock.pressure.admission.gate": ("Gate",),
             "penstock.runtime": ("EventLoopPolicy", "Runner", "install", "new_event_loop", "run"),
         },
         ("config", "executors", "integrations", "loop", "pressure", "tasks", "telemetry", "testing", "times"),

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from penstock.configkinds import BOOL
+from penstock.config.converters import BOOL
 from penstock.errors import ConfigError
 
 __all__ = ["PURE_VARIABLE", "is_pure_asked", "is_refused"]

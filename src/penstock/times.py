@@ -119,7 +119,7 @@ else:
     Histogram = PlainHistogram
     if not is_refused():
         try:
-            from penstock._core.histogram import Histogram
+            from penstock._core.tasks.histogram import Histogram
         except ImportError:
             pass  # not built, or a subinterpreter
 

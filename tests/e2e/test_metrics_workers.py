@@ -18,7 +18,7 @@ pytest.importorskip("prometheus_client")
 APP = """
 import os
 from prometheus_client import CollectorRegistry, Counter
-from penstock.integrations.metrics import metrics_app, serve_metrics
+from penstock.integrations.metrics.exporter import metrics_app, serve_metrics
 with open("imported", "a") as file:
     print(os.getpid(), file=file)
 own = CollectorRegistry()

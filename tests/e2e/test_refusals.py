@@ -15,7 +15,7 @@ pytest.importorskip("prometheus_client")
 # each request computes for 5 ms
 APP = """
 import time
-from penstock.integrations.metrics import metrics_app
+from penstock.integrations.metrics.exporter import metrics_app
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return

@@ -6,7 +6,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from penstock.config import LaneConfig
-from penstock.configfile import GROUPS, KINDS, PREFIX
+from penstock.config.sources import GROUPS, KINDS, PREFIX
 from tests.meta.source import ROOT
 
 TEXT = (ROOT / "docs" / "config.md").read_text()

@@ -57,15 +57,15 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_the_rule_itself_tells_up_from_down() -> None:
     assert breaks("penstock.loop.native", "penstock.runtime.policy")
-    assert breaks("penstock.executors.threads", "penstock.tasks.sitetable")
+    assert breaks("penstock.executors.threads.lane", "penstock.tasks.observers.sites")
     assert breaks("penstock._core.reactor", "penstock.errors")
-    assert breaks("penstock.runtime.policy", "penstock.integrations.uvicorn")
+    assert breaks("penstock.runtime.policy", "penstock.integrations.uvicorn.serving")
     assert breaks("penstock.testing.virtualloop", "penstock.loop.native")
     assert breaks("penstock.runtime.runner", "penstock.testing.virtualloop")
     assert not breaks("penstock.testing.virtualloop", "penstock.errors")
-    assert not breaks("penstock.integrations.uvicorn", "penstock.runtime.policy")
+    assert not breaks("penstock.integrations.uvicorn.serving", "penstock.runtime.policy")
     assert not breaks("penstock.loop.native", "penstock._core.reactor")
-    assert not breaks("penstock._core.reactor", "penstock._core.poller")
+    assert not breaks("penstock._core.reactor", "penstock._core.events.poller")
 
 
 def test_the_cores_modules_form_no_circle() -> None:

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from penstock._core.budget import shared_budget
-from penstock._core.pace import Bounds
+from penstock._core.net.budget import shared_budget
+from penstock._core.net.peer_timeouts import Bounds
 from penstock.loop import NATIVE, EventLoop
 from penstock.loop.servers import connection_count
 from penstock.pressure import BoundedSemaphore, BoundedTaskGroup, CapacityLimiter, Semaphore
-from penstock.pressure.arrival import arrived_at
-from penstock.pressure.gate import Gate
+from penstock.pressure.admission.gate import Gate
+from penstock.pressure.overload.arrival import arrived_at
 
 ROUNDS, ITERATIONS = 5, 300
 # One reference lost in an iteration is 1.0; caches that fill meanwhile are less.
@@ -231,7 +231,7 @@ async def ended(server: Any, *clients: Any) -> None:
 
 
 def watch(loop: Any, high_ns: int, hold_ns: int = 0) -> None:
-    from penstock._core.lag import Lag
+    from penstock._core.overload.lag import Lag
 
     loop._watch_lag(Lag(high_ns=high_ns, low_ns=1, for_ns=10**12, hold_ns=hold_ns), arrived_at)
 

@@ -491,7 +491,7 @@ def count_objects() -> int:
     for _ in range(3):
         gc.collect()
     # Handles kept for reuse are no leak: there are as many as the busiest turn had, up to a bound.
-    return sum(type(each).__module__ != "penstock._core.handle" for each in gc.get_objects())
+    return sum(type(each).__module__ != "penstock._core.events.handle" for each in gc.get_objects())
 
 
 def slope(samples: list[tuple[float, int]]) -> float:

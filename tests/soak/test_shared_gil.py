@@ -2,7 +2,7 @@
 
 import threading
 
-from penstock.tasks.stalls import StallWatch
+from penstock.tasks.detectors.stalls import StallWatch
 from tests.unit.tasks.test_stalls import busy, found_in, holding_the_gil, watch
 
 __all__ = ["watch"]

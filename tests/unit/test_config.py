@@ -10,7 +10,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from penstock import Config, ExecutorsConfig, LaneConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
-from penstock.configfile import GROUPS
+from penstock.config.sources import GROUPS
 from penstock.errors import ConfigError, PenstockError
 
 

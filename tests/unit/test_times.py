@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from penstock.times import BUCKETS, LONGEST_NS, PlainHistogram, Times, merged, since, taken, upper_ns
 
 try:
-    from penstock._core.histogram import Histogram as NativeHistogram
+    from penstock._core.tasks.histogram import Histogram as NativeHistogram
 except ImportError:  # not built
     NativeHistogram = None
 

@@ -1,15 +1,15 @@
 from libc.stdint cimport int64_t
 
-from penstock._core.handle cimport Handle
-from penstock._core.inbox cimport Inbox
-from penstock._core.lag cimport Lag
-from penstock._core.probe cimport Probe
+from penstock._core.events.handle cimport Handle
+from penstock._core.events.inbox cimport Inbox
+from penstock._core.events.poller cimport Source
+from penstock._core.events.timers cimport Timers
+from penstock._core.events.waker cimport Waker
+from penstock._core.net.io_context cimport Wiring
+from penstock._core.overload.lag cimport Lag
 from penstock._core.runs cimport Runs
 from penstock._core.sheds cimport Sheds
-from penstock._core.timers cimport Timers
-from penstock._core.waker cimport Waker
-from penstock._core.wiring cimport Wiring
-from penstock._core.poller cimport Source
+from penstock._core.tasks.probe cimport Probe
 
 
 cdef class Alarm(Source):

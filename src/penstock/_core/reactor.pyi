@@ -6,18 +6,18 @@ from typing import Any, TypeAlias, TypeVarTuple, Unpack
 
 from typing_extensions import disjoint_base
 
-from penstock._core.budget import Budget
-from penstock._core.handle import Handle, Runnable
-from penstock._core.held import Held
-from penstock._core.lag import Lag
-from penstock._core.listen import Listener
-from penstock._core.pace import Bounds
-from penstock._core.parked import Parked
-from penstock._core.poller import Source
+from penstock._core.events.handle import Handle, Runnable
+from penstock._core.events.poller import Source
+from penstock._core.net.budget import Budget
+from penstock._core.net.deferred_accepts import Parked
+from penstock._core.net.listen import Listener
+from penstock._core.net.peer_timeouts import Bounds
+from penstock._core.net.stream import Stream
+from penstock._core.net.wheel import Wheel
+from penstock._core.overload.deferred_reads import Held
+from penstock._core.overload.lag import Lag
 from penstock._core.runs import Runs
 from penstock._core.sheds import Sheds
-from penstock._core.stream import Stream
-from penstock._core.wheel import Wheel
 
 _Args = TypeVarTuple("_Args")
 _Context: TypeAlias = contextvars.Context | None

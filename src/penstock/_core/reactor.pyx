@@ -19,28 +19,28 @@ from libc.limits cimport INT_MAX
 from libc.math cimport INFINITY, nextafter
 from libc.stdint cimport SIZE_MAX, int64_t, uint32_t
 
-from penstock._core cimport line
+from penstock._core cimport backlog as line
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
 from penstock._core._sys.python cimport PyErr_CheckSignals, PySequence_Fast_ITEMS
-from penstock._core.budget cimport Budget
-from penstock._core.clock cimport now_ns, now_s
-from penstock._core.handle cimport Handle, Runnable, let_go, new_handle
-from penstock._core.inbox cimport Inbox, has_post
-from penstock._core.lag cimport Lag
-from penstock._core.listen cimport Listener
-from penstock._core.poller cimport Source
-from penstock._core.histogram cimport record as add_time
-from penstock._core.outlet cimport flush_gathered
-from penstock._core.pace cimport Bounds
-from penstock._core.probe cimport COUNT, NEVER_NS, OFF, TIME, Probe
-from penstock._core.ready cimport pop, push, relax
+from penstock._core.events.clock cimport now_ns, now_s
+from penstock._core.events.handle cimport Handle, Runnable, let_go, new_handle
+from penstock._core.events.inbox cimport Inbox, has_post
+from penstock._core.events.poller cimport Source
+from penstock._core.events.ready cimport pop, push, relax
+from penstock._core.events.timers cimport Timers
+from penstock._core.events.waker cimport Waker, fall_asleep, stay_awake, wake
+from penstock._core.net.budget cimport Budget
+from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.listen cimport Listener
+from penstock._core.net.peer_timeouts cimport Bounds
+from penstock._core.net.stream cimport Stream, expire
+from penstock._core.net.watch cimport fileno_of, keep_file, set_reader, set_writer, watched_fileno
+from penstock._core.net.writer cimport flush_gathered
+from penstock._core.overload.lag cimport Lag
 from penstock._core.runs cimport Runs
 from penstock._core.sheds cimport Sheds
-from penstock._core.stream cimport Stream, expire
-from penstock._core.timers cimport Timers
-from penstock._core.waker cimport Waker, fall_asleep, stay_awake, wake
-from penstock._core.watch cimport fileno_of, keep_file, set_reader, set_writer, watched_fileno
-from penstock._core.wiring cimport Wiring
+from penstock._core.tasks.histogram cimport record as add_time
+from penstock._core.tasks.probe cimport COUNT, NEVER_NS, OFF, TIME, Probe
 
 # The clock's resolution: a timer this close to due is due, as asyncio's.
 cdef double RESOLUTION_S = 1e-9

@@ -8,7 +8,7 @@ import sys
 import threading
 from asyncio import base_events, constants, events, futures, tasks
 
-from penstock._core.handle cimport Handle
+from penstock._core.events.handle cimport Handle
 
 # How often a run's scope is left that is interrupted each time.
 cdef int MOST_EXITS = 10

@@ -9,11 +9,11 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.math cimport isnan
 
 from penstock._core._sys.python cimport METH_FASTCALL, METH_KEYWORDS, PyDescr_NewMethod, PyMethodDef, PyType_Modified
-from penstock._core.handle cimport Handle, TimerHandle, new_handle, new_posted_handle, new_timer
-from penstock._core.inbox cimport has_post
+from penstock._core.events.handle cimport Handle, TimerHandle, new_handle, new_posted_handle, new_timer
+from penstock._core.events.inbox cimport has_post
+from penstock._core.events.ready cimport push
+from penstock._core.events.waker cimport wake
 from penstock._core.reactor cimport Reactor
-from penstock._core.ready cimport push
-from penstock._core.waker cimport wake
 
 cdef extern from "Python.h":
     Py_ssize_t PyTuple_GET_SIZE(PyObject *items)

@@ -1,6 +1,6 @@
 from libc.stdint cimport uint64_t
 
-from penstock._core.wiring cimport Wiring
+from penstock._core.net.io_context cimport Wiring
 
 
 cdef class Sheds:

@@ -1,8 +1,8 @@
 from collections.abc import Callable
 from typing import Self, final
 
-from penstock._core.lingering import Lingering
-from penstock._core.wiring import Wiring
+from penstock._core.net.io_context import Wiring
+from penstock._core.overload.lingering import Lingering
 
 @final
 class Sheds:

@@ -11,7 +11,7 @@ from penstock.cli.options import LineParser, check_config, load_config
 from penstock.cli.output import write_out
 from penstock.cli.workers import Workers, count_workers, render_workers, workers_as_json
 from penstock.config import Config
-from penstock.configfile import LANES
+from penstock.config.sources import LANES
 from penstock.errors import ConfigError
 
 __all__ = ["main"]

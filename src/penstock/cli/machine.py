@@ -19,7 +19,7 @@ from pathlib import Path
 import penstock
 from penstock import loop
 from penstock.config import Config
-from penstock.executors.sizing import usable_cores
+from penstock.executors.cores import usable_cores
 from penstock.purity import PURE_VARIABLE, is_pure_asked
 
 __all__ = ["Fact", "examine"]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import penstock
-from penstock import configfile
 from penstock.cli.output import Failure, write_out
 from penstock.config import Config
-from penstock.configkinds import Kind, seconds
+from penstock.config import sources as configfile
+from penstock.config.converters import Kind, seconds
 
 __all__ = [
     "Failure",

@@ -24,10 +24,10 @@ from penstock.cli.options import (
     with_signals,
 )
 from penstock.cli.otherloops import telling_of_other_loops
-from penstock.configchoice import chosen
+from penstock.config.choice import chosen
 from penstock.logformats import configure_by_file, json_line
 from penstock.runtime.deadline import tell_as
-from penstock.tasks.logs import show_records
+from penstock.tasks.finding_fields import show_records
 
 __all__ = ["main"]
 

@@ -29,9 +29,9 @@ from penstock.cli.options import (
 from penstock.cli.serveoptions import add_uvicorn_options, from_environment, uvicorn_choices
 from penstock.cli.workerbound import check_workers
 from penstock.config import Config, PressureConfig
-from penstock.configkinds import LIMIT, PATHS, seconds
+from penstock.config.converters import LIMIT, PATHS, seconds
 from penstock.integrations.asgi import check_app, load_app
-from penstock.integrations.tls import Tls
+from penstock.integrations.uvicorn.tls import Tls
 from penstock.logformats import uvicorn_logging
 
 __all__ = ["main"]
@@ -173,7 +173,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
 
 
 def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
-    from penstock.integrations.uvicorn import Binding, serve
+    from penstock.integrations.uvicorn.serving import Binding, serve
 
     choices = {name: value for name, value in uvicorn_choices(options).items() if name not in OURS}
     choices.setdefault("log_config", uvicorn_logging(options.log_format or "text"))

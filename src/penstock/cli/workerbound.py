@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from penstock.cli.options import Failure
-from penstock.executors.sizing import usable_cores
+from penstock.executors.cores import usable_cores
 
 __all__ = ["check_workers", "most_workers"]
 

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from penstock.config import ExecutorsConfig, LaneConfig
-from penstock.executors.sizing import Cores, current_cores
-from penstock.executors.threads import EXTRA_THREADS, MOST_THREADS
+from penstock.executors.cores import Cores, current_cores
+from penstock.executors.threads.lane import EXTRA_THREADS, MOST_THREADS
 
 __all__ = ["Workers", "count_workers", "render_workers", "workers_as_json"]
 

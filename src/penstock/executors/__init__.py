@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.door import opened
+from penstock.lazy import opened
 
 if TYPE_CHECKING:
-    from penstock.executors.calling import Offload, offload, offloaded, statistics, to_thread
+    from penstock.executors.cores import Cores, current_cores, usable_cores
+    from penstock.executors.counters import LaneStatistics
     from penstock.executors.lanes import LaneSet
-    from penstock.executors.meter import LaneStatistics
-    from penstock.executors.processes import ProcessLane
-    from penstock.executors.sizing import Cores, current_cores, usable_cores
-    from penstock.executors.threads import ThreadLane
+    from penstock.executors.offloading import Offload, offload, offloaded, statistics, to_thread
+    from penstock.executors.processes.lane import ProcessLane
+    from penstock.executors.threads.lane import ThreadLane
 
 __all__ = [
     "Cores",
@@ -31,11 +31,11 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = opened(
         __name__,
         {
-            "penstock.executors.calling": ("Offload", "offload", "offloaded", "statistics", "to_thread"),
+            "penstock.executors.offloading": ("Offload", "offload", "offloaded", "statistics", "to_thread"),
             "penstock.executors.lanes": ("LaneSet",),
-            "penstock.executors.meter": ("LaneStatistics",),
-            "penstock.executors.processes": ("ProcessLane",),
-            "penstock.executors.sizing": ("Cores", "current_cores", "usable_cores"),
-            "penstock.executors.threads": ("ThreadLane",),
+            "penstock.executors.counters": ("LaneStatistics",),
+            "penstock.executors.processes.lane": ("ProcessLane",),
+            "penstock.executors.cores": ("Cores", "current_cores", "usable_cores"),
+            "penstock.executors.threads.lane": ("ThreadLane",),
         },
     )

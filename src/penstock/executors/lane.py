@@ -11,9 +11,9 @@ from contextvars import Context
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from penstock.executors.failure import described
 from penstock.executors.job import Job, LoopJob, ThreadJob
 from penstock.executors.naming import check_plain
+from penstock.executors.remote_errors import described
 from penstock.loop.lanes import CallableExecutor
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from penstock.config import LaneConfig
-    from penstock.executors.meter import LaneMeter, LaneStatistics
+    from penstock.executors.counters import LaneMeter, LaneStatistics
 
 __all__ = ["Lane", "LaneWithOptions"]
 

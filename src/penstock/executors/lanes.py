@@ -10,18 +10,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from penstock.configkinds import nearest
+from penstock.config.converters import nearest
+from penstock.config.references import resolve
 from penstock.errors import ConfigError
-from penstock.executors.sizing import current_cores
-from penstock.references import resolve
+from penstock.executors.cores import current_cores
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
     from penstock.config import ExecutorsConfig, LaneConfig
+    from penstock.executors.counters import LaneStatistics
     from penstock.executors.lane import Lane
-    from penstock.executors.meter import LaneStatistics
 
 __all__ = ["LaneSet", "build_lane", "lane_sets"]
 
@@ -70,7 +70,7 @@ class LaneSet:
                 # a name that means nothing is told now, not at the first call
                 executor_maker(told.kind, key_of(name))
             if told.kind == "interpreters":
-                from penstock.executors.interpreters import check_version
+                from penstock.executors.backends.interpreters import check_version
 
                 check_version(name)
         self._lanes: dict[str, Lane] = {}
@@ -167,15 +167,15 @@ def build_lane(name: str, config: LaneConfig, lanes: LaneSet) -> Lane:
     """The lane that the config's kind asks for. What it needs is imported now: start-up does not pay for it."""
     kind = config.kind
     if kind == "threads":
-        from penstock.executors.threads import ThreadLane
+        from penstock.executors.threads.lane import ThreadLane
 
         return ThreadLane(name, config)
     if kind == "processes":
-        from penstock.executors.processes import ProcessLane
+        from penstock.executors.processes.lane import ProcessLane
 
         return ProcessLane(name, config)
     if kind == "interpreters":
-        from penstock.executors.interpreters import InterpreterLane
+        from penstock.executors.backends.interpreters import InterpreterLane
 
         return InterpreterLane(name, config, fallback=lambda: lanes.processes_for(name))
     return _build_foreign(name, config)
@@ -185,14 +185,14 @@ def _build_foreign(name: str, config: LaneConfig) -> Lane:
     """A lane over a cluster or over somebody's executor."""
     kind = config.kind
     if isinstance(kind, str) and kind.startswith("dask://"):
-        from penstock.executors.dask import DaskLane
+        from penstock.executors.backends.dask import DaskLane
 
         return DaskLane(name, config)
     if isinstance(kind, str) and kind.startswith("ray://"):
-        from penstock.executors.ray import RayLane
+        from penstock.executors.backends.ray import RayLane
 
         return RayLane(name, config)
-    from penstock.executors.foreign import ForeignLane
+    from penstock.executors.backends.adapter import ForeignLane
 
     return ForeignLane(name, config, executor_maker(kind, key_of(name)))
 

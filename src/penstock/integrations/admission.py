@@ -12,16 +12,16 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from penstock.errors import Overloaded
-from penstock.integrations.draining import drain
-from penstock.integrations.inherited import asked_s, inherited, sooner_s
+from penstock.integrations.body_drain import drain
+from penstock.integrations.deadline_scope import asked_s, inherited, sooner_s
 from penstock.integrations.sending import Sender
 from penstock.integrations.turns import EarlyTurn, Turn, unless
-from penstock.pressure.arrival import arrived_at
-from penstock.pressure.gate import Gate, Priority
-from penstock.pressure.healthchecks import PATHS, HealthChecks
-from penstock.pressure.paths import PathSet
-from penstock.pressure.replies import CLOSE, HttpReply, http_reply
-from penstock.pressure.streams import STREAM_AFTER_S
+from penstock.pressure.admission.gate import Gate, Priority
+from penstock.pressure.admission.healthchecks import PATHS, HealthChecks
+from penstock.pressure.admission.paths import PathSet
+from penstock.pressure.admission.replies import CLOSE, HttpReply, http_reply
+from penstock.pressure.admission.streams import STREAM_AFTER_S
+from penstock.pressure.overload.arrival import arrived_at
 
 if TYPE_CHECKING:
     from penstock.pressure.limits import Limit

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from penstock.errors import Overloaded
-from penstock.integrations.inherited import asked_s, inherited, sooner_s
-from penstock.pressure.gate import Gate, Priority
-from penstock.pressure.healthchecks import PATHS, HealthChecks
-from penstock.pressure.memory import expect_request, set_receiving
-from penstock.pressure.paths import PathSet
-from penstock.pressure.replies import http_reply
-from penstock.pressure.streams import STREAM_AFTER_S, Passage
+from penstock.integrations.deadline_scope import asked_s, inherited, sooner_s
+from penstock.pressure.admission.gate import Gate, Priority
+from penstock.pressure.admission.healthchecks import PATHS, HealthChecks
+from penstock.pressure.admission.paths import PathSet
+from penstock.pressure.admission.replies import http_reply
+from penstock.pressure.admission.streams import STREAM_AFTER_S, Passage
+from penstock.pressure.overload.connections import expect_request, set_receiving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

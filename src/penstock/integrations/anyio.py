@@ -11,7 +11,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigError
-from penstock.executors.guests import lanes_of
+from penstock.executors.foreign_loops import lanes_of
 from penstock.executors.naming import function_name
 
 if TYPE_CHECKING:

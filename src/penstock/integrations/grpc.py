@@ -15,17 +15,17 @@ import grpc
 import grpc.aio
 
 from penstock.errors import Overloaded
-from penstock.integrations.inherited import inherited, sooner_s
-from penstock.pressure.deadlines import remaining_s
-from penstock.pressure.gate import Gate, Priority
-from penstock.pressure.healthchecks import HealthChecks
-from penstock.pressure.replies import grpc_reply
-from penstock.pressure.streams import STREAM_AFTER_S, Passage
+from penstock.integrations.deadline_scope import inherited, sooner_s
+from penstock.pressure.admission.gate import Gate, Priority
+from penstock.pressure.admission.healthchecks import HealthChecks
+from penstock.pressure.admission.replies import grpc_reply
+from penstock.pressure.admission.streams import STREAM_AFTER_S, Passage
+from penstock.pressure.client.deadline import remaining_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from penstock.pressure.throttle import Throttle
+    from penstock.pressure.client.throttle import Throttle
 
 __all__ = ["AdmissionInterceptor", "RefusedCall", "client_interceptors"]
 

@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from penstock.integrations.testwatch import Watch
+    from penstock.integrations.leakwatch import Watch
     from penstock.testing import VirtualLoop
 
 __all__ = [
@@ -70,7 +70,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """Begin to watch, if the test asks for it, before its fixtures are made."""
     leaks, over_s = _is_wanted(item, LEAKS), _over_s(item)
     if leaks or over_s is not None:
-        from penstock.integrations.testwatch import Watch
+        from penstock.integrations.leakwatch import Watch
 
         item.stash[WATCH] = watch = Watch(leaks=leaks, over_s=over_s)
         watch.start()

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from penstock.pressure.streams import STREAM_AFTER_S
+from penstock.pressure.admission.streams import STREAM_AFTER_S
 
 if TYPE_CHECKING:
     import asyncio
 
     from penstock.errors import Overloaded
     from penstock.integrations.turns import Turn
-    from penstock.pressure.gate import Gate
+    from penstock.pressure.admission.gate import Gate
 
 __all__ = ["Sender"]
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from penstock.errors import Overloaded
 from penstock.integrations.turns import Turn
 from penstock.loop.lingering import close_lingering
-from penstock.pressure.sheds import count
+from penstock.pressure.overload.sheds import count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from penstock.pressure.gate import Gate
+    from penstock.pressure.admission.gate import Gate
 
     Handler: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -10,12 +10,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from penstock.errors import Overloaded
-from penstock.tasks import waits
+from penstock.tasks.awaits import chain as waits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from penstock.pressure.gate import Gate
+    from penstock.pressure.admission.gate import Gate
 
 __all__ = ["EarlyTurn", "Entry", "Turn", "unless"]
 

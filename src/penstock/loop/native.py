@@ -12,15 +12,15 @@ from asyncio import sslproto
 from typing import TYPE_CHECKING, Any
 
 import penstock._core.schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
-from penstock._core.listen import Listener, bound_unsent, set_nodelay
+from penstock._core.net.io_context import warm_allocator
+from penstock._core.net.listen import Listener, bound_unsent, set_nodelay
+from penstock._core.net.stream import Stream
 from penstock._core.reactor import Reactor
-from penstock._core.stream import Stream
-from penstock._core.wiring import warm_allocator
 from penstock.config import LoopConfig
 from penstock.loop.hooks import LoopHooks
 from penstock.loop.lanes import ExecutorLanes
+from penstock.loop.selector_view import PollerView
 from penstock.loop.tls import CountedTLS
-from penstock.loop.view import PollerView
 
 __all__ = ["EventLoop"]
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from penstock._core.budget import Budget
-    from penstock._core.pace import Bounds
+    from penstock._core.net.budget import Budget
+    from penstock._core.net.peer_timeouts import Bounds
 
     class SelectorLoop(asyncio.SelectorEventLoop):
         """asyncio's loop with the seam of its own that typeshed leaves out."""

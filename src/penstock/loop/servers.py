@@ -12,7 +12,7 @@ import contextvars
 from asyncio import base_events
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.configkinds import optional, whole
+from penstock.config.converters import optional, whole
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -2,20 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.door import opened
+from penstock.lazy import opened
 
 if TYPE_CHECKING:
     from penstock.pressure import limits
-    from penstock.pressure.boundedqueue import LifoQueue, PriorityQueue, Queue, QueueShutDown
-    from penstock.pressure.capacity import CapacityLimiter, CapacityStatistics
-    from penstock.pressure.channel import Channel, ChannelStatistics
-    from penstock.pressure.deadlineheaders import from_headers, to_headers
-    from penstock.pressure.deadlines import deadline, expires_at, remaining_s
-    from penstock.pressure.gate import Entry, Gate, GateStatistics, Priority
-    from penstock.pressure.groups import BoundedTaskGroup
-    from penstock.pressure.loopgate import LoopGate, LoopStatistics, loop_statistics
-    from penstock.pressure.mapping import map_bounded
-    from penstock.pressure.memory import (
+    from penstock.pressure.admission.gate import Entry, Gate, GateStatistics, Priority
+    from penstock.pressure.admission.registry import gates, statistics
+    from penstock.pressure.client.deadline import deadline, expires_at, remaining_s
+    from penstock.pressure.client.headers import from_headers, to_headers
+    from penstock.pressure.client.retry import RetryBudget, RetryStatistics
+    from penstock.pressure.client.throttle import Throttle, ThrottleStatistics
+    from penstock.pressure.overload.connections import (
         MemoryStatistics,
         bound_memory,
         expect_request,
@@ -23,10 +20,13 @@ if TYPE_CHECKING:
         set_receive_deadline,
         set_receiving,
     )
-    from penstock.pressure.registry import gates, statistics
-    from penstock.pressure.retries import RetryBudget, RetryStatistics
-    from penstock.pressure.semaphores import BoundedSemaphore, Semaphore
-    from penstock.pressure.throttle import Throttle, ThrottleStatistics
+    from penstock.pressure.overload.loop import LoopGate, LoopStatistics, loop_statistics
+    from penstock.pressure.sync.channel import Channel, ChannelStatistics
+    from penstock.pressure.sync.group import BoundedTaskGroup
+    from penstock.pressure.sync.limiter import CapacityLimiter, CapacityStatistics
+    from penstock.pressure.sync.map import map_bounded
+    from penstock.pressure.sync.queue import LifoQueue, PriorityQueue, Queue, QueueShutDown
+    from penstock.pressure.sync.semaphore import BoundedSemaphore, Semaphore
 
 __all__ = [
     "BoundedSemaphore",
@@ -72,16 +72,16 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = opened(
         __name__,
         {
-            "penstock.pressure.boundedqueue": ("LifoQueue", "PriorityQueue", "Queue", "QueueShutDown"),
-            "penstock.pressure.capacity": ("CapacityLimiter", "CapacityStatistics"),
-            "penstock.pressure.channel": ("Channel", "ChannelStatistics"),
-            "penstock.pressure.deadlineheaders": ("from_headers", "to_headers"),
-            "penstock.pressure.deadlines": ("deadline", "expires_at", "remaining_s"),
-            "penstock.pressure.gate": ("Entry", "Gate", "GateStatistics", "Priority"),
-            "penstock.pressure.groups": ("BoundedTaskGroup",),
-            "penstock.pressure.loopgate": ("LoopGate", "LoopStatistics", "loop_statistics"),
-            "penstock.pressure.mapping": ("map_bounded",),
-            "penstock.pressure.memory": (
+            "penstock.pressure.sync.queue": ("LifoQueue", "PriorityQueue", "Queue", "QueueShutDown"),
+            "penstock.pressure.sync.limiter": ("CapacityLimiter", "CapacityStatistics"),
+            "penstock.pressure.sync.channel": ("Channel", "ChannelStatistics"),
+            "penstock.pressure.client.headers": ("from_headers", "to_headers"),
+            "penstock.pressure.client.deadline": ("deadline", "expires_at", "remaining_s"),
+            "penstock.pressure.admission.gate": ("Entry", "Gate", "GateStatistics", "Priority"),
+            "penstock.pressure.sync.group": ("BoundedTaskGroup",),
+            "penstock.pressure.overload.loop": ("LoopGate", "LoopStatistics", "loop_statistics"),
+            "penstock.pressure.sync.map": ("map_bounded",),
+            "penstock.pressure.overload.connections": (
                 "MemoryStatistics",
                 "bound_memory",
                 "expect_request",
@@ -89,10 +89,10 @@ if not TYPE_CHECKING:
                 "set_receive_deadline",
                 "set_receiving",
             ),
-            "penstock.pressure.registry": ("gates", "statistics"),
-            "penstock.pressure.retries": ("RetryBudget", "RetryStatistics"),
-            "penstock.pressure.semaphores": ("BoundedSemaphore", "Semaphore"),
-            "penstock.pressure.throttle": ("Throttle", "ThrottleStatistics"),
+            "penstock.pressure.admission.registry": ("gates", "statistics"),
+            "penstock.pressure.client.retry": ("RetryBudget", "RetryStatistics"),
+            "penstock.pressure.sync.semaphore": ("BoundedSemaphore", "Semaphore"),
+            "penstock.pressure.client.throttle": ("Throttle", "ThrottleStatistics"),
         },
         ("limits",),
     )

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from penstock.config.references import resolve_callable
 from penstock.executors.lanes import LaneSet
 from penstock.loop import EventLoop, loop_class
-from penstock.references import resolve_callable
-from penstock.runtime.gating import gate_loop
+from penstock.runtime.observation import watch_tasks
+from penstock.runtime.overload import gate_loop
 from penstock.runtime.signals import LoopSignals
-from penstock.runtime.watching import watch_tasks
 
 if TYPE_CHECKING:
     from penstock.config import Config, PressureConfig, TasksConfig
@@ -50,7 +50,7 @@ def _set_memory(loop: EventLoop, config: PressureConfig) -> None:
     bounds: dict[str, Any] = {key: getattr(config, key) for key in MEMORY_KEYS}
     if all(value is None for value in bounds.values()):
         return
-    from penstock.pressure.memory import bound_memory
+    from penstock.pressure.overload.connections import bound_memory
 
     if not bound_memory(loop, **bounds):
         named = ", ".join(f"pressure.{key}" for key, value in bounds.items() if value is not None)

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from penstock.tasks.frames import frame_of_thread
+from penstock.tasks.awaits.frames import frame_of_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

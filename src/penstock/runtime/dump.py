@@ -6,7 +6,7 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any, TextIO
 
-from penstock.tasks.waits import chain
+from penstock.tasks.awaits.chain import chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

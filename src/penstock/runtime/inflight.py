@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from penstock.tasks.waits import awaited_by
+from penstock.tasks.awaits.chain import awaited_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -207,7 +207,7 @@ def _jobs(loop: EventLoop) -> dict[str, int]:
 
 def _requests(loop: EventLoop) -> dict[str, int]:
     # not before a drain: a program without gates never loads it
-    from penstock.pressure.registry import gates
+    from penstock.pressure.admission.registry import gates
 
     counts = {
         gate.name: gate.inflight + sum(stream.holds_drain for stream in gate.live_streams)

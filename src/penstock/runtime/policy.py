@@ -11,7 +11,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-from penstock.configchoice import config_or_default
+from penstock.config.choice import config_or_default
 from penstock.errors import PolicyRemovedError
 from penstock.runtime.build import build_loop
 

@@ -7,7 +7,7 @@ import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from penstock.configchoice import config_or_default
+from penstock.config.choice import config_or_default
 from penstock.runtime.build import build_loop
 
 if TYPE_CHECKING:

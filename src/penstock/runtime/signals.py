@@ -18,8 +18,8 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from penstock.configkinds import signal_number
-from penstock.references import resolve_callable
+from penstock.config.converters import signal_number
+from penstock.config.references import resolve_callable
 from penstock.runtime.deadline import Deadline, Watch
 from penstock.runtime.drain import Drain
 from penstock.runtime.dump import dump_tasks

@@ -2,13 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.door import opened
+from penstock.lazy import opened
 
 if TYPE_CHECKING:
-    from penstock.tasks.factory import TaskFactory
-    from penstock.tasks.finding import Finding, Site
-    from penstock.tasks.graph import AwaitGraph
-    from penstock.tasks.reading import (
+    from penstock.tasks.api import (
         await_graph,
         dump_trace,
         findings,
@@ -20,6 +17,9 @@ if TYPE_CHECKING:
         statistics,
         trace_on_signal,
     )
+    from penstock.tasks.awaits.graph import AwaitGraph
+    from penstock.tasks.finding import Finding, Site
+    from penstock.tasks.observers.factory import TaskFactory
     from penstock.tasks.records import LiveTask, LoopFigures, SiteStatistics, TaskStatistics
     from penstock.tasks.spawning import spawn, spawn_when_free
 
@@ -52,10 +52,10 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = opened(
         __name__,
         {
-            "penstock.tasks.factory": ("TaskFactory",),
+            "penstock.tasks.observers.factory": ("TaskFactory",),
             "penstock.tasks.finding": ("Finding", "Site"),
-            "penstock.tasks.graph": ("AwaitGraph",),
-            "penstock.tasks.reading": (*_READING, "statistics", "trace_on_signal"),
+            "penstock.tasks.awaits.graph": ("AwaitGraph",),
+            "penstock.tasks.api": (*_READING, "statistics", "trace_on_signal"),
             "penstock.tasks.records": _RECORDS,
             "penstock.tasks.spawning": ("spawn", "spawn_when_free"),
         },

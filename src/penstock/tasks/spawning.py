@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from penstock.tasks.finding import Finding
-from penstock.tasks.registry import observer_of
-from penstock.tasks.sitetable import creator, site_of
+from penstock.tasks.observers.registry import observer_of
+from penstock.tasks.observers.sites import creator, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from contextvars import Context
 
     from penstock.tasks.finding import Site
-    from penstock.tasks.sitetable import RawSite
+    from penstock.tasks.observers.sites import RawSite
 
 __all__ = ["set_room", "spawn", "spawn_when_free"]
 

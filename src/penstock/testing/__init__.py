@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.door import opened
+from penstock.lazy import opened
 
 if TYPE_CHECKING:
     from penstock.testing.exploring import Exploration, explore
-    from penstock.testing.link import Link
+    from penstock.testing.link_profile import Link
     from penstock.testing.network import Connection, Network
     from penstock.testing.running import run
     from penstock.testing.virtualloop import VirtualLoop, VirtualStatistics
@@ -18,7 +18,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "penstock.testing.exploring": ("Exploration", "explore"),
-            "penstock.testing.link": ("Link",),
+            "penstock.testing.link_profile": ("Link",),
             "penstock.testing.network": ("Connection", "Network"),
             "penstock.testing.running": ("run",),
             "penstock.testing.virtualloop": ("VirtualLoop", "VirtualStatistics"),

@@ -8,12 +8,12 @@ from asyncio import constants, transports
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from penstock.testing.wire import End
+from penstock.testing.pipe import End
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from penstock.testing.wire import Wire
+    from penstock.testing.pipe import Wire
 
 __all__ = ["MemoryTransport"]
 

@@ -10,12 +10,12 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from penstock.testing.memorytransport import MemoryTransport
-from penstock.testing.wire import Wire
+from penstock.testing.pipe import Wire
 
 if TYPE_CHECKING:
     from random import Random
 
-    from penstock.testing.link import Link
+    from penstock.testing.link_profile import Link
     from penstock.testing.memoryserver import MemoryServer
 
 __all__ = ["Connection", "Network"]

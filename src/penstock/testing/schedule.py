@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from penstock.testing.blocked import wait_of
+from penstock.testing.deadlock_report import wait_of
 
 if TYPE_CHECKING:
     from collections import deque

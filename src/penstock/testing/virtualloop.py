@@ -15,12 +15,12 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from penstock.errors import Deadlock
-from penstock.testing.blocked import waits
-from penstock.testing.link import Link
+from penstock.testing.deadlock_report import waits
+from penstock.testing.link_profile import Link
 from penstock.testing.network import Network
 from penstock.testing.networking import MemoryNetworking
-from penstock.testing.refusals import Refusals
 from penstock.testing.schedule import Moments, permute, stepping
+from penstock.testing.unsupported import Refusals
 from penstock.testing.virtualtasks import VirtualFuture, VirtualTask
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import resource
 import pytest
 
 from penstock.cli import machine
-from penstock.executors.sizing import Cores
+from penstock.executors.cores import Cores
 
 
 def test_the_cores_are_those_that_executors_are_sized_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import gc
 from penstock.cli import measure
 from penstock.cli.measure import Cost, costs_as_json, render_costs
 from penstock.config import Config, LoopConfig
-from penstock.tasks.factory import LEVELS
+from penstock.tasks.observers.factory import LEVELS
 
 COSTS = [Cost("off", "the loop", 1000.0, 100.0, 500.0, 100.0), Cost("time", "the loop", 1131.5, 113.2, 507.4, 101.5)]
 

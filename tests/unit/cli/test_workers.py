@@ -6,7 +6,7 @@ import pytest
 
 from penstock.cli.workers import count_workers, render_workers
 from penstock.config import ExecutorsConfig, LaneConfig
-from penstock.executors.sizing import Cores
+from penstock.executors.cores import Cores
 
 AFFINITY = Cores(chosen=4, affinity=4, quota_cores=None, override=None)
 QUOTA = Cores(chosen=2, affinity=8, quota_cores=1.5, override=None)

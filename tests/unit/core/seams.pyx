@@ -9,11 +9,11 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
-from penstock._core.budget cimport Account, Budget, charge
-from penstock._core.poller cimport Source
+from penstock._core.net.budget cimport Account, Budget, charge
+from penstock._core.events.poller cimport Source
 from penstock._core.reactor cimport Reactor
-from penstock._core.watchdog cimport Watched
-from penstock._core.wheel cimport Due, Wheel, is_armed
+from penstock._core.tasks.watchdog cimport Watched
+from penstock._core.net.wheel cimport Due, Wheel, is_armed
 
 
 @cython.no_gc_clear

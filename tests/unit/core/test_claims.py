@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-claims = pytest.importorskip("penstock._core.claims")
+claims = pytest.importorskip("penstock._core.workers.claims")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from penstock._core.lag import Lag
+from penstock._core.overload.lag import Lag
 from penstock.loop import EventLoop
 from penstock.runtime.drain import abort_connections
 from tests.loop.wire import BufferedRecorder, Recorder

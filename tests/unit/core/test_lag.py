@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock._core.lag import Lag
+from penstock._core.overload.lag import Lag
 
 MS = 1_000_000
 START = 1_000_000 * MS

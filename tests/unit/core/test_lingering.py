@@ -8,8 +8,8 @@ import weakref
 
 import pytest
 
-from penstock._core import listen
-from penstock._core.lag import Lag
+from penstock._core.net import listen
+from penstock._core.overload.lag import Lag
 from penstock.loop import EventLoop
 from tests.loop.test_servers import no_more_descriptors
 from tests.loop.wire import Recorder

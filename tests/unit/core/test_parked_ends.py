@@ -15,7 +15,7 @@ __all__ = ["no_descriptor_is_left"]
 
 PROGRAM = """
 import asyncio, penstock
-from penstock._core.lag import Lag
+from penstock._core.overload.lag import Lag
 
 async def serve(reader, writer):
     writer.write(await reader.readline())

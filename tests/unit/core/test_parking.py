@@ -9,8 +9,8 @@ import weakref
 
 import pytest
 
-from penstock._core import parked
-from penstock._core.lag import Lag
+from penstock._core.net import deferred_accepts as parked
+from penstock._core.overload.lag import Lag
 from penstock.loop import EventLoop
 from penstock.loop.servers import connection_count
 from penstock.runtime.drain import abort_connections

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from penstock._core.lag import Lag
+from penstock._core.overload.lag import Lag
 
 # seams.pyx, which has no types for Python
 seams: Any = importlib.import_module("penstock._core.seams")

@@ -9,7 +9,8 @@ import weakref
 
 import pytest
 
-from penstock._core import layout, origin
+from penstock._core.tasks import layout
+from penstock._core.tasks import sites as origin
 from penstock.loop import EventLoop
 
 OFF, COUNT, TIME, TRACE = range(4)
@@ -396,7 +397,7 @@ def test_the_loop_wakes_for_its_check_and_survives_one_that_raises(timed, caplog
 
 
 def test_the_flight_recorder_holds_the_newest():
-    from penstock._core.flight import Flight
+    from penstock._core.tasks.flight import Flight
 
     with pytest.raises(ValueError, match="a power of two, not 3"):
         Flight(3)

@@ -7,8 +7,8 @@ from collections import deque
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock._core.ready import Ready
-from penstock._core.timers import Timers
+from penstock._core.events.ready import Ready
+from penstock._core.events.timers import Timers
 from penstock.loop import EventLoop
 
 steady = settings(derandomize=True, deadline=None, max_examples=60, database=None)

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 
 import pytest
 
-from penstock._core import stamps
+from penstock._core.tasks import heartbeat as stamps
 from penstock.loop import EventLoop
 
 OFF, COUNT, TIME, TRACE = range(4)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from penstock._core.lag import Lag
+from penstock._core.overload.lag import Lag
 from tests.loop.wire import Recorder
 from tests.unit.core.test_holding import (
     HOUR_NS,

@@ -15,7 +15,7 @@ TYPES = [
     ("waitqueue", "Line"),
     ("turnstile", "Turn"),
     ("turnstile", "Turnstile"),
-    ("tempo", "Tempo"),
+    ("estimator", "Tempo"),
 ]
 # called with as many arguments as they take
 ARGUMENTS = [(), (None,), (None, None), (None, None, None), (0, None, 0.0, 0.0)]
@@ -28,7 +28,7 @@ def test_the_asserts_of_tests_are_run_whatever_python_is_told():
 
 @pytest.mark.parametrize(("module", "name"), TYPES)
 def test_what_was_never_made_whole_raises_and_crashes_nothing(module, name):
-    kind = getattr(importlib.import_module(f"penstock._core.{module}"), name)
+    kind = getattr(importlib.import_module(f"penstock._core.sync.{module}"), name)
     outcomes = set()
     for method in dir(kind):
         if method in ("__new__", "__class__", "__subclasshook__", "__init_subclass__", "__del__"):
@@ -44,12 +44,12 @@ def test_what_was_never_made_whole_raises_and_crashes_nothing(module, name):
 
 
 def test_native_types_refuse_none_where_they_need_an_object():
-    from penstock._core.ledger import Ledger, Snapshot
+    from penstock._core.tasks.ledger import Ledger, Snapshot
 
-    from penstock._core.lingering import Lingering
+    from penstock._core.overload.lingering import Lingering
+    from penstock._core.overload.urgent import Urgent
     from penstock._core.sheds import Sheds
-    from penstock._core.urgent import Urgent
-    from penstock._core.watchdog import Watchdog, Watched
+    from penstock._core.tasks.watchdog import Watchdog, Watched
 
     with pytest.raises(TypeError):
         Snapshot(None, 0)

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from penstock._core.urgent import Urgent
+from penstock._core.overload.urgent import Urgent
 from tests.support.waiting import turns
 from tests.unit.core.test_holding import Noting, accepted, end, send_to_be_held, until, watch
 from tests.unit.core.test_parking import Made, no_descriptor_is_left, park, serving

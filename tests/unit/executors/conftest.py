@@ -7,7 +7,7 @@ import os
 import pytest
 
 from penstock.config import LaneConfig
-from penstock.executors.processes import ProcessLane
+from penstock.executors.processes.lane import ProcessLane
 from tests.support.loops import PRODUCTS
 from tests.support.waiting import wait_until
 from tests.unit.executors.shared import PATIENCE_S, call, is_zombie

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from penstock.executors.arena import Arena, Extents, Lent, new_memory
+from penstock.executors.processes.shared_memory import Arena, Extents, Lent, new_memory
 
 
 class ExtentsAgainstAModel(RuleBasedStateMachine):

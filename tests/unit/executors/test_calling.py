@@ -17,10 +17,11 @@ import pytest
 import penstock
 from penstock import Config, ExecutorsConfig, LaneConfig
 from penstock.errors import ConfigError, DeadlineExceeded
-from penstock.executors import guests, statistics
-from penstock.executors.calling import Offload, Undecorated, _time_left_s
-from penstock.executors.foreign import ForeignLane
+from penstock.executors import foreign_loops as guests
+from penstock.executors import statistics
+from penstock.executors.backends.adapter import ForeignLane
 from penstock.executors.job import function_name
+from penstock.executors.offloading import Offload, Undecorated, _time_left_s
 from penstock.expiry import expiry
 from penstock.pressure import deadline
 
@@ -226,7 +227,7 @@ def test_statistics_tell_of_the_lanes_that_were_used(run):
 
 
 def test_the_packages_statistics_are_the_function_whatever_is_imported_later():
-    program = "import penstock.executors.threads, penstock; print(penstock.executors.statistics.__name__)"
+    program = "import penstock.executors.threads.lane, penstock; print(penstock.executors.statistics.__name__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "statistics\n"
 

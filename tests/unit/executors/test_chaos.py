@@ -12,7 +12,7 @@ import pytest
 import penstock
 from penstock.config import LaneConfig
 from penstock.errors import WorkerLost
-from penstock.executors.processes import ProcessLane
+from penstock.executors.processes.lane import ProcessLane
 from tests.unit.executors import calls
 from tests.unit.executors.shared import children
 

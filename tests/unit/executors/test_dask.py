@@ -18,7 +18,7 @@ from tests.unit.executors.cluster import Cluster, unused_address
 
 pytest.importorskip("distributed", reason="dask.distributed is not installed")
 
-from penstock.executors.dask import DaskLane
+from penstock.executors.backends.dask import DaskLane
 
 # how long nobody waits but for what never comes
 WAIT_S = 50
@@ -53,7 +53,7 @@ def lane(cluster):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr("penstock.executors.dask.CONNECT_S", 0.5)
+    monkeypatch.setattr("penstock.executors.backends.dask.CONNECT_S", 0.5)
 
 
 def run(work):
@@ -355,7 +355,7 @@ def test_shutdown_can_cancel_what_the_cluster_has(cluster, tmp_path):
 
 EXITS = """
 from penstock.config import LaneConfig
-from penstock.executors.dask import DaskLane
+from penstock.executors.backends.dask import DaskLane
 lane = DaskLane("cpu", LaneConfig("dask://{address}"))
 print(lane.submit(pow, 2, 5).result(20))
 """
@@ -368,7 +368,7 @@ def test_a_program_that_never_shuts_its_lane_ends_all_the_same(cluster):
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    monkeypatch.setattr("penstock.executors.dask.find_spec", lambda name: None)
+    monkeypatch.setattr("penstock.executors.backends.dask.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'penstock\[dask\]'") as caught:
         DaskLane("cpu", LaneConfig("dask://127.0.0.1:8786"))
     assert "\n" not in str(caught.value)

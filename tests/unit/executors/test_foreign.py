@@ -10,7 +10,7 @@ import pytest
 
 from penstock.config import LaneConfig
 from penstock.errors import Overloaded, RemoteError
-from penstock.executors.foreign import ForeignLane
+from penstock.executors.backends.adapter import ForeignLane
 
 WAIT_S = 10
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from penstock.executors import growth
-from penstock.executors.growth import PATIENCE_NS, RARELY_NS, Growth, computing_cores, threads_cpu_ns
+from penstock.executors.threads import growth
+from penstock.executors.threads.growth import PATIENCE_NS, RARELY_NS, Growth, computing_cores, threads_cpu_ns
 
 MS = 1_000_000
 

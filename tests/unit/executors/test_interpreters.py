@@ -11,8 +11,8 @@ import pytest
 
 from penstock.config import LaneConfig
 from penstock.errors import ConfigError, RemoteError, UnpicklableError, WorkerStartError
-from penstock.executors.foreign import ForeignLane
-from penstock.executors.interpreters import InterpreterLane
+from penstock.executors.backends.adapter import ForeignLane
+from penstock.executors.backends.interpreters import InterpreterLane
 
 WAIT_S = 20
 NAME = "tests.unit.executors.test_interpreters"

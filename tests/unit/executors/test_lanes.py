@@ -12,9 +12,9 @@ import penstock
 from penstock import ExecutorsConfig, LaneConfig
 from penstock.errors import ConfigError, ReferenceNotFoundError
 from penstock.executors import lanes as module
+from penstock.executors.counters import LaneMeter
 from penstock.executors.lane import Lane
 from penstock.executors.lanes import LaneSet, build_lane, lane_sets
-from penstock.executors.meter import LaneMeter
 
 NOT_AN_EXECUTOR = 5
 
@@ -166,7 +166,7 @@ def test_a_lane_of_interpreters_is_refused_with_the_whole_config_where_there_are
 
 
 def test_what_only_processes_can_run_has_a_lane_of_processes(notes, monkeypatch):
-    monkeypatch.setattr("penstock.executors.interpreters.FIRST", (3, 11))
+    monkeypatch.setattr("penstock.executors.backends.interpreters.FIRST", (3, 11))
     lanes = LaneSet(ExecutorsConfig(lanes={"side": "interpreters workers=3"}))
     assert lanes.processes_for("side") is lanes.get("cpu")
     lanes = LaneSet(ExecutorsConfig(cpu=LaneConfig("interpreters", workers=3)))

@@ -16,9 +16,9 @@ import pytest
 import penstock
 from penstock.config import LaneConfig
 from penstock.errors import UnpicklableError
-from penstock.executors.foreign import ForeignLane
-from penstock.executors.processes import ProcessLane
-from penstock.executors.threads import ThreadLane
+from penstock.executors.backends.adapter import ForeignLane
+from penstock.executors.processes.lane import ProcessLane
+from penstock.executors.threads.lane import ThreadLane
 from tests.support.waiting import wait_until
 
 

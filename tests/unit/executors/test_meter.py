@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, asdict
 
 import pytest
 
-from penstock.executors.meter import LaneMeter
+from penstock.executors.counters import LaneMeter
 from penstock.times import BUCKETS, Times
 
 

@@ -10,7 +10,7 @@ import pytest
 import penstock
 from penstock.config import Config, LaneConfig, TasksConfig
 from penstock.errors import Overloaded, RemoteError
-from penstock.executors.processes import ProcessLane
+from penstock.executors.processes.lane import ProcessLane
 from tests.support.waiting import until
 from tests.unit.executors import calls
 from tests.unit.executors.offering import assert_memory_stays_flat, offer_from_threads

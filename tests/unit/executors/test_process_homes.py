@@ -11,7 +11,7 @@ import pytest
 
 from penstock.config import LaneConfig
 from penstock.errors import WorkerLost
-from penstock.executors.processes import ProcessLane
+from penstock.executors.processes.lane import ProcessLane
 from tests.support.waiting import until
 from tests.unit.executors import calls
 from tests.unit.executors.shared import call, lines, run
@@ -152,7 +152,7 @@ import asyncio, os, sys, threading
 sys.path[:0] = {path!r}
 import penstock
 from penstock.config import LaneConfig
-from penstock.executors.processes import ProcessLane
+from penstock.executors.processes.lane import ProcessLane
 from tests.unit.executors import calls
 {text}
 """

@@ -421,7 +421,7 @@ def test_an_initializer_that_misses_an_interrupt_is_interrupted_again_and_told_w
 
 
 def test_a_start_that_fails_is_not_tried_again_at_once_while_there_are_workers(loop, lane, tmp_path, monkeypatch):
-    monkeypatch.setattr("penstock.executors.crew.START_PAUSE_NS", 10**15)
+    monkeypatch.setattr("penstock.executors.processes.pool.START_PAUSE_NS", 10**15)
     once = tmp_path / "once"
     cpu, made = lane(workers=2, initializer=functools.partial(calls.fail_unless_first, str(once)))
 

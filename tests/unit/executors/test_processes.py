@@ -22,7 +22,7 @@ from penstock.errors import (
     UnpicklableError,
     WorkerLost,
 )
-from penstock.executors.processes import ProcessLane
+from penstock.executors.processes.lane import ProcessLane
 from tests.support.waiting import until
 from tests.unit.executors import calls
 from tests.unit.executors.shared import call, is_zombie, lines, run
@@ -371,7 +371,7 @@ SCRIPT = """
 import os, sys, time
 sys.path[:0] = {path!r}
 from penstock.config import LaneConfig
-from penstock.executors.processes import ProcessLane
+from penstock.executors.processes.lane import ProcessLane
 from tests.unit.executors import calls
 if __name__ == "__main__":
     lane = ProcessLane("cpu", LaneConfig(kind="processes", workers=2, start={start!r}))

@@ -11,7 +11,7 @@ import pytest
 
 from penstock.config import LaneConfig
 from penstock.errors import ConfigError
-from penstock.executors.ray import RayLane
+from penstock.executors.backends.ray import RayLane
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
@@ -19,7 +19,7 @@ import os, signal, threading, time
 import ray
 from penstock.config import LaneConfig
 from penstock.errors import PoisonJob, RemoteError, UnpicklableError
-from penstock.executors.ray import RayLane
+from penstock.executors.backends.ray import RayLane
 
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=os.environ["FOLDER"])
 lane = RayLane("cpu", LaneConfig("ray://127.0.0.1:10001"))
@@ -81,7 +81,7 @@ def end_session(session):
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    monkeypatch.setattr("penstock.executors.ray.find_spec", lambda name: None)
+    monkeypatch.setattr("penstock.executors.backends.ray.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'penstock\[ray\]'") as caught:
         RayLane("cpu", LaneConfig("ray://127.0.0.1:10001"))
     assert "\n" not in str(caught.value)

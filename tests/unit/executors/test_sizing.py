@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from penstock.errors import ConfigError
-from penstock.executors.sizing import CoreReader, Cores, current_cores, quota_cores, usable_cores
+from penstock.executors.cores import CoreReader, Cores, current_cores, quota_cores, usable_cores
 
 
 def write(path, text):

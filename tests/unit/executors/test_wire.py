@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.executors import pickling
-from penstock.executors.pickling import LARGE_BYTES, Pickled, dump, dump_function, load
-from penstock.executors.wire import RESULT, Frames, contained, unpacked
+from penstock.executors.processes import pickling
+from penstock.executors.processes.pickling import LARGE_BYTES, Pickled, dump, dump_function, load
+from penstock.executors.processes.protocol import RESULT, Frames, contained, unpacked
 from tests.unit.executors import calls
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from penstock.errors import Overloaded
 from penstock.integrations.admission import AHEAD_BYTES, AdmissionMiddleware, refusal
-from penstock.pressure.arrival import arrived_at
-from penstock.pressure.deadlines import remaining_s
-from penstock.pressure.gate import Gate, Priority
-from penstock.pressure.healthchecks import MOST_AT_ONCE, HealthChecks
+from penstock.pressure.admission.gate import Gate, Priority
+from penstock.pressure.admission.healthchecks import MOST_AT_ONCE, HealthChecks
+from penstock.pressure.client.deadline import remaining_s
+from penstock.pressure.overload.arrival import arrived_at
 from tests.unit.integrations.asgi_driven import BODY, Client, Service, answer, scope_of, settle
 
 

@@ -17,10 +17,10 @@ import uvicorn
 
 from penstock.errors import Overloaded
 from penstock.integrations.admission import AdmissionMiddleware, refusal
-from penstock.integrations.refusing import refuse_early
 from penstock.integrations.turns import EarlyTurn
-from penstock.pressure import replies
-from penstock.pressure.gate import Gate
+from penstock.integrations.uvicorn.shedding import refuse_early
+from penstock.pressure.admission import replies
+from penstock.pressure.admission.gate import Gate
 from tests.unit.integrations.asgi_driven import answer
 
 PARSERS = ("h11", "httptools")

@@ -7,8 +7,8 @@ import pytest
 
 from penstock.errors import Overloaded
 from penstock.integrations.admission import AdmissionMiddleware
-from penstock.pressure.gate import Gate
-from penstock.pressure.paths import PathSet
+from penstock.pressure.admission.gate import Gate
+from penstock.pressure.admission.paths import PathSet
 from penstock.testing import run as run_virtually
 from tests.unit.integrations.asgi_driven import BODY, Client, answer, scope_of, settle
 

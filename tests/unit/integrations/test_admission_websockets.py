@@ -6,8 +6,8 @@ import math
 import pytest
 
 from penstock.integrations.admission import AdmissionMiddleware
-from penstock.pressure.deadlines import remaining_s
-from penstock.pressure.gate import Gate
+from penstock.pressure.admission.gate import Gate
+from penstock.pressure.client.deadline import remaining_s
 from tests.unit.integrations.asgi_driven import Client, scope_of, settle
 
 

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from penstock.errors import Overloaded
 from penstock.integrations.aiohttp import admission_middleware
-from penstock.pressure.deadlines import remaining_s
-from penstock.pressure.gate import Gate, Priority
+from penstock.pressure.admission.gate import Gate, Priority
+from penstock.pressure.client.deadline import remaining_s
 
 
 class Served:

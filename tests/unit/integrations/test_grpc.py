@@ -15,10 +15,10 @@ import grpc.aio
 
 from penstock.errors import Overloaded
 from penstock.integrations.grpc import AdmissionInterceptor, client_interceptors
-from penstock.pressure.deadlines import deadline, remaining_s
-from penstock.pressure.gate import Gate
-from penstock.pressure.healthchecks import HealthChecks
-from penstock.pressure.throttle import Throttle
+from penstock.pressure.admission.gate import Gate
+from penstock.pressure.admission.healthchecks import HealthChecks
+from penstock.pressure.client.deadline import deadline, remaining_s
+from penstock.pressure.client.throttle import Throttle
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 

@@ -14,10 +14,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from penstock import Config, PressureConfig, TasksConfig, new_event_loop
-from penstock.integrations import healthport
-from penstock.integrations.health import HealthServer, Judge
-from penstock.integrations.healthport import HealthPort, listen
-from penstock.integrations.vitals import Condition
+from penstock.integrations.health import port as healthport
+from penstock.integrations.health.port import HealthPort, listen
+from penstock.integrations.health.server import HealthServer, Judge
+from penstock.integrations.health.vitals import Condition
 from penstock.loop import NATIVE
 
 STARTED = Condition(is_started=True)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from penstock.integrations.health import Judge
-from penstock.integrations.healthworkers import HealthReporter, WorkersHealth
-from penstock.integrations.vitals import Condition
+from penstock.integrations.health.server import Judge
+from penstock.integrations.health.vitals import Condition
+from penstock.integrations.health.workers import HealthReporter, WorkersHealth
 from tests.unit.integrations.test_health import ask
 
 PATIENCE_S = 30.0
@@ -19,8 +19,8 @@ PATIENCE_S = 30.0
 WORKER = """
 import asyncio, os, socket, sys, time
 from penstock import new_event_loop
-from penstock.integrations.health import LoopCondition
-from penstock.integrations.healthworkers import HealthReporter
+from penstock.integrations.health.server import LoopCondition
+from penstock.integrations.health.workers import HealthReporter
 
 async def main():
     loop, said = asyncio.get_running_loop(), set()

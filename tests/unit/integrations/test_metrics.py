@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 import penstock
-from penstock.integrations.metrics import MetricsApp, metrics_app, process_sources, serve_metrics
-from penstock.tasks import registry
+from penstock.integrations.metrics.exporter import MetricsApp, metrics_app, process_sources, serve_metrics
+from penstock.tasks.observers import registry
 from tests.unit.telemetry.figures import loop_of, site_of
 
 OPENMETRICS = b"application/openmetrics-text; version=1.0.0"

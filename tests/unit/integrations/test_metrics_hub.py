@@ -17,10 +17,10 @@ pytest.importorskip("prometheus_client")
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
-from penstock.integrations import metricshub
-from penstock.integrations.metricsfamilies import from_workers, to_plain
-from penstock.integrations.metricshub import MetricsHub
-from penstock.integrations.metricslink import LINK, MetricsLink, receive, send
+from penstock.integrations.metrics import hub as metricshub
+from penstock.integrations.metrics.families import from_workers, to_plain
+from penstock.integrations.metrics.hub import MetricsHub
+from penstock.integrations.metrics.link import LINK, MetricsLink, receive, send
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_collector_that_raises_takes_away_the_metrics_of_its_worker_alone(
 
 FORKING = """
 import os, socket, sys
-from penstock.integrations.metricslink import MetricsLink
+from penstock.integrations.metrics.link import MetricsLink
 MetricsLink(socket.socket(fileno=int(sys.argv[1])), lambda key: []).start()
 sys.stdin.readline()
 if os.fork() == 0:

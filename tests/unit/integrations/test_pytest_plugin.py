@@ -6,16 +6,16 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-# until penstock.tasks.graph is there, what the dump writes stands for it
+# until penstock.tasks.awaits.graph is there, what the dump writes stands for it
 CONFTEST = """
 import importlib.util, sys, types
 
-if importlib.util.find_spec("penstock.tasks.graph") is None:
+if importlib.util.find_spec("penstock.tasks.awaits.graph") is None:
     from penstock.runtime.dump import _stack
 
-    graph = types.ModuleType("penstock.tasks.graph")
+    graph = types.ModuleType("penstock.tasks.awaits.graph")
     graph.await_graph = lambda tasks: "".join(f"{task!r}\\n" + "".join(_stack(task)) for task in tasks)
-    sys.modules["penstock.tasks.graph"] = graph
+    sys.modules["penstock.tasks.awaits.graph"] = graph
 """
 
 LEAKS = """
@@ -416,7 +416,7 @@ def test_anyios_own_tasks_are_not_taken_for_leaks(inner):
 OBSERVED = """
 import asyncio, time
 import penstock, pytest
-from penstock.tasks import registry
+from penstock.tasks.observers import registry
 from penstock.tasks.finding import Finding
 
 
@@ -463,7 +463,7 @@ import pytest
 
 
 def test_nothing_is_loaded_or_wrapped_for_a_test_that_does_not_ask():
-    assert "penstock.integrations.testwatch" not in sys.modules
+    assert "penstock.integrations.leakwatch" not in sys.modules
     assert "penstock.loop" not in sys.modules
     assert asyncio.BaseEventLoop.run_forever.__module__ == "asyncio.base_events"
 

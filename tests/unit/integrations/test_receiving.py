@@ -12,8 +12,8 @@ pytest.importorskip("uvicorn")
 import uvicorn
 
 from penstock.integrations.admission import AdmissionMiddleware
-from penstock.integrations.receiving import watch_requests
-from penstock.integrations.refusing import refuse_early
+from penstock.integrations.uvicorn.request_timing import watch_requests
+from penstock.integrations.uvicorn.shedding import refuse_early
 from penstock.loop import NATIVE
 from penstock.pressure import Gate
 from tests.unit.integrations.asgi_driven import answer
@@ -143,7 +143,7 @@ class Client:
 @pytest.fixture
 def run():
     from penstock.loop import EventLoop
-    from penstock.pressure.memory import bound_memory
+    from penstock.pressure.overload.connections import bound_memory
 
     loops = []
 

@@ -11,8 +11,8 @@ from tests.support.waiting import until
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
-from penstock.integrations.refusing import end_handshakes
-from penstock.pressure.gate import Gate
+from penstock.integrations.uvicorn.shedding import end_handshakes
+from penstock.pressure.admission.gate import Gate
 from tests.unit.integrations.test_admission_served import Served
 
 UPGRADE = (

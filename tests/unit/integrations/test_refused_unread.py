@@ -11,13 +11,13 @@ pytest.importorskip("uvicorn")
 import uvicorn
 
 from penstock import Config, PressureConfig, TasksConfig, new_event_loop
-from penstock.integrations.metrics import process_sources
-from penstock.integrations.refusing import UNREAD, refuse_unread
+from penstock.integrations.metrics.exporter import process_sources
 from penstock.integrations.streams import start_server
+from penstock.integrations.uvicorn.shedding import UNREAD, refuse_unread
 from penstock.loop import NATIVE, EventLoop
 from penstock.loop.servers import connection_count
 from penstock.pressure import loop_statistics
-from penstock.tasks.registry import observer_of
+from penstock.tasks.observers.registry import observer_of
 from penstock.telemetry.readings import Readings
 from tests.unit.integrations.asgi_driven import answer
 
@@ -83,7 +83,7 @@ class Served:
 
 
 def watch(high_ns):
-    from penstock._core.lag import Lag
+    from penstock._core.overload.lag import Lag
 
     asyncio.get_running_loop()._watch_lag(Lag(high_ns=high_ns, low_ns=high_ns, for_ns=HOUR_NS, hold_ns=1))
 

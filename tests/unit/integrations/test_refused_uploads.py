@@ -9,9 +9,9 @@ from tests.support.waiting import until
 
 pytest.importorskip("uvicorn")
 
-from penstock.integrations import draining
+from penstock.integrations import body_drain as draining
 from penstock.loop import lingering
-from penstock.pressure.gate import Gate
+from penstock.pressure.admission.gate import Gate
 from tests.unit.integrations.test_admission_served import EARLY, PARSERS, Served
 
 SIZES = (200_000, 1_000_000)

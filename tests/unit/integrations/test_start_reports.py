@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from penstock.integrations.uvicorn_server import FAILED, MOST_BYTES, report
-from penstock.integrations.uvicorn_workers import StartReports
+from penstock.integrations.uvicorn.server import FAILED, MOST_BYTES, report
+from penstock.integrations.uvicorn.workers import StartReports
 
 
 @pytest.mark.parametrize("reason", ["ü" * MOST_BYTES, "\udcfc.py is not there"], ids=["cut in a character", "a name"])

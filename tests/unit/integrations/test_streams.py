@@ -6,8 +6,8 @@ import math
 import pytest
 
 from penstock.integrations.streams import Handling, start_server, start_unix_server
-from penstock.pressure.gate import Gate
-from penstock.pressure.sheds import all_sheds
+from penstock.pressure.admission.gate import Gate
+from penstock.pressure.overload.sheds import all_sheds
 from tests.support.waiting import until
 
 REFUSAL = b"busy\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.integrations.tls import Tls
+from penstock.integrations.uvicorn.tls import Tls
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
 

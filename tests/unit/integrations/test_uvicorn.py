@@ -13,7 +13,7 @@ import uvicorn
 
 import penstock
 from penstock import Config, LoopConfig
-from penstock.integrations.uvicorn import Binding, ServerConfig, export, listening
+from penstock.integrations.uvicorn.serving import Binding, ServerConfig, export, listening
 from penstock.loop import NATIVE
 from tests.unit.integrations.asgi_driven import answer
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from penstock.integrations.uvicorn_drain import CLOSE, PATIENCE, _Ends, answer_last, end_connections
+from penstock.integrations.uvicorn.drain import CLOSE, PATIENCE, _Ends, answer_last, end_connections
 
 
 class Connection:

@@ -11,7 +11,7 @@ pytest.importorskip("uvicorn")
 
 import uvicorn
 
-from penstock.integrations.uvicorn_workers import WorkerProcess
+from penstock.integrations.uvicorn.workers import WorkerProcess
 
 LONG_S = 60.0
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.pressure.gate import Gate
+from penstock.pressure.admission.gate import Gate
 from tests.support.loops import BOTH, TIMEOUT_S
 from tests.unit.pressure.driving import GATES, LOOPS, Run
 

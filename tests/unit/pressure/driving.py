@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-import penstock.pressure.capacity as capacity
-import penstock.pressure.gate as chosen
-import penstock.pressure.semaphores as semaphores
+import penstock.pressure.admission.gate as chosen
+import penstock.pressure.sync.limiter as capacity
+import penstock.pressure.sync.semaphore as semaphores
 from penstock.errors import Overloaded
 from penstock.loop import EventLoop
-from penstock.pressure.core import plain
+from penstock.pressure.admission.core import plain
 
 __all__ = ["BOUNDED", "GATES", "LIMITERS", "LOOPS", "SEMAPHORES", "Crowd", "Run", "cancelled", "settle"]
 
 
 def _on_the_plain_core(face: ModuleType, core: dict[str, Any]) -> Any:
     """The module once more, over the core's source."""
-    name = "penstock.pressure.core"
+    name = "penstock.pressure.admission.core"
     stand_in = ModuleType(name)
     stand_in.__dict__.update(core)
     spec = importlib.util.spec_from_file_location(f"plain_{face.__name__.rpartition('.')[2]}", str(face.__file__))

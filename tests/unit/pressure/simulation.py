@@ -15,7 +15,7 @@ from itertools import count
 from math import inf
 from random import Random
 
-from penstock.pressure.gate import FULL_LOOKS
+from penstock.pressure.admission.gate import FULL_LOOKS
 from penstock.pressure.limits import LEAST_SAMPLES, MOST_SAMPLES, GrowingLimit, Limit, Window
 
 __all__ = ["Call", "CpuService", "IoService", "Phase", "Report", "simulate"]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.pressure.deadlineheaders import (
+from penstock.pressure.client.deadline import deadline, expires_at, remaining_s
+from penstock.pressure.client.headers import (
     GRPC_HEADER,
     HTTP_HEADER,
     format_grpc_timeout,
@@ -15,7 +16,6 @@ from penstock.pressure.deadlineheaders import (
     parse_grpc_timeout,
     to_headers,
 )
-from penstock.pressure.deadlines import deadline, expires_at, remaining_s
 from penstock.testing import run
 
 pytestmark = pytest.mark.runner("virtual")

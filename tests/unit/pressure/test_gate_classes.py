@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock.pressure.gate import Gate, Priority
+from penstock.pressure.admission.gate import Gate, Priority
 from tests.unit.pressure.driving import Crowd
 
 pytestmark = pytest.mark.runner("on_loop")

@@ -11,7 +11,7 @@ import pytest
 
 from penstock.errors import Overloaded
 from penstock.pressure import deadline
-from penstock.pressure.gate import Gate
+from penstock.pressure.admission.gate import Gate
 from tests.unit.pressure.driving import Crowd, settle
 from tests.unit.pressure.test_gate_waiting import pace
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from penstock.pressure.gate import Gate
+from penstock.pressure.admission.gate import Gate
 
 STAYED_S = 0.4
 

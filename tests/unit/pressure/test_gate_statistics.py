@@ -14,9 +14,9 @@ import pytest
 import penstock
 from penstock import pressure
 from penstock.errors import Overloaded
-from penstock.pressure.gate import Gate, Priority
+from penstock.pressure.admission.gate import Gate, Priority
+from penstock.pressure.admission.registry import gates, statistics
 from penstock.pressure.limits import Window
-from penstock.pressure.registry import gates, statistics
 from tests.unit.pressure.driving import Crowd, settle
 
 pytestmark = pytest.mark.runner("on_loop")

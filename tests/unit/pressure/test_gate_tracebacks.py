@@ -12,7 +12,7 @@ import pytest
 
 from penstock.errors import Overloaded
 from penstock.pressure import CapacityLimiter, Gate, Semaphore
-from penstock.pressure.core import GateCore, plain
+from penstock.pressure.admission.core import GateCore, plain
 from tests.support.waiting import turns
 
 NATIVE = GateCore is not plain("gate").GateCore

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import Overloaded
-from penstock.pressure.gate import Gate
+from penstock.pressure.admission.gate import Gate
 from tests.unit.pressure.driving import Crowd, settle
 
 pytestmark = pytest.mark.runner("on_loop")

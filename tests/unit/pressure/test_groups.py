@@ -11,7 +11,7 @@ import pytest
 
 from penstock.errors import Overloaded
 from penstock.pressure import BoundedTaskGroup, CapacityLimiter, Semaphore
-from penstock.pressure.permits import Permit
+from penstock.pressure.sync.permits import Permit
 from penstock.testing import explore
 from tests.support.waiting import turns
 from tests.unit.pressure.driving import cancelled

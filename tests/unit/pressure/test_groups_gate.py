@@ -8,7 +8,7 @@ from penstock.errors import Overloaded
 from penstock.pressure import BoundedTaskGroup
 from tests.support.waiting import turns
 
-gates = pytest.importorskip("penstock.pressure.gate")
+gates = pytest.importorskip("penstock.pressure.admission.gate")
 
 
 async def test_tasks_are_entries_of_the_gate_and_are_measured() -> None:

@@ -10,8 +10,8 @@ from penstock.errors import ConfigError
 from penstock.loop import NATIVE
 from penstock.loop.servers import connection_count
 from penstock.pressure import loop_statistics
-from penstock.pressure.gate import Gate, Priority
-from penstock.pressure.healthchecks import MOST_AT_ONCE, MOST_IN_A_BURST, MOST_PER_SECOND, PATHS, HealthChecks
+from penstock.pressure.admission.gate import Gate, Priority
+from penstock.pressure.admission.healthchecks import MOST_AT_ONCE, MOST_IN_A_BURST, MOST_PER_SECOND, PATHS, HealthChecks
 from tests.unit.pressure.driving import Crowd
 
 pytestmark = pytest.mark.runner("on_loop")

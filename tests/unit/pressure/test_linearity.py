@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from penstock.pressure import CapacityLimiter, Channel, Queue
-from penstock.pressure.core import plain
+from penstock.pressure.admission.core import plain
 from tests.unit.pressure.driving import SEMAPHORES
 
 FEW, MANY = 500, 5_000

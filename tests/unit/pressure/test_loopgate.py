@@ -10,8 +10,8 @@ from penstock import pressure
 from penstock.config import Config, LoopConfig, PressureConfig
 from penstock.errors import ConfigError
 from penstock.loop import NATIVE
-from penstock.pressure.loopgate import LOOKS_UNTIL_PAUSE, LoopGate, LoopStatistics, loop_statistics
-from penstock.pressure.sheds import LOG_EVERY_S, all_sheds, count
+from penstock.pressure.overload.loop import LOOKS_UNTIL_PAUSE, LoopGate, LoopStatistics, loop_statistics
+from penstock.pressure.overload.sheds import LOG_EVERY_S, all_sheds, count
 from penstock.runtime.build import build_loop
 
 MS = 1_000_000

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from penstock.errors import Overloaded
-from penstock.pressure.replies import RETRY_STEPS, grpc_reply, http_replies, http_reply
+from penstock.pressure.admission.replies import RETRY_STEPS, grpc_reply, http_replies, http_reply
 
 STATE = ("limit", "wait", "expired", "deadline", "lag", "tasks", "memory", "full", "closed", "left")
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from penstock.errors import Overloaded
-from penstock.pressure.deadlines import deadline
-from penstock.pressure.retries import RetryBudget
+from penstock.pressure.client.deadline import deadline
+from penstock.pressure.client.retry import RetryBudget
 from penstock.testing import run
 
 pytestmark = pytest.mark.runner("virtual")

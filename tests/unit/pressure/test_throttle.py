@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from penstock.errors import Overloaded
-from penstock.pressure.throttle import Throttle
+from penstock.pressure.client.throttle import Throttle
 from penstock.testing import run
 
 pytestmark = pytest.mark.runner("virtual")

@@ -61,7 +61,7 @@ def submit_late():
 
 threading._register_atexit(submit_late)
 from penstock.config import LaneConfig
-from penstock.executors.threads import ThreadLane
+from penstock.executors.threads.lane import ThreadLane
 """
 
 

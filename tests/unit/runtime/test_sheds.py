@@ -9,7 +9,7 @@ from penstock import Config, TasksConfig
 from penstock.errors import Overloaded
 from penstock.pressure import Gate
 from penstock.tasks import set_level
-from penstock.tasks.registry import observer_of
+from penstock.tasks.observers.registry import observer_of
 
 pytestmark = pytest.mark.skipif(not hasattr(penstock.EventLoop, "_probe"), reason="the flight recorder is native")
 

@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from penstock.tasks.detectors.stalls import StallWatch
 from penstock.tasks.finding import Finding
-from penstock.tasks.findinglog import FindingLog
-from penstock.tasks.stalls import StallWatch
+from penstock.tasks.finding_log import FindingLog
 
 Call = Callable[[], object]
 
@@ -16,7 +16,7 @@ class DrivenLoop:
     """Has the stamps of a native loop; `run` is one run of it, in a thread of its own, `turns` lists of callbacks."""
 
     def __init__(self) -> None:
-        from penstock._core.stamps import Stamps
+        from penstock._core.tasks.heartbeat import Stamps
 
         self.stamps = Stamps()
         self.findings = FindingLog()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.tasks.abandoned import inspect_context, unwatch_unawaited, watch_unawaited
+from penstock.tasks.detectors.abandoned import inspect_context, unwatch_unawaited, watch_unawaited
 from penstock.tasks.finding import Finding, Site
 
 NAME = "_warn_unawaited_coroutine"

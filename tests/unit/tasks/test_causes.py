@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from penstock.tasks.causes import CAUSES, Sighting, cause_of, figures_of
-from penstock.tasks.findinglog import FindingLog
-from penstock.tasks.stalls import StallWatch
+from penstock.tasks.detectors.stall_causes import CAUSES, Sighting, cause_of, figures_of
+from penstock.tasks.detectors.stalls import StallWatch
+from penstock.tasks.finding_log import FindingLog
 
 MS = 1_000_000
 SWITCH_NS = 5 * MS

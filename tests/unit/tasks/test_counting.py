@@ -15,8 +15,8 @@ import pytest
 
 import penstock
 from penstock.loop.selector import EventLoop as SelectorLoop
-from penstock.tasks.factory import TaskFactory
-from penstock.tasks.registry import observer_of
+from penstock.tasks.observers.factory import TaskFactory
+from penstock.tasks.observers.registry import observer_of
 from penstock.tasks.spawning import spawn
 from tests.support.loops import FOREIGN
 from tests.unit.tasks.conftest import settle

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from penstock.tasks.debuggers import BDB_TOOL, is_stepped, stands_in_debugger
+from penstock.tasks.detectors.debuggers import BDB_TOOL, is_stepped, stands_in_debugger
 
 
 def place(file):

@@ -10,8 +10,8 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.loop.selector import EventLoop as SelectorLoop
-from penstock.tasks import registry
-from penstock.tasks.factory import LEVELS, TaskFactory
+from penstock.tasks.observers import registry
+from penstock.tasks.observers.factory import LEVELS, TaskFactory
 from tests.unit.tasks.conftest import settle
 
 EAGER = pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from 3.12 on")
@@ -395,7 +395,7 @@ def test_stacks_are_kept_of_a_sample_only(loop):
 
 
 def test_events_beyond_the_ring_are_counted_as_dropped(loop, monkeypatch):
-    monkeypatch.setattr("penstock.tasks.factory.MOST_EVENTS", 10)
+    monkeypatch.setattr("penstock.tasks.observers.factory.MOST_EVENTS", 10)
     factory = TaskFactory(level="trace")
     loop.set_task_factory(factory)
     for _ in range(10):

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from penstock.tasks.finding import Finding, Site
-from penstock.tasks.findinglog import FindingLog
+from penstock.tasks.finding_log import FindingLog
 
 HERE = Site("app.py", 10, "handler")
 THERE = Site("app.py", 20, "other")
@@ -62,7 +62,7 @@ def test_after_a_minute_a_site_may_be_told_of_again() -> None:
 
 
 def test_the_rates_of_a_million_sites_take_bounded_memory() -> None:
-    from penstock.tasks.findinglog import MOST_KEYS
+    from penstock.tasks.finding_log import MOST_KEYS
 
     log = FindingLog(per_minute=1)
     logging.getLogger("penstock.tasks.stall").disabled = True

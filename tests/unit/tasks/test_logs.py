@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from penstock.tasks import logs
+from penstock.tasks import finding_fields as logs
 from penstock.tasks.finding import Finding, Site
-from penstock.tasks.logs import LOGGERS, TOLD_ALREADY, log_finding
+from penstock.tasks.finding_fields import LOGGERS, TOLD_ALREADY, log_finding
 
 PROGRAM = """
 import asyncio

@@ -25,7 +25,7 @@ class Orders:
 """
 PROGRAM = """
 import penstock, sys
-from penstock.integrations.metrics import process_sources
+from penstock.integrations.metrics.exporter import process_sources
 from penstock.telemetry import Readings
 from shop.orders import Orders
 async def main():

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from penstock.tasks import sitetable
-from penstock.tasks.factory import TaskFactory
-from penstock.tasks.sitetable import OTHER, SiteTable, resolve, site_of, walk
+from penstock.tasks.observers import sites as sitetable
+from penstock.tasks.observers.factory import TaskFactory
+from penstock.tasks.observers.sites import OTHER, SiteTable, resolve, site_of, walk
 
 
 def line_of(text):

@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from penstock.tasks import spawning
-from penstock.tasks.factory import TaskFactory
+from penstock.tasks.observers.factory import TaskFactory
 from penstock.tasks.spawning import spawn
 from tests.unit.tasks.conftest import settle
 

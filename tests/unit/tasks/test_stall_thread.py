@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.tasks.stalls import StallWatch
+from penstock.tasks.detectors.stalls import StallWatch
 from tests.support.waiting import wait_until
 from tests.unit.tasks.driven import watched
 
@@ -98,7 +98,7 @@ def test_a_loop_runs_though_no_thread_can_be_had(
 
 
 def test_a_watchdog_is_one_threads_at_a_time() -> None:
-    from penstock._core.watchdog import Watchdog
+    from penstock._core.tasks.watchdog import Watchdog
 
     watchdog, told = Watchdog(), []
 

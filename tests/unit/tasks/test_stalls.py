@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.tasks.detectors.stalls import StallWatch
 from penstock.tasks.finding import Finding
-from penstock.tasks.findinglog import FindingLog
-from penstock.tasks.stalls import StallWatch
+from penstock.tasks.finding_log import FindingLog
 from tests.support.waiting import wait_until
 from tests.unit.tasks.driven import Call, DrivenLoop, watched
 
@@ -327,7 +327,7 @@ def test_two_loops_are_watched_at_once_each_by_its_own_time(watch: StallWatch) -
 
 
 def test_a_handles_task_is_found_by_its_callback() -> None:
-    from penstock.tasks.stalls import _task_of
+    from penstock.tasks.detectors.stalls import _task_of
 
     async def main() -> tuple[object, object]:
         async def steps() -> None:
@@ -344,7 +344,7 @@ def test_a_handles_task_is_found_by_its_callback() -> None:
 
 
 def test_a_native_loops_current_task_is_asked_first(watch: StallWatch) -> None:
-    from penstock._core.stamps import Stamps
+    from penstock._core.tasks.heartbeat import Stamps
 
     findings, stamps = FindingLog(), Stamps()
 
@@ -431,7 +431,7 @@ def test_a_report_that_fails_ends_nothing(watch: StallWatch, caplog: pytest.LogC
 
 PRELUDE = f"""
 import os, sys, threading, time, warnings
-from penstock.tasks.stalls import stall_watch
+from penstock.tasks.detectors.stalls import stall_watch
 from tests.unit.tasks.driven import DrivenLoop
 loop = DrivenLoop()
 assert stall_watch.watch(loop, loop.stamps, {STALL_S}, loop.findings)

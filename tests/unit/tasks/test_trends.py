@@ -2,9 +2,9 @@
 
 import pytest
 
+from penstock.tasks.detectors.trends import GrowthWatch, HungWatch, hung_tasks
 from penstock.tasks.finding import Site
 from penstock.tasks.records import LiveTask, SiteStatistics
-from penstock.tasks.trends import GrowthWatch, HungWatch, hung_tasks
 from penstock.times import Histogram, taken
 
 HERE = Site("app.py", 10, "handler")
@@ -106,7 +106,7 @@ def test_each_site_has_a_course_of_its_own() -> None:
 
 
 def test_sites_that_are_gone_are_forgotten_and_the_many_are_bounded() -> None:
-    from penstock.tasks.trends import MOST_SITES
+    from penstock.tasks.detectors.trends import MOST_SITES
 
     watch = GrowthWatch()
     watch.look([SiteStatistics(Site("app.py", line, "f"), 1, 0, 0, 0, 1, 0.0, 0.0) for line in range(MOST_SITES + 50)])

@@ -13,7 +13,7 @@ import penstock
 from penstock import Config, TasksConfig, new_event_loop, tasks
 from penstock.errors import ConfigError
 from penstock.loop import NATIVE
-from penstock.tasks.registry import observer_of
+from penstock.tasks.observers.registry import observer_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not NATIVE, reason="the watcher reads the native loop's probe")

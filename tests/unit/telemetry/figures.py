@@ -1,7 +1,7 @@
 """Records as penstock's observers and lanes hand them out, filled by hand."""
 
-from penstock.executors.meter import LaneMeter
-from penstock.pressure.gate import GateStatistics
+from penstock.executors.counters import LaneMeter
+from penstock.pressure.admission.gate import GateStatistics
 from penstock.tasks.finding import Site
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
 from penstock.times import PlainHistogram, taken

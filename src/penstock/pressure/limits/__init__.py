@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.door import opened
+from penstock.lazy import opened
 
 if TYPE_CHECKING:
     from penstock.pressure.limits.aimd import Aimd

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from penstock.config import LaneConfig
-from penstock.executors.threads import ThreadLane
+from penstock.executors.threads.lane import ThreadLane
 from tests.support.loops import BOTH
 
 

@@ -12,8 +12,8 @@ import weakref
 import pytest
 
 from penstock.config import LaneConfig
-from penstock.executors.sizing import Cores
-from penstock.executors.threads import ThreadLane
+from penstock.executors.cores import Cores
+from penstock.executors.threads.lane import ThreadLane
 from tests.support.waiting import wait_until
 from tests.unit.executors.shared import run
 
@@ -27,7 +27,7 @@ def names():
 @pytest.fixture
 def two_cores(monkeypatch):
     monkeypatch.setattr(
-        "penstock.executors.threads.current_cores",
+        "penstock.executors.threads.lane.current_cores",
         lambda: Cores(chosen=2, affinity=2, quota_cores=None, override=None),
     )
 
@@ -70,7 +70,7 @@ def test_a_lane_of_computing_threads_does_not_grow(make_lane, two_cores, monkeyp
             enough.set()
         return 10**12 * len(looks)
 
-    monkeypatch.setattr("penstock.executors.threads.threads_cpu_ns", computing)
+    monkeypatch.setattr("penstock.executors.threads.lane.threads_cpu_ns", computing)
     lane, release = make_lane(), threading.Event()
     for _ in range(10):
         lane.submit(release.wait, 20)
@@ -183,7 +183,7 @@ def test_shutdown_ends_the_watch(make_lane):
 
 
 def test_the_watch_ends_when_nothing_comes(make_lane, monkeypatch):
-    monkeypatch.setattr("penstock.executors.watch.LINGER_NS", 1_000_000)
+    monkeypatch.setattr("penstock.executors.lane_watch.LINGER_NS", 1_000_000)
     lane = make_lane(timeout_s=0.001)
     for _ in range(2):
         # on a loaded machine the job may be late, and its thread replaced
@@ -227,7 +227,7 @@ def test_at_the_interpreters_exit_what_is_queued_is_run():
     code = """
 import threading
 from penstock.config import LaneConfig
-from penstock.executors.threads import ThreadLane
+from penstock.executors.threads.lane import ThreadLane
 lane, other = ThreadLane("io", LaneConfig(workers=1, timeout_s=3600)), ThreadLane("db", LaneConfig())
 begin = threading.Event()
 other.submit(int).result()

@@ -10,7 +10,7 @@ import pytest
 
 from penstock.config import LaneConfig
 from penstock.errors import Overloaded
-from penstock.executors.foreign import ForeignLane
+from penstock.executors.backends.adapter import ForeignLane
 from tests.unit.executors.offering import assert_memory_stays_flat, offer_from_threads
 
 variable = contextvars.ContextVar("variable", default="unset")

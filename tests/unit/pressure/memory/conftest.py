@@ -14,9 +14,9 @@ TIMEOUT_S = 20.0
 @pytest.fixture
 def make_loop():
     """`make_loop(**bounds)`: a loop whose connections are bounded so."""
-    from penstock._core.budget import shared_budget
+    from penstock._core.net.budget import shared_budget
     from penstock.loop import EventLoop
-    from penstock.pressure.memory import bound_memory
+    from penstock.pressure.overload.connections import bound_memory
 
     with contextlib.ExitStack() as stack:
         stack.callback(shared_budget().set_marks)

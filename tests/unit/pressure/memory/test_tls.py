@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import socket
 
-from penstock._core.budget import shared_budget
+from penstock._core.net.budget import shared_budget
 from penstock.errors import SlowPeer
 from penstock.pressure import expect_request, memory_statistics, set_receive_deadline
 from tests.unit.pressure.memory.peers import KERNEL_BYTES, Accepted

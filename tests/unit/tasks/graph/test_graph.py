@@ -2,7 +2,7 @@
 
 import asyncio
 
-from penstock.tasks.graph import await_cycles, await_graph
+from penstock.tasks.awaits.graph import await_cycles, await_graph
 from tests.unit.tasks.graph.conftest import settle
 
 

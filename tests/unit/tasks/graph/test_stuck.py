@@ -13,8 +13,8 @@ import weakref
 import pytest
 
 import penstock
-from penstock.tasks.reach import References
-from penstock.tasks.stuck import StuckSearch, stuck_tasks
+from penstock.tasks.detectors.reachability import References
+from penstock.tasks.detectors.stuck import StuckSearch, stuck_tasks
 from tests.unit.tasks.graph.conftest import settle
 
 # for what a test holds against all odds

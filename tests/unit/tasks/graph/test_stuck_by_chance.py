@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from penstock.tasks.stuck import stuck_tasks
+from penstock.tasks.detectors.stuck import stuck_tasks
 from tests.unit.tasks.graph.conftest import settle
 
 GENEROUS_S = 5.0

@@ -9,7 +9,7 @@ import pytest
 
 import penstock
 from penstock.pressure import CapacityLimiter, Channel, Gate, Queue, Semaphore
-from penstock.tasks.waits import chain, recognise
+from penstock.tasks.awaits.chain import chain, recognise
 from tests.unit.tasks.graph.conftest import settle
 
 

@@ -1,0 +1,3 @@
+"""Sockets, natively: transports, listeners, watches, and the bounds of connections."""
+
+__all__: list[str] = []

@@ -1,0 +1,103 @@
+"""The write queue: byte strings that wait to be sent, handed to the kernel many at a time.
+
+Ownership: the queue owns one reference to each chunk, and its account. Chunks are immutable: whoever queues a bytearray copies it.
+"""
+
+cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from penstock._core._sys.socket cimport iovec
+from penstock._core.net.budget cimport charge
+
+cdef enum:
+    KEPT_SIZE = 256
+
+
+@cython.no_gc
+cdef class WriteQueue:
+    """A FIFO of bytes; empty ones may stay for ever, at no cost but the object."""
+
+    def __dealloc__(self):
+        self.clear()
+        if self.budget is not None:
+            self.budget.leave(&self.account)
+        PyMem_Free(self.chunks)
+
+    cdef int append(self, bytes chunk) except -1:
+        if self.chunks is NULL or self.count > self.mask:
+            self.grow()
+        Py_INCREF(chunk)
+        self.chunks[(self.head + self.count) & self.mask] = <PyObject *>chunk
+        self.count += 1
+        self.size_bytes += PyBytes_GET_SIZE(chunk)
+        if self.budget is not None:
+            charge(self.budget, &self.account, PyBytes_GET_SIZE(chunk))
+        return 0
+
+    cdef int fill(self, iovec *vector, int most, size_t *total_bytes) noexcept:
+        """Points up to `most` entries of `vector` at the oldest chunks; gives their number and total size."""
+        cdef int count = <int>min(self.count, <size_t>most)
+        cdef int i
+        cdef PyObject *chunk
+        total_bytes[0] = 0
+        for i in range(count):
+            chunk = self.chunks[(self.head + i) & self.mask]
+            vector[i].iov_base = PyBytes_AS_STRING(<object>chunk)
+            vector[i].iov_len = PyBytes_GET_SIZE(<object>chunk)
+            if i == 0:
+                vector[0].iov_base = <char *>vector[0].iov_base + self.offset_bytes
+                vector[0].iov_len -= self.offset_bytes
+            total_bytes[0] += vector[i].iov_len
+        return count
+
+    cdef int consume(self, size_t sent_bytes) except -1:
+        """Lets go of what has been sent."""
+        cdef PyObject *chunk
+        cdef size_t left_bytes
+        self.size_bytes -= sent_bytes
+        if self.budget is not None:
+            charge(self.budget, &self.account, -<Py_ssize_t>sent_bytes)
+        while self.count:
+            chunk = self.chunks[self.head]
+            left_bytes = PyBytes_GET_SIZE(<object>chunk) - self.offset_bytes
+            if sent_bytes < left_bytes:
+                self.offset_bytes += sent_bytes
+                return 0
+            sent_bytes -= left_bytes
+            self.offset_bytes = 0
+            self.head = (self.head + 1) & self.mask
+            self.count -= 1
+            Py_DECREF(<object>chunk)
+        if self.mask >= KEPT_SIZE:
+            self.forget_ring()
+        return 0
+
+    cdef int forget_ring(self) noexcept:
+        """A large ring is given back as the queue runs empty; more chunks than half its size have gone through it."""
+        PyMem_Free(self.chunks)
+        self.chunks, self.head, self.mask = NULL, 0, 0
+        return 0
+
+    cdef int clear(self) except -1:
+        if self.budget is not None:
+            charge(self.budget, &self.account, -<Py_ssize_t>self.size_bytes)
+        while self.count:
+            self.count -= 1
+            Py_DECREF(<object>self.chunks[(self.head + self.count) & self.mask])
+        self.offset_bytes = self.size_bytes = 0
+        return 0
+
+    cdef int grow(self) except -1:
+        cdef size_t size = 2 * (self.mask + 1) if self.chunks is not NULL else 8
+        cdef size_t i
+        cdef PyObject **wider = <PyObject **>PyMem_Malloc(size * sizeof(PyObject *))
+        if wider is NULL:
+            raise MemoryError
+        for i in range(self.count):
+            wider[i] = self.chunks[(self.head + i) & self.mask]
+        PyMem_Free(self.chunks)
+        self.chunks, self.head, self.mask = wider, 0, size - 1
+        return 0

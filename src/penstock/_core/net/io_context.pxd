@@ -1,0 +1,60 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint64_t
+
+from penstock._core.events.poller cimport Poller
+from penstock._core.events.ready cimport Ready
+from penstock._core.net.budget cimport Budget
+from penstock._core.net.deferred_accepts cimport Parked
+from penstock._core.net.peer_timeouts cimport Bounds
+from penstock._core.net.wheel cimport Wheel
+from penstock._core.overload.deferred_reads cimport Held
+from penstock._core.overload.lingering cimport Lingering
+
+cdef enum:
+    # One receive, as large as asyncio's.
+    RECEIVE_BYTES = 256 * 1024
+
+
+cdef class Wiring:
+    cdef readonly Ready ready
+    cdef readonly Poller poller
+    # Chain of the streams whose first write waits for the second one or the end of the callback. Owned; NULL: none.
+    cdef PyObject *gathered
+    cdef char *receive_buffer
+    cdef uint64_t turn
+    cdef Py_ssize_t read_budget_bytes
+    # Connections accepted from a listener in one turn: as configured, and in this one.
+    cdef int accept_batch, accept_now
+    # Whether reads of what servers accepted are counted, and how many this turn may still bring: the others are held.
+    cdef bint counts_reads
+    cdef int64_t reads_left
+    cdef readonly Held held
+    # What is accepted while the loop holds reads, and how many of a listener's this turn may park; -1: it does not.
+    cdef readonly Parked parked
+    cdef int park_now
+    # How many may be held and parked; beyond it, who can be is turned away. How many were.
+    cdef size_t line_most
+    # Answered for the last time, and read on until their clients end them.
+    cdef readonly Lingering lingering
+    # The listeners that accept.
+    cdef list doors
+    cdef uint64_t turned_away
+    # Whether those end unread whose client has left meanwhile.
+    cdef bint drops_left
+    # The context variable that tells a late read's protocol when its data came; None.
+    cdef object arrival
+    # Deadlines of connections.
+    cdef readonly Wheel wheel
+    # What new streams are bound by; None: by nothing.
+    cdef Budget budget
+    cdef Bounds bounds
+    # on_cut(transport, reason, queued bytes, seconds) -> the exception for connection_lost
+    cdef object on_cut
+    # When the last wait began, and in which turn: until then the loop was at work.
+    cdef int64_t wait_began_ns
+    cdef uint64_t wait_turn
+    # Listeners out of descriptors that want to hear of each one that is given back; None: there are none.
+    cdef list starved
+
+    cdef int descriptor_freed(self) except -1
+    cdef bint is_line_full(self) noexcept

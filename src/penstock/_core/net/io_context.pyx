@@ -1,0 +1,75 @@
+"""Wiring: the parts of one reactor that its watches, transports and listeners are connected to.
+
+Ownership: the wiring owns the ready queue, the poller and the one buffer that all small reads go through.
+"""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+
+from libc.stdint cimport SIZE_MAX
+from libc.stdlib cimport free, malloc
+
+from penstock._core.events.poller cimport Poller, Source
+from penstock._core.events.ready cimport Ready
+from penstock._core.net.deferred_accepts cimport Parked
+from penstock._core.net.wheel cimport Wheel
+from penstock._core.overload.deferred_reads cimport Held
+from penstock._core.overload.lingering cimport Lingering
+
+
+cdef extern from *:
+    """
+    static void penstock_touch(char *block) { *(volatile char *)block = 0; }
+    """
+    void touch "penstock_touch"(char *block) noexcept
+
+
+def warm_allocator():
+    """Teach glibc that blocks of a read's size come and go. It holds for the whole process, so somebody has to choose it.
+
+    It maps blocks from 128 KiB on and gives a free top of the heap back from 128 KiB on, until a mapped block has been
+    freed: then it raises both bounds to that block's size and twice that. Without it each large read costs an mmap or
+    a brk, and the page faults after it, for as long as reads are shrunk before they are freed. With it, freed blocks of up
+    to 1 MiB stay with the process, whatever made them.
+    """
+    cdef char *block = <char *>malloc(4 * RECEIVE_BYTES)
+    if block is not NULL:
+        # Touched, or the compiler leaves the pair out.
+        touch(block)
+        free(block)
+
+
+cdef class Wiring:
+    """What a source needs of its reactor."""
+
+    def __cinit__(self):
+        self.ready = Ready()
+        self.poller = Poller()
+        self.held = Held()
+        self.lingering = Lingering(self.poller)
+        self.parked = Parked()
+        self.parked.lingering = self.lingering
+        self.wheel = Wheel()
+        self.doors = []
+        self.turn = 1
+        self.read_budget_bytes = 256 * 1024
+        self.accept_batch = self.accept_now = 128
+        self.park_now = -1
+        self.line_most = SIZE_MAX
+        self.receive_buffer = <char *>PyMem_Malloc(RECEIVE_BYTES)
+        if self.receive_buffer is NULL:
+            raise MemoryError
+
+    cdef bint is_line_full(self) noexcept:
+        """Whether who comes now would be held or parked for longer than there is hope."""
+        return self.held.count + self.parked.count >= self.line_most
+
+    def __dealloc__(self):
+        PyMem_Free(self.receive_buffer)
+
+    cdef int descriptor_freed(self) except -1:
+        """One may be had now: who waits for it has its turn."""
+        cdef Source source
+        if self.starved is not None:
+            for source in self.starved:
+                source.on_events(0)
+        return 0

@@ -1,0 +1,245 @@
+"""What bounds a connection: the process's budget of bytes, and the patience with its peer. Off, both cost a branch.
+
+Held by the budget, a protocol is paused like by its own watermark, at once if it is the one that writes, else soon and
+in its own loop; and nothing more is read for it, since what comes in makes it write. Whose peer is late is looked at
+again after all that is ready has had its turn, and cut then: a loop that was busy blames nobody.
+
+Ownership: a transport takes its account and its pace out of what they are linked in by `unbind`, before it is released.
+"""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint64_t
+
+from penstock._core._sys.socket cimport SO_LINGER, SOL_SOCKET, linger, setsockopt
+from penstock._core.events.clock cimport now_ns
+from penstock._core.net.budget cimport charge
+from penstock._core.net.buffers cimport WriteQueue
+from penstock._core.net.peer_timeouts cimport BEGUN, FINE, GUESSED, IDLE, NOTHING, REASONS, SWITCHED, TOLD, Bounds, Pace, note_write
+from penstock._core.net.transport cimport Transport
+
+cdef enum:
+    # asyncio's default watermarks.
+    HIGH_BYTES = 64 * 1024
+    LOW_BYTES = HIGH_BYTES // 4
+
+REASON_NAMES = ("", "slow_reader", "receive", "idle")
+# Of the process.
+cdef uint64_t[REASONS] cut_count
+cdef Bounds no_bounds = Bounds()
+
+
+def cut_counts():
+    """How many connections were cut, by reason, in this process."""
+    return {REASON_NAMES[reason]: cut_count[reason] for reason in range(1, REASONS)}
+
+
+cdef class Bounded(Transport):
+    """A transport whose bytes and whose peer's time may be counted."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.queue = WriteQueue()
+        self.high_bytes, self.low_bytes = HIGH_BYTES, LOW_BYTES
+
+    cdef int bind(self) except -1:
+        """Takes on the bounds of the loop as they are now."""
+        if self.wiring.budget is not None:
+            self.queue.budget = self.wiring.budget
+            self.queue.account.owner = <PyObject *>self
+        if self.wiring.bounds is not None:
+            self.pace = Pace(self.wiring.wheel, self.wiring.bounds, self.fd, self.server is not None)
+            self.pace.begin(self, now_ns())
+        return 0
+
+    cdef int unbind(self) except -1:
+        """Nothing is counted from here on; what was makes room for others."""
+        budget, self.queue.budget = self.queue.budget, None
+        if self.pace is not None:
+            self.pace.end()
+        if budget is not None:
+            budget.leave(&self.queue.account)
+            budget.balance(False)
+        return 0
+
+    cdef int stop_io(self) except -1:
+        return self.unbind()
+
+    cdef int release(self) except -1:
+        if self.is_open:
+            self.unbind()
+        return Transport.release(self)
+
+    # --- bytes
+
+    cdef int weigh(self, bint may_pause) except -1:
+        """Settles with the budget what has come in or gone out; `may_pause`: now is a time to call the protocol."""
+        self.queue.budget.settle(&self.queue.account)
+        return self.obey_budget() if may_pause and self.queue.account.is_paused else 0
+
+    def _budget_turned(self):
+        """The budget pauses it, or resumes it: from any thread, in the midst of anything."""
+        try:
+            self.loop.call_soon_threadsafe(self._obey_budget, context=self.calling_context())
+        except RuntimeError:
+            # Its loop is closed: nobody writes or reads.
+            pass
+
+    def _obey_budget(self):
+        self.obey_budget()
+
+    cdef int obey_budget(self) except -1:
+        cdef bint pauses = self.queue.budget is not None and self.queue.account.is_paused
+        if pauses == self.budget_pauses or self.conn_lost or not self.is_open:
+            return 0
+        self.budget_pauses = pauses
+        return self.on_budget_pause()
+
+    cdef int on_budget_pause(self) except -1:
+        """`budget_pauses` has changed."""
+        return 0
+
+    cdef object calling_context(self):
+        """In which the protocol is to be called from outside."""
+        return self.given_context
+
+    def _count_above(self, size_t size_bytes, bint moves=False):
+        """A layer above, such as TLS, says how many bytes it keeps that it has not written yet.
+
+        `moves`: the rest is about to be written, and only what comes of that is settled.
+        """
+        cdef Py_ssize_t growth = <Py_ssize_t>size_bytes - <Py_ssize_t>self.above_bytes
+        self.has_layer = True
+        if growth == 0 or self.conn_lost or not self.is_open:
+            return
+        self.above_bytes = size_bytes
+        if self.queue.budget is not None:
+            charge(self.queue.budget, &self.queue.account, growth)
+            if not moves:
+                self.weigh(growth > 0)
+        if growth > 0:
+            self.note_growth()
+
+    @property
+    def _budget_pauses(self):
+        """Whether the budget has paused it."""
+        return self.budget_pauses
+
+    # --- time
+
+    cdef bint can_read(self) noexcept:
+        """Whether what the peer sends is taken."""
+        return True
+
+    cdef bint is_lent(self) noexcept:
+        """Whether others use the descriptor: what they do with it is not seen."""
+        return False
+
+    cdef int64_t stamp_ns(self) noexcept:
+        return self.wiring.ready.stamp_ns or now_ns()
+
+    cdef int note_answer(self) except -1:
+        """The program writes."""
+        note_write(self.pace, self.stamp_ns(), self.wiring.turn)
+        return 0
+
+    cdef int note_growth(self) except -1:
+        """More waits than before."""
+        if self.pace is not None:
+            self.pace.queue_grew(self.queue.size_bytes + self.above_bytes, self.high_bytes, self.stamp_ns())
+        return 0
+
+    cdef int look(self) except -1:
+        """The wheel has come round; runs nobody's code."""
+        if self.find_late() != FINE:
+            self.loop.call_soon(self._cut_late, context=self.calling_context())
+        return 0
+
+    cdef int find_late(self) except -1:
+        cdef Pace pace = self.pace
+        cdef int64_t at_ns = now_ns()
+        if self.wiring.turn - pace.active_turn <= 1:
+            # A stamp is as old as the callback it was left in, which may have lasted until the loop last waited.
+            worked_ns = self.wiring.wait_began_ns if self.wiring.wait_turn == self.wiring.turn else at_ns
+            pace.active_ns = max(pace.active_ns, <int64_t>worked_ns)
+        if self.is_lent():
+            note_write(pace, at_ns, self.wiring.turn)
+        return pace.look(at_ns, self.queue.size_bytes + self.above_bytes, self.high_bytes, self.can_read())
+
+    def _cut_late(self):
+        """After all that was ready when it was found late: what it has sent is read now."""
+        cdef int reason
+        if self.pace is not None and self.is_open and not self.conn_lost:
+            reason = self.find_late()
+            if reason != FINE:
+                self.cut(reason)
+
+    cdef int cut(self, int reason) except -1:
+        """Ends the connection. An idle one with nothing to send is closed; any other is reset, which frees its buffers."""
+        cdef size_t waiting_bytes = self.queue.size_bytes + self.above_bytes
+        cdef linger at_once = linger(1, 0)
+        cdef int64_t late_ns = self.pace.since_ns(reason, now_ns())
+        cut_count[reason] += 1
+        exc = self.explain(REASON_NAMES[reason], self.pace.counted(reason, waiting_bytes), late_ns / 1e9)
+        if reason == IDLE and waiting_bytes == 0:
+            exc = None
+        else:
+            setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
+        self._force_close(exc)
+        return 0
+
+    def explain(self, reason, size_bytes, double late_s):
+        """The exception for connection_lost."""
+        if self.wiring.on_cut is not None:
+            try:
+                return self.wiring.on_cut(self, reason, size_bytes, late_s)
+            except Exception as exc:
+                self.wiring.on_cut = None
+                self.loop.call_exception_handler(
+                    {"message": "on_cut failed, and is told nothing any more", "exception": exc, "transport": self}
+                )
+        return ConnectionAbortedError(f"{reason}: {size_bytes} bytes in {late_s:.1f} s")
+
+    def set_receive_deadline(self, seconds):
+        """The peer is to have sent a whole request within so many seconds, or it is cut; the loop guesses no more.
+
+        None: it owes nothing, while a request is worked on or for good: neither `receive_s` nor `idle_s` cuts it.
+        Holds until it is set anew or `expect_request()` is called. ValueError for a time that is not more than 0.
+        """
+        if seconds is None:
+            self.tell_pace(NOTHING, 0)
+        elif not 0 < seconds < 1e9:
+            raise ValueError(f"seconds = {seconds!r}: allowed is more than 0, or None for no deadline")
+        else:
+            self.tell_pace(TOLD, <int64_t>(<double>seconds * 1e9))
+
+    def expect_request(self):
+        """The peer may send a new request: from its first byte `receive_s` holds, and until then `idle_s`."""
+        self.tell_pace(GUESSED, 0)
+
+    def set_receiving(self, bint is_receiving):
+        """Whether the peer has begun a request and not sent it all: then `receive_s` holds, silent or not, from now on.
+
+        It begins anew whenever as much as 500 bytes a second has come in it; not with each call that says the same.
+        Otherwise `receive_s` does not hold, and the loop guesses no more; `idle_s` does, always. Nothing without
+        bounds.
+        """
+        cdef int owes = BEGUN if is_receiving else SWITCHED
+        if self.pace is not None and self.pace.owes != owes:
+            self.tell_pace(owes, 0)
+
+    def set_protocol(self, protocol):
+        """Switch to another protocol; the next event is its. Upgraded, a peer sends what it likes, when it likes."""
+        Transport.set_protocol(self, protocol)
+        self._switched()
+
+    def _switched(self):
+        """Other things than requests come from now on, unless an integration says what."""
+        if self.pace is not None and self.pace.owes in (GUESSED, BEGUN):
+            self.pace.owes = SWITCHED
+
+    cdef int tell_pace(self, int owes, int64_t within_ns) except -1:
+        if self.conn_lost or not self.is_open:
+            return 0
+        if self.pace is None:
+            self.pace = Pace(self.wiring.wheel, self.wiring.bounds or no_bounds, self.fd, True)
+            self.pace.begin(self, now_ns())
+        return self.pace.tell(owes, now_ns(), now_ns() + within_ns)

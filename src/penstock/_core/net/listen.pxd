@@ -1,0 +1,33 @@
+from libc.stdint cimport int64_t
+
+from penstock._core.net.address cimport Peer
+from penstock._core.net.deferred_accepts cimport Parker
+from penstock._core.net.io_context cimport Wiring
+
+
+cdef class Listener(Parker):
+    cdef Wiring wiring
+    cdef object loop, sock, server, protocol_factory, context
+    # is_accepting: in the poller; is_wanted: not paused by the server, whatever keeps it out of the poller.
+    cdef bint is_queued, is_accepting, is_wanted, gives_context
+    # What it accepts reads to the end.
+    cdef bint is_plain
+    # Out of descriptors, and told of each that is given back; the timer by which it tries again in any case.
+    cdef bint is_starved
+    cdef object retry
+    # Called when more or fewer connections are parked; None: by nobody.
+    cdef public object on_parked
+
+    cdef int enter(self) except -1
+    cdef int leave(self) except -1
+    cdef int accept_some(self) except -1
+    cdef int accept_one(self) except -1
+    cdef int learn_reply(self, object protocol) except -1
+    cdef int park(self, int fd, Peer *peer) except -1
+    cdef int welcome(self, int fd, Peer *peer, int64_t parked_since_ns) except -1
+    cdef int report(self, object exc) except -1
+    cdef int accept_failed(self) except -1
+    cdef int accept_freed(self, int most) except -1
+    cdef bint hears_of_room(self) except -1
+    cdef int starve(self) except -1
+    cdef int recover(self) except -1

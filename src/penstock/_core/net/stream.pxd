@@ -1,0 +1,56 @@
+from libc.stdint cimport int64_t, uint32_t
+
+from penstock._core.events.handle cimport Runnable
+from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.writer cimport Outlet
+from penstock._core.overload.deferred_reads cimport Place
+
+
+cdef class Stream(Outlet):
+    # A program may set attributes, as on asyncio's; made when the first one is.
+    cdef dict __dict__
+    cdef object context
+    # Reported and not yet handled; reported while nobody read.
+    cdef uint32_t pending, unread
+    cdef bint is_queued, is_registered, paused, eof_read, buffered
+    # Whether a short read may leave more behind: then only EAGAIN ends a round.
+    cdef bint thorough
+    cdef Py_ssize_t last_read_bytes
+    # Where it waits to be read; NULL: it does not.
+    cdef Place *place
+    # When it was accepted, if it was parked then and what came meanwhile is not read yet; 0: it is not so.
+    cdef int64_t parked_since_ns
+
+    cdef int begin(self) except -1
+    cdef object entered(self)
+    cdef int wanted_events(self, uint32_t events) except -1
+    cdef int hold(self, uint32_t events) except -1
+    cdef bint has_left(self, uint32_t events) noexcept
+    cdef bint is_empty(self) noexcept
+    cdef bint is_urgent(self) noexcept
+    cdef int read_urgent(self, uint32_t wanted) except -1
+    cdef int leave_unread(self) except -1
+    cdef bint turn_away(self) except -1
+    cdef object overload_reply(self)
+    cdef int read_late(self) except -1
+    cdef int read_parked(self, uint32_t events) except -1
+    cdef int enter_queue_late(self, uint32_t events, int64_t came_ns) except -1
+    cdef int enter_queue(self, uint32_t events) except -1
+    cdef int handle_events(self, uint32_t events) except -1
+    cdef int read_ready(self, uint32_t events) except -1
+    cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1
+    cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1
+    cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1
+    cdef Py_ssize_t read_into(self, Py_ssize_t *asked) except -1
+    cdef int deliver(self, object data) except -1
+    cdef Py_ssize_t settle(self, Py_ssize_t got) except -1
+    cdef int read_eof(self) except -1
+    cdef int take_up_reading(self) except -1
+
+
+cdef int expire(Wiring wiring, int64_t turn_ns) except -1
+
+
+cdef class LateRead(Runnable):
+    cdef Stream stream
+    cdef int64_t came_ns

@@ -1,0 +1,574 @@
+"""The stream transport: TCP and Unix sockets, edge-triggered, registered once for their whole life.
+
+Reading. The kernel reports an edge when data or a FIN comes in; from then on it is ours to read until the socket is
+dry. A read shorter than asked for proves that, and costs no second call, except where it proves nothing:
+- the event carried a FIN, an error or a hang-up: those are found by reading on;
+- urgent data stops a read at its mark (from then on the transport is `thorough`);
+- other sockets than plain TCP's end a read earlier (`reads_to_the_end`): they are `thorough` from birth.
+A FIN that arrives after the event was taken is an edge of its own. What is reported while reading is paused is kept in
+`unread`; what the budget leaves goes to the end of the ready queue, so to the next turn.
+
+While the loop is behind, what a server accepted is not read: it adds work. The events are kept in `unread` and the
+transport is held, until the reactor lets it go; a client that leaves meanwhile costs no read. When too many are held
+it is answered unread, if its protocol has an `overload_reply`. What a program's own connections bring completes work,
+and goes on.
+
+Ownership: as `Transport`; the read context is the transport's own.
+"""
+
+import asyncio
+from asyncio import futures
+from asyncio.constants import _SendfileMode
+from asyncio.log import logger
+from os import strerror
+
+cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_Clear
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+from libc.errno cimport EAGAIN
+from libc.stdint cimport int64_t, uint32_t
+
+from penstock._core._sys.epoll cimport EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
+from penstock._core._sys.python cimport (
+    PyBytes_AS_STRING,
+    PyContext_Copy,
+    PyContext_CopyCurrent,
+    PyContext_Enter,
+    PyContext_Exit,
+    _PyBytes_Resize,
+    drop_dict,
+    new_bytes,
+)
+from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, receive, recv, socklen_t
+from penstock._core.events.handle cimport Runnable
+from penstock._core.events.ready cimport push
+from penstock._core.net.address cimport reads_to_the_end
+from penstock._core.net.io_context cimport RECEIVE_BYTES, Wiring
+from penstock._core.net.peer_timeouts cimport note_read
+from penstock._core.net.wheel cimport Due
+from penstock._core.net.writer cimport Outlet
+from penstock._core.overload.shed_unread cimport drain, next_of, replies_of
+from penstock._core.overload.urgent cimport PASSES
+
+cdef enum:
+    INTEREST = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET
+    TO_READ = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
+    TO_WRITE = EPOLLOUT | EPOLLERR | EPOLLHUP
+    READ_ON = EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
+    # After a read of this size the next goes straight into its final object: from here on copying costs more than
+    # giving back what was allocated too much.
+    DIRECT_FROM_BYTES = 16 * 1024
+
+# A client that shuts its side down right behind its request waits for the answer; so long after, it has given up.
+cdef int64_t LEFT_AFTER_NS = 10_000_000
+
+
+class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
+    """The type that `transport.__class__` names: a native object cannot be laid out over asyncio.Transport's slots."""
+
+
+cdef class Stream(Outlet):
+    """A connected stream socket. `isinstance(transport, asyncio.Transport)` holds."""
+
+    _start_tls_compatible = True
+    _sendfile_compatible = _SendfileMode.TRY_NATIVE
+
+    def __cinit__(self, *args, **kwargs):
+        drop_dict(self)
+
+    def __init__(self, loop, wiring, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None):
+        Outlet.__init__(self, loop, wiring, sock, fd, protocol, extra, server, context)
+        if self.wiring.budget is not None or self.wiring.bounds is not None:
+            self.bind()
+        # a listener knows it of what it accepts
+        self.thorough = sock is not None and not reads_to_the_end(fd)
+        self.soon(protocol.connection_made, self)
+        self.soon(start, self)
+        if waiter is not None:
+            loop.call_soon(futures._set_result_unless_cancelled, waiter, None, context=context)
+
+    cdef int begin(self) except -1:
+        """Watches the socket: after connection_made, in the context given or one of its own."""
+        if self.is_open and not self.conn_lost:
+            self.context = PyContext_CopyCurrent() if self.given_context is None else self.given_context
+            self._attach()
+        return 0
+
+    def _attach(self):
+        self.wiring.poller.add(self, INTEREST)
+        self.is_registered = True
+
+    def _detach(self):
+        """Leave the poller to others (sendfile) until `_attach`, which reports anew what there is."""
+        self.wiring.poller.remove(self)
+        self.is_registered = False
+
+    def _reattach(self):
+        if self.is_open and not self.conn_lost:
+            self._attach()
+
+    cdef int on_events(self, uint32_t events) except -1:
+        cdef uint32_t wanted
+        if self.wiring.counts_reads and self.server is not None and events & TO_READ:
+            if self.parked_since_ns:
+                return self.read_parked(events)
+            self.wiring.reads_left -= 1
+            if self.wiring.reads_left < 0:
+                return self.hold(events)
+        wanted = self.wanted_events(events)
+        return self.enter_queue(wanted) if wanted else 0
+
+    cdef int hold(self, uint32_t events) except -1:
+        """As `on_events` while the loop is behind: what is to be read waits, what can be written does not."""
+        cdef uint32_t wanted = self.wanted_events(events)
+        if not wanted & TO_READ or (self.is_queued and self.place is NULL):
+            return self.enter_queue(wanted) if wanted else 0
+        if self.has_left(events):
+            return self.leave_unread()
+        if events & EPOLLIN and self.is_urgent():
+            return self.enter_queue(wanted) if self.place is NULL else self.read_urgent(wanted)
+        if self.place is NULL:
+            if events & EPOLLRDHUP and self.is_empty():
+                # its end alone: that is no work, and makes room
+                return self.enter_queue(wanted)
+            if self.wiring.is_line_full() and self.turn_away():
+                return 0
+            self.wiring.held.add(self, &self.place, self.wiring.ready.stamp_ns)
+        self.unread |= wanted & TO_READ
+        return self.enter_queue(EPOLLOUT) if self.blocked and events & TO_WRITE else 0
+
+    cdef bint is_urgent(self) noexcept:
+        """Whether its request passes the line. That is counted: it must be let in."""
+        return self.wiring.parked.urgent is not None and self.wiring.parked.urgent.look(self.fd) == PASSES
+
+    cdef int read_urgent(self, uint32_t wanted) except -1:
+        """Read a held request that is urgent, as its later bytes tell."""
+        self.unread |= wanted & TO_READ
+        self.read_late()
+        return self.enter_queue(EPOLLOUT) if wanted & EPOLLOUT else 0
+
+    cdef bint has_left(self, uint32_t events) noexcept:
+        """Whether nobody waits for the answer any more: reset, or held and then shut down."""
+        if events & EPOLLERR or self.place is NULL:
+            return events & EPOLLERR != 0
+        return self.wiring.drops_left and events & EPOLLRDHUP and (
+            self.wiring.ready.stamp_ns - self.place.since_ns >= LEFT_AFTER_NS
+        )
+
+    cdef bint is_empty(self) noexcept:
+        cdef char peeked
+        return recv(self.fd, &peeked, 1, MSG_PEEK | MSG_DONTWAIT) == 0
+
+    cdef int leave_unread(self) except -1:
+        """The client has left while its request was held: the connection ends, and costs no read."""
+        cdef int number = 0
+        cdef socklen_t length = sizeof(number)
+        self.wiring.held.left += 1
+        getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &number, &length)
+        return self.lose(OSError(number, strerror(number)) if number else None)
+
+    cdef bint turn_away(self) except -1:
+        """Answers what the protocol would have it answer, unread, and closes; False: the protocol has no such answer."""
+        cdef bytes reply = self.overload_reply()
+        if reply is None or not self.is_open or self.closing or self.conn_lost:
+            return False
+        if self.place is not NULL:
+            self.wiring.held.remove(self.place)
+        drain(self.fd)
+        self.wiring.turned_away += 1
+        self.write(reply)
+        self.linger()
+        self.close()
+        return True
+
+    cdef object overload_reply(self):
+        try:
+            return next_of(replies_of(self.protocol))
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler({
+                "message": "protocol.overload_reply failed", "exception": exc, "transport": self, "protocol": self.protocol
+            })
+            return None
+
+    cdef int read_late(self) except -1:
+        """Held for long enough: what came is read in this turn."""
+        cdef int64_t since_ns = self.place.since_ns
+        self.wiring.held.remove(self.place)
+        if self.unread and self.can_read() and self.is_open and not self.conn_lost:
+            self.enter_queue_late(self.unread, since_ns)
+            self.unread = 0
+        return 0
+
+    cdef int read_parked(self, uint32_t events) except -1:
+        """As `on_events`, the first time, for one that was parked and let in: it has waited already."""
+        cdef int64_t since_ns = self.parked_since_ns
+        cdef uint32_t wanted = self.wanted_events(events)
+        self.parked_since_ns = 0
+        return self.enter_queue_late(wanted, since_ns) if wanted else 0
+
+    cdef int enter_queue_late(self, uint32_t events, int64_t came_ns) except -1:
+        self.pending |= events
+        if not self.is_queued:
+            self.is_queued = True
+            push(self.wiring.ready, late_read(self, came_ns))
+        return 0
+
+    def set_arrival(self, double came_s):
+        """Set the context variable in the transport's own context; None where nobody wants it, or another thread runs there."""
+        if self.wiring.arrival is None:
+            return None
+        try:
+            return self.context.run(self.wiring.arrival.set, came_s)
+        except RuntimeError:
+            return None
+
+    def _forget_arrival(self):
+        self.extra.pop("arrived_at", None)
+
+    cdef int stop_io(self) except -1:
+        if self.place is not NULL:
+            self.wiring.held.remove(self.place)
+        return Outlet.stop_io(self)
+
+    cdef int wanted_events(self, uint32_t events) except -1:
+        """What of these is to be handled now; what can only be read later is kept."""
+        cdef uint32_t wanted = 0
+        if self.blocked:
+            wanted = events & TO_WRITE
+        if not events & TO_READ:
+            return wanted
+        if self.can_read():
+            return wanted | (events & TO_READ)
+        self.unread |= events & TO_READ
+        return wanted
+
+    cdef int enter_queue(self, uint32_t events) except -1:
+        self.pending |= events
+        if not self.is_queued:
+            self.is_queued = True
+            push(self.wiring.ready, self)
+        return 0
+
+    cdef int run(self) except -1:
+        cdef uint32_t events = self.pending
+        self.pending, self.is_queued = 0, False
+        if self.conn_lost or not self.is_open:
+            return 0
+        context = None
+        try:
+            context = self.entered()
+            self.handle_events(events)
+        except (SystemExit, KeyboardInterrupt):
+            # They leave the loop: whoever runs it again finds the rest.
+            if self.is_open:
+                self.enter_queue(events)
+            raise
+        except BaseException as exc:
+            # As a handle's: whatever a protocol or a peer brings about, the loop goes on.
+            self.loop.call_exception_handler({
+                "message": "Exception in transport", "exception": exc, "transport": self, "protocol": self.protocol
+            })
+            # The events are gone, and perhaps bytes with them: the rest of the stream is worth nothing.
+            self._force_close(exc)
+        finally:
+            if context is not None:
+                PyContext_Exit(<PyObject *>context)
+        return 0
+
+    cdef object entered(self):
+        """The transport's context, entered; a copy of it while another thread runs the context itself."""
+        context = self.context
+        if PyContext_Enter(<PyObject *>context) < 0:
+            PyErr_Clear()
+            context = PyContext_Copy(context)
+            if PyContext_Enter(<PyObject *>context) < 0:
+                pending_error()
+        return context
+
+    cdef int handle_events(self, uint32_t events) except -1:
+        if events & TO_READ:
+            self.read_ready(events)
+        if events & TO_WRITE and not self.conn_lost and self.is_open:
+            self.blocked = False
+            if self.queue.count:
+                self.flush()
+                self.drained()
+        return 0
+
+    @cython.final
+    cdef bint can_read(self) noexcept:
+        return not (self.paused or self.closing or self.eof_read or self.budget_pauses)
+
+    cdef int read_ready(self, uint32_t events) except -1:
+        """Reads until the socket is dry or the budget is spent."""
+        cdef Py_ssize_t budget_bytes = self.wiring.read_budget_bytes
+        cdef Py_ssize_t got, asked = 0
+        if events & EPOLLPRI:
+            self.thorough = True
+        while self.can_read() and not self.conn_lost:
+            if budget_bytes <= 0:
+                return self.enter_queue(events | EPOLLIN)
+            got = self.read_once(&asked)
+            if got == 0:
+                return 0
+            budget_bytes -= got
+            if got < asked:
+                # More to find: next turn, as asyncio, so that a FIN never overtakes what its data set going.
+                return self.enter_queue(events) if self.thorough or events & READ_ON else 0
+        self.unread |= events & TO_READ
+        return 0
+
+    cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1:
+        """Reads and delivers once; 0 when there is nothing more to read now."""
+        if self.buffered:
+            return self.read_into(asked)
+        if self.last_read_bytes >= DIRECT_FROM_BYTES:
+            return self.read_direct(asked)
+        return self.read_copied(asked)
+
+    cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1:
+        """Through the reactor's buffer into bytes of exactly the size."""
+        asked[0] = RECEIVE_BYTES
+        cdef Py_ssize_t got = self.settle(receive(self.fd, self.wiring.receive_buffer, RECEIVE_BYTES))
+        if got:
+            self.last_read_bytes = got
+            self.deliver(PyBytes_FromStringAndSize(self.wiring.receive_buffer, got))
+        return got
+
+    cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1:
+        """Straight into the object that the protocol gets; what it does not fill goes back in place."""
+        cdef PyObject *room = new_bytes(NULL, RECEIVE_BYTES)
+        cdef Py_ssize_t got = 0
+        if room is NULL:
+            raise MemoryError
+        asked[0] = RECEIVE_BYTES
+        try:
+            got = self.settle(receive(self.fd, PyBytes_AS_STRING(<object>room), RECEIVE_BYTES))
+        finally:
+            _PyBytes_Resize(&room, got)
+        data = <object>room
+        Py_DECREF(data)
+        self.last_read_bytes = got
+        if got:
+            self.deliver(data)
+        return got
+
+    cdef Py_ssize_t read_into(self, Py_ssize_t *asked) except -1:
+        """Straight into the buffer that a BufferedProtocol lends."""
+        cdef Py_buffer view
+        cdef Py_ssize_t got
+        lender = self.protocol
+        try:
+            lent = lender.get_buffer(-1)
+            if not len(lent):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            PyObject_GetBuffer(lent, &view, PyBUF_WRITABLE)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
+            return 0
+        if self.protocol is not lender or self.conn_lost or not self.is_open:
+            # It has handed over, or ended, within get_buffer(): nothing is read for it. The next turn reads for the new one.
+            PyBuffer_Release(&view)
+            self.enter_queue(EPOLLIN)
+            return 0
+        asked[0] = view.len
+        got = receive(self.fd, view.buf, view.len)
+        # Given back before the protocol hears of an end: it may resize its buffer there.
+        PyBuffer_Release(&view)
+        got = self.settle(got)
+        if got:
+            self.last_read_bytes = got
+            self.is_first = self.gathers
+            try:
+                lender.buffer_updated(got)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
+        return got
+
+    cdef int deliver(self, object data) except -1:
+        self.is_first = self.gathers
+        try:
+            self.protocol.data_received(data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
+        return 0
+
+    cdef Py_ssize_t settle(self, Py_ssize_t got) except -1:
+        """What a receive gave: bytes, or 0 when the socket is dry, at its end or failed, all dealt with here."""
+        if got > 0:
+            if self.pace is not None:
+                note_read(self.pace, self.stamp_ns(), self.wiring.turn, got)
+            return got
+        if got == 0:
+            self.read_eof()
+        elif got != -EAGAIN:
+            number = <int>-got
+            self.fatal_error(OSError(number, strerror(number)), "Fatal read error on socket transport")
+        return 0
+
+    cdef int read_eof(self) except -1:
+        self.eof_read = True
+        if self.loop.get_debug():
+            logger.debug("%r received EOF", self)
+        try:
+            keep_open = self.protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            # As asyncio: a loop that runs again reads the end again.
+            self.eof_read = False
+            raise
+        except BaseException as exc:
+            self.fatal_error(exc, "Fatal error: protocol.eof_received() call failed.")
+            return 0
+        if not keep_open:
+            self.close()
+        return 0
+
+    def set_protocol(self, protocol):
+        """Switch to another protocol, buffered or not; the next event is its."""
+        Outlet.set_protocol(self, protocol)
+        self.buffered = isinstance(protocol, asyncio.BufferedProtocol)
+
+    def is_reading(self):
+        """Whether data would be delivered."""
+        return not self.closing and not self.paused
+
+    def pause_reading(self):
+        """Deliver nothing more until `resume_reading`; no system call."""
+        if self.closing or self.paused:
+            return
+        self.paused = True
+        self.unread |= self.pending & TO_READ
+        self.pending &= ~<uint32_t>TO_READ
+        if self.loop.get_debug():
+            logger.debug("%r pauses reading", self)
+
+    def resume_reading(self):
+        """Deliver again, beginning with what came in meanwhile."""
+        if self.closing or not self.paused:
+            return
+        self.paused = False
+        self.take_up_reading()
+        if self.loop.get_debug():
+            logger.debug("%r resumes reading", self)
+
+    cdef int take_up_reading(self) except -1:
+        """What kept it from reading is over: what came in meanwhile is read, and the peer's time begins anew."""
+        if self.pace is not None:
+            self.pace.excuse(self.stamp_ns(), False)
+        # one that waits its turn while the loop is behind is let go by the reactor
+        if self.unread and self.is_registered and self.place is NULL and self.can_read():
+            self.enter_queue(self.unread)
+            self.unread = 0
+        return 0
+
+    cdef int on_budget_pause(self) except -1:
+        Outlet.on_budget_pause(self)
+        if not self.budget_pauses:
+            self.take_up_reading()
+        return 0
+
+    cdef object calling_context(self):
+        # A copy: its own may be entered by another thread.
+        return self.given_context if self.context is None else PyContext_Copy(self.context)
+
+    def close(self):
+        """Close once everything queued is sent; `connection_lost(None)` follows."""
+        if self.closing:
+            return
+        self.flush()
+        if self.conn_lost:
+            return
+        self.closing = True
+        if not self.queue.count:
+            self.lose(None)
+
+    def linger(self):
+        """Discard, once it is closed, what still comes: the peer reads what was sent to it, and is not reset.
+
+        The connection is lost to its protocol as ever; its descriptor is kept for a while, see `lingering`.
+        """
+        self.lingers = True
+
+    def __repr__(self):
+        info = ["StreamTransport"]
+        if not self.is_open:
+            info.append("closed")
+        elif self.closing:
+            info.append("closing")
+        info.append(f"fd={self.fd}")
+        if self.is_open and not self.loop.is_closed():
+            info.append(f"read={'polling' if self.is_registered and self.can_read() else 'idle'}")
+            info.append(f"write=<{'polling' if self.queue.count else 'idle'}, bufsize={self.queue.size_bytes}>")
+        return f"<{' '.join(info)}>"
+
+    @property
+    def __class__(self):
+        return StreamTransport
+
+    @property
+    def _paused(self):
+        return self.paused
+
+    @property
+    def _eof(self):
+        return self.eof_written
+
+
+cdef class LateRead(Runnable):
+    """A held read in the ready queue, in place of its transport: the protocol can learn when the data came.
+
+    By the context variable, which tasks made meanwhile inherit, and by `get_extra_info("arrived_at")`, until whoever
+    this read wakes has run.
+    """
+
+    cdef int run(self) except -1:
+        cdef Stream stream = self.stream
+        stream.extra["arrived_at"] = came_s = <double>self.came_ns / 1e9
+        token = stream.set_arrival(came_s)
+        try:
+            return stream.run()
+        finally:
+            if token is not None:
+                stream.context.run(stream.wiring.arrival.reset, token)
+            if not stream.loop.is_closed():
+                stream.loop.call_soon(stream._forget_arrival)
+
+    def __repr__(self):
+        return repr(self.stream)
+
+
+cdef LateRead late_read(Stream stream, int64_t came_ns):
+    cdef LateRead late = LateRead.__new__(LateRead)
+    late.stream, late.came_ns = stream, came_ns
+    return late
+
+
+def start(Stream stream not None):
+    """The handle that runs between connection_made and the first read."""
+    stream.begin()
+
+
+cdef inline int pending_error() except -1:
+    return -1
+
+
+cdef int expire(Wiring wiring, int64_t turn_ns) except -1:
+    """Looks at every connection for which something may be too late, and ends those that have lingered long enough."""
+    cdef Due *due = wiring.wheel.pop(turn_ns)
+    cdef Stream stream
+    while due is not NULL:
+        stream = <Stream>due.owner
+        stream.look()
+        due = wiring.wheel.pop(turn_ns)
+    return wiring.lingering.expire(turn_ns)

@@ -1,0 +1,28 @@
+from penstock._core.events.poller cimport Source
+from penstock._core.net.io_context cimport Wiring
+
+
+cdef class Transport(Source):
+    cdef Wiring wiring
+    cdef object loop, protocol, server
+    # The context to call the protocol in (3.15), None: a copy of the caller's for each callback, as before.
+    cdef object given_context
+    # The Python socket: given, or made when first asked for. From then on it, not we, closes the descriptor.
+    cdef object sock
+    cdef dict extra
+    cdef object __weakref__
+    # lingers: what its peer still sends is taken when it is closed, so that it reads what it was sent.
+    cdef bint is_open, closing, protocol_connected, lingers
+    # The forks of this process that it has seen: a later one has duplicated the descriptor.
+    cdef unsigned int forks_seen
+    # Counts from the moment that connection_lost is scheduled, as asyncio's: later writes add to it.
+    cdef int conn_lost
+
+    cdef int stop_io(self) except -1
+    cdef int soon(self, object callback, object argument) except -1
+    cdef int lose(self, object exc) except -1
+    cdef int lost(self, object exc) except -1
+    cdef int fatal_error(self, object exc, str message) except -1
+    cdef int release(self) except -1
+    cdef int give_back(self) except -1
+    cdef object python_socket(self)

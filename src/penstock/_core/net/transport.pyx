@@ -1,0 +1,232 @@
+"""What every native transport is: a descriptor with a protocol, and the ways it ends.
+
+Ownership: a transport owns its descriptor until `release`, unless a Python socket over it exists: then the socket owns
+it, and the transport the socket. The poller's table keeps an open transport alive, as asyncio's selector does.
+"""
+
+import socket
+import sys
+import warnings
+from asyncio.log import logger
+from asyncio.trsock import TransportSocket
+
+from posix.unistd cimport close
+
+from penstock._core.events.poller cimport Source
+from penstock._core.net.address cimport name_of, peer_of
+from penstock._core.net.io_context cimport Wiring
+
+# asyncio's Server counts its transports; from 3.13 on it knows them.
+cdef bint SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
+
+
+# A fork duplicates every descriptor: in the child for it, in the parent for a connection that it closes. Counted in both,
+# also where C code forks.
+cdef extern from *:
+    """
+    #include <pthread.h>
+    static unsigned int penstock_forks = 0;
+    static void penstock_count_fork(void) { penstock_forks++; }
+    static int penstock_watch_forks(void) { return pthread_atfork(NULL, penstock_count_fork, penstock_count_fork); }
+    """
+    unsigned int forks "penstock_forks"
+    int watch_forks "penstock_watch_forks"() noexcept
+
+if watch_forks() != 0:
+    raise MemoryError
+
+
+cdef class Transport(Source):
+    """The base of native transports; made by the loop, never by users."""
+
+    def __init__(self, loop, Wiring wiring not None, sock, int fd, protocol, extra=None, server=None, context=None):
+        self.given_context = context
+        self.loop, self.wiring, self.sock, self.server = loop, wiring, sock, server
+        self.fd = fd
+        self.forks_seen = forks
+        self.is_open = True
+        self.extra = {"sockname": name_of(fd)}
+        self.extra.update(extra or {})
+        if "peername" not in self.extra:
+            self.extra["peername"] = peer_of(fd)
+        self.set_protocol(protocol)
+        if server is not None:
+            attach(server, self)
+
+    def __del__(self):
+        if not self.is_open:
+            return
+        try:
+            # raises where warnings are errors
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+        finally:
+            self.release()
+            if self.server is not None:
+                detach(self.server, self)
+
+    cdef int stop_io(self) except -1:
+        """What a transport stops when it closes at once; queued writes are gone after it."""
+        return 0
+
+    cdef int lose(self, object exc) except -1:
+        """Schedules connection_lost; nothing is read or written from here on."""
+        self.closing = True
+        self.conn_lost += 1
+        self.stop_io()
+        return self.soon(self._call_connection_lost, exc)
+
+    cdef int soon(self, object callback, object argument) except -1:
+        self.loop.call_soon(callback, argument, context=self.given_context)
+        return 0
+
+    cdef int lost(self, object exc) except -1:
+        """Tells the protocol that the connection is gone and gives everything back."""
+        if exc is not None:
+            self.lingers = False
+        try:
+            if self.protocol_connected and self.protocol is not None:
+                self.protocol.connection_lost(exc)
+        finally:
+            self.release()
+            self.protocol = None
+            server, self.server = self.server, None
+            if server is not None:
+                detach(server, self)
+        return 0
+
+    cdef int fatal_error(self, object exc, str message) except -1:
+        if not isinstance(exc, OSError):
+            self.loop.call_exception_handler(
+                {"message": message, "exception": exc, "transport": self, "protocol": self.protocol}
+            )
+        elif self.loop.get_debug():
+            logger.debug("%r: %s", self, message, exc_info=exc)
+        if not self.conn_lost:
+            self.lose(exc)
+        return 0
+
+    cdef int release(self) except -1:
+        """Closes the descriptor, which takes it out of the kernel's interest list unless a duplicate lives on.
+
+        There may be one where the program has the socket, to duplicate it or to send it elsewhere, and after a fork.
+        """
+        if not self.is_open:
+            return 0
+        self.is_open = False
+        self.lingers = self.lingers and self.forks_seen == forks and self.wiring.starved is None
+        if self.sock is not None or self.forks_seen != forks or self.lingers:
+            self.wiring.poller.remove(self)
+        else:
+            self.wiring.poller.forget(self)
+        self.give_back()
+        if self.wiring.starved is not None:
+            self.wiring.descriptor_freed()
+        return 0
+
+    cdef int give_back(self) except -1:
+        cdef int fd = self.fd
+        if self.lingers:
+            if self.sock is not None:
+                fd = self.sock.detach()
+            if fd >= 0:
+                self.wiring.lingering.add(fd)
+        elif self.sock is None:
+            close(fd)
+        else:
+            self.sock.close()
+        return 0
+
+    cdef object python_socket(self):
+        if self.sock is None:
+            if self.is_open:
+                self.sock = socket.socket(fileno=self.fd)
+                self.sock.setblocking(False)
+            else:
+                self.sock = socket.socket()
+                self.sock.close()
+        return self.sock
+
+    def get_extra_info(self, name, default=None):
+        """`socket`, `sockname`, `peername`, and what the loop or a wrapping layer has added."""
+        if name == "socket":
+            sock = self.python_socket()
+            if "socket" not in self.extra:
+                self.extra["socket"] = TransportSocket(sock)
+        return self.extra.get(name, default)
+
+    def get_protocol(self):
+        """The current protocol."""
+        return self.protocol
+
+    def set_protocol(self, protocol):
+        """Switch to another protocol; the next event is its."""
+        self.protocol = protocol
+        self.protocol_connected = True
+
+    def is_closing(self):
+        """Whether the transport is closing or closed."""
+        return self.closing
+
+    def abort(self):
+        """Close at once: queued writes are lost, `connection_lost(None)` follows."""
+        self._force_close(None)
+
+    def _force_close(self, exc):
+        self.lingers = False
+        if not self.conn_lost:
+            self.lose(exc)
+
+    def _fatal_error(self, exc, message="Fatal error on transport"):
+        self.fatal_error(exc, message)
+
+    def _call_connection_lost(self, exc):
+        self.lost(exc)
+
+    @property
+    def _extra(self):
+        self.get_extra_info("socket")
+        return self.extra
+
+    @property
+    def _loop(self):
+        return self.loop
+
+    @property
+    def _sock(self):
+        return self.python_socket() if self.is_open else None
+
+    @property
+    def _sock_fd(self):
+        return self.fd
+
+    @property
+    def _protocol(self):
+        return self.protocol
+
+    @property
+    def _server(self):
+        return self.server
+
+    @property
+    def _closing(self):
+        return self.closing
+
+    @property
+    def _conn_lost(self):
+        return self.conn_lost
+
+
+cdef int attach(object server, object transport) except -1:
+    if SERVER_TAKES_TRANSPORT:
+        server._attach(transport)
+    else:
+        server._attach()
+    return 0
+
+
+cdef int detach(object server, object transport) except -1:
+    if SERVER_TAKES_TRANSPORT:
+        server._detach(transport)
+    else:
+        server._detach()
+    return 0

@@ -1,0 +1,369 @@
+"""The writing half of a transport: what the kernel takes is in the kernel when a write returns, the rest is queued.
+
+A program that answers with a header and then a body can ask for gathering (`gather_writes`). The first write after data
+has come in then waits for the second one, and one vectored call sends both. It waits at most until its callback ends:
+the reactor flushes it there, and whatever else could lose it or overtake it flushes it before.
+
+Ownership: as `Bounded`, which has the queue. The wiring's chain owns a reference to each transport in it.
+"""
+
+from asyncio.log import logger
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_CheckExact
+from cpython.exc cimport PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.string cimport memset
+
+from penstock._core._sys.python cimport (
+    PY_SSIZE_T_MAX,
+    PyBytes_AS_STRING,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, iovec, msghdr, send, sendmsg, shutdown
+from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.limited cimport Bounded
+from penstock._core.net.peer_timeouts cimport note_sent
+
+cdef enum:
+    VECTOR_SIZE = 64
+    # Does not wait, although a process that shares the descriptor may have made it blocking.
+    SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT
+    # asyncio's default watermark.
+    HIGH_BYTES = 64 * 1024
+    # A larger first write goes at once: it is no header.
+    GATHERED_MOST_BYTES = 16 * 1024
+    # asyncio warns from the fifth write to a lost connection on.
+    LOST_WRITES_BEFORE_WARNING = 5
+
+
+cdef class Outlet(Bounded):
+    """A transport that can be written to."""
+
+    def write(self, data):
+        """Send bytes, now or as soon as the kernel takes them; never blocks. The buffer may be reused at once."""
+        cdef Py_buffer view
+        if PyBytes_CheckExact(data):
+            self.write_bytes(data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            return
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+        if isinstance(data, memoryview) and not data.c_contiguous:
+            data = bytes(data)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.write_bytes(None, <const char *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    def writelines(self, list_of_data):
+        """Send many buffers in one vectored call."""
+        self.check_writable("writelines")
+        # All are taken before any is queued: a wrong one leaves nothing behind.
+        chunks = [data if PyBytes_CheckExact(data) else bytes(memoryview(data)) for data in list_of_data]
+        if self.conn_lost:
+            self.write_after_loss()
+            return
+        for chunk in chunks:
+            if chunk:
+                self.queue.append(chunk)
+        if self.pace is not None:
+            self.note_answer()
+        self.flush()
+        self.maybe_pause()
+
+    cdef int check_writable(self, str verb) except -1:
+        if self.eof_written:
+            raise RuntimeError(f"Cannot call {verb}() after write_eof()")
+        if self.empty_waiter is not None:
+            raise RuntimeError(f"unable to {verb}; sendfile is in progress")
+        return 0
+
+    cdef int write_bytes(self, object data, const char *start, Py_ssize_t size_bytes) except -1:
+        """`data` is the bytes object that `start` points into, None when what is left must be copied."""
+        cdef Py_ssize_t sent = 0
+        cdef bint gathers = self.is_first and self.can_gather(size_bytes)
+        self.check_writable("write")
+        if size_bytes == 0:
+            # An empty body: its header waits for nothing more.
+            return self.flush_gathered()
+        if self.conn_lost:
+            return self.write_after_loss()
+        if self.pace is not None:
+            self.note_answer()
+        if self.queue.count == 0 and not gathers:
+            sent = self.send_now(start, size_bytes)
+            if sent < 0 or sent == size_bytes:
+                return 0
+        self.queue_rest(data, start, size_bytes, sent)
+        if gathers:
+            return self.gather()
+        if not self.blocked:
+            self.flush()
+        return self.maybe_pause()
+
+    def write_after_loss(self):
+        if self.conn_lost >= LOST_WRITES_BEFORE_WARNING:
+            logger.warning("socket.send() raised exception.")
+        self.conn_lost += 1
+        return 0
+
+    cdef int queue_rest(self, object data, const char *start, Py_ssize_t size_bytes, Py_ssize_t sent_bytes) except -1:
+        """Queues what the kernel has not taken."""
+        try:
+            if data is None:
+                self.queue.append(PyBytes_FromStringAndSize(start + sent_bytes, size_bytes - sent_bytes))
+            else:
+                self.queue.append(data)
+                if sent_bytes:
+                    self.queue.consume(sent_bytes)
+        except MemoryError as exc:
+            if not sent_bytes:
+                raise
+            # The peer has the beginning, and can never have the rest.
+            self.fatal_error(exc, "Fatal write error on socket transport")
+        return 0
+
+    cdef bint can_gather(self, Py_ssize_t size_bytes) noexcept:
+        """Whether a first write may wait: it is small, nothing is before it, and a callback runs that will end."""
+        self.is_first = False
+        return (
+            self.queue.count == 0 and self.wiring.ready.stamp_ns != 0
+            and 0 < size_bytes <= min(self.high_bytes, <Py_ssize_t>GATHERED_MOST_BYTES)
+        )
+
+    cdef int gather(self) except -1:
+        """Leaves the queue to the next write or the end of the callback."""
+        if not self.is_gathered:
+            self.is_gathered = True
+            Py_INCREF(self)
+            self.next_gathered, self.wiring.gathered = self.wiring.gathered, <PyObject *>self
+        return 0
+
+    cdef Py_ssize_t send_now(self, const char *start, Py_ssize_t size_bytes) except -2:
+        """How much the kernel took; -1 when the connection has failed, and was told so."""
+        cdef Py_ssize_t sent
+        while True:
+            sent = send(self.fd, start, size_bytes, SEND_FLAGS)
+            if sent >= 0:
+                self.blocked = sent < size_bytes
+                return sent
+            if errno == EAGAIN:
+                self.blocked = True
+                return 0
+            if errno != EINTR:
+                self.write_failed()
+                return -1
+
+    cdef int flush(self) except -1:
+        """Sends the queue until it is empty or the kernel is full; knows nothing of what follows either."""
+        cdef iovec vector[VECTOR_SIZE]
+        cdef msghdr message
+        cdef size_t total_bytes
+        cdef Py_ssize_t sent
+        while self.queue.count and not self.blocked and not self.conn_lost:
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = vector
+            message.msg_iovlen = self.queue.fill(vector, VECTOR_SIZE, &total_bytes)
+            sent = sendmsg(self.fd, &message, SEND_FLAGS)
+            if sent >= 0:
+                self.queue.consume(sent)
+                self.blocked = <size_t>sent < total_bytes
+                if self.pace is not None:
+                    note_sent(self.pace, self.stamp_ns(), self.wiring.turn, sent)
+            elif errno == EAGAIN:
+                self.blocked = True
+            elif errno != EINTR:
+                self.write_failed()
+        if self.queue.budget is not None:
+            self.weigh(False)
+        return 0
+
+    cdef int flush_gathered(self) except -1:
+        """Sends what a first write has left in the queue."""
+        return self.flush() if self.queue.count and not self.blocked and not self.conn_lost else 0
+
+    def gather_writes(self):
+        """From now on the first write after data has come in waits for the second one, or for its callback's end."""
+        self.gathers = True
+
+    def _switched(self):
+        Bounded._switched(self)
+        self.gathers = self.is_first = False
+
+    cdef int drained(self) except -1:
+        """What waits for the queue to run low or empty, after a flush."""
+        if self.conn_lost:
+            return 0
+        self.maybe_resume()
+        # resume_writing() may have written again.
+        if self.queue.count or self.conn_lost:
+            return 0
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_result(None)
+        if self.closing:
+            self.conn_lost += 1
+            self.lost(None)
+        elif self.eof_written:
+            try:
+                self.shut_down()
+            except OSError as exc:
+                # The peer was faster: it has reset the connection since the last byte went out.
+                self.fatal_error(exc, "Fatal error: shutdown() of the writing side failed.")
+        return 0
+
+    cdef int write_failed(self) except -1:
+        self.queue.clear()
+        try:
+            PyErr_SetFromErrno(OSError)
+        except OSError as exc:
+            self.fatal_error(exc, "Fatal write error on socket transport")
+            if self.empty_waiter is not None and not self.empty_waiter.done():
+                self.empty_waiter.set_exception(exc)
+        return 0
+
+    cdef int lose(self, object exc) except -1:
+        self.flush_gathered()
+        # Unless that has failed, and was told so.
+        return 0 if self.conn_lost else Bounded.lose(self, exc)
+
+    cdef int stop_io(self) except -1:
+        self.queue.clear()
+        return Bounded.stop_io(self)
+
+    cdef object python_socket(self):
+        # Its user may write or shut down.
+        self.flush_gathered()
+        return Bounded.python_socket(self)
+
+    cdef int lost(self, object exc) except -1:
+        Bounded.lost(self, exc)
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+        return 0
+
+    def write_eof(self):
+        """Half-close: no more writes; the peer reads EOF once everything queued is sent."""
+        if self.closing or self.eof_written:
+            return
+        self.flush()
+        self.eof_written = True
+        if not self.queue.count and not self.conn_lost:
+            self.shut_down()
+
+    cdef int shut_down(self) except -1:
+        if shutdown(self.fd, SHUT_WR) < 0:
+            PyErr_SetFromErrno(OSError)
+        return 0
+
+    def can_write_eof(self):
+        """True: stream sockets can be half-closed."""
+        return True
+
+    def get_write_buffer_size(self):
+        """Bytes that are queued, in bytes."""
+        return self.queue.size_bytes
+
+    def get_write_buffer_limits(self):
+        """The watermarks `(low, high)`, in bytes."""
+        return (self.low_bytes, self.high_bytes) if self.limits is None else self.limits
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set the watermarks, in bytes: above `high` the protocol is paused, at `low` resumed. ValueError if low > high."""
+        if high is None:
+            high = HIGH_BYTES if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self.high_bytes, self.low_bytes, self.limits = whole_bytes(high), whole_bytes(low), (low, high)
+        self.flush_gathered()
+        self.maybe_pause()
+
+    cdef int maybe_pause(self) except -1:
+        if self.queue.budget is not None and self.queue.count:
+            self.weigh(True)
+        if self.pace is not None:
+            self.note_growth()
+        return self.pause() if <Py_ssize_t>self.queue.size_bytes > self.high_bytes else 0
+
+    cdef int pause(self) except -1:
+        if not self.protocol_paused:
+            self.protocol_paused = True
+            self.call_protocol("pause_writing")
+        return 0
+
+    cdef int maybe_resume(self) except -1:
+        # A layer is never kept from writing down what it has: its own protocol is paused instead.
+        if self.budget_pauses and not self.has_layer:
+            return 0
+        return self.resume() if <Py_ssize_t>self.queue.size_bytes <= self.low_bytes else 0
+
+    cdef int resume(self) except -1:
+        if self.protocol_paused:
+            self.protocol_paused = False
+            self.call_protocol("resume_writing")
+        return 0
+
+    cdef int on_budget_pause(self) except -1:
+        if self.has_layer:
+            return self.call_protocol("_control_app_writing")
+        if self.budget_pauses:
+            return self.pause()
+        # Its own watermark has not been passed, or not for long.
+        return self.resume() if <Py_ssize_t>self.queue.size_bytes <= self.high_bytes else 0
+
+    cdef int call_protocol(self, str method) except -1:
+        try:
+            getattr(self.protocol, method)()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler({
+                "message": f"protocol.{method}() failed",
+                "exception": exc,
+                "transport": self,
+                "protocol": self.protocol,
+            })
+        return 0
+
+    cdef bint is_lent(self) noexcept:
+        return self.empty_waiter is not None
+
+    def _make_empty_waiter(self):
+        if self.empty_waiter is not None:
+            raise RuntimeError("Empty waiter is already set")
+        self.flush()
+        self.empty_waiter = self.loop.create_future()
+        if not self.queue.count:
+            self.empty_waiter.set_result(None)
+        return self.empty_waiter
+
+    def _reset_empty_waiter(self):
+        self.empty_waiter = None
+
+    @property
+    def _protocol_paused(self):
+        return self.protocol_paused
+
+
+cdef Py_ssize_t whole_bytes(object limit) except? -1:
+    """A watermark in whole bytes: asyncio takes any number that compares, infinity too."""
+    return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else int(limit)
+
+
+cdef int flush_gathered(Wiring wiring) except -1:
+    """The end of a callback in which writes were gathered."""
+    cdef PyObject *entry
+    while wiring.gathered is not NULL:
+        entry = wiring.gathered
+        wiring.gathered = (<Outlet>entry).next_gathered
+        (<Outlet>entry).is_gathered, (<Outlet>entry).next_gathered = False, NULL
+        try:
+            (<Outlet>entry).flush_gathered()
+        finally:
+            Py_DECREF(<object>entry)
+    return 0

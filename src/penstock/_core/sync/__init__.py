@@ -1,0 +1,3 @@
+"""The native half of gates and semaphores."""
+
+__all__: list[str] = []

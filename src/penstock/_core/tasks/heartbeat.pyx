@@ -1,0 +1,126 @@
+"""Stamps: what a loop's thread writes down as it goes. The reactor writes them, the watchdog reads them.
+
+Words of plain memory, written by one thread and read by another without a lock: a reader may see one a moment late.
+"""
+
+import threading
+
+from cpython.object cimport PyObject
+
+from cpython.exc cimport PyErr_SetFromErrno
+from posix.unistd cimport close
+
+from penstock._core._sys.epoll cimport EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_write
+from penstock._core._sys.threads cimport open_schedule, own_cpu_clock, own_thread_number, replace_fd
+from penstock._core.events.clock cimport now_ns
+
+
+cdef int64_t NEVER_NS = (<int64_t>1 << 62)
+
+
+cdef class Bell:
+    """What wakes a watchdog that sleeps: a loop's first turn after a rest, whoever changes what it looks at."""
+
+    def __cinit__(self):
+        self.fd = -1
+        self.reopen()
+
+    cdef int reopen(self) except -1:
+        """Take a descriptor of its own, in place of the one that a fork has shared."""
+        if self.fd >= 0:
+            close(self.fd)
+        self.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self.fd < 0:
+            PyErr_SetFromErrno(OSError)
+        return 0
+
+    cdef void ring(self) noexcept nogil:
+        eventfd_write(self.fd, 1)
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+
+
+cdef class Schedule:
+    """The kernel's count of a thread's time on run queues: a file that is read for each look."""
+
+    def __cinit__(self):
+        self.fd = -1
+
+    cdef void follow(self, int thread) noexcept nogil:
+        """Read of this thread from now on; of none, if its file cannot be had."""
+        if thread == self.thread:
+            return
+        self.thread = 0
+        if replace_fd(&self.fd, open_schedule(thread)):
+            self.thread = thread
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+
+
+cdef class Stamps:
+    """The stamps of one loop. From Python: to be looked at, and to be written by tests."""
+
+    def __cinit__(self):
+        self.stall_ns = NEVER_NS
+
+    cpdef int enter(self) except -1:
+        """The loop begins to run, in this thread."""
+        self.turn_since_ns = self.callback_since_ns = 0
+        self.running = NULL
+        self.native_id, self.cpu_clock = own_thread_number(), own_cpu_clock()
+        if self.schedule is not None:
+            self.schedule.follow(self.native_id)
+        self.thread_id = threading.get_ident()
+        if self.on_enter is not None:
+            self.on_enter()
+        return 0
+
+    cpdef int leave(self) except -1:
+        """The loop runs no more: nothing of it is there to be looked at."""
+        self.thread_id = 0
+        end_turn(self, 0)
+        self.native_id = self.cpu_clock = 0
+        return 0
+
+    def look(self):
+        """(turn_since_ns, callback_since_ns, turn_number, callbacks_done, thread_id) as they are now."""
+        return self.turn_since_ns, self.callback_since_ns, self.turn_number, self.callbacks_done, self.thread_id
+
+    def ended(self, bint is_turn, since_ns):
+        """When the newest stall ended, which began at `since_ns`; None of any other."""
+        cdef Span span = self.stalled_turn if is_turn else self.stalled_callback
+        return span.until_ns if span.since_ns == since_ns else None
+
+    def running_now(self):
+        """The handle, transport or listener that runs now, or None."""
+        return None if self.running is NULL else <object>self.running
+
+    def write(self, turn_since_ns, callback_since_ns, turn_number, callbacks_done, thread_id):
+        """Set all of them; for tests."""
+        self.turn_since_ns, self.callback_since_ns = turn_since_ns, callback_since_ns
+        self.turn_number, self.callbacks_done, self.thread_id = turn_number, callbacks_done, thread_id
+
+    # The edges as the reactor writes them; for tests, and for loops that are driven by hand.
+
+    def begin_turn(self):
+        """A turn that runs something begins."""
+        begin_turn(self, now_ns())
+
+    def end_turn(self):
+        """The turn is over."""
+        end_turn(self, now_ns())
+        self.held = None
+
+    def begin_callback(self, running):
+        """`running` begins to run."""
+        self.held = running
+        begin_callback(self, <PyObject *>running, now_ns())
+
+    def end_callback(self):
+        """It has ended."""
+        end_callback(self, now_ns())
+        self.held = None

@@ -1,0 +1,85 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from penstock._core.tasks.histogram cimport Histogram
+
+cdef enum:
+    READY = 0
+    RUNNING = 1
+    WAITING = 2
+
+cdef enum:
+    RETURNED = 0
+    RAISED = 1
+    CANCELED = 2
+    LOST = 3
+
+
+cdef struct Record:
+    # Only a name for it: the task may be gone, and the address another object's. `weak` tells.
+    PyObject *task
+    # Owned.
+    PyObject *weak
+    # Owned; where it was created, frame by frame, for some of them.
+    PyObject *stack
+    int64_t born_ns
+    # When the present state began, and what has gone into the two that are over.
+    int64_t since_ns
+    int64_t running_ns, ready_ns
+    uint64_t number
+    uint32_t steps
+    uint32_t site
+    uint8_t state
+    # Told as hung already: once is enough.
+    uint8_t is_told
+
+
+cdef struct SiteCounts:
+    uint64_t created
+    uint64_t[4] ended
+    int64_t running_ns, ready_ns
+
+
+cdef struct Slot:
+    PyObject *task
+    Record *record
+
+
+cdef class Ledger:
+    cdef Slot *slots
+    cdef size_t mask, count
+    # Records that are free, chained through `task`; and the blocks they all lie in.
+    cdef Record *spare
+    cdef void **blocks
+    cdef size_t block_count
+    cdef readonly uint64_t created, eager, steps
+    cdef uint64_t[4] ended
+    cdef int64_t running_ns, ready_ns
+    cdef SiteCounts *by_site
+    cdef uint32_t site_count
+    # of each site: from birth to end
+    cdef list latencies
+    cdef readonly Histogram latency
+
+    cdef Record *record_at(self, size_t at) noexcept
+    cdef tuple site_tuple(self, uint32_t site, SiteCounts *now)
+    cdef Record *find(self, PyObject *task) noexcept
+    cdef Record *find_live(self, PyObject *task) noexcept
+    cdef Record *add(self, object task, uint32_t site, int64_t born_ns, uint64_t number) except NULL
+    cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1
+    cdef int count_birth(self, uint32_t site) except -1
+    cdef int count_end(self, uint32_t site, int outcome, int64_t lived_ns) except -1
+    cdef int need_site(self, uint32_t site) except -1
+    cdef int grow(self) except -1
+    cdef int need_records(self) except -1
+    cdef int remove(self, PyObject *task) noexcept
+    cdef list take_out(self, int64_t now_ns, bint only_gone)
+
+
+cdef class Snapshot:
+    cdef Record *records
+    cdef Py_ssize_t count
+    cdef readonly int64_t taken_ns
+
+
+cdef bint is_gone(Record *record) noexcept

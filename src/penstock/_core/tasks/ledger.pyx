@@ -1,0 +1,389 @@
+"""The ledger: a record of every task that has not ended, found by the task's address, and the counts of those that have.
+
+Open addressing over the address, linear, with removal by shifting back; records lie in blocks and never move. A record
+does not keep its task alive: it names it, and holds a weak reference from the birth on, made while the task is there to
+be seen. That alone tells whether the name still holds: the address of a task that is gone may be another object's, and
+is never made an object again. A record whose task is gone was lost: collected while pending.
+
+Ownership: a record owns its weak reference and its creation stack. Only code that holds the GIL touches any of it.
+"""
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from penstock._core.tasks.histogram cimport Histogram, record as add_time
+
+cdef extern from *:
+    """
+    #define penstock_referent(weak) (((PyWeakReference *)(weak))->wr_object)
+    """
+    PyObject *referent "penstock_referent"(PyObject *weak) noexcept
+
+cdef extern from "Python.h":
+    object PyWeakref_NewRef(object referent, PyObject *callback)
+
+cdef enum:
+    FIRST_SIZE = 256
+    BLOCK_RECORDS = 256
+
+
+cdef bint is_gone(Record *record) noexcept:
+    return referent(record.weak) is not record.task
+
+
+cdef inline size_t place_of(PyObject *task) noexcept:
+    return (((<uint64_t>task) >> 4) * <uint64_t>0x9E3779B97F4A7C15) >> 20
+
+
+cdef class Ledger:
+    """The tasks of one loop."""
+
+    def __cinit__(self):
+        self.slots = <Slot *>PyMem_Calloc(FIRST_SIZE, sizeof(Slot))
+        if self.slots is NULL:
+            raise MemoryError
+        self.mask = FIRST_SIZE - 1
+        self.latencies = []
+        self.latency = Histogram()
+
+    def __dealloc__(self):
+        cdef size_t at
+        if self.slots is not NULL:
+            for at in range(self.mask + 1):
+                if self.slots[at].record is not NULL:
+                    Py_XDECREF(self.slots[at].record.weak)
+                    Py_XDECREF(self.slots[at].record.stack)
+            PyMem_Free(self.slots)
+        for at in range(self.block_count):
+            PyMem_Free(self.blocks[at])
+        PyMem_Free(self.blocks)
+        PyMem_Free(self.by_site)
+
+    cdef Record *find(self, PyObject *task) noexcept:
+        """The record by that name, which may be a former task's: see `is_gone`."""
+        cdef size_t at = place_of(task) & self.mask
+        while self.slots[at].task is not NULL:
+            if self.slots[at].task is task:
+                return self.slots[at].record
+            at = (at + 1) & self.mask
+        return NULL
+
+    cdef Record *find_live(self, PyObject *task) noexcept:
+        """The record of that very object; the caller has a reference to it. NULL: it has none."""
+        cdef Record *record = self.find(task)
+        return NULL if record is NULL or is_gone(record) else record
+
+    cdef inline Record *record_at(self, size_t at) noexcept:
+        """One of all there are, in use or free (`number` 0), in the order in which they lie in memory."""
+        return &(<Record *>self.blocks[at // BLOCK_RECORDS])[at % BLOCK_RECORDS]
+
+    cdef Record *add(self, object task, uint32_t site, int64_t born_ns, uint64_t number) except NULL:
+        """A record for a task that has none."""
+        cdef Record *record
+        cdef PyObject *key = <PyObject *>task
+        cdef size_t at
+        # What may fail comes first, and of that first what may collect garbage: a finalizer may make tasks.
+        if site >= self.site_count:
+            self.need_site(site)
+        weak = PyWeakref_NewRef(task, NULL)
+        if self.spare is NULL:
+            self.need_records()
+        if 3 * self.count >= 2 * self.mask:
+            self.grow()
+        self.count_birth(site)
+        record = self.spare
+        self.spare = <Record *>record.task
+        memset(record, 0, sizeof(Record))
+        Py_INCREF(weak)
+        record.task, record.weak, record.site, record.number = key, <PyObject *>weak, site, number
+        record.born_ns = record.since_ns = born_ns
+        at = place_of(key) & self.mask
+        while self.slots[at].task is not NULL:
+            at = (at + 1) & self.mask
+        self.slots[at] = Slot(key, record)
+        self.count += 1
+        return record
+
+    cdef int count_birth(self, uint32_t site) except -1:
+        if site >= self.site_count:
+            self.need_site(site)
+        self.created += 1
+        self.by_site[site].created += 1
+        return 0
+
+    cdef int count_end(self, uint32_t site, int outcome, int64_t lived_ns) except -1:
+        self.ended[outcome] += 1
+        self.by_site[site].ended[outcome] += 1
+        if outcome != LOST and lived_ns >= 0:
+            add_time(self.latency, lived_ns)
+            if self.latencies[site] is None:
+                self.latencies[site] = Histogram()
+            add_time(<Histogram>self.latencies[site], lived_ns)
+        return 0
+
+    cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1:
+        """The task is over: its record is free again. `now_ns` 0: nobody looks at the time."""
+        cdef PyObject *weak = record.weak
+        cdef PyObject *stack = record.stack
+        cdef uint32_t number = record.site
+        cdef SiteCounts *site = &self.by_site[number]
+        # a task that was born at level COUNT has no birth
+        cdef int64_t lived_ns = now_ns - record.born_ns if now_ns and record.born_ns else -1
+        site.running_ns += record.running_ns
+        site.ready_ns += record.ready_ns
+        self.running_ns += record.running_ns
+        self.ready_ns += record.ready_ns
+        self.remove(record.task)
+        record.task, record.weak, record.stack, record.number = <PyObject *>self.spare, NULL, NULL, 0
+        self.spare = record
+        try:
+            self.count_end(number, outcome, lived_ns)
+        finally:
+            # last: to let go may run code
+            Py_XDECREF(weak)
+            Py_XDECREF(stack)
+        return 0
+
+    cdef int remove(self, PyObject *task) noexcept:
+        cdef size_t at = place_of(task) & self.mask, next_at, home
+        while self.slots[at].task is not task:
+            if self.slots[at].task is NULL:
+                return 0
+            at = (at + 1) & self.mask
+        self.count -= 1
+        next_at = at
+        while True:
+            next_at = (next_at + 1) & self.mask
+            if self.slots[next_at].task is NULL:
+                break
+            home = place_of(self.slots[next_at].task) & self.mask
+            # it may move to the hole unless its home lies behind the hole
+            if ((next_at - home) & self.mask) >= ((next_at - at) & self.mask):
+                self.slots[at] = self.slots[next_at]
+                at = next_at
+        self.slots[at] = Slot(NULL, NULL)
+        return 0
+
+    cdef int grow(self) except -1:
+        cdef size_t size = 2 * (self.mask + 1), mask = size - 1, at, to
+        cdef Slot *wider = <Slot *>PyMem_Calloc(size, sizeof(Slot))
+        if wider is NULL:
+            raise MemoryError
+        for at in range(self.mask + 1):
+            if self.slots[at].task is not NULL:
+                to = place_of(self.slots[at].task) & mask
+                while wider[to].task is not NULL:
+                    to = (to + 1) & mask
+                wider[to] = self.slots[at]
+        PyMem_Free(self.slots)
+        self.slots, self.mask = wider, mask
+        return 0
+
+    cdef int need_records(self) except -1:
+        cdef void **blocks = <void **>PyMem_Realloc(self.blocks, (self.block_count + 1) * sizeof(void *))
+        cdef Record *block
+        cdef size_t at
+        if blocks is NULL:
+            raise MemoryError
+        self.blocks = blocks
+        block = <Record *>PyMem_Malloc(BLOCK_RECORDS * sizeof(Record))
+        if block is NULL:
+            raise MemoryError
+        self.blocks[self.block_count] = block
+        self.block_count += 1
+        # the first record of a block is the first to be used: tasks made together lie together
+        for at in range(BLOCK_RECORDS, 0, -1):
+            block[at - 1].task, block[at - 1].number = <PyObject *>self.spare, 0
+            self.spare = &block[at - 1]
+        return 0
+
+    cdef int need_site(self, uint32_t site) except -1:
+        cdef uint32_t count = max(2 * self.site_count, site + 1, 16)
+        cdef SiteCounts *wider = <SiteCounts *>PyMem_Realloc(self.by_site, count * sizeof(SiteCounts))
+        if wider is NULL:
+            raise MemoryError
+        self.by_site = wider
+        memset(&self.by_site[self.site_count], 0, (count - self.site_count) * sizeof(SiteCounts))
+        # 5 KiB each: made when the first of a site's tasks ends
+        self.latencies += [None] * (count - self.site_count)
+        self.site_count = count
+        return 0
+
+    # --- to be read
+
+    @property
+    def live(self):
+        """Tasks with a record."""
+        return self.count
+
+    def outcomes(self):
+        """(returned, raised, cancelled, lost)."""
+        return self.ended[RETURNED], self.ended[RAISED], self.ended[CANCELED], self.ended[LOST]
+
+    def times_ns(self):
+        """What all tasks have spent (running, ready), in nanoseconds, those that live still included."""
+        cdef int64_t running_ns = self.running_ns, ready_ns = self.ready_ns
+        cdef size_t at
+        cdef Record *record
+        for at in range(self.block_count * BLOCK_RECORDS):
+            record = self.record_at(at)
+            if record.number:
+                running_ns += record.running_ns
+                ready_ns += record.ready_ns
+        return running_ns, ready_ns
+
+    def site_counts(self):
+        """A tuple for each site with tasks: (number, created, outcomes, live, running_ns, ready_ns, histogram)."""
+        cdef uint32_t site
+        cdef size_t at
+        cdef Record *record
+        # of those that live
+        cdef SiteCounts *now = <SiteCounts *>PyMem_Calloc(max(self.site_count, <uint32_t>1), sizeof(SiteCounts))
+        if now is NULL:
+            raise MemoryError
+        try:
+            for at in range(self.block_count * BLOCK_RECORDS):
+                record = self.record_at(at)
+                if record.number:
+                    now[record.site].created += 1
+                    now[record.site].running_ns += record.running_ns
+                    now[record.site].ready_ns += record.ready_ns
+            return [
+                self.site_tuple(site, &now[site]) for site in range(self.site_count) if self.by_site[site].created
+            ]
+        finally:
+            PyMem_Free(now)
+
+    cdef tuple site_tuple(self, uint32_t site, SiteCounts *now):
+        # a copy: to make a tuple may collect garbage, and a finalizer may make tasks at new sites
+        cdef SiteCounts counts = self.by_site[site]
+        ended = counts.ended[RETURNED], counts.ended[RAISED], counts.ended[CANCELED], counts.ended[LOST]
+        running_ns, ready_ns = counts.running_ns + now.running_ns, counts.ready_ns + now.ready_ns
+        return site, counts.created, ended, now.created, running_ns, ready_ns, self.latencies[site]
+
+    def sweep(self, int64_t now_ns):
+        """End the records whose tasks are gone. A tuple for each: (number, site, born_ns, steps, stack)."""
+        return self.take_out(now_ns, True)
+
+    def abandon(self, int64_t now_ns):
+        """End all records, their loop is over: a tuple for each, as `sweep`, with a weak reference to the task last."""
+        return self.take_out(now_ns, False)
+
+    cdef list take_out(self, int64_t now_ns, bint only_gone):
+        cdef size_t at = 0
+        cdef uint64_t number
+        cdef Record *record
+        found = []
+        # to make a tuple or let go of a stack may run code, and that add blocks or end this very record
+        while at < self.block_count * BLOCK_RECORDS:
+            record = self.record_at(at)
+            at += 1
+            if not record.number or (only_gone and not is_gone(record)):
+                continue
+            stack = None if record.stack is NULL else <object>record.stack
+            number = record.number
+            told = number, record.site, record.born_ns, record.steps, stack, <object>record.weak
+            if record.number == number:
+                found.append(told)
+                self.end(record, LOST, now_ns)
+        return found
+
+    def overdue(self, int64_t now_ns, list most_ns not None, Py_ssize_t limit):
+        """Weak references to tasks older than their site's `most_ns` (0: no bound), each given once, `limit` at most."""
+        cdef size_t at
+        cdef Record *record
+        cdef int64_t bound_ns
+        found = []
+        for at in range(self.block_count * BLOCK_RECORDS):
+            record = self.record_at(at)
+            if not record.number or record.is_told or record.site >= <uint32_t>len(most_ns):
+                continue
+            bound_ns = most_ns[record.site]
+            if bound_ns and record.born_ns and now_ns - record.born_ns > bound_ns:
+                record.is_told = True
+                found.append(<object>record.weak)
+                if len(found) == limit:
+                    break
+        return found
+
+    def waiting(self, int64_t since_ns, size_t start, Py_ssize_t limit):
+        """(weak references to tasks that have waited since before `since_ns`, `limit` at most; where to go on).
+
+        `start` is where the last call said to go on, 0 at first; when nothing is left that is 0 again.
+        """
+        cdef size_t at
+        cdef Record *record
+        found = []
+        for at in range(start, self.block_count * BLOCK_RECORDS):
+            record = self.record_at(at)
+            if record.number and record.state == WAITING and record.since_ns < since_ns:
+                found.append(<object>record.weak)
+                if len(found) == limit:
+                    return found, at + 1
+        return found, 0
+
+    def forget(self):
+        """Drop every record as if its task had never been counted."""
+        cdef size_t at = 0
+        cdef Record *record
+        while at < self.block_count * BLOCK_RECORDS:
+            record = self.record_at(at)
+            at += 1
+            if not record.number:
+                continue
+            self.created -= 1
+            self.by_site[record.site].created -= 1
+            self.ended[LOST] -= 1
+            self.by_site[record.site].ended[LOST] -= 1
+            self.end(record, LOST, 0)
+
+    def snapshot(self, int64_t now_ns):
+        """All records as they are now, to be looked at in peace."""
+        return Snapshot(self, now_ns)
+
+
+cdef class Snapshot:
+    """A copy of the records of a ledger: a sequence whose items are made when asked for.
+
+    Ownership: it owns a weak reference and the creation stack of each. It keeps no task alive.
+    """
+
+    def __cinit__(self, Ledger ledger not None, int64_t now_ns):
+        cdef size_t at
+        cdef Record *record
+        self.taken_ns = now_ns
+        self.records = <Record *>PyMem_Malloc(max(ledger.count, 1) * sizeof(Record))
+        if self.records is NULL:
+            raise MemoryError
+        for at in range(ledger.block_count * BLOCK_RECORDS):
+            record = ledger.record_at(at)
+            if not record.number:
+                continue
+            self.records[self.count] = record[0]
+            Py_INCREF(<object>record.weak)
+            Py_XINCREF(record.stack)
+            self.count += 1
+
+    def __dealloc__(self):
+        cdef Py_ssize_t at
+        if self.records is not NULL:
+            for at in range(self.count):
+                Py_XDECREF(self.records[at].weak)
+                Py_XDECREF(self.records[at].stack)
+            PyMem_Free(self.records)
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, Py_ssize_t at):
+        """(number, weak reference, site, born_ns, since_ns, state, running_ns, ready_ns, steps, stack)."""
+        if not 0 <= at < self.count:
+            raise IndexError(at)
+        record = self.records[at]
+        return (
+            record.number, <object>record.weak, record.site, record.born_ns, record.since_ns, record.state,
+            record.running_ns, record.ready_ns, record.steps, None if record.stack is NULL else <object>record.stack,
+        )

@@ -1,0 +1,75 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from penstock._core.events.handle cimport Runnable
+from penstock._core.events.ready cimport Ready
+from penstock._core.tasks.flight cimport Flight
+from penstock._core.tasks.heartbeat cimport Stamps
+from penstock._core.tasks.histogram cimport Histogram
+from penstock._core.tasks.ledger cimport Ledger, Record
+from penstock._core.tasks.sites cimport Origins
+
+cdef enum:
+    OFF = 0
+    COUNT = 1
+    TIME = 2
+    TRACE = 3
+
+cdef enum:
+    TASK = 0
+    CALLBACK_KIND = 1
+    TIMER = 2
+    IO = 3
+
+
+# A time that does not come.
+cdef int64_t NEVER_NS
+
+
+cdef class Probe:
+    cdef readonly int level
+    # Below it the level does not go: somebody needs the count.
+    cdef int least_level
+    cdef readonly Stamps stamps
+    cdef readonly Ledger ledger
+    cdef readonly Origins origins
+    # None below TIME
+    cdef readonly Flight flight
+    cdef uint64_t[4] ran
+    cdef Histogram took0, took1, took2, took3
+    cdef readonly Histogram delay, start_delay, turn, poll, wake
+    cdef readonly uint64_t turns, polls, events
+    cdef readonly int64_t active_ns, idle_ns
+    # One creation in so many keeps its stack; a step that long goes into the flight recorder whatever the level.
+    cdef uint32_t stack_every, stack_left
+    cdef int64_t long_step_ns
+    # What looks for lost and stuck tasks, when next, and how often.
+    cdef object check
+    cdef int64_t check_at_ns, check_every_ns
+    # Of the turn and the callback that run now.
+    cdef int64_t turn_start_ns, start_ns
+    cdef Record *running
+    cdef PyObject *running_task
+    cdef int kind
+
+    # Whether tasks are asked to say when they are done, as a program has replaced `call_soon`.
+    cdef bint asks_for_ends
+    # Exceptions of the probe's own and of the check; the one that is to be told, and from when on one may be logged.
+    cdef readonly uint64_t errors
+    cdef object error
+    cdef int64_t log_from_ns
+
+    cdef int born(self, object task, object coro, int64_t born_ns, bint is_eager) except -1
+    cdef int begin_turn(self, int64_t now_ns) except -1
+    cdef int begin_callback(self, PyObject *entry) noexcept
+    cdef int end_callback(self) noexcept
+    cdef int end_turn(self) except -1
+    cdef int polled(self, int64_t waited_ns, int events) except -1
+    cdef int end_task(self, Record *record, int outcome, int64_t now_ns) except -1
+    cdef Record *adopt(self, PyObject *task) except NULL
+    cdef int run_check(self, int64_t now_ns) except -1
+    cdef int mark_ready(self, Ready ready) except -1
+    cdef int first_eager_step(self, Record *record) noexcept
+    cdef object sampled_stack(self)
+    cdef int take_error(self) noexcept
+    cdef int tell_error(self) except -1

@@ -1,0 +1,3 @@
+"""The native half of process lanes."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Lanes over other executors: interpreters, Dask, Ray."""
+
+__all__: list[str] = []

@@ -1,0 +1,48 @@
+"""Imported first by the forkserver: makes it outlive a signal for a whole group, and imports the rest.
+
+Anywhere but in a forkserver, this module does nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from penstock.executors.processes.signal_shield import in_forked, outlive
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__: list[str] = []
+
+FORKSERVER = "multiprocessing.forkserver"
+
+
+def _importing() -> list[str] | None:
+    """The list of modules that the forkserver is importing; None if it is not that which imports this one."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        preload: Any = frame.f_locals.get("preload") if frame.f_globals.get("__name__") == FORKSERVER else None
+        if isinstance(preload, list) and __name__ in preload:
+            return preload
+        frame = frame.f_back
+    return None
+
+
+def _import_rest(preload: list[str]) -> None:
+    """Import what comes after this module, whatever it raises: it would end the forkserver. A worker imports it again,
+    and tells why it cannot."""
+    position = preload.index(__name__) + 1
+    rest, preload[position:] = preload[position:], []
+    for name in rest:
+        with suppress(Exception, SystemExit):
+            __import__(name)
+
+
+_preload = _importing()
+if _preload is not None:
+    _before: Any = outlive()
+    in_forked(lambda: signal.signal(signal.SIGTERM, _before))
+    _import_rest(_preload)

@@ -1,0 +1,336 @@
+"""The home of a lane of processes: the one loop whose thread has the lane's state, and the ways there from elsewhere.
+
+It is the loop of the first caller; when threads call first, one of the lane's own in a thread, which it leaves for a
+loop that calls as soon as it has no jobs. What a job comes to at home is the lane's part. Whatever ends, a loop, the
+lane or the program: whoever waits for a job gets an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from abc import abstractmethod
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import Overloaded
+from penstock.executors.job import Job, ThreadJob
+from penstock.executors.lane import Lane
+from penstock.executors.live_lanes import LivingLanes
+from penstock.executors.processes.loop_thread import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.config import LaneConfig
+    from penstock.executors.admission import Admission
+    from penstock.executors.processes.context import Carrier
+    from penstock.executors.processes.pool import Crew
+
+__all__ = ["HomedLane"]
+
+
+class HomedLane(Lane):
+    """A lane whose state is confined to its home's thread. The lock guards which loop that is, and what is posted."""
+
+    _admission: Admission
+    _carrier: Carrier
+    _crew: Crew
+
+    def __init__(self, name: str, config: LaneConfig) -> None:
+        super().__init__(name, config)
+        self._unlock()
+        self._begin()
+        _lanes.add(self)
+
+    def _unlock(self) -> None:
+        """Make anew what threads wait for each other by: a forked child has none of those that hold it."""
+        self._lock = threading.Lock()
+        # those that wait for a place
+        self._room = threading.Condition(self._lock)
+        self._ended = threading.Event()
+        self._service: Service | None = None
+        # a loop that has called while the service is the home
+        self._heir: asyncio.AbstractEventLoop | None = None
+
+    def _begin(self) -> None:
+        """Have everything as new, on no loop yet."""
+        self._home: asyncio.AbstractEventLoop | None = None
+        # calls from other threads that the home has not heard of yet
+        self._posted: set[Job] = set()
+
+    # --- which loop it is
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Live on `loop`, and start `min_workers`; if threads have jobs here already, as soon as those are done."""
+        if not self._is_shut and self._settle(loop) is loop:
+            self._crew.keep()
+
+    def _settle(self, loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
+        """The home, now that `loop` calls, or for None a thread."""
+        left: list[Job] = []
+        with self._lock:
+            self._check_open()
+            former = home = self._home
+            # the own loop may stand still for a moment, after a callback that raised SystemExit: it runs again
+            is_still = self._service is None and home is not None and not home.is_running()
+            if home is None or home.is_closed() or (loop is None and is_still and self._is_idle()):
+                left = self._leave()
+                home = loop or self._own_loop()
+                self._live_on(home)
+            elif loop is not None and self._service is not None and home is not loop:
+                self._heir = loop
+                home.call_soon_threadsafe(self._hand_over)
+        _cancel_all(left, former)
+        return home
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        self._service = Service(f"penstock-{self.name}-loop")
+        return self._service.loop
+
+    def _live_on(self, home: asyncio.AbstractEventLoop) -> None:
+        self._home = home
+        self._crew.open(home, self)  # type: ignore[arg-type]
+
+    def _is_idle(self) -> bool:
+        return not (self._posted or self._admission.queued or self._admission.waiting or self._crew.jobs())
+
+    def _leave(self) -> list[Job]:
+        """Leave a home that is closed, or does not run; its jobs, which get no result any more. The lock is held."""
+        left = [*self._crew.jobs(), *self._admission.drain(), *self._posted]
+        self._crew.close()
+        self._begin()
+        self._room.notify_all()
+        return left
+
+    def _hand_over(self) -> None:
+        """In the service's thread: leave for the loop that has called, once no job is here."""
+        with self._lock:
+            heir, service, crew = self._heir, self._service, self._crew
+            if heir is None or service is None or self._is_shut or not self._is_idle():
+                return
+            self._heir = self._service = None
+            self._begin()
+            if not heir.is_closed():
+                self._live_on(heir)
+        crew.close()
+        service.stop()
+        with suppress(RuntimeError):  # closed by now
+            heir.call_soon_threadsafe(self._keep)
+
+    def _keep(self) -> None:
+        if not self._is_shut and asyncio._get_running_loop() is self._home:
+            self._crew.keep()
+
+    # --- the ways there
+
+    def _offer(self, job: Job) -> None:
+        job.payload = self._carrier.take()
+        loop, home = job.loop, self._home
+        if loop is None or loop is not home:
+            home = self._settle(loop)
+            if home is not loop and asyncio._get_running_loop() is not home:
+                self._offer_from_elsewhere(job)
+                return
+            if isinstance(job, ThreadJob):
+                job.delivered_by = threading.get_ident()
+        self._enter(job)
+
+    def _offer_from_elsewhere(self, job: Job) -> None:
+        """Post the job to the home; hold its caller, if that is a thread, while too much is on its way."""
+        limit, full = self.config.queue_jobs, self.config.full
+        most = 2 * limit if full == "drop_oldest" else limit
+        while full in ("wait", "drop_oldest") or self._coming() < limit:
+            with self._room:
+                # a caller on a loop may not be held: its jobs wait in line at home
+                if job.loop is None:
+                    self._room.wait_for(lambda: self._is_shut or self._coming() < most)
+                self._check_open()
+                if self._post(job):
+                    return
+            # the home has closed meanwhile
+            self._settle(job.loop)
+        if full == "shed":
+            self._count(partial(self._meter.shed, "full"))
+            raise Overloaded(
+                f"lane {self.name!r} is full: {limit} jobs are queued; try again later, or raise queue_jobs",
+                reason="full",
+                queued=limit,
+                limit=limit,
+            )
+        self._run_here(job)
+
+    def _count(self, count: Callable[[], None]) -> None:
+        """Count at home: the meter belongs to its thread."""
+        home = self._home
+        if home is None or asyncio._get_running_loop() is home:
+            count()
+            return
+        try:
+            home.call_soon_threadsafe(count)
+        except RuntimeError:
+            count()  # the home is closed: nothing else counts
+
+    def _coming(self) -> int:
+        return self._admission.queued + len(self._posted)
+
+    def _post(self, job: Job) -> bool:
+        if self._home is None:
+            return False
+        self._posted.add(job)
+        try:
+            self._home.call_soon_threadsafe(self._enter_posted, job)
+        except RuntimeError:
+            self._posted.discard(job)
+            return False
+        return True
+
+    def _enter_posted(self, job: Job) -> None:
+        with self._room:
+            is_ours = job in self._posted
+            self._posted.discard(job)
+            self._room.notify_all()
+        if not is_ours:
+            return
+        if job.done():
+            self._after_jobs()
+            return
+        # accepted before a shutdown is accepted: the shutdown waits for it
+        try:
+            self._enter(job, is_posted=True)
+        except Overloaded as problem:
+            job.fail_from_thread(problem.with_traceback(None))
+
+    @abstractmethod
+    def _enter(self, job: Job, is_posted: bool = False) -> None:
+        """At home: have the job run, now or later. Raises Overloaded."""
+
+    @abstractmethod
+    def _run_here(self, job: Job) -> None:
+        """Run the job in its caller's thread."""
+
+    def _tell(self, tell: Callable[[Any], None], outcome: Any) -> None:
+        """Give a thread its answer. What its callbacks raise to end a program is raised in the loop, after all that is
+        at hand here."""
+        try:
+            tell(outcome)
+        except BaseException as problem:
+            assert self._home is not None
+            self._home.call_soon(_raise, problem)
+
+    # --- its end
+
+    def _after_jobs(self) -> None:
+        """There may be no jobs left: do what waits for that."""
+        if self._is_shut:
+            self._end_if_done()
+        elif self._heir is not None and self._home is not None:
+            self._home.call_soon(self._hand_over)
+
+    def _end_if_done(self) -> None:
+        if self._admission.queued or self._admission.waiting or self._posted:
+            return
+        if self._crew.finish():
+            self._crew.close()
+            self._ended.set()
+            if self._service is not None:
+                self._service.stop()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As `concurrent.futures`'. In the home's own thread, and when that stands still, nothing can be waited for."""
+        with self._room:
+            self._is_shut = True
+            self._room.notify_all()
+        home = self._home
+        if home is None or not home.is_running():
+            self.close()
+            return
+        if asyncio._get_running_loop() is home:
+            self._shut(cancel_futures)
+            return
+        try:
+            home.call_soon_threadsafe(self._shut, cancel_futures)
+        except RuntimeError:
+            self.close()
+            return
+        if wait:
+            self._ended.wait()
+            self._stop_service()
+
+    def _shut(self, cancel_futures: bool) -> None:
+        if cancel_futures:
+            jobs = self._admission.drain()
+            for _ in jobs:
+                self._meter.ended("cancelled")
+            _cancel_all(jobs, self._home)
+        self._end_if_done()
+
+    def close(self) -> None:
+        """End everything now: workers are killed, what they ran reaches nobody, and whoever waits for it is told so."""
+        with self._lock:
+            self._is_shut = True
+            home, left = self._home, self._leave()
+        for _ in left:
+            self._meter.ended("cancelled")
+        _cancel_all(left, home)
+        self._ended.set()
+        self._stop_service()
+
+    def _stop_service(self) -> None:
+        service, self._service = self._service, None
+        if service is not None:
+            service.stop()
+
+    def finish_at_exit(self) -> None:
+        """Finish what threads have submitted, as `concurrent.futures` does; where no loop runs any more, say so."""
+        if self._service is not None:
+            self.shutdown()
+        elif self._home is not None and not self._home.is_running():
+            self.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: it has no workers yet, and none of the parent's jobs."""
+        self._crew.forget()
+        self._unlock()
+        self._begin()
+
+
+def _raise(problem: BaseException) -> None:
+    raise problem
+
+
+def _cancel_all(jobs: list[Job], home: asyncio.AbstractEventLoop | None) -> None:
+    """Tell the callers, some of whom are on other loops than the home, that there will be no answer."""
+    for job in jobs:
+        if job.timer is not None:
+            job.timer.cancel()
+        job.on_cancel = job.timer = job.payload = None
+        # a closed loop takes no callbacks, and a callback may raise: the job is cancelled all the same
+        with suppress(RuntimeError, SystemExit):
+            if job.loop is None or job.loop is home:
+                job.cancel()
+            else:
+                job.loop.call_soon_threadsafe(job.cancel)
+
+
+_lanes: LivingLanes[HomedLane] = LivingLanes()
+
+
+def _after_fork() -> None:
+    for lane in _lanes.all():
+        lane.after_fork()
+
+
+def _at_exit() -> None:
+    """What threads have submitted is finished, as `concurrent.futures` does; a loop's lanes are its own to end."""
+    for lane in _lanes.all():
+        lane.finish_at_exit()
+
+
+# before the interpreter stops letting threads and processes start; where concurrent.futures ends its executors
+getattr(threading, "_register_atexit", atexit.register)(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,318 @@
+"""The worker process: receives jobs, runs them one by one, sends each result before it begins the next.
+
+It ends when its socket does. Should the parent die, the kernel kills it, whatever it is at: see `tie_to_parent`.
+SIGINT interrupts the one job that the board names; else it does nothing, as SIGTERM does: both reach whole groups, and
+how a service ends is its parent's to decide. What a job starts has neither from here: see `stand_apart`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from pickle import loads
+from pkgutil import resolve_name
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from penstock.errors import JobInterrupted, UnpicklableError
+from penstock.executors.naming import function_name
+from penstock.executors.processes.adaptive_spin import LOOK_NS, Patience
+from penstock.executors.processes.claims import receive
+from penstock.executors.processes.context import run_carried
+from penstock.executors.processes.pickling import Pickled, dump, fault, load
+from penstock.executors.processes.protocol import (
+    FILLING,
+    JOB,
+    RESULT,
+    WHOLE,
+    Content,
+    Frames,
+    Status,
+    contained,
+    unpacked,
+)
+from penstock.executors.processes.shared_memory import Arena, Lent
+from penstock.executors.processes.signal_shield import in_forked, outlive, stay
+from penstock.executors.remote_errors import described
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from types import FrameType
+
+__all__ = ["PREPARING", "Orders", "main"]
+
+RECEIVE_BYTES = 1024 * 1024
+# A worker that got its last job so soon may look for the next before it sleeps.
+SOON_NS = 1_000_000
+KNOWN_FUNCTIONS = 1000
+NOTHING = Pickled(b"")
+# On the board, in the place of a job's number: what comes before the first job is to be interrupted.
+PREPARING = 2**64 - 1
+
+
+class Orders(NamedTuple):
+    """What a worker is told at its start: what to import and to call before the first job, how nice it is to be, and
+    whether it may look before it sleeps."""
+
+    preload: tuple[str, ...]
+    initializer: Callable[[], object] | str | None
+    nice: int
+    may_look: bool
+
+
+def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, orders: Orders) -> None:
+    """Run a worker until the parent ends its socket."""
+    # a worker forked from a loop's thread inherits the loop's way to hear of signals
+    signal.set_wakeup_fd(-1)
+    own_group = stand_apart()
+    tie_to_parent(lifeline, own_group)
+    arena = Arena(memory_fd)
+    os.close(memory_fd)
+    worker = Worker(job_socket, arena, orders.may_look)
+    signal.signal(signal.SIGINT, worker.on_interrupt)
+    try:
+        if worker.prepare(orders):
+            worker.serve()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the parent is gone
+    sys.stdout.flush()
+
+
+def stand_apart() -> bool:
+    """Outlive signals for a group, in a process group of one's own; whether there is one."""
+    outlive()
+    in_forked(_as_any_process)
+    with suppress(PermissionError):  # the leader of a session has one already
+        os.setpgid(0, 0)
+    return os.getpgrp() == os.getpid()
+
+
+def _as_any_process() -> None:
+    """In a process that a job has forked, unless the job has handlers of its own."""
+    if signal.getsignal(signal.SIGTERM) is stay:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if getattr(signal.getsignal(signal.SIGINT), "__func__", None) is Worker.on_interrupt:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def tie_to_parent(lifeline: socket.socket, own_group: bool) -> None:
+    """Die with the parent, even in C code that holds the GIL, and with the group if it is one's own: the kernel signals
+    the end of a socket to its owner."""
+    if not hasattr(fcntl, "F_SETSIG"):
+        threading.Thread(target=_die_with, args=(lifeline,), name="penstock-lifeline", daemon=True).start()
+        return
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid() if own_group else os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    lifeline.setblocking(False)
+    try:
+        if lifeline.recv(1) == b"":
+            os._exit(1)  # it died before we were tied
+    except BlockingIOError:
+        pass
+
+
+def _die_with(lifeline: socket.socket) -> None:
+    lifeline.recv(1)
+    os._exit(1)
+
+
+class Filled:
+    """Where the buffers of a job come from: shared memory, copied or lent."""
+
+    def __init__(self, arena: Arena, lent: Lent) -> None:
+        self._arena, self._lent = arena, lent
+
+    def view(self, offset: int, size: int) -> Any:
+        """A block to be copied."""
+        return self._arena.view(offset, size)
+
+    def lend(self, offset: int, size: int) -> Any:
+        """A block that the job may keep."""
+        return self._lent.add(self._arena.lend(offset, size))
+
+
+class Filling(Filled):
+    """The same while the parent still copies them in, one after the other."""
+
+    _seen_bytes = 0
+
+    def view(self, offset: int, size: int) -> Any:
+        """A block, copied as it comes."""
+        base_bytes = self._seen_bytes
+        self._seen_bytes += size
+        return self._arena.board.drain(offset, size, base_bytes)
+
+    def lend(self, offset: int, size: int) -> Any:
+        """A block that the job may keep, once it is whole."""
+        self._seen_bytes += size
+        self._arena.board.await_filled(self._seen_bytes)
+        return super().lend(offset, size)
+
+
+class Worker:
+    """Owns the worker's socket and its mapping of the arena."""
+
+    def __init__(self, job_socket: socket.socket, arena: Arena, may_look: bool) -> None:
+        self._socket = job_socket
+        self._arena = arena
+        self._board = arena.board
+        self._may_look = may_look
+        self._running = 0
+        # the number of the job that was interrupted last
+        self._interrupted = 0
+        self._functions: dict[bytes, Callable[..., Any]] = {}
+        # what jobs keep of what they were lent, and the numbers of those that keep nothing any more
+        self._keeping: dict[int, Lent] = {}
+        self._released: deque[int] = deque()
+        self._result_top = arena.from_worker[0]
+        self._results_placed = 0
+
+    def on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        """SIGINT: raise once in the job the board names, if that is the one that runs."""
+        if self._running:
+            self._check_interrupt(self._running)
+
+    def _check_interrupt(self, number: int) -> None:
+        if self._board.interrupted == number != self._interrupted:
+            self._interrupted = number
+            raise JobInterrupted
+
+    def prepare(self, orders: Orders) -> bool:
+        """Import and initialize; tells the parent how it went."""
+        self._running = PREPARING
+        try:
+            for name in orders.preload:
+                __import__(name)
+            initializer = orders.initializer
+            if initializer is not None:
+                (resolve_name(initializer) if isinstance(initializer, str) else initializer)()
+            # only now: a worker that is waited for starts at full speed
+            os.nice(orders.nice)
+            self._running = 0
+        except BaseException as problem:
+            self._running = 0
+            self._tell(0, Status.UNFIT, dump(described(problem)))
+            return False
+        self._tell(0, Status.READY)
+        return True
+
+    def serve(self) -> None:
+        """Run jobs until the socket ends."""
+        frames, fd, patience, is_soon = Frames(JOB), self._socket.fileno(), Patience(), False
+        while True:
+            while self._released:
+                number = self._released.popleft()
+                del self._keeping[number]
+                self._tell(number, Status.RELEASED)
+            asked_ns = monotonic_ns()
+            looks = self._may_look and is_soon and patience.wants_to_look()
+            data = receive(fd, LOOK_NS if looks else 0)
+            if looks:
+                patience.found(data is not None)
+            if data is None:
+                data = self._socket.recv(RECEIVE_BYTES)
+            if not data:
+                return
+            is_soon = monotonic_ns() - asked_ns < SOON_NS
+            for head, body, start, end in frames.feed(data):
+                if self._board.take(head[1]):
+                    self._run(head, body, start, end)
+            del data
+
+    def _run(self, head: tuple[int, ...], body: bytes, start: int, end: int) -> None:
+        began_ns, lent = monotonic_ns(), Lent()
+        try:
+            status, answer = self._answer(head, body, start, end, lent)
+        except JobInterrupted:
+            # it came between two statements of ours: the job is over all the same
+            status, answer = Status.INTERRUPTED, NOTHING
+        self._running = 0
+        number, content = head[1], self._placed(answer)
+        # copied: what was lent for the job may go with its last user
+        del answer
+        keeps = bool(head[3]) and lent.are_kept(lambda: self._released.append(number))
+        if keeps:
+            self._keeping[number] = lent
+        self._send(number, status, content, began_ns, keeps)
+
+    def _answer(self, head: tuple[int, ...], body: bytes, start: int, end: int, lent: Lent) -> tuple[Status, Pickled]:
+        _, number, fn_bytes, buffer_count, flags = head
+        try:
+            fn, args, kwargs, carried = self._read(body, start, fn_bytes, end, buffer_count, flags, lent)
+        except Exception as problem:
+            return Status.ERROR, dump(described(_unreadable(problem)))
+        try:
+            self._running = number
+            self._check_interrupt(number)
+            if carried is not None:
+                result = run_carried(carried, fn, args, kwargs)
+            else:
+                result = fn(*args, **kwargs)
+            self._running = 0
+        except JobInterrupted:
+            return Status.INTERRUPTED, NOTHING
+        except BaseException as problem:
+            self._running = 0
+            return Status.ERROR, dump(described(problem))
+        try:
+            return Status.RESULT, dump(result)
+        except Exception as problem:
+            return Status.ERROR, dump(
+                described(fault(f"{function_name(fn)}: its result cannot be sent back", result, problem))
+            )
+
+    def _read(
+        self, body: bytes, start: int, fn_bytes: int, end: int, buffer_count: int, flags: int, lent: Lent
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]:
+        source = Filling(self._arena, lent) if flags & FILLING else Filled(self._arena, lent)
+        item = load(*unpacked(body, start + fn_bytes, end, buffer_count, source.view, source.lend))
+        if not flags & WHOLE:
+            return self._function(body[start : start + fn_bytes]), item, {}, None
+        fn, args, kwargs, carried = item
+        return fn, args, kwargs or {}, carried
+
+    def _function(self, name: bytes) -> Callable[..., Any]:
+        fn = self._functions.get(name)
+        if fn is None:
+            if len(self._functions) >= KNOWN_FUNCTIONS:
+                self._functions.clear()
+            fn = self._functions[name] = loads(name)
+        return fn
+
+    def _tell(self, number: int, status: Status, item: Pickled = NOTHING) -> None:
+        self._send(number, status, self._placed(item))
+
+    def _placed(self, item: Pickled) -> Content:
+        # the parent reads results in order: when it has read all of them, the whole area is free again
+        if self._board.results_read == self._results_placed:
+            self._result_top = self._arena.from_worker[0]
+        content = contained(item, self._take, self._arena.put)
+        if content.blocks:
+            self._results_placed += 1
+        return content
+
+    def _take(self, size: int) -> int | None:
+        offset = self._result_top
+        if offset + size > self._arena.from_worker[1]:
+            return None
+        self._result_top = offset + (size + 63) // 64 * 64
+        return offset
+
+    def _send(self, number: int, status: Status, content: Content, began_ns: int = 0, keeps: bool = False) -> None:
+        ran_ns = monotonic_ns() - began_ns if began_ns else 0
+        parts, buffer_count = content.parts, content.buffer_count
+        head = RESULT.pack(sum(map(len, parts)), number, began_ns, ran_ns, buffer_count, status, keeps)
+        self._socket.sendall(b"".join([head, *parts]))
+
+
+def _unreadable(problem: Exception) -> UnpicklableError:
+    return UnpicklableError(
+        f"the call cannot be loaded in the worker: {problem}; define what it uses in a module that workers can import"
+    )

@@ -1,0 +1,13 @@
+"""The lane of threads."""
+
+from typing import TYPE_CHECKING
+
+from penstock.lazy import opened
+
+if TYPE_CHECKING:
+    from penstock.executors.threads.lane import ThreadLane
+
+__all__ = ["ThreadLane"]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = opened(__name__, {"penstock.executors.threads.lane": ("ThreadLane",)})

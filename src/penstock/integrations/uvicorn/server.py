@@ -1,0 +1,159 @@
+"""uvicorn's server with penstock's start and end: it listens once the application has started, and ends without a loss.
+
+In a worker process it ends when its parent does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from penstock.config import Config, ServeConfig
+from penstock.integrations.uvicorn.drain import answer_last, end_connections
+from penstock.integrations.uvicorn.lifespan import FAILED_START, BoundedLifespan
+from penstock.pressure.overload.loop import pause_watch, resume_watch
+from penstock.runtime.acceptqueue import empty, refuse_new
+from penstock.tasks.detectors.stalls import stall_watch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ENDING", "FAILED", "MOST_BYTES", "STARTED", "Server", "report"]
+
+logger = logging.getLogger("uvicorn.error")
+
+# the application's shutdown has at least so long, also where requests have taken all of the drain
+LAST_S = 0.5
+# a worker's report of its start or end to its parent: the word, and its process's number or the reason
+STARTED, FAILED, ENDING = "started", "failed", "ending"
+MOST_BYTES = 2000
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server; `owns_listener`: no other server goes on with its listening socket."""
+
+    owns_listener = False
+    _until_s: float | None = None
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal ends it."""
+        _follow_parent()
+        super().run(sockets=sockets)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load the application and serve it until a signal ends it."""
+        # imports and the lifespan's startup block the loop, and no client waits for it yet; `startup` resumes
+        loop = asyncio.get_running_loop()
+        pause_watch(loop)
+        stall_watch.excuse_turn(loop)
+        await super().serve(sockets=sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then listen. SystemExit(3) if either fails."""
+        told: ServeConfig = Config.load().serve
+        lifespan: Any = BoundedLifespan(
+            self.lifespan,
+            told.startup_s,
+            told.shutdown_s,
+            started=lambda: _may_listen(sockets or ()),
+            left_s=self._left_s,
+        )
+        self.lifespan = lifespan
+        try:
+            await super().startup(sockets=sockets)
+        except OSError as error:
+            logger.error("cannot listen: %s", error)
+            await lifespan.shutdown()
+        if not self.started:
+            sys.exit(FAILED_START)
+        resume_watch(asyncio.get_running_loop())
+        report(self.config, STARTED, str(os.getpid()))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept the kernel's clients, answer all requests, then stop the application."""
+        logger.info("Shutting down")
+        loop, drain_s = asyncio.get_running_loop(), self.config.timeout_graceful_shutdown
+        until_s = float("inf") if drain_s is None else loop.time() + drain_s
+        self._until_s = None if drain_s is None else until_s
+        answer_last(self)
+        # at once: where connections are bounded, clients are accepted when idle ones have ended
+        await asyncio.gather(self._stop_accepting(sockets or [], until_s), end_connections(self, until_s))
+        await end_connections(self, until_s)
+        await self._end_tasks(until_s)
+        if not self.force_exit:
+            await self.lifespan.shutdown()
+
+    async def _stop_accepting(self, sockets: list[socket.socket], until_s: float) -> None:
+        if self.owns_listener:
+            for sock in sockets:
+                refuse_new(sock)
+        await empty(asyncio.get_running_loop(), sockets, until_s)
+        for server in self.servers:
+            server.close()
+        for sock in sockets:
+            sock.close()
+        report(self.config, ENDING, str(os.getpid()))
+
+    async def _end_tasks(self, until_s: float) -> None:
+        """Wait for tasks that requests have left behind, as uvicorn does; cancel them when the drain is over."""
+        tasks = self.server_state.tasks
+        loop = asyncio.get_running_loop()
+        while tasks and loop.time() < until_s and not self.force_exit:
+            left_s = until_s - loop.time()
+            await asyncio.wait(set(tasks), timeout=min(left_s, 0.1))
+        if tasks and not self.force_exit:
+            logger.error("Cancel %s running task(s), timeout graceful shutdown exceeded", len(tasks))
+        for task in list(tasks):
+            task.cancel(msg="Task cancelled, timeout graceful shutdown exceeded")
+
+    def _left_s(self) -> float | None:
+        if self._until_s is None:
+            return None
+        return max(self._until_s - asyncio.get_running_loop().time(), LAST_S)
+
+
+def report(config: Any, word: str, text: str) -> bool:
+    """Tell the parent how this worker's start or end goes; False if there is no parent to tell."""
+    channel: socket.socket | None = getattr(config, "start_reports", None)
+    if channel is None:
+        return False
+    with suppress(OSError):
+        message = f"{word} {text}".encode(errors="backslashreplace")
+        channel.send(message[:MOST_BYTES], socket.MSG_DONTWAIT)
+    return True
+
+
+def _may_listen(sockets: Sequence[socket.socket]) -> None:
+    """Let sockets that were bound for this process alone be listened on, beside connections of a server before it."""
+    for sock in sockets:
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def _follow_parent() -> None:
+    """In a child process: be ended by SIGTERM, and so drain, when the parent is gone, however it ended."""
+    parent = multiprocessing.parent_process()
+    if parent is None or threading.current_thread() is not threading.main_thread():
+        return
+    # its other end is the parent's alone, and the kernel closes it
+    arguments = (parent.sentinel,)
+    threading.Thread(target=_end_with_parent, args=arguments, name="penstock-parent", daemon=True).start()
+
+
+def _end_with_parent(lifeline_fd: int) -> None:
+    poll = select.poll()
+    # only that it hangs up
+    poll.register(lifeline_fd, 0)
+    poll.poll()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,227 @@
+"""uvicorn's supervisors of worker processes and of the reloader, with ends of penstock's."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import select
+import signal
+import socket
+import time
+from contextlib import suppress
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
+
+from penstock.integrations.uvicorn.lifespan import FAILED_START
+from penstock.integrations.uvicorn.server import ENDING, MOST_BYTES, STARTED, Server
+from penstock.runtime.acceptqueue import has_clients, refuse_new
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+__all__ = ["Reloader", "Workers"]
+
+logger = logging.getLogger("uvicorn.error")
+ENDS = (signal.SIGTERM, signal.SIGINT)
+# so many workers that end before they serve, with none between them that serves, are no accident
+MOST_IN_A_ROW = 5
+LOOK_EVERY_S = 0.02
+
+
+class WorkerProcess(multiprocess.Process):
+    """A worker of uvicorn's that serves by penstock's server; older uvicorns are told what a worker runs."""
+
+    @property
+    def server(self) -> Server:
+        """The worker's own server, made in its process."""
+        if self._server is None:
+            self._server = Server(self.config)
+        return self._server  # type: ignore[return-value]
+
+    def ping(self, timeout: float = 5) -> bool:
+        """Ask the worker whether it lives; uvicorn waits the whole time where the worker ends meanwhile."""
+        with suppress(OSError, EOFError):
+            self.parent_conn.send(b"ping")
+            wait([self.parent_conn, self.process.sentinel], timeout)
+            if self.parent_conn.poll():
+                self.parent_conn.recv()
+                return True
+        return False
+
+
+class Wakeup:
+    """An event as `threading.Event`, which a signal's handler may set: it takes no lock."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self.wait(0)
+
+    def set(self) -> None:
+        """Set it, once and for all."""
+        if not self.is_set():
+            os.write(self._writer, b"\0")
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; False if that takes longer than `timeout` seconds."""
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
+
+
+class StartReports:
+    """The workers' reports of their starts and ends.
+
+    Ownership: the parent reads, each worker has a copy of the other end.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._reader.setblocking(False)
+        self._has_reason = False
+        self._started: set[int] = set()
+        self._ending: set[int] = set()
+        self._ended: set[int] = set()
+        self.failed_in_a_row = 0
+
+    def read(self) -> None:
+        """Read the reports; log the first reason why a worker cannot start, since the others say the same."""
+        with suppress(BlockingIOError):
+            while True:
+                # a long reason may be cut within a character
+                word, _, text = self._reader.recv(MOST_BYTES).decode(errors="replace").partition(" ")
+                if word == STARTED:
+                    self._started.add(int(text))
+                    self.failed_in_a_row = 0
+                elif word == ENDING:
+                    self._ending.add(int(text))
+                elif not self._has_reason:
+                    self._has_reason = True
+                    logger.error("%s", text)
+
+    def has_started(self, pid: int) -> bool:
+        """Whether the worker has said that it serves."""
+        return pid in self._started
+
+    def is_ending(self, pid: int) -> bool:
+        """Whether the worker has said that it accepts no more clients."""
+        return pid in self._ending
+
+    def note_end(self, pid: int) -> None:
+        """Hear that a worker has ended; whether it had served counts."""
+        if pid not in self._started | self._ended:
+            self.failed_in_a_row += 1
+        self._ended.add(pid)
+
+
+class Workers(Multiprocess):
+    """uvicorn's worker processes. A start that fails ends them all, and a stop is heard of at once."""
+
+    should_exit: Any
+    _has_last = False
+
+    def __init__(self, config: Any, *arguments: Any, **more: Any) -> None:
+        multiprocess.Process = WorkerProcess  # type: ignore[misc]
+        super().__init__(config, *arguments, **more)
+        self._reports = StartReports()
+        config.start_reports = self._reports.writer
+        self.should_exit = Wakeup()
+        for signum in ENDS:
+            signal.signal(signum, self._on_end)
+
+    def _on_end(self, signum: int, frame: FrameType | None) -> None:
+        # Here, not when it is looked at: the signal may have come to the whole group, and the workers stop accepting.
+        _refuse_new(self)
+        self.should_exit.set()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that have died, unless one has failed to start: the next would fail as well."""
+        self._look()
+        if not self.has_failed():
+            super().keep_subprocess_alive()
+            self._look()
+        if not self.has_failed():
+            return
+        # newer uvicorns have seen it, and have said so
+        if not self.should_exit.is_set():
+            logger.error("a worker process failed to start, stopping the parent process.")
+        _refuse_new(self)
+        self.should_exit.set()
+
+    def _look(self) -> None:
+        self._reports.read()
+        for process in self.processes:
+            if process.process.exitcode is not None:
+                self._reports.note_end(process.process.pid or 0)
+
+    def terminate_all(self) -> None:
+        """End the workers. If clients wait while none of them accepts, one has the drain's time to begin."""
+        drain_s = self.config.timeout_graceful_shutdown
+        until_s = math.inf if drain_s is None else time.monotonic() + drain_s
+        while any(map(has_clients, self.sockets)) and not self._is_served() and time.monotonic() < until_s:
+            time.sleep(LOOK_EVERY_S)
+        super().terminate_all()
+
+    def _is_served(self) -> bool:
+        """Whether a worker accepts clients, or none ever will. Where all have ended, one more is started."""
+        self._look()
+        alive = [process.process.pid or 0 for process in self.processes if process.process.is_alive()]
+        accepting = [pid for pid in alive if not self._reports.is_ending(pid)]
+        if not accepting and not self._has_last and not self.has_failed():
+            self._has_last = True
+            self._start_last()
+            return False
+        return not accepting or any(map(self._reports.has_started, accepting))
+
+    def _start_last(self) -> None:
+        process = WorkerProcess(self.config, self.sockets)
+        process.start()
+        self.processes.append(process)
+
+    def has_failed(self) -> bool:
+        """Whether a worker has ended before it served: with the code that says so, or again and again."""
+        if self._reports.failed_in_a_row >= MOST_IN_A_ROW:
+            return True
+        return any(process.process.exitcode == FAILED_START for process in self.processes)
+
+
+class Reloader(ChangeReload):  # type: ignore[misc, valid-type]
+    """uvicorn's reloader. Clients wait in the listening socket from one child to the next, and for none at the end."""
+
+    def signal_handler(self, sig: int, frame: FrameType | None) -> None:
+        """Hear of the end. The signal may have come to the whole group: the child stops accepting at the same time."""
+        _refuse_new(self)
+        super().signal_handler(sig, frame)
+
+    def startup(self) -> None:
+        """Note the sources' times before the child reads them: a change made while it starts reloads, too."""
+        if hasattr(self, "mtimes"):
+            self.mtimes = self._times()
+        super().startup()
+
+    def restart(self) -> None:
+        """The same for the next child; uvicorn looks a moment after its start."""
+        times = self._times() if hasattr(self, "mtimes") else None
+        super().restart()
+        if times is not None:
+            self.mtimes = times
+
+    def _times(self) -> dict[Path, float]:
+        times = {}
+        for file in self.iter_py_files():
+            with suppress(OSError):
+                times[file] = file.stat().st_mtime
+        return times
+
+
+def _refuse_new(supervisor: Any) -> None:
+    """Let no new client in. An inherited socket stays open, and its clients wait there for the next server."""
+    if supervisor.config.fd is None:
+        for listener in supervisor.sockets:
+            refuse_new(listener)

@@ -1,0 +1,3 @@
+"""Client side: deadlines, throttling and retry budgets."""
+
+__all__: list[str] = []

@@ -1,0 +1,199 @@
+"""The bounds of connections, as programs see them: set for a loop, read as figures, told of by log and exception.
+
+What counts bytes and time is native (`_core/net/budget`, `_core/net/peer_timeouts`, `_core/net/wheel`); this module
+has what happens once for a connection that is cut. On asyncio's own loop there are no bounds: its transports
+do not count.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import SlowPeer
+from penstock.loop import NATIVE
+from penstock.loop.transports import native_transport
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+__all__ = [
+    "MemoryStatistics",
+    "bound_memory",
+    "expect_request",
+    "memory_statistics",
+    "set_receive_deadline",
+    "set_receiving",
+]
+
+logger = logging.getLogger("penstock.pressure")
+NS_PER_S = 1_000_000_000
+# longer is for ever
+LONGEST_S = 1e9
+# A thousand peers may be cut at once: more lines than this in a second tell nobody anything.
+LINES_PER_S = 10
+NOTHING_CUT = MappingProxyType({"slow_reader": 0, "receive": 0, "idle": 0})
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatistics:
+    """What the connections of this process keep in memory, and how many were cut."""
+
+    # the budget, None: there is none, and nothing is counted but time
+    budget_bytes: int | None = None
+    # in the write queues of native transports, and in TLS above them; the most there ever was
+    buffered_bytes: int = 0
+    most_bytes: int = 0
+    # connections that the budget has paused, and how often it has paused one
+    paused: int = 0
+    pauses: int = 0
+    # cut connections by reason: slow_reader, receive, idle
+    disconnects: Mapping[str, int] = field(default_factory=lambda: NOTHING_CUT)
+
+
+def memory_statistics() -> MemoryStatistics:
+    """The figures of this process, over all its loops."""
+    if not NATIVE:
+        return MemoryStatistics()
+    from penstock._core.net.budget import shared_budget
+    from penstock._core.net.limited import cut_counts
+
+    budget, marks = shared_budget(), shared_budget().marks
+    return MemoryStatistics(
+        budget_bytes=marks and marks[0],
+        buffered_bytes=budget.total,
+        most_bytes=budget.most,
+        paused=budget.paused_now,
+        pauses=budget.pauses,
+        disconnects=MappingProxyType(cut_counts()),
+    )
+
+
+def bound_memory(
+    loop: asyncio.AbstractEventLoop,
+    *,
+    buffer_bytes: int | None = None,
+    slow_reader_bytes: int | None = None,
+    slow_reader_s: float | None = None,
+    receive_s: float | None = None,
+    idle_s: float | None = None,
+) -> bool:
+    """Bound the connections that a loop makes from now on; None: not by this. False where the loop cannot.
+
+    `buffer_bytes` is the budget of the process, whichever loop sets it last. Without `slow_reader_bytes` a peer is slow
+    above its connection's own high watermark. Times in seconds.
+    """
+    if not hasattr(loop, "_bound"):
+        return False
+    from penstock._core.net.budget import shared_budget
+    from penstock._core.net.peer_timeouts import Bounds
+
+    budget = None
+    if buffer_bytes is not None:
+        budget = shared_budget()
+        budget.set_marks(buffer_bytes)
+    bounds = None
+    if (slow_reader_s, receive_s, idle_s) != (None, None, None):
+        bounds = Bounds(
+            slow_reader_bytes=slow_reader_bytes or 0,
+            slow_reader_ns=_ns(slow_reader_s),
+            receive_ns=_ns(receive_s),
+            idle_ns=_ns(idle_s),
+        )
+    loop._bound(budget, bounds)
+    loop._on_cut = _Reports(slow_reader=slow_reader_s, receive=receive_s, idle=idle_s).cut  # type: ignore[attr-defined]
+    return True
+
+
+def _ns(seconds: float | None) -> int:
+    return 0 if seconds is None else max(1, round(min(seconds, LONGEST_S) * NS_PER_S))
+
+
+def set_receive_deadline(transport: asyncio.BaseTransport, seconds: float | None) -> bool:
+    """The peer is to have sent a whole request within so many seconds, or it is cut; the loop guesses no more.
+
+    None: it owes nothing, while its request is worked on or for good: neither `receive_s` nor `idle_s` cuts it. Holds
+    until it is set anew, or `expect_request`. For protocols and integrations, which know what the loop cannot; with or
+    without bounds in the config. False for a transport that is not penstock's own. ValueError for a time of 0 or less.
+    """
+    native = native_transport(transport)
+    if native is not None:
+        native.set_receive_deadline(seconds)
+        if native._loop._on_cut is None:
+            native._loop._on_cut = _Reports().cut
+    return native is not None
+
+
+def expect_request(transport: asyncio.BaseTransport) -> bool:
+    """The peer may send a new request: `receive_s` holds from its first byte on, `idle_s` until then.
+
+    False for a transport that is not penstock's own.
+    """
+    native = native_transport(transport)
+    if native is not None:
+        native.expect_request()
+    return native is not None
+
+
+def set_receiving(transport: asyncio.BaseTransport, is_receiving: bool) -> bool:
+    """Whether a request has begun and is not there as a whole, for whoever knows where requests begin and end.
+
+    True: `receive_s` holds from now on, whether more comes or not; sent at a decent rate, a request may last. False:
+    nothing is owed until the next True, `idle_s` alone holds. The loop guesses no more until `expect_request`. False is
+    returned for a transport that is not penstock's own.
+    """
+    native = native_transport(transport)
+    if native is not None:
+        native.set_receiving(is_receiving)
+    return native is not None
+
+
+class _Reports:
+    """Says why a connection was cut: to its protocol, and in the log."""
+
+    def __init__(self, **limits_s: float | None) -> None:
+        self._limits_s = limits_s
+        self._second = 0
+        self._lines = self._left_out = 0
+
+    def cut(self, transport: Any, reason: str, size_bytes: int, late_s: float) -> SlowPeer:
+        peer = transport.get_extra_info("peername")
+        message = f"{_name(peer)} {_fault(reason, size_bytes, late_s)}{self._limit(reason)}"
+        if logger.isEnabledFor(logging.INFO) and self._may_log():
+            left_out, self._left_out = self._left_out, 0
+            fields = {"reason": reason, "peer": _name(peer), "bytes": size_bytes, "seconds": late_s}
+            more = f"; {left_out} more were cut since the last line" if left_out else ""
+            logger.info(
+                "disconnected (%s): %s%s", reason, message, more, extra={"penstock": {**fields, "left_out": left_out}}
+            )
+        return SlowPeer(message, reason=reason, peer=peer, size_bytes=size_bytes, late_s=late_s)
+
+    def _limit(self, reason: str) -> str:
+        limit_s = self._limits_s.get(reason)
+        return f" (pressure.{reason}_s = {limit_s:g})" if limit_s is not None else ""
+
+    def _may_log(self) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._lines = second, 0
+        self._lines += 1
+        self._left_out += self._lines > LINES_PER_S
+        return self._lines <= LINES_PER_S
+
+
+def _name(peer: object) -> str:
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        return f"[{peer[0]}]:{peer[1]}" if ":" in str(peer[0]) else f"{peer[0]}:{peer[1]}"
+    return str(peer) if peer else "a peer without a name"
+
+
+def _fault(reason: str, size_bytes: int, late_s: float) -> str:
+    if reason == "slow_reader":
+        return f"took next to nothing of {size_bytes} bytes in {late_s:.1f} s"
+    if reason == "receive":
+        return f"sent {size_bytes} bytes of a request in {late_s:.1f} s, and had not sent it all"
+    return f"neither sent nor took anything for {late_s:.1f} s"

@@ -1,0 +1,82 @@
+"""Has the tasks of a loop watched as its config says: by the probe in penstock's own, by a task hook in asyncio's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.config import TasksConfig
+    from penstock.loop import EventLoop
+
+__all__ = ["watch_tasks"]
+
+# (kind, for people, how long it took in nanoseconds)
+Listener: TypeAlias = "Callable[[str, str, int], None]"
+
+
+def watch_tasks(loop: EventLoop, config: TasksConfig) -> Listener | None:
+    """Begin to watch. A loop of level off is watched too: the level can be set while it runs.
+
+    What is returned is to be told of work that is no task: its flight recorder keeps it. None if there is none.
+    """
+    if config.skip_modules:
+        _skip(loop, config.skip_modules)
+    if hasattr(loop, "_probe"):
+        return _by_probe(loop, config)
+    if config.level != "off":
+        # on asyncio's loop to be watched costs each task a callback: nothing is left to be turned on later
+        _by_hook(loop, config)
+    return None
+
+
+def _skip(loop: Any, packages: tuple[str, ...]) -> None:
+    from penstock.tasks.observers.sites import is_skipped, skip_modules
+
+    skip_modules(packages)
+    if hasattr(loop, "_probe"):
+        loop._probe.origins.skips = is_skipped
+
+
+def _by_probe(loop: Any, config: TasksConfig) -> Listener:
+    from penstock.runtime.shed_events import ShedNotes
+    from penstock.tasks.detectors.watcher import Watcher
+    from penstock.tasks.observers.native import NativeObserver
+
+    if config.trace_dir is not None:
+        _make_folder(config.trace_dir)
+    observer = NativeObserver(loop, level=config.level, trace_s=config.trace_s)
+    loop.set_task_watcher(Watcher(loop, observer, config))
+    observer.on_level = ShedNotes(observer).level_is
+    observer.on_level(config.level)
+    return observer.note_work
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        allowed = f"a folder that is there or can be made: {error.strerror}"
+        raise ConfigError.bad_value("tasks.trace_dir", path, "the config", allowed) from None
+
+
+def _by_hook(loop: EventLoop, config: TasksConfig) -> None:
+    from penstock.tasks.detectors.plainwatcher import PlainWatcher
+    from penstock.tasks.observers.factory import TaskFactory
+
+    factory, former = TaskFactory(level=config.level), loop.get_task_hook()
+
+    def hook(loop: Any, coro: Any, make: Any, **kwargs: Any) -> Any:
+        """The program's own hook, from the config, stands between."""
+
+        def make_by_former(loop: Any, coro: Any, **kwargs: Any) -> Any:
+            return former(loop, coro, make, **kwargs) if former is not None else make(loop, coro, **kwargs)
+
+        return factory.hook(loop, coro, make_by_former, **kwargs)
+
+    loop.set_task_hook(factory.hook if former is None else hook)
+    loop.set_task_watcher(PlainWatcher(loop, factory, config))

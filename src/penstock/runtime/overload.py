@@ -1,0 +1,105 @@
+"""Gives a loop its own gate as its config says: when it holds reads and slows accepts, how many tasks may live."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.config import PressureConfig
+    from penstock.loop import EventLoop
+    from penstock.pressure.overload.tasks import TaskLimit
+
+__all__ = ["gate_loop"]
+
+logger = logging.getLogger("penstock.pressure")
+
+MOST_SITES = 3
+HOLD_LAGS = 5
+
+
+def gate_loop(loop: EventLoop, config: PressureConfig, tell: Callable[[str, str, int], None] | None = None) -> None:
+    """Set what the loop takes in; `tell(kind, text, took_ns)` hears of each overload. Off, nothing is imported."""
+    loop.set_max_connections(config.max_connections)
+    if config.lag_high_s is None and config.max_tasks is None:
+        return
+    from penstock.pressure.overload.loop import LoopGate
+
+    lag = None
+    if config.lag_high_s is not None:
+        lag = _lag(loop, config)
+    tasks = None if config.max_tasks is None else _bounded(loop, config.max_tasks, config.tasks_full)
+    gate = LoopGate(loop, lag=lag, tell=tell, tasks=tasks)
+    if lag is not None:
+        lag.report = gate.changed
+        gate.watch(drops_left=config.drop_left)
+        if config.health_paths:
+            from penstock._core.overload.urgent import Urgent
+
+            untyped: Any = loop
+            untyped._parked.urgent = Urgent([path.encode() for path in config.health_paths])
+
+
+def _lag(loop: Any, config: PressureConfig) -> Any:
+    if not hasattr(loop, "_watch_lag"):
+        logger.warning("pressure.lag_high_s is set, but asyncio's loop has no turns to look at: nothing holds reads")
+        return None
+    from penstock._core.overload.lag import Lag
+
+    assert config.lag_high_s is not None
+    low_s = config.lag_high_s / 2 if config.lag_low_s is None else config.lag_low_s
+    return Lag(
+        high_ns=int(config.lag_high_s * 1e9),
+        low_ns=max(int(low_s * 1e9), 1),
+        for_ns=int(config.lag_for_s * 1e9),
+        hold_ns=int(_hold_s(config.lag_high_s, config) * 1e9),
+    )
+
+
+def _hold_s(high_s: float, config: PressureConfig) -> float:
+    if config.hold_s is not None:
+        return config.hold_s
+    return HOLD_LAGS * high_s if config.deadline_s is None else min(HOLD_LAGS * high_s, config.deadline_s / 2)
+
+
+def _bounded(loop: Any, most: int, full: str) -> TaskLimit:
+    from penstock.pressure.overload.tasks import CountedTasks, TaskLimit
+    from penstock.tasks.spawning import set_room
+
+    weak = ref(loop)
+    if hasattr(loop, "_bound_tasks"):
+        ledger = loop._probe.ledger
+        limit = TaskLimit(
+            most,
+            full,
+            live=lambda: int(ledger.live),
+            want_room=lambda on_room: _want_room(weak(), on_room),
+            busiest=lambda: _busiest(weak()),
+        )
+        loop._bound_tasks(most, limit.on_full)
+    else:
+        counted, former = CountedTasks(), loop.get_task_hook()
+        limit = counted.limit = TaskLimit(
+            most, full, live=counted.live, want_room=counted.want_room, busiest=lambda: _busiest(weak())
+        )
+        loop.set_task_hook(counted.hook_before(former))
+    if full == "wait":
+        set_room(loop, limit.room)
+    return limit
+
+
+def _want_room(loop: Any, on_room: Callable[[], None] | None) -> None:
+    if loop is not None:
+        loop._want_room(on_room)
+
+
+def _busiest(loop: Any) -> str:
+    """The sites with the most live tasks, as words; "" where nobody knows them."""
+    from penstock.tasks.observers.registry import observer_of
+
+    observer = None if loop is None else observer_of(loop)
+    sites = [] if observer is None else sorted(observer.sites(), key=lambda site: -site.live)[:MOST_SITES]
+    return ", ".join(f"{site.site} ({site.live})" for site in sites if site.live)

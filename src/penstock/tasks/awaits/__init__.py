@@ -1,0 +1,3 @@
+"""Await chains: what each task waits for."""
+
+__all__: list[str] = []

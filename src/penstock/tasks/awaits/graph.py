@@ -1,0 +1,262 @@
+"""Who awaits whom: tasks in groups of one stack, as a goroutine profile has them, the edges between tasks, and cycles.
+
+Everything is read at once, in the thread of the tasks' loop. Knows asyncio's gather, wait, shield and TaskGroup by what
+their callbacks hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import types
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from penstock.tasks.awaits.chain import TASKS, Awaited, Chain, Frame, chain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["AwaitGraph", "Edge", "Group", "await_cycles", "await_graph"]
+
+# what a group names, and what the report shows
+MOST_NAMES = 5
+SHOWN_GROUPS, SHOWN_FRAMES, SHOWN_EDGES, SHOWN_CYCLES, SHOWN_LINK_COUNT = 20, 12, 20, 10, 12
+WIDTH = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tasks with the same stack that await the same kind of thing."""
+
+    count: int
+    # of the first few
+    names: tuple[str, ...]
+    frames: tuple[Frame, ...]
+    # what the first of them awaits
+    awaited: Awaited
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One task cannot go on before another, or one of several others, has ended."""
+
+    waiter: str
+    awaited: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitGraph:
+    """The tasks there were. A task is its name, with its address where several have the name; `str` is a report."""
+
+    task_count: int
+    # the largest first
+    groups: tuple[Group, ...]
+    edges: tuple[Edge, ...]
+    # each in order: every task awaits the next, and the last the first
+    cycles: tuple[tuple[str, ...], ...]
+    # tasks that there was no time for
+    skipped_count: int = 0
+
+    def __str__(self) -> str:
+        return "\n".join(_report(self))
+
+
+def await_graph(tasks: Iterable[asyncio.Task[Any]], budget_s: float | None = None) -> AwaitGraph:
+    """The graph of `tasks`, those that have ended left out. Some 20 us a task; within `budget_s` if it is given."""
+    deadline_ns = None if budget_s is None else monotonic_ns() + int(budget_s * 1e9)
+    given = [task for task in tasks if not task.done()]
+    looked: dict[asyncio.Task[Any], Chain] = {}
+    for task in given:
+        if deadline_ns is not None and monotonic_ns() > deadline_ns:
+            break
+        looked[task] = chain(task)
+    awaits = _awaits(list(looked))
+    name = _namer({*looked, *(other for others in awaits.values() for other in others)})
+    return AwaitGraph(
+        len(given),
+        _groups(looked, name),
+        tuple(Edge(name[task], name[other]) for task, others in awaits.items() for other in others),
+        tuple(tuple(name[task] for task in cycle) for cycle in _cycles(awaits)),
+        len(given) - len(looked),
+    )
+
+
+def await_cycles(tasks: Iterable[asyncio.Task[Any]]) -> list[tuple[asyncio.Task[Any], ...]]:
+    """The cycles among `tasks`, one of each knot: every task awaits the next, and the last the first."""
+    return _cycles(_awaits([task for task in tasks if not task.done()]))
+
+
+def _groups(looked: dict[asyncio.Task[Any], Chain], name: dict[asyncio.Task[Any], str]) -> tuple[Group, ...]:
+    members: dict[tuple[tuple[Frame, ...], str], list[asyncio.Task[Any]]] = {}
+    for task, found in looked.items():
+        members.setdefault((found.frames, found.awaited.kind), []).append(task)
+    groups = (
+        Group(len(alike), tuple(name[task] for task in alike[:MOST_NAMES]), frames, looked[alike[0]].awaited)
+        for (frames, _), alike in members.items()
+    )
+    return tuple(sorted(groups, key=lambda group: -group.count))
+
+
+def _namer(tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], str]:
+    counts = Counter(task.get_name() for task in tasks)
+    return {task: plain if counts[plain := task.get_name()] == 1 else f"{plain} {id(task):#x}" for task in tasks}
+
+
+Awaits = dict[asyncio.Task[Any], list[asyncio.Task[Any]]]
+
+
+def _awaits(tasks: Sequence[asyncio.Task[Any]]) -> Awaits:
+    """Which tasks each of them awaits: from what it waits on downward, and from each task's callbacks upward."""
+    found: dict[asyncio.Task[Any], dict[asyncio.Task[Any], None]] = {}
+    waiting = {id(future): task for task in tasks if (future := _waited_on(task)) is not None}
+    for task in tasks:
+        for other in _below(_waited_on(task)):
+            found.setdefault(task, {})[other] = None
+    for task in tasks:
+        for other in _above(task, waiting):
+            found.setdefault(other, {})[task] = None
+    return {task: list(others) for task, others in found.items()}
+
+
+def _waited_on(task: Any) -> Any:
+    future = task._fut_waiter
+    return None if future is None or future.done() else future
+
+
+def _below(future: Any) -> Iterator[asyncio.Task[Any]]:
+    """The tasks that have not ended at the leaves of a future: itself, a gather's children, what a shield is for."""
+    stack, seen = [future], set()
+    while stack:
+        future = stack.pop()
+        if future is None or id(future) in seen or future.done():
+            continue
+        seen.add(id(future))
+        if isinstance(future, TASKS):
+            yield future
+            continue
+        stack.extend(reversed(getattr(future, "_children", ())))
+        stack.extend(_shielded(future))
+
+
+def _shielded(future: Any) -> Iterator[Any]:
+    for callback in _callbacks(future):
+        if getattr(callback, "__qualname__", "") == "shield.<locals>._outer_done_callback":
+            at = callback.__code__.co_freevars.index("inner")
+            yield from gc.get_referents(callback.__closure__[at])
+
+
+def _above(task: asyncio.Task[Any], waiting: dict[int, asyncio.Task[Any]]) -> Iterator[asyncio.Task[Any]]:
+    """The tasks that the task's end is to wake, as its callbacks show."""
+    for callback in _callbacks(task):
+        for held in _held(callback):
+            if isinstance(held, TASKS):
+                # not one that a callback of the program's own has in mind, to cancel it for example
+                if getattr(callback, "__name__", "").endswith("wakeup"):
+                    yield held
+            elif isinstance(held, asyncio.TaskGroup):
+                # only while it waits at its end: before, its parent goes on without the children
+                future = held._on_completed_fut  # type: ignore[attr-defined]
+                if future is not None and id(future) in waiting:
+                    yield waiting[id(future)]
+            elif id(held) in waiting:
+                yield waiting[id(held)]
+
+
+def _held(callback: Any) -> Iterator[Any]:
+    """Whom a callback serves: the object whose method it is, what its function closes over, a partial's arguments."""
+    owner = getattr(callback, "__self__", None)
+    if owner is not None:
+        yield owner
+    if isinstance(callback, types.FunctionType):
+        for cell in callback.__closure__ or ():
+            # none if it is empty yet
+            yield from gc.get_referents(cell)
+    elif isinstance(callback, partial):
+        yield from callback.args
+
+
+def _callbacks(future: Any) -> list[Any]:
+    return [callback for callback, _ in getattr(future, "_callbacks", None) or ()]
+
+
+def _cycles(awaits: Awaits) -> list[tuple[asyncio.Task[Any], ...]]:
+    """One cycle for each that a depth-first walk closes on a task that no earlier one has."""
+    found: list[tuple[asyncio.Task[Any], ...]] = []
+    done: set[asyncio.Task[Any]] = set()
+    in_cycle: set[asyncio.Task[Any]] = set()
+    for start in awaits:
+        # the path from the start, and what is left to follow at each of its tasks
+        path: dict[asyncio.Task[Any], Iterator[asyncio.Task[Any]]] = {}
+        task: asyncio.Task[Any] | None = start if start not in done else None
+        while task is not None:
+            path[task] = iter(awaits.get(task, ()))
+            task = _step(path, done, in_cycle, found)
+    return found
+
+
+def _step(
+    path: dict[asyncio.Task[Any], Iterator[asyncio.Task[Any]]],
+    done: set[asyncio.Task[Any]],
+    in_cycle: set[asyncio.Task[Any]],
+    found: list[tuple[asyncio.Task[Any], ...]],
+) -> asyncio.Task[Any] | None:
+    """The next task to enter; those that lead nowhere new leave the path."""
+    while path:
+        last = next(reversed(path))
+        for other in path[last]:
+            if other in path:
+                order = list(path)
+                cycle = tuple(order[order.index(other) :])
+                if in_cycle.isdisjoint(cycle):
+                    found.append(cycle)
+                    in_cycle.update(cycle)
+            elif other not in done:
+                return other
+        done.add(last)
+        del path[last]
+    return None
+
+
+def _report(graph: AwaitGraph) -> Iterator[str]:
+    kinds = "" if not graph.skipped_count else f", {graph.skipped_count} of them not looked at"
+    yield f"{graph.task_count} tasks, {len(graph.groups)} stacks{kinds}"
+    for group in graph.groups[:SHOWN_GROUPS]:
+        yield from _group_lines(group)
+    yield from _rest(len(graph.groups) - SHOWN_GROUPS, "stacks")
+    if graph.edges:
+        yield "who awaits whom:"
+    for edge in graph.edges[:SHOWN_EDGES]:
+        yield _cut(f"  {edge.waiter} -> {edge.awaited}")
+    yield from _rest(len(graph.edges) - SHOWN_EDGES, "pairs")
+    for cycle in graph.cycles[:SHOWN_CYCLES]:
+        links = [*cycle[:SHOWN_LINK_COUNT], *(["..."] if len(cycle) > SHOWN_LINK_COUNT else []), cycle[0]]
+        yield f"cycle: {' -> '.join(_cut(link) for link in links)}"
+    yield from _rest(len(graph.cycles) - SHOWN_CYCLES, "cycles")
+
+
+def _group_lines(group: Group) -> Iterator[str]:
+    names = ", ".join(group.names) + (", ..." if group.count > len(group.names) else "")
+    yield _cut(f"{group.count} x {group.awaited.kind}: {names}")
+    hidden = len(group.frames) - SHOWN_FRAMES
+    head = SHOWN_FRAMES // 2 if hidden > 0 else len(group.frames)
+    for frame in group.frames[:head]:
+        yield _cut(f"  {frame}")
+    if hidden > 0:
+        yield f"  ... {hidden} more frames"
+        for frame in group.frames[-(SHOWN_FRAMES - head) :]:
+            yield _cut(f"  {frame}")
+    if group.awaited.kind != "nothing":
+        yield _cut(f"  waits for {group.awaited.text}")
+
+
+def _rest(count: int, what: str) -> Iterator[str]:
+    if count > 0:
+        yield f"... {count} more {what}"
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..."

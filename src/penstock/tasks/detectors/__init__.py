@@ -1,0 +1,3 @@
+"""Detectors: stalls, stuck tasks, abandoned tasks and trends."""
+
+__all__: list[str] = []

@@ -1,0 +1,78 @@
+"""Tasks that were collected while pending: counted at once, told as findings when the loop can listen.
+
+Python tells of a collected task from within the garbage collector, in any thread, with any lock held: nothing may be
+called from there but what takes no lock. Knows records, not who made them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import monotonic, monotonic_ns, time
+from typing import TYPE_CHECKING
+
+from penstock.tasks.finding import Finding
+from penstock.tasks.observers.factoryrecords import TracedRecord
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from penstock.tasks.finding_log import FindingLog
+    from penstock.tasks.observers.factoryrecords import TaskRecord
+
+__all__ = ["Losses"]
+
+# findings that wait; the counts are exact whatever happens to them
+MOST_WAITING = 256
+
+
+class Losses:
+    """The collected tasks of one observer. `live` is its table, by `TaskRecord.key`."""
+
+    def __init__(self, findings: FindingLog, live: dict[int, TaskRecord]) -> None:
+        self._findings = findings
+        self._live = live
+        self.name = ""
+        self._waiting: deque[tuple[TaskRecord, int]] = deque(maxlen=MOST_WAITING)
+        self.loop: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
+
+    def collected(self, record: TaskRecord) -> None:
+        """The weak reference's callback: its task is gone. Those that ended are not in the table any more."""
+        if self._live.get(record.key) is not record:
+            return
+        del self._live[record.key]
+        record.entry.lost += 1
+        self._waiting.append((record, monotonic_ns()))
+        loop = self.loop()
+        if len(self._waiting) == 1 and loop is not None:
+            try:
+                loop.call_soon_threadsafe(self.tell)
+            except RuntimeError:
+                # closed: whoever reads the statistics next will tell
+                pass
+
+    def tell(self) -> None:
+        """Hand over the findings that wait."""
+        while self._waiting:
+            try:
+                record, gone_ns = self._waiting.popleft()
+            except IndexError:
+                return
+            self._findings.add(self._finding(record, gone_ns))
+
+    def _finding(self, record: TaskRecord, gone_ns: int) -> Finding:
+        site, ago_s = record.entry.site, (monotonic_ns() - gone_ns) / 1e9
+        evidence: dict[str, object] = {"number": record.number}
+        if record.born_ns:
+            evidence["age_s"] = (gone_ns - record.born_ns) / 1e9
+        if isinstance(record, TracedRecord) and (stack := record.creation_stack()):
+            evidence["creation_stack"] = [str(frame) for frame in stack]
+        return Finding(
+            kind="destroyed_pending",
+            message=f"a task was collected before it ended: nobody kept it (created at {site})",
+            site=site,
+            since_s=monotonic() - ago_s,
+            wall_time_s=time() - ago_s,
+            loop=self.name,
+            evidence=evidence,
+        )
