@@ -88,7 +88,8 @@ $(PURE)/built-$(THIS): setup.py $(shell find src -name '*.py') $(PURE)/ready-$(T
 	touch $@
 
 # $(1) the files' name, without its ending
-bench_files = $(foreach kind,json md png,--$(kind) benchmarks/results/$(1).$(kind))
+bench = $(BIN)/python benchmarks/compare.py --part $(1) --json benchmarks/raw/$(1).json \
+  --md benchmarks/results/$(1).md --chart benchmarks/results/$(1)
 
 # --- what people type -----------------------------------------------------------------------------------------------
 
@@ -141,10 +142,11 @@ conformance: $(BUILT)
 	@$(BIN)/python tests/conformance/run.py $(CONFORMANCE)
 
 bench: $(BUILT) .venv/bench-$(THIS)
-	@$(BIN)/python benchmarks/compare.py --part loops $(call bench_files,compare)
-	$(BIN)/python benchmarks/compare.py --part executors $(call bench_files,executors)
-	$(BIN)/python benchmarks/compare.py --part tasks $(call bench_files,tasks)
-	$(BIN)/python benchmarks/compare.py --part pressure $(call bench_files,pressure)
+	@$(call bench,loops)
+	$(call bench,executors)
+	$(call bench,tasks)
+	$(call bench,pressure)
+	$(BIN)/python benchmarks/readme.py
 
 soak: $(BUILT)
 	@$(BIN)/python -m pytest tests/soak --timeout 1800 -o faulthandler_timeout=1800
@@ -171,6 +173,6 @@ docs: $(BUILT)
 	@$(BIN)/python -m pytest tests/meta/test_docs.py tests/e2e/test_documents.py
 
 clean:
-	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/build src/*.egg-info
+	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/build benchmarks/raw src/*.egg-info
 	find src tests -name '*.so' -delete -o -path '*/_core/*.c' -delete -o -name seams.c -delete -o -path '*/_core/*.html' -delete
 	find . -name __pycache__ -prune -exec rm -rf {} +

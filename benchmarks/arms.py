@@ -1,6 +1,6 @@
-"""The arms: the event loops that are compared, how each is made, and which of them this interpreter has.
+"""The arms of the loops: the event loops that are compared, and how each is made.
 
-An arm may carry a label after a colon (`asyncio:again`): the same loop twice, which shows the noise of the method.
+An arm may carry a label after a colon: `penstock:again` is a second copy of `penstock`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.tasks.arms import ARMS as WATCHED
+from benchmarks.method.trial import base_arm
+from benchmarks.tasks.arms import ARMS as TASK_ARMS
 
-__all__ = ["ARMS", "LIMIT", "available", "describe", "new_loop"]
-
-LIMIT = "C"  # the C echo server: an arm of the echo rows only, never a rival
+__all__ = ["ARMS", "available", "describe", "new_loop"]
 
 
 def _asyncio_loop() -> asyncio.AbstractEventLoop:
@@ -41,9 +40,9 @@ ARMS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 
 def new_loop(arm: str) -> asyncio.AbstractEventLoop:
-    """A new loop of the arm, `tasks` arms included; KeyError for an unknown one, ImportError where it is missing."""
-    kind = _kind(arm)
-    return ARMS[kind]() if kind in ARMS else WATCHED[kind].make()
+    """Return a new loop of an arm of the loops or of the tasks. KeyError: unknown; ImportError: not installed."""
+    kind = base_arm(arm)
+    return ARMS[kind]() if kind in ARMS else TASK_ARMS[kind].make()
 
 
 def available(wanted: list[str]) -> tuple[list[str], list[str]]:
@@ -60,8 +59,8 @@ def available(wanted: list[str]) -> tuple[list[str], list[str]]:
 
 
 def describe(arm: str) -> str:
-    """The version behind an arm, and for penstock whether its native loop is there."""
-    kind = _kind(arm)
+    """Return the version behind an arm, and for penstock whether its native loop is there."""
+    kind = base_arm(arm)
     if kind == "asyncio":
         return f"CPython {platform.python_version()}"
     try:
@@ -74,12 +73,8 @@ def describe(arm: str) -> str:
     return version
 
 
-def _kind(arm: str) -> str:
-    return arm.partition(":")[0]
-
-
 def _failure(arm: str) -> str | None:
-    if _kind(arm) not in ARMS:
+    if base_arm(arm) not in ARMS:
         return f"no such arm; there are {', '.join(ARMS)}"
     try:
         new_loop(arm).close()

@@ -1,7 +1,8 @@
-"""The comparison: every arm on every row, interleaved round by round, as a table, Markdown, JSON and a PNG.
+"""The comparison: measures every arm on every row, interleaved round by round, and writes the report.
 
 In each round every row is measured on every arm before the next row begins, in an order that moves on by one each
-round. Servers are fresh processes each time; micro rows share a worker per arm within a round.
+round. Servers are fresh processes each time; micro rows share a worker per arm within a round. The judged arm runs
+twice, as the A/A arm: how far its two copies differ is the noise that a verdict has to clear.
 """
 
 from __future__ import annotations
@@ -15,22 +16,29 @@ from pathlib import Path
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import report
-from benchmarks.arms import LIMIT
 from benchmarks.machine import facts
-from benchmarks.parts import PARTS, Part, Plan
-from benchmarks.results import Results
-from benchmarks.trial import Trial, select
+from benchmarks.method.goals import Goals
+from benchmarks.method.results import Results
+from benchmarks.method.trial import LIMIT, Trial, select, with_twin
+from benchmarks.parts import PARTS, Plan
+from benchmarks.report import chart, raw, short, text
 
 __all__ = ["main"]
 
 
 def main() -> None:
     options = _options()
-    part = PARTS[options.part]
+    run = raw.load(options.again_from) if options.again_from else measure(options.part, options)
+    publish(run, options)
+
+
+def measure(name: str, options: argparse.Namespace) -> raw.Run:
+    """Measure the chosen rows of a part on every arm that is available."""
+    part, goals = PARTS[name], Goals.load(name)
     arms, missing = part.available(options.arms.split(",") if options.arms else list(part.arms))
     if not arms:
         raise SystemExit("\n".join([*missing, "no arm is left to measure"]))
+    results = Results(with_twin(arms, Results(arms, goals).subject), goals)
     plan = part.plan(options.quick)
     chosen = select(plan.trials, options.only, options.quick)
     if not chosen:
@@ -38,50 +46,52 @@ def main() -> None:
         raise SystemExit(f"no row matches {options.only!r}; there are: {rows}")
     known = facts(plan.placement) | {arm: part.describe(arm) for arm in arms}
     rounds = options.rounds or part.rounds[options.quick]
-    results = Results(arms, part.goals)
-    run(chosen, plan, rounds, results)
+    interleave(chosen, plan, rounds, results)
     notes = [f"{key}: {value}" for key, value in known.items()]
-    notes += [f"rounds: {rounds}", *missing, *plan.notes(results.rows)]
+    notes += [f"rounds: {rounds}", f"A/A arm: {results.twin}", *missing, *plan.notes(results.rows)]
     notes += [f"{arm} failed on {row!r}: {error}" for (arm, row), error in results.failures.items()]
-    publish(results, known, notes, part, options)
+    return raw.Run(name, results, known, notes)
 
 
-def run(trials: list[Trial], plan: Plan, rounds: int, results: Results) -> None:
-    """Measure; what fails on one arm is noted and left out of that row and round."""
+def interleave(trials: list[Trial], plan: Plan, rounds: int, results: Results) -> None:
+    """Run the trials round by round. A failure is noted, and left out of its row and round."""
     start_s = time.monotonic()
     for number in range(rounds):
         for index, trial in enumerate(trials):
             _progress(number, rounds, index, len(trials), start_s, trial.rows[0])
             for again in range(number * trial.times, (number + 1) * trial.times):
-                _measure(trial, again, _turned(results.arms, again + index), results)
+                _measure(trial, again, _rotated(results.arms, again + index), results)
         plan.end_round()
     _progress(rounds - 1, rounds, len(trials), len(trials), start_s, "done\n")
 
 
-def publish(results: Results, known: dict[str, str], notes: list[str], part: Part, options: argparse.Namespace) -> None:
-    for file in filter(None, (options.png, options.md, options.json)):
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-    if options.png and (complaint := part.draw(results, options.png, known, part.words.axis)):
-        notes.append(complaint)
-    print(report.to_terminal(results, notes, part.words))
-    if options.md:
-        Path(options.md).write_text(report.to_markdown(results, notes, part.words))
+def publish(run: raw.Run, options: argparse.Namespace) -> None:
+    """Print the report, and write the files that the options name."""
+    part, results, notes = PARTS[run.part], run.results, list(run.notes)
+    for file in filter(None, (options.chart, options.md)):
+        file.parent.mkdir(parents=True, exist_ok=True)
     if options.json:
-        Path(options.json).write_text(report.to_json(results, known))
+        raw.save(run, options.json)
+    if options.chart:
+        notes += filter(None, [chart.draw(part.paint, results, options.chart, run.facts, part.words.axis)])
+    print(text.to_terminal(results, notes, part.words))
+    if options.md:
+        table = short.block(run.part, results, run.facts, part.words)
+        options.md.write_text(text.to_markdown(results, notes, part.words, table))
 
 
 def _measure(trial: Trial, number: int, arms: list[str], results: Results) -> None:
     for arm in [*arms, LIMIT] if trial.limit else arms:
         try:
             samples = trial.run(arm)
-        except Exception as error:  # one arm that cannot do one row must not cost the others their run
+        except Exception as error:  # the failure of one arm on one row must not end the run of the others
             results.failures[arm, trial.rows[0]] = str(error)
             continue
         for row, sample in samples.items():
             results.add(row, number, arm, sample)
 
 
-def _turned(arms: list[str], by: int) -> list[str]:
+def _rotated(arms: list[str], by: int) -> list[str]:
     by %= len(arms)
     return arms[by:] + arms[:by]
 
@@ -93,15 +103,16 @@ def _progress(number: int, rounds: int, index: int, count: int, start_s: float, 
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare what a part is about, interleaved in one run.")
-    parser.add_argument("--part", choices=PARTS, default="loops", help="what is compared; default %(default)s")
+    parser = argparse.ArgumentParser(description="Compare the arms of a part, interleaved in one run.")
+    parser.add_argument("--part", choices=PARTS, default="loops", help="the part to measure; default %(default)s")
     parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name has this regular expression")
-    parser.add_argument("--rounds", type=int, metavar="N", help="default: what the part needs")
+    parser.add_argument("--rounds", type=int, metavar="N", help="default: 5; nothing is judged with fewer")
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: a minute or two")
-    parser.add_argument("--arms", metavar="A,B", help="default: all of the part; of loops, x:again is a second x")
-    parser.add_argument("--json", metavar="FILE", help="every sample, the medians and the ratios")
-    parser.add_argument("--png", metavar="FILE", help="a chart (needs matplotlib)")
-    parser.add_argument("--md", metavar="FILE", help="the tables as Markdown")
+    parser.add_argument("--arms", metavar="A,B", help="default: all of the part; the A/A arm is added")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every sample, for --from")
+    parser.add_argument("--chart", type=Path, metavar="STEM", help="STEM-light.svg and STEM-dark.svg (matplotlib)")
+    parser.add_argument("--md", type=Path, metavar="FILE", help="the tables as Markdown")
+    parser.add_argument("--from", dest="again_from", type=Path, metavar="FILE", help="report an earlier run's --json")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The parts of the benchmark: loops, executors, task telemetry, pressure. Each has its arms, rows, goals and words."""
+"""The parts of the benchmark: loops, executors, tasks and pressure, each with its arms, rows, goals and words."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks import arms as loops
-from benchmarks import chart
 from benchmarks.executors import arms as executors
 from benchmarks.executors import suite as executor_suite
-from benchmarks.goals import EXECUTOR_GOALS, LOOP_GOALS, PRESSURE_GOALS, TASK_GOALS, Goals
 from benchmarks.http import suite as http
 from benchmarks.machine import Placement, place
+from benchmarks.method.trial import Effort, Trial
 from benchmarks.micro import suite as micro
 from benchmarks.net import suite as net
 from benchmarks.pressure import arms as pressure
 from benchmarks.pressure import curve
 from benchmarks.pressure import suite as pressure_suite
-from benchmarks.report import Words
-from benchmarks.results import Results
+from benchmarks.report import chart
+from benchmarks.report.text import Words
 from benchmarks.tasks import arms as tasks
 from benchmarks.tasks import suite as task_suite
-from benchmarks.trial import Effort, Trial
 
 __all__ = ["PARTS", "Part", "Plan"]
 
@@ -33,7 +31,7 @@ EXECUTOR_S, QUICK_EXECUTOR_S = 0.6, 0.3  # per arm, trial and round
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured, where, what is done after each round, and what the notes say is left out."""
+    """The trials of a run, their placement on CPUs, the end of a round, and notes on what is left out."""
 
     trials: list[Trial]
     placement: Placement | str
@@ -43,15 +41,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows that are measured, judged and reported together. `plan(is_quick)` says what they are here."""
+    """Rows that are measured, judged and reported together. `plan(is_quick)` makes the trials for this machine."""
 
     arms: tuple[str, ...]
     available: Callable[[list[str]], tuple[list[str], list[str]]]
     describe: Callable[[str], str]
     plan: Callable[[bool], Plan]
-    goals: Goals
     words: Words
-    draw: Callable[[Results, str, dict[str, str], str], str | None] = chart.draw
+    paint: chart.Paint = chart.bars
     rounds: tuple[int, int] = (5, 2)  # of a full run and of a quick one
 
 
@@ -82,17 +79,18 @@ def _pressure(is_quick: bool) -> Plan:
 
 
 LOOP_WORDS = Words(
-    title="Benchmarks",
+    title="Benchmarks of loops",
     cost="Micro rows: CPU time per operation. Echo and HTTP rows: the server's CPU time (user + system) per request.",
     rates="By the wall clock: requests per second and p99 latency",
     kind="loop",
     axis="CPU time",
+    short="ratios",
 )
 EXECUTOR_WORDS = Words(
     title="Benchmarks of executors",
-    cost="By the wall clock, as awaited in the loop. Each arm has a worker per core; for the loop's delay two, all of "
-    "them at work. That delay is the p99 from when a timer is due, one each millisecond, until a callback that it "
-    "schedules has run.",
+    cost="Wall-clock time of a call awaited in the loop. Each arm has one worker per core; for the loop's delay it has "
+    "two, all of them busy. The delay is the p99 of the time from a timer's due time, one each millisecond, until a "
+    "callback that the timer schedules has run.",
     rates="Calls per second and p99 latency",
     kind="executor",
     axis="wall clock",
@@ -100,33 +98,24 @@ EXECUTOR_WORDS = Words(
 TASK_WORDS = Words(
     title="Benchmarks of task telemetry",
     cost="Micro rows: CPU time per operation. Echo and HTTP rows: the server's CPU time (user + system) per request. "
-    "Memory: resident bytes per task, its coroutine and future among them. Snapshots: how long the loop stands still.",
+    "Memory: resident bytes per task, with its coroutine and future. Snapshots: how long the loop is blocked.",
     rates="By the wall clock: requests per second and p99 latency",
-    kind="way to watch tasks",
+    kind="arm",
     axis="CPU time",
 )
 PRESSURE_WORDS = Words(
     title="Benchmarks under pressure",
-    cost="Goodput: whole answers within 100 ms of when the request was due, in percent of what the service can do at "
-    "that load; here more is better. Latencies count from when the request was due. Micro rows: CPU time.",
+    cost="Goodput: whole answers within 100 ms of the request's due time, in percent of what the service can do at "
+    "that load; here more is better. Latencies count from the due time. Micro rows: CPU time.",
     rates="Good answers per second, and their p99 latency",
     kind="guard",
     axis="goodput, in percent of what the service can do",
 )
 PARTS: dict[str, Part] = {
-    "loops": Part(tuple(loops.ARMS), loops.available, loops.describe, _loops, LOOP_GOALS, LOOP_WORDS),
-    "executors": Part(
-        tuple(executors.ARMS), executors.available, executors.describe, _executors, EXECUTOR_GOALS, EXECUTOR_WORDS
-    ),
-    "tasks": Part(tuple(tasks.ARMS), tasks.available, tasks.describe, _tasks, TASK_GOALS, TASK_WORDS),
+    "loops": Part(tuple(loops.ARMS), loops.available, loops.describe, _loops, LOOP_WORDS),
+    "executors": Part(tuple(executors.ARMS), executors.available, executors.describe, _executors, EXECUTOR_WORDS),
+    "tasks": Part(tuple(tasks.ARMS), tasks.available, tasks.describe, _tasks, TASK_WORDS),
     "pressure": Part(
-        tuple(pressure.ARMS),
-        pressure.available,
-        pressure.describe,
-        _pressure,
-        PRESSURE_GOALS,
-        PRESSURE_WORDS,
-        draw=curve.draw,
-        rounds=(2, 1),
+        tuple(pressure.ARMS), pressure.available, pressure.describe, _pressure, PRESSURE_WORDS, curve.curves
     ),
 }

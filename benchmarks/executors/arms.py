@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from benchmarks.method.trial import base_arm
+
 __all__ = ["ARMS", "Call", "available", "describe", "run"]
 
 FUTURES = "concurrent.futures.process"
@@ -97,15 +99,17 @@ def run(arm: str, worker_count: int, main: Callable[[Call, int], Coroutine[Any, 
     `opened_ns` is when the executor began to be made, on the clock of `time.perf_counter_ns`.
     """
 
+    kind = base_arm(arm)
+
     async def opened() -> Any:
         opened_ns = time.perf_counter_ns()
-        async with ARMS[arm].open(worker_count) as call:
+        async with ARMS[kind].open(worker_count) as call:
             return await main(call, opened_ns)
 
-    module = importlib.import_module(ARMS[arm].module)
+    module = importlib.import_module(ARMS[kind].module)
     if module.__name__ == "penstock":
         os.environ["PENSTOCK_EXECUTORS_CPU"] = _lane(worker_count)
-    return module.run(opened()) if arm == "penstock" else asyncio.run(opened())
+    return module.run(opened()) if kind == "penstock" else asyncio.run(opened())
 
 
 def available(wanted: list[str]) -> tuple[list[str], list[str]]:
@@ -117,7 +121,8 @@ def available(wanted: list[str]) -> tuple[list[str], list[str]]:
 
 def describe(arm: str) -> str:
     """The version behind an arm, and how it is used."""
-    distribution, what = ARMS[arm].module.partition(".")[0], ARMS[arm].what
+    known = ARMS[base_arm(arm)]
+    distribution, what = known.module.partition(".")[0], known.what
     if distribution == "concurrent":
         return f"CPython {platform.python_version()}, {what}"
     try:
@@ -132,10 +137,11 @@ def _lane(worker_count: int) -> str:
 
 
 def _failure(arm: str) -> str | None:
-    if arm not in ARMS:
+    kind = base_arm(arm)
+    if kind not in ARMS:
         return f"no such arm; there are {', '.join(ARMS)}"
     try:
-        module = importlib.import_module(ARMS[arm].module)
+        module = importlib.import_module(ARMS[kind].module)
     except ImportError as error:
         return f"{type(error).__name__}: {error}"
     return "it has no offload" if arm.startswith("penstock") and not hasattr(module, "offload") else None

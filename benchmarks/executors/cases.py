@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.executors import delay, jobs
 from benchmarks.executors.arms import Call
-from benchmarks.trial import Sample
+from benchmarks.method.trial import Sample
 
 __all__ = ["CASES", "NUMPY_MISSING", "Bench", "Case"]
 

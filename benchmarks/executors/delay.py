@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from benchmarks.executors.arms import Call
 from benchmarks.executors.jobs import burn
-from benchmarks.trial import Sample
+from benchmarks.method.trial import Sample
 
 __all__ = ["ROWS", "measure"]
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from benchmarks.executors.cases import CASES, NUMPY_MISSING
 from benchmarks.machine import PATIENCE_S, ROOT, module_command
-from benchmarks.trial import Sample, Trial
+from benchmarks.method.trial import Sample, Trial
 
 __all__ = ["notes", "trials"]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from benchmarks.http.wrk import drive_wrk, wrk_installed
 from benchmarks.machine import Placement, module_command
+from benchmarks.method.trial import Effort, Sample, Trial
 from benchmarks.net.load import drive
-from benchmarks.trial import Effort, Sample, Trial
 
 __all__ = ["OWN", "notes", "trials"]
 

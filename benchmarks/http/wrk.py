@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Sequence
 
 from benchmarks.machine import Placement, cpu_time_ns, spawn, stop
+from benchmarks.method.trial import Effort, Sample
 from benchmarks.net.load import read_port
-from benchmarks.trial import Effort, Sample
 
 __all__ = ["drive_wrk", "wrk_installed"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from functools import partial
 
 from benchmarks.machine import Placement, module_command, read_line, spawn, stop
+from benchmarks.method.trial import Effort, Sample, Trial
 from benchmarks.micro.cases import CASES
-from benchmarks.trial import Effort, Sample, Trial
 
 __all__ = ["Workers", "trials"]
 

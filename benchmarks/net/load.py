@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Sequence
 
 from benchmarks.machine import PATIENCE_S, Placement, read_line, spawn, stop
+from benchmarks.method.trial import Effort, Sample
 from benchmarks.net.build import build
-from benchmarks.trial import Effort, Sample
 
 __all__ = ["drive", "read_port"]
 

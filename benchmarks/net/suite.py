@@ -6,11 +6,10 @@ kernel buffers grow into their size during the first requests.
 
 from __future__ import annotations
 
-from benchmarks.arms import LIMIT
 from benchmarks.machine import Placement, module_command
+from benchmarks.method.trial import LIMIT, Effort, Sample, Trial
 from benchmarks.net.build import build
 from benchmarks.net.load import drive
-from benchmarks.trial import Effort, Sample, Trial
 
 __all__ = ["trials"]
 

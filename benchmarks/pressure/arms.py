@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
+from benchmarks.method.trial import base_arm
 from benchmarks.pressure.services import SLOTS, App, Message, Receive, Send
 
 __all__ = ["ARMS", "DEADLINE_S", "Arm", "available", "describe", "has_loop_gate", "plain_loop"]
@@ -111,12 +112,12 @@ def describe(arm: str) -> str:
     """The version behind an arm, and what it puts around the service."""
     if arm.startswith("penstock"):
         without = "" if has_loop_gate() else " (this build has none)"
-        return f"{importlib.metadata.version('penstock')}, {ARMS[arm].what}{without}"
-    return f"CPython {platform.python_version()}, {ARMS[arm].what}"
+        return f"{importlib.metadata.version('penstock')}, {ARMS[base_arm(arm)].what}{without}"
+    return f"CPython {platform.python_version()}, {ARMS[base_arm(arm)].what}"
 
 
 def _failure(arm: str) -> str | None:
-    if arm not in ARMS:
+    if base_arm(arm) not in ARMS:
         return f"no such arm; there are {', '.join(ARMS)}"
     missing = [name for name in ("uvicorn", "httptools") if importlib.util.find_spec(name) is None]
     if missing:

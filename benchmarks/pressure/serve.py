@@ -16,6 +16,7 @@ from typing import Any
 
 import uvicorn
 
+from benchmarks.method.trial import base_arm
 from benchmarks.net.listener import listen_anywhere
 from benchmarks.pressure.arms import ARMS
 from benchmarks.pressure.services import SERVICES, App, Message, Receive, Send, answer
@@ -85,7 +86,7 @@ def health_port(loop: asyncio.AbstractEventLoop) -> int:
 
 
 def main() -> None:
-    arm, service = ARMS[sys.argv[1]], SERVICES[sys.argv[2]]()
+    arm, service = ARMS[base_arm(sys.argv[1])], SERVICES[sys.argv[2]]()
     loop = arm.loop()
     asyncio.set_event_loop(loop)
     bare = answer(service)

@@ -12,12 +12,12 @@ from functools import partial
 from itertools import chain, pairwise
 
 from benchmarks.machine import Placement
+from benchmarks.method.trial import Sample, Trial, base_arm
 from benchmarks.micro import suite as micro
 from benchmarks.pressure.drive import BUCKET_S, Course, Phase, Window, drive
 from benchmarks.pressure.services import HEALTH_PATH, PORT_PATH, SERVICES, SLOWER
 from benchmarks.pressure.slow import ARM, refused_percent
 from benchmarks.pressure.worker import ROWS
-from benchmarks.trial import Sample, Trial
 
 __all__ = [
     "FULL",
@@ -191,8 +191,9 @@ def _slow_services(runs: Runs) -> Trial:
     row = falsely(SLOW_SERVICES)
 
     def run(arm: str) -> dict[str, Sample]:
-        # no other arm is given no limit
-        return {row: Sample(refused_percent(arm, 2 * runs.lengths.slow_s, runs.placement))} if arm == ARM else {}
+        if base_arm(arm) != ARM:
+            return {}  # the other arms are given a limit
+        return {row: Sample(refused_percent(arm, 2 * runs.lengths.slow_s, runs.placement))}
 
     return Trial((row,), run)
 
@@ -219,7 +220,7 @@ def _samples(what: str, course: Course, phase: str, slower: float = 1.0) -> dict
 
 
 def _cost(workers: micro.Workers, row: str, arm: str) -> dict[str, Sample]:
-    return {row: workers.measure(arm, row)} if row in ROWS.get(arm, ()) else {}
+    return {row: workers.measure(arm, row)} if row in ROWS.get(base_arm(arm), ()) else {}
 
 
 def _only(rows: Iterable[str], found: dict[str, Sample]) -> dict[str, Sample]:

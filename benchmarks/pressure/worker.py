@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from benchmarks.method.trial import base_arm
 from benchmarks.micro.cases import Case
 from benchmarks.micro.worker import serve
 from benchmarks.pressure import answers, costs
@@ -25,9 +26,10 @@ ROWS = {
 
 def cases(arm: str) -> dict[str, Case]:
     """The bodies of an arm's rows."""
-    if arm == "semaphore":
+    kind = base_arm(arm)
+    if kind == "semaphore":
         return costs.cases(costs.Semaphores())
-    if arm == "limit-concurrency":
+    if kind == "limit-concurrency":
         return answers.refused(answers.by_uvicorn)
     return costs.cases(costs.Gates()) | answers.refused(answers.by_a_gate)
 

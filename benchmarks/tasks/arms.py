@@ -17,6 +17,8 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
+from benchmarks.method.trial import base_arm
+
 __all__ = ["ARMS", "available", "describe", "has_levels", "observer"]
 
 LEVELS = ("off", "count", "time", "trace")
@@ -121,7 +123,7 @@ def available(wanted: list[str]) -> tuple[list[str], list[str]]:
 
 def describe(arm: str) -> str:
     """The version behind an arm, and how it is used."""
-    known, name = ARMS[arm], arm.partition("@")[0]
+    known, name = ARMS[base_arm(arm)], arm.partition("@")[0]
     if not known.modules:
         return f"CPython {platform.python_version()}, {known.what}"
     distribution = DISTRIBUTIONS.get(name, "penstock" if name == "factory" else name)
@@ -131,10 +133,11 @@ def describe(arm: str) -> str:
 
 
 def _failure(arm: str) -> str | None:
-    if arm not in ARMS:
+    kind = base_arm(arm)
+    if kind not in ARMS:
         return f"no such arm; there are {', '.join(ARMS)}"
     try:
-        missing = [name for name in ARMS[arm].modules if importlib.util.find_spec(name) is None]
+        missing = [name for name in ARMS[kind].modules if importlib.util.find_spec(name) is None]
     except ModuleNotFoundError as error:
         missing = [error.name or str(error)]
     return f"{', '.join(missing)} not installed" if missing else None

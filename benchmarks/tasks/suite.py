@@ -9,10 +9,10 @@ from functools import partial
 
 from benchmarks.http import suite as http
 from benchmarks.machine import Placement, module_command, read_line, spawn, stop
+from benchmarks.method.trial import Effort, Sample, Trial, base_arm
 from benchmarks.micro import suite as micro
 from benchmarks.net import suite as net
 from benchmarks.tasks.cases import TASK_CASES
-from benchmarks.trial import Effort, Sample, Trial
 
 __all__ = ["BYTES", "SERVED", "SNAPSHOT", "SNAPSHOT_READ", "notes", "trials"]
 
@@ -47,7 +47,7 @@ def notes(rows: Iterable[str]) -> list[str]:
 
 
 def _hold(placement: Placement, arm: str) -> dict[str, Sample]:
-    if arm in TOO_SLOW:
+    if base_arm(arm) in TOO_SLOW:
         return {}
     process = spawn(module_command("benchmarks.tasks.worker", arm), placement.server)
     try:
