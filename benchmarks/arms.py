@@ -46,7 +46,7 @@ def new_loop(arm: str) -> asyncio.AbstractEventLoop:
 
 
 def available(wanted: list[str]) -> tuple[list[str], list[str]]:
-    """Split the wanted arms into those that work here and one line for each that does not."""
+    """Split the wanted arms into the ones that work here and a line for each other one."""
     present: list[str] = []
     missing: list[str] = []
     for arm in wanted:
@@ -78,6 +78,6 @@ def _failure(arm: str) -> str | None:
         return f"no such arm; there are {', '.join(ARMS)}"
     try:
         new_loop(arm).close()
-    except Exception as error:  # a broken rival is one absent column, not a failed run
+    except Exception as error:  # a broken arm costs one column, not the run
         return f"{type(error).__name__}: {error}"
     return None

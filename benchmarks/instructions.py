@@ -1,8 +1,8 @@
-"""Instructions per operation, under callgrind: a figure that no neighbour on the machine can move.
+"""Counts instructions per operation under callgrind, a figure that other load on the machine does not change.
 
-A row is run twice with different counts; the difference leaves out start-up, imports and warm-up. Servers are driven
-from here, one request at a time on each of ten connections. What the kernel does for them is not counted, so that a
-difference between two arms is a larger share of this figure than of what a request costs.
+A row is run twice with different counts; the difference leaves out start-up, imports and warm-up. Servers get one
+request at a time on each of ten connections. The kernel's work is not counted, so a difference between two arms is a
+larger share of this figure than of the cost of a request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.arms import ARMS, available
 from benchmarks.machine import ROOT, module_command
 from benchmarks.micro.cases import CASES
-from benchmarks.tasks import arms as watched
+from benchmarks.tasks import arms as task_arms
 
 __all__ = ["main"]
 
@@ -34,7 +34,7 @@ CONNECTIONS = 10
 TOOL = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
 ECHOED = b"x" * 1023 + b"\n"
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
-# row -> (module and its arguments after the arm, what a client sends, how the answer ends)
+# row -> (module and its arguments after the arm, request, end of the answer)
 SERVED = {
     "served echo protocol 10 x 1 KiB": (("benchmarks.net.echo", "protocol"), ECHOED, b"\n"),
     "served echo streams 10 x 1 KiB": (("benchmarks.net.echo", "streams"), ECHOED, b"\n"),
@@ -58,14 +58,14 @@ def main() -> None:
 
 
 def _available(arms: list[str]) -> tuple[list[str], list[str]]:
-    """Loops, and loops with their tasks watched."""
-    loops, missing = available([arm for arm in arms if arm not in watched.ARMS])
-    more, absent = watched.available([arm for arm in arms if arm in watched.ARMS])
+    """Split the arms, of loops and of tasks, into available ones and lines about missing ones."""
+    loops, missing = available([arm for arm in arms if arm not in task_arms.ARMS])
+    more, absent = task_arms.available([arm for arm in arms if arm in task_arms.ARMS])
     return [arm for arm in arms if arm in {*loops, *more}], [*missing, *absent]
 
 
 def per_operation(arm: str, row: str) -> float | None:
-    """Instructions per operation, or None when the arm does not run under valgrind."""
+    """Return instructions per operation, None where the arm does not run under valgrind."""
     few, many = (_collected(arm, row, count) for count in COUNTS)
     return None if few is None or many is None else (many - few) / (COUNTS[1] - COUNTS[0])
 
@@ -77,7 +77,7 @@ def _collected(arm: str, row: str, count: int) -> int | None:
 
 
 def per_request(arm: str, row: str) -> float | None:
-    """Instructions per request of a server, or None when the arm does not run under valgrind."""
+    """Return instructions per request of a server, None where the arm does not run under valgrind."""
     few, many = (_served(arm, row, rounds) for rounds in ROUNDS)
     return None if few is None or many is None else (many - few) / ((ROUNDS[1] - ROUNDS[0]) * CONNECTIONS)
 
@@ -107,7 +107,7 @@ def _drive(port: int, rounds: int, request: bytes, end: bytes) -> None:
 
 
 def _environment() -> dict[str, str]:
-    # the same dictionaries, the same collisions; and nothing that goes by the clock, however slow valgrind is
+    # the same hash collisions each time, and no checks by the clock, because valgrind is slow
     off = {"PENSTOCK_TASKS_CHECK_S": "none", "PENSTOCK_TASKS_STALL_S": "none"}
     return os.environ | {"PYTHONHASHSEED": "0"} | off
 

@@ -1,4 +1,4 @@
-"""The machine: which CPU runs the server and which the client, how processes are started on them, and what it is."""
+"""The machine: the CPUs of server and client, the start of processes on them, and the facts of a report."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 60.0  # a server, client or worker that is silent for longer hangs
+PATIENCE_S = 60.0  # a process that is silent for longer hangs
 Process = subprocess.Popen[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """CPU numbers, or None where there is only one CPU or no way to choose."""
+    """The CPU numbers of server and client, None where there is only one CPU or no affinity call."""
 
     server: int | None = None
     client: int | None = None
@@ -44,7 +44,7 @@ class Placement:
 
 
 def place() -> Placement:
-    """Choose the CPUs."""
+    """Return the first two CPUs of this process, if there are two."""
     if not hasattr(os, "sched_getaffinity"):
         return Placement()
     cpus = sorted(os.sched_getaffinity(0))
@@ -52,12 +52,12 @@ def place() -> Placement:
 
 
 def module_command(module: str, *args: str) -> list[str]:
-    """Run one of our modules by this interpreter; `spawn` starts it in the repository, so that it is found."""
+    """Return the command that runs a module of this repository; `spawn` starts it in the right folder."""
     return [sys.executable, "-m", module, *args]
 
 
 def spawn(command: Sequence[str], cpu: int | None, stdin: int = subprocess.DEVNULL) -> Process:
-    """Start a process with its stdout on a pipe, pinned before it has read its first line of work."""
+    """Start a process with its stdout on a pipe, pinned to the CPU before it gets its first request."""
     process = subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, text=True)
     if cpu is not None:
         os.sched_setaffinity(process.pid, {cpu})
@@ -65,34 +65,35 @@ def spawn(command: Sequence[str], cpu: int | None, stdin: int = subprocess.DEVNU
 
 
 def read_line(process: Process) -> str:
-    """The next line a process prints; RuntimeError when it ends or hangs instead."""
+    """Return the next line that a process prints. RuntimeError: it ended or hangs."""
     assert process.stdout
     if not select.select([process.stdout], [], [], PATIENCE_S)[0]:
-        raise RuntimeError(f"no answer for {PATIENCE_S:.0f} s from {_what(process)}")
+        raise RuntimeError(f"no answer for {PATIENCE_S:.0f} s from {_shown(process)}")
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f"status {process.wait()} and no answer from {_what(process)}")
+        raise RuntimeError(f"status {process.wait()} and no answer from {_shown(process)}")
     return line
 
 
-def _what(process: Process) -> str:
-    # what goes into reports: without the paths of this machine
+def _shown(process: Process) -> str:
+    # errors go into reports: leave out the paths of this machine
     arguments = process.args if isinstance(process.args, list) else [process.args]
     return " ".join(os.path.basename(str(argument)) for argument in arguments)
 
 
 def stop(process: Process) -> None:
-    """End a process we started, and collect it."""
+    """Kill a process that `spawn` started, and reap it."""
     process.kill()
     process.communicate()
 
 
 def cpu_time_ns(pid: int) -> int:
-    """User and system time of another process: its CPU clock, as clock_getcpuclockid() names it on Linux."""
+    """Return the user and system time of another process, from its CPU clock (clock_getcpuclockid on Linux)."""
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 def facts(placement: Placement | str) -> dict[str, str]:
+    """Return the facts of this machine and interpreter for a report."""
     return {
         "cpu": f"{_cpu_model()}, {os.cpu_count()} CPUs",
         "kernel": platform.release(),

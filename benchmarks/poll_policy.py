@@ -1,4 +1,4 @@
-"""What `poll_every_turns` and `poll_every_us` cost: how their defaults were chosen. CPU time per operation, medians."""
+"""Measures the cost of `poll_every_turns` and `poll_every_us`, whose defaults were chosen by it (CPU time, medians)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def cost_ns(policy: LoopConfig, row: str, count: int) -> float:
-    """One run of a micro row on a fresh loop."""
+    """Run a micro row once on a fresh loop; return CPU time in ns per operation."""
     loop = EventLoop(policy)
     began_s = time.process_time()
     CASES[row].run(loop, count)

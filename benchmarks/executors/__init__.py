@@ -1,1 +1,1 @@
-"""Rows of the executors: what a call costs that runs in another process, and what CPU work there does to the loop."""
+"""Rows of the executors: the cost of a call in another process, and the loop's delay under CPU work there."""

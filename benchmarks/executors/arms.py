@@ -1,7 +1,7 @@
-"""The arms: the process executors people use from asyncio, how each is opened and called, and which of them are here.
+"""The arms of the executors: process executors used from asyncio, and how each is opened and called.
 
 `penstock` is its cpu lane on its own loop, `penstock@asyncio` the same lane on stock asyncio's. The others run on stock
-asyncio's loop, as their users have it. Nothing is imported until an arm is opened.
+asyncio's loop, as their users run them. Nothing is imported until an arm is opened.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ async def _anyio(worker_count: int) -> AsyncIterator[Call]:
 async def _penstock(worker_count: int) -> AsyncIterator[Call]:
     from penstock import offload
 
-    # the config is read at the loop's first offload, or when penstock makes the loop: see run
+    # the config is read at the first offload, or when penstock makes the loop: see run
     assert os.environ["PENSTOCK_EXECUTORS_CPU"] == _lane(worker_count)
     yield offload
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """How it is opened, which module has to be there, and what the notes say of it."""
+    """The opening of the executor, the module it needs, and the description in the notes."""
 
     open: Callable[[int], AbstractAsyncContextManager[Call]]
     module: str
@@ -94,7 +94,7 @@ ARMS: dict[str, Arm] = {
 
 
 def run(arm: str, worker_count: int, main: Callable[[Call, int], Coroutine[Any, Any, Any]]) -> Any:
-    """Run `main(call, opened_ns)` on the arm's loop, with at most so many worker processes.
+    """Run `main(call, opened_ns)` on the arm's loop, with at most `worker_count` worker processes.
 
     `opened_ns` is when the executor began to be made, on the clock of `time.perf_counter_ns`.
     """
@@ -113,14 +113,14 @@ def run(arm: str, worker_count: int, main: Callable[[Call, int], Coroutine[Any, 
 
 
 def available(wanted: list[str]) -> tuple[list[str], list[str]]:
-    """Split the wanted arms into those that are installed and one line for each that is not."""
+    """Split the wanted arms into the installed ones and a line for each other one."""
     reasons = {arm: _failure(arm) for arm in wanted}
     missing = [f"{arm} is left out: {reason}" for arm, reason in reasons.items() if reason is not None]
     return [arm for arm, reason in reasons.items() if reason is None], missing
 
 
 def describe(arm: str) -> str:
-    """The version behind an arm, and how it is used."""
+    """Return the version behind an arm, and its use."""
     known = ARMS[base_arm(arm)]
     distribution, what = known.module.partition(".")[0], known.what
     if distribution == "concurrent":

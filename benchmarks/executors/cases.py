@@ -1,4 +1,4 @@
-"""The bodies of the other executor rows: each makes its calls for a while and says what one cost, by the wall clock."""
+"""The bodies of the executor rows: each makes calls for a while and returns the wall-clock cost of one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.method.trial import Sample
 __all__ = ["CASES", "NUMPY_MISSING", "Bench", "Case"]
 
 IN_FLIGHT = 64
-LEAST = 5  # calls, however long they take
+LEAST = 5  # calls, whatever they take
 MIB = 1 << 20
 NUMPY_MISSING = "no NumPy rows: numpy is not installed"
 Samples = dict[str, Sample]
@@ -26,7 +26,7 @@ Body = Callable[["Bench"], Coroutine[Any, Any, Samples]]
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a body measures on: the arm's call, when its executor began to be made, its workers, how long to measure."""
+    """The arm's call, the time at which its executor began to be made, its workers, and the measuring time."""
 
     call: Call
     opened_ns: int
@@ -36,7 +36,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A trial's body and its rows; `per_core` is how many workers the executor has for each core."""
+    """The body of a trial and its rows; `per_core` is the number of workers for each core."""
 
     rows: tuple[str, ...]
     run: Body
@@ -46,7 +46,7 @@ class Case:
 
 
 async def _latency(rows: tuple[str, str], at: Bench) -> Samples:
-    """One call at a time: its median and its 99th percentile."""
+    """Call one at a time; return the median and the 99th percentile."""
     await _warm(at)
     taken_ns = await _one_by_one(lambda: at.call(jobs.identity, 1), at.seconds)
     p50_ns, p99_ns = statistics.median(taken_ns), sorted(taken_ns)[int(len(taken_ns) * 0.99)]
@@ -54,7 +54,7 @@ async def _latency(rows: tuple[str, str], at: Bench) -> Samples:
 
 
 async def _in_flight(row: str, at: Bench) -> Samples:
-    """So many callers, each with one call at a time: the time a call takes of the whole."""
+    """Call from 64 tasks, one call each at a time; return the elapsed time per call."""
     await _warm(at)
     until_ns = time.perf_counter_ns() + int(at.seconds * 1e9)
     taken_ns: list[int] = []
@@ -70,7 +70,7 @@ async def _in_flight(row: str, at: Bench) -> Samples:
 
 
 async def _bulk(row: str, make: Callable[[], Any], is_returned: bool, at: Bench) -> Samples:
-    """One large argument at a time, and perhaps the same as the result."""
+    """Send one large argument at a time; with `is_returned` it is the result too."""
     data = make()
     function, expected = (jobs.identity, data) if is_returned else (jobs.size, len(data))
     await _warm(at)
@@ -83,7 +83,7 @@ async def _bulk(row: str, make: Callable[[], Any], is_returned: bool, at: Bench)
 
 
 async def _start(row: str, at: Bench) -> Samples:
-    """From making the executor to its first result, the first in a fresh process that has imported what it needs."""
+    """Return the time from the making of the executor to its first result, in a fresh process with its imports done."""
     await at.call(jobs.identity, 1)
     return {row: Sample(time.perf_counter_ns() - at.opened_ns)}
 
@@ -93,7 +93,7 @@ async def _delay(at: Bench) -> Samples:
 
 
 async def _warm(at: Bench) -> None:
-    """Every worker is there and has run something."""
+    """Call until every worker has started and has run a job."""
     for _ in range(5):
         await asyncio.gather(*[at.call(jobs.burn, 10_000) for _ in range(4 * at.worker_count)])
 
@@ -139,7 +139,7 @@ def _bulk_case(kind: str, size_mib: int, is_returned: bool, quick: bool = True) 
 ONE = ("one call, median", "one call, p99")
 FLIGHT = f"a call of {IN_FLIGHT} in flight"
 START = "start and first result"
-# Two jobs per core are to run, not to wait: so many workers.
+# The delay case runs two jobs per core at once, so it needs two workers per core.
 CASES: dict[str, Case] = {
     case.rows[0]: case
     for case in (

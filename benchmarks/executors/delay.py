@@ -1,7 +1,7 @@
-"""How late a loop is while others work: from when a timer is due until a callback that it schedules has run.
+"""The loop's delay: the time from a timer's due time until a callback that it schedules has run.
 
-That is a wake-up and a whole turn, which every request waits for. Idle, with CPU-bound jobs in the executor, and with
-the same jobs in the loop take turns in short slices, in one process; a figure is the p99 over all slices of its kind.
+That is a wake-up and a whole turn, which every request waits for. Short slices alternate in one process: idle, with
+CPU-bound jobs in the executor, and with the same jobs in the loop. A figure is the p99 over all slices of its kind.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.method.trial import Sample
 __all__ = ["ROWS", "measure"]
 
 PERIOD_S = 0.001
-JOB_S = 0.02  # what one job takes where nothing else runs
+JOB_S = 0.02  # the time of one job on an idle machine
 SETTLE_S = 0.03
 SLICE_S = 0.2
 Handler = Callable[[], Awaitable[object]]
@@ -31,8 +31,8 @@ IDLE, BUSY, INLINE = ROWS = (
 class Probe:
     """The delays of one slice, in seconds.
 
-    The dues lie a millisecond apart whatever happens: a turn of 20 ms delays the twenty that fall due in it, and counts
-    twenty times. Waiting for one probe before the next is due would count it once.
+    Due times lie a millisecond apart whatever happens: a turn of 20 ms delays twenty of them and counts twenty times.
+    Waiting for one probe before setting the next would count it once.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -53,7 +53,7 @@ class Probe:
         self._handle = self._loop.call_at(self._due_s, self._fire)
 
     def _note(self, fired_s: float) -> None:
-        """Every probe that was due when the timer fired has had its turn now."""
+        """Record the delay of every probe that was due when the timer fired."""
         now_s = self._loop.time()
         while self._due_s <= fired_s:
             self.delays_s.append(now_s - self._due_s)
@@ -61,7 +61,7 @@ class Probe:
 
 
 async def measure(call: Call, job_count: int, seconds: float) -> dict[str, Sample]:
-    """The sample of each row, over `seconds`; `job_count` jobs are at work at any time."""
+    """Measure for `seconds` and return the sample of each row; `job_count` jobs run at any time."""
     count = _calibrate()
     handlers: dict[str, Handler | None] = {
         IDLE: None,
@@ -94,7 +94,7 @@ async def _slice(handler: Handler | None, job_count: int) -> list[float]:
 
 
 async def _inline(count: int) -> None:
-    """A handler that does its work where it stands, and lets the others have a turn after it."""
+    """Run the job in the loop, then yield a turn."""
     burn(count)
     await asyncio.sleep(0)
 

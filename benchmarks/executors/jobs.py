@@ -1,4 +1,4 @@
-"""The jobs, as the workers import them: nothing else is in this module, so that a worker's start is not ours."""
+"""The jobs that the workers import; the module has no other content, so that its import is fast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def size(data: Any) -> int:
 
 
 def burn(count: int) -> int:
-    """CPU-bound Python code that holds the GIL, as much each time."""
+    """Compute in Python for `count` steps, holding the GIL."""
     total = 0
     for number in range(count):
         total += number * number

@@ -1,4 +1,4 @@
-"""The executor trials: a process of its own for each arm and trial, with its executor's workers, over in a second."""
+"""The executor trials: a fresh process for each arm and trial, with its executor's workers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["notes", "trials"]
 
 
 def trials(seconds: float) -> list[Trial]:
-    """Every case that can run here; each is measured for so many seconds on each arm."""
+    """Return every case that can run here, each measured for `seconds` on each arm."""
     possible = {name: case for name, case in CASES.items() if _has_numpy() or not case.numpy}
     return [Trial(case.rows, partial(_run, name, seconds), quick=case.quick) for name, case in possible.items()]
 
 
 def notes() -> list[str]:
-    """What is left out here, a line each."""
+    """Return a line for each case that is left out here."""
     return [] if _has_numpy() else [NUMPY_MISSING]
 
 
 def _run(name: str, seconds: float, arm: str) -> dict[str, Sample]:
     command = module_command("benchmarks.executors.worker", arm, name, str(seconds), str(_core_count()))
-    # a session of its own: what is left of a trial that hangs ends with it, workers included
+    # a new session: killing its group ends a trial that hangs, workers included
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         output, _ = process.communicate(timeout=PATIENCE_S)

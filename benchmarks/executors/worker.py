@@ -1,6 +1,6 @@
-"""The process one arm measures one trial in: JSON with a sample for each row, on one line of stdout.
+"""The process in which an arm measures a trial; it prints a line of JSON with a sample for each row.
 
-Its workers import it as their main module, so it imports little before it is told what to do.
+Its workers import it as their main module, so its imports are inside `main`.
 """
 
 from __future__ import annotations

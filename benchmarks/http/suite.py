@@ -1,4 +1,4 @@
-"""The HTTP trials: uvicorn plaintext under our own client, and under wrk where it is installed."""
+"""The HTTP trials: uvicorn plaintext under the client in C, and under wrk where it is installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def trials(placement: Placement, effort: Effort) -> list[Trial]:
 
 
 def notes(rows: Iterable[str]) -> list[str]:
-    """What is missing here of the rows that were measured, a line each."""
+    """Return a line for each row that is missing here."""
     return [WRK_MISSING] if not wrk_installed() and any("uvicorn" in row for row in rows) else []
 
 

@@ -1,4 +1,4 @@
-"""One run of wrk against a fresh server. wrk reports requests per second; the server's CPU clock is read around it."""
+"""Runs wrk against a fresh server; wrk reports requests per second, the server's CPU clock is read around it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def drive_wrk(server_command: Sequence[str], connections: int, effort: Effort, p
     server = spawn(server_command, placement.server)
     try:
         url = f"http://127.0.0.1:{read_port(server)}/"
-        _wrk(url, connections, 1, placement)  # wrk counts whole seconds: the shortest warm-up there is
+        _wrk(url, connections, 1, placement)  # wrk counts whole seconds: this is its shortest warm-up
         cpu_ns = cpu_time_ns(server.pid)
         output = _wrk(url, connections, max(1, round(effort.http_s)), placement)
         cpu_ns = cpu_time_ns(server.pid) - cpu_ns

@@ -1,4 +1,4 @@
-"""The results of a run: samples by row, round and arm, their paired ratios, and what they are judged to be.
+"""The results of a run: samples by row, round and arm, their paired ratios, and the verdicts on them.
 
 A ratio is taken within a round, between two arms measured moments apart, and then the median over rounds: a machine
 that slows down for a minute moves both arms of a pair.

@@ -1,4 +1,4 @@
-"""A verdict is given only where an interval clears the noise floor, which is what the A/A arm shows."""
+"""A verdict is given only where an interval clears the noise floor, which the A/A arm shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Outcome", "Verdict", "compare", "noise_floor", "outcome"]
 
 
 class Verdict(StrEnum):
-    """How the subject stands beside another arm on one row."""
+    """The standing of the subject beside another arm on one row."""
 
     AHEAD = "ahead"
     BEHIND = "behind"
@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a goal on one row."""
+    """The outcome of a goal on one row."""
 
     MET = "met"
     MISSED = "missed"

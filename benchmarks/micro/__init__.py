@@ -1,1 +1,1 @@
-"""Rows with no network: what one scheduled callback, timer or task costs."""
+"""Micro rows: the cost of a callback, a timer or a task, without a network."""

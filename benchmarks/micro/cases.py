@@ -1,7 +1,7 @@
-"""The micro rows' bodies: each runs `count` operations on a loop and returns. Nothing here knows of arms or clocks.
+"""The bodies of the micro rows: each runs `count` operations on a loop and returns, without arms or clocks.
 
-A chain schedules its next step from the step before (a turn each, unless the loop is smarter); a batch schedules a
-thousand at once. Both matter: the first shows the cost of a turn, the second that of a handle.
+A chain schedules each step from the step before, usually one a turn; a batch schedules a thousand at once. The first
+shows the cost of a turn, the second that of a handle.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ __all__ = ["CASES", "Case", "Loop", "chain_0", "sleep_zero"]
 
 Loop = asyncio.AbstractEventLoop
 BATCH = 1000
-FAR_S = 60.0  # a timer nobody waits for
+FAR_S = 60.0  # a timer that never fires in a run
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A row's body; `step` operations are the least a run can have.
+    """The body of a row; a run has a multiple of `step` operations.
 
-    One that returns nanoseconds has left out what only prepares it; one that is run `once` is too long for more.
+    A body may return its own time in ns, without its preparation. A body with `once` is too long to repeat.
     """
 
     run: Callable[[Loop, int], int | None]
@@ -136,7 +136,7 @@ def timers_together(loop: Loop, count: int) -> None:
 
 
 def timers_spread(loop: Loop, count: int) -> None:
-    """Two microseconds apart: a loop that rounds to milliseconds takes a few turns, one that is exact takes many."""
+    """Set timers two microseconds apart: an exact loop takes many turns, one that rounds to milliseconds few."""
     _timer_batches(loop, count, 2e-6)
 
 

@@ -1,4 +1,4 @@
-"""The micro trials and the workers behind them: one process per arm and round, asked in turn, idle in between."""
+"""The micro trials and their workers: one process per arm and round, which is idle between requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Worker = subprocess.Popen[str]
 
 
 class Workers:
-    """The live workers by arm. Ownership: the processes, until `retire`."""
+    """The live workers by arm. Owns the processes until `retire`."""
 
     def __init__(self, placement: Placement, effort: Effort, module: str = "benchmarks.micro.worker") -> None:
         self._module = module
@@ -33,7 +33,7 @@ class Workers:
             print(json.dumps(request), file=worker.stdin, flush=True)
             return Sample(cost_ns=json.loads(read_line(worker))["cost_ns"])
         except (OSError, RuntimeError):
-            stop(self._workers.pop(arm))  # the other arms go on, and this one's next row gets a fresh worker
+            stop(self._workers.pop(arm))  # the arm's next row gets a fresh worker
             raise
 
     def retire(self) -> None:

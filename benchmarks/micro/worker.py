@@ -1,6 +1,6 @@
-"""The process an arm's micro rows run in: a JSON request a line on stdin, the cost in ns per operation on stdout.
+"""The worker process of the micro rows: JSON requests on stdin, the cost in ns per operation on stdout, a line each.
 
-With `once` it runs one case a given number of times and ends, which is what a profiler or valgrind wants.
+With `--once` it runs one case a given number of times and ends, for a profiler or valgrind.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def serve(loop: Loop, cases: Mapping[str, Case]) -> None:
-    """Answer the requests on stdin until it ends."""
+    """Answer requests until stdin ends."""
     counts: dict[str, int] = {}
     for line in sys.stdin:
         request = json.loads(line)
@@ -52,7 +52,7 @@ def serve(loop: Loop, cases: Mapping[str, Case]) -> None:
 
 
 def _calibrate(loop: Loop, case: Case, seconds: float) -> int:
-    """Operations that take about `seconds`; running them is the warm-up too."""
+    """Return the number of operations that take about `seconds`; measuring it is the warm-up too."""
     count = case.step
     while (taken_ns := _time_ns(loop, case, count)) < seconds * 2.5e8:
         count *= 2
@@ -65,8 +65,8 @@ def _cost_ns(loop: Loop, case: Case, count: int, repeats: int) -> float:
 
 
 def _time_ns(loop: Loop, case: Case, count: int) -> int:
-    # CPU time, of all threads: it leaves out what other processes took. Rows with two threads are on one CPU as well:
-    # on two, who wakes when makes the same loop ten times as dear in one round as in the next.
+    # CPU time of all threads leaves out other processes. Rows with two threads run on one CPU as well: on two, the
+    # timing of wake-ups makes the cost of one loop vary tenfold between rounds.
     start_ns = time.process_time_ns()
     own_ns = case.run(loop, count)
     return time.process_time_ns() - start_ns if own_ns is None else own_ns

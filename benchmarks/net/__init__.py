@@ -1,1 +1,1 @@
-"""Echo rows: a server per arm, a C client for load, a C server as the limit."""
+"""Echo rows: a server per arm, a client in C, and a server in C as the lower limit."""

@@ -1,4 +1,4 @@
-"""Builds the programs in C, clients and the echo server, when their source is newer than what is there."""
+"""Builds the programs in C, clients and the echo server, where their source is newer than the program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUILD = ROOT / "benchmarks" / "build"
 
 
 def build(name: str, sources: Path = SOURCES) -> str:
-    """The path of the program made from `<name>.c`; SystemExit with one line when it cannot be made."""
+    """Build `<name>.c` if need be and return the program's path. SystemExit: it cannot be built."""
     source, program = sources / f"{name}.c", BUILD / name
     if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
         return str(program)

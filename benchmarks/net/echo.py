@@ -11,16 +11,16 @@ from benchmarks.net.listener import BACKLOG, listen_anywhere
 
 __all__ = ["main"]
 
-READ_BYTES = 64 * 1024  # asyncio's own stream limit: what a plain `reader.read(...)` loop would ask for
+READ_BYTES = 64 * 1024  # asyncio's own stream limit
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what it gets, and stops reading while the peer does not read."""
+    """A protocol that sends back its input, and pauses reading while the peer does not read."""
 
     transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # rivals' transports are not instances of it
+        self.transport = cast(asyncio.Transport, transport)  # transports of other loops are not instances of it
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
@@ -38,14 +38,14 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
             writer.write(data)
             await writer.drain()
     except ConnectionError:
-        pass  # the client ends by closing, whatever is under way
+        pass  # the client closes in the middle of an exchange
     finally:
         writer.close()
 
 
 async def serve(kind: str) -> None:
     listener = listen_anywhere()
-    port = listener.getsockname()[1]  # now: rloop takes the file descriptor away
+    port = listener.getsockname()[1]  # read now: rloop takes over the file descriptor
     if kind == "streams":
         server = await asyncio.start_server(echo_stream, sock=listener, backlog=BACKLOG)
     else:

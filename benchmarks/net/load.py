@@ -1,4 +1,4 @@
-"""One run of load against one fresh server: start it, drive it by the C client, read what the client measured."""
+"""Runs the C client against a fresh server and reads the client's measurements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def drive(
     placement: Placement,
     http: bool = False,
 ) -> dict[str, Sample]:
-    """The "fresh" and the "warm" sample; a size is needed for echo only."""
+    """Return the "fresh" and the "warm" sample; `size_bytes` counts for echo only."""
     server = spawn(server_command, placement.server)
     try:
         port = read_port(server)
@@ -36,7 +36,7 @@ def drive(
 
 
 def read_port(server: subprocess.Popen[str]) -> int:
-    """The port a server prints as its first line."""
+    """Return the port that a server prints as its first line."""
     return int(read_line(server))
 
 

@@ -1,7 +1,7 @@
 """The echo trials: 1, 10 and 100 connections by 1, 16 and 128 KiB, by protocol and by streams.
 
-A small message shows the same cost fresh and warm, so those have one row; large ones have two, as allocators and
-kernel buffers grow into their size during the first requests.
+Small messages cost the same fresh and warm, so they have one row. Large ones have two: allocators and kernel buffers
+reach their size during the first requests.
 """
 
 from __future__ import annotations

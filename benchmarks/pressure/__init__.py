@@ -1,1 +1,1 @@
-"""Services under more load than they can do: an open-loop load generator in C, two services, ways to guard them."""
+"""Rows of overload: an open-loop load generator in C, two services, and guards around them."""

@@ -1,4 +1,4 @@
-"""What a refusal costs a server: the bytes of a request in, the bytes of its answer out, and no socket between.
+"""The cost of a refusal in a server: from the bytes of a request to the bytes of its answer, without a socket.
 
 uvicorn's protocol is driven by hand with an application that never answers, full by uvicorn's own limit or by a gate.
 """
@@ -25,7 +25,7 @@ HEADERS = [(b"date", b"Thu, 26 Nov 2026 05:10:12 GMT"), (b"server", b"uvicorn")]
 
 
 class Counted(asyncio.Transport):
-    """Counts what is written whole: a head with its body, together or one after the other."""
+    """A transport that counts whole answers, written in one piece or as head and body."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Counted(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         assert b"503" in data or b"\r\n" not in data
-        # uvicorn's own comes in two parts
+        # uvicorn writes its own in two parts
         self.answers += data.endswith((b"\n", b"Unavailable"))
 
     def resume_reading(self) -> None:
@@ -57,14 +57,14 @@ async def _waits(scope: Message, receive: Receive, send: Send) -> None:
 
 
 def by_uvicorn() -> uvicorn.Config:
-    """With the one connection that is there beyond `--limit-concurrency`."""
+    """Return the config of a server whose only connection is beyond `--limit-concurrency`."""
     config = _config(limit_concurrency=1)
     config.load()
     return config
 
 
 def by_a_gate() -> uvicorn.Config:
-    """Behind a gate whose only permit is taken, refused before there is a task."""
+    """Return the config of a server behind a full gate, which refuses before a task is made."""
     from penstock import Gate
     from penstock.integrations.admission import AdmissionMiddleware
     from penstock.integrations.uvicorn.shedding import refuse_early
@@ -79,7 +79,7 @@ def by_a_gate() -> uvicorn.Config:
 
 
 def refused(make: Callable[[], uvicorn.Config]) -> dict[str, Case]:
-    """The row's body, for a server that is full."""
+    """Return the body of the row for a full server."""
     return {REFUSED: Case(partial(_refused, make))}
 
 
@@ -96,7 +96,7 @@ def _refused(make: Callable[[], uvicorn.Config], loop: Loop, count: int) -> int:
         began_ns = time.process_time_ns()
         for _ in range(count):
             protocol.data_received(REQUEST)
-            # in a turn of its own, and uvicorn's own is a task's
+            # uvicorn answers in a task, the gate in the next turn
             await asyncio.sleep(0)
             while transport.answers == 0:  # noqa: ASYNC110
                 await asyncio.sleep(0)

@@ -1,6 +1,6 @@
-"""The arms: a service on uvicorn with nothing around it, with what Python has, and with penstock's gate.
+"""The arms of overload: a service on uvicorn without a guard, with Python's own guards, and with penstock's gate.
 
-All are given the service's true capacity where they take a number, but `penstock@auto`, which is given none.
+Arms that take a number get the true capacity of the service; `penstock@auto` gets none.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from benchmarks.pressure.services import SLOTS, App, Message, Receive, Send
 __all__ = ["ARMS", "DEADLINE_S", "Arm", "available", "describe", "has_loop_gate", "plain_loop"]
 
 Loop = asyncio.AbstractEventLoop
-DEADLINE_S = 0.1  # after which the client has gone
-# What is in service and 16 more: the count that does best of all counts while the backend is as fast as ever.
+DEADLINE_S = 0.1  # the client gives up after it
+# The backend's slots and 16 more: the best count while the backend has its full speed.
 LIMIT_CONCURRENCY = SLOTS + 16
 LAG_HIGH_S = 0.01
 
@@ -44,12 +44,12 @@ def _gated() -> Loop:
 
 
 def plain_loop(arm: str) -> Loop:
-    """An arm's loop without the loop's own gate."""
+    """Return the arm's loop without the loop's own gate."""
     return _penstock() if arm.startswith("penstock") else _asyncio()
 
 
 def has_loop_gate() -> bool:
-    """Whether this penstock's loop can hold what it is too late for; one that cannot is measured as it is."""
+    """Return whether this penstock's loop has a gate of its own."""
     from penstock import PressureConfig
 
     return any(item.name == "lag_high_s" for item in fields(PressureConfig))
@@ -82,7 +82,7 @@ def _gate(limit: Any) -> Callable[[App], App]:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Its loop, what it puts around the service, uvicorn's own limit, and what the notes say of it."""
+    """The loop, the guard around the service, uvicorn's own limit, and the description in the notes."""
 
     loop: Callable[[], Loop]
     guard: Callable[[App], App]
@@ -91,7 +91,7 @@ class Arm:
 
 
 ARMS: dict[str, Arm] = {
-    "asyncio": Arm(_asyncio, _bare, "nothing around the service"),
+    "asyncio": Arm(_asyncio, _bare, "no guard"),
     "semaphore": Arm(_asyncio, _semaphore, f"asyncio.Semaphore({SLOTS}) around the service"),
     "limit-concurrency": Arm(
         _asyncio, _bare, f"uvicorn --limit-concurrency {LIMIT_CONCURRENCY}", limit_concurrency=LIMIT_CONCURRENCY
@@ -102,14 +102,14 @@ ARMS: dict[str, Arm] = {
 
 
 def available(wanted: list[str]) -> tuple[list[str], list[str]]:
-    """Split the wanted arms into those that can be made here and one line for each that cannot."""
+    """Split the wanted arms into the available ones and a line for each other one."""
     reasons = {arm: _failure(arm) for arm in wanted}
     missing = [f"{arm} is left out: {reason}" for arm, reason in reasons.items() if reason is not None]
     return [arm for arm, reason in reasons.items() if reason is None], missing
 
 
 def describe(arm: str) -> str:
-    """The version behind an arm, and what it puts around the service."""
+    """Return the version behind an arm, and its guard."""
     if arm.startswith("penstock"):
         without = "" if has_loop_gate() else " (this build has none)"
         return f"{importlib.metadata.version('penstock')}, {ARMS[base_arm(arm)].what}{without}"
@@ -122,11 +122,11 @@ def _failure(arm: str) -> str | None:
     missing = [name for name in ("uvicorn", "httptools") if importlib.util.find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} not installed"
-    return _gateless() if arm.startswith("penstock") else None
+    return _missing_gate() if arm.startswith("penstock") else None
 
 
 @cache
-def _gateless() -> str | None:
+def _missing_gate() -> str | None:
     try:
         _gate(SLOTS)(_bare)  # type: ignore[arg-type]
     except (ImportError, AttributeError) as error:

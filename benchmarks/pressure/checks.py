@@ -1,4 +1,4 @@
-"""Health checks of a service while it is under load, as a load balancer's: each on a connection of its own."""
+"""Health checks of a service under load, as a load balancer makes them: each on a new connection."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ EVERY_S = 0.025
 
 @dataclass(slots=True)
 class Checked:
-    """What became of the checks: how many, and how long each took that was answered 200 in time."""
+    """The number of checks, and the times of the ones answered 200 within the deadline."""
 
     asked: int = 0
     good_us: list[float] = field(default_factory=list)
 
     @property
     def percent(self) -> float:
-        """The share that was answered 200 in time."""
+        """The share answered 200 within the deadline."""
         return 100 * len(self.good_us) / max(1, self.asked)
 
     def quantile_us(self, quantile: float) -> float | None:
-        """Of those that were."""
+        """Return a quantile of their times, None without any."""
         ordered = sorted(self.good_us)
         return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))] if ordered else None
 
 
 class Checks:
-    """A thread that asks from `after_s` on, for `for_s` seconds at most; `found` is whole when it has ended."""
+    """A thread that makes checks after `after_s`, for `for_s` seconds at most; `found` is complete at its end."""
 
     def __init__(self, port: int, path: str, after_s: float, for_s: float) -> None:
         self.found = Checked()
@@ -65,7 +65,7 @@ class Checks:
                 self.found.good_us.append(took_s * 1e6)
 
     def _ask(self) -> float | None:
-        """Ask once; how long it took, None unless the answer is 200 and in time."""
+        """Check once; return the time in seconds, None unless the answer is 200 within the deadline."""
         began_s = time.monotonic()
         try:
             with socket.create_connection(self._address, timeout=DEADLINE_S) as client:

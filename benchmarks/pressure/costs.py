@@ -1,7 +1,7 @@
-"""What a gate costs by itself: a permit, a refusal, and thousands of waiters that go, beside asyncio.Semaphore.
+"""The cost of a gate by itself: a permit, a refusal, and thousands of waiters, beside asyncio.Semaphore.
 
-Waiters are driven by hand, as a task drives what it awaits: what is timed is then the guard's and nobody else's. Those
-that are tasks are what a program sees.
+Waiters are driven by hand, as a task drives an awaitable, so that only the guard is timed. The rows of waiting tasks
+include the tasks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.pressure.handoffs import HANDOFFS, Asyncios, Penstocks, handoff_
 __all__ = ["COSTS", "PERMIT", "REFUSALS", "WAITERS", "Gates", "Semaphores", "cases"]
 
 COUNT = 20_000
-PERMIT = "a permit, nobody waits"
+PERMIT = "a permit, no waiters"
 REFUSALS = ("a refusal, raised", "a refusal, asked for")
 RELEASED = "20,000 waiters released"
 CANCELLED = {f"20,000 waiters cancelled, {order} first": order for order in ("oldest", "newest", "random")}
@@ -28,7 +28,7 @@ COSTS = (PERMIT, *REFUSALS, *WAITERS, *TASKS, *HANDOFFS)
 
 
 class Semaphores:
-    """asyncio.Semaphore. It cannot refuse, so a refusal is a look at it and an exception, as programs write it."""
+    """asyncio.Semaphore as a guard. It cannot refuse: a refusal is `locked()` and an exception."""
 
     refusal: type[Exception] = RuntimeError
 
@@ -52,10 +52,10 @@ class Semaphores:
 
 
 class Gates:
-    """penstock.Gate with a fixed limit."""
+    """penstock.Gate with a fixed limit as a guard."""
 
     def __init__(self) -> None:
-        # here, as what the first call of a case takes says how many calls there will be
+        # imported here, because the first call of a case is timed to choose the number of calls
         from penstock import Gate
         from penstock.errors import Overloaded
 
@@ -85,7 +85,7 @@ Guards = Semaphores | Gates
 
 
 def cases(guards: Guards) -> dict[str, Case]:
-    """The bodies of the rows for one kind of guard."""
+    """Return the bodies of the rows for one kind of guard."""
     return {
         PERMIT: Case(partial(_permit, guards)),
         REFUSALS[0]: Case(partial(_raised, guards)),
@@ -139,14 +139,14 @@ async def _full(guards: Guards, permits: int, *, waits: bool) -> Any:
 
 
 class Waiter:
-    """One that waits, driven as a task would: resumed when what it waits for is done, thrown at when cancelled."""
+    """A waiter driven by hand: resumed when its future is done, and given CancelledError when cancelled."""
 
     __slots__ = ("future", "steps")
 
     def __init__(self, awaitable: Any) -> None:
         self.steps = awaitable.__await__()
         self.future = self.steps.send(None)
-        # as a task does before it takes over what was handed up to it
+        # as a task does with a future that it begins to wait for
         self.future._asyncio_future_blocking = False
 
     def resume(self) -> None:
@@ -226,7 +226,7 @@ def _tasks_cancelled(guards: Guards, loop: Loop, count: int) -> int:
 
 
 class Waiting:
-    """Tasks that wait for a permit, and how many are left."""
+    """Tasks that wait for a permit, and the number still waiting."""
 
     def __init__(self, guards: Guards, guard: Any) -> None:
         self.left = COUNT
@@ -241,7 +241,7 @@ class Waiting:
         return group
 
     async def end(self) -> None:
-        while self.left:  # noqa: ASYNC110 - an event would be one more thing that is timed
+        while self.left:  # noqa: ASYNC110 - an event would be timed too
             await asyncio.sleep(0)
 
     async def _one(self, entered: Any) -> None:

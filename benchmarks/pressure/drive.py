@@ -1,7 +1,7 @@
-"""One guarded service under one course of load: start it, find its capacity, drive it, read what the client counted.
+"""Runs a guarded service under a sequence of loads: finds its capacity, applies the load, reads the client's counts.
 
-Loads are in shares of the capacity that was found moments before, on the same process, past whatever guards it. What
-came of them is told in percent of the average of that and of what it is afterwards: a shared machine is not steady.
+Loads are multiples of the capacity, which is measured moments before on the same process, past its guard. Goodput is in
+percent of the average of that and of the capacity afterwards, because a shared machine is not steady.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ SOURCES = Path(__file__).resolve().parent
 CONNECTIONS_MOST = 4096
 BUCKET_S = 0.25
 SETTLE_S = 0.25
-# Enough to keep each busy: twice the backend's slots; one that computes, one that is ready, one on its way.
+# Requests that keep each busy: twice the backend's slots; one computing, one ready and one in transit.
 IN_FLIGHT = {"io": 8, "cpu": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """So many times the capacity for so long; `turns` tells the service to become slower when it begins."""
+    """A load, in multiples of the capacity, for some seconds; with `turns` the service becomes slower at its start."""
 
     name: str
     load: float
@@ -43,7 +43,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What became of the requests that were due in a stretch of time. Latencies are None where there are none."""
+    """The outcomes of the requests due in a stretch of time. Latencies are None without requests of their kind."""
 
     seconds: float
     due: int
@@ -55,7 +55,7 @@ class Window:
     good_p99_us: float | None
     refused_p50_us: float | None
     refused_p99_us: float | None
-    behind_p99_us: float | None  # how late the client itself was
+    behind_p99_us: float | None  # the client's own lateness
 
     @classmethod
     def of(cls, found: dict[str, Any], seconds: float) -> Window:
@@ -73,13 +73,13 @@ class Window:
         return cls(seconds, *counts, *times)
 
     def goodput(self, capacity_per_s: float) -> float:
-        """Good answers in percent of what could be: of all that was due, or of what the capacity allows."""
+        """Return good answers in percent of the due requests, or of the capacity where that is less."""
         return 100 * self.good / max(1.0, min(self.due, capacity_per_s * self.seconds))
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A run: the capacity found, its phases by name, and its buckets of a quarter second in the order of time."""
+    """A run: its capacity, its phases by name, and its buckets of a quarter second in order of time."""
 
     capacity_per_s: float
     phases: dict[str, Window]
@@ -87,7 +87,7 @@ class Course:
     checked: Checked | None = None
 
     def goodput(self, phase: str, slower: float = 1.0) -> float:
-        """Of a phase, in percent; `slower` says by how much the capacity is less than it was."""
+        """Return the goodput of a phase, in percent of the capacity divided by `slower`."""
         return self.phases[phase].goodput(self.capacity_per_s / slower)
 
 
@@ -101,9 +101,9 @@ def drive(
     *,
     checked: str | None = None,
 ) -> Course:
-    """Run the phases, one after the other, on a fresh process. During the last one the path `checked` is asked.
+    """Run the phases in order on a fresh process, with health checks of the path `checked` during the last.
 
-    `/livez` is the health port's.
+    `/livez` is checked on the health port.
     """
     server = spawn(module_command("benchmarks.pressure.serve", arm, service), placement.server)
     try:
@@ -137,7 +137,7 @@ def _found_per_s(load: Load, in_flight: int, seconds: float) -> float:
 
 
 def _average(before_per_s: float, after_per_s: float) -> float:
-    """The one before alone where the other tells of a queue that a run has left, and not of the machine."""
+    """Return the average, or the first alone where the second is low because of a leftover queue."""
     return (before_per_s + after_per_s) / 2 if after_per_s > before_per_s / 2 else before_per_s
 
 
@@ -148,14 +148,14 @@ def _written(phase: Phase, capacity_per_s: float, server: Process) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The load generator against one port; a call is a run of phases as it reads them."""
+    """The load generator against one port; a call runs phases, given in its own notation."""
 
     port: int
     seed: int
     placement: Placement
 
     def first(self) -> None:
-        """Wait until the server, which listens before it has started, answers."""
+        """Wait for the server's first answer: it listens before it has started."""
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)) as connection:
             connection.request("GET", "/bare")
             connection.getresponse().read()

@@ -1,6 +1,6 @@
-"""What the other faces of a limit cost where tasks wait: semaphores, limiters, bounded groups, beside asyncio's own.
+"""The cost of semaphores, limiters and bounded groups where tasks wait, beside asyncio's own.
 
-Whole tasks, as a program has them: one pass of the four that want one permit, or one task that a full group starts.
+Rows count whole tasks: a pass of one of four tasks that share a permit, or a task started by a full group.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HANDOFFS = (HANDOFF, LENT, SPAWN)
 
 
 class Asyncios:
-    """Semaphores, and for a group a TaskGroup whose tasks are made when a semaphore lets them."""
+    """asyncio's semaphore, and a TaskGroup behind a semaphore as a bounded group."""
 
     semaphore = limiter = asyncio.Semaphore
 
@@ -41,10 +41,10 @@ class Asyncios:
 
 
 class Penstocks:
-    """penstock's."""
+    """penstock's semaphore, limiter and bounded group."""
 
     def __init__(self) -> None:
-        # here, as what the first call of a case takes says how many calls there will be
+        # imported here, because the first call of a case is timed to choose the number of calls
         from penstock.pressure import BoundedTaskGroup, CapacityLimiter, Semaphore
 
         self.semaphore, self.limiter, self.group = Semaphore, CapacityLimiter, BoundedTaskGroup
@@ -62,7 +62,7 @@ Faces = Asyncios | Penstocks
 
 
 def handoff_cases(faces: Faces) -> dict[str, Case]:
-    """The bodies of the rows, for asyncio's faces or penstock's."""
+    """Return the bodies of the rows for asyncio or penstock."""
     return {
         HANDOFF: Case(partial(_handed_on, faces.semaphore), step=WANTING),
         LENT: Case(partial(_handed_on, faces.limiter), step=WANTING),

@@ -1,8 +1,8 @@
-"""A service on uvicorn, guarded as its arm does. Prints its port, then serves until it is killed.
+"""Serves a guarded service on uvicorn: prints its port, then serves until it is killed.
 
-A second line is the health port, if the arm has one. `/bare` goes past what the arm puts around the service: it is how
-the service's own capacity is found. `/statistics` tells what penstock's gates, and the loop's own, have counted.
-SIGUSR2 makes the backend slower, or as fast as before.
+A second line is the health port, if the arm has one. `/bare` goes past the guard, for the service's own capacity.
+`/statistics` has the counts of penstock's gates and of the loop's own. SIGUSR2 makes the backend slower, or as fast as
+before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KEEP_ALIVE_S = 60
 
 
 class Routed:
-    """The guarded application, and what goes past its guard."""
+    """The guarded application, and the paths that go past its guard."""
 
     def __init__(self, guarded: App, bare: App) -> None:
         self._guarded = guarded
@@ -37,13 +37,13 @@ class Routed:
         await self._past.get(scope["path"], self._guarded)(scope, receive, send)
 
     def ask_early(self, scope: Message) -> Any:
-        """As the guard's, if it has it: for servers that ask before they make a task."""
+        """Ask the guard before a task is made, where it has `ask_early`."""
         ask = None if scope["path"] in self._past else getattr(self._guarded, "ask_early", None)
         return None if ask is None else ask(scope)
 
 
 class Asked:
-    """What uvicorn has put around the application, asked early: outermost, as `penstock serve` has it."""
+    """The outermost application, with `ask_early` in front of uvicorn's own wrappers, as in `penstock serve`."""
 
     def __init__(self, app: Any, routed: Routed) -> None:
         self._app, self.ask_early = app, routed.ask_early
@@ -65,17 +65,17 @@ async def _statistics(scope: Message, receive: Receive, send: Send) -> None:
 
 
 def as_penstock_serves(config: uvicorn.Config, routed: Routed) -> None:
-    """Refuse before there is a task, and what the loop turns away unread."""
-    from penstock.integrations.uvicorn import shedding as refusing
+    """Refuse before a task is made, and refuse unread where the loop is late, as `penstock serve` does."""
+    from penstock.integrations.uvicorn import shedding
 
     config.load()
     config.loaded_app = asked = Asked(config.loaded_app, routed)
-    refusing.refuse_early(config, asked)  # type: ignore[arg-type]
-    refusing.refuse_unread(config)
+    shedding.refuse_early(config, asked)  # type: ignore[arg-type]
+    shedding.refuse_unread(config)
 
 
 def health_port(loop: asyncio.AbstractEventLoop) -> int:
-    """Answer for the loop on a port of its own, as `penstock serve --health-port` does; that port."""
+    """Serve health checks on another port, as `penstock serve --health-port` does; return the port."""
     from penstock.integrations.health.server import HealthServer
 
     health = HealthServer(0)

@@ -1,7 +1,7 @@
-"""The services that are put under load, as plain ASGI: one that waits for a backend, one that computes in the loop.
+"""The services under load, as plain ASGI: one waits for a backend, one computes in the loop.
 
-A service knows no gate and no limit: what does is put around it (`arms.py`). What it cannot do at once it leaves
-queued, as programs do: the I/O-bound one for a slot of its backend, the CPU-bound one as ready tasks.
+A service has no gate and no limit; guards are put around it (`arms.py`). Its backlog waits, as in most programs: of the
+I/O-bound one for a slot of the backend, of the CPU-bound one as ready tasks.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 SLOTS, SERVICE_S = 4, 0.010
 CPU_S = 0.00125  # twice for each request
 SLOWER = 4
-# answered without the service; on a port of its own
+# answered without the service; on the health port
 HEALTH_PATH, PORT_PATH = "/healthz", "/livez"
 
 
 class Backend:
-    """So many at a time, the others in the order they came; `turn()` makes it slower, or as fast as before."""
+    """A backend with a number of slots and a FIFO queue; `turn()` makes it slower, or as fast as before."""
 
     def __init__(self) -> None:
         self._free = SLOTS
@@ -53,7 +53,7 @@ class Backend:
         try:
             await slot
         except asyncio.CancelledError:
-            # it may have been handed over in the same turn
+            # the slot may have been handed over in the same turn
             if slot.done() and not slot.cancelled():
                 self._give_back()
             raise
@@ -68,7 +68,7 @@ class Backend:
 
 
 class Cpu:
-    """Python for a while, a chance for others, and the same again. Calibrated to CPU time when it is made."""
+    """A service that computes, yields a turn, and computes again; calibrated to CPU time when it is made."""
 
     def __init__(self) -> None:
         self._count = calibrated(CPU_S)
@@ -94,7 +94,7 @@ def burn(count: int) -> int:
 
 
 def calibrated(seconds: float) -> int:
-    """How many steps take so long, by the thread's CPU time; the best of several, as interruptions only add."""
+    """Return the number of steps that take `seconds` of the thread's CPU time: the best of several runs."""
     count = 10_000
     best_s = min(_timed_s(count) for _ in range(15))
     return round(count * seconds / best_s)
@@ -115,7 +115,7 @@ HEAD = {
 
 
 def answer(service: Service) -> App:
-    """The ASGI application that answers once the service is done."""
+    """Return the ASGI application that answers when the service is done."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["path"] != HEALTH_PATH:

@@ -1,4 +1,4 @@
-"""Slow services behind a gate with limit "auto", in real time: how much is refused while capacity is there.
+"""Slow services behind a gate with limit "auto", in real time: the share refused although capacity is free.
 
 Run as a process: `python -m benchmarks.pressure.slow ARM SECONDS` prints one line of JSON, percent by service.
 """
@@ -17,13 +17,13 @@ from benchmarks.pressure.arms import plain_loop
 
 __all__ = ["ARM", "refused_percent"]
 
-# the one whose limit knows nothing
+# the arm without a given limit
 ARM = "penstock@auto"
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`rate_per_s` calls of `service_s(dice)` seconds, any number of which runs at once."""
+    """A service with `rate_per_s` calls of `service_s(dice)` seconds and unlimited concurrency."""
 
     name: str
     rate_per_s: float
@@ -38,7 +38,7 @@ SERVICES = (
 
 
 async def _drive(service: Service, seconds: float) -> float:
-    """Send the calls at their times, and return the share that was refused, in percent."""
+    """Send the calls at their times and return the refused share, in percent."""
     from penstock import Gate
     from penstock.errors import Overloaded
 
@@ -70,7 +70,7 @@ async def _all(seconds: float) -> dict[str, float]:
 
 
 def refused_percent(arm: str, seconds: float, placement: Placement) -> float:
-    """Run the services at once in a process of their own; the largest of their shares."""
+    """Run the services at once in a new process; return the largest of their shares, in percent."""
     process = spawn(module_command("benchmarks.pressure.slow", arm, str(seconds)), placement.server)
     try:
         return float(max(json.loads(read_line(process)).values()))

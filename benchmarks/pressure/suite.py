@@ -1,6 +1,6 @@
-"""The pressure trials: each service at steady loads, in a spike, with a backend that turns slower; a gate's own cost.
+"""The pressure trials: steady loads, a spike, a backend that becomes slower, health checks, the cost of a gate.
 
-A row of goodput is in percent of what the service itself could do at that load, on the arm's own loop.
+Goodput is in percent of what the service without a guard can do at that load, on the arm's loop.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WORKER = "benchmarks.pressure.worker"
 
 
 def goodput(what: str) -> str:
-    """The row with the goodput of `io at 2x` and so on."""
+    """Return the row with the goodput of `io at 2x` and so on."""
     return f"{what}: goodput, %"
 
 
@@ -72,7 +72,7 @@ def recovery(what: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long each stretch is, in seconds; what is measured in whole quarters."""
+    """The lengths of the phases in seconds; measured ones are multiples of 0.25 s."""
 
     capacity_s: float
     warm_up_s: float
@@ -89,7 +89,7 @@ QUICK = Lengths(capacity_s=0.5, warm_up_s=1.0, measured_s=1.0, before_s=0.5, spi
 
 @dataclass(slots=True)
 class Runs:
-    """Drives, with the same arrivals for every arm, and others for each time that a row is measured again."""
+    """Runs with the same arrivals for every arm, and new arrivals each time a row is repeated."""
 
     placement: Placement
     lengths: Lengths
@@ -120,7 +120,7 @@ def trials(runs: Runs, workers: micro.Workers) -> list[Trial]:
 
 
 def notes(runs: Runs, rows: Iterable[str]) -> list[str]:
-    """How far the client's own lateness is in the figures."""
+    """Return the client's own lateness as a note."""
     if not runs.late_us:
         return []
     return [f"the client itself sent {runs.late_us / 1000:.1f} ms late at most (p99, in its worst phase)"]
@@ -177,7 +177,7 @@ def _health(runs: Runs) -> list[Trial]:
 
 
 def _checked(runs: Runs, arm: str, path: str) -> Sample:
-    """Health checks while the service has more to compute than it can: how many were answered 200 in time."""
+    """Make health checks while the CPU-bound service is overloaded; return the share answered 200 in time."""
     warm_up = Phase("warm-up", HEALTH_LOAD, runs.lengths.warm_up_s)
     measured = Phase("measured", HEALTH_LOAD, runs.lengths.measured_s)
     found = runs(arm, "cpu", warm_up, measured, checked=path).checked
@@ -187,7 +187,7 @@ def _checked(runs: Runs, arm: str, path: str) -> Sample:
 
 
 def _slow_services(runs: Runs) -> Trial:
-    """Services of up to 3 s that could do all that is asked of them: how much their gates refuse."""
+    """Return the trial of services with free capacity and times of up to 3 s: the share that their gates refuse."""
     row = falsely(SLOW_SERVICES)
 
     def run(arm: str) -> dict[str, Sample]:
@@ -199,7 +199,7 @@ def _slow_services(runs: Runs) -> Trial:
 
 
 def recovery_s(after: list[Window], capacity_per_s: float) -> float:
-    """Until the end of the first bucket from which on two in a row are well; all of it where there is none."""
+    """Return seconds to the end of the first of two good buckets in a row, or to the end where there are none."""
     well = [bucket.goodput(capacity_per_s) >= RECOVERED for bucket in after]
     first = next((at for at, pair in enumerate(pairwise(well)) if all(pair)), len(well) - 1)
     return (first + 1) * BUCKET_S

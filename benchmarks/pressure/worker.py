@@ -1,6 +1,6 @@
-"""The process in which a gate's own costs are measured: as `benchmarks.micro.worker`, on an arm's loop.
+"""The worker process for the costs of a gate, as `benchmarks.micro.worker`, on an arm's loop.
 
-Without the loop's own gate, which a case of 20,000 steps would set going: it is no part of what is timed.
+The loop's own gate is off: a case of 20,000 steps would trigger it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.pressure.arms import plain_loop
 
 __all__ = ["ROWS", "main"]
 
-# The other arms have the same, or none.
+# Other arms have the same costs as one of these, or none.
 ROWS = {
     "semaphore": costs.COSTS,
     "limit-concurrency": (answers.REFUSED,),
@@ -25,7 +25,7 @@ ROWS = {
 
 
 def cases(arm: str) -> dict[str, Case]:
-    """The bodies of an arm's rows."""
+    """Return the bodies of an arm's rows."""
     kind = base_arm(arm)
     if kind == "semaphore":
         return costs.cases(costs.Semaphores())

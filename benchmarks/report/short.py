@@ -1,11 +1,11 @@
-"""The short table of a part, of at most ten rows, between markers: what the documents show of a run."""
+"""The short table of a part: at most ten rows between markers, for the documents."""
 
 from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
 
-from benchmarks.method.results import Results
+from benchmarks.method.results import Judged, Results
 from benchmarks.method.trial import LIMIT, base_arm
 from benchmarks.report.text import Words, bound, cost, judgement, losses, piped, verdicts
 
@@ -82,10 +82,19 @@ def _goals(results: Results, row: str) -> str:
     """Return the goals of a row, each bound with its arms and their outcomes."""
     found: dict[str, list[str]] = {}
     for one in results.judged(row):
-        told = f"{one.goal}: {bound(one.goal, row)}" if one.goal.metric in ("ratio", "extra") else bound(one.goal, row)
+        told = _told(one, row)
         arm = f" ({one.goal.arm})" if one.goal.metric == "cost" else ""
         found.setdefault(told, []).append(f"{one.outcome if results.has_twin else ''}{arm}".strip())
     return "; ".join(f"{told} {', '.join(outcomes)}".strip() for told, outcomes in found.items())
+
+
+def _told(one: Judged, row: str) -> str:
+    """Return the bound with the side that it needs: of two arms, or that of the best other."""
+    if one.goal.metric == "cost":
+        return bound(one.goal, row)
+    if one.goal.metric == "speedup":
+        return f"{bound(one.goal, row)} vs {one.goal.against}"
+    return f"{one.goal}: {bound(one.goal, row)}"
 
 
 def _scope(results: Results) -> str:

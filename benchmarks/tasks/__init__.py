@@ -1,1 +1,1 @@
-"""What it costs to watch tasks: penstock at each level, and what else one can watch them with."""
+"""Rows of task telemetry: penstock at each level, and other monitors of tasks."""

@@ -1,4 +1,4 @@
-"""The arms: penstock's loop at each level of telemetry, the bare loops, and others' ways to watch tasks.
+"""The arms of task telemetry: penstock's loop at each level, the bare loops, and other monitors of tasks.
 
 `penstock@time` is penstock's loop at that level, `factory@uvloop` penstock's TaskFactory on uvloop's loop. aiomonitor
 and OpenTelemetry are on stock asyncio's: the factory of the former fails on uvloop's. Nothing is imported until used.
@@ -23,7 +23,7 @@ __all__ = ["ARMS", "available", "describe", "has_levels", "observer"]
 
 LEVELS = ("off", "count", "time", "trace")
 Loop = asyncio.AbstractEventLoop
-# what a loop must not lose while it runs
+# references that must live as long as the loop
 _kept: list[Any] = []
 
 
@@ -57,7 +57,7 @@ def _factory(make: Callable[[], Loop]) -> Loop:
 def _aiomonitor() -> Loop:
     loop = _asyncio()
     start = importlib.import_module("aiomonitor").start_monitor
-    # ports of its own: several may run at once
+    # any free port: several may run at once
     _kept.append(start(loop, port=0, webui_port=0, console_enabled=False, hook_task_factory=True))
     return loop
 
@@ -75,7 +75,7 @@ def _opentelemetry() -> Loop:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """How its loop is made, which modules it takes, and what the notes say of it."""
+    """The making of the loop, the modules it needs, and the description in the notes."""
 
     make: Callable[[], Loop]
     modules: tuple[str, ...]
@@ -100,14 +100,14 @@ DISTRIBUTIONS = {"opentelemetry": "opentelemetry-instrumentation-asyncio"}
 
 
 def has_levels() -> bool:
-    """Whether this penstock can be told a level; one that cannot is measured as it is, at every level."""
+    """Return whether this penstock has levels of telemetry; without them every level measures the same."""
     from penstock import TasksConfig
 
     return any(item.name == "level" for item in fields(TasksConfig))
 
 
 def observer(loop: Loop) -> Any:
-    """Who watches the loop's tasks, None where penstock does not, at level off among others."""
+    """Return the observer of the loop's tasks, None on other loops and at level off."""
     from penstock.tasks.observers.registry import observer_of
 
     found = observer_of(loop)
@@ -115,21 +115,21 @@ def observer(loop: Loop) -> Any:
 
 
 def available(wanted: list[str]) -> tuple[list[str], list[str]]:
-    """Split the wanted arms into those that are installed and one line for each that is not."""
+    """Split the wanted arms into the installed ones and a line for each other one."""
     reasons = {arm: _failure(arm) for arm in wanted}
     missing = [f"{arm} is left out: {reason}" for arm, reason in reasons.items() if reason is not None]
     return [arm for arm, reason in reasons.items() if reason is None], missing
 
 
 def describe(arm: str) -> str:
-    """The version behind an arm, and how it is used."""
+    """Return the version behind an arm, and its use."""
     known, name = ARMS[base_arm(arm)], arm.partition("@")[0]
     if not known.modules:
         return f"CPython {platform.python_version()}, {known.what}"
     distribution = DISTRIBUTIONS.get(name, "penstock" if name == "factory" else name)
     version = importlib.metadata.version(distribution)
-    is_deaf = name == "penstock" and not has_levels()
-    return f"{version}, {known.what}{' (this build has no levels)' if is_deaf else ''}"
+    lacks_levels = name == "penstock" and not has_levels()
+    return f"{version}, {known.what}{' (this build has no levels)' if lacks_levels else ''}"
 
 
 def _failure(arm: str) -> str | None:

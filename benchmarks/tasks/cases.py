@@ -1,6 +1,6 @@
-"""The micro rows that are about tasks, as bodies for the micro workers. Nothing here knows of arms or clocks.
+"""The bodies of the micro rows about tasks, without arms or clocks.
 
-They make tasks by asyncio.create_task, looked up at each call: that is where some of the arms listen.
+They make tasks by asyncio.create_task, looked up at each call, because some of the arms replace it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def create_task(loop: Loop, count: int) -> None:
 
 
 def future_ping(loop: Loop, count: int) -> None:
-    """A future made, set by a callback and awaited: what a client does for each answer."""
+    """Make a future, set it by a callback and await it, as a client does for each answer."""
 
     async def main() -> None:
         for _ in range(count):

@@ -17,20 +17,20 @@ from benchmarks.tasks.cases import TASK_CASES
 __all__ = ["BYTES", "SERVED", "SNAPSHOT", "SNAPSHOT_READ", "notes", "trials"]
 
 SERVED = ("echo streams 10 x 1 KiB", "echo protocol 10 x 1 KiB", http.OWN)
-# what is claimed here is a few percent: many pairs, each of moments that lie close together
+# goals of a few percent need many pairs, each close together in time
 MICRO_TIMES, SERVED_TIMES = 5, 2
 BYTES = "a live task among 100,000, bytes"
 SNAPSHOT = "a snapshot of 100,000 live tasks"
 SNAPSHOT_READ = "the same, each record read"
-SNAPSHOT_NOTE = f"{SNAPSHOT!r}: live() where penstock watches, asyncio.all_tasks() elsewhere, which tells less"
-# tens of seconds to make 100,000 tasks
+SNAPSHOT_NOTE = f"{SNAPSHOT!r}: live() on penstock's loop, elsewhere asyncio.all_tasks(), which has fewer details"
+# takes tens of seconds to make 100,000 tasks
 TOO_SLOW = ("asyncio-debug",)
 TOO_SLOW_NOTE = f"without 100,000 tasks, too slow for them: {', '.join(TOO_SLOW)}"
 
 
 def trials(workers: micro.Workers, placement: Placement, effort: Effort) -> list[Trial]:
     served = [*net.trials(placement, effort), *http.trials(placement, effort)]
-    # no server in C: it has no tasks
+    # the server in C has no tasks
     chosen = [
         replace(trial, limit=False, quick=True, times=SERVED_TIMES) for trial in served if trial.rows[0] in SERVED
     ]
@@ -40,7 +40,7 @@ def trials(workers: micro.Workers, placement: Placement, effort: Effort) -> list
 
 
 def notes(rows: Iterable[str]) -> list[str]:
-    """What the rows are not."""
+    """Return what the rows leave out, a line each."""
     if SNAPSHOT not in rows:
         return []
     return [TOO_SLOW_NOTE, SNAPSHOT_NOTE]

@@ -1,7 +1,7 @@
-"""The process that holds 100,000 tasks on one arm's loop: JSON with what each takes, and how long a snapshot does.
+"""The process that holds 100,000 tasks on one arm's loop; it prints JSON.
 
-`bytes` counts the resident memory that the tasks and what is known of them took, by task. `snapshot_ns` is how long the
-loop stands still for one snapshot, the least of several; `read_ns` the same with each record of it read.
+`bytes` is the resident memory of a task and its telemetry. `snapshot_ns` is the time for which one snapshot blocks the
+loop, the least of several; `read_ns` includes the reading of each record.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ async def waits(future: asyncio.Future[None]) -> None:
 
 
 async def hold(loop: Loop) -> dict[str, float]:
-    """Make the tasks, let them wait, and look."""
-    # the first thousand: code, caches and arenas that are there once
+    """Make the tasks, let them wait, and measure memory and snapshots."""
+    # the first thousand pay for code, caches and arenas
     first = await _tasks(loop, 1000)
     gc.collect()
     before_bytes = _resident_bytes()
@@ -53,7 +53,7 @@ async def _tasks(loop: Loop, count: int) -> list[tuple[asyncio.Task[None], async
 
 
 def _snapshots(loop: Loop) -> dict[str, float]:
-    """The observer's, or asyncio's own where there is none."""
+    """Time snapshots of the observer, or of asyncio where there is none."""
     watching = observer(loop)
     take = watching.live if watching is not None else lambda: asyncio.all_tasks(loop)
     took = {"snapshot_ns": min(_timed_ns(lambda: len(take())) for _ in range(SNAPSHOTS))}
