@@ -64,8 +64,14 @@ def updated(rows: list[Row], modules: set[Module]) -> list[Row]:
         if fitting:
             fitting[-1].modules.append(name)
         else:
-            kept.append(Row(package, [name], purpose or UNWRITTEN))
+            kept.insert(_place(kept, package), Row(package, [name], purpose or UNWRITTEN))
     return kept
+
+
+def _place(rows: list[Row], package: str) -> int:
+    """Return the place of a new row: after the rows of the packages above it, or at the end."""
+    above = [number for number, row in enumerate(rows, 1) if f"{package}/".startswith(f"{row.package}/")]
+    return max(above, default=len(rows))
 
 
 HELP = "run .venv/bin/python -m tests.meta.test_architecture, and read the rows it changed in docs/architecture.md"
@@ -81,12 +87,12 @@ def test_every_row_has_a_purpose() -> None:
 
 
 def test_a_moved_module_takes_its_purpose_along() -> None:
-    rows = [Row("tasks", ["graph", "waits"], "who awaits what"), Row("tasks", ["logs"], "records")]
+    rows = [Row("tasks", ["graph", "waits"], "the await graph"), Row("tasks", ["logs"], "records")]
     modules = {("tasks/awaits", "graph"), ("tasks", "waits"), ("tasks", "logs"), ("tasks", "new"), ("web", "page")}
     assert [(row.package, row.modules, row.purpose) for row in updated(rows, modules)] == [
-        ("tasks", ["waits"], "who awaits what"),
+        ("tasks", ["waits"], "the await graph"),
         ("tasks", ["logs", "new"], "records"),
-        ("tasks/awaits", ["graph"], "who awaits what"),
+        ("tasks/awaits", ["graph"], "the await graph"),
         ("web", ["page"], UNWRITTEN),
     ]
 

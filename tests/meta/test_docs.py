@@ -12,6 +12,7 @@ from tests.meta.source import PACKAGE, ROOT, shown, tracked
 
 DOCUMENTS = [path for path in tracked() if path.suffix == ".md"]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+IMAGE = re.compile(r"\bsrc(?:set)?=\"([^\"]+)\"")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TARGET = re.compile(r"`make ([a-z]+)`")
 DOTTED = re.compile(r"(?<![\w./-])penstock(?:\.[A-Za-z_]\w*)+")
@@ -29,7 +30,8 @@ PATH = re.compile(r"`((?:src|tests|examples|benchmarks|docs)/[\w./-]+)`")
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
 def test_links_lead_to_files(path: Path) -> None:
-    targets = [link.partition("#")[0] for link in LINK.findall(path.read_text())]
+    text = path.read_text()
+    targets = [link.partition("#")[0] for link in [*LINK.findall(text), *IMAGE.findall(text)]]
     missing = [link for link in targets if link and ":" not in link and not (path.parent / link).exists()]
     assert not missing
 
