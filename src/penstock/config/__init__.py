@@ -1,15 +1,9 @@
 """The config: what is to be built, declared once, frozen and typed."""
 
-from penstock.config.groups import (
-    Config,
-    ExecutorsConfig,
-    LaneConfig,
-    LoopConfig,
-    PressureConfig,
-    ServeConfig,
-    SignalsConfig,
-    TasksConfig,
-)
+from penstock.config.executors import ExecutorsConfig, LaneConfig
+from penstock.config.groups import LoopConfig, ServeConfig, SignalsConfig, TasksConfig
+from penstock.config.pressure import PressureConfig
+from penstock.config.root import Config
 
 __all__ = [
     "Config",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from penstock.config.groups import Config
+from penstock.config.root import Config
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:

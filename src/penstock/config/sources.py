@@ -12,16 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.config.converters import BadPart, Kind, nearest
-from penstock.config.groups import (
-    Config,
-    ExecutorsConfig,
-    LoopConfig,
-    PressureConfig,
-    ServeConfig,
-    SignalsConfig,
-    TasksConfig,
-)
+from penstock.config.executors import ExecutorsConfig
+from penstock.config.groups import LoopConfig, ServeConfig, SignalsConfig, TasksConfig
 from penstock.config.lanes import LaneKind
+from penstock.config.pressure import PressureConfig
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,8 +47,10 @@ LANES = {key: kind for key, kind in KINDS.items() if isinstance(kind, LaneKind)}
 Given = tuple[str, object, str]
 
 
-def load(path: str | os.PathLike[str] | None, env: Mapping[str, str], overrides: Mapping[str, object]) -> Config:
-    """The config that `Config.load` promises."""
+def load(
+    path: str | os.PathLike[str] | None, env: Mapping[str, str], overrides: Mapping[str, object]
+) -> dict[str, Any]:
+    """Return the groups by name, as `Config.load` documents."""
     return _build(*_given(path, env, overrides))
 
 
@@ -84,7 +80,7 @@ def _given(
     return values, sources
 
 
-def _build(values: Mapping[str, object], sources: Mapping[str, str]) -> Config:
+def _build(values: Mapping[str, object], sources: Mapping[str, str]) -> dict[str, Any]:
     groups: dict[str, Any] = {}
     for name, made in GROUPS.items():
         given = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
@@ -94,7 +90,7 @@ def _build(values: Mapping[str, object], sources: Mapping[str, str]) -> Config:
             # values that do not go together: told by the group, which knows no sources
             source = sources.get(".".join(problem.key.split(".")[:2]), problem.source)
             raise ConfigError.bad_value(problem.key, problem.value, source, problem.allowed) from None
-    return Config(**groups)
+    return groups
 
 
 def _accepted(key: str, value: object, source: str, values: Mapping[str, object]) -> tuple[str, object]:
@@ -232,10 +228,9 @@ def _bytes_of(path: Path) -> bytes:
         return b""
 
 
-def to_env(config: Config) -> dict[str, str]:
-    """The variables that `Config.to_env` promises: only what differs from the defaults."""
+def to_env(config: object, default: object) -> dict[str, str]:
+    """Return the variables of `Config.to_env`: those of the keys whose value is not the default one."""
     variables = {}
-    default = Config()
     for key, kind in KINDS.items():
         group, _, name = key.partition(".")
         value = getattr(getattr(config, group), name)
