@@ -170,7 +170,7 @@ sanitize: $(READY)
 	@tests/soak/sanitize.sh $(BIN)/python $(SANITIZE_SECONDS)
 
 docs: $(BUILT)
-	@$(BIN)/python -m pytest tests/meta/test_docs.py tests/e2e/test_documents.py
+	@$(BIN)/python -m pytest tests/meta/test_docs.py tests/meta/test_architecture.py tests/meta/test_config_doc.py tests/meta/test_reference_tables.py tests/e2e/test_documents.py
 
 clean:
 	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/build benchmarks/raw src/*.egg-info

@@ -4,10 +4,14 @@ import ast
 import importlib
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from penstock import Config
+from penstock.loop import EventLoop
+from penstock.testing import VirtualLoop
 from tests.meta.source import PACKAGE, ROOT, shown, tracked
 
 DOCUMENTS = [path for path in tracked() if path.suffix == ".md"]
@@ -24,6 +28,8 @@ NO_OBJECTS = {
     "penstock.tasks.stall",
     "penstock.tasks.stuck",
 }
+# A key of the config, or an attribute of a loop.
+KEY = re.compile(r"`((?:executors|loop|pressure|serve|signals|tasks)\.[a-z]\w*)(?: = [^`]*)?`")
 TOP_LEVEL_AWAIT = 0x2000  # PyCF_ALLOW_TOP_LEVEL_AWAIT
 PATH = re.compile(r"`((?:src|tests|examples|benchmarks|docs)/[\w./-]+)`")
 
@@ -70,6 +76,16 @@ def test_dotted_names_exist(path: Path) -> None:
     text = path.read_text()
     names = {*DOTTED.findall(text), *used(text)} - NO_OBJECTS
     assert not sorted(name for name in names if not exists(name))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
+def test_config_keys_exist(path: Path) -> None:
+    keys = {f"{field.name}.{key.name}" for field in fields(Config) for key in fields(getattr(Config(), field.name))}
+    loops = {f"loop.{name}" for kind in (EventLoop, VirtualLoop) for name in dir(kind)} | {
+        "loop.history",
+        "loop.random",
+    }
+    assert not set(KEY.findall(path.read_text())) - keys - loops
 
 
 def used(text: str) -> Iterator[str]:
