@@ -18,6 +18,9 @@ DOCUMENTS = [path for path in tracked() if path.suffix == ".md"]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 IMAGE = re.compile(r"\bsrc(?:set)?=\"([^\"]+)\"")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Code in a document, and a word of the glossary that is explained there.
+CODE = re.compile(r"^```.*?^```|`[^`]*`|\*\*[^*]*\*\*", re.MULTILINE | re.DOTALL)
+PRIVATE = re.compile(r"\b(?:who(?:m|ever)?|nobody|somebody|turn(?:s|ed)? away|parked|crews?|guests?)\b", re.IGNORECASE)
 TARGET = re.compile(r"`make ([a-z]+)`")
 DOTTED = re.compile(r"(?<![\w./-])penstock(?:\.[A-Za-z_]\w*)+")
 # Names of files and of loggers.
@@ -57,6 +60,11 @@ def anchors(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
 def test_paths_that_are_named_exist(path: Path) -> None:
     assert not [name for name in PATH.findall(path.read_text()) if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
+def test_documents_use_the_terms_of_the_glossary(path: Path) -> None:
+    assert not PRIVATE.findall(CODE.sub("", path.read_text()))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
