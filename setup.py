@@ -49,7 +49,7 @@ def compile_flags() -> tuple[list[str], list[str]]:
     return ([*flags, "-g1"], []) if os.environ.get("PENSTOCK_DEBUG") == "1" else ([*flags, "-g0"], ["-Wl,-s"])
 
 
-def is_pure_asked() -> bool:
+def is_pure_requested() -> bool:
     """Whether `PENSTOCK_PURE` says yes, by the words that `penstock.purity` knows."""
     word = os.environ.get("PENSTOCK_PURE", "").strip().lower()
     if word not in ("", *YES, *NO):
@@ -65,7 +65,7 @@ def sources() -> list[Path]:
 
 
 def extensions() -> list[Extension]:
-    if is_pure_asked() or not sys.platform.startswith("linux"):
+    if is_pure_requested() or not sys.platform.startswith("linux"):
         return []
     if sys.version_info >= NEWER:
         print("penstock: no native core for this Python, whose frames are not known yet (_core/_sys/frames.pxd)")

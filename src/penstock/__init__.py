@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from penstock import errors
-from penstock.lazy import opened
+from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
     from penstock import config, executors, integrations, loop, pressure, tasks, telemetry, testing, times
@@ -76,7 +76,7 @@ if not TYPE_CHECKING:
         "SignalsConfig",
         "TasksConfig",
     )
-    __getattr__, __dir__ = opened(
+    __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "penstock.config": _CONFIGS,

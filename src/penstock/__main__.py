@@ -1,4 +1,4 @@
-"""`python -m penstock`: the command line, for when the `penstock` script is not on the path."""
+"""The command line as `python -m penstock`."""
 
 import sys
 

@@ -1,7 +1,6 @@
-"""Every public exception of penstock, named for the situation the caller is in.
+"""The public exceptions of penstock, each named for the caller's situation.
 
-asyncio's own exceptions are used wherever asyncio specifies one; these are for what asyncio has no word for.
-Knows nothing of the rest of the package.
+Where asyncio specifies an exception, penstock raises asyncio's.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ __all__ = [
 
 
 class PenstockError(Exception):
-    """The base of every exception that penstock defines."""
+    """The base class of penstock's exceptions."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception.__reduce__ calls the class with the message alone, whatever its constructor takes
+        # Exception.__reduce__ calls the class with the message only, whatever its constructor takes
         return _made_again, (type(self), self.args), self.__dict__ or None
 
 
@@ -48,10 +47,10 @@ def _made_again(kind: type[BaseException], args: tuple[object, ...]) -> BaseExce
 
 
 class ConfigError(PenstockError, ValueError):
-    """A config key or value that cannot be used.
+    """An invalid config key or value.
 
-    `key` is the dotted key (`loop.spin_us`), `value` what was given, `source` where it came from (a file, a variable,
-    an option, a call) and `allowed` what would have been right. The message says all four in one line.
+    `key` is the dotted key (`loop.spin_us`), `value` its value, `source` the origin (a file, a variable, an option, a
+    call) and `allowed` describes the allowed values. The message has all four in one line.
     """
 
     def __init__(
@@ -65,34 +64,33 @@ class ConfigError(PenstockError, ValueError):
 
     @classmethod
     def bad_value(cls, key: str, value: object, source: str, allowed: str) -> ConfigError:
-        """The error for a known key with an impossible value."""
+        """Return the error for an invalid value of a known key."""
         message = f"{key} = {value!r} ({source}): allowed is {allowed}"
         return cls(message, key=key, value=value, source=source, allowed=allowed)
 
 
 class ReferenceNotFoundError(ConfigError):
-    """A `module:name` reference whose module cannot be imported, or has no such name."""
+    """A `module:name` reference whose module cannot be imported or has no such name."""
 
 
 class PolicyRemovedError(PenstockError, RuntimeError):
-    """`EventLoopPolicy` was asked for on a Python whose asyncio has no policies any more (3.16 and later)."""
+    """`EventLoopPolicy` was used on a Python whose asyncio has no policies (3.16 and later)."""
 
 
 class Overloaded(PenstockError):
-    """Refused early: what was asked is at its limit, and waiting would help nobody.
+    """A request was shed: refused early, because its resource is at a limit.
 
-    `reason` is one word:
-    of an executor's lane `full` (no place in the queue) or `displaced` (a newer one took its place);
-    of a gate `limit` (no permit free, and none is waited for), `wait` (the wait would be too long), `full` (the queue
-    is at its longest), `expired` (it waited too long), `deadline` (it could not finish in time), `share` (its key has
-    its fair share of the queue), `displaced` (one of a higher class took its place), `closed`,
-    `streams` (there are `max_streams` already);
-    of what stands around gates `left` (the client has gone), `lag` (the loop is behind), `tasks` (too many tasks),
-    `memory`, `throttled` (too many were refused elsewhere).
+    `reason` is one word. An executor's lane sheds for `full` (the queue is full) or `displaced` (a newer job replaced
+    this one). A gate sheds for `limit` (no permit is free and entries do not wait), `wait` (the predicted wait is too
+    long), `full` (the queue is full), `expired` (the wait was too long), `deadline` (the request cannot finish in
+    time), `share` (its key has its fair share of the queue), `displaced` (a request of a higher class replaced it),
+    `closed` (the gate is closed) or `streams` (`max_streams` is reached). Further reasons are `left` (the client has
+    disconnected), `lag` (the loop is overloaded), `tasks` (too many tasks), `memory`, and `throttled` (a backend sheds
+    too many requests).
 
-    `queued` and `limit` are the counts met; `retry_after_s` is when a place is likely, None if nobody can tell;
-    `queue_age_s` is how long the oldest has waited, or the refused one itself if it had waited. `gate` is the gate's
-    name. Without a message, one is made of these when it is read.
+    `queued` and `limit` are counts at that moment; `retry_after_s` is the likely wait in seconds, None if unknown;
+    `queue_age_s` is the wait of the oldest entry in seconds, or the own wait of a queued request. `gate` is the name of
+    the gate. Without `message`, the message is made of these when it is read.
     """
 
     def __init__(
@@ -105,7 +103,7 @@ class Overloaded(PenstockError):
         queue_age_s: float = 0.0,
         gate: str = "",
     ) -> None:
-        # One tuple, which a gate fills without coming here: attributes would take far longer than all else it does.
+        # One tuple, which a gate fills without this call: attributes would be its largest cost.
         super().__init__(message, reason, queued, limit, retry_after_s, queue_age_s, gate)
 
     reason: str = property(lambda self: self.args[1])  # type: ignore[assignment]
@@ -117,44 +115,43 @@ class Overloaded(PenstockError):
 
     def __str__(self) -> str:
         message = self.args[0]
-        return str(message) if message is not None else self._told()
+        return str(message) if message is not None else self._message()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r}, reason={self.reason!r})"
 
-    def _told(self) -> str:
+    def _message(self) -> str:
         where = f"gate {self.gate!r}" if self.gate else "a gate"
         counts = f"limit {self.limit}, {self.queued} queued"
         retry = "" if self.retry_after_s is None else f"; try again in {self.retry_after_s:.3g} s"
-        text = _REFUSALS.get(self.reason, "{where} refuses ({reason}; {counts})")
-        told = text.format(where=where, counts=counts, reason=self.reason, age=f"{self.queue_age_s:.3g} s")
-        return told + retry
+        text = _MESSAGES.get(self.reason, "{where} sheds ({reason}; {counts})")
+        message = text.format(where=where, counts=counts, reason=self.reason, age=f"{self.queue_age_s:.3g} s")
+        return message + retry
 
 
-# What a gate's refusal says when it is read.
-_REFUSALS = {
+# The message of a gate, by reason.
+_MESSAGES = {
     "limit": "{where} has no permit free ({counts}): raise its limit, or let entries wait by max_wait_s",
-    "wait": "{where} would have this wait longer than max_wait_s ({counts}): raise its limit or max_wait_s",
-    "full": "{where} has no place in its queue ({counts}): raise its limit or max_queued",
+    "wait": "{where} predicts a wait longer than max_wait_s ({counts}): raise its limit or max_wait_s",
+    "full": "{where} has a full queue ({counts}): raise its limit or max_queued",
     "expired": "{where} had no permit within {age} ({counts}): raise its limit or max_wait_s",
-    "deadline": "{where} could not have this finished by its deadline, after {age} ({counts}): raise the limit or "
-    "deadline_s",
-    "share": "{where} has as many of this key queued as is fair ({counts})",
-    "displaced": "{where} gave this one's place to one of a higher class ({counts}): raise its limit or the priority",
-    "streams": "{where} counts as many streams as it may ({limit}): raise max_streams, or exempt the path",
-    "closed": "{where} is closed: it lets nobody in any more",
+    "deadline": "{where} could not finish this by its deadline, after {age} ({counts}): raise the limit or deadline_s",
+    "share": "{where} has the fair share of this key in its queue ({counts})",
+    "displaced": "{where} replaced this entry by one of a higher class ({counts}): raise its limit or the priority",
+    "streams": "{where} has its {limit} streams: raise max_streams, or exempt the path",
+    "closed": "{where} is closed: it admits no more entries",
 }
 
 
 class ChannelClosed(PenstockError):
-    """The channel is closed: nothing can be sent any more, or nothing is left to be received."""
+    """The channel is closed: it takes no more items, or has none left."""
 
 
 class SlowPeer(PenstockError, ConnectionAbortedError):
-    """What `connection_lost` gets when penstock has cut a connection whose peer was too slow; the message says why.
+    """The argument of `connection_lost` when penstock disconnected a slow peer.
 
-    `reason` is `slow_reader` (it left `size_bytes` unread for `late_s` seconds), `receive` (it sent `size_bytes` of a
-    request in `late_s`) or `idle` (nothing came or went for `late_s`); `peer` is its address.
+    `reason` is `slow_reader` (the peer left `size_bytes` unread for `late_s` seconds), `receive` (it sent `size_bytes`
+    of a request in `late_s` seconds) or `idle` (no traffic for `late_s` seconds). `peer` is its address.
     """
 
     def __init__(self, message: str, *, reason: str, peer: object, size_bytes: int, late_s: float) -> None:
@@ -166,16 +163,16 @@ class SlowPeer(PenstockError, ConnectionAbortedError):
 
 
 class DeadlineExceeded(PenstockError, TimeoutError):
-    """The deadline around the call (`penstock.pressure.deadline`) passed before its lane had the result.
+    """The deadline around a call (`penstock.pressure.deadline`) passed before its lane had the result.
 
-    A call whose own timeout is sooner gets a plain TimeoutError.
+    If the timeout of the call itself is sooner, the call raises TimeoutError.
     """
 
 
 class WorkerLost(PenstockError):
-    """The worker process died while it ran this job; other jobs are not touched, and another worker takes its place.
+    """The worker process died while it ran this job. Other jobs are not affected; a new worker replaces it.
 
-    `pid` is the worker's; `signal` the number of the signal that killed it, or None; `exit_code` what it exited with,
+    `pid` is the worker's; `signal` is the number of the signal that killed it, or None; `exit_code` is its exit code,
     or None. A job may have run in part: only one declared idempotent (`retries=`) is run again.
     """
 
@@ -196,18 +193,21 @@ def _how_it_ended(number: int | None, exit_code: int | None) -> str:
 
 
 class PoisonJob(WorkerLost):
-    """A job that has killed as many workers as its lane allows: it is not run again. The last worker's end is told."""
+    """A job during which `kills` workers died, the limit of its lane: it is not run again.
+
+    `pid`, `signal` and `exit_code` are of the last worker.
+    """
 
     def __init__(self, job: str, *, kills: int, pid: int, signal: int | None, exit_code: int | None) -> None:
         super().__init__(job, pid=pid, signal=signal, exit_code=exit_code)
         self.kills = kills
-        self.args = (f"{self.args[0]}; it has killed {kills} workers and is not run again",)
+        self.args = (f"{self.args[0]}; {kills} workers died while they ran it; it is not run again",)
 
 
 class JobInterrupted(BaseException):
-    """Raised inside a job, in its worker, when its caller has cancelled it or its time is up.
+    """Raised inside a job, in its worker, when its caller cancels it or its timeout passes.
 
-    Not an Exception, so that a job's `except Exception` lets it pass; a job that holds it back is killed.
+    It derives from BaseException, so `except Exception` does not catch it. A job that suppresses it is killed.
     """
 
 
@@ -216,14 +216,14 @@ class UnpicklableError(PenstockError, pickle.PicklingError):
 
 
 class WorkerStartError(PenstockError):
-    """A lane's workers do not start.
+    """The workers of a lane do not start.
 
-    A module to preload or the initializer raised, or took longer than `start_s`, or the process ended at once.
+    A preloaded module or the initializer raised or took longer than `start_s`, or the process ended at once.
     """
 
 
 class RemoteError(PenstockError):
-    """A job raised an exception that cannot itself travel: `kind` is its type's name, `traceback` its remote text."""
+    """A job raised an exception that cannot be pickled: `kind` is the name of its type, `traceback` its text."""
 
     def __init__(self, kind: str, text: str, traceback: str) -> None:
         super().__init__(f"{kind}: {text}")
@@ -233,7 +233,7 @@ class RemoteError(PenstockError):
 
 
 class SchedulerLost(PenstockError):
-    """The cluster's scheduler is gone or not reached: `address` names it. Jobs it had are not run again by penstock."""
+    """The scheduler of the cluster at `address` is not reachable. penstock does not run its jobs again."""
 
     def __init__(self, address: str, problem: str) -> None:
         super().__init__(f"scheduler {address}: {problem}")
@@ -241,11 +241,14 @@ class SchedulerLost(PenstockError):
 
 
 class Deadlock(PenstockError, RuntimeError):
-    """On a virtual loop nothing can ever happen, or time never moves: the message names what each task waits for."""
+    """A virtual loop has no event left, or its time does not advance. The message names the wait of each task."""
 
 
 class ExplorationFailed(PenstockError, AssertionError):
-    """A scenario failed under a schedule: `seed` and `moment` (where a task was cancelled, or None) bring it back."""
+    """A scenario failed under a schedule.
+
+    `seed` and `moment`, the number of the step at which a task was cancelled or None, reproduce it.
+    """
 
     def __init__(self, message: str, *, seed: int | None, moment: int | None) -> None:
         super().__init__(message)
@@ -254,4 +257,4 @@ class ExplorationFailed(PenstockError, AssertionError):
 
 
 class InternalError(PenstockError):
-    """A bug of penstock itself: please report it."""
+    """A bug of penstock: please report it."""

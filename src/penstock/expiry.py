@@ -1,6 +1,7 @@
-"""The deadline of the present context: `penstock.pressure.deadline` sets it; gates, clients and executors obey it.
+"""The deadline of the current context: a context variable with a time of the loop's clock.
 
-A context variable, on the loop's clock. It stands here so that executors, which know nothing of pressure, can read it.
+`penstock.pressure.deadline` sets it; gates, clients and executors read it. It is a module of its own because executors
+do not import `penstock.pressure`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from contextvars import ContextVar
 
 __all__ = ["expiry", "now_s"]
 
-# when the answer is no longer wanted; None without a deadline
+# the deadline in seconds of the clock; None without one
 expiry: ContextVar[float | None] = ContextVar("penstock.deadline", default=None)
 
 
 def now_s() -> float:
-    """Return the running loop's time; in a thread without a loop, the clock that loops take it from."""
+    """Return the running loop's time in seconds; without a running loop, the monotonic clock."""
     try:
         return asyncio.get_running_loop().time()
     except RuntimeError:

@@ -1,7 +1,7 @@
-"""Packages whose public names are imported at first use.
+"""Lazy import of a package's public names, at their first use.
 
-`import penstock` then costs next to nothing, and a worker process loads what it needs and nothing else. Type checkers
-read the imports under `TYPE_CHECKING` in place of `__getattr__`, which would give every name, a misspelt one too.
+`import penstock` is then cheap, and a worker process loads only the modules that it uses. Type checkers read the
+imports under `TYPE_CHECKING`: `__getattr__` alone would give them any name, a misspelt one too.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["opened"]
+__all__ = ["lazy_names"]
 
 
-def opened(
+def lazy_names(
     package: str, homes: Mapping[str, tuple[str, ...]], modules: tuple[str, ...] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a package's `__getattr__` and `__dir__`: `homes` has each module's names, `modules` the submodules."""
+    """Return `__getattr__` and `__dir__` of a package.
+
+    `homes` has the names of each module that defines some, `modules` the public submodules.
+    """
     home_of = {name: home for home, names in homes.items() for name in names}
 
     def find(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""Times in buckets: a histogram of fixed memory, and the frozen picture of it that statistics hand out.
+"""A histogram of durations in fixed memory, and its frozen snapshot for statistics.
 
-Log-linear: 16 buckets to each power of two, so that a quantile is off by at most 3 %. Native where the extension is
-built; the Python class is the same one, for everywhere else. Knows no task, lane or exporter.
+Log-linear, as in HdrHistogram: 16 buckets for each power of two, so a quantile is within 3 %. The native class is used
+where the extension is built.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from penstock.purity import is_refused
+from penstock.purity import is_native_disabled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 __all__ = ["BUCKETS", "LONGEST_NS", "Histogram", "PlainHistogram", "Times", "merged", "since", "taken", "upper_ns"]
 
-# The bucket of a time below 32 ns is the time; of any other it is its five highest bits and how far they are shifted.
+# A duration below 32 ns is its own bucket; a longer one has the bucket of its five highest bits and their shift.
 HIGH_BITS = 5
-# 2**45 ns are 9.8 hours; what takes longer counts as that
+# 2**45 ns are 9.8 hours; a longer duration counts as that
 MOST_BITS = 45
 LONGEST_NS = (1 << MOST_BITS) - 1
 BUCKETS = ((MOST_BITS - HIGH_BITS) << (HIGH_BITS - 1)) + (1 << HIGH_BITS)
 
 
 def upper_ns(bucket: int) -> int:
-    """The first time beyond a bucket: it holds whole nanoseconds below this one."""
+    """Return the exclusive upper bound of a bucket, in nanoseconds."""
     shift = max(0, (bucket >> (HIGH_BITS - 1)) - 1)
     return (bucket - (shift << (HIGH_BITS - 1)) + 1) << shift
 
@@ -40,9 +40,9 @@ def _middle_ns(bucket: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long something took, in seconds, each time so far. Zeros where `count` is 0.
+    """A snapshot of durations in seconds; all zero if `count` is 0.
 
-    `buckets` are the buckets that hold something, by rank: (index, how many). Quantiles are within 3 %.
+    `buckets` are the non-empty buckets, ascending: (index, count). Quantiles are within 3 %.
     """
 
     count: int = 0
@@ -52,45 +52,45 @@ class Times:
 
     @property
     def mean_s(self) -> float:
-        """The mean, exact."""
+        """The exact mean in seconds."""
         return self.total_s / self.count if self.count else 0.0
 
     @property
     def p50_s(self) -> float:
-        """The median."""
+        """The median in seconds."""
         return self.quantile_s(0.5)
 
     @property
     def p90_s(self) -> float:
-        """Nine in ten took at most this long."""
+        """The 90th percentile in seconds."""
         return self.quantile_s(0.9)
 
     @property
     def p99_s(self) -> float:
-        """All but one in a hundred took at most this long."""
+        """The 99th percentile in seconds."""
         return self.quantile_s(0.99)
 
     def quantile_s(self, share: float) -> float:
-        """What `share` (0 to 1) of the times were not longer than."""
+        """Return the quantile of `share` (0 to 1) in seconds."""
         rank, seen = share * self.count, 0
-        for bucket, held in self.buckets:
-            seen += held
+        for bucket, count in self.buckets:
+            seen += count
             if seen >= rank:
                 return min(_middle_ns(bucket) / 1e9, self.max_s)
         return self.max_s
 
     def cumulative(self, bounds_s: Sequence[float]) -> list[int]:
-        """How many were at most as long as each of the ascending bounds: what Prometheus calls `le` buckets.
+        """Return the number of durations up to each of the ascending bounds: the `le` buckets of Prometheus.
 
-        A bucket counts with the bound at or above its middle, so a time within 3 % of a bound may be on either side.
+        A bucket counts by its middle, so a duration within 3 % of a bound may be on either side.
         """
         middles_s = [_middle_ns(bucket) / 1e9 for bucket, _ in self.buckets]
-        so_far = [0, *accumulate(held for _, held in self.buckets)]
+        so_far = [0, *accumulate(count for _, count in self.buckets)]
         return [so_far[bisect_right(middles_s, bound_s)] for bound_s in bounds_s]
 
 
 class PlainHistogram:
-    """The histogram without native code. Not thread-safe: whoever owns one confines it."""
+    """The histogram without native code. It is not thread-safe."""
 
     __slots__ = ("_buckets", "count", "longest_ns", "total_ns")
 
@@ -99,7 +99,7 @@ class PlainHistogram:
         self.count = self.total_ns = self.longest_ns = 0
 
     def add(self, ns: int) -> None:
-        """Count a time, in nanoseconds; a negative one as 0."""
+        """Count a duration of `ns` nanoseconds; a negative one counts as 0."""
         ns = max(ns, 0)
         self.count += 1
         self.total_ns += ns
@@ -109,15 +109,15 @@ class PlainHistogram:
         self._buckets[ns if shift <= 0 else (shift << (HIGH_BITS - 1)) + (ns >> shift)] += 1
 
     def buckets(self) -> tuple[tuple[int, int], ...]:
-        """The buckets that hold something: (index, how many), ascending."""
-        return tuple((bucket, held) for bucket, held in enumerate(self._buckets) if held)
+        """Return the non-empty buckets, ascending: (index, count)."""
+        return tuple((bucket, count) for bucket, count in enumerate(self._buckets) if count)
 
 
 if TYPE_CHECKING:
     Histogram = PlainHistogram
 else:
     Histogram = PlainHistogram
-    if not is_refused():
+    if not is_native_disabled():
         try:
             from penstock._core.tasks.histogram import Histogram
         except ImportError:
@@ -125,24 +125,24 @@ else:
 
 
 def taken(histogram: PlainHistogram) -> Times:
-    """The picture of a histogram as it is now."""
+    """Return a snapshot of a histogram."""
     return Times(histogram.count, histogram.total_ns / 1e9, histogram.longest_ns / 1e9, histogram.buckets())
 
 
-def merged(pictures: Iterable[Times]) -> Times:
-    """All the times of several histograms, as one."""
+def merged(snapshots: Iterable[Times]) -> Times:
+    """Return the sum of several snapshots."""
     counts: Counter[int] = Counter()
     count, total_s, max_s = 0, 0.0, 0.0
-    for times in pictures:
+    for times in snapshots:
         counts.update(dict(times.buckets))
         count, total_s, max_s = count + times.count, total_s + times.total_s, max(max_s, times.max_s)
     return Times(count, total_s, max_s, tuple(sorted(counts.items())))
 
 
 def since(now: Times, before: Times) -> Times:
-    """The times that came between two pictures of one histogram. Its longest is within 3 %, the rest exact."""
+    """Return the durations between two snapshots of one histogram. The maximum is within 3 %, the rest is exact."""
     counts = Counter(dict(now.buckets))
     counts.subtract(dict(before.buckets))
-    buckets = tuple(sorted((bucket, held) for bucket, held in counts.items() if held > 0))
+    buckets = tuple(sorted((bucket, count) for bucket, count in counts.items() if count > 0))
     max_s = min(now.max_s, upper_ns(buckets[-1][0]) / 1e9) if buckets else 0.0
     return Times(now.count - before.count, now.total_s - before.total_s, max_s, buckets)

@@ -6,7 +6,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from penstock.config import LaneConfig
-from penstock.config.sources import GROUPS, KINDS, PREFIX
+from penstock.config.sources import CONVERTERS, GROUPS, PREFIX
 from tests.meta.source import ROOT
 
 TEXT = (ROOT / "docs" / "config.md").read_text()
@@ -18,7 +18,7 @@ def default_of(item: Field[Any]) -> str:
     """The default as a file has it; none where TOML has no word."""
     value = item.default_factory() if item.default_factory is not MISSING else item.default
     if isinstance(value, LaneConfig):
-        value = item.metadata["kind"].write(value)
+        value = item.metadata["converter"].write(value)
     return "none" if value is None else f"`{json.dumps(value)}`"
 
 
@@ -26,7 +26,7 @@ def beginning(group: str, item: Field[Any]) -> str:
     """How a key's line begins: all of it but what the key means."""
     key = f"{group}.{item.name}"
     variable = PREFIX + key.upper().replace(".", "_")
-    return f"| `{key}` | {default_of(item)} | {KINDS[key].allowed} | `{variable}` |"
+    return f"| `{key}` | {default_of(item)} | {CONVERTERS[key].allowed} | `{variable}` |"
 
 
 def test_every_key_has_its_line() -> None:
@@ -36,12 +36,12 @@ def test_every_key_has_its_line() -> None:
 
 
 def test_every_line_is_a_key() -> None:
-    assert LINE.findall(TEXT) == list(KINDS)
+    assert LINE.findall(TEXT) == list(CONVERTERS)
 
 
 def test_every_key_of_a_lane_has_its_line() -> None:
     keys = fields(LaneConfig)
-    expected = [f"| `{item.name}` | {default_of(item)} | {item.metadata['kind'].allowed} |" for item in keys]
+    expected = [f"| `{item.name}` | {default_of(item)} | {item.metadata['converter'].allowed} |" for item in keys]
     missing = [line for line in expected if line not in TEXT]
     assert not missing, "docs/config.md should have:\n" + "\n".join(missing)
     assert LANE_LINE.findall(TEXT) == [item.name for item in keys]

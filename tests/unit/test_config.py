@@ -218,7 +218,7 @@ def test_options_may_be_objects_and_bad_ones_are_named():
 )
 def test_a_key_of_a_former_version_is_refused_with_the_new_one(given):
     with pytest.raises(
-        ConfigError, match=r"signals\.drain = '.' \(.*\): there is no such key any more, set signals\.drain_s"
+        ConfigError, match=r"signals\.drain = '.' \(.*\): this key was removed or renamed: set signals\.drain_s"
     ):
         load(**given)
 

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.loop import NATIVE
-from penstock.purity import is_pure_asked
+from penstock.purity import is_pure_requested
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,13 @@ from penstock.purity import is_pure_asked
 )
 def test_any_word_for_yes_or_no_counts(monkeypatch: pytest.MonkeyPatch, word: str, asked: bool) -> None:
     monkeypatch.setenv("PENSTOCK_PURE", word)
-    assert is_pure_asked() is asked
+    assert is_pure_requested() is asked
 
 
 def test_another_word_is_an_error_that_says_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_PURE", "maybe")
     with pytest.raises(ConfigError, match=r"PENSTOCK_PURE = 'maybe' \(variable PENSTOCK_PURE\): allowed is true or"):
-        is_pure_asked()
+        is_pure_requested()
 
 
 @pytest.mark.parametrize(("word", "native"), [("yes", False), ("no", NATIVE)])

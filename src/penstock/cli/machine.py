@@ -20,7 +20,7 @@ import penstock
 from penstock import loop
 from penstock.config import Config
 from penstock.executors.cores import usable_cores
-from penstock.purity import PURE_VARIABLE, is_pure_asked
+from penstock.purity import PURE_VARIABLE, is_pure_requested
 
 __all__ = ["Fact", "examine"]
 
@@ -82,7 +82,7 @@ def _loop() -> Fact:
         return Fact("loop", "native", "native extension")
     if getattr(sys.flags, "gil", None) == 0:
         return Fact("loop", "pure", "pure: asyncio's selector loop", "the GIL is forced off: leave PYTHON_GIL alone")
-    if is_pure_asked():
+    if is_pure_requested():
         said = f"{PURE_VARIABLE}={os.environ[PURE_VARIABLE]}"
         return Fact("loop", "pure", "pure: asyncio's selector loop", f"{said} is set: unset it")
     if not sys.platform.startswith("linux"):

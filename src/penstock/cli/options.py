@@ -11,7 +11,7 @@ import penstock
 from penstock.cli.output import Failure, write_out
 from penstock.config import Config
 from penstock.config import sources as configfile
-from penstock.config.converters import Kind, seconds
+from penstock.config.converters import Converter, seconds
 
 __all__ = [
     "Failure",
@@ -74,7 +74,7 @@ def with_signals(config: Config, drain_s: float | None) -> Config:
     return replace(config, signals=signals)
 
 
-def accepted(kind: Kind, text: str, what: str) -> Any:
+def accepted(kind: Converter, text: str, what: str) -> Any:
     """Return the option's text as a value of `kind`. Raises argparse's error, which says `what` is allowed."""
     try:
         value = kind.parse(text.strip())

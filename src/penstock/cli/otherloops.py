@@ -22,23 +22,23 @@ def telling_of_other_loops(command: str) -> Iterator[None]:
     Every loop, uvloop's too, tells asyncio that it runs. Nothing else knows of a loop that no policy has made.
     """
     plain = events._set_running_loop
-    kinds = _LoopKinds(command)
+    converters = _LoopKinds(command)
 
     def set_running_loop(loop: asyncio.AbstractEventLoop | None) -> None:
         plain(loop)
         if loop is not None:
-            kinds.add(loop)
+            converters.add(loop)
 
     _replace(set_running_loop)
     try:
         yield
     finally:
         _replace(plain)
-        kinds.tell()
+        converters.tell()
 
 
 class _LoopKinds:
-    """The kinds of loops that have run, and whether the user has been told of them."""
+    """The converters of loops that have run, and whether the user has been told of them."""
 
     def __init__(self, command: str) -> None:
         self._command = command
@@ -68,8 +68,8 @@ def _is_ours(kind: type) -> bool:
     return any(base.__module__.partition(".")[0] == "penstock" for base in kind.__mro__)
 
 
-def _message(kinds: dict[type, None]) -> str:
-    named = " and ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
+def _message(converters: dict[type, None]) -> str:
+    named = " and ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in converters)
     way = "asyncio.run() and asyncio.new_event_loop() give penstock's"
     if "uvicorn" in sys.modules:
         way = "for uvicorn, use 'penstock serve'"

@@ -62,8 +62,8 @@ def _cores_reason(cores: Cores) -> str:
 def render_workers(workers: dict[str, Workers]) -> list[str]:
     """A line for each lane."""
     names = max(len(name) for name in workers)
-    kinds = max(len(told.kind) for told in workers.values())
-    return [f"  {name:{names}}  {told.kind:{kinds}}  {_count(told)}" for name, told in workers.items()]
+    converters = max(len(told.kind) for told in workers.values())
+    return [f"  {name:{names}}  {told.kind:{converters}}  {_count(told)}" for name, told in workers.items()]
 
 
 def _count(told: Workers) -> str:

@@ -1,4 +1,4 @@
-"""The config of loops that are given none: the one chosen for the process by `penstock run`, else `Config.load()`."""
+"""The default config of a process: the one that a command chose, else `Config.load()`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def config_or_default(config: Config | None, call: str) -> Config:
 
 @contextmanager
 def chosen(config: Config) -> Iterator[None]:
-    """Have `default_config` return `config` inside the block, in every thread."""
+    """Make `default_config` return `config` inside the block, in every thread."""
     global _chosen
     former, _chosen = _chosen, config
     try:

@@ -1,7 +1,6 @@
-"""The kinds of value a config key may have: what is accepted from Python, how text is read, how it is written back.
+"""Converters of config values: from Python objects, from text, and back to text.
 
-Each kind says in words what it allows; errors quote those words. Knows no key and no source: `config.py` names the
-keys, `configfile.py` the sources.
+Each converter describes the allowed values in words, which error messages quote. It knows no key and no source.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ __all__ = [
     "PATHS",
     "PORT",
     "REFERENCES",
-    "BadPart",
-    "Kind",
+    "Converter",
+    "InvalidPart",
     "choice",
     "factor",
     "nearest",
@@ -46,8 +45,8 @@ FALSE_WORDS = ("0", "false", "no", "off")
 NONE_WORDS = ("none", "auto")
 
 
-class BadPart(ValueError):
-    """A part of a value that cannot be used: its own name within the value (`workers`), and what is allowed there."""
+class InvalidPart(ValueError):
+    """An invalid part of a value: its name within the value, such as `workers`, and the allowed values."""
 
     def __init__(self, part: str, value: object, allowed: str) -> None:
         super().__init__(part, value, allowed)
@@ -57,8 +56,12 @@ class BadPart(ValueError):
 
 
 @dataclass(frozen=True)
-class Kind:
-    """`accept` returns the value to store or raises ValueError; `parse` does so from text; `write` gives text back."""
+class Converter:
+    """The conversion of one key's values.
+
+    `accept` takes an object, `parse` takes text; both return the value to store or raise ValueError. `write` returns
+    the value as text.
+    """
 
     allowed: str
     accept: Callable[[object], object]
@@ -67,13 +70,13 @@ class Kind:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """`"; did you mean X?"` for the closest of `known`, or an empty string."""
+    """Return `"; did you mean X?"` for the closest known word, or an empty string."""
     found = get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def whole(lowest: int, unit: str, highest: int | None = None) -> Kind:
-    """A whole number of `unit`, bounds included."""
+def whole(lowest: int, unit: str, highest: int | None = None) -> Converter:
+    """Return a converter of whole numbers of `unit`, bounds included."""
     bounds = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
 
     def accept(value: object) -> int:
@@ -83,15 +86,15 @@ def whole(lowest: int, unit: str, highest: int | None = None) -> Kind:
             raise ValueError(value)
         return value
 
-    return Kind(f"a whole number of {unit} {bounds}", accept, lambda text: accept(int(text)))
+    return Converter(f"a whole number of {unit} {bounds}", accept, lambda text: accept(int(text)))
 
 
-# Some thirty years. Native code counts in nanoseconds, of which a word holds three hundred years.
+# About thirty years. Native code counts nanoseconds in 64 bits, which hold about three hundred.
 LONGEST_S = 1e9
 
 
-def seconds(*, zero: bool) -> Kind:
-    """A time in seconds, kept as a float."""
+def seconds(*, zero: bool) -> Converter:
+    """Return a converter of seconds, stored as a float."""
 
     def accept(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -101,11 +104,11 @@ def seconds(*, zero: bool) -> Kind:
         return float(value)
 
     bound = "0 to" if zero else "more than 0, at most"
-    return Kind(f"a number of seconds, {bound} 1e9", accept, lambda text: accept(float(text)), repr)
+    return Converter(f"a number of seconds, {bound} 1e9", accept, lambda text: accept(float(text)), repr)
 
 
-def factor(lowest: float) -> Kind:
-    """A finite number, kept as a float: how many times something else."""
+def factor(lowest: float) -> Converter:
+    """Return a converter of finite factors, stored as a float."""
 
     def accept(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -114,33 +117,33 @@ def factor(lowest: float) -> Kind:
             raise ValueError(value)
         return float(value)
 
-    return Kind(f"a number of at least {lowest:g}", accept, lambda text: accept(float(text)), repr)
+    return Converter(f"a number of at least {lowest:g}", accept, lambda text: accept(float(text)), repr)
 
 
-def choice(*words: str) -> Kind:
-    """One of a few words."""
+def choice(*words: str) -> Converter:
+    """Return a converter that allows the given words."""
 
     def accept(value: object) -> str:
         if not isinstance(value, str) or value not in words:
             raise ValueError(value)
         return value
 
-    return Kind("one of " + ", ".join(repr(word) for word in words), accept, accept)
+    return Converter("one of " + ", ".join(repr(word) for word in words), accept, accept)
 
 
-def optional(kind: Kind, meaning: str) -> Kind:
-    """The same kind, or None (`none` or `auto` in text)."""
+def optional(converter: Converter, meaning: str) -> Converter:
+    """Return `converter` extended by None, which text writes as `none` or `auto`; `meaning` describes None."""
 
     def accept(value: object) -> object:
-        return None if value is None else kind.accept(value)
+        return None if value is None else converter.accept(value)
 
     def parse(text: str) -> object:
-        return None if text.lower() in NONE_WORDS else kind.parse(text)
+        return None if text.lower() in NONE_WORDS else converter.parse(text)
 
     def write(value: object) -> str:
-        return "none" if value is None else kind.write(value)
+        return "none" if value is None else converter.write(value)
 
-    return Kind(f"{kind.allowed}, or none ({meaning})", accept, parse, write)
+    return Converter(f"{converter.allowed}, or none ({meaning})", accept, parse, write)
 
 
 def _accept_bool(value: object) -> bool:
@@ -158,7 +161,7 @@ def _parse_bool(text: str) -> bool:
     raise ValueError(text)
 
 
-BOOL = Kind("true or false (1/0, yes/no, on/off)", _accept_bool, _parse_bool, lambda value: "1" if value else "0")
+BOOL = Converter("true or false (1/0, yes/no, on/off)", _accept_bool, _parse_bool, lambda value: "1" if value else "0")
 
 
 def _eager_here(value: bool) -> bool:
@@ -167,7 +170,7 @@ def _eager_here(value: bool) -> bool:
     return value
 
 
-EAGER = Kind(
+EAGER = Converter(
     "true or false (1/0, yes/no, on/off); true needs Python 3.12, whose asyncio has eager tasks",
     lambda value: _eager_here(_accept_bool(value)),
     lambda text: _eager_here(_parse_bool(text)),
@@ -184,12 +187,12 @@ def _accept_limit(value: object) -> int | str | None:
 
 
 def _parse_limit(text: str) -> int | str | None:
-    # "auto" is a value here, where it is a word for None elsewhere
+    # "auto" is a value here; other keys read it as None
     word = text.lower()
     return _accept_limit(None if word == "none" else word if word == "auto" else int(text))
 
 
-LIMIT = Kind(
+LIMIT = Converter(
     'a whole number of requests of at least 1, "auto", or none (no gate)',
     _accept_limit,
     _parse_limit,
@@ -215,7 +218,9 @@ def _write_reference(value: object) -> str:
     return value
 
 
-CALLABLE = Kind('a callable, or the text "module:name" of one', _accept_callable, _accept_reference, _write_reference)
+CALLABLE = Converter(
+    'a callable, or the text "module:name" of one', _accept_callable, _accept_reference, _write_reference
+)
 FACTORY = optional(CALLABLE, "no factory")
 
 
@@ -225,7 +230,7 @@ def _accept_folder(value: object) -> str:
     return os.fsdecode(value)
 
 
-FOLDER = Kind("the path of a folder", _accept_folder, _accept_folder)
+FOLDER = Converter("the path of a folder", _accept_folder, _accept_folder)
 
 
 def _accept_host(value: object) -> str:
@@ -234,7 +239,7 @@ def _accept_host(value: object) -> str:
     return value
 
 
-HOST = Kind("a host's name or address", _accept_host, _accept_host)
+HOST = Converter("a host's name or address", _accept_host, _accept_host)
 
 
 def _accept_port(value: object) -> int:
@@ -243,11 +248,11 @@ def _accept_port(value: object) -> int:
     return value
 
 
-PORT = Kind("a port from 0 (any free one) to 65535", _accept_port, lambda text: _accept_port(int(text)))
+PORT = Converter("a port from 0 (any free one) to 65535", _accept_port, lambda text: _accept_port(int(text)))
 
 
-def _each(allowed: str, accept_one: Callable[[object], str]) -> Kind:
-    """A tuple of texts; a list will do, and as text they are separated by commas."""
+def _each(allowed: str, accept_one: Callable[[object], str]) -> Converter:
+    """Return a converter of tuples of text; it also takes a list, or text separated by commas."""
 
     def accept(value: object) -> tuple[str, ...]:
         if not isinstance(value, (list, tuple)):
@@ -257,7 +262,7 @@ def _each(allowed: str, accept_one: Callable[[object], str]) -> Kind:
     def parse(text: str) -> tuple[str, ...]:
         return accept([item.strip() for item in text.split(",") if item.strip()])
 
-    return Kind(f"{allowed} (as text: separated by commas)", accept, parse, ",".join)  # type: ignore[arg-type]
+    return Converter(f"{allowed} (as text: separated by commas)", accept, parse, ",".join)  # type: ignore[arg-type]
 
 
 def _accept_module(value: object) -> str:
@@ -282,8 +287,8 @@ def _accept_path(value: object) -> str:
 
 
 _PATHS = _each(f"paths of URLs, from / on, at most {MOST_PATH_CHARS} characters each", _accept_path)
-# an empty variable counts as unset: a word says that there are none
-PATHS = Kind(
+# An empty variable counts as unset, so an empty tuple is written as `none`.
+PATHS = Converter(
     f"{_PATHS.allowed}, or none",
     lambda value: () if value is None else _PATHS.accept(value),
     lambda text: () if text.lower() == "none" else _PATHS.parse(text),
@@ -294,13 +299,13 @@ PATHS = Kind(
 def _accept_default(value: object) -> object:
     if isinstance(value, concurrent.futures.Executor):
         return value
-    # which lanes there are is known to the whole group only
+    # only the group knows the declared lanes
     if isinstance(value, str) and value and ":" not in value:
         return value
     return _accept_reference(value)
 
 
-DEFAULT_EXECUTOR = Kind(
+DEFAULT_EXECUTOR = Converter(
     'a lane, a concurrent.futures.Executor, or the text "module:name" of one or of a function that makes one',
     _accept_default,
     _accept_default,
@@ -321,12 +326,12 @@ def _accept_address(text: str) -> str:
     return text
 
 
-# Ray finds the cluster of the machine by itself, or starts one.
+# Ray finds the machine's cluster, or starts one.
 OWN_CLUSTER = "ray://auto"
 
 
-def worker_kind(words: tuple[str, ...], schemes: tuple[str, ...]) -> Kind:
-    """What runs a lane's jobs: one of a few words, a cluster's address, somebody's executor or what makes one."""
+def worker_kind(words: tuple[str, ...], schemes: tuple[str, ...]) -> Converter:
+    """Return a converter of worker kinds: a word, a cluster's address, an executor, or a function that makes one."""
 
     def accept(value: object) -> object:
         if isinstance(value, concurrent.futures.Executor) or callable(value) or value in words:
@@ -337,11 +342,14 @@ def worker_kind(words: tuple[str, ...], schemes: tuple[str, ...]) -> Kind:
 
     named = ", ".join([*(f'"{word}"' for word in words), *(f'"{scheme}://host:port"' for scheme in schemes)])
     allowed = f'{named}, a concurrent.futures.Executor, or "module:name" of one or of a function that makes one'
-    return Kind(allowed, accept, accept, _write_reference)
+    return Converter(allowed, accept, accept, _write_reference)
 
 
 def signal_number(name: str | int) -> int:
-    """The number of `SIGHUP`, `"HUP"` or 1; ValueError when this system has no such signal or it cannot be handled."""
+    """Return the number of a signal given as `"SIGHUP"`, `"HUP"` or 1.
+
+    Raises ValueError if the system has no such signal, or if it cannot be handled.
+    """
     if isinstance(name, int):
         number = int(signal.Signals(name))
     else:
@@ -373,7 +381,7 @@ def _write_handlers(value: object) -> str:
     return ",".join(f"{signal.Signals(signal_number(n)).name}={_write_reference(h)}" for n, h in value.items())
 
 
-HANDLERS = Kind(
+HANDLERS = Converter(
     'signals this system can handle, each with a callable or "module:name" (as text: "SIGHUP=app:reload,...")',
     _accept_handlers,
     _parse_handlers,

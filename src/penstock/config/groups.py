@@ -30,21 +30,21 @@ __all__ = ["LoopConfig", "ServeConfig", "SignalsConfig", "TasksConfig"]
 
 @dataclass(frozen=True, slots=True)
 class LoopConfig(Group):
-    """How the loop turns. Only `debug` and `slow_callback_s` mean something to the selector loop."""
+    """The event loop. The selector loop uses only `debug` and `slow_callback_s`."""
 
-    # epoll is penstock's native reactor, selector asyncio's own loop; auto takes the best this machine has
+    # epoll is penstock's native reactor, selector is asyncio's loop; auto is epoll where available
     poller: Literal["auto", "epoll", "selector"] = key("auto", choice("auto", "epoll", "selector"))
-    # while the ready queue is busy, ask the OS for events at least every so many turns, or microseconds
+    # while callbacks are ready, poll at least every so many turns, or microseconds
     poll_every_turns: int = key(64, whole(1, "turns", highest=1_000_000))
     poll_every_us: int = key(100, whole(0, "microseconds", highest=60_000_000))
-    # poll busily this long before blocking: latency for CPU time
+    # poll without blocking for so long first: lower latency for more CPU time
     spin_us: int = key(0, whole(0, "microseconds", highest=1_000_000))
-    # read at most this much from a connection in one turn, so that a fast sender starves nobody
+    # read at most so much from one connection in one turn, for fairness
     read_budget_bytes: int = key(262144, whole(1, "bytes", highest=1_073_741_824))
-    # accept at most this many connections from a listener in one turn
+    # accept at most so many connections from one listener in one turn
     accept_batch: int = key(128, whole(1, "connections", highest=65535))
-    # have malloc keep freed blocks of up to 1 MiB, in the whole process: large reads cost no page faults, and memory
-    # that was once used for such blocks, by anything, is not given back
+    # malloc keeps freed blocks of up to 1 MiB, in the whole process: large reads cost no page faults, but such memory
+    # is not returned to the kernel
     warm_allocator: bool = key(False, BOOL)
     # None: as asyncio decides (PYTHONASYNCIODEBUG, -X dev)
     debug: bool | None = key(None, optional(BOOL, "as asyncio decides"))
@@ -54,52 +54,52 @@ class LoopConfig(Group):
 
 @dataclass(frozen=True, slots=True)
 class TasksConfig(Group):
-    """How tasks are made, on every loop, and what is seen of them."""
+    """Creation and telemetry of tasks, on every loop."""
 
     # factory(loop, coro, make, **kwargs) -> task; `make(loop, coro, **kwargs)` is the next factory: the one given to
     # loop.set_task_factory, or asyncio's
     factory: Callable[..., Any] | str | None = key(None, FACTORY)  # noqa: RUF009
     # asyncio.eager_task_factory as the loop's own factory
     eager: bool = key(False, EAGER)
-    # how much is seen of each task: nothing, how many, when and where and for how long, every step
+    # the detail of task telemetry: none, counts, sites and times, every step
     level: Literal["off", "count", "time", "trace"] = key("time", choice("off", "count", "time", "trace"))
-    # a callback, or a turn of the loop, that lasts longer is a stall; seen from level time on
+    # a longer callback or turn is a stall; needs level time or trace
     stall_s: float | None = key(0.1, optional(seconds(zero=False), "no watchdog"))
-    # how often the loop looks for lost, stuck, hung and growing tasks
+    # the interval of the checks for lost, stuck, hung and growing tasks
     check_s: float | None = key(5.0, optional(seconds(zero=False), "never"))
-    # a task that has waited longer is examined: can anybody complete what it waits for?
+    # a task that waits longer is checked for a wait that nothing can end
     stuck_s: float = key(10.0, seconds(zero=True))
-    # a task older than hung_s, and than so many times its site's 99th percentile, is hung
+    # a task is hung if older than hung_s and than so many times the 99th percentile of its site
     hung_factor: float = key(10.0, factor(1.0))
     hung_s: float = key(60.0, seconds(zero=True))
-    # how far back the flight recorder is read
+    # the time span that a dump of the flight recorder covers
     trace_s: float = key(10.0, seconds(zero=False))
-    # when the place is named where a task is made, frames of these packages are passed over as asyncio's are
+    # frames of these packages, like asyncio's, are skipped in the search for a task's site
     skip_modules: tuple[str, ...] = key((), MODULES)
-    # where each stall leaves a trace of the seconds before it: a folder
+    # a folder: each stall writes a trace of the seconds before it there
     trace_dir: str | None = key(None, optional(FOLDER, "nowhere"))
 
 
 @dataclass(frozen=True, slots=True)
 class SignalsConfig(Group):
-    """What a signal does while a loop runs in the main thread. Handlers the program installs itself go first."""
+    """Signals during a run in the main thread. A handler that the program sets takes precedence."""
 
-    # SIGTERM and SIGINT: stop accepting, let work in flight end within drain_s, cancel the rest. None: both signals do
-    # what they do on asyncio's own loop
+    # SIGTERM and SIGINT: stop accepting, let work in flight end within drain_s, cancel the rest. None: both signals act
+    # as with asyncio's loop
     drain_s: float | None = key(None, optional(seconds(zero=True), "no drain"))
     # SIGUSR1 writes every task's stack to stderr. None: only under `penstock run` and `penstock serve`
     dump: bool | None = key(None, optional(BOOL, "only under penstock run and serve"))
-    # "SIGHUP" -> handler(loop, signum), run in the loop; a coroutine it returns becomes a task
+    # "SIGHUP" -> handler(loop, signum), called in the loop; a returned coroutine becomes a task
     handlers: Mapping[str | int, Callable[..., Any] | str] = field(
-        default_factory=dict, hash=False, metadata={"kind": HANDLERS}
+        default_factory=dict, hash=False, metadata={"converter": HANDLERS}
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig(Group):
-    """How `penstock serve` starts and stops an application."""
+    """Start and stop of an application under `penstock serve`."""
 
-    # the application's lifespan startup; one that takes longer ends the process with exit code 3
+    # bound of the lifespan startup; a longer one ends the process with exit code 3
     startup_s: float | None = key(None, optional(seconds(zero=False), "no bound"))
-    # the application's lifespan shutdown, which has what is left of signals.drain_s, at least half a second
+    # bound of the lifespan shutdown: the remaining signals.drain_s, but at least half a second
     shutdown_s: float | None = key(None, optional(seconds(zero=False), "what is left of the drain"))

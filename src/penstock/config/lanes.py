@@ -1,6 +1,6 @@
-"""How a lane of executors is told: as a table, or as text that begins with its kind: `processes workers=4 full=shed`.
+"""Converters of executor lanes: from a table, or from text such as `processes workers=4 full=shed`.
 
-Given the lane's dataclass, whose fields carry their kinds; knows no lane by name.
+A lane's dataclass is an argument; its fields have their converters as metadata.
 """
 
 from __future__ import annotations
@@ -10,24 +10,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from penstock.config.converters import BadPart, Kind, nearest
+from penstock.config.converters import Converter, InvalidPart, nearest
 
-__all__ = ["LaneKind", "lane", "lanes"]
+__all__ = ["LaneConverter", "lane", "lanes"]
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 ALLOWED = 'a lane: text such as "processes workers=4 full=shed", a table, or a LaneConfig'
 
 
 @dataclass(frozen=True)
-class LaneKind(Kind):
-    """A kind whose values have keys of their own: `change(value, key, new)` sets one; `parts` names those known."""
+class LaneConverter(Converter):
+    """A converter whose values have keys: `change(value, key, new)` sets one, `parts` lists their names."""
 
     change: Callable[..., object] = replace
     parts: tuple[str, ...] = ()
 
 
-def lane(made: type[Any], kind: str, **defaults: object) -> LaneKind:
-    """A lane. What is not said is as in `defaults`, which are for this kind only, and then as in the dataclass."""
+def lane(made: type[Any], kind: str, **defaults: object) -> LaneConverter:
+    """Return a converter of lanes.
+
+    A missing key has its value in `defaults`, which apply to this kind only, else the default of the dataclass.
+    """
 
     def accept(value: object) -> object:
         if isinstance(value, made):
@@ -47,7 +50,7 @@ def lane(made: type[Any], kind: str, **defaults: object) -> LaneKind:
         return _checked(replace, value, **{name: _part(made, name, new)})
 
     def write(value: Any) -> str:
-        # the kind, then what differs from the dataclass or from what the kind alone would give
+        # the kind, then the keys that differ from the dataclass or from the defaults of the kind
         text = _part_text(value, "kind")
         bare = [made(), build([("kind", text)])]
         words = [f"{name}={_part_text(value, name)}" for name in parts[1:] if differs(value, name, bare)]
@@ -57,11 +60,11 @@ def lane(made: type[Any], kind: str, **defaults: object) -> LaneKind:
         return any(getattr(value, name) != getattr(other, name) for other in others)
 
     parts = tuple(item.name for item in fields(made))
-    return LaneKind(ALLOWED, accept, accept, write, change, parts)
+    return LaneConverter(ALLOWED, accept, accept, write, change, parts)
 
 
 def _words(text: str) -> Iterator[tuple[str, str]]:
-    """`processes workers=4` as pairs of key and text."""
+    """Yield the pairs of key and text in `processes workers=4`."""
     for place, word in enumerate(text.split()):
         name, equals, value = word.partition("=")
         if equals:
@@ -69,75 +72,77 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
         elif place == 0:
             yield "kind", word
         else:
-            raise BadPart("", text, f"the kind, then words key=value ({word!r} is none)")
+            raise InvalidPart("", text, f"the kind, then words key=value ({word!r} is none)")
 
 
 def _part(made: type[Any], name: str, value: object) -> object:
-    """The value of one key of a lane, from text or as an object."""
-    kinds: dict[str, Kind] = {item.name: item.metadata["kind"] for item in fields(made)}
-    if name not in kinds:
-        raise BadPart(name, value, f"a key of a lane{nearest(name, list(kinds)) or ': ' + ', '.join(kinds)}")
+    """Return the value of one key of a lane, converted from text or from an object."""
+    converters: dict[str, Converter] = {item.name: item.metadata["converter"] for item in fields(made)}
+    if name not in converters:
+        raise InvalidPart(
+            name, value, f"a key of a lane{nearest(name, list(converters)) or ': ' + ', '.join(converters)}"
+        )
     try:
-        return kinds[name].parse(value.strip()) if isinstance(value, str) else kinds[name].accept(value)
+        return converters[name].parse(value.strip()) if isinstance(value, str) else converters[name].accept(value)
     except (ValueError, TypeError):
-        raise BadPart(name, value, kinds[name].allowed) from None
+        raise InvalidPart(name, value, converters[name].allowed) from None
 
 
 def _checked(make: Callable[..., object], *args: object, **given: object) -> object:
-    """What `make` makes; the dataclass's own error (a ConfigError: this module knows none) as that of a part."""
+    """Return `make(...)`; a ValueError of the dataclass becomes an InvalidPart."""
     try:
         return make(*args, **given)
     except ValueError as problem:
         key, value, allowed = (getattr(problem, name) for name in ("key", "value", "allowed"))
-        raise BadPart(key.partition(".")[2], value, allowed) from None
+        raise InvalidPart(key.partition(".")[2], value, allowed) from None
 
 
 def _part_text(value: Any, name: str) -> str:
-    kind: Kind = next(item.metadata["kind"] for item in fields(value) if item.name == name)
+    converter: Converter = next(item.metadata["converter"] for item in fields(value) if item.name == name)
     try:
-        return kind.write(getattr(value, name))
+        return converter.write(getattr(value, name))
     except ValueError:
-        raise BadPart(name, getattr(value, name), "") from None
+        raise InvalidPart(name, getattr(value, name), "") from None
 
 
-def lanes(made: type[Any], reserved: tuple[str, ...]) -> LaneKind:
-    """Lanes by name; the reserved names have keys of their own."""
+def lanes(made: type[Any], reserved: tuple[str, ...]) -> LaneConverter:
+    """Return a converter of lanes by name; reserved names are keys of the group itself."""
     one = lane(made, "threads")
 
     def accept(value: object) -> dict[str, object]:
         if not isinstance(value, Mapping):
             raise ValueError(value)
-        return {check_name(name, told): _within(name, told, one.accept, told) for name, told in value.items()}
+        return {check_name(name, given): _within(name, given, one.accept, given) for name, given in value.items()}
 
-    def check_name(name: object, told: object) -> str:
+    def check_name(name: object, given: object) -> str:
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise BadPart(str(name), told, "a name of letters, digits, - and _")
+            raise InvalidPart(str(name), given, "a name of letters, digits, - and _")
         if name in reserved:
-            raise BadPart(name, told, f"a name other than {', '.join(reserved)}, which are keys of their own")
+            raise InvalidPart(name, given, f"a name other than {', '.join(reserved)}, which are keys of their own")
         return name
 
     def parse(text: str) -> dict[str, object]:
         pairs = [pair.partition("=") for pair in text.split(";") if pair.strip()]
-        return accept({name.strip(): told.strip() for name, _, told in pairs})
+        return accept({name.strip(): given.strip() for name, _, given in pairs})
 
     def write(value: Mapping[str, object]) -> str:
-        return "; ".join(f"{name}={_within(name, told, one.write, told)}" for name, told in value.items())
+        return "; ".join(f"{name}={_within(name, given, one.write, given)}" for name, given in value.items())
 
     def change(value: Mapping[str, object], path: str, new: object) -> object:
         name, _, part = path.partition(".")
         check_name(name, new)
-        told = _within(name, new, one.change, value.get(name, made()), part, new) if part else new
-        return accept({**value, name: told})
+        given = _within(name, new, one.change, value.get(name, made()), part, new) if part else new
+        return accept({**value, name: given})
 
     allowed = f'names (not {", ".join(reserved)}), each with a lane (as text: "db=threads workers=8; gpu=processes")'
-    return LaneKind(allowed, accept, parse, write, change)  # type: ignore[arg-type]
+    return LaneConverter(allowed, accept, parse, write, change)  # type: ignore[arg-type]
 
 
-def _within(name: str, told: object, act: Callable[..., Any], *args: object) -> Any:
-    """`act(*args)`; an error in it is one of the lane called `name`."""
+def _within(name: str, given: object, act: Callable[..., Any], *args: object) -> Any:
+    """Return `act(*args)`; an error in it names the lane `name`."""
     try:
         return act(*args)
-    except BadPart as bad:
-        raise BadPart(".".join(filter(None, (name, bad.part))), bad.value, bad.allowed) from None
+    except InvalidPart as bad:
+        raise InvalidPart(".".join(filter(None, (name, bad.part))), bad.value, bad.allowed) from None
     except (ValueError, TypeError):
-        raise BadPart(name, told, ALLOWED) from None
+        raise InvalidPart(name, given, ALLOWED) from None

@@ -1,4 +1,4 @@
-"""Finds what a `"module:name"` text in a config means; one clear line when it means nothing."""
+"""Resolves `"module:name"` references of a config to objects."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["resolve", "resolve_callable"]
 
 
 def resolve(reference: object, key: str) -> Any:
-    """The object that `reference` names; anything but text is itself. Raises ReferenceNotFoundError.
+    """Return the object that the text `reference` names; return any other object unchanged.
 
-    An exception that the module itself raises while it is imported is the program's, and passes.
+    Raises ReferenceNotFoundError. An exception raised by the import of the module itself propagates.
     """
     if not isinstance(reference, str):
         return reference
@@ -32,7 +32,7 @@ def resolve(reference: object, key: str) -> Any:
 
 
 def resolve_callable(reference: object, key: str) -> Callable[..., Any]:
-    """As `resolve`, for what must be callable."""
+    """Return `resolve(reference, key)` if it is callable. Raises ConfigError otherwise."""
     found = resolve(reference, key)
     if not callable(found):
         raise ConfigError.bad_value(key, reference, f"it names a {type(found).__name__}", "something callable")

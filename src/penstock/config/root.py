@@ -18,7 +18,7 @@ __all__ = ["Config"]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything penstock can be told, in six groups. `Config()` is all defaults."""
+    """All keys in six groups. `Config()` has the defaults."""
 
     loop: LoopConfig = field(default_factory=LoopConfig)
     executors: ExecutorsConfig = field(default_factory=ExecutorsConfig)
@@ -41,21 +41,24 @@ class Config:
         env: Mapping[str, str] | None = None,
         overrides: Mapping[str, object] | None = None,
     ) -> Config:
-        """The config from, first to last: `overrides` (dotted keys), `PENSTOCK_*` variables, a file, the defaults.
+        """Return the config of these sources, first to last: `overrides`, `PENSTOCK_*` variables, a file, the defaults.
 
-        The file is `path`, else the one `PENSTOCK_CONFIG` names, else none. `env` is `os.environ` unless given.
-        Raises ConfigError.
+        `overrides` have dotted keys. The file is `path`, else the one `PENSTOCK_CONFIG` names, else none. `env` is
+        `os.environ` unless given. Raises ConfigError.
         """
         return cls(**sources.load(path, os.environ if env is None else env, overrides or {}))
 
     @staticmethod
     def find(start: str | os.PathLike[str]) -> Path | None:
-        """The nearest `penstock.toml`, or `pyproject.toml` with a `[tool.penstock]`, from `start` upwards."""
+        """Return the nearest `penstock.toml`, or `pyproject.toml` with `[tool.penstock]`, from `start` upwards.
+
+        Return None if there is none.
+        """
         return sources.find(Path(start))
 
     def to_env(self) -> dict[str, str]:
-        """The `PENSTOCK_*` variables that make `Config.load()` give this config again in a child process.
+        """Return the `PENSTOCK_*` variables with which `Config.load()` in a child process returns this config.
 
-        Raises ConfigError for a value that has no text: a callable or an executor object.
+        Raises ConfigError for a value without a text form: a callable or an executor object.
         """
         return sources.to_env(self, Config())

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.lazy import opened
+from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
     from penstock.executors.cores import Cores, current_cores, usable_cores
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = opened(
+    __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "penstock.executors.offloading": ("Offload", "offload", "offloaded", "statistics", "to_thread"),

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.lazy import opened
+from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
     from penstock.integrations import admission, aiohttp, anyio, grpc, health, metrics, streams
@@ -10,4 +10,4 @@ if TYPE_CHECKING:
 __all__ = ["admission", "aiohttp", "anyio", "grpc", "health", "metrics", "streams"]
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = opened(__name__, {}, tuple(__all__))
+    __getattr__, __dir__ = lazy_names(__name__, {}, tuple(__all__))

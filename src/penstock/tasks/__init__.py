@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.lazy import opened
+from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
     from penstock.tasks.api import (
@@ -49,7 +49,7 @@ __all__ = [
 if not TYPE_CHECKING:
     _READING = "await_graph", "dump_trace", "findings", "live", "off_finding", "on_finding", "set_level", "sites"
     _RECORDS = "LiveTask", "LoopFigures", "SiteStatistics", "TaskStatistics"
-    __getattr__, __dir__ = opened(
+    __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "penstock.tasks.observers.factory": ("TaskFactory",),

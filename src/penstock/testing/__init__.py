@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.lazy import opened
+from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
     from penstock.testing.exploring import Exploration, explore
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Exploration", "Link", "Network", "VirtualLoop", "VirtualStatistics", "explore", "run"]
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = opened(
+    __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "penstock.testing.exploring": ("Exploration", "explore"),

@@ -244,7 +244,7 @@ def test_gates_are_listed_while_they_live() -> None:
             "gate 'db' has no permit free (limit 4, 2 queued): raise its limit, or let entries wait by max_wait_s",
         ),
         ("expired", "gate 'db' had no permit within 0.05 s (limit 4, 2 queued)"),
-        ("memory", "gate 'db' refuses (memory; limit 4, 2 queued)"),
+        ("memory", "gate 'db' sheds (memory; limit 4, 2 queued)"),
     ],
 )
 def test_a_refusal_says_what_was_met_and_the_way_out(reason: str, words: str) -> None:

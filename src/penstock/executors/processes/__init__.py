@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.lazy import opened
+from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
     from penstock.executors.processes.lane import ProcessLane
@@ -10,4 +10,4 @@ if TYPE_CHECKING:
 __all__ = ["ProcessLane"]
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = opened(__name__, {"penstock.executors.processes.lane": ("ProcessLane",)})
+    __getattr__, __dir__ = lazy_names(__name__, {"penstock.executors.processes.lane": ("ProcessLane",)})

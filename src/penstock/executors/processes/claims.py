@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from penstock.purity import is_refused
+from penstock.purity import is_native_disabled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ SLOTS: int
 FILLS: bool
 
 try:
-    if is_refused():
+    if is_native_disabled():
         raise ImportError("the pure loop was asked for")
     import penstock._core.workers.claims as claims
 except ImportError:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.lazy import opened
+from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
     from penstock.integrations.metrics.exporter import (
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["MetricsApp", "MetricsServer", "join_workers", "metrics_app", "process_sources", "serve_metrics"]
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = opened(
+    __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "penstock.integrations.metrics.exporter": (

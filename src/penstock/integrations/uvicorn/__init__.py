@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.lazy import opened
+from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
     from penstock.integrations.uvicorn.serving import Binding, Tls, export, serve
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["Binding", "Tls", "export", "serve"]
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = opened(
+    __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "penstock.integrations.uvicorn.serving": (

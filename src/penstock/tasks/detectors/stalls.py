@@ -18,7 +18,7 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from penstock.purity import is_refused
+from penstock.purity import is_native_disabled
 from penstock.tasks.awaits.frames import frame_lines, frame_of_thread, outward, short_repr, user_site
 from penstock.tasks.detectors.debuggers import is_stepped, stands_in_debugger
 from penstock.tasks.detectors.stall_causes import CAUSES, Ended, Sighting, cause_of, figures_of
@@ -366,7 +366,7 @@ def _message(evidence: dict[str, Any], site: Site | None) -> str:
 
 
 def _new_watchdog() -> Watchdog | None:
-    if is_refused():
+    if is_native_disabled():
         return None
     try:
         from penstock._core.tasks.watchdog import Watchdog
