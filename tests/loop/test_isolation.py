@@ -52,17 +52,14 @@ def test_a_forked_child_runs_a_loop_of_its_own(loop, run, loop_factory):
     run(echo_once(loop))
 
 
-def test_a_child_forked_inside_a_running_loop_runs_its_own(loop, run, loop_factory):
-    async def main():
-        def work():
-            own = loop_factory()
-            own.run_until_complete(echo_once(own))
-            own.close()
+async def test_a_child_forked_inside_a_running_loop_runs_its_own(loop, loop_factory):
+    def work():
+        own = loop_factory()
+        own.run_until_complete(echo_once(own))
+        own.close()
 
-        assert in_child(work) == 0
-        await echo_once(loop)
-
-    run(main())
+    assert in_child(work) == 0
+    await echo_once(loop)
 
 
 def test_closing_the_inherited_loop_in_the_child_does_not_disturb_the_connections_of_the_parent(loop, run):

@@ -107,16 +107,13 @@ def test_a_running_loop_refuses_to_run_forever(loop):
     assert refused == [True]
 
 
-def test_another_loop_refuses_to_run_inside_a_running_one(run, loop_factory):
-    async def nested():
-        other = loop_factory()
-        try:
-            with pytest.raises(RuntimeError, match="another loop is running"):
-                other.run_forever()
-        finally:
-            other.close()
-
-    run(nested())
+async def test_another_loop_refuses_to_run_inside_a_running_one(loop_factory):
+    other = loop_factory()
+    try:
+        with pytest.raises(RuntimeError, match="another loop is running"):
+            other.run_forever()
+    finally:
+        other.close()
 
 
 def test_the_running_loop_is_known_only_while_it_runs(loop, run):

@@ -9,33 +9,27 @@ from .wire import BufferedRecorder, Recorder, pattern, read_to_end, settle, wire
 
 
 @pytest.mark.parametrize("size", [1, 7, 1024, 65_536, 1_000_000])
-def test_a_buffered_protocol_receives_into_its_own_buffer(loop, run, family, size):
+async def test_a_buffered_protocol_receives_into_its_own_buffer(loop, family, size):
     total = min(size * 50, 3_000_000)
 
-    async def main():
-        async with wired(BufferedRecorder(size), family) as (_, protocol, peer):
-            await asyncio.gather(loop.sock_sendall(peer, pattern(total)), protocol.inner.until_bytes(total))
-            peer.shutdown(socket.SHUT_WR)
-            await protocol.inner.until_event("lost")
-            assert protocol.data == pattern(total)
-            assert protocol.inner.events == ["made", "data", "eof", "lost"]
-            assert set(protocol.hints) == {-1}
-
-    run(main())
+    async with wired(BufferedRecorder(size), family) as (_, protocol, peer):
+        await asyncio.gather(loop.sock_sendall(peer, pattern(total)), protocol.inner.until_bytes(total))
+        peer.shutdown(socket.SHUT_WR)
+        await protocol.inner.until_event("lost")
+        assert protocol.data == pattern(total)
+        assert protocol.inner.events == ["made", "data", "eof", "lost"]
+        assert set(protocol.hints) == {-1}
 
 
-def test_a_buffered_protocol_may_return_a_memoryview(run):
-    async def main():
-        class View(BufferedRecorder):
-            def get_buffer(self, sizehint):
-                return memoryview(super().get_buffer(sizehint))[:3]
+async def test_a_buffered_protocol_may_return_a_memoryview():
+    class View(BufferedRecorder):
+        def get_buffer(self, sizehint):
+            return memoryview(super().get_buffer(sizehint))[:3]
 
-        async with wired(View()) as (_, protocol, peer):
-            peer.send(pattern(100))
-            await protocol.inner.until_bytes(100)
-            assert protocol.data == pattern(100)
-
-    run(main())
+    async with wired(View()) as (_, protocol, peer):
+        peer.send(pattern(100))
+        await protocol.inner.until_bytes(100)
+        assert protocol.data == pattern(100)
 
 
 def test_an_empty_buffer_is_a_fatal_error(run, problems):
@@ -63,83 +57,71 @@ def test_an_error_in_a_buffered_protocol_is_fatal_for_its_connection(run, proble
     assert name in problems[0]["message"]
 
 
-def test_a_paused_buffered_protocol_is_not_asked_for_a_buffer(run):
-    async def main():
-        async with wired(BufferedRecorder()) as (transport, protocol, peer):
-            transport.pause_reading()
-            peer.send(b"data")
-            await settle(10)
-            assert protocol.hints == []
-            transport.resume_reading()
-            await protocol.inner.until_bytes(4)
-
-    run(main())
+async def test_a_paused_buffered_protocol_is_not_asked_for_a_buffer():
+    async with wired(BufferedRecorder()) as (transport, protocol, peer):
+        transport.pause_reading()
+        peer.send(b"data")
+        await settle(10)
+        assert protocol.hints == []
+        transport.resume_reading()
+        await protocol.inner.until_bytes(4)
 
 
-def test_a_protocol_set_in_data_received_gets_the_rest(loop, run, family):
+async def test_a_protocol_set_in_data_received_gets_the_rest(loop, family):
     size = 2_000_000
 
-    async def main():
-        heir = Recorder()
-        heir.note("made")
+    heir = Recorder()
+    heir.note("made")
 
-        class Gives(Recorder):
-            def data_received(self, data):
-                super().data_received(data)
-                self.transport.set_protocol(heir)
-                assert self.transport.get_protocol() is heir
+    class Gives(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            self.transport.set_protocol(heir)
+            assert self.transport.get_protocol() is heir
 
-        async with wired(Gives(), family) as (_, giver, peer):
-            await loop.sock_sendall(peer, pattern(size))
-            peer.shutdown(socket.SHUT_WR)
-            await heir.until_event("lost")
-            assert len(giver.chunks) == 1
-            assert giver.data + heir.data == pattern(size)
-            assert giver.events == ["made", "data"]
-
-    run(main())
+    async with wired(Gives(), family) as (_, giver, peer):
+        await loop.sock_sendall(peer, pattern(size))
+        peer.shutdown(socket.SHUT_WR)
+        await heir.until_event("lost")
+        assert len(giver.chunks) == 1
+        assert giver.data + heir.data == pattern(size)
+        assert giver.events == ["made", "data"]
 
 
-def test_a_buffered_protocol_set_in_data_received_gets_the_rest(loop, run, family):
+async def test_a_buffered_protocol_set_in_data_received_gets_the_rest(loop, family):
     size = 2_000_000
 
-    async def main():
-        heir = BufferedRecorder(5000)
-        heir.inner.note("made")
+    heir = BufferedRecorder(5000)
+    heir.inner.note("made")
 
-        class Gives(Recorder):
-            def data_received(self, data):
-                super().data_received(data)
-                self.transport.set_protocol(heir)
+    class Gives(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            self.transport.set_protocol(heir)
 
-        async with wired(Gives(), family) as (_, giver, peer):
-            await loop.sock_sendall(peer, pattern(size))
-            peer.shutdown(socket.SHUT_WR)
-            await heir.inner.until_event("lost")
-            assert giver.data + heir.data == pattern(size)
-
-    run(main())
+    async with wired(Gives(), family) as (_, giver, peer):
+        await loop.sock_sendall(peer, pattern(size))
+        peer.shutdown(socket.SHUT_WR)
+        await heir.inner.until_event("lost")
+        assert giver.data + heir.data == pattern(size)
 
 
-def test_a_plain_protocol_set_in_buffer_updated_gets_the_rest(loop, run, family):
+async def test_a_plain_protocol_set_in_buffer_updated_gets_the_rest(loop, family):
     size = 2_000_000
 
-    async def main():
-        heir = Recorder()
-        heir.note("made")
+    heir = Recorder()
+    heir.note("made")
 
-        class Gives(BufferedRecorder):
-            def buffer_updated(self, nbytes):
-                super().buffer_updated(nbytes)
-                self.inner.transport.set_protocol(heir)
+    class Gives(BufferedRecorder):
+        def buffer_updated(self, nbytes):
+            super().buffer_updated(nbytes)
+            self.inner.transport.set_protocol(heir)
 
-        async with wired(Gives(), family) as (_, giver, peer):
-            await loop.sock_sendall(peer, pattern(size))
-            peer.shutdown(socket.SHUT_WR)
-            await heir.until_event("lost")
-            assert giver.data + heir.data == pattern(size)
-
-    run(main())
+    async with wired(Gives(), family) as (_, giver, peer):
+        await loop.sock_sendall(peer, pattern(size))
+        peer.shutdown(socket.SHUT_WR)
+        await heir.until_event("lost")
+        assert giver.data + heir.data == pattern(size)
 
 
 def test_an_error_in_data_received_is_fatal_for_its_connection_only(run, problems):
@@ -257,27 +239,24 @@ def test_an_exit_in_data_received_leaves_the_loop_and_the_next_run_goes_on(loop,
     assert protocol.data == b"data"
 
 
-def test_the_callbacks_of_a_connection_share_what_connection_made_cannot_lose(run):
+async def test_the_callbacks_of_a_connection_share_what_connection_made_cannot_lose():
     import contextvars
 
     variable = contextvars.ContextVar("variable", default="outside")
 
-    async def main():
-        seen = []
+    seen = []
 
-        class Sees(Recorder):
-            def connection_made(self, transport):
-                super().connection_made(transport)
-                seen.append(variable.get())
+    class Sees(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            seen.append(variable.get())
 
-            def data_received(self, data):
-                seen.append(variable.get())
-                super().data_received(data)
+        def data_received(self, data):
+            seen.append(variable.get())
+            super().data_received(data)
 
-        variable.set("at creation")
-        async with wired(Sees()) as (_, protocol, peer):
-            peer.send(b"x")
-            await protocol.until_bytes(1)
-        assert seen == ["at creation", "at creation"]
-
-    run(main())
+    variable.set("at creation")
+    async with wired(Sees()) as (_, protocol, peer):
+        peer.send(b"x")
+        await protocol.until_bytes(1)
+    assert seen == ["at creation", "at creation"]

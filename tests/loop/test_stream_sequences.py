@@ -94,16 +94,13 @@ def test_every_byte_of_a_random_sequence_arrives_before_its_end(loop_factory, co
     assert received == written
 
 
-def test_the_end_of_a_stream_follows_its_last_bytes(run, family):
+async def test_the_end_of_a_stream_follows_its_last_bytes(family):
     """Bytes and a FIN that come together are two events, in this order; no byte of a later turn overtakes it."""
 
-    async def main():
-        async with wired(Recorder(keep_open=True), family) as (_, protocol, peer):
-            for size in (1, 70_000):
-                peer.setblocking(True)
-                await asyncio.to_thread(peer.sendall, bytes(size))
-            peer.shutdown(socket.SHUT_WR)
-            await protocol.until_event("eof")
-            assert (len(protocol.data), protocol.events) == (70_001, ["made", "data", "eof"])
-
-    run(main())
+    async with wired(Recorder(keep_open=True), family) as (_, protocol, peer):
+        for size in (1, 70_000):
+            peer.setblocking(True)
+            await asyncio.to_thread(peer.sendall, bytes(size))
+        peer.shutdown(socket.SHUT_WR)
+        await protocol.until_event("eof")
+        assert (len(protocol.data), protocol.events) == (70_001, ["made", "data", "eof"])

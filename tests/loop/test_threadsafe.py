@@ -161,13 +161,10 @@ def test_run_coroutine_threadsafe_gives_the_result_to_the_thread(loop):
     assert answers == [42]
 
 
-def test_run_in_executor_returns_and_raises(loop, run):
-    async def main():
-        assert await loop.run_in_executor(None, sum, [1, 2, 3]) == 6
-        with pytest.raises(ZeroDivisionError):
-            await loop.run_in_executor(None, lambda: 1 / 0)
-
-    run(main())
+async def test_run_in_executor_returns_and_raises(loop):
+    assert await loop.run_in_executor(None, sum, [1, 2, 3]) == 6
+    with pytest.raises(ZeroDivisionError):
+        await loop.run_in_executor(None, lambda: 1 / 0)
 
 
 def test_two_loops_in_two_threads_call_each_other(loop_factory):

@@ -346,26 +346,23 @@ def test_a_failed_connect_makes_the_fd_writable(loop):
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
-def test_an_fd_used_by_a_transport_is_refused(loop, run):
-    async def main():
-        ours, peer = socket_pair()
-        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
-        number = transport.get_extra_info("socket").fileno()
-        for refused in (
-            lambda: loop.add_reader(number, int),
-            lambda: loop.add_writer(number, int),
-            lambda: loop.remove_reader(number),
-            lambda: loop.remove_writer(number),
-        ):
-            with pytest.raises(RuntimeError, match="is used by transport"):
-                refused()
+async def test_an_fd_used_by_a_transport_is_refused(loop):
+    ours, peer = socket_pair()
+    transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
+    number = transport.get_extra_info("socket").fileno()
+    for refused in (
+        lambda: loop.add_reader(number, int),
+        lambda: loop.add_writer(number, int),
+        lambda: loop.remove_reader(number),
+        lambda: loop.remove_writer(number),
+    ):
         with pytest.raises(RuntimeError, match="is used by transport"):
-            await loop.sock_recv(ours, 1)
-        transport.abort()
-        await asyncio.sleep(0)
-        peer.close()
-
-    run(main())
+            refused()
+    with pytest.raises(RuntimeError, match="is used by transport"):
+        await loop.sock_recv(ours, 1)
+    transport.abort()
+    await asyncio.sleep(0)
+    peer.close()
 
 
 def test_watchers_see_events_of_a_socket_whose_duplicate_is_watched_too(loop, pair):

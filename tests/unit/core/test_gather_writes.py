@@ -181,23 +181,20 @@ def test_outside_of_the_loop_nothing_waits(loop, run, pair) -> None:
     run(asyncio.sleep(0))
 
 
-def test_a_full_kernel_keeps_header_and_body_in_order(loop, run) -> None:
-    async def main() -> None:
-        ours, peer = socket.socketpair()
-        ours.setblocking(False)
-        peer.setblocking(False)
-        body = os.urandom(3_000_000)
-        protocol = Answering(write_each(b"header", body, b"end"))
-        loop._make_socket_transport(ours, protocol)
-        peer.send(b"request")
-        received = b""
-        while len(received) < len(body) + 9:
-            received += await loop.sock_recv(peer, 1 << 18)
-        assert received == b"header" + body + b"end"
-        protocol.transport.abort()
-        peer.close()
-
-    run(main())
+async def test_a_full_kernel_keeps_header_and_body_in_order(loop) -> None:
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    peer.setblocking(False)
+    body = os.urandom(3_000_000)
+    protocol = Answering(write_each(b"header", body, b"end"))
+    loop._make_socket_transport(ours, protocol)
+    peer.send(b"request")
+    received = b""
+    while len(received) < len(body) + 9:
+        received += await loop.sock_recv(peer, 1 << 18)
+    assert received == b"header" + body + b"end"
+    protocol.transport.abort()
+    peer.close()
 
 
 def test_another_protocol_asks_anew(asked, pair) -> None:
@@ -209,32 +206,29 @@ def test_another_protocol_asks_anew(asked, pair) -> None:
     assert asked(answer) == [b"1", b"2"]
 
 
-def test_two_transports_written_in_one_callback_both_gather(loop, run, pair) -> None:
-    async def main() -> None:
-        ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        peer.setblocking(False)
-        other = Answering(lambda transport: None)
-        loop._make_socket_transport(ours, other)
-        peer.send(b"request")
-        await other.until_bytes(7)
+async def test_two_transports_written_in_one_callback_both_gather(loop, pair) -> None:
+    ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    peer.setblocking(False)
+    other = Answering(lambda transport: None)
+    loop._make_socket_transport(ours, other)
+    peer.send(b"request")
+    await other.until_bytes(7)
 
-        def answer(transport: Any) -> None:
-            for part in (b"1", b"2"):
-                transport.write(part)
-                other.transport.write(part)
+    def answer(transport: Any) -> None:
+        for part in (b"1", b"2"):
+            transport.write(part)
+            other.transport.write(part)
 
-        protocol = Answering(answer)
-        loop._make_socket_transport(pair[0], protocol)
-        pair[1].send(b"request")
-        await protocol.until_bytes(7)
-        await asyncio.sleep(0)
-        assert (messages(pair[1]), messages(peer)) == ([b"12"], [b"12"])
-        for each in (protocol, other):
-            each.transport.abort()
-        peer.close()
-
-    run(main())
+    protocol = Answering(answer)
+    loop._make_socket_transport(pair[0], protocol)
+    pair[1].send(b"request")
+    await protocol.until_bytes(7)
+    await asyncio.sleep(0)
+    assert (messages(pair[1]), messages(peer)) == ([b"12"], [b"12"])
+    for each in (protocol, other):
+        each.transport.abort()
+    peer.close()
 
 
 def test_on_asyncios_own_loop_nothing_is_changed() -> None:

@@ -102,61 +102,49 @@ async def end(server, clients=()):
 
 
 @pytest.mark.parametrize("make", [Recorder, BufferedRecorder])
-def test_a_held_read_waits_while_anything_is_late_and_not_longer(loop, run, make):
-    async def main():
-        protocol = make()
-        async with held(loop, protocol):
-            await turns(200)
-            assert (bytes(protocol.data), len(loop._held)) == (b"", 1)
-            await getattr(protocol, "inner", protocol).until(lambda: bytes(protocol.data) == b"data")
-            assert (len(loop._held), loop._held.total, loop._held.most) == (0, 1, 1)
-
-    run(main())
+async def test_a_held_read_waits_while_anything_is_late_and_not_longer(loop, make):
+    protocol = make()
+    async with held(loop, protocol):
+        await turns(200)
+        assert (bytes(protocol.data), len(loop._held)) == (b"", 1)
+        await getattr(protocol, "inner", protocol).until(lambda: bytes(protocol.data) == b"data")
+        assert (len(loop._held), loop._held.total, loop._held.most) == (0, 1, 1)
 
 
-def test_a_programs_own_connections_are_read_on(loop, run):
-    async def main():
-        server, clients = await accepted(loop, Recorder())
-        ours, theirs = socket.socketpair()
-        own = Recorder()
-        await loop.create_connection(lambda: own, sock=ours)
-        watch(loop)
-        await turns(3)
-        theirs.sendall(b"answer")
-        await until(lambda: own.data == b"answer")
-        assert loop._held.total == 0
-        own.transport.abort()
-        theirs.close()
-        await end(server, clients)
-
-    run(main())
+async def test_a_programs_own_connections_are_read_on(loop):
+    server, clients = await accepted(loop, Recorder())
+    ours, theirs = socket.socketpair()
+    own = Recorder()
+    await loop.create_connection(lambda: own, sock=ours)
+    watch(loop)
+    await turns(3)
+    theirs.sendall(b"answer")
+    await until(lambda: own.data == b"answer")
+    assert loop._held.total == 0
+    own.transport.abort()
+    theirs.close()
+    await end(server, clients)
 
 
-def test_the_newest_is_read_first(loop, run):
-    async def main():
-        order = []
-        protocols = [Noting(order) for _ in range(5)]
-        async with held(loop, *protocols):
-            for protocol in protocols:
-                await protocol.until_bytes(4)
-            assert order == protocols[::-1]
-
-    run(main())
+async def test_the_newest_is_read_first(loop):
+    order = []
+    protocols = [Noting(order) for _ in range(5)]
+    async with held(loop, *protocols):
+        for protocol in protocols:
+            await protocol.until_bytes(4)
+        assert order == protocols[::-1]
 
 
-def test_a_late_turn_accepts_nothing(loop, run):
-    async def main():
-        protocol = Recorder()
-        server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-        watch(loop)
-        await turns(3)
-        with socket.create_connection(server.sockets[0].getsockname()):
-            await turns(300)
-            assert protocol.events == []
-            await protocol.until_event("made")
-        await end(server)
-
-    run(main())
+async def test_a_late_turn_accepts_nothing(loop):
+    protocol = Recorder()
+    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+    watch(loop)
+    await turns(3)
+    with socket.create_connection(server.sockets[0].getsockname()):
+        await turns(300)
+        assert protocol.events == []
+        await protocol.until_event("made")
+    await end(server)
 
 
 def reset(client):
@@ -164,192 +152,153 @@ def reset(client):
     client.close()
 
 
-def test_a_client_that_resets_is_closed_unread(loop, run):
-    async def main():
-        protocol = Recorder()
-        async with held(loop, protocol) as clients:
-            reset(clients[0])
-            await until(lambda: "lost" in protocol.events)
-            assert (protocol.events, type(protocol.error)) == (["made", "lost"], ConnectionResetError)
-            assert (len(loop._held), loop._held.left) == (0, 1)
-
-    run(main())
+async def test_a_client_that_resets_is_closed_unread(loop):
+    protocol = Recorder()
+    async with held(loop, protocol) as clients:
+        reset(clients[0])
+        await until(lambda: "lost" in protocol.events)
+        assert (protocol.events, type(protocol.error)) == (["made", "lost"], ConnectionResetError)
+        assert (len(loop._held), loop._held.left) == (0, 1)
 
 
-def test_a_client_that_has_long_waited_and_leaves_is_closed_unread(loop, run):
-    async def main():
-        protocol = Recorder()
-        async with held(loop, protocol) as clients:
-            since_s = loop.time()
-            await until(lambda: loop.time() > since_s + 0.02)
-            clients[0].close()
-            await until(lambda: "lost" in protocol.events)
-            assert (protocol.events, protocol.error, loop._held.left) == (["made", "lost"], None, 1)
-
-    run(main())
+async def test_a_client_that_has_long_waited_and_leaves_is_closed_unread(loop):
+    protocol = Recorder()
+    async with held(loop, protocol) as clients:
+        since_s = loop.time()
+        await until(lambda: loop.time() > since_s + 0.02)
+        clients[0].close()
+        await until(lambda: "lost" in protocol.events)
+        assert (protocol.events, protocol.error, loop._held.left) == (["made", "lost"], None, 1)
 
 
-def test_a_client_that_shuts_down_behind_its_request_is_read(loop, run):
-    async def main():
-        protocol = Recorder()
-        async with behind(loop, protocol) as clients:
-            clients[0].sendall(b"data")
-            clients[0].shutdown(socket.SHUT_WR)
-            await until(lambda: len(loop._held))
-            await protocol.until_event("lost")
-            assert (protocol.data, protocol.events) == (b"data", ["made", "data", "eof", "lost"])
-
-    run(main())
+async def test_a_client_that_shuts_down_behind_its_request_is_read(loop):
+    protocol = Recorder()
+    async with behind(loop, protocol) as clients:
+        clients[0].sendall(b"data")
+        clients[0].shutdown(socket.SHUT_WR)
+        await until(lambda: len(loop._held))
+        await protocol.until_event("lost")
+        assert (protocol.data, protocol.events) == (b"data", ["made", "data", "eof", "lost"])
 
 
-def test_who_leaves_is_read_all_the_same_if_told_so(loop, run):
-    async def main():
-        protocol = Recorder()
-        async with held(loop, protocol, drops_left=False) as clients:
-            since_s = loop.time()
-            await until(lambda: loop.time() > since_s + 0.02)
-            clients[0].shutdown(socket.SHUT_WR)
-            await protocol.until_event("lost")
-            assert (protocol.data, loop._held.left) == (b"data", 0)
-
-    run(main())
+async def test_who_leaves_is_read_all_the_same_if_told_so(loop):
+    protocol = Recorder()
+    async with held(loop, protocol, drops_left=False) as clients:
+        since_s = loop.time()
+        await until(lambda: loop.time() > since_s + 0.02)
+        clients[0].shutdown(socket.SHUT_WR)
+        await protocol.until_event("lost")
+        assert (protocol.data, loop._held.left) == (b"data", 0)
 
 
-def test_the_end_of_an_idle_connection_is_no_work_and_is_not_held(loop, run):
-    async def main():
-        protocol = Recorder()
-        async with behind(loop, protocol) as clients:
-            clients[0].close()
-            await until(lambda: "lost" in protocol.events)
-            assert loop._held.total == 0
-
-    run(main())
+async def test_the_end_of_an_idle_connection_is_no_work_and_is_not_held(loop):
+    protocol = Recorder()
+    async with behind(loop, protocol) as clients:
+        clients[0].close()
+        await until(lambda: "lost" in protocol.events)
+        assert loop._held.total == 0
 
 
-def test_what_is_long_held_and_shut_down_is_dropped_when_asked(loop, run):
-    async def main():
-        stays, leaves = Recorder(), Recorder()
-        async with behind(loop, stays, leaves) as clients:
-            clients[0].sendall(b"data")
-            clients[1].sendall(b"data")
-            clients[1].shutdown(socket.SHUT_WR)
-            await until(lambda: len(loop._held) == 2)
-            assert loop._drop_left(HOUR_NS) == 0
-            assert loop._drop_left(0) == 1
-            await until(lambda: "lost" in leaves.events)
-            assert (leaves.data, len(loop._held)) == (b"", 1)
-            await stays.until_bytes(4)
-
-    run(main())
+async def test_what_is_long_held_and_shut_down_is_dropped_when_asked(loop):
+    stays, leaves = Recorder(), Recorder()
+    async with behind(loop, stays, leaves) as clients:
+        clients[0].sendall(b"data")
+        clients[1].sendall(b"data")
+        clients[1].shutdown(socket.SHUT_WR)
+        await until(lambda: len(loop._held) == 2)
+        assert loop._drop_left(HOUR_NS) == 0
+        assert loop._drop_left(0) == 1
+        await until(lambda: "lost" in leaves.events)
+        assert (leaves.data, len(loop._held)) == (b"", 1)
+        await stays.until_bytes(4)
 
 
-def test_a_read_that_was_held_tells_when_its_data_came_and_the_next_does_not(loop, run):
-    async def main():
-        protocol = Noting()
-        before_s = loop.time()
-        async with held(loop, protocol) as clients:
-            after_s = loop.time()
-            await asyncio.sleep(0.001)
-            await protocol.until_bytes(4)
-            loop._watch_lag(None)
-            clients[0].sendall(b"more")
-            await protocol.until_bytes(8)
-            late, in_time = protocol.arrivals
-            assert before_s <= late[0] == late[1] <= after_s
-            assert in_time == (None, None)
-
-    run(main())
+async def test_a_read_that_was_held_tells_when_its_data_came_and_the_next_does_not(loop):
+    protocol = Noting()
+    before_s = loop.time()
+    async with held(loop, protocol) as clients:
+        after_s = loop.time()
+        await asyncio.sleep(0.001)
+        await protocol.until_bytes(4)
+        loop._watch_lag(None)
+        clients[0].sendall(b"more")
+        await protocol.until_bytes(8)
+        late, in_time = protocol.arrivals
+        assert before_s <= late[0] == late[1] <= after_s
+        assert in_time == (None, None)
 
 
-def test_tasks_made_while_a_held_read_is_delivered_know_it_for_good(loop, run):
-    async def main():
-        found = []
+async def test_tasks_made_while_a_held_read_is_delivered_know_it_for_good(loop):
+    found = []
 
-        async def handle():
-            await asyncio.sleep(0)
-            found.append(arrived_at.get(None))
+    async def handle():
+        await asyncio.sleep(0)
+        found.append(arrived_at.get(None))
 
-        class Serving(Recorder):
-            def data_received(self, data):
-                self.task = asyncio.ensure_future(handle())
-                super().data_received(data)
+    class Serving(Recorder):
+        def data_received(self, data):
+            self.task = asyncio.ensure_future(handle())
+            super().data_received(data)
 
-        protocol = Serving()
-        async with held(loop, protocol):
-            await protocol.until_bytes(4)
-            await protocol.task
-            assert found[0] is not None
-            assert arrived_at.get(None) is None
-
-    run(main())
+    protocol = Serving()
+    async with held(loop, protocol):
+        await protocol.until_bytes(4)
+        await protocol.task
+        assert found[0] is not None
+        assert arrived_at.get(None) is None
 
 
-def test_a_pause_outlasts_being_held(loop, run):
-    async def main():
-        protocol = Recorder()
-        async with held(loop, protocol):
-            protocol.transport.pause_reading()
-            await asyncio.sleep(0.001)
-            assert (len(loop._held), protocol.data) == (0, b"")
-            protocol.transport.resume_reading()
-            await protocol.until_bytes(4)
-
-    run(main())
+async def test_a_pause_outlasts_being_held(loop):
+    protocol = Recorder()
+    async with held(loop, protocol):
+        protocol.transport.pause_reading()
+        await asyncio.sleep(0.001)
+        assert (len(loop._held), protocol.data) == (0, b"")
+        protocol.transport.resume_reading()
+        await protocol.until_bytes(4)
 
 
-def test_resuming_does_not_overtake_the_hold(loop, run):
-    async def main():
-        protocol = Recorder()
-        async with held(loop, protocol):
-            protocol.transport.pause_reading()
-            protocol.transport.resume_reading()
-            await turns(100)
-            assert protocol.data == b""
-            await protocol.until_bytes(4)
-
-    run(main())
+async def test_resuming_does_not_overtake_the_hold(loop):
+    protocol = Recorder()
+    async with held(loop, protocol):
+        protocol.transport.pause_reading()
+        protocol.transport.resume_reading()
+        await turns(100)
+        assert protocol.data == b""
+        await protocol.until_bytes(4)
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])
-def test_a_transport_that_ends_while_held_leaves_the_list(loop, run, how):
-    async def main():
-        first, second = Recorder(), Recorder()
-        async with held(loop, first, second):
-            getattr(first.transport, how)()
-            assert [source for source, _ in loop._held.snapshot()] == [second.transport]
-            await until(lambda: "lost" in first.events)
-            await second.until_bytes(4)
-            assert first.data == b""
-
-    run(main())
+async def test_a_transport_that_ends_while_held_leaves_the_list(loop, how):
+    first, second = Recorder(), Recorder()
+    async with held(loop, first, second):
+        getattr(first.transport, how)()
+        assert [source for source, _ in loop._held.snapshot()] == [second.transport]
+        await until(lambda: "lost" in first.events)
+        await second.until_bytes(4)
+        assert first.data == b""
 
 
-def test_what_can_be_written_is_written_while_reads_are_held(loop, run):
-    async def main():
-        protocol = Recorder()
-        async with held(loop, protocol) as clients:
-            protocol.transport.write(b"x" * 10_000_000)
-            clients[0].setblocking(False)
-            received = 0
-            while received < 10_000_000:
-                try:
-                    received += len(clients[0].recv(1_000_000))
-                except BlockingIOError:
-                    await asyncio.sleep(0)
-            assert (protocol.data, len(loop._held)) == (b"", 1)
-            await protocol.until_bytes(4)
-
-    run(main())
+async def test_what_can_be_written_is_written_while_reads_are_held(loop):
+    protocol = Recorder()
+    async with held(loop, protocol) as clients:
+        protocol.transport.write(b"x" * 10_000_000)
+        clients[0].setblocking(False)
+        received = 0
+        while received < 10_000_000:
+            try:
+                received += len(clients[0].recv(1_000_000))
+            except BlockingIOError:
+                await asyncio.sleep(0)
+        assert (protocol.data, len(loop._held)) == (b"", 1)
+        await protocol.until_bytes(4)
 
 
-def test_watching_no_more_lets_everything_go(loop, run):
-    async def main():
-        protocols = [Recorder(), Recorder()]
-        async with held(loop, *protocols):
-            loop._watch_lag(None)
-            await until(lambda: all(protocol.data for protocol in protocols))
-
-    run(main())
+async def test_watching_no_more_lets_everything_go(loop):
+    protocols = [Recorder(), Recorder()]
+    async with held(loop, *protocols):
+        loop._watch_lag(None)
+        await until(lambda: all(protocol.data for protocol in protocols))
 
 
 def test_a_loop_closed_with_held_reads_gives_everything_back():

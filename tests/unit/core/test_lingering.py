@@ -57,53 +57,41 @@ async def no_more(loop):
     await until(lambda: not loop._sheds.lingering.count)
 
 
-def test_a_connection_that_is_turned_away_while_it_sends_a_megabyte_reads_its_answer(loop, run):
-    async def main():
-        protocols = [Telling() for _ in range(4)]
-        server, clients = await full(loop, *protocols)
-        assert await uploaded(loop, *clients[1:]) == [REPLY] * 4
-        assert loop._turned_away == 4
-        await no_more(loop)
-        await end(server, clients)
-
-    run(main())
+async def test_a_connection_that_is_turned_away_while_it_sends_a_megabyte_reads_its_answer(loop):
+    protocols = [Telling() for _ in range(4)]
+    server, clients = await full(loop, *protocols)
+    assert await uploaded(loop, *clients[1:]) == [REPLY] * 4
+    assert loop._turned_away == 4
+    await no_more(loop)
+    await end(server, clients)
 
 
-def test_so_does_a_new_one_at_a_full_line(loop, run):
-    async def main():
-        server, clients, other = await full_of_parked(loop, MadeTelling())
-        assert await uploaded(loop, *[connect(server) for _ in range(8)]) == [REPLY] * 8
-        assert (loop._turned_away, loop._parked.total) == (8, 0)
-        await no_more(loop)
-        await end(server, clients)
-        await end(other)
-
-    run(main())
+async def test_so_does_a_new_one_at_a_full_line(loop):
+    server, clients, other = await full_of_parked(loop, MadeTelling())
+    assert await uploaded(loop, *[connect(server) for _ in range(8)]) == [REPLY] * 8
+    assert (loop._turned_away, loop._parked.total) == (8, 0)
+    await no_more(loop)
+    await end(server, clients)
+    await end(other)
 
 
-def test_so_does_one_that_was_silent_when_it_came(loop, run):
-    async def main():
-        server, clients, other = await full_of_parked(loop, MadeTelling())
-        late = connect(server, b"")
-        await until(lambda: loop._parked.total)
-        assert await uploaded(loop, late) == [REPLY]
-        assert loop._parked.turned_away == 1
-        await no_more(loop)
-        await end(server, clients)
-        await end(other)
-
-    run(main())
+async def test_so_does_one_that_was_silent_when_it_came(loop):
+    server, clients, other = await full_of_parked(loop, MadeTelling())
+    late = connect(server, b"")
+    await until(lambda: loop._parked.total)
+    assert await uploaded(loop, late) == [REPLY]
+    assert loop._parked.turned_away == 1
+    await no_more(loop)
+    await end(server, clients)
+    await end(other)
 
 
-def test_so_do_parked_ones_that_have_waited_too_long(loop, run):
-    async def main():
-        server, known, clients = await parked_with_an_answer(loop, MadeTelling(), 3)
-        await behind(loop, hold_ns=1)
-        assert await uploaded(loop, *clients) == [REPLY] * 3
-        await no_more(loop)
-        await end(server, [known])
-
-    run(main())
+async def test_so_do_parked_ones_that_have_waited_too_long(loop):
+    server, known, clients = await parked_with_an_answer(loop, MadeTelling(), 3)
+    await behind(loop, hold_ns=1)
+    assert await uploaded(loop, *clients) == [REPLY] * 3
+    await no_more(loop)
+    await end(server, [known])
 
 
 async def lingering(loop, *, most=None, linger_ns=None):
@@ -123,140 +111,113 @@ async def lingering(loop, *, most=None, linger_ns=None):
     return server, clients, protocols
 
 
-def test_its_protocol_has_lost_a_lingering_connection_already(loop, run):
-    async def main():
-        server, clients, protocols = await lingering(loop)
-        assert [protocol.error for protocol in protocols] == [None] * 3
-        assert (loop._sheds.lingering.count, server.sockets[0].fileno() in loop._sources()) == (3, True)
-        assert [await loop.run_in_executor(None, upload, client) for client in clients] == [REPLY] * 3
-        await no_more(loop)
-        assert (loop._sheds.lingering.total, loop._sheds.lingering.cut) == (3, 0)
-        await end(server, clients)
-
-    run(main())
+async def test_its_protocol_has_lost_a_lingering_connection_already(loop):
+    server, clients, protocols = await lingering(loop)
+    assert [protocol.error for protocol in protocols] == [None] * 3
+    assert (loop._sheds.lingering.count, server.sockets[0].fileno() in loop._sources()) == (3, True)
+    assert [await loop.run_in_executor(None, upload, client) for client in clients] == [REPLY] * 3
+    await no_more(loop)
+    assert (loop._sheds.lingering.total, loop._sheds.lingering.cut) == (3, 0)
+    await end(server, clients)
 
 
-def test_one_whose_client_has_ended_already_does_not_linger(loop, run):
-    async def main():
-        server, clients = await accepted(loop, Noting())
-        (protocol,) = [source._protocol for source in loop._sources().values() if hasattr(source, "_protocol")]
-        protocol.transport.pause_reading()
-        clients[0].shutdown(socket.SHUT_WR)
-        protocol.transport.linger()
-        protocol.transport.close()
-        await until(lambda: "lost" in protocol.events)
-        assert loop._sheds.lingering.total == 0
-        await end(server, clients)
-
-    run(main())
+async def test_one_whose_client_has_ended_already_does_not_linger(loop):
+    server, clients = await accepted(loop, Noting())
+    (protocol,) = [source._protocol for source in loop._sources().values() if hasattr(source, "_protocol")]
+    protocol.transport.pause_reading()
+    clients[0].shutdown(socket.SHUT_WR)
+    protocol.transport.linger()
+    protocol.transport.close()
+    await until(lambda: "lost" in protocol.events)
+    assert loop._sheds.lingering.total == 0
+    await end(server, clients)
 
 
-def test_a_client_that_does_not_end_is_closed_in_time_although_nothing_else_wakes_the_loop(loop, run):
-    async def main():
-        server, clients, _ = await lingering(loop, linger_ns=30 * MS)
-        began_s = loop.time()
-        ended = loop.create_future()
-        loop.add_reader(clients[0], lambda: ended.done() or ended.set_result(clients[0].recv(100)))
-        assert await ended == REPLY
-        loop.remove_reader(clients[0])
-        while loop._sheds.lingering.count:
-            await asyncio.sleep(0.005)
-        assert loop.time() - began_s >= 0.02
-        assert loop._sheds.lingering.cut == 3
-        await end(server, clients)
-
-    run(main())
+async def test_a_client_that_does_not_end_is_closed_in_time_although_nothing_else_wakes_the_loop(loop):
+    server, clients, _ = await lingering(loop, linger_ns=30 * MS)
+    began_s = loop.time()
+    ended = loop.create_future()
+    loop.add_reader(clients[0], lambda: ended.done() or ended.set_result(clients[0].recv(100)))
+    assert await ended == REPLY
+    loop.remove_reader(clients[0])
+    while loop._sheds.lingering.count:
+        await asyncio.sleep(0.005)
+    assert loop.time() - began_s >= 0.02
+    assert loop._sheds.lingering.cut == 3
+    await end(server, clients)
 
 
-def test_beyond_the_bound_the_oldest_is_closed(loop, run):
-    async def main():
-        server, clients, _ = await lingering(loop, most=2)
-        assert (loop._sheds.lingering.count, loop._sheds.lingering.total, loop._sheds.lingering.cut) == (2, 3, 1)
-        assert [await loop.run_in_executor(None, upload, client) for client in clients[1:]] == [REPLY] * 2
-        await no_more(loop)
-        await end(server, clients)
-
-    run(main())
+async def test_beyond_the_bound_the_oldest_is_closed(loop):
+    server, clients, _ = await lingering(loop, most=2)
+    assert (loop._sheds.lingering.count, loop._sheds.lingering.total, loop._sheds.lingering.cut) == (2, 3, 1)
+    assert [await loop.run_in_executor(None, upload, client) for client in clients[1:]] == [REPLY] * 2
+    await no_more(loop)
+    await end(server, clients)
 
 
-def test_the_bound_cannot_change_once_one_has_lingered(loop, run):
-    async def main():
-        server, clients, _ = await lingering(loop)
-        with pytest.raises(ValueError, match="before the first"):
-            loop._sheds.lingering.most = 100_000
-        with pytest.raises(ValueError, match="1 or more"):
-            loop._sheds.lingering.most = 0
-        await end(server, clients)
-
-    run(main())
+async def test_the_bound_cannot_change_once_one_has_lingered(loop):
+    server, clients, _ = await lingering(loop)
+    with pytest.raises(ValueError, match="before the first"):
+        loop._sheds.lingering.most = 100_000
+    with pytest.raises(ValueError, match="1 or more"):
+        loop._sheds.lingering.most = 0
+    await end(server, clients)
 
 
-def test_who_sends_without_end_is_cut(loop, run):
-    async def main():
-        server, clients, _ = await lingering(loop)
+async def test_who_sends_without_end_is_cut(loop):
+    server, clients, _ = await lingering(loop)
 
-        def flood():
-            with pytest.raises(ConnectionError):
-                upload(clients[0], 100 * MEGABYTE)
+    def flood():
+        with pytest.raises(ConnectionError):
+            upload(clients[0], 100 * MEGABYTE)
 
-        await loop.run_in_executor(None, flood)
-        assert loop._sheds.lingering.cut == 1
-        await end(server, clients)
-
-    run(main())
+    await loop.run_in_executor(None, flood)
+    assert loop._sheds.lingering.cut == 1
+    await end(server, clients)
 
 
-def test_an_abort_does_not_linger(loop, run):
-    async def main():
-        protocol = Recorder(loop)
-        server, clients = await accepted(loop, protocol)
-        clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        protocol.transport.write(bytes(8 * MEGABYTE))
-        protocol.transport.linger()
-        protocol.transport.close()
-        protocol.transport.abort()
-        await protocol.until_event("lost")
-        assert loop._sheds.lingering.total == 0
-        await end(server, clients)
-
-    run(main())
+async def test_an_abort_does_not_linger(loop):
+    protocol = Recorder(loop)
+    server, clients = await accepted(loop, protocol)
+    clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    protocol.transport.write(bytes(8 * MEGABYTE))
+    protocol.transport.linger()
+    protocol.transport.close()
+    protocol.transport.abort()
+    await protocol.until_event("lost")
+    assert loop._sheds.lingering.total == 0
+    await end(server, clients)
 
 
 @pytest.mark.parametrize("asks_for_socket", [False, True])
-def test_what_is_queued_goes_out_before_it_lingers(loop, run, asks_for_socket):
-    async def main():
-        protocol = Recorder(loop)
-        server, clients = await accepted(loop, protocol)
-        if asks_for_socket:
-            protocol.transport.get_extra_info("socket")
-        protocol.transport.write(bytes(8 * MEGABYTE))
-        protocol.transport.linger()
-        protocol.transport.close()
-        got = await loop.run_in_executor(None, upload, clients[0])
-        assert len(got) == 8 * MEGABYTE
-        await no_more(loop)
-        assert loop._sheds.lingering.total == 1
-        await end(server, clients)
-
-    run(main())
+async def test_what_is_queued_goes_out_before_it_lingers(loop, asks_for_socket):
+    protocol = Recorder(loop)
+    server, clients = await accepted(loop, protocol)
+    if asks_for_socket:
+        protocol.transport.get_extra_info("socket")
+    protocol.transport.write(bytes(8 * MEGABYTE))
+    protocol.transport.linger()
+    protocol.transport.close()
+    got = await loop.run_in_executor(None, upload, clients[0])
+    assert len(got) == 8 * MEGABYTE
+    await no_more(loop)
+    assert loop._sheds.lingering.total == 1
+    await end(server, clients)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_ends_none_of_its_parents(loop, run):
-    async def main():
-        server, clients, _ = await lingering(loop)
-        child = os.fork()
-        if child == 0:
-            loop._sheds.lingering.__class__  # noqa: B018 - the child has the parent's object
-            loop._dispose()
-            os._exit(0)
-        os.waitpid(child, 0)
-        assert loop._sheds.lingering.count == 3
-        assert [await loop.run_in_executor(None, upload, client) for client in clients] == [REPLY] * 3
-        await no_more(loop)
-        await end(server, clients)
-
-    run(main())
+async def test_a_forked_child_ends_none_of_its_parents(loop):
+    server, clients, _ = await lingering(loop)
+    child = os.fork()
+    if child == 0:
+        loop._sheds.lingering.__class__  # noqa: B018 - the child has the parent's object
+        loop._dispose()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert loop._sheds.lingering.count == 3
+    assert [await loop.run_in_executor(None, upload, client) for client in clients] == [REPLY] * 3
+    await no_more(loop)
+    await end(server, clients)
 
 
 def test_a_closed_loop_keeps_none(loop, run):
@@ -315,7 +276,7 @@ def test_a_loop_dropped_with_lingering_connections_is_collected():
     assert weak() is None
 
 
-def test_each_client_is_told_another_one_of_several_answers(loop, run):
+async def test_each_client_is_told_another_one_of_several_answers(loop):
     replies = b"1", b"2", b"3"
 
     class Several(Telling):
@@ -326,35 +287,29 @@ def test_each_client_is_told_another_one_of_several_answers(loop, run):
             self.protocols.append(Several(self.order))
             return self.protocols[-1]
 
-    async def main():
-        server, clients, other = await full_of_parked(loop, MadeSeveral())
-        told = await uploaded(loop, *[connect(server) for _ in range(9)])
-        assert set(told) == set(replies)
-        server_of_held, held = await accepted(loop, *[Several() for _ in range(3)])
-        await end(server, clients)
-        await end(server_of_held, held)
-        await end(other)
-
-    run(main())
+    server, clients, other = await full_of_parked(loop, MadeSeveral())
+    told = await uploaded(loop, *[connect(server) for _ in range(9)])
+    assert set(told) == set(replies)
+    server_of_held, held = await accepted(loop, *[Several() for _ in range(3)])
+    await end(server, clients)
+    await end(server_of_held, held)
+    await end(other)
 
 
 @pytest.mark.parametrize("reply", [(), ("text",), (b"1", None)])
-def test_answers_that_are_no_bytes_are_told_to_the_exception_handler(loop, run, reply):
-    async def main():
-        told = []
-        loop.set_exception_handler(lambda loop, context: told.append(context))
-        protocol = type("Wrong", (Telling,), {"reply": reply})()
-        server, clients = await accepted(loop, Noting(), protocol)
-        loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, hold_ns=1))
-        for _ in range(3):
-            await asyncio.sleep(0)
-        await hold_too_long(loop, clients[0])
-        told.clear()
-        clients[1].sendall(b"data")
-        await until(lambda: len(loop._held) == 2)
-        assert loop._turned_away == 0
-        assert [type(context["exception"]) for context in told] == ([] if reply == () else [TypeError])
-        await protocol.until_bytes(4)
-        await end(server, clients)
-
-    run(main())
+async def test_answers_that_are_no_bytes_are_told_to_the_exception_handler(loop, reply):
+    told = []
+    loop.set_exception_handler(lambda loop, context: told.append(context))
+    protocol = type("Wrong", (Telling,), {"reply": reply})()
+    server, clients = await accepted(loop, Noting(), protocol)
+    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, hold_ns=1))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await hold_too_long(loop, clients[0])
+    told.clear()
+    clients[1].sendall(b"data")
+    await until(lambda: len(loop._held) == 2)
+    assert loop._turned_away == 0
+    assert [type(context["exception"]) for context in told] == ([] if reply == () else [TypeError])
+    await protocol.until_bytes(4)
+    await end(server, clients)

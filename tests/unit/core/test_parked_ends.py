@@ -50,58 +50,49 @@ def reset(client):
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio's servers have it from 3.13 on")
 @pytest.mark.parametrize("how", ["abort_clients", "close_clients"])
-def test_a_server_that_ends_its_clients_ends_those_that_are_parked_and_serves_on(loop, run, how):
-    async def main():
-        make = Made()
-        server, clients = await begin(loop, make, 2)
-        getattr(server, how)()
-        assert (len(loop._parked), connection_count(server), make.protocols) == (0, 0, [])
-        for client in clients:
-            reset(client)
-        assert server.is_accepting()
-        clients += await park(loop, server)
-        await make.until_made(1)
-        await make.protocols[0].until_bytes(4)
-        await end(server, clients)
-
-    run(main())
+async def test_a_server_that_ends_its_clients_ends_those_that_are_parked_and_serves_on(loop, how):
+    make = Made()
+    server, clients = await begin(loop, make, 2)
+    getattr(server, how)()
+    assert (len(loop._parked), connection_count(server), make.protocols) == (0, 0, [])
+    for client in clients:
+        reset(client)
+    assert server.is_accepting()
+    clients += await park(loop, server)
+    await make.until_made(1)
+    await make.protocols[0].until_bytes(4)
+    await end(server, clients)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio's servers have it from 3.13 on")
-def test_a_full_server_whose_parked_clients_are_ended_accepts_again(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        server.max_connections = 2
-        clients = await park(loop, server, 2)
-        assert not server.is_accepting()
-        server.abort_clients()
-        assert server.is_accepting()
-        await end(server, clients)
-
-    run(main())
+async def test_a_full_server_whose_parked_clients_are_ended_accepts_again(loop):
+    make = Made()
+    server = await serving(loop, make)
+    server.max_connections = 2
+    clients = await park(loop, server, 2)
+    assert not server.is_accepting()
+    server.abort_clients()
+    assert server.is_accepting()
+    await end(server, clients)
 
 
-def test_a_closed_server_waits_for_whom_it_serves_and_not_for_those_that_are_parked(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        clients = await park(loop, server)
-        await make.until_made(1)
-        await make.protocols[0].until_event("made")
-        clients += await park(loop, server, 2)
-        server.close()
-        waiting = asyncio.ensure_future(server.wait_closed())
-        for client in clients[1:]:
-            reset(client)
-        clients[0].close()
-        await make.protocols[0].until_event("lost")
-        await waiting
-        assert (len(make.protocols), connection_count(server), len(loop._parked)) == (1, 0, 0)
-        for client in clients:
-            client.close()
-
-    run(main())
+async def test_a_closed_server_waits_for_whom_it_serves_and_not_for_those_that_are_parked(loop):
+    make = Made()
+    server = await serving(loop, make)
+    clients = await park(loop, server)
+    await make.until_made(1)
+    await make.protocols[0].until_event("made")
+    clients += await park(loop, server, 2)
+    server.close()
+    waiting = asyncio.ensure_future(server.wait_closed())
+    for client in clients[1:]:
+        reset(client)
+    clients[0].close()
+    await make.protocols[0].until_event("lost")
+    await waiting
+    assert (len(make.protocols), connection_count(server), len(loop._parked)) == (1, 0, 0)
+    for client in clients:
+        client.close()
 
 
 @pytest.mark.parametrize("how", ["is served by a drain", "is closed when the time for it is up"])

@@ -90,360 +90,300 @@ async def later(loop):
     assert loop._drop_left(HOUR_NS) == 0
 
 
-def test_a_connection_that_is_parked_has_no_protocol_until_the_loop_catches_up(loop, run):
-    async def main():
-        make = Made()
-        server, clients = await begin(loop, make)
-        for _ in range(200):
-            await asyncio.sleep(0)
-        assert (make.protocols, len(loop._parked), connection_count(server)) == ([], 1, 1)
-        await make.until_made(1)
-        await make.protocols[0].until_bytes(4)
-        assert (len(loop._parked), loop._parked.most, loop._parked.total, loop._parked.left) == (0, 1, 1, 0)
-        assert connection_count(server) == 1
-        await end(server, clients)
-
-    run(main())
+async def test_a_connection_that_is_parked_has_no_protocol_until_the_loop_catches_up(loop):
+    make = Made()
+    server, clients = await begin(loop, make)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert (make.protocols, len(loop._parked), connection_count(server)) == ([], 1, 1)
+    await make.until_made(1)
+    await make.protocols[0].until_bytes(4)
+    assert (len(loop._parked), loop._parked.most, loop._parked.total, loop._parked.left) == (0, 1, 1, 0)
+    assert connection_count(server) == 1
+    await end(server, clients)
 
 
-def test_a_calm_loop_parks_nothing(loop, run):
-    async def main():
-        make = Made()
-        server = await loop.create_server(make, "127.0.0.1", 0)
-        loop._watch_lag(Lag(high_ns=HOUR_NS, low_ns=HOUR_NS, for_ns=HOUR_NS))
-        client = socket.create_connection(server.sockets[0].getsockname())
-        await make.until_made(1)
-        assert loop._parked.total == 0
-        await end(server, [client])
-
-    run(main())
+async def test_a_calm_loop_parks_nothing(loop):
+    make = Made()
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    loop._watch_lag(Lag(high_ns=HOUR_NS, low_ns=HOUR_NS, for_ns=HOUR_NS))
+    client = socket.create_connection(server.sockets[0].getsockname())
+    await make.until_made(1)
+    assert loop._parked.total == 0
+    await end(server, [client])
 
 
-def test_the_newest_is_let_in_first(loop, run):
-    async def main():
-        make = Made()
-        server, clients = await begin(loop, make, 5)
-        accepted = [since_ns for _, since_ns in loop._parked.snapshot()]
-        await make.until_made(5)
-        for protocol in make.protocols:
-            await protocol.until_bytes(4)
-        read = [protocol for at, protocol in enumerate(make.order) if protocol in make.order[:at]]
-        assert read == make.protocols
-        arrivals = [protocol.arrivals[0] for protocol in make.protocols]
-        assert [came_s for came_s, _ in arrivals] == [since_ns / 1e9 for since_ns in accepted]
-        assert all(in_tasks == in_extra for in_tasks, in_extra in arrivals)
-        await end(server, clients)
-
-    run(main())
+async def test_the_newest_is_let_in_first(loop):
+    make = Made()
+    server, clients = await begin(loop, make, 5)
+    accepted = [since_ns for _, since_ns in loop._parked.snapshot()]
+    await make.until_made(5)
+    for protocol in make.protocols:
+        await protocol.until_bytes(4)
+    read = [protocol for at, protocol in enumerate(make.order) if protocol in make.order[:at]]
+    assert read == make.protocols
+    arrivals = [protocol.arrivals[0] for protocol in make.protocols]
+    assert [came_s for came_s, _ in arrivals] == [since_ns / 1e9 for since_ns in accepted]
+    assert all(in_tasks == in_extra for in_tasks, in_extra in arrivals)
+    await end(server, clients)
 
 
-def test_held_reads_and_parked_connections_are_one_line(loop, run):
-    async def main():
-        make = Made()
-        server = await loop.create_server(make, "127.0.0.1", 0)
-        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(2)]
-        await make.until_made(2)
-        watch(loop)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        await send_to_be_held(loop, clients[0])
-        clients += await park(loop, server)
-        await send_to_be_held(loop, clients[1])
-        clients += await park(loop, server)
-        await until(lambda: len(loop._held) + len(loop._parked) == 4)
-        make.order.clear()
-        await make.until_made(4)
-        for protocol in make.protocols:
-            await protocol.until_bytes(4)
-        # made, or read: whatever was first of each
-        first, second, newest, oldest = make.protocols
-        assert list(dict.fromkeys(make.order)) == [newest, second, oldest, first]
-        await end(server, clients)
-
-    run(main())
+async def test_held_reads_and_parked_connections_are_one_line(loop):
+    make = Made()
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(2)]
+    await make.until_made(2)
+    watch(loop)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await send_to_be_held(loop, clients[0])
+    clients += await park(loop, server)
+    await send_to_be_held(loop, clients[1])
+    clients += await park(loop, server)
+    await until(lambda: len(loop._held) + len(loop._parked) == 4)
+    make.order.clear()
+    await make.until_made(4)
+    for protocol in make.protocols:
+        await protocol.until_bytes(4)
+    # made, or read: whatever was first of each
+    first, second, newest, oldest = make.protocols
+    assert list(dict.fromkeys(make.order)) == [newest, second, oldest, first]
+    await end(server, clients)
 
 
-def test_one_that_has_sent_nothing_is_let_in_all_the_same_and_has_no_arrival(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        clients = await park(loop, server, data=b"")
-        await make.until_made(1)
-        await make.protocols[0].until_event("made")
-        loop._watch_lag(None)
-        clients[0].sendall(b"data")
-        await make.protocols[0].until_bytes(4)
-        assert make.protocols[0].arrivals == [(None, None)]
-        await end(server, clients)
-
-    run(main())
+async def test_one_that_has_sent_nothing_is_let_in_all_the_same_and_has_no_arrival(loop):
+    make = Made()
+    server = await serving(loop, make)
+    clients = await park(loop, server, data=b"")
+    await make.until_made(1)
+    await make.protocols[0].until_event("made")
+    loop._watch_lag(None)
+    clients[0].sendall(b"data")
+    await make.protocols[0].until_bytes(4)
+    assert make.protocols[0].arrivals == [(None, None)]
+    await end(server, clients)
 
 
 @pytest.mark.parametrize("leave", [reset, socket.socket.close])
-def test_a_client_that_leaves_costs_no_protocol(loop, run, leave):
-    async def main():
-        make = Made()
-        server, clients = await begin(loop, make, 3)
-        await later(loop)
-        leave(clients[1])
-        await until(lambda: len(loop._parked) == 2)
-        assert loop._parked.left == 1
-        await make.until_made(2)
-        await end(server, clients)
-        assert len(make.protocols) == 2
-
-    run(main())
+async def test_a_client_that_leaves_costs_no_protocol(loop, leave):
+    make = Made()
+    server, clients = await begin(loop, make, 3)
+    await later(loop)
+    leave(clients[1])
+    await until(lambda: len(loop._parked) == 2)
+    assert loop._parked.left == 1
+    await make.until_made(2)
+    await end(server, clients)
+    assert len(make.protocols) == 2
 
 
-def test_a_client_is_looked_at_once_more_before_it_is_let_in(loop, run):
-    async def main():
-        make = Made()
-        server, clients = await begin(loop, make, 2)
-        reset(clients[1])
-        await make.until_made(1)
-        await make.protocols[0].until_bytes(4)
-        assert (loop._parked.left, len(loop._parked), len(make.protocols)) == (1, 0, 1)
-        await end(server, clients)
-
-    run(main())
+async def test_a_client_is_looked_at_once_more_before_it_is_let_in(loop):
+    make = Made()
+    server, clients = await begin(loop, make, 2)
+    reset(clients[1])
+    await make.until_made(1)
+    await make.protocols[0].until_bytes(4)
+    assert (loop._parked.left, len(loop._parked), len(make.protocols)) == (1, 0, 1)
+    await end(server, clients)
 
 
-def test_a_client_that_shuts_down_behind_its_request_is_read(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        clients = await park(loop, server, then=shut)
-        await later(loop)
-        await later(loop)
-        assert len(loop._parked) == 1
-        await make.until_made(1)
-        await make.protocols[0].until_event("lost")
-        assert make.protocols[0].data == b"data"
-        await end(server, clients)
-
-    run(main())
+async def test_a_client_that_shuts_down_behind_its_request_is_read(loop):
+    make = Made()
+    server = await serving(loop, make)
+    clients = await park(loop, server, then=shut)
+    await later(loop)
+    await later(loop)
+    assert len(loop._parked) == 1
+    await make.until_made(1)
+    await make.protocols[0].until_event("lost")
+    assert make.protocols[0].data == b"data"
+    await end(server, clients)
 
 
-def test_what_is_long_parked_and_shut_down_is_dropped_when_asked(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        clients = await park(loop, server, then=shut) + await park(loop, server)
-        await later(loop)
-        assert loop._drop_left(HOUR_NS) == 0
-        assert loop._drop_left(0) == 1
-        assert (loop._parked.left, len(loop._parked)) == (1, 1)
-        await make.until_made(1)
-        await end(server, clients)
-
-    run(main())
+async def test_what_is_long_parked_and_shut_down_is_dropped_when_asked(loop):
+    make = Made()
+    server = await serving(loop, make)
+    clients = await park(loop, server, then=shut) + await park(loop, server)
+    await later(loop)
+    assert loop._drop_left(HOUR_NS) == 0
+    assert loop._drop_left(0) == 1
+    assert (loop._parked.left, len(loop._parked)) == (1, 1)
+    await make.until_made(1)
+    await end(server, clients)
 
 
-def test_who_shuts_down_is_read_all_the_same_if_told_so_and_who_resets_is_not(loop, run):
-    async def main():
-        make = Made()
-        server, clients = await begin(loop, make, 2, drops_left=False)
-        await later(loop)
-        clients[0].shutdown(socket.SHUT_WR)
-        reset(clients[1])
-        await until(lambda: len(loop._parked) == 1)
-        await later(loop)
-        assert loop._drop_left(0) == 0
-        await make.until_made(1)
-        await make.protocols[0].until_event("lost")
-        assert (make.protocols[0].data, loop._parked.left, len(make.protocols)) == (b"data", 1, 1)
-        await end(server, clients)
-
-    run(main())
+async def test_who_shuts_down_is_read_all_the_same_if_told_so_and_who_resets_is_not(loop):
+    make = Made()
+    server, clients = await begin(loop, make, 2, drops_left=False)
+    await later(loop)
+    clients[0].shutdown(socket.SHUT_WR)
+    reset(clients[1])
+    await until(lambda: len(loop._parked) == 1)
+    await later(loop)
+    assert loop._drop_left(0) == 0
+    await make.until_made(1)
+    await make.protocols[0].until_event("lost")
+    assert (make.protocols[0].data, loop._parked.left, len(make.protocols)) == (b"data", 1, 1)
+    await end(server, clients)
 
 
-def test_many_come_and_go_and_those_that_stay_are_served_in_order(loop, run):
-    async def main():
-        make = Made()
-        server, clients = await begin(loop, make, 150)
-        await later(loop)
-        leaving = clients[::3]
-        for client in leaving:
-            client.close()
-        await until(lambda: len(loop._parked) == 100)
-        since = [since_ns for _, since_ns in loop._parked.snapshot()]
-        assert since == sorted(since, reverse=True)
-        await make.until_made(100)
-        assert (loop._parked.left, loop._parked.most) == (50, 150)
-        for protocol in make.protocols:
-            await protocol.until_bytes(4)
-        await end(server, clients)
-
-    run(main())
+async def test_many_come_and_go_and_those_that_stay_are_served_in_order(loop):
+    make = Made()
+    server, clients = await begin(loop, make, 150)
+    await later(loop)
+    leaving = clients[::3]
+    for client in leaving:
+        client.close()
+    await until(lambda: len(loop._parked) == 100)
+    since = [since_ns for _, since_ns in loop._parked.snapshot()]
+    assert since == sorted(since, reverse=True)
+    await make.until_made(100)
+    assert (loop._parked.left, loop._parked.most) == (50, 150)
+    for protocol in make.protocols:
+        await protocol.until_bytes(4)
+    await end(server, clients)
 
 
-def test_what_finds_no_room_stays_in_the_backlog_and_is_not_lost(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        loop._parked.bound = 2
-        clients = await park(loop, server, 2)
-        clients.append(socket.create_connection(server.sockets[0].getsockname()))
-        clients[2].sendall(b"data")
-        for _ in range(300):
-            await asyncio.sleep(0)
-        assert (loop._parked.total, make.protocols) == (2, [])
-        await make.until_made(3)
-        for protocol in make.protocols:
-            await protocol.until_bytes(4)
-        await end(server, clients)
-
-    run(main())
+async def test_what_finds_no_room_stays_in_the_backlog_and_is_not_lost(loop):
+    make = Made()
+    server = await serving(loop, make)
+    loop._parked.bound = 2
+    clients = await park(loop, server, 2)
+    clients.append(socket.create_connection(server.sockets[0].getsockname()))
+    clients[2].sendall(b"data")
+    for _ in range(300):
+        await asyncio.sleep(0)
+    assert (loop._parked.total, make.protocols) == (2, [])
+    await make.until_made(3)
+    for protocol in make.protocols:
+        await protocol.until_bytes(4)
+    await end(server, clients)
 
 
-def test_parked_connections_count_as_connections(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        server.max_connections = 2
-        clients = await park(loop, server, 2)
-        assert not server.is_accepting()
-        clients.append(socket.create_connection(server.sockets[0].getsockname()))
-        await later(loop)
-        assert (len(loop._parked), loop._parked.total) == (2, 2)
-        clients[0].close()
-        await until(lambda: loop._parked.total == 3)
-        assert (loop._parked.left, len(loop._parked), server.is_accepting()) == (1, 2, False)
-        await make.until_made(2)
-        assert connection_count(server) == 2
-        assert not server.is_accepting()
-        await end(server, clients)
-
-    run(main())
+async def test_parked_connections_count_as_connections(loop):
+    make = Made()
+    server = await serving(loop, make)
+    server.max_connections = 2
+    clients = await park(loop, server, 2)
+    assert not server.is_accepting()
+    clients.append(socket.create_connection(server.sockets[0].getsockname()))
+    await later(loop)
+    assert (len(loop._parked), loop._parked.total) == (2, 2)
+    clients[0].close()
+    await until(lambda: loop._parked.total == 3)
+    assert (loop._parked.left, len(loop._parked), server.is_accepting()) == (1, 2, False)
+    await make.until_made(2)
+    assert connection_count(server) == 2
+    assert not server.is_accepting()
+    await end(server, clients)
 
 
-def test_one_whose_protocol_cannot_be_made_gives_its_place_back(loop, run):
-    async def main():
-        def fail():
-            raise LookupError
+async def test_one_whose_protocol_cannot_be_made_gives_its_place_back(loop):
+    def fail():
+        raise LookupError
 
-        server = await serving(loop, fail)
-        server.max_connections = 1
-        clients = await park(loop, server)
-        assert not server.is_accepting()
-        while not server.is_accepting():
-            await asyncio.sleep(0.0001)
-        with pytest.raises(ConnectionResetError):
-            clients[0].recv(1)
-        await end(server, clients)
-
-    run(main())
+    server = await serving(loop, fail)
+    server.max_connections = 1
+    clients = await park(loop, server)
+    assert not server.is_accepting()
+    while not server.is_accepting():
+        await asyncio.sleep(0.0001)
+    with pytest.raises(ConnectionResetError):
+        clients[0].recv(1)
+    await end(server, clients)
 
 
-def test_a_paused_server_lets_in_what_it_has_accepted(loop, run):
-    async def main():
-        make = Made()
-        server, clients = await begin(loop, make)
-        server.pause_accepting()
-        await make.until_made(1)
-        await make.protocols[0].until_bytes(4)
-        await end(server, clients)
-
-    run(main())
+async def test_a_paused_server_lets_in_what_it_has_accepted(loop):
+    make = Made()
+    server, clients = await begin(loop, make)
+    server.pause_accepting()
+    await make.until_made(1)
+    await make.protocols[0].until_bytes(4)
+    await end(server, clients)
 
 
-def test_watching_no_more_lets_everyone_in(loop, run):
-    async def main():
-        make = Made()
-        server, clients = await begin(loop, make, 3)
-        loop._watch_lag(None)
-        assert len(make.protocols) == 3
-        await until(lambda: all(protocol.data for protocol in make.protocols))
-        await end(server, clients)
-
-    run(main())
+async def test_watching_no_more_lets_everyone_in(loop):
+    make = Made()
+    server, clients = await begin(loop, make, 3)
+    loop._watch_lag(None)
+    assert len(make.protocols) == 3
+    await until(lambda: all(protocol.data for protocol in make.protocols))
+    await end(server, clients)
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])
-def test_a_server_that_ends_closes_what_is_parked_for_it_alone(loop, run, how):
-    async def main():
-        make, other = Made(), Made()
-        server = await serving(loop, make)
-        second = await loop.create_server(other, "127.0.0.1", 0)
-        clients = await park(loop, server, 2) + await park(loop, second) + await park(loop, server)
-        if how == "close":
-            server.close()
-        else:
-            abort_connections(loop, server)
-        assert (len(loop._parked), connection_count(server), connection_count(second)) == (1, 0, 1)
-        for client in (clients[0], clients[1], clients[3]):
-            with pytest.raises(ConnectionResetError):
-                client.recv(1)
-        await other.until_made(1)
-        await other.protocols[0].until_bytes(4)
-        assert make.protocols == []
-        await end(second, clients)
+async def test_a_server_that_ends_closes_what_is_parked_for_it_alone(loop, how):
+    make, other = Made(), Made()
+    server = await serving(loop, make)
+    second = await loop.create_server(other, "127.0.0.1", 0)
+    clients = await park(loop, server, 2) + await park(loop, second) + await park(loop, server)
+    if how == "close":
         server.close()
+    else:
+        abort_connections(loop, server)
+    assert (len(loop._parked), connection_count(server), connection_count(second)) == (1, 0, 1)
+    for client in (clients[0], clients[1], clients[3]):
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    await other.until_made(1)
+    await other.protocols[0].until_bytes(4)
+    assert make.protocols == []
+    await end(second, clients)
+    server.close()
 
-    run(main())
 
-
-def test_a_unix_server_parks_too(loop, run, tmp_path):
+async def test_a_unix_server_parks_too(loop, tmp_path):
     path = str(tmp_path / "socket")
 
-    async def main():
-        make = Made()
-        server = await loop.create_unix_server(make, path)
-        watch(loop)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
-        for client in clients:
-            client.connect(path)
-            client.sendall(b"data")
-        await until(lambda: len(loop._parked) == 2)
-        await later(loop)
-        clients[0].close()
-        await until(lambda: len(loop._parked) == 1)
-        await make.until_made(1)
-        await make.protocols[0].until_bytes(4)
-        assert len(make.protocols) == 1
-        await end(server, clients)
-
-    run(main())
+    make = Made()
+    server = await loop.create_unix_server(make, path)
+    watch(loop)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+    for client in clients:
+        client.connect(path)
+        client.sendall(b"data")
+    await until(lambda: len(loop._parked) == 2)
+    await later(loop)
+    clients[0].close()
+    await until(lambda: len(loop._parked) == 1)
+    await make.until_made(1)
+    await make.protocols[0].until_bytes(4)
+    assert len(make.protocols) == 1
+    await end(server, clients)
 
 
-def test_the_loop_is_behind_for_as_long_as_anything_is_parked(loop, run):
-    async def main():
-        make = Made()
-        server = await loop.create_server(make, "127.0.0.1", 0)
-        lag = watch(loop)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        clients = await park(loop, server, 3)
-        assert lag.is_holding
-        await make.until_made(3)
-        await end(server, clients)
-
-    run(main())
+async def test_the_loop_is_behind_for_as_long_as_anything_is_parked(loop):
+    make = Made()
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    lag = watch(loop)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    clients = await park(loop, server, 3)
+    assert lag.is_holding
+    await make.until_made(3)
+    await end(server, clients)
 
 
-def test_new_connections_alone_do_not_keep_a_loop_behind(loop, run):
+async def test_new_connections_alone_do_not_keep_a_loop_behind(loop):
     """Each is parked until the next turn, as long as reads are held: that is no sign of being late."""
 
-    async def main():
-        make = Made()
-        server = await loop.create_server(make, "127.0.0.1", 0)
-        lag = Lag(high_ns=50_000_000, low_ns=50_000_000, for_ns=100_000_000)
-        loop._watch_lag(lag)
-        await asyncio.sleep(0)
-        time.sleep(0.06)
-        await until(lambda: lag.is_holding)
-        clients = []
-        while lag.is_holding:
-            assert len(clients) < 1000
-            clients.append(socket.create_connection(server.sockets[0].getsockname()))
-            await asyncio.sleep(0.001)
-        assert loop._parked.total > 1
-        await make.until_made(len(clients))
-        await end(server, clients)
-
-    run(main())
+    make = Made()
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    lag = Lag(high_ns=50_000_000, low_ns=50_000_000, for_ns=100_000_000)
+    loop._watch_lag(lag)
+    await asyncio.sleep(0)
+    time.sleep(0.06)
+    await until(lambda: lag.is_holding)
+    clients = []
+    while lag.is_holding:
+        assert len(clients) < 1000
+        clients.append(socket.create_connection(server.sockets[0].getsockname()))
+        await asyncio.sleep(0.001)
+    assert loop._parked.total > 1
+    await make.until_made(len(clients))
+    await end(server, clients)
 
 
 def leave_parked(loop, make):

@@ -104,39 +104,36 @@ def registered() -> list[str]:
     return sorted(found)
 
 
-def test_a_closed_connection_is_watched_no_more_although_a_duplicate_lives_on(loop, run) -> None:
-    async def main() -> None:
-        before = registered()
-        duplicates = []
+async def test_a_closed_connection_is_watched_no_more_although_a_duplicate_lives_on(loop) -> None:
+    before = registered()
+    duplicates = []
 
-        def hand_out(writer: asyncio.StreamWriter) -> None:
-            duplicates.append(os.dup(writer.get_extra_info("socket").fileno()))
+    def hand_out(writer: asyncio.StreamWriter) -> None:
+        duplicates.append(os.dup(writer.get_extra_info("socket").fileno()))
 
-        def fork(writer: asyncio.StreamWriter) -> None:
-            duplicates.append(child_that_waits())
+    def fork(writer: asyncio.StreamWriter) -> None:
+        duplicates.append(child_that_waits())
 
-        for share in (hand_out, fork):
-            done = loop.create_future()
+    for share in (hand_out, fork):
+        done = loop.create_future()
 
-            def serve(reader, writer, share=share, done=done) -> None:
-                share(writer)
-                writer.transport.abort()
-                done.set_result(None)
+        def serve(reader, writer, share=share, done=done) -> None:
+            share(writer)
+            writer.transport.abort()
+            done.set_result(None)
 
-            server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            listening = registered()
-            with socket.create_connection(server.sockets[0].getsockname()):
-                await done
-                await asyncio.sleep(0)
-                assert registered() == listening, share.__name__
-            server.close()
-            await server.wait_closed()
-        assert registered() == before
-        for duplicate in duplicates:
-            os.close(duplicate)
-        os.wait()
-
-    run(main())
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        listening = registered()
+        with socket.create_connection(server.sockets[0].getsockname()):
+            await done
+            await asyncio.sleep(0)
+            assert registered() == listening, share.__name__
+        server.close()
+        await server.wait_closed()
+    assert registered() == before
+    for duplicate in duplicates:
+        os.close(duplicate)
+    os.wait()
 
 
 def child_that_waits() -> int:
@@ -153,26 +150,23 @@ def child_that_waits() -> int:
     return write_end
 
 
-def test_a_descriptor_that_a_sharer_has_made_blocking_does_not_block_the_loop(loop, run) -> None:
-    async def main() -> None:
-        ours, peer = socket.socketpair()
-        ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        os.set_blocking(ours.fileno(), True)
-        size = 5_000_000
-        writer.write(bytes(size))
-        peer.send(b"hello")
-        assert await reader.readexactly(5) == b"hello"
-        peer.setblocking(False)
-        while size:
-            size -= len(await loop.sock_recv(peer, 1 << 18))
-        writer.transport.abort()
-        peer.close()
-
-    run(main())
+async def test_a_descriptor_that_a_sharer_has_made_blocking_does_not_block_the_loop(loop) -> None:
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    os.set_blocking(ours.fileno(), True)
+    size = 5_000_000
+    writer.write(bytes(size))
+    peer.send(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    peer.setblocking(False)
+    while size:
+        size -= len(await loop.sock_recv(peer, 1 << 18))
+    writer.transport.abort()
+    peer.close()
 
 
-def test_a_protocol_switched_while_it_lends_a_buffer_loses_nothing(loop, run) -> None:
+async def test_a_protocol_switched_while_it_lends_a_buffer_loses_nothing(loop) -> None:
     class Lending(asyncio.BufferedProtocol):
         def __init__(self, successor: asyncio.BaseProtocol) -> None:
             self.successor = successor
@@ -184,48 +178,42 @@ def test_a_protocol_switched_while_it_lends_a_buffer_loses_nothing(loop, run) ->
             self.transport.set_protocol(self.successor)
             return bytearray(100)
 
-    async def main() -> None:
-        for successor in (Recorder(), BufferedRecorder()):
-            ours, peer = socket.socketpair()
-            ours.setblocking(False)
-            transport, _ = await loop.create_connection(lambda successor=successor: Lending(successor), sock=ours)
-            told = successor if isinstance(successor, Recorder) else successor.inner
-            told.connection_made(transport)
-            peer.send(b"hello")
-            await told.until_bytes(5)
-            assert successor.data == b"hello"
-            transport.abort()
-            peer.close()
-
-    run(main())
+    for successor in (Recorder(), BufferedRecorder()):
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        transport, _ = await loop.create_connection(lambda successor=successor: Lending(successor), sock=ours)
+        told = successor if isinstance(successor, Recorder) else successor.inner
+        told.connection_made(transport)
+        peer.send(b"hello")
+        await told.until_bytes(5)
+        assert successor.data == b"hello"
+        transport.abort()
+        peer.close()
 
 
 @pytest.mark.parametrize("protocol", [0, 262], ids=["tcp", "mptcp"])
-def test_every_byte_arrives_over_tcp_and_over_what_may_read_less_than_there_is(loop, run, protocol) -> None:
-    async def main() -> None:
-        try:
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
-        except OSError as error:
-            pytest.skip(str(error))
-        listener.bind(("127.0.0.1", 0))
+async def test_every_byte_arrives_over_tcp_and_over_what_may_read_less_than_there_is(loop, protocol) -> None:
+    try:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+    except OSError as error:
+        pytest.skip(str(error))
+    listener.bind(("127.0.0.1", 0))
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(await reader.read())
-            writer.close()
-
-        server = await asyncio.start_server(serve, sock=listener)
-        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
-        client.connect(listener.getsockname())
-        client.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=client)
-        data = os.urandom(1_000_000)
-        writer.write(data)
-        writer.write_eof()
-        assert await reader.read() == data
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read())
         writer.close()
-        server.close()
 
-    run(main())
+    server = await asyncio.start_server(serve, sock=listener)
+    client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+    client.connect(listener.getsockname())
+    client.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=client)
+    data = os.urandom(1_000_000)
+    writer.write(data)
+    writer.write_eof()
+    assert await reader.read() == data
+    writer.close()
+    server.close()
 
 
 # Each allocation of a read fails in its turn: the connection goes on with every byte, or ends with the error.

@@ -88,80 +88,65 @@ async def read_all(loop, client):
         got += piece
 
 
-def test_who_comes_to_a_full_line_is_answered_unread(loop, run):
-    async def main():
-        protocol = Telling()
-        server, clients = await full(loop, protocol)
-        clients[1].sendall(b"request")
-        assert await read_all(loop, clients[1]) == REPLY
-        await protocol.until_event("lost")
-        assert (protocol.data, protocol.error, loop._turned_away, len(loop._held)) == (b"", None, 1, 1)
-        await end(server, clients)
-
-    run(main())
+async def test_who_comes_to_a_full_line_is_answered_unread(loop):
+    protocol = Telling()
+    server, clients = await full(loop, protocol)
+    clients[1].sendall(b"request")
+    assert await read_all(loop, clients[1]) == REPLY
+    await protocol.until_event("lost")
+    assert (protocol.data, protocol.error, loop._turned_away, len(loop._held)) == (b"", None, 1, 1)
+    await end(server, clients)
 
 
-def test_a_long_request_is_answered_too_and_not_reset(loop, run):
-    async def main():
-        protocol = Telling()
-        server, clients = await full(loop, protocol)
-        clients[1].sendall(bytes(LONG_BYTES))
-        assert await read_all(loop, clients[1]) == REPLY
-        await end(server, clients)
-
-    run(main())
+async def test_a_long_request_is_answered_too_and_not_reset(loop):
+    protocol = Telling()
+    server, clients = await full(loop, protocol)
+    clients[1].sendall(bytes(LONG_BYTES))
+    assert await read_all(loop, clients[1]) == REPLY
+    await end(server, clients)
 
 
-def test_one_stall_turns_nobody_away(loop, run):
+async def test_one_stall_turns_nobody_away(loop):
     """Nobody in the line has waited for a loop that cannot do more: it was not there for a moment."""
 
-    async def main():
-        protocols = [Telling(), Telling()]
-        server, clients = await accepted(loop, *protocols)
-        await behind(loop, hold_ns=200_000_000)
-        await send_to_be_held(loop, clients[0])
-        time.sleep(0.3)
-        await send_to_be_held(loop, clients[1])
-        assert (len(loop._held), loop._turned_away) == (2, 0)
-        for protocol in protocols:
-            await protocol.until_bytes(4)
-        await end(server, clients)
-
-    run(main())
+    protocols = [Telling(), Telling()]
+    server, clients = await accepted(loop, *protocols)
+    await behind(loop, hold_ns=200_000_000)
+    await send_to_be_held(loop, clients[0])
+    time.sleep(0.3)
+    await send_to_be_held(loop, clients[1])
+    assert (len(loop._held), loop._turned_away) == (2, 0)
+    for protocol in protocols:
+        await protocol.until_bytes(4)
+    await end(server, clients)
 
 
 @pytest.mark.parametrize("make", [Noting, type("Silent", (Telling,), {"reply": None})])
-def test_without_an_answer_it_is_held(loop, run, make):
-    async def main():
-        protocol = make()
-        server, clients = await full(loop, protocol)
-        await send_to_be_held(loop, clients[1])
-        assert (len(loop._held), loop._turned_away) == (2, 0)
-        await protocol.until_bytes(4)
-        await end(server, clients)
-
-    run(main())
+async def test_without_an_answer_it_is_held(loop, make):
+    protocol = make()
+    server, clients = await full(loop, protocol)
+    await send_to_be_held(loop, clients[1])
+    assert (len(loop._held), loop._turned_away) == (2, 0)
+    await protocol.until_bytes(4)
+    await end(server, clients)
 
 
 @pytest.mark.parametrize("make", [Failing, type("Text", (Telling,), {"reply": "text"})])
-def test_an_answer_that_cannot_be_made_is_told_and_the_read_held(loop, run, make):
-    async def main():
-        told = []
-        loop.set_exception_handler(lambda loop, context: told.append(context))
-        protocol = make()
-        server, clients = await full(loop, protocol)
-        told.clear()
-        await send_to_be_held(loop, clients[1])
-        assert (len(loop._held), loop._turned_away) == (2, 0)
-        assert [context["message"] for context in told] == ["protocol.overload_reply failed"]
-        assert told[0]["protocol"] is protocol
-        await protocol.until_bytes(4)
-        await end(server, clients)
-
-    run(main())
+async def test_an_answer_that_cannot_be_made_is_told_and_the_read_held(loop, make):
+    told = []
+    loop.set_exception_handler(lambda loop, context: told.append(context))
+    protocol = make()
+    server, clients = await full(loop, protocol)
+    told.clear()
+    await send_to_be_held(loop, clients[1])
+    assert (len(loop._held), loop._turned_away) == (2, 0)
+    assert [context["message"] for context in told] == ["protocol.overload_reply failed"]
+    assert told[0]["protocol"] is protocol
+    await protocol.until_bytes(4)
+    await end(server, clients)
 
 
-def test_a_property_that_closes_its_connection_turns_nobody_away(loop, run):
+async def test_a_property_that_closes_its_connection_turns_nobody_away(loop):
     class Closing(Telling):
         @property
         def overload_reply(self):
@@ -169,41 +154,32 @@ def test_a_property_that_closes_its_connection_turns_nobody_away(loop, run):
                 self.transport.abort()
             return REPLY
 
-    async def main():
-        protocol = Closing()
-        server, clients = await full(loop, protocol)
-        clients[1].sendall(b"request")
-        await until(lambda: "lost" in protocol.events)
-        assert loop._turned_away == 0
-        await end(server, clients)
-
-    run(main())
+    protocol = Closing()
+    server, clients = await full(loop, protocol)
+    clients[1].sendall(b"request")
+    await until(lambda: "lost" in protocol.events)
+    assert loop._turned_away == 0
+    await end(server, clients)
 
 
-def test_one_that_was_reset_meanwhile_is_only_closed(loop, run):
-    async def main():
-        protocol = Telling()
-        server, clients = await full(loop, protocol)
-        clients[1].sendall(b"request")
-        reset(clients[1])
-        await until(lambda: "lost" in protocol.events)
-        assert (protocol.data, loop._turned_away) == (b"", 0)
-        await end(server, clients)
-
-    run(main())
+async def test_one_that_was_reset_meanwhile_is_only_closed(loop):
+    protocol = Telling()
+    server, clients = await full(loop, protocol)
+    clients[1].sendall(b"request")
+    reset(clients[1])
+    await until(lambda: "lost" in protocol.events)
+    assert (protocol.data, loop._turned_away) == (b"", 0)
+    await end(server, clients)
 
 
-def test_what_is_written_before_goes_out_before_the_answer(loop, run):
-    async def main():
-        protocol = Telling()
-        server, clients = await full(loop, protocol)
-        protocol.transport.write(b"the former answer, ")
-        protocol.transport.write(b"all of it; ")
-        clients[1].sendall(b"request")
-        assert await read_all(loop, clients[1]) == b"the former answer, all of it; " + REPLY
-        await end(server, clients)
-
-    run(main())
+async def test_what_is_written_before_goes_out_before_the_answer(loop):
+    protocol = Telling()
+    server, clients = await full(loop, protocol)
+    protocol.transport.write(b"the former answer, ")
+    protocol.transport.write(b"all of it; ")
+    clients[1].sendall(b"request")
+    assert await read_all(loop, clients[1]) == b"the former answer, all of it; " + REPLY
+    await end(server, clients)
 
 
 def test_the_oldest_is_read_first_until_it_has_waited_too_long(loop, run):
@@ -222,49 +198,40 @@ def test_the_oldest_is_read_first_until_it_has_waited_too_long(loop, run):
     assert run(main(1)) == [3, 2, 1, 0]
 
 
-def test_who_has_waited_far_too_long_is_told_at_last(loop, run):
-    async def main():
-        protocols = [Telling() for _ in range(4)]
-        server, clients = await accepted(loop, *protocols)
-        await behind(loop, hold_ns=HOUR_NS)
-        await send_to_be_held(loop, *clients)
-        protocols[1].transport.write(b"a former answer; ")
-        await behind(loop, hold_ns=1)
-        replies = [await read_all(loop, client) for client in clients]
-        assert replies == [REPLY, b"a former answer; " + REPLY, REPLY, REPLY]
-        assert [protocol.data for protocol in protocols] == [b""] * 4
-        assert (loop._turned_away, len(loop._held)) == (4, 0)
-        await end(server, clients)
-
-    run(main())
+async def test_who_has_waited_far_too_long_is_told_at_last(loop):
+    protocols = [Telling() for _ in range(4)]
+    server, clients = await accepted(loop, *protocols)
+    await behind(loop, hold_ns=HOUR_NS)
+    await send_to_be_held(loop, *clients)
+    protocols[1].transport.write(b"a former answer; ")
+    await behind(loop, hold_ns=1)
+    replies = [await read_all(loop, client) for client in clients]
+    assert replies == [REPLY, b"a former answer; " + REPLY, REPLY, REPLY]
+    assert [protocol.data for protocol in protocols] == [b""] * 4
+    assert (loop._turned_away, len(loop._held)) == (4, 0)
+    await end(server, clients)
 
 
-def test_who_has_waited_too_long_and_cannot_be_told_is_held_on_and_read(loop, run):
-    async def main():
-        protocols = [Telling(), Noting(), Telling()]
-        server, clients = await accepted(loop, *protocols)
-        await behind(loop, hold_ns=HOUR_NS)
-        await send_to_be_held(loop, *clients)
-        await behind(loop, hold_ns=1)
-        assert await read_all(loop, clients[0]) == REPLY
-        assert [client for client, _ in loop._held.snapshot()] == [protocols[2].transport, protocols[1].transport]
-        for protocol in protocols[1:]:
-            await protocol.until_bytes(4)
-        await end(server, clients)
-
-    run(main())
+async def test_who_has_waited_too_long_and_cannot_be_told_is_held_on_and_read(loop):
+    protocols = [Telling(), Noting(), Telling()]
+    server, clients = await accepted(loop, *protocols)
+    await behind(loop, hold_ns=HOUR_NS)
+    await send_to_be_held(loop, *clients)
+    await behind(loop, hold_ns=1)
+    assert await read_all(loop, clients[0]) == REPLY
+    assert [client for client, _ in loop._held.snapshot()] == [protocols[2].transport, protocols[1].transport]
+    for protocol in protocols[1:]:
+        await protocol.until_bytes(4)
+    await end(server, clients)
 
 
-def test_without_a_bound_nobody_is_turned_away(loop, run):
-    async def main():
-        first, second = Telling(), Telling()
-        server, clients = await accepted(loop, first, second)
-        await behind(loop, hold_ns=0)
-        await send_to_be_held(loop, *clients)
-        assert (len(loop._held), loop._turned_away) == (2, 0)
-        await end(server, clients)
-
-    run(main())
+async def test_without_a_bound_nobody_is_turned_away(loop):
+    first, second = Telling(), Telling()
+    server, clients = await accepted(loop, first, second)
+    await behind(loop, hold_ns=0)
+    await send_to_be_held(loop, *clients)
+    assert (len(loop._held), loop._turned_away) == (2, 0)
+    await end(server, clients)
 
 
 # --- before there is a protocol
@@ -289,21 +256,18 @@ def connect(server, data=b"request"):
     return client
 
 
-def test_a_connection_beyond_the_line_is_answered_before_anything_is_made_of_it(loop, run):
-    async def main():
-        make = MadeTelling()
-        server, clients, other = await full_of_parked(loop, make)
-        made = len(make.protocols)
-        clients.append(connect(server))
-        assert await read_all(loop, clients[-1]) == REPLY
-        assert (len(make.protocols), loop._turned_away, loop._parked.left) == (made, 1, 0)
-        await end(server, clients)
-        await end(other)
-
-    run(main())
+async def test_a_connection_beyond_the_line_is_answered_before_anything_is_made_of_it(loop):
+    make = MadeTelling()
+    server, clients, other = await full_of_parked(loop, make)
+    made = len(make.protocols)
+    clients.append(connect(server))
+    assert await read_all(loop, clients[-1]) == REPLY
+    assert (len(make.protocols), loop._turned_away, loop._parked.left) == (made, 1, 0)
+    await end(server, clients)
+    await end(other)
 
 
-def test_who_was_silent_at_a_full_line_is_served_when_there_is_no_answer_any_more(loop, run):
+async def test_who_was_silent_at_a_full_line_is_served_when_there_is_no_answer_any_more(loop):
     class Mute(Telling):
         reply = None
 
@@ -312,72 +276,63 @@ def test_who_was_silent_at_a_full_line_is_served_when_there_is_no_answer_any_mor
             self.protocols.append((Mute if self.protocols else Telling)(self.order))
             return self.protocols[-1]
 
-    async def main():
-        make = MadeMute()
-        server, clients, other = await full_of_parked(loop, make)
-        clients += [connect(server, b"") for _ in range(4)]
-        await until(lambda: len(loop._parked) == 4)
-        # nothing is ready for a while: the newest is let in, and its protocol has no answer
-        while len(make.protocols) < 2:
-            await asyncio.sleep(0.001)
-        for client in clients[2:]:
-            client.sendall(b"late")
-        for protocol in make.protocols[1:]:
-            await protocol.until_bytes(4)
-        assert loop._turned_away == 0
-        await end(server, clients)
-        await end(other)
-
-    run(main())
+    make = MadeMute()
+    server, clients, other = await full_of_parked(loop, make)
+    clients += [connect(server, b"") for _ in range(4)]
+    await until(lambda: len(loop._parked) == 4)
+    # nothing is ready for a while: the newest is let in, and its protocol has no answer
+    while len(make.protocols) < 2:
+        await asyncio.sleep(0.001)
+    for client in clients[2:]:
+        client.sendall(b"late")
+    for protocol in make.protocols[1:]:
+        await protocol.until_bytes(4)
+    assert loop._turned_away == 0
+    await end(server, clients)
+    await end(other)
 
 
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("level", ["off", "time"])
-def test_who_comes_in_the_middle_of_a_long_turn_is_told_in_that_turn(loop, run, level, debug):
-    async def main():
-        make = MadeTelling()
-        server, clients, other = await full_of_parked(loop, make)
-        loop.slow_callback_duration = HOUR_NS / 1e9
-        loop.set_debug(debug)
-        loop._probe.set_level({"off": 0, "time": 2}[level])
-        told = []
+async def test_who_comes_in_the_middle_of_a_long_turn_is_told_in_that_turn(loop, level, debug):
+    make = MadeTelling()
+    server, clients, other = await full_of_parked(loop, make)
+    loop.slow_callback_duration = HOUR_NS / 1e9
+    loop.set_debug(debug)
+    loop._probe.set_level({"off": 0, "time": 2}[level])
+    told = []
 
-        def come():
-            clients.append(connect(server))
-            clients[0].sendall(b"request")
-            time.sleep(0.0015)
+    def come():
+        clients.append(connect(server))
+        clients[0].sendall(b"request")
+        time.sleep(0.0015)
 
-        def look():
-            for client in (clients[0], clients[-1]):
-                client.setblocking(False)
-                told.append(client.recv(100))
+    def look():
+        for client in (clients[0], clients[-1]):
+            client.setblocking(False)
+            told.append(client.recv(100))
 
-        loop.call_soon(come)
-        loop.call_soon(look)
-        await until(lambda: told)
-        assert told == [REPLY, REPLY], "the one that was there, and the new one"
-        loop.set_debug(False)
-        await end(server, clients)
-        await end(other)
-
-    run(main())
+    loop.call_soon(come)
+    loop.call_soon(look)
+    await until(lambda: told)
+    assert told == [REPLY, REPLY], "the one that was there, and the new one"
+    loop.set_debug(False)
+    await end(server, clients)
+    await end(other)
 
 
-def test_one_that_has_sent_nothing_yet_is_answered_once_it_has(loop, run):
-    async def main():
-        make = MadeTelling()
-        server, clients, other = await full_of_parked(loop, make)
-        made, before = len(make.protocols), loop._parked.total
-        clients.append(connect(server, b""))
-        await until(lambda: loop._parked.total > before)
-        assert loop._turned_away == 0
-        clients[-1].sendall(b"request")
-        assert await read_all(loop, clients[-1]) == REPLY
-        assert (len(make.protocols), loop._turned_away, loop._parked.turned_away) == (made, 1, 1)
-        await end(server, clients)
-        await end(other)
-
-    run(main())
+async def test_one_that_has_sent_nothing_yet_is_answered_once_it_has(loop):
+    make = MadeTelling()
+    server, clients, other = await full_of_parked(loop, make)
+    made, before = len(make.protocols), loop._parked.total
+    clients.append(connect(server, b""))
+    await until(lambda: loop._parked.total > before)
+    assert loop._turned_away == 0
+    clients[-1].sendall(b"request")
+    assert await read_all(loop, clients[-1]) == REPLY
+    assert (len(make.protocols), loop._turned_away, loop._parked.turned_away) == (made, 1, 1)
+    await end(server, clients)
+    await end(other)
 
 
 async def parked_with_an_answer(loop, make, count):
@@ -391,81 +346,66 @@ async def parked_with_an_answer(loop, make, count):
     return server, known, await park(loop, server, count)
 
 
-def test_parked_ones_that_have_waited_far_too_long_are_told(loop, run):
-    async def main():
-        make = MadeTelling()
-        server, known, clients = await parked_with_an_answer(loop, make, 3)
-        made = len(make.protocols)
-        await behind(loop, hold_ns=1)
-        assert [await read_all(loop, client) for client in clients] == [REPLY] * 3
-        assert (len(make.protocols), loop._parked.turned_away, len(loop._parked)) == (made, 3, 0)
-        await end(server, [known, *clients])
-
-    run(main())
+async def test_parked_ones_that_have_waited_far_too_long_are_told(loop):
+    make = MadeTelling()
+    server, known, clients = await parked_with_an_answer(loop, make, 3)
+    made = len(make.protocols)
+    await behind(loop, hold_ns=1)
+    assert [await read_all(loop, client) for client in clients] == [REPLY] * 3
+    assert (len(make.protocols), loop._parked.turned_away, len(loop._parked)) == (made, 3, 0)
+    await end(server, [known, *clients])
 
 
-def test_one_that_finds_a_place_after_all_is_served(loop, run):
-    async def main():
-        make = MadeTelling()
-        server, clients, other = await full_of_parked(loop, make)
-        before = loop._parked.total
-        clients.append(connect(server, b""))
-        await until(lambda: loop._parked.total > before)
-        loop._watch_lag(None)
-        clients[-1].sendall(b"request")
-        await make.until_made(2)
-        await make.protocols[1].until_bytes(7)
-        assert loop._turned_away == 0
-        await end(server, clients)
-        await end(other)
-
-    run(main())
+async def test_one_that_finds_a_place_after_all_is_served(loop):
+    make = MadeTelling()
+    server, clients, other = await full_of_parked(loop, make)
+    before = loop._parked.total
+    clients.append(connect(server, b""))
+    await until(lambda: loop._parked.total > before)
+    loop._watch_lag(None)
+    clients[-1].sendall(b"request")
+    await make.until_made(2)
+    await make.protocols[1].until_bytes(7)
+    assert loop._turned_away == 0
+    await end(server, clients)
+    await end(other)
 
 
-def test_one_that_resets_before_it_is_answered_is_only_closed(loop, run):
-    async def main():
-        make = MadeTelling()
-        server, clients, other = await full_of_parked(loop, make)
-        client = connect(server, b"")
-        reset(client)
-        left = loop._parked.left
-        clients.append(connect(server))
-        assert await read_all(loop, clients[-1]) == REPLY
-        assert (loop._turned_away, loop._parked.left - left) == (1, 0)
-        await end(server, clients)
-        await end(other)
-
-    run(main())
+async def test_one_that_resets_before_it_is_answered_is_only_closed(loop):
+    make = MadeTelling()
+    server, clients, other = await full_of_parked(loop, make)
+    client = connect(server, b"")
+    reset(client)
+    left = loop._parked.left
+    clients.append(connect(server))
+    assert await read_all(loop, clients[-1]) == REPLY
+    assert (loop._turned_away, loop._parked.left - left) == (1, 0)
+    await end(server, clients)
+    await end(other)
 
 
-def test_a_thousand_are_turned_away_and_their_descriptors_given_back(loop, run):
-    async def main():
-        make = MadeTelling()
-        server, clients, other = await full_of_parked(loop, make)
-        before, made = descriptors(), len(make.protocols)
-        for _ in range(1000):
-            client = connect(server)
-            assert await read_all(loop, client) == REPLY
-            client.close()
-        assert (loop._turned_away, len(make.protocols)) == (1000, made)
-        await until(lambda: not loop._sheds.lingering.count)
-        # those that linger have an epoll set
-        assert descriptors() <= before + 1
-        await end(server, clients)
-        await end(other)
-
-    run(main())
+async def test_a_thousand_are_turned_away_and_their_descriptors_given_back(loop):
+    make = MadeTelling()
+    server, clients, other = await full_of_parked(loop, make)
+    before, made = descriptors(), len(make.protocols)
+    for _ in range(1000):
+        client = connect(server)
+        assert await read_all(loop, client) == REPLY
+        client.close()
+    assert (loop._turned_away, len(make.protocols)) == (1000, made)
+    await until(lambda: not loop._sheds.lingering.count)
+    # those that linger have an epoll set
+    assert descriptors() <= before + 1
+    await end(server, clients)
+    await end(other)
 
 
-def test_a_server_whose_protocols_have_no_answer_parks_all(loop, run):
-    async def main():
-        server = await loop.create_server(Recorder, "127.0.0.1", 0)
-        await behind(loop, hold_ns=1)
-        clients = await park(loop, server, 3)
-        assert (len(loop._parked), loop._turned_away) == (3, 0)
-        await end(server, clients)
-
-    run(main())
+async def test_a_server_whose_protocols_have_no_answer_parks_all(loop):
+    server = await loop.create_server(Recorder, "127.0.0.1", 0)
+    await behind(loop, hold_ns=1)
+    clients = await park(loop, server, 3)
+    assert (len(loop._parked), loop._turned_away) == (3, 0)
+    await end(server, clients)
 
 
 async def park_numbered(loop, server, numbers):
@@ -475,30 +415,27 @@ async def park_numbered(loop, server, numbers):
     return clients
 
 
-def test_parked_from_both_ends_are_all_let_in_once(loop, run):
+async def test_parked_from_both_ends_are_all_let_in_once(loop):
     """Oldest first, then as newest: the list wraps, grows and shrinks, and nobody is lost or let in twice."""
 
-    async def main():
-        made = []
+    made = []
 
-        def make():
-            made.append(Recorder())
-            return made[-1]
+    def make():
+        made.append(Recorder())
+        return made[-1]
 
-        server = await loop.create_server(make, "127.0.0.1", 0)
-        await behind(loop)
-        clients = await park_numbered(loop, server, range(70))
-        while len(made) < 40:
-            await asyncio.sleep(0.0001)
-        clients += await park_numbered(loop, server, range(70, 150))
-        loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS), arrived_at)
-        while len(made) < 150:
-            await asyncio.sleep(0.0001)
-        for protocol in made:
-            await protocol.until_bytes(3)
-        numbers = [int(protocol.data) for protocol in made]
-        assert (numbers[:40], sorted(numbers)) == (list(range(40)), list(range(150)))
-        assert numbers[-1] < numbers[-2], "the newest first, in the end"
-        await end(server, clients)
-
-    run(main())
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    await behind(loop)
+    clients = await park_numbered(loop, server, range(70))
+    while len(made) < 40:
+        await asyncio.sleep(0.0001)
+    clients += await park_numbered(loop, server, range(70, 150))
+    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS), arrived_at)
+    while len(made) < 150:
+        await asyncio.sleep(0.0001)
+    for protocol in made:
+        await protocol.until_bytes(3)
+    numbers = [int(protocol.data) for protocol in made]
+    assert (numbers[:40], sorted(numbers)) == (list(range(40)), list(range(150)))
+    assert numbers[-1] < numbers[-2], "the newest first, in the end"
+    await end(server, clients)

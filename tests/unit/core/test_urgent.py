@@ -67,60 +67,51 @@ def test_what_is_no_path_is_an_error(path):
         Urgent([path])
 
 
-def test_a_new_connection_with_an_urgent_request_is_read_before_all_that_wait(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        loop._parked.urgent = urgent()
-        clients = await park(loop, server, 3)
-        clients.append(socket.create_connection(server.sockets[0].getsockname()))
-        clients[-1].sendall(CHECK)
-        await until(lambda: make.protocols and make.protocols[0].data)
-        assert (len(make.protocols), make.protocols[0].data, len(loop._parked)) == (1, CHECK, 3)
-        await end(server, clients)
-
-    run(main())
+async def test_a_new_connection_with_an_urgent_request_is_read_before_all_that_wait(loop):
+    make = Made()
+    server = await serving(loop, make)
+    loop._parked.urgent = urgent()
+    clients = await park(loop, server, 3)
+    clients.append(socket.create_connection(server.sockets[0].getsockname()))
+    clients[-1].sendall(CHECK)
+    await until(lambda: make.protocols and make.protocols[0].data)
+    assert (len(make.protocols), make.protocols[0].data, len(loop._parked)) == (1, CHECK, 3)
+    await end(server, clients)
 
 
-def test_a_parked_connection_is_let_in_when_its_urgent_request_comes(loop, run):
+async def test_a_parked_connection_is_let_in_when_its_urgent_request_comes(loop):
     """As a probe does: the connection first, the request a moment later, here in two pieces."""
 
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        loop._parked.urgent = urgent()
-        clients = await park(loop, server, 3)
-        clients += await park(loop, server, 1, data=b"")
-        clients[-1].sendall(CHECK[:7])
-        before = loop.time()
-        await until(lambda: loop.time() > before + 0.03)
-        assert (make.protocols, len(loop._parked)) == ([], 4)
-        clients[-1].sendall(CHECK[7:])
-        await until(lambda: make.protocols and make.protocols[0].data)
-        assert (make.protocols[0].data, len(make.protocols), len(loop._parked)) == (CHECK, 1, 3)
-        # the others are as they were, in their order
-        await make.until_made(4)
-        await end(server, clients)
-
-    run(main())
+    make = Made()
+    server = await serving(loop, make)
+    loop._parked.urgent = urgent()
+    clients = await park(loop, server, 3)
+    clients += await park(loop, server, 1, data=b"")
+    clients[-1].sendall(CHECK[:7])
+    before = loop.time()
+    await until(lambda: loop.time() > before + 0.03)
+    assert (make.protocols, len(loop._parked)) == ([], 4)
+    clients[-1].sendall(CHECK[7:])
+    await until(lambda: make.protocols and make.protocols[0].data)
+    assert (make.protocols[0].data, len(make.protocols), len(loop._parked)) == (CHECK, 1, 3)
+    # the others are as they were, in their order
+    await make.until_made(4)
+    await end(server, clients)
 
 
-def test_an_urgent_request_found_by_another_look_is_let_in_by_the_next_turn(loop, run):
+async def test_an_urgent_request_found_by_another_look_is_let_in_by_the_next_turn(loop):
     """The gate of the loop looks for clients that have left; no health check that it finds may be turned away."""
 
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        loop._parked.urgent = urgent()
-        clients = await park(loop, server, 3)
-        clients += await park(loop, server, 1, data=b"")
-        clients[-1].sendall(CHECK)
-        assert loop._drop_left(1_000_000_000) == 0
-        await turns(2)
-        assert (len(make.protocols), len(loop._parked)) == (1, 3)
-        await end(server, clients)
-
-    run(main())
+    make = Made()
+    server = await serving(loop, make)
+    loop._parked.urgent = urgent()
+    clients = await park(loop, server, 3)
+    clients += await park(loop, server, 1, data=b"")
+    clients[-1].sendall(CHECK)
+    assert loop._drop_left(1_000_000_000) == 0
+    await turns(2)
+    assert (len(make.protocols), len(loop._parked)) == (1, 3)
+    await end(server, clients)
 
 
 async def held_beside_a_check(loop):
@@ -134,64 +125,52 @@ async def held_beside_a_check(loop):
     return server, clients, slow, check
 
 
-def test_an_urgent_request_on_a_kept_connection_is_not_held(loop, run):
-    async def main():
-        server, clients, slow, check = await held_beside_a_check(loop)
-        clients[1].sendall(CHECK)
-        await until(lambda: check.data)
-        assert (check.data, slow.data, len(loop._held)) == (CHECK, b"", 1)
-        await end(server, clients)
-
-    run(main())
+async def test_an_urgent_request_on_a_kept_connection_is_not_held(loop):
+    server, clients, slow, check = await held_beside_a_check(loop)
+    clients[1].sendall(CHECK)
+    await until(lambda: check.data)
+    assert (check.data, slow.data, len(loop._held)) == (CHECK, b"", 1)
+    await end(server, clients)
 
 
-def test_a_held_request_that_turns_out_to_be_urgent_is_read(loop, run):
-    async def main():
-        server, clients, slow, check = await held_beside_a_check(loop)
-        before = loop._held.total
-        clients[1].sendall(CHECK[:9])
-        await until(lambda: loop._held.total > before)
-        clients[1].sendall(CHECK[9:])
-        await until(lambda: check.data)
-        assert (check.data, slow.data, len(loop._held)) == (CHECK, b"", 1)
-        await end(server, clients)
-
-    run(main())
+async def test_a_held_request_that_turns_out_to_be_urgent_is_read(loop):
+    server, clients, slow, check = await held_beside_a_check(loop)
+    before = loop._held.total
+    clients[1].sendall(CHECK[:9])
+    await until(lambda: loop._held.total > before)
+    clients[1].sendall(CHECK[9:])
+    await until(lambda: check.data)
+    assert (check.data, slow.data, len(loop._held)) == (CHECK, b"", 1)
+    await end(server, clients)
 
 
-def test_who_comes_to_a_full_line_with_an_urgent_request_is_served(loop, run):
-    async def main():
-        told, check = Telling(), Telling()
-        server, clients = await full(loop, told, check)
-        loop._parked.urgent = urgent()
-        clients[1].sendall(b"request")
-        assert await read_all(loop, clients[1]) == Telling.reply
-        clients[2].sendall(CHECK)
-        await until(lambda: check.data)
-        assert (check.data, loop._turned_away) == (CHECK, 1)
-        await end(server, clients)
-
-    run(main())
+async def test_who_comes_to_a_full_line_with_an_urgent_request_is_served(loop):
+    told, check = Telling(), Telling()
+    server, clients = await full(loop, told, check)
+    loop._parked.urgent = urgent()
+    clients[1].sendall(b"request")
+    assert await read_all(loop, clients[1]) == Telling.reply
+    clients[2].sendall(CHECK)
+    await until(lambda: check.data)
+    assert (check.data, loop._turned_away) == (CHECK, 1)
+    await end(server, clients)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_new_connection_to_a_full_line_with_an_urgent_request_is_served(loop, run, at_once):
-    async def main():
-        make = MadeTelling()
-        blocked, held = await full(loop)
-        server = await loop.create_server(make, "127.0.0.1", 0)
-        loop._parked.urgent = urgent()
-        await learn(loop, server, make)
-        clients = [] if at_once else await park(loop, server, 1, data=b"")
-        if at_once:
-            clients.append(socket.create_connection(server.sockets[0].getsockname()))
-        clients[-1].sendall(CHECK)
-        await until(lambda: any(protocol.data == CHECK for protocol in make.protocols))
-        assert loop._turned_away == 0
-        await end(server, clients)
-        await end(blocked, held)
-
-    run(main())
+async def test_a_new_connection_to_a_full_line_with_an_urgent_request_is_served(loop, at_once):
+    make = MadeTelling()
+    blocked, held = await full(loop)
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    loop._parked.urgent = urgent()
+    await learn(loop, server, make)
+    clients = [] if at_once else await park(loop, server, 1, data=b"")
+    if at_once:
+        clients.append(socket.create_connection(server.sockets[0].getsockname()))
+    clients[-1].sendall(CHECK)
+    await until(lambda: any(protocol.data == CHECK for protocol in make.protocols))
+    assert loop._turned_away == 0
+    await end(server, clients)
+    await end(blocked, held)
 
 
 async def learn(loop, server, make):
@@ -204,73 +183,61 @@ async def learn(loop, server, make):
     make.protocols[-1].data = b""
 
 
-def test_a_flood_of_urgent_requests_waits_as_any_other(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        checks = urgent()
-        loop._parked.urgent = checks
-        while checks.take():
-            pass
-        # for a hundredth of a second nothing passes
-        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(100)]
-        for client in clients:
-            client.sendall(CHECK)
-        since_s = loop.time()
-        await until(lambda: loop._parked.total + len(make.protocols) >= 100)
-        took_s = loop.time() - since_s
-        assert checks.passed <= 2 * BURST + 1 + 100 * (took_s + 1)
-        assert loop._parked.total > 0
-        await end(server, clients)
-
-    run(main())
+async def test_a_flood_of_urgent_requests_waits_as_any_other(loop):
+    make = Made()
+    server = await serving(loop, make)
+    checks = urgent()
+    loop._parked.urgent = checks
+    while checks.take():
+        pass
+    # for a hundredth of a second nothing passes
+    clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(100)]
+    for client in clients:
+        client.sendall(CHECK)
+    since_s = loop.time()
+    await until(lambda: loop._parked.total + len(make.protocols) >= 100)
+    took_s = loop.time() - since_s
+    assert checks.passed <= 2 * BURST + 1 + 100 * (took_s + 1)
+    assert loop._parked.total > 0
+    await end(server, clients)
 
 
-def test_a_parked_connection_whose_client_leaves_before_it_asks_is_closed(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        loop._parked.urgent = urgent()
-        clients = await park(loop, server, 2, data=b"")
-        before = loop.time()
-        await until(lambda: loop.time() > before + 0.03)
-        clients[0].close()
-        await until(lambda: loop._parked.left == 1)
-        assert (len(loop._parked), make.protocols) == (1, [])
-        await end(server, clients)
-
-    run(main())
+async def test_a_parked_connection_whose_client_leaves_before_it_asks_is_closed(loop):
+    make = Made()
+    server = await serving(loop, make)
+    loop._parked.urgent = urgent()
+    clients = await park(loop, server, 2, data=b"")
+    before = loop.time()
+    await until(lambda: loop.time() > before + 0.03)
+    clients[0].close()
+    await until(lambda: loop._parked.left == 1)
+    assert (len(loop._parked), make.protocols) == (1, [])
+    await end(server, clients)
 
 
-def test_a_server_that_closes_while_an_urgent_request_is_let_in_leaves_nothing(loop, run):
+async def test_a_server_that_closes_while_an_urgent_request_is_let_in_leaves_nothing(loop):
     """The protocol's factory is Python's code, within the walk over what is parked."""
 
-    async def main():
-        server = None
+    server = None
 
-        def make():
-            loop._parked.snapshot()
-            server.close()
-            return Noting()
+    def make():
+        loop._parked.snapshot()
+        server.close()
+        return Noting()
 
-        server = await serving(loop, make)
-        loop._parked.urgent = urgent()
-        clients = await park(loop, server, 4, data=b"")
-        for client in clients[1:3]:
-            client.sendall(CHECK)
-        await until(lambda: not len(loop._parked))
-        await end(server, clients)
-
-    run(main())
+    server = await serving(loop, make)
+    loop._parked.urgent = urgent()
+    clients = await park(loop, server, 4, data=b"")
+    for client in clients[1:3]:
+        client.sendall(CHECK)
+    await until(lambda: not len(loop._parked))
+    await end(server, clients)
 
 
-def test_without_urgent_paths_a_check_waits_as_any_other(loop, run):
-    async def main():
-        make = Made()
-        server = await serving(loop, make)
-        clients = await park(loop, server, 1, data=CHECK)
-        await turns(50)
-        assert (make.protocols, len(loop._parked)) == ([], 1)
-        await end(server, clients)
-
-    run(main())
+async def test_without_urgent_paths_a_check_waits_as_any_other(loop):
+    make = Made()
+    server = await serving(loop, make)
+    clients = await park(loop, server, 1, data=CHECK)
+    await turns(50)
+    assert (make.protocols, len(loop._parked)) == ([], 1)
+    await end(server, clients)

@@ -139,46 +139,37 @@ def test_an_executors_exception_comes_to_a_loop_as_asyncios(run, name):
     assert problem.args == ("why", 2)
 
 
-def test_a_time_without_an_end_is_no_time_limit(run):
-    async def main():
-        lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
-        for endless in (float("inf"), 1e300, 10**400):
-            assert await penstock.offload.options(timeout=endless, deadline=endless)(abs, -1) == 1
-            assert await lane.call(asyncio.get_running_loop(), abs, (-2,), timeout_s=endless) == 2
-            assert await penstock.offloaded(timeout=endless)(abs)(-3) == 3
-
-    run(main())
+async def test_a_time_without_an_end_is_no_time_limit():
+    lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
+    for endless in (float("inf"), 1e300, 10**400):
+        assert await penstock.offload.options(timeout=endless, deadline=endless)(abs, -1) == 1
+        assert await lane.call(asyncio.get_running_loop(), abs, (-2,), timeout_s=endless) == 2
+        assert await penstock.offloaded(timeout=endless)(abs)(-3) == 3
 
 
-def test_a_time_that_is_none_is_refused(run):
-    async def main():
-        lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
-        for kind, wrong in ((ValueError, float("nan")), (TypeError, "5"), (TypeError, [1])):
-            with pytest.raises(kind, match="a number of seconds, or None"):
-                await penstock.offload.options(timeout=wrong)(abs, -1)
-            with pytest.raises(kind, match="a number of seconds, or None"):
-                await penstock.offload.options(timeout=5, deadline=wrong)(abs, -1)
-            with pytest.raises(kind, match="a number of seconds, or None"):
-                lane.call(asyncio.get_running_loop(), abs, (-1,), timeout_s=wrong)
-        for past in (-1, float("-inf"), False):
-            with pytest.raises(TimeoutError, match="was up"):
-                await penstock.offload.options(timeout=past)(abs, -1)
-            with pytest.raises(TimeoutError, match="was up"):
-                await lane.call(asyncio.get_running_loop(), abs, (-1,), timeout_s=past)
-
-    run(main())
+async def test_a_time_that_is_none_is_refused():
+    lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
+    for kind, wrong in ((ValueError, float("nan")), (TypeError, "5"), (TypeError, [1])):
+        with pytest.raises(kind, match="a number of seconds, or None"):
+            await penstock.offload.options(timeout=wrong)(abs, -1)
+        with pytest.raises(kind, match="a number of seconds, or None"):
+            await penstock.offload.options(timeout=5, deadline=wrong)(abs, -1)
+        with pytest.raises(kind, match="a number of seconds, or None"):
+            lane.call(asyncio.get_running_loop(), abs, (-1,), timeout_s=wrong)
+    for past in (-1, float("-inf"), False):
+        with pytest.raises(TimeoutError, match="was up"):
+            await penstock.offload.options(timeout=past)(abs, -1)
+        with pytest.raises(TimeoutError, match="was up"):
+            await lane.call(asyncio.get_running_loop(), abs, (-1,), timeout_s=past)
 
 
-def test_retries_that_are_no_whole_number_are_refused_before_a_worker_is_lost(run):
-    async def main():
-        lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
-        for wrong in ("1", None, 1.5):
-            with pytest.raises(TypeError, match="a whole number"):
-                await penstock.offload.options(retries=wrong)(abs, -1)
-            with pytest.raises(TypeError, match="a whole number"):
-                lane.options(retries=wrong).submit(abs, -1)
-
-    run(main())
+async def test_retries_that_are_no_whole_number_are_refused_before_a_worker_is_lost():
+    lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
+    for wrong in ("1", None, 1.5):
+        with pytest.raises(TypeError, match="a whole number"):
+            await penstock.offload.options(retries=wrong)(abs, -1)
+        with pytest.raises(TypeError, match="a whole number"):
+            lane.options(retries=wrong).submit(abs, -1)
 
 
 def test_an_undeclared_lane_is_one_clear_line(run):
@@ -406,24 +397,21 @@ def everything(**keywords):
 ALL = {"lane": 1, "timeout": 2, "deadline": 3, "key": 4, "retries": 5, "priority": 6}
 
 
-def test_every_argument_of_a_call_is_the_functions_own(run):
+async def test_every_argument_of_a_call_is_the_functions_own():
     def last(items):
         return -items
 
-    async def main():
-        for call in (penstock.offload, penstock.to_thread, penstock.offload.options(key="tenant", timeout=60)):
-            assert await call(sort, [1, 2], key=last, timeout=7) == ([2, 1], 7)
-            assert await call(sorted, [1, 2], key=last) == [2, 1]
-            assert await call(max, [1, 2], key=last) == 1
-            assert await call(everything, **ALL) == ALL
-            assert await call(functools.partial(sort, [1, 2]), key=last) == ([2, 1], 0)
-        assert await penstock.offloaded(timeout=60)(everything)(**ALL) == ALL
-        lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
-        for submit in (lane.submit, lane.options(key="tenant", timeout=60).submit):
-            assert await asyncio.wrap_future(submit(sorted, [1, 2], key=last)) == [2, 1]
-            assert await asyncio.wrap_future(submit(everything, **ALL)) == ALL
-
-    run(main())
+    for call in (penstock.offload, penstock.to_thread, penstock.offload.options(key="tenant", timeout=60)):
+        assert await call(sort, [1, 2], key=last, timeout=7) == ([2, 1], 7)
+        assert await call(sorted, [1, 2], key=last) == [2, 1]
+        assert await call(max, [1, 2], key=last) == 1
+        assert await call(everything, **ALL) == ALL
+        assert await call(functools.partial(sort, [1, 2]), key=last) == ([2, 1], 0)
+    assert await penstock.offloaded(timeout=60)(everything)(**ALL) == ALL
+    lane = guests.lanes_of(asyncio.get_running_loop()).get("io")
+    for submit in (lane.submit, lane.options(key="tenant", timeout=60).submit):
+        assert await asyncio.wrap_future(submit(sorted, [1, 2], key=last)) == [2, 1]
+        assert await asyncio.wrap_future(submit(everything, **ALL)) == ALL
 
 
 @pytest.mark.parametrize("call", [penstock.offload, penstock.to_thread])
@@ -451,24 +439,21 @@ def test_options_are_added_to_those_there_are_and_change_nothing():
         db.options(xyz=5)
 
 
-def test_a_lanes_options_hold_for_each_of_its_calls(run):
+async def test_a_lanes_options_hold_for_each_of_its_calls():
     gate = threading.Event()
 
-    async def main():
-        loop = asyncio.get_running_loop()
-        db = guests.lanes_of(loop).get("db")
-        quick = db.options(timeout=0.05)
-        try:
-            with pytest.raises(TimeoutError, match="its timeout"):
-                await loop.run_in_executor(quick, gate.wait)
-            with pytest.raises(TimeoutError, match="its timeout"):
-                await asyncio.wrap_future(quick.submit(gate.wait))
-            # one thread, held by the first job: of the others each key's first goes before another key's second
-            order = []
-            jobs = [db.options(key=key).submit(order.append, key) for key in "aaab"]
-        finally:
-            gate.set()
-        await asyncio.gather(*map(asyncio.wrap_future, jobs))
-        assert order == ["a", "b", "a", "a"]
-
-    run(main())
+    loop = asyncio.get_running_loop()
+    db = guests.lanes_of(loop).get("db")
+    quick = db.options(timeout=0.05)
+    try:
+        with pytest.raises(TimeoutError, match="its timeout"):
+            await loop.run_in_executor(quick, gate.wait)
+        with pytest.raises(TimeoutError, match="its timeout"):
+            await asyncio.wrap_future(quick.submit(gate.wait))
+        # one thread, held by the first job: of the others each key's first goes before another key's second
+        order = []
+        jobs = [db.options(key=key).submit(order.append, key) for key in "aaab"]
+    finally:
+        gate.set()
+    await asyncio.gather(*map(asyncio.wrap_future, jobs))
+    assert order == ["a", "b", "a", "a"]

@@ -1,6 +1,7 @@
 """The lane over dask.distributed, against a real scheduler with two worker processes."""
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from penstock.config import LaneConfig
 from penstock.errors import ConfigError, PoisonJob, RemoteError, SchedulerLost, UnpicklableError
+from tests.support.loops import run_on
 from tests.unit.executors import calls
 from tests.unit.executors.cluster import Cluster, unused_address
 
@@ -56,8 +58,10 @@ def impatient(monkeypatch):
     monkeypatch.setattr("penstock.executors.backends.dask.CONNECT_S", 0.5)
 
 
-def run(work):
-    return asyncio.run(asyncio.wait_for(work(), WAIT_S))
+@pytest.fixture
+def run():
+    """`run(coroutine)`: to its end in asyncio's loop, within a time in which clusters start."""
+    return functools.partial(run_on, asyncio.SelectorEventLoop, timeout_s=WAIT_S)
 
 
 def wait_for_file(path):
@@ -108,20 +112,20 @@ async def known_to_scheduler(lane, count):
             await asyncio.sleep(0.01)
 
 
-def test_calls_run_in_the_clusters_processes(lane, cluster):
+def test_calls_run_in_the_clusters_processes(run, lane, cluster):
     async def main():
         loop = asyncio.get_running_loop()
         pids = await asyncio.gather(*(lane.call(loop, calls.pid, ()) for _ in range(20)))
         assert set(pids) <= {process.pid for process in cluster.processes[1:]}
 
-    run(main)
+    run(main())
     assert lane.submit(calls.same, b"x" * 1_000_000).result(WAIT_S) == b"x" * 1_000_000
     statistics = lane.statistics()
     assert (statistics.kind, statistics.completed["ok"], statistics.running) == ("dask", 21, 0)
 
 
-def test_keywords_reach_the_function_even_those_that_dask_has_itself(lane):
-    run(lambda: check_keywords(lane))
+def test_keywords_reach_the_function_even_those_that_dask_has_itself(run, lane):
+    run(check_keywords(lane))
 
 
 async def check_keywords(lane):
@@ -138,7 +142,7 @@ def test_the_same_call_twice_runs_twice(lane, tmp_path):
     assert Path(path).read_text() == "xx"
 
 
-def test_exceptions_come_back_as_themselves(lane):
+def test_exceptions_come_back_as_themselves(run, lane):
     async def main():
         loop = asyncio.get_running_loop()
         with pytest.raises(KeyError) as caught:
@@ -147,7 +151,7 @@ def test_exceptions_come_back_as_themselves(lane):
         with pytest.raises(TimeoutError, match="of its own"):
             await lane.call(loop, fail, (TimeoutError("of its own"),))
 
-    run(main)
+    run(main())
     assert lane.statistics().completed["timeout"] == 0
 
 
@@ -164,17 +168,14 @@ def test_what_cannot_be_sent_is_told(lane):
         lane.submit(calls.same, threading.Lock()).result(WAIT_S)
 
 
-def test_retries_run_a_job_again_that_raised(lane, tmp_path):
-    async def main():
-        loop = asyncio.get_running_loop()
-        with pytest.raises(OSError, match="the first time"):
-            await lane.call(loop, fail_once, (str(tmp_path / "a"),))
-        assert await lane.call(loop, fail_once, (str(tmp_path / "b"),), retries=1) == "the second time"
-
-    run(main)
+async def test_retries_run_a_job_again_that_raised(lane, tmp_path):
+    loop = asyncio.get_running_loop()
+    with pytest.raises(OSError, match="the first time"):
+        await lane.call(loop, fail_once, (str(tmp_path / "a"),))
+    assert await lane.call(loop, fail_once, (str(tmp_path / "b"),), retries=1) == "the second time"
 
 
-def test_the_larger_priority_runs_first(lane, tmp_path):
+def test_the_larger_priority_runs_first(run, lane, tmp_path):
     async def main():
         loop = asyncio.get_running_loop()
         gate, log = str(tmp_path / "gate"), str(tmp_path / "log")
@@ -192,12 +193,12 @@ def test_the_larger_priority_runs_first(lane, tmp_path):
         return Path(log).read_text()
 
     # one worker alone took them, but for what dask had given the other to go on with
-    order = run(main)
+    order = run(main())
     assert sorted(order) == list("123456789")
     assert order.index("9") < order.index("1") and order.index("8") < order.index("2")
 
 
-def test_a_cancelled_job_that_has_not_begun_never_runs(lane, tmp_path):
+def test_a_cancelled_job_that_has_not_begun_never_runs(run, lane, tmp_path):
     async def main():
         loop = asyncio.get_running_loop()
         gates = [str(tmp_path / name) for name in "ab"]
@@ -215,23 +216,20 @@ def test_a_cancelled_job_that_has_not_begun_never_runs(lane, tmp_path):
         await asyncio.gather(*(lane.call(loop, calls.same, (1,)) for _ in range(10)))
         assert not (tmp_path / "log").exists()
 
-    run(main)
+    run(main())
     assert lane.statistics().completed["cancelled"] == 10
 
 
-def test_a_job_whose_time_is_up_fails_and_leaves_no_place_taken(lane, tmp_path):
-    async def main():
-        loop = asyncio.get_running_loop()
-        with pytest.raises(TimeoutError, match=r"within 0.3 s"):
-            await lane.call(loop, wait_for_file, (str(tmp_path / "gate"),), timeout_s=0.3)
-        while lane.statistics().running:
-            await asyncio.sleep(0.01)
-        (tmp_path / "gate").touch()
-
-    run(main)
+async def test_a_job_whose_time_is_up_fails_and_leaves_no_place_taken(lane, tmp_path):
+    loop = asyncio.get_running_loop()
+    with pytest.raises(TimeoutError, match=r"within 0.3 s"):
+        await lane.call(loop, wait_for_file, (str(tmp_path / "gate"),), timeout_s=0.3)
+    while lane.statistics().running:
+        await asyncio.sleep(0.01)
+    (tmp_path / "gate").touch()
 
 
-def test_connecting_does_not_block_the_loop(cluster):
+def test_connecting_does_not_block_the_loop(run, cluster):
     lane = DaskLane("cpu", LaneConfig(f"dask://{cluster.address}"))
 
     async def main():
@@ -243,7 +241,7 @@ def test_connecting_does_not_block_the_loop(cluster):
         return took
 
     # to connect takes 50 ms of a CPU, and to import dask 300
-    assert run(main) < 0.04
+    assert run(main()) < 0.04
     lane.shutdown()
 
 
@@ -259,7 +257,7 @@ def test_a_refused_connection_is_one_clear_line(impatient):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_scheduler_that_is_lost_fails_every_job_at_once(own_cluster, tmp_path, impatient, number):
+def test_a_scheduler_that_is_lost_fails_every_job_at_once(run, own_cluster, tmp_path, impatient, number):
     lane = DaskLane("cpu", LaneConfig(f"dask://{own_cluster.address}"))
 
     async def main():
@@ -281,12 +279,12 @@ def test_a_scheduler_that_is_lost_fails_every_job_at_once(own_cluster, tmp_path,
         with pytest.raises(SchedulerLost, match="not reached"):
             await lane.call(loop, calls.same, (1,))
 
-    run(main)
+    run(main())
     assert lane.statistics().running == 0
     lane.shutdown()
 
 
-def test_after_a_loss_the_next_call_connects_anew_and_nothing_is_run_again(own_cluster, tmp_path):
+def test_after_a_loss_the_next_call_connects_anew_and_nothing_is_run_again(run, own_cluster, tmp_path):
     lane = DaskLane("cpu", LaneConfig(f"dask://{own_cluster.address}"))
     port = own_cluster.address.rpartition(":")[2]
     log = str(tmp_path / "log")
@@ -307,7 +305,7 @@ def test_after_a_loss_the_next_call_connects_anew_and_nothing_is_run_again(own_c
         assert await lane.call(loop, calls.add, (1, 2)) == 3
         assert not os.path.exists(log)
 
-    run(main)
+    run(main())
     lane.shutdown()
 
 

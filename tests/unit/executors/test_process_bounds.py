@@ -38,21 +38,18 @@ def test_a_full_lane_sheds_before_it_builds_anything(loop, lane, tmp_path):
     assert made.statistics().shed["full"] == 1
 
 
-def test_a_full_lane_lets_callers_wait_and_builds_nothing_for_them(loop, lane, tmp_path):
+async def test_a_full_lane_lets_callers_wait_and_builds_nothing_for_them(loop, lane, tmp_path):
     cpu, made = lane(queue_jobs=2, full="wait")
 
-    async def main():
-        gate = str(tmp_path / "gate")
-        first = cpu(calls.wait_for, gate)
-        await until(lambda: made.statistics().running == 1)
-        work = [cpu(calls.same, number) for number in range(20)]
-        assert (made.statistics().queued, made.statistics().waiting) == (2, 18)
-        assert sum(job.payload is not None for job in work) == 2
-        pathlib.Path(gate).touch()
-        assert await asyncio.gather(*work) == list(range(20))
-        await first
-
-    run(loop, main())
+    gate = str(tmp_path / "gate")
+    first = cpu(calls.wait_for, gate)
+    await until(lambda: made.statistics().running == 1)
+    work = [cpu(calls.same, number) for number in range(20)]
+    assert (made.statistics().queued, made.statistics().waiting) == (2, 18)
+    assert sum(job.payload is not None for job in work) == 2
+    pathlib.Path(gate).touch()
+    assert await asyncio.gather(*work) == list(range(20))
+    await first
 
 
 def test_the_oldest_makes_room(loop, lane, tmp_path):
@@ -74,20 +71,17 @@ def test_the_oldest_makes_room(loop, lane, tmp_path):
     assert found[0].reason == "displaced"
 
 
-def test_the_caller_runs_what_finds_no_place(loop, lane, tmp_path):
+async def test_the_caller_runs_what_finds_no_place(loop, lane, tmp_path):
     cpu, made = lane(queue_jobs=1, full="caller_runs")
 
-    async def main():
-        gate = str(tmp_path / "gate")
-        first = cpu(calls.wait_for, gate)
-        await until(lambda: made.statistics().running == 1)
-        queued = cpu(calls.pid)
-        assert await cpu(calls.pid) == os.getpid()
-        pathlib.Path(gate).touch()
-        assert await queued != os.getpid()
-        await first
-
-    run(loop, main())
+    gate = str(tmp_path / "gate")
+    first = cpu(calls.wait_for, gate)
+    await until(lambda: made.statistics().running == 1)
+    queued = cpu(calls.pid)
+    assert await cpu(calls.pid) == os.getpid()
+    pathlib.Path(gate).touch()
+    assert await queued != os.getpid()
+    await first
 
 
 def test_what_the_caller_runs_leaves_its_context_and_its_loop_alone(loop, lane, tmp_path):
@@ -112,21 +106,18 @@ def test_what_the_caller_runs_leaves_its_context_and_its_loop_alone(loop, lane, 
     assert made.statistics().queued == made.statistics().running == 0
 
 
-def test_bytes_are_bounded_too(loop, lane, tmp_path):
+async def test_bytes_are_bounded_too(loop, lane, tmp_path):
     cpu, made = lane(queue_bytes=LARGE, full="shed")
 
-    async def main():
-        gate = str(tmp_path / "gate")
-        first = cpu(calls.wait_for, gate)
-        await until(lambda: made.statistics().running == 1)
-        queued = cpu(calls.size, bytes(LARGE))
-        with pytest.raises(Overloaded, match=f"limit {LARGE}"):
-            cpu(calls.same, 1)
-        pathlib.Path(gate).touch()
-        assert await queued == LARGE
-        await first
-
-    run(loop, main())
+    gate = str(tmp_path / "gate")
+    first = cpu(calls.wait_for, gate)
+    await until(lambda: made.statistics().running == 1)
+    queued = cpu(calls.size, bytes(LARGE))
+    with pytest.raises(Overloaded, match=f"limit {LARGE}"):
+        cpu(calls.same, 1)
+    pathlib.Path(gate).touch()
+    assert await queued == LARGE
+    await first
 
 
 @pytest.mark.timeout(240)

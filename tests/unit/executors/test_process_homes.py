@@ -36,18 +36,15 @@ def test_a_loop_that_begins_to_run_costs_no_job_of_a_thread(loop, lane, tmp_path
     assert own == "own"
 
 
-def test_the_lane_moves_to_a_loop_that_calls_once_the_jobs_of_threads_are_done(loop, lane):
+async def test_the_lane_moves_to_a_loop_that_calls_once_the_jobs_of_threads_are_done(loop, lane):
     cpu, made = lane()
     assert made.submit(calls.same, 1).result(PATIENCE_S) == 1
     service = made._service
 
-    async def main():
-        while made._home is not loop:
-            assert await cpu(calls.same, 2) == 2
-        await until(lambda: not service._thread.is_alive())
-        assert await cpu(calls.same, 3) == 3
-
-    run(loop, main())
+    while made._home is not loop:
+        assert await cpu(calls.same, 2) == 2
+    await until(lambda: not service._thread.is_alive())
+    assert await cpu(calls.same, 3) == 3
 
 
 def test_min_workers_are_there_after_the_lane_has_moved(loop, lane):

@@ -213,18 +213,15 @@ def test_a_process_that_a_job_has_just_forked_can_be_ended(loop, lane):
     assert run(loop, cpu(calls.terminate_a_fork_at_once)) == -signal.SIGTERM
 
 
-def test_a_job_killed_for_its_timeout_takes_along_what_it_has_started(loop, lane, tmp_path):
+async def test_a_job_killed_for_its_timeout_takes_along_what_it_has_started(loop, lane, tmp_path):
     cpu, _ = lane(grace_s=0.05)
     log = tmp_path / "log"
 
-    async def main():
-        await cpu(calls.pid)
-        job = cpu(calls.start_a_program, str(log))
-        await until(lambda: lines(log))
-        job.cancel()
-        await until(lambda: is_zombie(int(lines(log)[0])))
-
-    run(loop, main())
+    await cpu(calls.pid)
+    job = cpu(calls.start_a_program, str(log))
+    await until(lambda: lines(log))
+    job.cancel()
+    await until(lambda: is_zombie(int(lines(log)[0])))
 
 
 def test_what_jobs_have_started_does_not_outlive_a_parent_that_is_killed(tmp_path):

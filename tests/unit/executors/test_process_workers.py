@@ -72,18 +72,15 @@ def many_descriptors():
 
 
 @pytest.mark.usefixtures("many_descriptors")
-def test_a_worker_is_lost_and_interrupted_beyond_a_thousand_descriptors(loop, lane, tmp_path):
+async def test_a_worker_is_lost_and_interrupted_beyond_a_thousand_descriptors(loop, lane, tmp_path):
     cpu, made = lane(grace_s=0.0)
 
-    async def main():
-        with pytest.raises(WorkerLost):
-            await cpu(calls.die)
-        job = cpu(calls.block_stubbornly, str(tmp_path / "log"))
-        await until(lambda: lines(tmp_path / "log"))
-        job.cancel()
-        await until(lambda: made.statistics().restarts["cancelled"] == 1)
-
-    run(loop, main())
+    with pytest.raises(WorkerLost):
+        await cpu(calls.die)
+    job = cpu(calls.block_stubbornly, str(tmp_path / "log"))
+    await until(lambda: lines(tmp_path / "log"))
+    job.cancel()
+    await until(lambda: made.statistics().restarts["cancelled"] == 1)
 
 
 def test_an_idempotent_job_is_run_again(loop, lane, tmp_path):
@@ -101,16 +98,13 @@ def test_a_job_that_kills_too_many_workers_is_poison(loop, lane):
     assert run(loop, cpu(calls.same, 5)) == 5
 
 
-def test_a_worker_killed_at_rest_costs_nobody_anything(loop, lane):
+async def test_a_worker_killed_at_rest_costs_nobody_anything(loop, lane):
     cpu, made = lane()
 
-    async def main():
-        os.kill(await cpu(calls.pid), signal.SIGKILL)
-        assert await cpu(calls.same, 1, retries=1) == 1
-        await until(lambda: made.statistics().restarts["crash"] == 1)
-        assert await cpu(calls.same, 2) == 2
-
-    run(loop, main())
+    os.kill(await cpu(calls.pid), signal.SIGKILL)
+    assert await cpu(calls.same, 1, retries=1) == 1
+    await until(lambda: made.statistics().restarts["crash"] == 1)
+    assert await cpu(calls.same, 2) == 2
 
 
 # --- cancelled and late jobs
@@ -168,19 +162,16 @@ def test_a_late_job_that_will_not_stop_is_killed_and_only_its_worker_pays(loop, 
     assert made.statistics().completed["timeout"] == 1
 
 
-def test_a_late_job_is_interrupted_before_it_is_killed(loop, lane, tmp_path):
+async def test_a_late_job_is_interrupted_before_it_is_killed(loop, lane, tmp_path):
     cpu, made = lane(grace_s=500)
     log = tmp_path / "log"
 
-    async def main():
-        job = cpu(calls.block_stubbornly, str(log), timeout_s=500)
-        await until(lambda: lines(log))
-        made._expire(job)
-        with pytest.raises(TimeoutError):
-            await job
-        await until(lambda: "interrupted" in lines(log))
-
-    run(loop, main())
+    job = cpu(calls.block_stubbornly, str(log), timeout_s=500)
+    await until(lambda: lines(log))
+    made._expire(job)
+    with pytest.raises(TimeoutError):
+        await job
+    await until(lambda: "interrupted" in lines(log))
 
 
 def test_a_job_cancelled_in_the_queue_never_runs(loop, lane, tmp_path):
@@ -207,73 +198,61 @@ def test_the_configs_timeout_holds_for_jobs_that_name_none(loop, lane, tmp_path)
         run(loop, cpu(calls.block, str(tmp_path / "log")))
 
 
-def test_an_interrupt_from_the_terminal_reaches_no_job(loop, lane, tmp_path):
+async def test_an_interrupt_from_the_terminal_reaches_no_job(loop, lane, tmp_path):
     cpu, _ = lane()
 
-    async def main():
-        gate = tmp_path / "gate"
-        worker = await cpu(calls.pid)
-        job = cpu(calls.wait_for, str(gate))
-        os.kill(worker, signal.SIGINT)
-        os.kill(worker, signal.SIGTERM)
-        gate.touch()
-        assert await job == worker
-
-    run(loop, main())
+    gate = tmp_path / "gate"
+    worker = await cpu(calls.pid)
+    job = cpu(calls.wait_for, str(gate))
+    os.kill(worker, signal.SIGINT)
+    os.kill(worker, signal.SIGTERM)
+    gate.touch()
+    assert await job == worker
 
 
 # --- who runs what
 
 
-def test_short_jobs_sent_ahead_do_not_wait_behind_a_long_one(loop, lane, tmp_path):
+async def test_short_jobs_sent_ahead_do_not_wait_behind_a_long_one(loop, lane, tmp_path):
     cpu, _ = lane(workers=2)
 
-    async def main():
-        await asyncio.gather(*(cpu(calls.same, number) for number in range(500)))
-        gate = str(tmp_path / "gate")
-        long = cpu(calls.wait_for, gate)
-        assert await asyncio.gather(*(cpu(calls.same, number) for number in range(300))) == list(range(300))
-        assert not long.done()
-        pathlib.Path(gate).touch()
-        await long
-
-    run(loop, main())
+    await asyncio.gather(*(cpu(calls.same, number) for number in range(500)))
+    gate = str(tmp_path / "gate")
+    long = cpu(calls.wait_for, gate)
+    assert await asyncio.gather(*(cpu(calls.same, number) for number in range(300))) == list(range(300))
+    assert not long.done()
+    pathlib.Path(gate).touch()
+    await long
 
 
-def test_no_job_waits_behind_a_long_one_while_a_worker_can_be_started(loop, lane, tmp_path):
+async def test_no_job_waits_behind_a_long_one_while_a_worker_can_be_started(loop, lane, tmp_path):
     cpu, made = lane(workers=3)
 
-    async def main():
-        for number in range(100):
-            await cpu(calls.same, number)
-        gate = str(tmp_path / "gate")
-        long = cpu(calls.wait_for, gate)
-        assert await asyncio.gather(*(cpu(calls.same, number) for number in range(5))) == list(range(5))
-        assert not long.done()
-        assert made.statistics().workers > 1
-        pathlib.Path(gate).touch()
-        await long
-
-    run(loop, main())
+    for number in range(100):
+        await cpu(calls.same, number)
+    gate = str(tmp_path / "gate")
+    long = cpu(calls.wait_for, gate)
+    assert await asyncio.gather(*(cpu(calls.same, number) for number in range(5))) == list(range(5))
+    assert not long.done()
+    assert made.statistics().workers > 1
+    pathlib.Path(gate).touch()
+    await long
 
 
-def test_a_late_job_that_has_not_begun_is_told_so(loop, lane, tmp_path):
+async def test_a_late_job_that_has_not_begun_is_told_so(loop, lane, tmp_path):
     cpu, made = lane()
 
-    async def main():
-        with pytest.raises(TimeoutError, match=r"has not begun within 1e-06 s.*no worker of it is ready"):
-            await cpu(calls.append, str(tmp_path / "log"), 1, timeout_s=1e-6)
-        for number in range(100):
-            await cpu(calls.same, number)
-        gate = str(tmp_path / "gate")
-        long = cpu(calls.wait_for, gate)
-        with pytest.raises(TimeoutError, match=r"has not begun within 0\.05 s.*its workers are busy"):
-            await cpu(calls.append, str(tmp_path / "log"), 2, timeout_s=0.05)
-        pathlib.Path(gate).touch()
-        await long
-        assert not lines(tmp_path / "log")
-
-    run(loop, main())
+    with pytest.raises(TimeoutError, match=r"has not begun within 1e-06 s.*no worker of it is ready"):
+        await cpu(calls.append, str(tmp_path / "log"), 1, timeout_s=1e-6)
+    for number in range(100):
+        await cpu(calls.same, number)
+    gate = str(tmp_path / "gate")
+    long = cpu(calls.wait_for, gate)
+    with pytest.raises(TimeoutError, match=r"has not begun within 0\.05 s.*its workers are busy"):
+        await cpu(calls.append, str(tmp_path / "log"), 2, timeout_s=0.05)
+    pathlib.Path(gate).touch()
+    await long
+    assert not lines(tmp_path / "log")
 
 
 def test_callers_with_other_keys_do_not_wait_for_a_flood(loop, lane, tmp_path):
@@ -294,19 +273,16 @@ def test_callers_with_other_keys_do_not_wait_for_a_flood(loop, lane, tmp_path):
     assert order.index("quiet") <= 2
 
 
-def test_the_lane_grows_to_its_limit_and_shrinks_when_idle(loop, lane, tmp_path):
+async def test_the_lane_grows_to_its_limit_and_shrinks_when_idle(loop, lane, tmp_path):
     cpu, made = lane(workers=3, min_workers=1, idle_s=0.05)
 
-    async def main():
-        gate = str(tmp_path / "gate")
-        work = [cpu(calls.wait_for, gate) for _ in range(6)]
-        await until(lambda: made.statistics().workers_busy == 3)
-        pathlib.Path(gate).touch()
-        assert len(set(await asyncio.gather(*work))) == 3
-        await until(lambda: made.statistics().restarts["idle"] == 2)
-        assert made.statistics().workers == 1
-
-    run(loop, main())
+    gate = str(tmp_path / "gate")
+    work = [cpu(calls.wait_for, gate) for _ in range(6)]
+    await until(lambda: made.statistics().workers_busy == 3)
+    pathlib.Path(gate).touch()
+    assert len(set(await asyncio.gather(*work))) == 3
+    await until(lambda: made.statistics().restarts["idle"] == 2)
+    assert made.statistics().workers == 1
 
 
 @pytest.mark.timeout(120)
@@ -420,22 +396,19 @@ def test_an_initializer_that_misses_an_interrupt_is_interrupted_again_and_told_w
     assert "in hang_past_one_interrupt" in str(caught.value.__cause__.__cause__)
 
 
-def test_a_start_that_fails_is_not_tried_again_at_once_while_there_are_workers(loop, lane, tmp_path, monkeypatch):
+async def test_a_start_that_fails_is_not_tried_again_at_once_while_there_are_workers(loop, lane, tmp_path, monkeypatch):
     monkeypatch.setattr("penstock.executors.processes.pool.START_PAUSE_NS", 10**15)
     once = tmp_path / "once"
     cpu, made = lane(workers=2, initializer=functools.partial(calls.fail_unless_first, str(once)))
 
-    async def main():
-        await cpu(calls.same, 1)
-        gate = str(tmp_path / "gate")
-        long = cpu(calls.wait_for, gate)
-        others = [cpu(calls.same, number) for number in range(20)]
-        await until(lambda: made.statistics().restarts["crash"] == 1)
-        for number in range(50):
-            others.append(cpu(calls.same, number))
-            await asyncio.sleep(0)
-        assert made._crew.starting == 0
-        pathlib.Path(gate).touch()
-        await asyncio.gather(long, *others)
-
-    run(loop, main())
+    await cpu(calls.same, 1)
+    gate = str(tmp_path / "gate")
+    long = cpu(calls.wait_for, gate)
+    others = [cpu(calls.same, number) for number in range(20)]
+    await until(lambda: made.statistics().restarts["crash"] == 1)
+    for number in range(50):
+        others.append(cpu(calls.same, number))
+        await asyncio.sleep(0)
+    assert made._crew.starting == 0
+    pathlib.Path(gate).touch()
+    await asyncio.gather(long, *others)

@@ -34,26 +34,20 @@ LARGE = 300_000
 # --- calls and results
 
 
-def test_a_call_runs_in_another_process_and_gives_its_result(loop, lane):
+async def test_a_call_runs_in_another_process_and_gives_its_result(loop, lane):
     cpu, _ = lane()
 
-    async def main():
-        assert await cpu(calls.pid) != os.getpid()
-        assert await cpu(calls.add, 1, 2, kwargs={"more": 3}) == 6
-        assert await asyncio.gather(*(cpu(calls.same, number) for number in range(200))) == list(range(200))
-
-    run(loop, main())
+    assert await cpu(calls.pid) != os.getpid()
+    assert await cpu(calls.add, 1, 2, kwargs={"more": 3}) == 6
+    assert await asyncio.gather(*(cpu(calls.same, number) for number in range(200))) == list(range(200))
 
 
-def test_callables_that_are_no_plain_functions_travel_too(loop, lane):
+async def test_callables_that_are_no_plain_functions_travel_too(loop, lane):
     cpu, _ = lane()
 
-    async def main():
-        assert await cpu(functools.partial(calls.add, 1, more=5), 2) == 8
-        assert await cpu("a-b".split, "-") == ["a", "b"]
-        assert await cpu(len, "abc") == 3
-
-    run(loop, main())
+    assert await cpu(functools.partial(calls.add, 1, more=5), 2) == 8
+    assert await cpu("a-b".split, "-") == ["a", "b"]
+    assert await cpu(len, "abc") == 3
 
 
 @pytest.mark.parametrize("size", [10, LARGE, 3_000_000])
@@ -77,20 +71,17 @@ def test_a_view_keeps_its_items_and_shape(loop, lane):
     assert (found.format, found.shape, found.tolist()) == ("d", (200, 300), item.tolist())
 
 
-def test_large_buffers_go_by_shared_memory_and_small_ones_do_not(loop, lane):
+async def test_large_buffers_go_by_shared_memory_and_small_ones_do_not(loop, lane):
     cpu, made = lane()
 
-    async def main():
-        await cpu(calls.same, b"small")
-        before = made.statistics().transfer_bytes
-        assert before["out_shm"] == before["in_shm"] == 0
-        await cpu(calls.same, {"deep": [os.urandom(LARGE), "y" * LARGE]})
-        after = made.statistics().transfer_bytes
-        assert after["out_shm"] >= 2 * LARGE
-        assert after["in_shm"] >= 2 * LARGE
-        assert after["out_inband"] < 1000
-
-    run(loop, main())
+    await cpu(calls.same, b"small")
+    before = made.statistics().transfer_bytes
+    assert before["out_shm"] == before["in_shm"] == 0
+    await cpu(calls.same, {"deep": [os.urandom(LARGE), "y" * LARGE]})
+    after = made.statistics().transfer_bytes
+    assert after["out_shm"] >= 2 * LARGE
+    assert after["in_shm"] >= 2 * LARGE
+    assert after["out_inband"] < 1000
 
 
 def test_a_buffer_that_finds_no_room_travels_all_the_same(loop, lane):
@@ -100,36 +91,30 @@ def test_a_buffer_that_finds_no_room_travels_all_the_same(loop, lane):
     assert made.statistics().transfer_bytes["out_shm"] == 0
 
 
-def test_numpy_arrays_arrive_writable_and_leave_the_callers_alone(loop, lane):
+async def test_numpy_arrays_arrive_writable_and_leave_the_callers_alone(loop, lane):
     numpy = pytest.importorskip("numpy")
     cpu, made = lane()
     item = numpy.arange(100_000)
 
-    async def main():
-        assert (await cpu(calls.overwrite, item) == 7).all()
-        assert (item == numpy.arange(100_000)).all()
-        result = await cpu(calls.same, item)
-        result[0] = 5
-        assert made.statistics().transfer_bytes["out_shm"] >= 2 * item.nbytes
-
-    run(loop, main())
+    assert (await cpu(calls.overwrite, item) == 7).all()
+    assert (item == numpy.arange(100_000)).all()
+    result = await cpu(calls.same, item)
+    result[0] = 5
+    assert made.statistics().transfer_bytes["out_shm"] >= 2 * item.nbytes
 
 
-def test_what_a_job_keeps_of_its_arguments_is_not_overwritten_by_the_next(loop, lane):
+async def test_what_a_job_keeps_of_its_arguments_is_not_overwritten_by_the_next(loop, lane):
     numpy = pytest.importorskip("numpy")
     cpu, made = lane()
 
-    async def main():
-        for number in range(1, 6):
-            assert await cpu(calls.keep, numpy.full(LARGE, number)) == number
-        assert await cpu(calls.kept_totals) == [LARGE * number for number in range(1, 6)]
-        link = made._crew.links[0]
-        assert link._room.taken_bytes > 0
-        await cpu(calls.let_go)
-        await cpu(calls.same, 1)
-        await until(lambda: link._room.taken_bytes == 0)
-
-    run(loop, main())
+    for number in range(1, 6):
+        assert await cpu(calls.keep, numpy.full(LARGE, number)) == number
+    assert await cpu(calls.kept_totals) == [LARGE * number for number in range(1, 6)]
+    link = made._crew.links[0]
+    assert link._room.taken_bytes > 0
+    await cpu(calls.let_go)
+    await cpu(calls.same, 1)
+    await until(lambda: link._room.taken_bytes == 0)
 
 
 def test_arrow_tables_travel_by_shared_memory(loop, lane):
@@ -277,15 +262,12 @@ def test_stock_run_in_executor_takes_it(loop):
             stock.close()
 
 
-def test_waiting_in_the_loops_own_thread_is_refused(loop, lane):
+async def test_waiting_in_the_loops_own_thread_is_refused(loop, lane):
     cpu, made = lane()
 
-    async def main():
-        await cpu(calls.same, 1)
-        with pytest.raises(RuntimeError, match="would block the loop that delivers it"):
-            made.submit(calls.pid).result()
-
-    run(loop, main())
+    await cpu(calls.same, 1)
+    with pytest.raises(RuntimeError, match="would block the loop that delivers it"):
+        made.submit(calls.pid).result()
 
 
 def test_a_second_loop_may_use_a_lane_while_the_first_runs(lane, loop):
@@ -310,33 +292,27 @@ def test_a_second_loop_may_use_a_lane_while_the_first_runs(lane, loop):
 # --- its end
 
 
-def test_shutdown_finishes_what_is_queued(loop, lane):
+async def test_shutdown_finishes_what_is_queued(loop, lane):
     cpu, made = lane()
 
-    async def main():
-        work = [cpu(calls.same, number) for number in range(200)]
-        await asyncio.to_thread(made.shutdown)
-        assert await asyncio.gather(*work) == list(range(200))
-        with pytest.raises(RuntimeError, match="shut down"):
-            cpu(calls.same, 1)
-
-    run(loop, main())
+    work = [cpu(calls.same, number) for number in range(200)]
+    await asyncio.to_thread(made.shutdown)
+    assert await asyncio.gather(*work) == list(range(200))
+    with pytest.raises(RuntimeError, match="shut down"):
+        cpu(calls.same, 1)
 
 
-def test_shutdown_can_cancel_what_has_not_begun(loop, lane, tmp_path):
+async def test_shutdown_can_cancel_what_has_not_begun(loop, lane, tmp_path):
     cpu, made = lane()
 
-    async def main():
-        gate = tmp_path / "gate"
-        first = cpu(calls.wait_for, str(gate))
-        await until(lambda: made.statistics().running == 1)
-        work = [cpu(calls.same, number) for number in range(20)]
-        made.shutdown(wait=False, cancel_futures=True)
-        assert all(job.cancelled() for job in work)
-        gate.touch()
-        await first
-
-    run(loop, main())
+    gate = tmp_path / "gate"
+    first = cpu(calls.wait_for, str(gate))
+    await until(lambda: made.statistics().running == 1)
+    work = [cpu(calls.same, number) for number in range(20)]
+    made.shutdown(wait=False, cancel_futures=True)
+    assert all(job.cancelled() for job in work)
+    gate.touch()
+    await first
 
 
 def test_a_lane_whose_loop_has_closed_lives_on_with_the_next(lane):

@@ -109,57 +109,48 @@ class Served:
 
 
 @pytest.mark.parametrize("http", [*PARSERS, EARLY])
-def test_a_refused_request_leaves_its_connection_usable(run, http):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0), http=http) as served:
-            held = await served.hold()
-            reader, writer = await served.send(body=b"x" * 100)
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 503 ") and b"retry-after: " in head.lower()
-            assert await reader.readexactly(18) == b"overloaded: limit\n"
-            assert served.service.begun == ["/held"]
-            served.service.go.set()
-            await until(lambda: served.gate.statistics().inflight == 0)
-            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
-            writer.close()
-            held.close()
-
-    run(main())
+async def test_a_refused_request_leaves_its_connection_usable(http):
+    async with Served(Gate(1, max_wait_s=0), http=http) as served:
+        held = await served.hold()
+        reader, writer = await served.send(body=b"x" * 100)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ") and b"retry-after: " in head.lower()
+        assert await reader.readexactly(18) == b"overloaded: limit\n"
+        assert served.service.begun == ["/held"]
+        served.service.go.set()
+        await until(lambda: served.gate.statistics().inflight == 0)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        held.close()
 
 
 @pytest.mark.parametrize("http", [*PARSERS, EARLY])
-def test_a_refused_upload_is_not_read(run, http):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0), http=http) as served:
-            held = await served.hold()
-            reader, writer = await served.connect()
-            # the body never comes: whoever waits for it waits for ever
-            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
-            answered = await reader.read()
-            assert answered.startswith(b"HTTP/1.1 503 ") and b"connection: close" in answered.lower()
-            writer.close()
-            held.close()
-
-    run(main())
+async def test_a_refused_upload_is_not_read(http):
+    async with Served(Gate(1, max_wait_s=0), http=http) as served:
+        held = await served.hold()
+        reader, writer = await served.connect()
+        # the body never comes: whoever waits for it waits for ever
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+        answered = await reader.read()
+        assert answered.startswith(b"HTTP/1.1 503 ") and b"connection: close" in answered.lower()
+        writer.close()
+        held.close()
 
 
 @pytest.mark.parametrize("http", [*PARSERS, EARLY])
-def test_a_request_that_waits_has_its_whole_body(run, http):
-    async def main():
-        async with Served(Gate(1, max_wait_s=math.inf), http=http) as served:
-            held = await served.hold()
-            body = bytes(range(256)) * 2000
-            waiting = asyncio.ensure_future(served.ask(body=body))
-            await until(lambda: served.gate.statistics().queued == 1)
-            served.service.go.set()
-            head, got = await waiting
-            assert head.startswith("http/1.1 200 ")
-            assert dechunked(got) == body
-            held.close()
-            await until(lambda: served.gate.statistics().inflight == 0)
-
-    run(main())
+async def test_a_request_that_waits_has_its_whole_body(http):
+    async with Served(Gate(1, max_wait_s=math.inf), http=http) as served:
+        held = await served.hold()
+        body = bytes(range(256)) * 2000
+        waiting = asyncio.ensure_future(served.ask(body=body))
+        await until(lambda: served.gate.statistics().queued == 1)
+        served.service.go.set()
+        head, got = await waiting
+        assert head.startswith("http/1.1 200 ")
+        assert dechunked(got) == body
+        held.close()
+        await until(lambda: served.gate.statistics().inflight == 0)
 
 
 def dechunked(data):
@@ -174,39 +165,33 @@ def dechunked(data):
 
 
 @pytest.mark.parametrize("http", [*PARSERS, EARLY])
-def test_a_client_that_leaves_while_its_request_waits_is_dropped_at_once(run, http):
-    async def main():
-        async with Served(Gate(1, max_wait_s=math.inf), http=http) as served:
-            held = await served.hold()
-            _, writer = await served.send("/gone", b"body")
-            await until(lambda: served.gate.statistics().queued == 1)
-            writer.close()
-            await until(lambda: served.gate.statistics().queued == 0)
-            assert served.gate.statistics().inflight == 1
-            served.service.go.set()
-            assert (await served.ask("/next"))[0].startswith("http/1.1 200 ")
-            assert served.service.begun == ["/held", "/next"]
-            held.close()
-
-    run(main())
+async def test_a_client_that_leaves_while_its_request_waits_is_dropped_at_once(http):
+    async with Served(Gate(1, max_wait_s=math.inf), http=http) as served:
+        held = await served.hold()
+        _, writer = await served.send("/gone", b"body")
+        await until(lambda: served.gate.statistics().queued == 1)
+        writer.close()
+        await until(lambda: served.gate.statistics().queued == 0)
+        assert served.gate.statistics().inflight == 1
+        served.service.go.set()
+        assert (await served.ask("/next"))[0].startswith("http/1.1 200 ")
+        assert served.service.begun == ["/held", "/next"]
+        held.close()
 
 
-def test_an_early_refusal_makes_no_task(run):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0), http=EARLY) as served:
-            held = await served.hold()
-            made, loop = [], asyncio.get_running_loop()
-            loop.set_task_factory(lambda loop, coro, **more: made.append(coro) or asyncio.Task(coro, loop=loop, **more))
-            reader, writer = await served.send()
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
-            loop.set_task_factory(None)
-            # asyncio's own server accepts by one
-            assert [coro for coro in made if "accept" not in coro.__qualname__] == []
-            assert served.gate.statistics().sheds["limit"] == 1
-            writer.close()
-            held.close()
-
-    run(main())
+async def test_an_early_refusal_makes_no_task():
+    async with Served(Gate(1, max_wait_s=0), http=EARLY) as served:
+        held = await served.hold()
+        made, loop = [], asyncio.get_running_loop()
+        loop.set_task_factory(lambda loop, coro, **more: made.append(coro) or asyncio.Task(coro, loop=loop, **more))
+        reader, writer = await served.send()
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+        loop.set_task_factory(None)
+        # asyncio's own server accepts by one
+        assert [coro for coro in made if "accept" not in coro.__qualname__] == []
+        assert served.gate.statistics().sheds["limit"] == 1
+        writer.close()
+        held.close()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +205,7 @@ def test_an_early_refusal_makes_no_task(run):
         b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n",
     ],
 )
-def test_an_early_refusal_says_and_logs_what_the_requests_task_would(run, request_bytes, monkeypatch):
+async def test_an_early_refusal_says_and_logs_what_the_requests_task_would(request_bytes, monkeypatch):
     async def told(http, written):
         async with Served(Gate(1, max_wait_s=0), http=http, access_log=True) as served:
             held = await served.hold()
@@ -239,82 +224,67 @@ def test_an_early_refusal_says_and_logs_what_the_requests_task_would(run, reques
     # the same time to come back in both
     monkeypatch.setattr(replies, "_random", SimpleNamespace(random=lambda: 0.0))
 
-    async def main():
-        early, late = [], []
-        assert await told(EARLY, early) == await told("httptools", late)
-        assert early == late and [what[-1] for _, what in early] == [503, 200]
-
-    run(main())
+    early, late = [], []
+    assert await told(EARLY, early) == await told("httptools", late)
+    assert early == late and [what[-1] for _, what in early] == [503, 200]
 
 
-def test_a_pipeline_of_refused_requests_is_answered_in_full(run):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0), http=EARLY) as served:
-            held = await served.hold()
-            reader, writer = await served.connect()
-            count = 3000
-            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * count)
-            for _ in range(count):
-                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
-                assert await reader.readexactly(18) == b"overloaded: limit\n"
-            writer.close()
-            held.close()
-
-    run(main())
+async def test_a_pipeline_of_refused_requests_is_answered_in_full():
+    async with Served(Gate(1, max_wait_s=0), http=EARLY) as served:
+        held = await served.hold()
+        reader, writer = await served.connect()
+        count = 3000
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * count)
+        for _ in range(count):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+            assert await reader.readexactly(18) == b"overloaded: limit\n"
+        writer.close()
+        held.close()
 
 
-def test_a_priority_that_fails_is_the_requests_failure(run):
+async def test_a_priority_that_fails_is_the_requests_failure():
     def broken(scope):
         raise ZeroDivisionError
 
-    async def main():
-        async with Served(Gate(1), http=EARLY, priority=broken) as served:
-            assert (await served.ask())[0].startswith("http/1.1 500 ")
-            assert served.gate.statistics().inflight == 0
-
-    run(main())
+    async with Served(Gate(1), http=EARLY, priority=broken) as served:
+        assert (await served.ask())[0].startswith("http/1.1 500 ")
+        assert served.gate.statistics().inflight == 0
 
 
-def test_a_turn_asked_for_early_and_never_taken_gives_its_permit_back(run):
-    async def main():
-        gate = Gate(1, max_wait_s=math.inf)
-        asked = EarlyTurn(gate.entry())
-        waiting = EarlyTurn(gate.entry())
-        assert (gate.inflight, gate.queued()) == (1, 1)
-        del waiting
-        assert (gate.inflight, gate.queued()) == (1, 0)
-        del asked
-        assert gate.inflight == 0
-
-    run(main())
+async def test_a_turn_asked_for_early_and_never_taken_gives_its_permit_back():
+    gate = Gate(1, max_wait_s=math.inf)
+    asked = EarlyTurn(gate.entry())
+    waiting = EarlyTurn(gate.entry())
+    assert (gate.inflight, gate.queued()) == (1, 1)
+    del waiting
+    assert (gate.inflight, gate.queued()) == (1, 0)
+    del asked
+    assert gate.inflight == 0
 
 
-def test_a_refused_websocket_is_told_by_http(run):
+async def test_a_refused_websocket_is_told_by_http():
     pytest.importorskip("websockets")
 
-    async def main():
-        gate = Gate(1, max_wait_s=0)
-        async with Served(gate, websockets="connection") as served:
-            upgrade = (
-                b"GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
-                b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-            )
-            first, second = await served.connect(), await served.connect()
-            first[1].write(upgrade)
-            assert (await first[0].readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-            assert gate.statistics().inflight == 1
-            second[1].write(upgrade)
-            answered = await second[0].read()
-            assert answered.startswith(b"HTTP/1.1 503 ") and b"overloaded: limit" in answered
-            assert served.service.begun == ["/chat"]
-            first[1].close()
-            second[1].close()
-            await until(lambda: gate.statistics().inflight == 0)
-
-    run(main())
+    gate = Gate(1, max_wait_s=0)
+    async with Served(gate, websockets="connection") as served:
+        upgrade = (
+            b"GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        first, second = await served.connect(), await served.connect()
+        first[1].write(upgrade)
+        assert (await first[0].readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        assert gate.statistics().inflight == 1
+        second[1].write(upgrade)
+        answered = await second[0].read()
+        assert answered.startswith(b"HTTP/1.1 503 ") and b"overloaded: limit" in answered
+        assert served.service.begun == ["/chat"]
+        first[1].close()
+        second[1].close()
+        await until(lambda: gate.statistics().inflight == 0)
 
 
-def test_starlette_answers_an_overload_within_a_request_by_our_handler(run):
+async def test_starlette_answers_an_overload_within_a_request_by_our_handler():
     applications = pytest.importorskip("starlette.applications")
     from starlette.middleware.base import BaseHTTPMiddleware
     from starlette.routing import Route
@@ -329,13 +299,10 @@ def test_starlette_answers_an_overload_within_a_request_by_our_handler(run):
     app.add_exception_handler(Overloaded, refusal)
     app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
 
-    async def main():
-        async with Served(Gate(1), app) as served:
-            head, body = await served.ask()
-            assert head.startswith("http/1.1 503 ") and re.search("retry-after: (7|8|9|10)\r", head)
-            assert body == b"overloaded: full\n"
-
-    run(main())
+    async with Served(Gate(1), app) as served:
+        head, body = await served.ask()
+        assert head.startswith("http/1.1 503 ") and re.search("retry-after: (7|8|9|10)\r", head)
+        assert body == b"overloaded: full\n"
 
 
 async def stream_events(scope, receive, send):
@@ -351,19 +318,16 @@ async def stream_events(scope, receive, send):
 
 
 @pytest.mark.parametrize("http", [*PARSERS, EARLY])
-def test_ten_clients_of_an_event_stream_leave_the_service_to_others(run, http):
-    async def main():
-        gate = Gate(4, max_wait_s=0, max_streams=10)
-        async with Served(gate, stream_events, http=http) as served:
-            clients = [await served.send("/events") for _ in range(10)]
-            for reader, _ in clients:
-                assert b"data: 1" in await reader.readuntil(b"data: 1\n\n")
-            assert (gate.statistics().inflight, gate.statistics().streams) == (0, 10)
-            for _ in range(40):
-                assert (await served.ask())[0].startswith("http/1.1 200 ")
-            assert (await served.ask("/events"))[1] == b"overloaded: streams\n"
-            for _, writer in clients:
-                writer.close()
-            await until(lambda: gate.statistics().streams == 0)
-
-    run(main())
+async def test_ten_clients_of_an_event_stream_leave_the_service_to_others(http):
+    gate = Gate(4, max_wait_s=0, max_streams=10)
+    async with Served(gate, stream_events, http=http) as served:
+        clients = [await served.send("/events") for _ in range(10)]
+        for reader, _ in clients:
+            assert b"data: 1" in await reader.readuntil(b"data: 1\n\n")
+        assert (gate.statistics().inflight, gate.statistics().streams) == (0, 10)
+        for _ in range(40):
+            assert (await served.ask())[0].startswith("http/1.1 200 ")
+        assert (await served.ask("/events"))[1] == b"overloaded: streams\n"
+        for _, writer in clients:
+            writer.close()
+        await until(lambda: gate.statistics().streams == 0)

@@ -46,23 +46,20 @@ def requesting(admission):
     return request
 
 
-def test_event_streams_hold_no_permit(run):
-    async def main():
-        gate, app = Gate(1, max_wait_s=0), Streaming(EVENTS)
-        request = requesting(AdmissionMiddleware(app, gate))
-        streams = [request() for _ in range(10)]
-        await settle()
-        assert (gate.statistics().inflight, gate.statistics().streams) == (0, 10)
-        client, task = request("/plain")
-        await task
-        assert client.status == 200
-        app.end.set()
-        await asyncio.gather(*(task for _, task in streams))
-        assert [client.body for client, _ in streams] == [b"firstlast"] * 10
-        assert (gate.statistics().inflight, gate.statistics().streams) == (0, 0)
-        assert sum(gate.statistics().sheds.values()) == 0
-
-    run(main())
+async def test_event_streams_hold_no_permit():
+    gate, app = Gate(1, max_wait_s=0), Streaming(EVENTS)
+    request = requesting(AdmissionMiddleware(app, gate))
+    streams = [request() for _ in range(10)]
+    await settle()
+    assert (gate.statistics().inflight, gate.statistics().streams) == (0, 10)
+    client, task = request("/plain")
+    await task
+    assert client.status == 200
+    app.end.set()
+    await asyncio.gather(*(task for _, task in streams))
+    assert [client.body for client, _ in streams] == [b"firstlast"] * 10
+    assert (gate.statistics().inflight, gate.statistics().streams) == (0, 0)
+    assert sum(gate.statistics().sheds.values()) == 0
 
 
 def test_an_answer_is_a_stream_once_it_has_gone_on_for_a_while():
@@ -121,60 +118,51 @@ def test_an_answer_that_has_not_begun_holds_its_permit_however_long_it_takes():
     run_virtually(main)
 
 
-def test_what_is_exempt_is_not_admitted_at_all(run):
-    async def main():
-        gate = Gate(1, max_wait_s=0)
-        gate.close()
-        admission = AdmissionMiddleware(Streaming(), gate, exempt=["/poll", "/events/*"])
-        for path, status in (("/poll", 200), ("/events/7", 200), ("/events", 503), ("/poll/1", 503), ("/plain", 503)):
-            assert admission.ask_early(scope_of(path=path)) is None or status == 503
-            client, task = requesting(admission)(path)
-            await settle()
-            assert client.status == status, path
-            task.cancel()
-        assert gate.statistics().entered == 0
-
-    run(main())
-
-
-def test_streams_beyond_their_bound_are_refused_before_they_begin(run):
-    async def main():
-        gate, app = Gate(10, max_streams=2), Streaming(EVENTS)
-        request = requesting(AdmissionMiddleware(app, gate))
-        kept = [request() for _ in range(2)]
+async def test_what_is_exempt_is_not_admitted_at_all():
+    gate = Gate(1, max_wait_s=0)
+    gate.close()
+    admission = AdmissionMiddleware(Streaming(), gate, exempt=["/poll", "/events/*"])
+    for path, status in (("/poll", 200), ("/events/7", 200), ("/events", 503), ("/poll/1", 503), ("/plain", 503)):
+        assert admission.ask_early(scope_of(path=path)) is None or status == 503
+        client, task = requesting(admission)(path)
         await settle()
-        client, task = request()
-        await task
-        assert (client.status, client.body) == (503, b"overloaded: streams\n")
-        statistics = gate.statistics()
-        assert (statistics.inflight, statistics.streams, statistics.sheds["streams"]) == (0, 2, 1)
-        app.end.set()
-        await asyncio.gather(*(task for _, task in kept))
-        client, task = request()
-        await task
-        assert client.status == 200
+        assert client.status == status, path
+        task.cancel()
+    assert gate.statistics().entered == 0
 
-    run(main())
+
+async def test_streams_beyond_their_bound_are_refused_before_they_begin():
+    gate, app = Gate(10, max_streams=2), Streaming(EVENTS)
+    request = requesting(AdmissionMiddleware(app, gate))
+    kept = [request() for _ in range(2)]
+    await settle()
+    client, task = request()
+    await task
+    assert (client.status, client.body) == (503, b"overloaded: streams\n")
+    statistics = gate.statistics()
+    assert (statistics.inflight, statistics.streams, statistics.sheds["streams"]) == (0, 2, 1)
+    app.end.set()
+    await asyncio.gather(*(task for _, task in kept))
+    client, task = request()
+    await task
+    assert client.status == 200
 
 
 @pytest.mark.parametrize("keeps_it", [True, False])
-def test_a_framework_that_answers_the_failed_send_itself_refuses_all_the_same(run, keeps_it):
-    async def main():
-        gate = Gate(10, max_streams=0)
-        inner = Streaming(EVENTS)
+async def test_a_framework_that_answers_the_failed_send_itself_refuses_all_the_same(keeps_it):
+    gate = Gate(10, max_streams=0)
+    inner = Streaming(EVENTS)
 
-        async def framework(scope, receive, send):
-            try:
-                await inner(scope, receive, send)
-            except Overloaded as error:
-                if not keeps_it:
-                    raise ExceptionGroup("in a task group", [error]) from None
+    async def framework(scope, receive, send):
+        try:
+            await inner(scope, receive, send)
+        except Overloaded as error:
+            if not keeps_it:
+                raise ExceptionGroup("in a task group", [error]) from None
 
-        client, task = requesting(AdmissionMiddleware(framework, gate))()
-        await task
-        assert client.status == 503
-
-    run(main())
+    client, task = requesting(AdmissionMiddleware(framework, gate))()
+    await task
+    assert client.status == 503
 
 
 def test_a_long_answer_beyond_the_bound_keeps_its_permit_until_there_is_room():
@@ -196,18 +184,15 @@ def test_a_long_answer_beyond_the_bound_keeps_its_permit_until_there_is_room():
     run_virtually(main)
 
 
-def test_a_stream_whose_client_leaves_is_counted_no_more(run):
-    async def main():
-        gate = Gate(1, max_wait_s=0)
-        _, task = requesting(AdmissionMiddleware(Streaming(EVENTS), gate))()
-        await settle()
-        assert gate.statistics().streams == 1
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert (gate.statistics().inflight, gate.statistics().streams) == (0, 0)
-
-    run(main())
+async def test_a_stream_whose_client_leaves_is_counted_no_more():
+    gate = Gate(1, max_wait_s=0)
+    _, task = requesting(AdmissionMiddleware(Streaming(EVENTS), gate))()
+    await settle()
+    assert gate.statistics().streams == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (gate.statistics().inflight, gate.statistics().streams) == (0, 0)
 
 
 def test_the_lifetime_of_streams_teaches_auto_nothing():
@@ -224,44 +209,38 @@ def test_the_lifetime_of_streams_teaches_auto_nothing():
     run_virtually(main)
 
 
-def test_an_accepted_websocket_is_a_stream_and_one_beyond_the_bound_is_refused(run):
+async def test_an_accepted_websocket_is_a_stream_and_one_beyond_the_bound_is_refused():
     async def chat(scope, receive, send):
         await receive()
         await send({"type": "websocket.accept"})
         await receive()
 
-    async def main():
-        gate = Gate(1, max_wait_s=math.inf, max_streams=1)
-        admission = AdmissionMiddleware(chat, gate)
-        first, second = Client({"type": "websocket.connect"}), Client({"type": "websocket.connect"})
-        kept = asyncio.ensure_future(admission(scope_of("websocket"), first.receive, first.send))
-        await settle()
-        assert (gate.statistics().inflight, gate.statistics().streams) == (0, 1)
-        await admission(scope_of("websocket"), second.receive, second.send)
-        assert second.sent == [{"type": "websocket.close", "code": 1013, "reason": "overloaded: streams"}]
-        first.says(type="websocket.disconnect")
-        await kept
-        assert gate.statistics().streams == 0
-
-    run(main())
+    gate = Gate(1, max_wait_s=math.inf, max_streams=1)
+    admission = AdmissionMiddleware(chat, gate)
+    first, second = Client({"type": "websocket.connect"}), Client({"type": "websocket.connect"})
+    kept = asyncio.ensure_future(admission(scope_of("websocket"), first.receive, first.send))
+    await settle()
+    assert (gate.statistics().inflight, gate.statistics().streams) == (0, 1)
+    await admission(scope_of("websocket"), second.receive, second.send)
+    assert second.sent == [{"type": "websocket.close", "code": 1013, "reason": "overloaded: streams"}]
+    first.says(type="websocket.disconnect")
+    await kept
+    assert gate.statistics().streams == 0
 
 
-def test_only_an_entry_that_is_inside_becomes_a_stream(run):
-    async def main():
-        gate = Gate(1)
-        entry = gate.entry()
-        with pytest.raises(RuntimeError, match="not inside"):
-            gate.stream(entry)
-        await entry.enter()
-        stream = gate.stream(entry)
-        assert stream is not None
-        with pytest.raises(RuntimeError, match="not inside"):
-            entry.leave()
-        stream.leave()
-        stream.leave()
-        assert (gate.statistics().inflight, gate.statistics().streams) == (0, 0)
-
-    run(main())
+async def test_only_an_entry_that_is_inside_becomes_a_stream():
+    gate = Gate(1)
+    entry = gate.entry()
+    with pytest.raises(RuntimeError, match="not inside"):
+        gate.stream(entry)
+    await entry.enter()
+    stream = gate.stream(entry)
+    assert stream is not None
+    with pytest.raises(RuntimeError, match="not inside"):
+        entry.leave()
+    stream.leave()
+    stream.leave()
+    assert (gate.statistics().inflight, gate.statistics().streams) == (0, 0)
 
 
 def test_a_beginning_of_paths_stands_for_all_below_it():

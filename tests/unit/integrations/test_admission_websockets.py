@@ -46,100 +46,82 @@ def chatting(gate, **how):
     return connect
 
 
-def test_a_refused_websocket_is_answered_by_http_where_the_server_can(run):
-    async def main():
-        gate = strict()
-        gate.close()
-        client, task = chatting(gate)(**WITH_ANSWER)
-        await task
-        assert [message["type"] for message in client.sent] == [
-            "websocket.http.response.start",
-            "websocket.http.response.body",
-        ]
-        assert (client.status, client.body, client.asked) == (503, b"overloaded: closed\n", 0)
-
-    run(main())
+async def test_a_refused_websocket_is_answered_by_http_where_the_server_can():
+    gate = strict()
+    gate.close()
+    client, task = chatting(gate)(**WITH_ANSWER)
+    await task
+    assert [message["type"] for message in client.sent] == [
+        "websocket.http.response.start",
+        "websocket.http.response.body",
+    ]
+    assert (client.status, client.body, client.asked) == (503, b"overloaded: closed\n", 0)
 
 
-def test_a_refused_websocket_is_closed_before_it_is_accepted_elsewhere(run):
-    async def main():
-        gate = strict()
-        gate.close()
-        client, task = chatting(gate)()
-        await task
-        assert client.sent == [{"type": "websocket.close", "code": 1013, "reason": "overloaded: closed"}]
-
-    run(main())
+async def test_a_refused_websocket_is_closed_before_it_is_accepted_elsewhere():
+    gate = strict()
+    gate.close()
+    client, task = chatting(gate)()
+    await task
+    assert client.sent == [{"type": "websocket.close", "code": 1013, "reason": "overloaded: closed"}]
 
 
-def test_a_websocket_holds_its_permit_for_its_handshake(run):
-    async def main():
-        gate = strict()
-        client, task = chatting(gate)()
-        assert gate.statistics().inflight == 0
-        await settle()
-        assert client.sent == [{"type": "websocket.accept"}] and not task.done()
-        assert gate.statistics().inflight == 0, "it was given back"
-        assert counts(gate) == {}
-        client.says(type="websocket.disconnect")
-        await task
-        assert gate.statistics().inflight == 0, "and not twice"
-
-    run(main())
+async def test_a_websocket_holds_its_permit_for_its_handshake():
+    gate = strict()
+    client, task = chatting(gate)()
+    assert gate.statistics().inflight == 0
+    await settle()
+    assert client.sent == [{"type": "websocket.accept"}] and not task.done()
+    assert gate.statistics().inflight == 0, "it was given back"
+    assert counts(gate) == {}
+    client.says(type="websocket.disconnect")
+    await task
+    assert gate.statistics().inflight == 0, "and not twice"
 
 
-def test_a_websocket_may_hold_its_permit_while_it_is_connected(run):
-    async def main():
-        gate = strict()
-        connect = chatting(gate, websockets="connection")
-        client, task = connect()
-        await settle()
-        assert gate.statistics().inflight == 1
-        other, refused = connect()
-        await refused
-        assert other.sent[0]["code"] == 1013
-        client.says(type="websocket.disconnect")
-        await task
-        assert gate.statistics().inflight == 0
-
-    run(main())
+async def test_a_websocket_may_hold_its_permit_while_it_is_connected():
+    gate = strict()
+    connect = chatting(gate, websockets="connection")
+    client, task = connect()
+    await settle()
+    assert gate.statistics().inflight == 1
+    other, refused = connect()
+    await refused
+    assert other.sent[0]["code"] == 1013
+    client.says(type="websocket.disconnect")
+    await task
+    assert gate.statistics().inflight == 0
 
 
-def test_websockets_may_need_no_permit(run):
-    async def main():
-        gate = strict()
-        gate.close()
-        client, task = chatting(gate, websockets="none")()
-        client.says(type="websocket.disconnect")
-        await task
-        assert client.sent == [{"type": "websocket.accept"}]
-
-    run(main())
+async def test_websockets_may_need_no_permit():
+    gate = strict()
+    gate.close()
+    client, task = chatting(gate, websockets="none")()
+    client.says(type="websocket.disconnect")
+    await task
+    assert client.sent == [{"type": "websocket.accept"}]
 
 
-def test_a_websocket_that_waits_begins_with_connect(run):
-    async def main():
-        gate = patient()
-        connect = chatting(gate, websockets="connection")
-        first, holding = connect()
-        await settle()
-        client, task = connect()
-        gone, left = connect()
-        await settle()
-        assert gate.statistics().queued == 2
-        gone.says(type="websocket.disconnect")
-        await left
-        # for servers that want each handshake ended
-        assert gone.sent == [{"type": "websocket.close", "code": 1013}]
-        first.says(type="websocket.disconnect")
-        await holding
-        await settle()
-        assert client.sent == [{"type": "websocket.accept"}]
-        client.says(type="websocket.disconnect")
-        await task
-        assert (gate.statistics().inflight, gate.statistics().queued) == (0, 0)
-
-    run(main())
+async def test_a_websocket_that_waits_begins_with_connect():
+    gate = patient()
+    connect = chatting(gate, websockets="connection")
+    first, holding = connect()
+    await settle()
+    client, task = connect()
+    gone, left = connect()
+    await settle()
+    assert gate.statistics().queued == 2
+    gone.says(type="websocket.disconnect")
+    await left
+    # for servers that want each handshake ended
+    assert gone.sent == [{"type": "websocket.close", "code": 1013}]
+    first.says(type="websocket.disconnect")
+    await holding
+    await settle()
+    assert client.sent == [{"type": "websocket.accept"}]
+    client.says(type="websocket.disconnect")
+    await task
+    assert (gate.statistics().inflight, gate.statistics().queued) == (0, 0)
 
 
 # the server's start and end
@@ -159,32 +141,26 @@ def live(admission):
     return client, admission({"type": "lifespan"}, client.receive, client.send)
 
 
-def test_the_lifespan_is_passed_on_and_the_gate_closed_at_its_end(run):
-    async def main():
-        admission = AdmissionMiddleware(living, limit=3)
-        client, steps = live(admission)
-        await steps
-        assert [message["type"] for message in client.sent] == [
-            "lifespan.startup.complete",
-            "lifespan.shutdown.complete",
-        ]
-        late = Client()
-        await admission(scope_of(), late.receive, late.send)
-        assert (late.status, late.body) == (503, b"overloaded: closed\n")
-        assert late.headers[b"connection"] == b"close"
-
-    run(main())
+async def test_the_lifespan_is_passed_on_and_the_gate_closed_at_its_end():
+    admission = AdmissionMiddleware(living, limit=3)
+    client, steps = live(admission)
+    await steps
+    assert [message["type"] for message in client.sent] == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+    late = Client()
+    await admission(scope_of(), late.receive, late.send)
+    assert (late.status, late.body) == (503, b"overloaded: closed\n")
+    assert late.headers[b"connection"] == b"close"
 
 
-def test_a_gate_of_the_programs_own_is_left_open(run):
-    async def main():
-        gate = strict()
-        _, steps = live(AdmissionMiddleware(living, gate))
-        await steps
-        async with gate.entry():
-            pass
-
-    run(main())
+async def test_a_gate_of_the_programs_own_is_left_open():
+    gate = strict()
+    _, steps = live(AdmissionMiddleware(living, gate))
+    await steps
+    async with gate.entry():
+        pass
 
 
 def test_a_gate_and_the_making_of_one_exclude_each_other():
@@ -194,14 +170,11 @@ def test_a_gate_and_the_making_of_one_exclude_each_other():
         AdmissionMiddleware(living, strict(), websockets="always")
 
 
-def test_a_websocket_that_began_in_time_may_stay(run):
+async def test_a_websocket_that_began_in_time_may_stay():
     left = []
 
     async def app(scope, receive, send):
         left.append(remaining_s())
 
-    async def main():
-        await AdmissionMiddleware(app, Gate(1, deadline_s=50))(scope_of("websocket"), None, None)
-        assert left == [None]
-
-    run(main())
+    await AdmissionMiddleware(app, Gate(1, deadline_s=50))(scope_of("websocket"), None, None)
+    assert left == [None]

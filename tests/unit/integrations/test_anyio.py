@@ -28,12 +28,12 @@ def installed():
 
 @pytest.fixture(params=["penstock", "asyncio"])
 def run(request, monkeypatch):
-    """`run(main, io="threads ...")`: on penstock's loop, and on asyncio's."""
+    """`run(coroutine, io="threads ...")`: on penstock's loop, and on asyncio's."""
 
     def run(main, io="threads"):
         monkeypatch.setenv("PENSTOCK_EXECUTORS_IO", io)
         factory = penstock.new_event_loop if request.param == "penstock" else asyncio.SelectorEventLoop
-        return anyio.run(main, backend_options={"loop_factory": factory})
+        return anyio.run(lambda: main, backend_options={"loop_factory": factory})
 
     return run
 
@@ -49,25 +49,23 @@ def test_a_sync_call_runs_in_the_lane_and_is_counted(run):
             await to_thread.run_sync(lambda: 1 / 0)
         return name, statistics()["io"].completed
 
-    name, completed = run(main)
+    name, completed = run(main())
     assert name.startswith("penstock-io")
     assert (completed["ok"], completed["error"]) == (1, 1)
 
 
-def test_a_full_lane_refuses_it(run):
+@pytest.mark.runner(io="threads workers=1 queue_jobs=1 full=shed")
+async def test_a_full_lane_refuses_it():
     gate = threading.Event()
 
-    async def main():
-        async with anyio.create_task_group() as group:
-            for _ in range(2):
-                group.start_soon(to_thread.run_sync, gate.wait)
-            while statistics().get("io") is None or statistics()["io"].queued < 1:
-                await anyio.sleep(0)
-            with pytest.raises(Overloaded):
-                await to_thread.run_sync(thread_name)
-            gate.set()
-
-    run(main, io="threads workers=1 queue_jobs=1 full=shed")
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(to_thread.run_sync, gate.wait)
+        while statistics().get("io") is None or statistics()["io"].queued < 1:
+            await anyio.sleep(0)
+        with pytest.raises(Overloaded):
+            await to_thread.run_sync(thread_name)
+        gate.set()
 
 
 def test_it_sees_the_callers_context_and_changes_its_own(run):
@@ -80,7 +78,7 @@ def test_it_sees_the_callers_context_and_changes_its_own(run):
         variable.set("mine")
         return await to_thread.run_sync(work), variable.get()
 
-    assert run(main) == ("mine", "mine")
+    assert run(main()) == ("mine", "mine")
 
 
 def test_the_worker_reaches_the_loop(run):
@@ -95,7 +93,7 @@ def test_the_worker_reaches_the_loop(run):
     async def main():
         return await to_thread.run_sync(work), threading.get_ident()
 
-    (total, loops_thread), own = run(main)
+    (total, loops_thread), own = run(main())
     assert total == 3
     assert loops_thread == own
 
@@ -129,7 +127,7 @@ def test_a_cancelled_caller_waits_for_its_call_unless_it_abandons_it(run):
         assert len(ended) == 1
         gate.set()
 
-    run(main)
+    run(main())
     assert ended == [asyncio.CancelledError] * 2
 
 
@@ -147,7 +145,7 @@ def test_an_abandoned_call_that_waits_in_the_lane_never_runs(run):
             assert statistics()["io"].queued == 0
             gate.set()
 
-    run(main, io="threads workers=1")
+    run(main(), io="threads workers=1")
     assert ran == []
 
 
@@ -167,7 +165,7 @@ def test_anyios_default_limiter_bounds_the_calls(run):
                 group.start_soon(to_thread.run_sync, work)
         assert limiter.borrowed_tokens == 0
 
-    run(main)
+    run(main())
     assert most == [1] * 20
 
 
@@ -181,15 +179,13 @@ def test_a_call_with_a_limiter_of_its_own_waits_for_no_place_in_the_lane(run):
             gate.set()
         return name
 
-    assert run(main, io="threads workers=1").startswith("AnyIO")
+    assert run(main(), io="threads workers=1").startswith("AnyIO")
 
 
-def test_a_lane_of_processes_is_refused(run):
-    async def main():
-        with pytest.raises(ConfigError, match="anyio's calls need threads"):
-            await to_thread.run_sync(thread_name)
-
-    run(main, io="processes")
+@pytest.mark.runner(io="processes")
+async def test_a_lane_of_processes_is_refused():
+    with pytest.raises(ConfigError, match="anyio's calls need threads"):
+        await to_thread.run_sync(thread_name)
 
 
 def test_another_lane_may_be_named_and_all_be_undone():
@@ -224,6 +220,6 @@ def test_plain_endpoints_of_starlette_run_in_the_lane(run):
         await app(scope, receive, send)
         return sent[-1]["body"], statistics()["io"].completed["ok"]
 
-    body, count = run(main)
+    body, count = run(main())
     assert body.startswith(b"penstock-io")
     assert count == 1

@@ -109,75 +109,60 @@ class Served:
         return task
 
 
-def test_every_kind_of_call_is_served_and_gives_its_permit_back(run):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0)) as served:
-            expected = b"a", [b"a0", b"a1"], b"ab", [b"a", b"b"]
-            for kind, answer in zip(KINDS, expected, strict=True):
-                assert await served.call(kind, kind) == answer
-                await until(lambda: served.gate.statistics().inflight == 0)
-
-    run(main())
+async def test_every_kind_of_call_is_served_and_gives_its_permit_back():
+    async with Served(Gate(1, max_wait_s=0)) as served:
+        expected = b"a", [b"a0", b"a1"], b"ab", [b"a", b"b"]
+        for kind, answer in zip(KINDS, expected, strict=True):
+            assert await served.call(kind, kind) == answer
+            await until(lambda: served.gate.statistics().inflight == 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_call_is_refused_with_resource_exhausted(run, kind):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0)) as served:
-            holding = await served.hold()
-            method = getattr(served.channel, kind)("/x/" + kind)
-            # nothing is sent on a stream: a write that meets the end of its call may hide that end
-            call = method() if kind.startswith("stream") else method(b"a")
-            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert await call.details() == "overloaded: limit"
-            trailers = dict(await call.trailing_metadata())
-            assert trailers["overloaded-reason"] == "limit"
-            assert trailers["retry-delay"].endswith("s")
-            assert int(trailers["grpc-retry-pushback-ms"]) > 0
-            assert served.servicer.begun == 1
-            served.servicer.go.set()
-            await holding
-
-    run(main())
+async def test_every_kind_of_call_is_refused_with_resource_exhausted(kind):
+    async with Served(Gate(1, max_wait_s=0)) as served:
+        holding = await served.hold()
+        method = getattr(served.channel, kind)("/x/" + kind)
+        # nothing is sent on a stream: a write that meets the end of its call may hide that end
+        call = method() if kind.startswith("stream") else method(b"a")
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await call.details() == "overloaded: limit"
+        trailers = dict(await call.trailing_metadata())
+        assert trailers["overloaded-reason"] == "limit"
+        assert trailers["retry-delay"].endswith("s")
+        assert int(trailers["grpc-retry-pushback-ms"]) > 0
+        assert served.servicer.begun == 1
+        served.servicer.go.set()
+        await holding
 
 
-def test_a_call_that_waits_is_served_in_its_turn(run):
-    async def main():
-        async with Served(Gate(1, max_wait_s=math.inf)) as served:
-            holding = await served.hold()
-            waiting = asyncio.ensure_future(served.call("unary_unary"))
-            await until(lambda: served.gate.statistics().queued == 1)
-            served.servicer.go.set()
-            assert await asyncio.gather(holding, waiting) == [b"a", b"a"]
-
-    run(main())
+async def test_a_call_that_waits_is_served_in_its_turn():
+    async with Served(Gate(1, max_wait_s=math.inf)) as served:
+        holding = await served.hold()
+        waiting = asyncio.ensure_future(served.call("unary_unary"))
+        await until(lambda: served.gate.statistics().queued == 1)
+        served.servicer.go.set()
+        assert await asyncio.gather(holding, waiting) == [b"a", b"a"]
 
 
-def test_a_call_that_is_cancelled_while_it_waits_leaves_the_queue(run):
-    async def main():
-        async with Served(Gate(1, max_wait_s=math.inf)) as served:
-            holding = await served.hold()
-            waiting = asyncio.ensure_future(served.call("unary_unary"))
-            await until(lambda: served.gate.statistics().queued == 1)
-            waiting.cancel()
-            await until(lambda: served.gate.statistics().queued == 0)
-            served.servicer.go.set()
-            await holding
-            assert served.servicer.begun == 1
-
-    run(main())
+async def test_a_call_that_is_cancelled_while_it_waits_leaves_the_queue():
+    async with Served(Gate(1, max_wait_s=math.inf)) as served:
+        holding = await served.hold()
+        waiting = asyncio.ensure_future(served.call("unary_unary"))
+        await until(lambda: served.gate.statistics().queued == 1)
+        waiting.cancel()
+        await until(lambda: served.gate.statistics().queued == 0)
+        served.servicer.go.set()
+        await holding
+        assert served.servicer.begun == 1
 
 
-def test_a_stream_that_its_client_cancels_gives_its_permit_back(run):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0)) as served:
-            call = served.channel.unary_stream("/x/endless")(b"a")
-            assert await call.read() == b"a"
-            assert served.gate.statistics().inflight == 1
-            call.cancel()
-            await until(lambda: served.gate.statistics().inflight == 0)
-
-    run(main())
+async def test_a_stream_that_its_client_cancels_gives_its_permit_back():
+    async with Served(Gate(1, max_wait_s=0)) as served:
+        call = served.channel.unary_stream("/x/endless")(b"a")
+        assert await call.read() == b"a"
+        assert served.gate.statistics().inflight == 1
+        call.cancel()
+        await until(lambda: served.gate.statistics().inflight == 0)
 
 
 class Asked:
@@ -199,141 +184,111 @@ class Asked:
         pass
 
 
-def test_the_clients_deadline_is_the_deadline(run):
-    async def main():
-        async with Served(Asked(), key=lambda details: details.method) as served:
-            await served.call("unary_unary", timeout=5.0)
-            await served.call("unary_unary")
-            first, second = served.gate.entries
-            assert 0 < first["deadline_s"] < 6.0, "5 s, as its clock has them"
-            assert second["deadline_s"] is None
-            assert first["key"] == "/x/unary_unary"
-
-    run(main())
+async def test_the_clients_deadline_is_the_deadline():
+    async with Served(Asked(), key=lambda details: details.method) as served:
+        await served.call("unary_unary", timeout=5.0)
+        await served.call("unary_unary")
+        first, second = served.gate.entries
+        assert 0 < first["deadline_s"] < 6.0, "5 s, as its clock has them"
+        assert second["deadline_s"] is None
+        assert first["key"] == "/x/unary_unary"
 
 
 @pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
-def test_a_handler_inherits_the_sooner_of_the_two_deadlines(run, kind):
-    async def main():
-        async with Served(Gate(1, deadline_s=100)) as served:
-            await served.call(kind, kind, timeout=50)
-            await served.call(kind, kind)
-            await served.call(kind, kind, timeout=500)
-            lefts = [left_s for _, left_s in served.servicer.remaining_s]
-            assert [round(left_s, -1) for left_s in lefts] == [50, 100, 100]
-
-    run(main())
+async def test_a_handler_inherits_the_sooner_of_the_two_deadlines(kind):
+    async with Served(Gate(1, deadline_s=100)) as served:
+        await served.call(kind, kind, timeout=50)
+        await served.call(kind, kind)
+        await served.call(kind, kind, timeout=500)
+        lefts = [left_s for _, left_s in served.servicer.remaining_s]
+        assert [round(left_s, -1) for left_s in lefts] == [50, 100, 100]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_clients_calls_have_what_is_left_of_its_deadline(run, kind):
-    async def main():
-        gate = Asked()
-        async with Served(gate, client_interceptors()) as served:
-            with deadline(50):
-                await served.call(kind, kind)
-                await served.call(kind, kind, timeout=20)
-                await served.call(kind, kind, timeout=500)
+async def test_a_clients_calls_have_what_is_left_of_its_deadline(kind):
+    gate = Asked()
+    async with Served(gate, client_interceptors()) as served:
+        with deadline(50):
             await served.call(kind, kind)
-            told = [entry["deadline_s"] for entry in gate.entries]
-            assert [None if told_s is None else round(told_s, -1) for told_s in told] == [50, 20, 50, None]
-
-    run(main())
-
-
-def test_a_clients_throttle_learns_from_what_the_server_refuses(run):
-    async def main():
-        throttle, gate = Throttle(seed=1), Gate(1, max_wait_s=0)
-        async with Served(gate, client_interceptors(throttle)) as served:
-            assert await served.call("unary_unary") == b"a"
-            assert (throttle.statistics().requests, throttle.statistics().accepts) == (1, 1)
-            gate.close()
-            told = set()
-            while grpc.StatusCode.RESOURCE_EXHAUSTED not in told:
-                with pytest.raises(grpc.RpcError) as caught:
-                    await served.call("unary_unary")
-                told.add(caught.value.code())
-            # what is not made is both: what programs of gRPC catch, and what all of penstock raises
-            assert told == {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
-            for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
-                assert isinstance(error, Overloaded) and isinstance(error, grpc.aio.AioRpcError)
-                assert (error.reason, str(error)) == ("throttled", error.details())
-                assert ("overloaded-reason", "throttled") in tuple(error.trailing_metadata())
-            assert throttle.statistics().accepts == 1
-            assert throttle.statistics().refused == 1
-
-    run(main())
+            await served.call(kind, kind, timeout=20)
+            await served.call(kind, kind, timeout=500)
+        await served.call(kind, kind)
+        told = [entry["deadline_s"] for entry in gate.entries]
+        assert [None if told_s is None else round(told_s, -1) for told_s in told] == [50, 20, 50, None]
 
 
-def test_health_checks_pass_a_full_gate(run):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0), health=["/x/unary_unary", "/x/unary_stream"]) as served:
-            holding = await served.hold()
-            assert await served.call("unary_unary") == b"a"
-            assert await served.call("unary_stream", "unary_stream")
-            assert served.gate.statistics().inflight == 1
-            served.servicer.go.set()
-            await holding
+async def test_a_clients_throttle_learns_from_what_the_server_refuses():
+    throttle, gate = Throttle(seed=1), Gate(1, max_wait_s=0)
+    async with Served(gate, client_interceptors(throttle)) as served:
+        assert await served.call("unary_unary") == b"a"
+        assert (throttle.statistics().requests, throttle.statistics().accepts) == (1, 1)
+        gate.close()
+        told = set()
+        while grpc.StatusCode.RESOURCE_EXHAUSTED not in told:
+            with pytest.raises(grpc.RpcError) as caught:
+                await served.call("unary_unary")
+            told.add(caught.value.code())
+        # what is not made is both: what programs of gRPC catch, and what all of penstock raises
+        assert told == {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+            assert isinstance(error, Overloaded) and isinstance(error, grpc.aio.AioRpcError)
+            assert (error.reason, str(error)) == ("throttled", error.details())
+            assert ("overloaded-reason", "throttled") in tuple(error.trailing_metadata())
+        assert throttle.statistics().accepts == 1
+        assert throttle.statistics().refused == 1
 
-    run(main())
+
+async def test_health_checks_pass_a_full_gate():
+    async with Served(Gate(1, max_wait_s=0), health=["/x/unary_unary", "/x/unary_stream"]) as served:
+        holding = await served.hold()
+        assert await served.call("unary_unary") == b"a"
+        assert await served.call("unary_stream", "unary_stream")
+        assert served.gate.statistics().inflight == 1
+        served.servicer.go.set()
+        await holding
 
 
-def test_beyond_the_bound_health_checks_are_served_from_the_reserve(run, monkeypatch):
+async def test_beyond_the_bound_health_checks_are_served_from_the_reserve(monkeypatch):
     monkeypatch.setattr(HealthChecks, "enter", lambda checks: False)
 
-    async def main():
-        async with Served(Gate(1, max_wait_s=0, reserve=1), health=["/x/unary_unary"]) as served:
-            holding = await served.hold()
-            assert await served.call("unary_unary") == b"a"
-            served.servicer.go.set()
-            await holding
-
-    run(main())
+    async with Served(Gate(1, max_wait_s=0, reserve=1), health=["/x/unary_unary"]) as served:
+        holding = await served.hold()
+        assert await served.call("unary_unary") == b"a"
+        served.servicer.go.set()
+        await holding
 
 
-def test_an_overload_within_a_handler_is_told_too(run):
-    async def main():
-        async with Served(Gate(1)) as served:
-            with pytest.raises(grpc.aio.AioRpcError) as told:
-                await served.call("overloaded")
-            assert told.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            retry_s = float(dict(told.value.trailing_metadata())["retry-delay"].removesuffix("s"))
-            assert 0.5 <= retry_s < 1.0
-
-    run(main())
+async def test_an_overload_within_a_handler_is_told_too():
+    async with Served(Gate(1)) as served:
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await served.call("overloaded")
+        assert told.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        retry_s = float(dict(told.value.trailing_metadata())["retry-delay"].removesuffix("s"))
+        assert 0.5 <= retry_s < 1.0
 
 
-def test_a_method_nobody_serves_stays_unimplemented(run):
-    async def main():
-        async with Served(Gate(1)) as served:
-            with pytest.raises(grpc.aio.AioRpcError) as told:
-                await served.call("nothing")
-            assert told.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-    run(main())
+async def test_a_method_nobody_serves_stays_unimplemented():
+    async with Served(Gate(1)) as served:
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await served.call("nothing")
+        assert told.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_plain_function_is_not_held_a_permit_for(run, caplog):
-    async def main():
-        async with Served(Gate(1)) as served:
-            with pytest.raises(grpc.aio.AioRpcError) as told:
-                await served.call("plain")
-            assert told.value.code() is grpc.StatusCode.UNKNOWN
-            assert "make it an async one" in told.value.details() + caplog.text
-
-    run(main())
+async def test_a_plain_function_is_not_held_a_permit_for(caplog):
+    async with Served(Gate(1)) as served:
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await served.call("plain")
+        assert told.value.code() is grpc.StatusCode.UNKNOWN
+        assert "make it an async one" in told.value.details() + caplog.text
 
 
-def test_a_call_whose_responses_go_on_gives_its_permit_back(run):
-    async def main():
-        gate = Gate(1, max_wait_s=0)
-        async with Served(gate, stream_after_s=0.02) as served:
-            call = served.channel.unary_stream("/x/endless")(b"a")
-            assert await call.read() == b"a"
-            await until(lambda: gate.statistics().streams == 1)
-            assert gate.statistics().inflight == 0
-            assert await served.call("unary_unary") == b"a"
-            call.cancel()
-            await until(lambda: gate.statistics().streams == 0)
-
-    run(main())
+async def test_a_call_whose_responses_go_on_gives_its_permit_back():
+    gate = Gate(1, max_wait_s=0)
+    async with Served(gate, stream_after_s=0.02) as served:
+        call = served.channel.unary_stream("/x/endless")(b"a")
+        assert await call.read() == b"a"
+        await until(lambda: gate.statistics().streams == 1)
+        assert gate.statistics().inflight == 0
+        assert await served.call("unary_unary") == b"a"
+        call.cancel()
+        await until(lambda: gate.statistics().streams == 0)

@@ -180,232 +180,187 @@ BEGUN = {
 }
 
 
-def test_a_request_that_was_begun_and_falls_silent_is_cut(run, http, security):
-    async def main():
-        async with Served(http, security) as served:
-            clients = {name: await served.connect() for name in BEGUN}
-            for name, client in clients.items():
-                client.send(BEGUN[name])
-            for name, client in clients.items():
-                assert await client.is_cut(), name
-                assert asyncio.get_running_loop().time() - client.began_s >= RECEIVE_S * 0.9, name
-
-    run(main())
+async def test_a_request_that_was_begun_and_falls_silent_is_cut(http, security):
+    async with Served(http, security) as served:
+        clients = {name: await served.connect() for name in BEGUN}
+        for name, client in clients.items():
+            client.send(BEGUN[name])
+        for name, client in clients.items():
+            assert await client.is_cut(), name
+            assert asyncio.get_running_loop().time() - client.began_s >= RECEIVE_S * 0.9, name
 
 
-def test_so_is_the_second_one_of_a_connection(run, http):
-    async def main():
-        async with Served(http) as served:
-            clients = {name: await served.connect() for name in BEGUN}
-            for name, client in clients.items():
-                client.send(WHOLE)
-                assert await client.answered()
-                client.send(BEGUN[name])
-            # a connection that waits for its next request is uvicorn's to close, or idle_s
-            assert await clients.pop("nothing").stays()
-            for name, client in clients.items():
-                assert await client.is_cut(), name
-
-    run(main())
+async def test_so_is_the_second_one_of_a_connection(http):
+    async with Served(http) as served:
+        clients = {name: await served.connect() for name in BEGUN}
+        for name, client in clients.items():
+            client.send(WHOLE)
+            assert await client.answered()
+            client.send(BEGUN[name])
+        # a connection that waits for its next request is uvicorn's to close, or idle_s
+        assert await clients.pop("nothing").stays()
+        for name, client in clients.items():
+            assert await client.is_cut(), name
 
 
 @pytest.mark.parametrize("begun", [HEAD + b"x-slow: ", HEAD + b"\r\n"], ids=["headers", "body"])
-def test_a_request_that_trickles_is_cut(run, http, security, begun):
-    async def main():
-        async with Served(http, security) as served:
-            client = await served.connect()
-            client.send(begun.replace(b"10", b"10000"))
-            # over TLS a byte is 23 of them
-            dripping = asyncio.ensure_future(client.drip())
-            assert await client.is_cut()
-            await dripping
-
-    run(main())
+async def test_a_request_that_trickles_is_cut(http, security, begun):
+    async with Served(http, security) as served:
+        client = await served.connect()
+        client.send(begun.replace(b"10", b"10000"))
+        # over TLS a byte is 23 of them
+        dripping = asyncio.ensure_future(client.drip())
+        assert await client.is_cut()
+        await dripping
 
 
-def test_an_upload_at_a_decent_rate_lasts_as_long_as_it_takes(run, http):
-    async def main():
-        async with Served(http) as served:
-            client = await served.connect()
-            parts, part = 20, b"x" * 500
-            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (parts * len(part)))
-            for _ in range(parts):
-                await asyncio.sleep(RECEIVE_S / 4)
-                client.send(part)
-            assert b"x" * 500 in await client.answered()
-
-    run(main(), receive_s=4 * RECEIVE_S)
+@pytest.mark.runner(receive_s=4 * RECEIVE_S)
+async def test_an_upload_at_a_decent_rate_lasts_as_long_as_it_takes(http):
+    async with Served(http) as served:
+        client = await served.connect()
+        parts, part = 20, b"x" * 500
+        client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (parts * len(part)))
+        for _ in range(parts):
+            await asyncio.sleep(RECEIVE_S / 4)
+            client.send(part)
+        assert b"x" * 500 in await client.answered()
 
 
-def test_a_slow_handler_is_not_cut_whatever_its_client_sends_beside(run, http, security):
-    async def main():
-        async with Served(http, security) as served:
-            served.service.go.clear()
-            client = await served.connect()
-            client.send(WHOLE)
+async def test_a_slow_handler_is_not_cut_whatever_its_client_sends_beside(http, security):
+    async with Served(http, security) as served:
+        served.service.go.clear()
+        client = await served.connect()
+        client.send(WHOLE)
+        assert await client.stays()
+        if http == "httptools":
+            # h11 takes these for a request, and refuses it
+            client.send(b"\r\n")
             assert await client.stays()
-            if http == "httptools":
-                # h11 takes these for a request, and refuses it
-                client.send(b"\r\n")
-                assert await client.stays()
-            served.service.go.set()
-            assert b"done" in await client.answered()
-
-    run(main())
+        served.service.go.set()
+        assert b"done" in await client.answered()
 
 
-def test_a_body_that_nobody_reads_is_not_its_clients_fault(run, http):
-    async def main():
-        async with Served(http) as served:
-            served.service.go.clear()
-            client = await served.connect()
-            body = bytes(1 << 20)
-            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-            assert await client.stays()
-            served.service.go.set()
-            assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
-
-    run(main())
+async def test_a_body_that_nobody_reads_is_not_its_clients_fault(http):
+    async with Served(http) as served:
+        served.service.go.clear()
+        client = await served.connect()
+        body = bytes(1 << 20)
+        client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        assert await client.stays()
+        served.service.go.set()
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
-def test_who_waits_to_be_told_to_go_on_and_then_does_not_is_cut(run, http):
-    async def main():
-        async with Served(http) as served:
-            client = await served.connect()
-            client.send(HEAD + b"expect: 100-continue\r\n\r\n")
-            assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
-            assert await client.is_cut()
-
-    run(main())
+async def test_who_waits_to_be_told_to_go_on_and_then_does_not_is_cut(http):
+    async with Served(http) as served:
+        client = await served.connect()
+        client.send(HEAD + b"expect: 100-continue\r\n\r\n")
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        assert await client.is_cut()
 
 
-def test_a_body_that_does_not_come_after_an_early_answer_is_not_waited_for(run, http):
-    async def main():
-        async with Served(http) as served:
-            client = await served.connect()
-            client.send(HEAD.replace(b" / ", b" /early ") + b"\r\n12345")
-            assert b"done" in await client.answered()
-            # uvicorn's own time ends with each byte that comes
-            client.send(b"6")
-            assert await client.is_cut()
-
-    run(main())
+async def test_a_body_that_does_not_come_after_an_early_answer_is_not_waited_for(http):
+    async with Served(http) as served:
+        client = await served.connect()
+        client.send(HEAD.replace(b" / ", b" /early ") + b"\r\n12345")
+        assert b"done" in await client.answered()
+        # uvicorn's own time ends with each byte that comes
+        client.send(b"6")
+        assert await client.is_cut()
 
 
-def test_line_ends_alone_do_not_keep_a_connection(run):
+async def test_line_ends_alone_do_not_keep_a_connection():
     pytest.importorskip("httptools")
 
-    async def main():
-        async with Served("httptools") as served:
-            client = await served.connect()
-            client.send(WHOLE)
-            assert await client.answered()
-            dripping = asyncio.ensure_future(client.drip(b"\r\n"))
-            assert await client.is_cut()
-            await dripping
-
-    run(main())
+    async with Served("httptools") as served:
+        client = await served.connect()
+        client.send(WHOLE)
+        assert await client.answered()
+        dripping = asyncio.ensure_future(client.drip(b"\r\n"))
+        assert await client.is_cut()
+        await dripping
 
 
-def test_the_rest_of_a_pipeline_is_waited_for_once_its_turn_comes(run, http):
-    async def main():
-        async with Served(http) as served:
-            client = await served.connect()
-            client.send(WHOLE + WHOLE + WHOLE[:10])
-            assert await client.answered()
-            assert await client.answered()
-            assert await client.is_cut()
-
-    run(main())
+async def test_the_rest_of_a_pipeline_is_waited_for_once_its_turn_comes(http):
+    async with Served(http) as served:
+        client = await served.connect()
+        client.send(WHOLE + WHOLE + WHOLE[:10])
+        assert await client.answered()
+        assert await client.answered()
+        assert await client.is_cut()
 
 
-def test_a_pipeline_is_answered_in_full(run, http):
-    async def main():
-        async with Served(http) as served:
-            client = await served.connect()
-            client.send((HEAD + b"\r\n0123456789") * 50)
-            for _ in range(50):
-                assert b"0123456789" in await client.answered()
-            assert await client.stays()
-
-    run(main())
+async def test_a_pipeline_is_answered_in_full(http):
+    async with Served(http) as served:
+        client = await served.connect()
+        client.send((HEAD + b"\r\n0123456789") * 50)
+        for _ in range(50):
+            assert b"0123456789" in await client.answered()
+        assert await client.stays()
 
 
 @pytest.mark.parametrize("pieces", [1, 2], ids=["at once", "in two pieces"])
-def test_nothing_is_expected_on_a_websocket(run, http, pieces, contexts):
+async def test_nothing_is_expected_on_a_websocket(http, pieces, contexts):
     pytest.importorskip("websockets")
 
-    async def main():
-        async with Served(http, contexts if pieces == 2 else None) as served:
-            client = await served.connect()
-            upgrade = UPGRADE + b"\r\n"
-            if pieces == 2:
-                client.send(upgrade[:50])
-                await asyncio.sleep(RECEIVE_S / 3)
-                upgrade = upgrade[50:]
-            client.send(upgrade)
-            assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-            assert await client.stays()
-            # a frame's first bytes: how long a message takes is the application's business
-            client.send(b"\x81")
-            assert await client.stays()
-
-    run(main())
+    async with Served(http, contexts if pieces == 2 else None) as served:
+        client = await served.connect()
+        upgrade = UPGRADE + b"\r\n"
+        if pieces == 2:
+            client.send(upgrade[:50])
+            await asyncio.sleep(RECEIVE_S / 3)
+            upgrade = upgrade[50:]
+        client.send(upgrade)
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        assert await client.stays()
+        # a frame's first bytes: how long a message takes is the application's business
+        client.send(b"\x81")
+        assert await client.stays()
 
 
-def test_an_idle_connection_is_closed_by_idle_s_alone(run, http):
-    async def main():
-        async with Served(http) as served:
-            client = await served.connect()
-            client.send(WHOLE)
-            assert await client.answered()
-            assert await client.stays()
-            assert await client.is_cut()
-
-    run(main(), idle_s=2 * MUCH_LATER_S)
+@pytest.mark.runner(idle_s=2 * MUCH_LATER_S)
+async def test_an_idle_connection_is_closed_by_idle_s_alone(http):
+    async with Served(http) as served:
+        client = await served.connect()
+        client.send(WHOLE)
+        assert await client.answered()
+        assert await client.stays()
+        assert await client.is_cut()
 
 
-def test_a_client_that_reads_slowly_is_not_cut(run, http):
-    async def main():
-        async with Served(http) as served:
-            client = await served.connect()
-            body = bytes(3 << 20)
-            client.writer.transport.pause_reading()
-            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-            await asyncio.sleep(MUCH_LATER_S)
-            client.writer.transport.resume_reading()
-            await client.reader.readexactly(len(body))
-
-    run(main())
+async def test_a_client_that_reads_slowly_is_not_cut(http):
+    async with Served(http) as served:
+        client = await served.connect()
+        body = bytes(3 << 20)
+        client.writer.transport.pause_reading()
+        client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        await asyncio.sleep(MUCH_LATER_S)
+        client.writer.transport.resume_reading()
+        await client.reader.readexactly(len(body))
 
 
-def test_what_is_refused_before_there_is_a_task_counts_as_well(run):
+async def test_what_is_refused_before_there_is_a_task_counts_as_well():
     pytest.importorskip("httptools")
 
-    async def main():
-        admission = AdmissionMiddleware(Service(), Gate(1, max_wait_s=0))
-        async with Served("httptools", early=admission) as served:
-            await admission.gate.enter()
-            client = await served.connect()
-            client.send(WHOLE)
-            assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
-            assert await client.reader.readexactly(18)
-            assert await client.stays()
-            client.send(WHOLE[:10])
-            assert await client.is_cut()
-            admission.gate.leave()
-
-    run(main())
+    admission = AdmissionMiddleware(Service(), Gate(1, max_wait_s=0))
+    async with Served("httptools", early=admission) as served:
+        await admission.gate.enter()
+        client = await served.connect()
+        client.send(WHOLE)
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+        assert await client.reader.readexactly(18)
+        assert await client.stays()
+        client.send(WHOLE[:10])
+        assert await client.is_cut()
+        admission.gate.leave()
 
 
-def test_without_receive_s_on_the_loop_telling_changes_nothing(run, http):
-    async def main():
-        async with Served(http) as served:
-            client = await served.connect()
-            client.send(HEAD)
-            assert await client.stays()
-
-    run(main(), receive_s=None, idle_s=60)
+@pytest.mark.runner(receive_s=None, idle_s=60)
+async def test_without_receive_s_on_the_loop_telling_changes_nothing(http):
+    async with Served(http) as served:
+        client = await served.connect()
+        client.send(HEAD)
+        assert await client.stays()
 
 
 def test_a_protocol_that_is_not_as_expected_is_left_alone():
@@ -414,25 +369,22 @@ def test_a_protocol_that_is_not_as_expected_is_left_alone():
     assert config.http_protocol_class is asyncio.Protocol
 
 
-def test_one_without_the_state_it_should_have_serves_as_before(run, http):
+async def test_one_without_the_state_it_should_have_serves_as_before(http):
     lacks = "cycle" if http == "httptools" else "conn"
 
-    async def main():
-        async with Served(http) as served:
-            protocol = served.config.http_protocol_class
-            made = protocol.connection_made
+    async with Served(http) as served:
+        protocol = served.config.http_protocol_class
+        made = protocol.connection_made
 
-            def connection_made(self, transport):
-                kept = self.__dict__.pop(lacks)
-                made(self, transport)
-                setattr(self, lacks, kept)
+        def connection_made(self, transport):
+            kept = self.__dict__.pop(lacks)
+            made(self, transport)
+            setattr(self, lacks, kept)
 
-            protocol.connection_made = connection_made
-            client = await served.connect()
-            client.send(WHOLE)
-            assert b"done" in await client.answered()
-            client.send(WHOLE[:10])
-            # the loop guesses: who falls silent may have sent all
-            assert await client.stays()
-
-    run(main())
+        protocol.connection_made = connection_made
+        client = await served.connect()
+        client.send(WHOLE)
+        assert b"done" in await client.answered()
+        client.send(WHOLE[:10])
+        # the loop guesses: who falls silent may have sent all
+        assert await client.stays()

@@ -1,10 +1,13 @@
 """What clients of uvicorn and of streams are told by a loop that is behind, and reads nothing. Real sockets."""
 
 import asyncio
+import functools
 import socket
 from collections import Counter
 
 import pytest
+
+from tests.support.loops import run_on
 
 pytest.importorskip("uvicorn")
 
@@ -121,9 +124,10 @@ async def told(address, asked):
     return answered
 
 
-def run(main):
-    with asyncio.Runner(loop_factory=EventLoop) as runner:
-        return runner.run(asyncio.wait_for(main(), PATIENCE_S))
+@pytest.fixture
+def run():
+    """`run(coroutine)`: to its end in penstock's loop."""
+    return functools.partial(run_on, EventLoop)
 
 
 both_parsers = pytest.mark.parametrize("http", ["h11", "httptools"])
@@ -140,7 +144,7 @@ def test_the_answer_is_a_whole_http_answer():
 
 
 @both_parsers
-def test_an_idle_connection_is_told_at_once_and_the_application_hears_nothing(http):
+def test_an_idle_connection_is_told_at_once_and_the_application_hears_nothing(run, http):
     async def main():
         async with Served(http) as served:
             reader, writer = await served.connect()
@@ -152,11 +156,11 @@ def test_an_idle_connection_is_told_at_once_and_the_application_hears_nothing(ht
             assert asyncio.get_running_loop()._turned_away == 1
             writer.close()
 
-    run(main)
+    run(main())
 
 
 @both_parsers
-def test_a_new_connection_is_told_before_uvicorn_knows_of_it(http):
+def test_a_new_connection_is_told_before_uvicorn_knows_of_it(run, http):
     async def main():
         async with Served(http) as served:
             await served.behind()
@@ -164,11 +168,11 @@ def test_a_new_connection_is_told_before_uvicorn_knows_of_it(http):
             assert served.asked == ["/"]
             assert answered in UNREAD
 
-    run(main)
+    run(main())
 
 
 @both_parsers
-def test_a_connection_whose_request_is_worked_on_is_not(http):
+def test_a_connection_whose_request_is_worked_on_is_not(run, http):
     async def main():
         async with Served(http) as served:
             reader, writer = await served.connect()
@@ -185,59 +189,53 @@ def test_a_connection_whose_request_is_worked_on_is_not(http):
             assert (await busy(reader.readuntil(b"\r\n\r\n"))).startswith(b"HTTP/1.1 200 ")
             writer.close()
 
-    run(main)
+    run(main())
 
 
-def test_a_new_client_of_streams_is_sent_the_refusal_and_no_handler_hears_of_it():
-    async def main():
-        heard = []
+async def test_a_new_client_of_streams_is_sent_the_refusal_and_no_handler_hears_of_it():
+    heard = []
 
-        async def handle(reader, writer):
-            heard.append(await reader.readline())
-            writer.close()
+    async def handle(reader, writer):
+        heard.append(await reader.readline())
+        writer.close()
 
-        loop = asyncio.get_running_loop()
-        watch(high_ns=HOUR_NS)
-        silent = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-        server = await start_server(handle, "127.0.0.1", 0, refusal=b"busy\n")
-        with socket.create_connection(silent.sockets[0].getsockname()) as stuck:
-            first = socket.create_connection(server.sockets[0].getsockname())
-            while not connection_count(server):
-                await asyncio.sleep(0.001)
-            await behind(stuck)
-            assert await told(server.sockets[0].getsockname(), b"second\n") == b"busy\n"
-            # a handler may have spoken to this one: it waits
-            before = len(loop._held)
-            first.sendall(b"first\n")
-            while len(loop._held) == before:
-                await asyncio.sleep(0)
-            loop._watch_lag(None)
-            while not heard:
-                await asyncio.sleep(0.001)
-            assert heard == [b"first\n"]
-            first.close()
-        silent.close()
-        server.close()
-        while connection_count(silent) or connection_count(server):
+    loop = asyncio.get_running_loop()
+    watch(high_ns=HOUR_NS)
+    silent = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    server = await start_server(handle, "127.0.0.1", 0, refusal=b"busy\n")
+    with socket.create_connection(silent.sockets[0].getsockname()) as stuck:
+        first = socket.create_connection(server.sockets[0].getsockname())
+        while not connection_count(server):
             await asyncio.sleep(0.001)
-
-    run(main)
-
-
-def test_streams_take_asyncios_own_limit():
-    async def main():
-        async def handle(reader, writer):
-            with pytest.raises(asyncio.LimitOverrunError):
-                await reader.readuntil(b"\n")
-            writer.close()
-
-        server = await start_server(handle, "127.0.0.1", 0, limit=4)
-        assert await told(server.sockets[0].getsockname(), b"0123456789") == b""
-        server.close()
-        while connection_count(server):
+        await behind(stuck)
+        assert await told(server.sockets[0].getsockname(), b"second\n") == b"busy\n"
+        # a handler may have spoken to this one: it waits
+        before = len(loop._held)
+        first.sendall(b"first\n")
+        while len(loop._held) == before:
+            await asyncio.sleep(0)
+        loop._watch_lag(None)
+        while not heard:
             await asyncio.sleep(0.001)
+        assert heard == [b"first\n"]
+        first.close()
+    silent.close()
+    server.close()
+    while connection_count(silent) or connection_count(server):
+        await asyncio.sleep(0.001)
 
-    run(main)
+
+async def test_streams_take_asyncios_own_limit():
+    async def handle(reader, writer):
+        with pytest.raises(asyncio.LimitOverrunError):
+            await reader.readuntil(b"\n")
+        writer.close()
+
+    server = await start_server(handle, "127.0.0.1", 0, limit=4)
+    assert await told(server.sockets[0].getsockname(), b"0123456789") == b""
+    server.close()
+    while connection_count(server):
+        await asyncio.sleep(0.001)
 
 
 async def read_a_line(reader, writer):
@@ -286,7 +284,7 @@ def test_who_is_turned_away_is_in_the_statistics_the_metrics_the_trace_and_the_l
     assert record.getMessage().endswith(" s: loop: lag 3")
 
 
-def test_a_listener_that_fails_is_told_to_the_exception_handler_and_the_loop_goes_on():
+def test_a_listener_that_fails_is_told_to_the_exception_handler_and_the_loop_goes_on(run):
     async def main():
         failed = []
         loop = asyncio.get_running_loop()
@@ -307,7 +305,7 @@ def test_a_listener_that_fails_is_told_to_the_exception_handler_and_the_loop_goe
             await asyncio.sleep(0.001)
         return failed, loop._sheds
 
-    failed, sheds = run(main)
+    failed, sheds = run(main())
     assert [(context["message"], type(context["exception"])) for context in failed] == [
         ("a listener to sheds failed", ZeroDivisionError)
     ]

@@ -56,82 +56,64 @@ def is_refusal(answered):
 @pytest.mark.parametrize("http", WAYS)
 @pytest.mark.parametrize("size_bytes", SIZES)
 @pytest.mark.parametrize("request_of", [sized, chunked])
-def test_every_refused_upload_reads_its_answer(run, http, size_bytes, request_of):
-    async def main():
-        gate = Gate(1, max_wait_s=0)
-        async with Served(gate, http=http) as served:
-            held = await served.hold()
-            answers = await asked(served, *[request_of(size_bytes)] * 12)
-            assert [is_refusal(answered) for answered in answers] == [True] * 12
-            assert gate.statistics().sheds["limit"] == 12
-            assert served.service.begun == ["/held"]
-            held.close()
-
-    run(main())
+async def test_every_refused_upload_reads_its_answer(http, size_bytes, request_of):
+    gate = Gate(1, max_wait_s=0)
+    async with Served(gate, http=http) as served:
+        held = await served.hold()
+        answers = await asked(served, *[request_of(size_bytes)] * 12)
+        assert [is_refusal(answered) for answered in answers] == [True] * 12
+        assert gate.statistics().sheds["limit"] == 12
+        assert served.service.begun == ["/held"]
+        held.close()
 
 
 @pytest.mark.parametrize("http", WAYS)
-def test_one_that_waits_to_be_asked_for_its_body_is_not_asked(run, http):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0), http=http) as served:
-            held = await served.hold()
-            head = HEAD.format("expect: 100-continue\r\ncontent-length: 1000000\r\n").encode()
-            (answered,) = await asked(served, head)
-            assert is_refusal(answered) and b" 100 " not in answered
-            held.close()
-
-    run(main())
+async def test_one_that_waits_to_be_asked_for_its_body_is_not_asked(http):
+    async with Served(Gate(1, max_wait_s=0), http=http) as served:
+        held = await served.hold()
+        head = HEAD.format("expect: 100-continue\r\ncontent-length: 1000000\r\n").encode()
+        (answered,) = await asked(served, head)
+        assert is_refusal(answered) and b" 100 " not in answered
+        held.close()
 
 
-def test_one_that_sends_its_body_unasked_reads_its_answer_all_the_same(run):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0), http=EARLY) as served:
-            held = await served.hold()
-            head = HEAD.format("expect: 100-continue\r\ncontent-length: 1000000\r\n").encode()
-            (answered,) = await asked(served, head + bytes(1_000_000))
-            assert is_refusal(answered)
-            held.close()
-
-    run(main())
+async def test_one_that_sends_its_body_unasked_reads_its_answer_all_the_same():
+    async with Served(Gate(1, max_wait_s=0), http=EARLY) as served:
+        held = await served.hold()
+        head = HEAD.format("expect: 100-continue\r\ncontent-length: 1000000\r\n").encode()
+        (answered,) = await asked(served, head + bytes(1_000_000))
+        assert is_refusal(answered)
+        held.close()
 
 
 @pytest.mark.parametrize("http", WAYS)
-def test_a_client_that_neither_sends_its_body_nor_leaves_is_let_go_in_time(run, http, monkeypatch):
+async def test_a_client_that_neither_sends_its_body_nor_leaves_is_let_go_in_time(http, monkeypatch):
     monkeypatch.setattr(draining, "SILENT_S", 0.05)
     monkeypatch.setattr(lingering, "LINGER_S", 0.05)
 
-    async def main():
-        async with Served(Gate(1, max_wait_s=0), http=http) as served:
-            held = await served.hold()
-            answered = await asyncio.to_thread(send_all_then_read, served.listener.getsockname(), head_of(1_000_000))
-            assert is_refusal(answered)
-            await until(lambda: len(served.server.server_state.connections) == 1)
-            held.close()
-
-    run(main())
+    async with Served(Gate(1, max_wait_s=0), http=http) as served:
+        held = await served.hold()
+        answered = await asyncio.to_thread(send_all_then_read, served.listener.getsockname(), head_of(1_000_000))
+        assert is_refusal(answered)
+        await until(lambda: len(served.server.server_state.connections) == 1)
+        held.close()
 
 
 @pytest.mark.parametrize("http", PARSERS)
-def test_a_flood_beyond_the_bound_is_closed_at_once(run, http, monkeypatch):
+async def test_a_flood_beyond_the_bound_is_closed_at_once(http, monkeypatch):
     monkeypatch.setattr(draining, "MOST_AT_ONCE", 0)
 
-    async def main():
-        async with Served(Gate(1, max_wait_s=0), http=http) as served:
-            held = await served.hold()
-            answered = await asyncio.to_thread(send_all_then_read, served.listener.getsockname(), head_of(1_000_000))
-            assert is_refusal(answered)
-            held.close()
-
-    run(main())
+    async with Served(Gate(1, max_wait_s=0), http=http) as served:
+        held = await served.hold()
+        answered = await asyncio.to_thread(send_all_then_read, served.listener.getsockname(), head_of(1_000_000))
+        assert is_refusal(answered)
+        held.close()
 
 
 @pytest.mark.parametrize("http", PARSERS)
-def test_a_body_without_end_is_cut(run, http):
-    async def main():
-        async with Served(Gate(1, max_wait_s=0), http=http) as served:
-            held = await served.hold()
-            with pytest.raises(ConnectionError):
-                await asked(served, sized(64_000_000))
-            held.close()
-
-    run(main())
+async def test_a_body_without_end_is_cut(http):
+    async with Served(Gate(1, max_wait_s=0), http=http) as served:
+        held = await served.hold()
+        with pytest.raises(ConnectionError):
+            await asked(served, sized(64_000_000))
+        held.close()

@@ -78,7 +78,7 @@ def test_a_client_that_sends_all_before_it_reads_gets_the_answer(run, size_bytes
     assert not lingering._lingering
 
 
-def test_over_tls_it_gets_the_answer_too_and_has_to_leave_itself(run, contexts):
+async def test_over_tls_it_gets_the_answer_too_and_has_to_leave_itself(contexts):
     def talk_tls(address):
         with (
             socket.create_connection(address, timeout=20) as plain,
@@ -87,31 +87,25 @@ def test_over_tls_it_gets_the_answer_too_and_has_to_leave_itself(run, contexts):
             client.sendall(bytes(1_000_000))
             return client.recv(65536)
 
-    async def main():
-        made = []
+    made = []
 
-        def make():
-            made.append(Refusing())
-            return made[-1]
+    def make():
+        made.append(Refusing())
+        return made[-1]
 
-        server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, ssl=contexts[0])
-        address = server.sockets[0].getsockname()
-        assert await asyncio.gather(*[asyncio.to_thread(talk_tls, address) for _ in range(4)]) == [ANSWER] * 4
-        await asyncio.gather(*[protocol.lost for protocol in made])
-        server.close()
-
-    run(main())
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, ssl=contexts[0])
+    address = server.sockets[0].getsockname()
+    assert await asyncio.gather(*[asyncio.to_thread(talk_tls, address) for _ in range(4)]) == [ANSWER] * 4
+    await asyncio.gather(*[protocol.lost for protocol in made])
+    server.close()
 
 
-def test_who_sends_without_end_is_cut(run):
-    async def main():
-        server, address, made = await served()
-        with pytest.raises(ConnectionError):
-            await asyncio.to_thread(talk, address, 64_000_000)
-        assert await made[0].lost is None
-        server.close()
-
-    run(main())
+async def test_who_sends_without_end_is_cut():
+    server, address, made = await served()
+    with pytest.raises(ConnectionError):
+        await asyncio.to_thread(talk, address, 64_000_000)
+    assert await made[0].lost is None
+    server.close()
 
 
 def test_who_does_not_leave_is_cut_in_time(run_plain, monkeypatch):
@@ -167,19 +161,16 @@ def test_one_that_lingers_as_its_loop_ends_keeps_no_place(run_plain):
     assert not lingering._lingering
 
 
-def test_one_that_is_closing_already_stays_as_it_is(run):
-    async def main():
-        server, address, made = await served()
-        _, writer = await asyncio.open_connection(*address)
-        while not made:
-            await asyncio.sleep(0.001)
-        made[0].transport.close()
-        close_lingering(made[0].transport)
-        assert await made[0].lost is None
-        writer.close()
-        server.close()
-
-    run(main())
+async def test_one_that_is_closing_already_stays_as_it_is():
+    server, address, made = await served()
+    _, writer = await asyncio.open_connection(*address)
+    while not made:
+        await asyncio.sleep(0.001)
+    made[0].transport.close()
+    close_lingering(made[0].transport)
+    assert await made[0].lost is None
+    writer.close()
+    server.close()
 
 
 class RefusingGone(asyncio.Protocol):
@@ -201,13 +192,10 @@ class RefusingGone(asyncio.Protocol):
         self.ended.set_result(self.failure)
 
 
-def test_a_refusal_of_a_client_that_has_gone_ends_the_connection(run):
-    async def main():
-        loop = asyncio.get_running_loop()
-        ended, client = loop.create_future(), socket.socket()
-        server = await loop.create_server(lambda: RefusingGone(client, ended), "127.0.0.1", 0)
-        client.connect(server.sockets[0].getsockname())
-        assert await ended is None
-        server.close()
-
-    run(main())
+async def test_a_refusal_of_a_client_that_has_gone_ends_the_connection():
+    loop = asyncio.get_running_loop()
+    ended, client = loop.create_future(), socket.socket()
+    server = await loop.create_server(lambda: RefusingGone(client, ended), "127.0.0.1", 0)
+    client.connect(server.sockets[0].getsockname())
+    assert await ended is None
+    server.close()

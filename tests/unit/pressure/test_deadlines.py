@@ -16,60 +16,47 @@ from penstock.pressure.client.headers import (
     parse_grpc_timeout,
     to_headers,
 )
-from penstock.testing import run
 
 pytestmark = pytest.mark.runner("virtual")
 
 
-def test_without_a_deadline_there_is_none() -> None:
-    async def main() -> None:
-        assert expires_at() is remaining_s() is None
-        with deadline(None) as at_s:
-            assert at_s is expires_at() is None
-        assert to_headers() == to_headers(grpc=True) == {}
-
-    run(main())
+async def test_without_a_deadline_there_is_none() -> None:
+    assert expires_at() is remaining_s() is None
+    with deadline(None) as at_s:
+        assert at_s is expires_at() is None
+    assert to_headers() == to_headers(grpc=True) == {}
 
 
-def test_time_passes_to_nothing_and_not_below() -> None:
-    async def main() -> None:
-        with deadline(1.0) as at_s:
-            assert at_s == expires_at() == 1.0
-            await asyncio.sleep(0.25)
-            assert remaining_s() == pytest.approx(0.75)
-            await asyncio.sleep(2)
-            assert remaining_s() == 0.0
-        assert remaining_s() is None
-
-    run(main())
+async def test_time_passes_to_nothing_and_not_below() -> None:
+    with deadline(1.0) as at_s:
+        assert at_s == expires_at() == 1.0
+        await asyncio.sleep(0.25)
+        assert remaining_s() == pytest.approx(0.75)
+        await asyncio.sleep(2)
+        assert remaining_s() == 0.0
+    assert remaining_s() is None
 
 
-def test_a_nested_deadline_only_shortens() -> None:
-    async def main() -> None:
-        with deadline(1.0):
-            with deadline(5.0):
-                assert remaining_s() == 1.0
-            with deadline(0.5):
-                assert remaining_s() == 0.5
-            with deadline(None):
-                assert remaining_s() == 1.0
+async def test_a_nested_deadline_only_shortens() -> None:
+    with deadline(1.0):
+        with deadline(5.0):
             assert remaining_s() == 1.0
+        with deadline(0.5):
+            assert remaining_s() == 0.5
+        with deadline(None):
+            assert remaining_s() == 1.0
+        assert remaining_s() == 1.0
 
-    run(main())
 
-
-def test_tasks_inherit_it_and_their_own_does_not_come_back() -> None:
+async def test_tasks_inherit_it_and_their_own_does_not_come_back() -> None:
     async def child() -> float | None:
         with deadline(0.1):
             await asyncio.sleep(0.05)
             return remaining_s()
 
-    async def main() -> None:
-        with deadline(1.0):
-            assert await asyncio.create_task(child()) == pytest.approx(0.05)
-            assert remaining_s() == pytest.approx(0.95)
-
-    run(main())
+    with deadline(1.0):
+        assert await asyncio.create_task(child()) == pytest.approx(0.05)
+        assert remaining_s() == pytest.approx(0.95)
 
 
 def test_a_thread_sees_it_where_no_loop_runs() -> None:
@@ -82,27 +69,21 @@ def test_a_thread_sees_it_where_no_loop_runs() -> None:
     assert 50 < left_s <= 60
 
 
-def test_with_async_the_block_ends_when_the_time_is_up() -> None:
-    async def main() -> None:
-        with pytest.raises(TimeoutError):
-            async with deadline(1.0):
-                await asyncio.sleep(10)
-        assert asyncio.get_running_loop().time() == pytest.approx(1.0)
-        assert remaining_s() is None
-        async with deadline(None):
+async def test_with_async_the_block_ends_when_the_time_is_up() -> None:
+    with pytest.raises(TimeoutError):
+        async with deadline(1.0):
             await asyncio.sleep(10)
+    assert asyncio.get_running_loop().time() == pytest.approx(1.0)
+    assert remaining_s() is None
+    async with deadline(None):
+        await asyncio.sleep(10)
 
-    run(main())
 
-
-def test_an_outer_deadline_ends_an_inner_block() -> None:
-    async def main() -> None:
-        with deadline(1.0), pytest.raises(TimeoutError):
-            async with deadline(9.0):
-                await asyncio.sleep(10)
-        assert asyncio.get_running_loop().time() == pytest.approx(1.0)
-
-    run(main())
+async def test_an_outer_deadline_ends_an_inner_block() -> None:
+    with deadline(1.0), pytest.raises(TimeoutError):
+        async with deadline(9.0):
+            await asyncio.sleep(10)
+    assert asyncio.get_running_loop().time() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan])
@@ -111,31 +92,25 @@ def test_no_time_at_all_is_refused(seconds: float) -> None:
         deadline(seconds)
 
 
-def test_one_is_entered_once() -> None:
-    async def main() -> None:
-        one = deadline(1.0)
-        with one, pytest.raises(RuntimeError, match="entered once"):
-            one.__enter__()
-
-    run(main())
+async def test_one_is_entered_once() -> None:
+    one = deadline(1.0)
+    with one, pytest.raises(RuntimeError, match="entered once"):
+        one.__enter__()
 
 
 @pytest.mark.parametrize("grpc", [False, True])
-def test_what_is_left_goes_over_the_wire(grpc: bool) -> None:
-    async def main() -> None:
-        with deadline(0.25):
-            await asyncio.sleep(0.1)
-            headers = to_headers(grpc=grpc)
-            assert list(headers) == [GRPC_HEADER if grpc else HTTP_HEADER]
-            left_s = from_headers(headers)
-            assert left_s is not None
-            assert 0.148 <= left_s <= 0.15
-            with deadline(left_s):
-                assert remaining_s() == left_s
-            await asyncio.sleep(1)
-            assert from_headers(to_headers(grpc=grpc)) == 0.0
-
-    run(main())
+async def test_what_is_left_goes_over_the_wire(grpc: bool) -> None:
+    with deadline(0.25):
+        await asyncio.sleep(0.1)
+        headers = to_headers(grpc=grpc)
+        assert list(headers) == [GRPC_HEADER if grpc else HTTP_HEADER]
+        left_s = from_headers(headers)
+        assert left_s is not None
+        assert 0.148 <= left_s <= 0.15
+        with deadline(left_s):
+            assert remaining_s() == left_s
+        await asyncio.sleep(1)
+        assert from_headers(to_headers(grpc=grpc)) == 0.0
 
 
 @pytest.mark.parametrize(

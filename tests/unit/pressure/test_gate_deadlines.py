@@ -25,189 +25,160 @@ def timers(loop: Any) -> int:
     return sum(not timer.cancelled() for timer in loop._scheduled)
 
 
-def test_who_waits_is_refused_as_its_deadline_passes_whoever_is_before_it(
-    gate_class: type[Gate], on_loop: Run, standing: Any
+async def test_who_waits_is_refused_as_its_deadline_passes_whoever_is_before_it(
+    gate_class: type[Gate], standing: Any
 ) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(1, max_wait_s=math.inf))
-        await crowd.come("in", "patient")
-        with deadline(0.5):
-            await crowd.come("hurried", "again")
-        with deadline(2.0):
-            await crowd.come("entry", priority=0)
-        standing.now_s += 0.49
-        await settle()
-        assert crowd.refused == {}
-        standing.now_s += 0.02
-        await settle()
-        assert crowd.reasons() == {"hurried": "deadline", "again": "deadline"}
-        standing.now_s += 2.0
-        await settle()
-        assert crowd.reasons()["entry"] == "deadline"
-        assert (crowd.gate.queued(), crowd.gate.inflight) == (1, 1)
-        await crowd.leave("in")
-        assert crowd.came_in == ["in", "patient"]
-        await crowd.end()
-
-    on_loop(main())
+    crowd = Crowd(gate_class(1, max_wait_s=math.inf))
+    await crowd.come("in", "patient")
+    with deadline(0.5):
+        await crowd.come("hurried", "again")
+    with deadline(2.0):
+        await crowd.come("entry", priority=0)
+    standing.now_s += 0.49
+    await settle()
+    assert crowd.refused == {}
+    standing.now_s += 0.02
+    await settle()
+    assert crowd.reasons() == {"hurried": "deadline", "again": "deadline"}
+    standing.now_s += 2.0
+    await settle()
+    assert crowd.reasons()["entry"] == "deadline"
+    assert (crowd.gate.queued(), crowd.gate.inflight) == (1, 1)
+    await crowd.leave("in")
+    assert crowd.came_in == ["in", "patient"]
+    await crowd.end()
 
 
 @pytest.mark.parametrize("how", ["comes in", "is cancelled", "is refused", "is abandoned"])
-def test_whoever_waits_no_longer_leaves_no_timer(gate_class: type[Gate], on_loop: Run, standing: Any, how: str) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(1, max_wait_s=math.inf))
-        await crowd.come("in")
-        before = timers(standing)
-        with deadline(5.0):
-            if how == "is abandoned":
-                waiting = crowd.gate.enter()
-                waiting.send(None)
-            else:
-                await crowd.come("hurried")
-        assert (crowd.gate.queued(), timers(standing)) == (1, before + 1)
-        if how == "comes in":
-            await crowd.leave("in")
-        elif how == "is cancelled":
-            await crowd.cancel("hurried")
-        elif how == "is refused":
-            crowd.gate.close()
+async def test_whoever_waits_no_longer_leaves_no_timer(gate_class: type[Gate], standing: Any, how: str) -> None:
+    crowd = Crowd(gate_class(1, max_wait_s=math.inf))
+    await crowd.come("in")
+    before = timers(standing)
+    with deadline(5.0):
+        if how == "is abandoned":
+            waiting = crowd.gate.enter()
+            waiting.send(None)
         else:
-            waiting.close()
-        assert (crowd.gate.queued(), timers(standing)) == (0, before)
-        standing.now_s += 6.0
-        await settle()
-        assert crowd.gate.statistics().sheds["deadline"] == 0
-        await crowd.end()
-
-    on_loop(main())
-
-
-def test_whose_deadline_has_passed_does_not_begin_to_wait(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(1, max_wait_s=math.inf, max_queued=1))
-        await crowd.come("in")
-        await crowd.come("low", priority=3)
-        with deadline(0.5):
-            standing.now_s += 0.5
-            # and takes nobody's place
-            await crowd.come("late", priority=0)
-        assert crowd.reasons() == {"late": "deadline"}
-        assert crowd.gate.queued() == 1
-        await crowd.end()
-
-    on_loop(main())
+            await crowd.come("hurried")
+    assert (crowd.gate.queued(), timers(standing)) == (1, before + 1)
+    if how == "comes in":
+        await crowd.leave("in")
+    elif how == "is cancelled":
+        await crowd.cancel("hurried")
+    elif how == "is refused":
+        crowd.gate.close()
+    else:
+        waiting.close()
+    assert (crowd.gate.queued(), timers(standing)) == (0, before)
+    standing.now_s += 6.0
+    await settle()
+    assert crowd.gate.statistics().sheds["deadline"] == 0
+    await crowd.end()
 
 
-def test_a_free_permit_is_taken_without_a_look(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
-    async def main() -> None:
-        gate = gate_class(2)
-        with deadline(0.0):
-            async with gate, gate.entry():
-                assert gate.inflight == 2
+async def test_whose_deadline_has_passed_does_not_begin_to_wait(gate_class: type[Gate], standing: Any) -> None:
+    crowd = Crowd(gate_class(1, max_wait_s=math.inf, max_queued=1))
+    await crowd.come("in")
+    await crowd.come("low", priority=3)
+    with deadline(0.5):
+        standing.now_s += 0.5
+        # and takes nobody's place
+        await crowd.come("late", priority=0)
+    assert crowd.reasons() == {"late": "deadline"}
+    assert crowd.gate.queued() == 1
+    await crowd.end()
 
-    on_loop(main())
+
+async def test_a_free_permit_is_taken_without_a_look(gate_class: type[Gate], standing: Any) -> None:
+    gate = gate_class(2)
+    with deadline(0.0):
+        async with gate, gate.entry():
+            assert gate.inflight == 2
 
 
-def test_who_could_not_finish_by_it_is_refused_when_its_turn_comes(
-    gate_class: type[Gate], on_loop: Run, standing: Any
-) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(1, max_wait_s=1.0))
-        await pace(crowd, standing, 0.2)
-        with deadline(0.55):
-            await crowd.come("late")
-        await crowd.come("in time")
-        standing.now_s += 0.2
-        # it has waited 0.2 s and would take two times 0.2 s
-        await crowd.leave(("paced", 11))
-        assert crowd.reasons() == {"late": "deadline"}
-        assert crowd.came_in[-1] == "in time"
-        await crowd.end()
-
-    on_loop(main())
+async def test_who_could_not_finish_by_it_is_refused_when_its_turn_comes(gate_class: type[Gate], standing: Any) -> None:
+    crowd = Crowd(gate_class(1, max_wait_s=1.0))
+    await pace(crowd, standing, 0.2)
+    with deadline(0.55):
+        await crowd.come("late")
+    await crowd.come("in time")
+    standing.now_s += 0.2
+    # it has waited 0.2 s and would take two times 0.2 s
+    await crowd.leave(("paced", 11))
+    assert crowd.reasons() == {"late": "deadline"}
+    assert crowd.came_in[-1] == "in time"
+    await crowd.end()
 
 
 @pytest.mark.parametrize(("around_s", "own_s"), [(0.3, 5.0), (5.0, 0.3)], ids=["around it", "its own"])
-def test_the_sooner_of_two_deadlines_holds(
-    gate_class: type[Gate], on_loop: Run, standing: Any, around_s: float, own_s: float
+async def test_the_sooner_of_two_deadlines_holds(
+    gate_class: type[Gate], standing: Any, around_s: float, own_s: float
 ) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(1, max_wait_s=10.0, deadline_s=20.0))
-        await crowd.come("in")
-        with deadline(around_s):
-            await crowd.come("hurried", deadline_s=own_s)
-        standing.now_s += 0.31
-        await crowd.leave("in")
-        assert crowd.reasons() == {"hurried": "deadline"}
-        await crowd.end()
-
-    on_loop(main())
+    crowd = Crowd(gate_class(1, max_wait_s=10.0, deadline_s=20.0))
+    await crowd.come("in")
+    with deadline(around_s):
+        await crowd.come("hurried", deadline_s=own_s)
+    standing.now_s += 0.31
+    await crowd.leave("in")
+    assert crowd.reasons() == {"hurried": "deadline"}
+    await crowd.end()
 
 
-def test_a_later_one_than_the_longest_wait_sets_no_timer_of_its_own(
-    gate_class: type[Gate], on_loop: Run, standing: Any
+async def test_a_later_one_than_the_longest_wait_sets_no_timer_of_its_own(
+    gate_class: type[Gate], standing: Any
 ) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(1, max_wait_s=0.05))
-        await crowd.come("in")
-        with deadline(1.0):
-            await crowd.come(*range(3))
-        # the gate's own: for the old end
-        assert timers(standing) == 1
-        standing.now_s += 0.06
-        await settle()
-        assert set(crowd.reasons().values()) == {"expired"}
-        await crowd.end()
-
-    on_loop(main())
+    crowd = Crowd(gate_class(1, max_wait_s=0.05))
+    await crowd.come("in")
+    with deadline(1.0):
+        await crowd.come(*range(3))
+    # the gate's own: for the old end
+    assert timers(standing) == 1
+    standing.now_s += 0.06
+    await settle()
+    assert set(crowd.reasons().values()) == {"expired"}
+    await crowd.end()
 
 
-def test_a_deadline_reaches_a_gate_through_tasks(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
-    async def main() -> None:
-        gate = gate_class(1, max_wait_s=math.inf)
+async def test_a_deadline_reaches_a_gate_through_tasks(gate_class: type[Gate], standing: Any) -> None:
+    gate = gate_class(1, max_wait_s=math.inf)
 
-        @gate.guard
-        async def query() -> None:
-            """Never comes to be."""
+    @gate.guard
+    async def query() -> None:
+        """Never comes to be."""
 
-        async def handle() -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(query())
+    async def handle() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(query())
 
-        await gate.enter()
-        with deadline(0.1):
-            handling = asyncio.ensure_future(handle())
-        await settle()
-        assert gate.queued() == 1
-        standing.now_s += 0.11
-        with pytest.raises(ExceptionGroup) as failed:
-            await handling
-        refused = failed.value.exceptions[0]
-        assert isinstance(refused, Overloaded)
-        assert (refused.reason, refused.queue_age_s) == ("deadline", pytest.approx(0.11))
-        gate.leave()
-
-    on_loop(main())
+    await gate.enter()
+    with deadline(0.1):
+        handling = asyncio.ensure_future(handle())
+    await settle()
+    assert gate.queued() == 1
+    standing.now_s += 0.11
+    with pytest.raises(ExceptionGroup) as failed:
+        await handling
+    refused = failed.value.exceptions[0]
+    assert isinstance(refused, Overloaded)
+    assert (refused.reason, refused.queue_age_s) == ("deadline", pytest.approx(0.11))
+    gate.leave()
 
 
-def test_what_waited_with_a_timer_is_collected(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
+async def test_what_waited_with_a_timer_is_collected(gate_class: type[Gate], standing: Any) -> None:
     class Key:
         """Something that a weak reference can be had of."""
 
-    async def main() -> None:
-        key = Key()
-        seen = weakref.ref(key)
-        crowd = Crowd(gate_class(1, max_wait_s=math.inf))
-        await crowd.come("in")
-        with deadline(5.0):
-            await crowd.come("hurried", key=key)
-        await crowd.cancel("hurried")
-        del key, crowd.tasks["hurried"]
-        # the loop forgets a cancelled timer when its time comes
-        standing.now_s += 6.0
-        await settle()
-        gc.collect()
-        assert seen() is None
-        await crowd.end()
-
-    on_loop(main())
+    key = Key()
+    seen = weakref.ref(key)
+    crowd = Crowd(gate_class(1, max_wait_s=math.inf))
+    await crowd.come("in")
+    with deadline(5.0):
+        await crowd.come("hurried", key=key)
+    await crowd.cancel("hurried")
+    del key, crowd.tasks["hurried"]
+    # the loop forgets a cancelled timer when its time comes
+    standing.now_s += 6.0
+    await settle()
+    gc.collect()
+    assert seen() is None
+    await crowd.end()

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.errors import Overloaded
 from penstock.pressure import Gate, Priority
-from penstock.testing import VirtualLoop, explore, run
+from penstock.testing import VirtualLoop, explore
 from tests.unit.pressure.gatedriver import SETUPS, drive
 
 STEPS = 5_000
@@ -88,15 +88,13 @@ def test_a_cancel_at_every_await_loses_no_permit_and_nobody(max_wait_s: float, r
     assert seen.cancels > 200
 
 
-def test_a_reserved_permit_is_counted_before_the_first_use_and_refused_once_closed() -> None:
-    async def main() -> None:
-        gate = Gate(1, reserve=1)
-        assert gate.try_enter(priority=Priority.CRITICAL)
-        async with gate.entry(priority=Priority.CRITICAL):
-            assert gate.inflight == 2
-        gate.close()
-        assert not gate.try_enter(priority=Priority.CRITICAL)
-        gate.leave()
-        assert gate.inflight == 0
-
-    run(main)
+@pytest.mark.runner("virtual")
+async def test_a_reserved_permit_is_counted_before_the_first_use_and_refused_once_closed() -> None:
+    gate = Gate(1, reserve=1)
+    assert gate.try_enter(priority=Priority.CRITICAL)
+    async with gate.entry(priority=Priority.CRITICAL):
+        assert gate.inflight == 2
+    gate.close()
+    assert not gate.try_enter(priority=Priority.CRITICAL)
+    gate.leave()
+    assert gate.inflight == 0

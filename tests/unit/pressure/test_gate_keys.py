@@ -1,10 +1,12 @@
 """Keys are the program's objects: whatever their own code does, a gate keeps its permits and its queue."""
 
 import asyncio
+import functools
 
 import pytest
 
 from penstock.pressure import Gate, deadline
+from tests.support.loops import run_on
 
 
 class Key:
@@ -27,71 +29,64 @@ async def pass_through(gate, key, came_in):
         came_in.append(key)
 
 
-def run(main):
-    asyncio.run(asyncio.wait_for(main(), 20))
+@pytest.fixture
+def run():
+    """`run(coroutine)`: to its end in asyncio's loop, for the loop makes no difference."""
+    return functools.partial(run_on, asyncio.SelectorEventLoop)
 
 
-def test_a_key_that_cannot_be_hashed_is_a_type_error_and_leaves_nothing():
-    async def main():
-        gate = Gate(1, max_wait_s=5, deadline_s=10)
-        entry = gate.entry(key={})
-        async with gate:
-            with deadline(0.02), pytest.raises(TypeError, match="unhashable"):
-                async with entry:
-                    pass
-            assert gate.queued() == 0
-            # its caller's deadline passes: nothing is there to be refused
-            await asyncio.sleep(0.05)
-            # what did not begin may begin again
-            with deadline(5), pytest.raises(TypeError, match="unhashable"):
-                async with entry:
-                    pass
-        assert gate.try_enter()
-        gate.leave()
-
-    run(main)
+async def test_a_key_that_cannot_be_hashed_is_a_type_error_and_leaves_nothing():
+    gate = Gate(1, max_wait_s=5, deadline_s=10)
+    entry = gate.entry(key={})
+    async with gate:
+        with deadline(0.02), pytest.raises(TypeError, match="unhashable"):
+            async with entry:
+                pass
+        assert gate.queued() == 0
+        # its caller's deadline passes: nothing is there to be refused
+        await asyncio.sleep(0.05)
+        # what did not begin may begin again
+        with deadline(5), pytest.raises(TypeError, match="unhashable"):
+            async with entry:
+                pass
+    assert gate.try_enter()
+    gate.leave()
 
 
 @pytest.mark.parametrize("change", ["hashes otherwise", "raises"])
-def test_a_key_that_changes_while_it_waits_costs_nobody_a_place(change):
-    async def main():
-        gate, key, came_in = Gate(1, max_wait_s=5, deadline_s=10), Key(), []
-        for _ in range(3):
-            async with gate:
-                tasks = [asyncio.create_task(pass_through(gate, one, came_in)) for one in (key, "other")]
-                await asyncio.sleep(0)
-                assert gate.queued() == 2
-                if change == "raises":
-                    key.problem = LookupError()
-                else:
-                    key.number += 1
-            await asyncio.gather(*tasks)
-            key.problem = None
-        assert came_in.count(key) == came_in.count("other") == 3
-        assert (gate.queued(), gate.statistics().inflight) == (0, 0)
-
-    run(main)
-
-
-def test_an_interrupt_as_a_waiter_is_queued_loses_no_permit(monkeypatch):
-    async def main():
-        gate = Gate(1, max_wait_s=5, deadline_s=10)
-        loop, entry = asyncio.get_running_loop(), gate.entry(key="a")
-        plain = loop.call_at
-
-        def interrupted(*_, **__):
-            raise KeyboardInterrupt
-
+async def test_a_key_that_changes_while_it_waits_costs_nobody_a_place(change):
+    gate, key, came_in = Gate(1, max_wait_s=5, deadline_s=10), Key(), []
+    for _ in range(3):
         async with gate:
-            with deadline(1):
-                loop.call_at = interrupted
-                with pytest.raises(KeyboardInterrupt):
-                    entry.__aenter__()
-                loop.call_at = plain
-            assert gate.queued() == 0
-        assert gate.try_enter()
-        gate.leave()
-        async with entry:
-            pass
+            tasks = [asyncio.create_task(pass_through(gate, one, came_in)) for one in (key, "other")]
+            await asyncio.sleep(0)
+            assert gate.queued() == 2
+            if change == "raises":
+                key.problem = LookupError()
+            else:
+                key.number += 1
+        await asyncio.gather(*tasks)
+        key.problem = None
+    assert came_in.count(key) == came_in.count("other") == 3
+    assert (gate.queued(), gate.statistics().inflight) == (0, 0)
 
-    run(main)
+
+async def test_an_interrupt_as_a_waiter_is_queued_loses_no_permit(monkeypatch):
+    gate = Gate(1, max_wait_s=5, deadline_s=10)
+    loop, entry = asyncio.get_running_loop(), gate.entry(key="a")
+    plain = loop.call_at
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    async with gate:
+        with deadline(1):
+            loop.call_at = interrupted
+            with pytest.raises(KeyboardInterrupt):
+                entry.__aenter__()
+            loop.call_at = plain
+        assert gate.queued() == 0
+    assert gate.try_enter()
+    gate.leave()
+    async with entry:
+        pass

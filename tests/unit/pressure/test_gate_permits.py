@@ -19,244 +19,198 @@ pytestmark = pytest.mark.runner("on_loop")
 Run = Callable[..., Any]
 
 
-def test_as_many_come_in_as_the_limit_says_and_the_next_ones_follow_in_order(
-    gate_class: type[Gate], on_loop: Run
-) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(2, max_wait_s=math.inf))
-        await crowd.come("a", "b", "c", "d", "e")
-        assert crowd.came_in == ["a", "b"]
-        await crowd.leave("b", "a")
-        assert crowd.came_in == ["a", "b", "c", "d"]
-        await crowd.leave("c")
-        assert crowd.came_in[-1] == "e"
-        await crowd.leave("d", "e")
-        assert (crowd.gate.inflight, crowd.gate.queued()) == (0, 0)
-
-    on_loop(main())
+async def test_as_many_come_in_as_the_limit_says_and_the_next_ones_follow_in_order(gate_class: type[Gate]) -> None:
+    crowd = Crowd(gate_class(2, max_wait_s=math.inf))
+    await crowd.come("a", "b", "c", "d", "e")
+    assert crowd.came_in == ["a", "b"]
+    await crowd.leave("b", "a")
+    assert crowd.came_in == ["a", "b", "c", "d"]
+    await crowd.leave("c")
+    assert crowd.came_in[-1] == "e"
+    await crowd.leave("d", "e")
+    assert (crowd.gate.inflight, crowd.gate.queued()) == (0, 0)
 
 
-def test_nobody_overtakes_one_that_has_a_permit_and_has_not_run_yet(gate_class: type[Gate], on_loop: Run) -> None:
-    async def main() -> None:
-        gate = gate_class(1, max_wait_s=math.inf)
-        crowd = Crowd(gate)
-        assert gate.try_enter()
-        await crowd.come("waits")
-        gate.leave()
-        assert not crowd.came_in
-        assert not gate.try_enter()
-        await settle()
-        assert crowd.came_in == ["waits"]
-        await crowd.end()
-
-    on_loop(main())
+async def test_nobody_overtakes_one_that_has_a_permit_and_has_not_run_yet(gate_class: type[Gate]) -> None:
+    gate = gate_class(1, max_wait_s=math.inf)
+    crowd = Crowd(gate)
+    assert gate.try_enter()
+    await crowd.come("waits")
+    gate.leave()
+    assert not crowd.came_in
+    assert not gate.try_enter()
+    await settle()
+    assert crowd.came_in == ["waits"]
+    await crowd.end()
 
 
-def test_a_cancelled_waiter_never_holds_a_permit(gate_class: type[Gate], on_loop: Run) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(1, max_wait_s=math.inf))
-        await crowd.come("in", "one", "two", "three")
-        await crowd.cancel("two", "one")
-        assert crowd.gate.queued() == 1
-        await crowd.leave("in")
-        assert crowd.came_in == ["in", "three"]
-        await crowd.leave("three")
-        assert crowd.gate.inflight == 0
-
-    on_loop(main())
+async def test_a_cancelled_waiter_never_holds_a_permit(gate_class: type[Gate]) -> None:
+    crowd = Crowd(gate_class(1, max_wait_s=math.inf))
+    await crowd.come("in", "one", "two", "three")
+    await crowd.cancel("two", "one")
+    assert crowd.gate.queued() == 1
+    await crowd.leave("in")
+    assert crowd.came_in == ["in", "three"]
+    await crowd.leave("three")
+    assert crowd.gate.inflight == 0
 
 
-def test_a_permit_of_one_that_is_cancelled_before_it_runs_goes_to_the_next(
-    gate_class: type[Gate], on_loop: Run
-) -> None:
-    async def main() -> None:
-        gate = gate_class(1, max_wait_s=math.inf)
-        crowd = Crowd(gate)
-        assert gate.try_enter()
-        await crowd.come("one", "two")
-        gate.leave()
-        crowd.tasks["one"].cancel()
-        assert (gate.inflight, gate.granted) == (1, 1)
-        await settle()
-        assert crowd.came_in == ["two"]
-        assert crowd.tasks["one"].cancelled()
-        await crowd.end()
-        assert (gate.inflight, gate.granted, gate.statistics().entered) == (0, 0, 2)
-
-    on_loop(main())
+async def test_a_permit_of_one_that_is_cancelled_before_it_runs_goes_to_the_next(gate_class: type[Gate]) -> None:
+    gate = gate_class(1, max_wait_s=math.inf)
+    crowd = Crowd(gate)
+    assert gate.try_enter()
+    await crowd.come("one", "two")
+    gate.leave()
+    crowd.tasks["one"].cancel()
+    assert (gate.inflight, gate.granted) == (1, 1)
+    await settle()
+    assert crowd.came_in == ["two"]
+    assert crowd.tasks["one"].cancelled()
+    await crowd.end()
+    assert (gate.inflight, gate.granted, gate.statistics().entered) == (0, 0, 2)
 
 
 @pytest.mark.parametrize("turns", range(12))
-def test_whenever_it_is_cancelled_all_permits_come_back(gate_class: type[Gate], on_loop: Run, turns: int) -> None:
+async def test_whenever_it_is_cancelled_all_permits_come_back(gate_class: type[Gate], turns: int) -> None:
     async def worker(gate: Gate) -> None:
         for _ in range(2):
             async with gate:
                 await asyncio.sleep(0)
 
-    async def main() -> None:
-        gate = gate_class(2, max_wait_s=math.inf)
-        tasks = [asyncio.ensure_future(worker(gate)) for _ in range(5)]
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        for task in tasks[1::2]:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        found = gate.statistics()
-        assert (gate.inflight, gate.granted, gate.queued()) == (0, 0, 0)
-        assert found.entered == found.left
-
-    on_loop(main())
+    gate = gate_class(2, max_wait_s=math.inf)
+    tasks = [asyncio.ensure_future(worker(gate)) for _ in range(5)]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for task in tasks[1::2]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    found = gate.statistics()
+    assert (gate.inflight, gate.granted, gate.queued()) == (0, 0, 0)
+    assert found.entered == found.left
 
 
-def test_a_destroyed_task_gives_up_its_place_and_its_permit(gate_class: type[Gate], on_loop: Run) -> None:
-    async def main() -> None:
-        gate = gate_class(1, max_wait_s=math.inf)
-        assert gate.try_enter()
-        coroutines = [gate.enter() for _ in range(2)]
-        waiters = [coroutine.send(None) for coroutine in coroutines]
-        assert gate.queued() == 2
-        coroutines[1].close()
-        assert gate.queued() == 1
-        gate.leave()
-        assert waiters[0].done()  # type: ignore[attr-defined]
-        coroutines[0].close()
-        assert gate.inflight == 0
-
-    on_loop(main())
+async def test_a_destroyed_task_gives_up_its_place_and_its_permit(gate_class: type[Gate]) -> None:
+    gate = gate_class(1, max_wait_s=math.inf)
+    assert gate.try_enter()
+    coroutines = [gate.enter() for _ in range(2)]
+    waiters = [coroutine.send(None) for coroutine in coroutines]
+    assert gate.queued() == 2
+    coroutines[1].close()
+    assert gate.queued() == 1
+    gate.leave()
+    assert waiters[0].done()  # type: ignore[attr-defined]
+    coroutines[0].close()
+    assert gate.inflight == 0
 
 
 @pytest.mark.parametrize(("limit", "come_in"), [(3, 2), (4, 3), (9, 4)])
-def test_a_raised_limit_wakes_as_many_as_are_free_and_wait(
-    gate_class: type[Gate], on_loop: Run, limit: int, come_in: int
+async def test_a_raised_limit_wakes_as_many_as_are_free_and_wait(
+    gate_class: type[Gate], limit: int, come_in: int
 ) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(1, max_wait_s=math.inf))
-        await crowd.come("in", 1, 2, 3, 4)
-        crowd.gate.resize(limit)
-        assert crowd.gate.granted == come_in
-        await settle()
-        assert crowd.came_in == ["in", *range(1, come_in + 1)]
-        await crowd.end()
-
-    on_loop(main())
+    crowd = Crowd(gate_class(1, max_wait_s=math.inf))
+    await crowd.come("in", 1, 2, 3, 4)
+    crowd.gate.resize(limit)
+    assert crowd.gate.granted == come_in
+    await settle()
+    assert crowd.came_in == ["in", *range(1, come_in + 1)]
+    await crowd.end()
 
 
-def test_a_lowered_limit_leaves_those_inside_alone_and_lets_nobody_in_before_there_is_room(
-    gate_class: type[Gate], on_loop: Run
+async def test_a_lowered_limit_leaves_those_inside_alone_and_lets_nobody_in_before_there_is_room(
+    gate_class: type[Gate],
 ) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(3, max_wait_s=math.inf))
-        await crowd.come(1, 2, 3, 4)
-        crowd.gate.resize(1)
-        for name, inflight in ((1, 2), (2, 1)):
-            await crowd.leave(name)
-            assert (crowd.gate.inflight, len(crowd.came_in)) == (inflight, 3)
-        await crowd.leave(3)
-        assert crowd.came_in == [1, 2, 3, 4]
-        await crowd.end()
-
-    on_loop(main())
+    crowd = Crowd(gate_class(3, max_wait_s=math.inf))
+    await crowd.come(1, 2, 3, 4)
+    crowd.gate.resize(1)
+    for name, inflight in ((1, 2), (2, 1)):
+        await crowd.leave(name)
+        assert (crowd.gate.inflight, len(crowd.came_in)) == (inflight, 3)
+    await crowd.leave(3)
+    assert crowd.came_in == [1, 2, 3, 4]
+    await crowd.end()
 
 
-def test_the_scale_multiplies_the_limit_and_leaves_one_at_least(gate_class: type[Gate], on_loop: Run) -> None:
-    async def main() -> None:
-        gate = gate_class(8, max_wait_s=0)
-        gate.scale = 0.5
-        assert [gate.try_enter() for _ in range(5)] == [True] * 4 + [False]
-        gate.scale = 0.01
-        for _ in range(4):
-            gate.leave()
-        assert [gate.try_enter(), gate.try_enter()] == [True, False]
-        gate.scale = 1.0
-        assert gate.try_enter()
-        assert gate.statistics().limit == 8
-        with pytest.raises(ValueError, match="scale = 0: allowed is more than 0, at most 1"):
-            gate.scale = 0
-
-    on_loop(main())
-
-
-def test_leaving_without_a_permit_is_an_error(gate_class: type[Gate], on_loop: Run) -> None:
-    async def main() -> None:
-        gate = gate_class(1)
-        with pytest.raises(RuntimeError, match="has no permit out"):
-            gate.leave()
-        entry = gate.entry()
-        with pytest.raises(RuntimeError, match="not inside its gate"):
-            entry.leave()
-        await entry.enter()
-        with pytest.raises(RuntimeError, match="in use"):
-            await entry.enter()
-        entry.leave()
-        with pytest.raises(RuntimeError, match="not inside its gate"):
-            entry.leave()
-        async with entry:
-            assert gate.inflight == 1
-
-    on_loop(main())
-
-
-def test_an_entry_that_was_refused_or_cancelled_can_be_used_again(gate_class: type[Gate], on_loop: Run) -> None:
-    async def main() -> None:
-        gate = gate_class(1, max_wait_s=1.0)
-        await gate.enter()
-        entry = gate.entry()
-        task = asyncio.ensure_future(entry)
-        await settle()
-        task.cancel()
-        await asyncio.wait([task])
+async def test_the_scale_multiplies_the_limit_and_leaves_one_at_least(gate_class: type[Gate]) -> None:
+    gate = gate_class(8, max_wait_s=0)
+    gate.scale = 0.5
+    assert [gate.try_enter() for _ in range(5)] == [True] * 4 + [False]
+    gate.scale = 0.01
+    for _ in range(4):
         gate.leave()
-        await entry
+    assert [gate.try_enter(), gate.try_enter()] == [True, False]
+    gate.scale = 1.0
+    assert gate.try_enter()
+    assert gate.statistics().limit == 8
+    with pytest.raises(ValueError, match="scale = 0: allowed is more than 0, at most 1"):
+        gate.scale = 0
+
+
+async def test_leaving_without_a_permit_is_an_error(gate_class: type[Gate]) -> None:
+    gate = gate_class(1)
+    with pytest.raises(RuntimeError, match="has no permit out"):
+        gate.leave()
+    entry = gate.entry()
+    with pytest.raises(RuntimeError, match="not inside its gate"):
         entry.leave()
-        assert gate.inflight == 0
+    await entry.enter()
+    with pytest.raises(RuntimeError, match="in use"):
+        await entry.enter()
+    entry.leave()
+    with pytest.raises(RuntimeError, match="not inside its gate"):
+        entry.leave()
+    async with entry:
+        assert gate.inflight == 1
 
-    on_loop(main())
+
+async def test_an_entry_that_was_refused_or_cancelled_can_be_used_again(gate_class: type[Gate]) -> None:
+    gate = gate_class(1, max_wait_s=1.0)
+    await gate.enter()
+    entry = gate.entry()
+    task = asyncio.ensure_future(entry)
+    await settle()
+    task.cancel()
+    await asyncio.wait([task])
+    gate.leave()
+    await entry
+    entry.leave()
+    assert gate.inflight == 0
 
 
-def test_a_guarded_function_passes_the_gate(gate_class: type[Gate], on_loop: Run) -> None:
-    async def main() -> None:
-        gate = gate_class(1, max_wait_s=0)
+async def test_a_guarded_function_passes_the_gate(gate_class: type[Gate]) -> None:
+    gate = gate_class(1, max_wait_s=0)
 
-        @gate.guard
-        async def double(number: int) -> int:
-            """Twice."""
-            assert gate.inflight == 1
-            return 2 * number
+    @gate.guard
+    async def double(number: int) -> int:
+        """Twice."""
+        assert gate.inflight == 1
+        return 2 * number
 
-        assert await double(4) == 8
-        assert (double.__name__, double.__doc__) == ("double", "Twice.")  # type: ignore[attr-defined]
-        await gate.enter()
+    assert await double(4) == 8
+    assert (double.__name__, double.__doc__) == ("double", "Twice.")  # type: ignore[attr-defined]
+    await gate.enter()
+    with pytest.raises(Overloaded):
+        await double(4)
+
+
+async def test_an_exception_inside_gives_the_permit_back(gate_class: type[Gate]) -> None:
+    gate = gate_class(1)
+    for context in (gate, gate.entry()):
+        with pytest.raises(ZeroDivisionError):
+            async with context:
+                raise ZeroDivisionError
+    assert gate.inflight == 0
+
+
+async def test_a_refusal_makes_no_task_and_no_future(gate_class: type[Gate], standing: Any) -> None:
+    gate = gate_class(1, max_wait_s=0)
+    await gate.enter()
+    futures, tasks = standing.futures, len(asyncio.all_tasks())
+    for context in (gate, gate.entry()):
         with pytest.raises(Overloaded):
-            await double(4)
-
-    on_loop(main())
-
-
-def test_an_exception_inside_gives_the_permit_back(gate_class: type[Gate], on_loop: Run) -> None:
-    async def main() -> None:
-        gate = gate_class(1)
-        for context in (gate, gate.entry()):
-            with pytest.raises(ZeroDivisionError):
-                async with context:
-                    raise ZeroDivisionError
-        assert gate.inflight == 0
-
-    on_loop(main())
-
-
-def test_a_refusal_makes_no_task_and_no_future(gate_class: type[Gate], on_loop: Run, standing: Any) -> None:
-    async def main() -> None:
-        gate = gate_class(1, max_wait_s=0)
-        await gate.enter()
-        futures, tasks = standing.futures, len(asyncio.all_tasks())
-        for context in (gate, gate.entry()):
-            with pytest.raises(Overloaded):
-                async with context:
-                    pass
-        assert not gate.try_enter()
-        assert (standing.futures, len(asyncio.all_tasks())) == (futures, tasks)
-
-    on_loop(main())
+            async with context:
+                pass
+    assert not gate.try_enter()
+    assert (standing.futures, len(asyncio.all_tasks())) == (futures, tasks)
 
 
 def test_a_gate_belongs_to_one_loop_until_that_is_closed(gate_class: type[Gate]) -> None:
@@ -285,7 +239,7 @@ def test_wait_for_and_timeout_end_a_wait(gate_class: type[Gate]) -> None:
     asyncio.run(main())
 
 
-def test_ten_thousand_passages_of_each_kind_leave_nothing_behind(gate_class: type[Gate], on_loop: Run) -> None:
+async def test_ten_thousand_passages_of_each_kind_leave_nothing_behind(gate_class: type[Gate]) -> None:
     async def passages(count: int) -> None:
         gate = gate_class(1, max_wait_s=math.inf)
         for _ in range(count):
@@ -297,15 +251,12 @@ def test_ten_thousand_passages_of_each_kind_leave_nothing_behind(gate_class: typ
             waiting.close()
             gate.leave()
 
-    async def main() -> None:
-        await passages(500)
-        gc.collect()
-        before = sys.getallocatedblocks()
-        await passages(10_000)
-        gc.collect()
-        assert sys.getallocatedblocks() - before < 500
-
-    on_loop(main())
+    await passages(500)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    await passages(10_000)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 500
 
 
 @contextlib.asynccontextmanager

@@ -84,53 +84,42 @@ def test_health_paths_reach_a_child_process_as_they_are(paths: tuple[str, ...]) 
     assert Config.load(env=config.to_env()).pressure.health_paths == paths
 
 
-def test_no_deadline_of_the_gate_refuses_what_is_critical(
-    gate_class: type[Gate], on_loop: object, standing: object
-) -> None:
-    async def main() -> None:
-        gate = gate_class(1, deadline_s=0.1, max_wait_s=10.0)
-        # a service that takes ten times the deadline
-        async with gate.entry():
-            standing.now_s += 1.0  # type: ignore[attr-defined]
-        arrived_s = standing.now_s - 5.0  # type: ignore[attr-defined]
-        crowd = Crowd(gate)
-        with pytest.raises(gate.error, match="deadline"):
-            await gate.through(Priority.NORMAL, arrived_s=arrived_s)
-        await gate.through(Priority.CRITICAL, arrived_s=arrived_s)
-        gate.leave()
-        assert crowd.gate.statistics().sheds["deadline"] == 1
-
-    on_loop(main())  # type: ignore[operator]
-
-
-def test_what_is_critical_and_has_waited_past_the_deadline_has_its_turn(
-    gate_class: type[Gate], on_loop: object, standing: object
-) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(1, max_wait_s=10.0))
-        await crowd.come("in")
-        await crowd.come("check", priority=0, deadline_s=0.5)
-        await crowd.come("other", deadline_s=0.5)
+async def test_no_deadline_of_the_gate_refuses_what_is_critical(gate_class: type[Gate], standing: object) -> None:
+    gate = gate_class(1, deadline_s=0.1, max_wait_s=10.0)
+    # a service that takes ten times the deadline
+    async with gate.entry():
         standing.now_s += 1.0  # type: ignore[attr-defined]
-        await crowd.leave("in")
-        assert crowd.came_in == ["in", "check"]
-        await crowd.leave("check")
-        assert crowd.reasons() == {"other": "deadline"}
-        await crowd.end()
+    arrived_s = standing.now_s - 5.0  # type: ignore[attr-defined]
+    crowd = Crowd(gate)
+    with pytest.raises(gate.error, match="deadline"):
+        await gate.through(Priority.NORMAL, arrived_s=arrived_s)
+    await gate.through(Priority.CRITICAL, arrived_s=arrived_s)
+    gate.leave()
+    assert crowd.gate.statistics().sheds["deadline"] == 1
 
-    on_loop(main())  # type: ignore[operator]
+
+async def test_what_is_critical_and_has_waited_past_the_deadline_has_its_turn(
+    gate_class: type[Gate], standing: object
+) -> None:
+    crowd = Crowd(gate_class(1, max_wait_s=10.0))
+    await crowd.come("in")
+    await crowd.come("check", priority=0, deadline_s=0.5)
+    await crowd.come("other", deadline_s=0.5)
+    standing.now_s += 1.0  # type: ignore[attr-defined]
+    await crowd.leave("in")
+    assert crowd.came_in == ["in", "check"]
+    await crowd.leave("check")
+    assert crowd.reasons() == {"other": "deadline"}
+    await crowd.end()
 
 
-def test_the_bounds_of_the_queue_hold_for_what_is_critical(gate_class: type[Gate], on_loop: object) -> None:
-    async def main() -> None:
-        crowd = Crowd(gate_class(1, max_wait_s=10.0, max_queued=1))
-        await crowd.come("in")
-        await crowd.come("check", priority=0)
-        await crowd.come("next", priority=0)
-        assert crowd.reasons() == {"next": "full"}
-        await crowd.end()
-
-    on_loop(main())  # type: ignore[operator]
+async def test_the_bounds_of_the_queue_hold_for_what_is_critical(gate_class: type[Gate]) -> None:
+    crowd = Crowd(gate_class(1, max_wait_s=10.0, max_queued=1))
+    await crowd.come("in")
+    await crowd.come("check", priority=0)
+    await crowd.come("next", priority=0)
+    assert crowd.reasons() == {"next": "full"}
+    await crowd.end()
 
 
 @pytest.mark.skipif(not NATIVE, reason="only the native loop has turns to look at")

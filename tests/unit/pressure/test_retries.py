@@ -67,24 +67,18 @@ def test_when_everything_fails_the_load_grows_by_the_ratio_and_no_more() -> None
     assert 1050 <= run(main()) <= 1100
 
 
-def test_a_quiet_client_has_the_floor() -> None:
-    async def main() -> None:
-        budget = RetryBudget(0.0, floor_per_s=0.5, window_s=10)
-        assert [budget.spend() for _ in range(6)] == [True] * 5 + [False]
-        await asyncio.sleep(11)
-        assert budget.left == 5
-
-    run(main())
+async def test_a_quiet_client_has_the_floor() -> None:
+    budget = RetryBudget(0.0, floor_per_s=0.5, window_s=10)
+    assert [budget.spend() for _ in range(6)] == [True] * 5 + [False]
+    await asyncio.sleep(11)
+    assert budget.left == 5
 
 
-def test_a_spent_budget_is_told() -> None:
-    async def main() -> None:
-        budget = RetryBudget(0.1, floor_per_s=0)
-        with pytest.raises(Overloaded) as caught:
-            await budget.retry(Flaky(1, Overloaded("full", reason="full")))
-        assert caught.value.__notes__ == ["not retried: the budget is spent (0 retries of 1 requests)"]
-
-    run(main())
+async def test_a_spent_budget_is_told() -> None:
+    budget = RetryBudget(0.1, floor_per_s=0)
+    with pytest.raises(Overloaded) as caught:
+        await budget.retry(Flaky(1, Overloaded("full", reason="full")))
+    assert caught.value.__notes__ == ["not retried: the budget is spent (0 retries of 1 requests)"]
 
 
 def test_waits_grow_and_are_jittered_from_nothing_to_all() -> None:
@@ -107,28 +101,22 @@ def test_a_backend_that_says_when_is_not_asked_before() -> None:
     assert 2.0 <= call.called_s[1] - call.called_s[0] <= 2.1
 
 
-def test_a_retry_that_would_be_past_the_deadline_is_not_made_and_not_paid() -> None:
-    async def main() -> None:
-        budget, call = RetryBudget(seed=1), Flaky(1, Overloaded("full", reason="full", retry_after_s=2.0))
-        before = budget.left
-        with deadline(1.0), pytest.raises(Overloaded) as caught:
-            await budget.retry(call)
-        assert caught.value.__notes__[0].startswith("not retried: the deadline passes in 1.000 s")
-        assert budget.left == before
-        assert asyncio.get_running_loop().time() < 0.1
-
-    run(main())
+async def test_a_retry_that_would_be_past_the_deadline_is_not_made_and_not_paid() -> None:
+    budget, call = RetryBudget(seed=1), Flaky(1, Overloaded("full", reason="full", retry_after_s=2.0))
+    before = budget.left
+    with deadline(1.0), pytest.raises(Overloaded) as caught:
+        await budget.retry(call)
+    assert caught.value.__notes__[0].startswith("not retried: the deadline passes in 1.000 s")
+    assert budget.left == before
+    assert asyncio.get_running_loop().time() < 0.1
 
 
-def test_a_cancelled_wait_is_left_at_once() -> None:
-    async def main() -> None:
-        call = Flaky(1, Overloaded("full", reason="full", retry_after_s=60.0))
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
-                await RetryBudget().retry(call)
-        assert asyncio.get_running_loop().time() == pytest.approx(1)
-
-    run(main())
+async def test_a_cancelled_wait_is_left_at_once() -> None:
+    call = Flaky(1, Overloaded("full", reason="full", retry_after_s=60.0))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await RetryBudget().retry(call)
+    assert asyncio.get_running_loop().time() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("wrong", [{"ratio": -0.1}, {"floor_per_s": -1.0}, {"window_s": 0.0}])

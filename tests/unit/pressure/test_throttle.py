@@ -34,203 +34,158 @@ async def drive(throttle: Throttle, call: Callable[[], Awaitable[str]], times: i
     return reached
 
 
-def test_a_backend_that_accepts_is_never_throttled() -> None:
-    async def main() -> None:
-        throttle = Throttle(seed=1)
-        assert await drive(throttle, accepted, 1000) == 1000
-        assert throttle.probability == 0
-
-    run(main())
+async def test_a_backend_that_accepts_is_never_throttled() -> None:
+    throttle = Throttle(seed=1)
+    assert await drive(throttle, accepted, 1000) == 1000
+    assert throttle.probability == 0
 
 
 @pytest.mark.parametrize("concurrent", [50, 5000])
-def test_calls_in_flight_are_no_refusals(concurrent: int) -> None:
+async def test_calls_in_flight_are_no_refusals(concurrent: int) -> None:
     """Many at once to a backend that accepts them all, from the first call on."""
 
-    async def main() -> None:
-        throttle = Throttle(seed=1)
+    throttle = Throttle(seed=1)
 
-        async def slow() -> None:
-            async with throttle:
-                await asyncio.sleep(1)
+    async def slow() -> None:
+        async with throttle:
+            await asyncio.sleep(1)
 
-        await asyncio.gather(*(slow() for _ in range(concurrent)))
-        statistics = throttle.statistics()
-        assert (statistics.requests, statistics.accepts, statistics.refused) == (concurrent, concurrent, 0)
-
-    run(main())
+    await asyncio.gather(*(slow() for _ in range(concurrent)))
+    statistics = throttle.statistics()
+    assert (statistics.requests, statistics.accepts, statistics.refused) == (concurrent, concurrent, 0)
 
 
-def test_a_burst_at_a_backend_that_refuses_is_throttled_as_soon_as_the_first_refusals_are_back() -> None:
-    async def main() -> None:
-        throttle, reached = Throttle(seed=1), 0
+async def test_a_burst_at_a_backend_that_refuses_is_throttled_as_soon_as_the_first_refusals_are_back() -> None:
+    throttle, reached = Throttle(seed=1), 0
 
-        async def call(begins_s: float) -> None:
-            nonlocal reached
-            await asyncio.sleep(begins_s)
-            async with throttle:
-                reached += 1
-                await asyncio.sleep(0.1)
-                raise Overloaded("full", reason="full")
+    async def call(begins_s: float) -> None:
+        nonlocal reached
+        await asyncio.sleep(begins_s)
+        async with throttle:
+            reached += 1
+            await asyncio.sleep(0.1)
+            raise Overloaded("full", reason="full")
 
-        outcomes = await asyncio.gather(*(call(number * 0.001) for number in range(1000)), return_exceptions=True)
-        assert all(isinstance(outcome, Overloaded) for outcome in outcomes)
-        # the 100 of the first 0.1 s, and one in ten of the others
-        assert 150 <= reached <= 240
-
-    run(main())
+    outcomes = await asyncio.gather(*(call(number * 0.001) for number in range(1000)), return_exceptions=True)
+    assert all(isinstance(outcome, Overloaded) for outcome in outcomes)
+    # the 100 of the first 0.1 s, and one in ten of the others
+    assert 150 <= reached <= 240
 
 
-def test_half_may_fail_before_the_first_is_refused_here() -> None:
+async def test_half_may_fail_before_the_first_is_refused_here() -> None:
     """K = 2: as long as half are accepted, all are sent."""
 
-    async def main() -> None:
-        throttle = Throttle(seed=1)
-        for _ in range(300):
-            assert await drive(throttle, accepted, 1) == 1
-            assert await drive(throttle, refused, 1) == 1
-
-    run(main())
+    throttle = Throttle(seed=1)
+    for _ in range(300):
+        assert await drive(throttle, accepted, 1) == 1
+        assert await drive(throttle, refused, 1) == 1
 
 
-def test_the_formula_is_the_books() -> None:
-    async def main() -> None:
-        throttle = Throttle(seed=1)
-        for _ in range(10):
+async def test_the_formula_is_the_books() -> None:
+    throttle = Throttle(seed=1)
+    for _ in range(10):
+        throttle.enter()
+        throttle.leave()
+    for _ in range(30):
+        try:
             throttle.enter()
-            throttle.leave()
-        for _ in range(30):
-            try:
-                throttle.enter()
-            except Overloaded:
-                continue
-            throttle.leave(TimeoutError())
-        assert throttle.probability == pytest.approx((40 - 2 * 10) / 41)
-
-    run(main())
+        except Overloaded:
+            continue
+        throttle.leave(TimeoutError())
+    assert throttle.probability == pytest.approx((40 - 2 * 10) / 41)
 
 
-def test_of_a_dead_backend_all_but_one_call_in_ten_is_refused() -> None:
-    async def main() -> None:
-        throttle = Throttle(seed=1)
-        reached = await drive(throttle, refused, 1000)
-        assert 70 < reached < 140
-        statistics = throttle.statistics()
-        assert (statistics.requests, statistics.accepts) == (1000, 0)
-        assert statistics.refused == 1000 - reached
-        assert statistics.probability == 0.9
-
-    run(main())
+async def test_of_a_dead_backend_all_but_one_call_in_ten_is_refused() -> None:
+    throttle = Throttle(seed=1)
+    reached = await drive(throttle, refused, 1000)
+    assert 70 < reached < 140
+    statistics = throttle.statistics()
+    assert (statistics.requests, statistics.accepts) == (1000, 0)
+    assert statistics.refused == 1000 - reached
+    assert statistics.probability == 0.9
 
 
-def test_a_recovery_is_noticed_and_what_is_old_is_forgotten() -> None:
-    async def main() -> None:
-        throttle = Throttle(window_s=10, seed=1)
-        await drive(throttle, refused, 500)
-        await asyncio.sleep(10)
-        assert throttle.probability == 0
-        assert await drive(throttle, accepted, 500) == 500
-
-    run(main())
+async def test_a_recovery_is_noticed_and_what_is_old_is_forgotten() -> None:
+    throttle = Throttle(window_s=10, seed=1)
+    await drive(throttle, refused, 500)
+    await asyncio.sleep(10)
+    assert throttle.probability == 0
+    assert await drive(throttle, accepted, 500) == 500
 
 
-def test_recovery_comes_without_silence_too() -> None:
+async def test_recovery_comes_without_silence_too() -> None:
     """The few that are let through are accepted, and the share that is refused melts away: in three windows."""
 
-    async def main() -> None:
-        throttle = Throttle(window_s=10, seed=1)
-        await drive(throttle, refused, 2000)
-        await drive(throttle, accepted, 3000)
-        assert await drive(throttle, accepted, 100) == 100
-
-    run(main())
+    throttle = Throttle(window_s=10, seed=1)
+    await drive(throttle, refused, 2000)
+    await drive(throttle, accepted, 3000)
+    assert await drive(throttle, accepted, 100) == 100
 
 
-def test_without_the_bound_a_recovery_is_not_noticed_for_many_windows() -> None:
+async def test_without_the_bound_a_recovery_is_not_noticed_for_many_windows() -> None:
     """Why there is one: the book's formula alone."""
 
-    async def main() -> None:
-        throttle = Throttle(window_s=10, most=1.0, seed=1)
-        await drive(throttle, refused, 2000)
-        await drive(throttle, accepted, 3000)
-        assert await drive(throttle, accepted, 100) < 50
-
-    run(main())
+    throttle = Throttle(window_s=10, most=1.0, seed=1)
+    await drive(throttle, refused, 2000)
+    await drive(throttle, accepted, 3000)
+    assert await drive(throttle, accepted, 100) < 50
 
 
-def test_a_refusal_says_so() -> None:
-    async def main() -> None:
-        throttle = Throttle(name="db", seed=1)
-        with pytest.raises(Overloaded, match=r"^throttled db: 0 of \d+ calls accepted in 120 s") as caught:
-            for _ in range(200):
-                throttle.enter()
-                throttle.leave(TimeoutError())
-        assert caught.value.reason == "throttled"
-
-    run(main())
-
-
-def test_other_exceptions_are_answers() -> None:
-    async def main() -> None:
-        throttle = Throttle(seed=1)
+async def test_a_refusal_says_so() -> None:
+    throttle = Throttle(name="db", seed=1)
+    with pytest.raises(Overloaded, match=r"^throttled db: 0 of \d+ calls accepted in 120 s") as caught:
         for _ in range(200):
-            with pytest.raises(KeyError):
-                async with throttle:
-                    raise KeyError("no such row")
-        assert throttle.statistics().accepts == 200
-
-    run(main())
-
-
-def test_types_that_are_named_are_no_answers() -> None:
-    async def main() -> None:
-        throttle = Throttle(errors=(KeyError,), seed=1)
-        for error in (TimeoutError(), KeyError(), Overloaded("", reason="full")):
             throttle.enter()
-            throttle.leave(error)
-        assert throttle.statistics().accepts == 1
-
-    run(main())
+            throttle.leave(TimeoutError())
+    assert caught.value.reason == "throttled"
 
 
-def test_a_cancelled_call_counts_for_nothing() -> None:
-    async def main() -> None:
-        throttle = Throttle(window_s=1, seed=1)
+async def test_other_exceptions_are_answers() -> None:
+    throttle = Throttle(seed=1)
+    for _ in range(200):
+        with pytest.raises(KeyError):
+            async with throttle:
+                raise KeyError("no such row")
+    assert throttle.statistics().accepts == 200
+
+
+async def test_types_that_are_named_are_no_answers() -> None:
+    throttle = Throttle(errors=(KeyError,), seed=1)
+    for error in (TimeoutError(), KeyError(), Overloaded("", reason="full")):
         throttle.enter()
-        await asyncio.sleep(5)
-        throttle.leave(asyncio.CancelledError())
-        assert (throttle.statistics().requests, throttle.probability) == (0, 0)
-
-    run(main())
+        throttle.leave(error)
+    assert throttle.statistics().accepts == 1
 
 
-def test_each_key_has_its_own_counts_and_old_keys_are_forgotten() -> None:
-    async def main() -> None:
-        throttle = Throttle(seed=1)
-        await drive(throttle.of("bad"), refused, 100)
-        assert throttle.of("bad").probability == 0.9
-        assert throttle.of("good").probability == throttle.probability == 0
-        for key in range(2000):
-            throttle.of(key)
-        assert throttle.of("bad").probability == 0
-
-    run(main())
+async def test_a_cancelled_call_counts_for_nothing() -> None:
+    throttle = Throttle(window_s=1, seed=1)
+    throttle.enter()
+    await asyncio.sleep(5)
+    throttle.leave(asyncio.CancelledError())
+    assert (throttle.statistics().requests, throttle.probability) == (0, 0)
 
 
-def test_a_guarded_function_goes_through_the_throttle() -> None:
-    async def main() -> None:
-        throttle = Throttle(seed=1)
+async def test_each_key_has_its_own_counts_and_old_keys_are_forgotten() -> None:
+    throttle = Throttle(seed=1)
+    await drive(throttle.of("bad"), refused, 100)
+    assert throttle.of("bad").probability == 0.9
+    assert throttle.of("good").probability == throttle.probability == 0
+    for key in range(2000):
+        throttle.of(key)
+    assert throttle.of("bad").probability == 0
 
-        @throttle.guard
-        async def double(number: int) -> int:
-            """Twice."""
-            return number * 2
 
-        assert await double(4) == 8
-        assert double.__doc__ == "Twice."
-        assert throttle.statistics().accepts == 1
+async def test_a_guarded_function_goes_through_the_throttle() -> None:
+    throttle = Throttle(seed=1)
 
-    run(main())
+    @throttle.guard
+    async def double(number: int) -> int:
+        """Twice."""
+        return number * 2
+
+    assert await double(4) == 8
+    assert double.__doc__ == "Twice."
+    assert throttle.statistics().accepts == 1
 
 
 def test_the_same_seed_refuses_the_same_calls() -> None:

@@ -162,7 +162,7 @@ def test_generators_are_closed_and_context_is_kept(run: Run) -> None:
     assert closed == [True]
 
 
-def test_streams_echo_a_megabyte_both_ways(run: Run) -> None:
+async def test_streams_echo_a_megabyte_both_ways() -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             writer.write(data)
@@ -170,28 +170,25 @@ def test_streams_echo_a_megabyte_both_ways(run: Run) -> None:
         writer.close()
         await writer.wait_closed()
 
-    async def main() -> None:
-        server = await asyncio.start_server(echo, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        assert writer.get_extra_info("peername") == ("127.0.0.1", port)
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert writer.get_extra_info("peername") == ("127.0.0.1", port)
 
-        async def send() -> None:
-            for at in range(0, len(MEGABYTE), 10_000):
-                writer.write(MEGABYTE[at : at + 10_000])
-                await writer.drain()
-            writer.write_eof()
+    async def send() -> None:
+        for at in range(0, len(MEGABYTE), 10_000):
+            writer.write(MEGABYTE[at : at + 10_000])
+            await writer.drain()
+        writer.write_eof()
 
-        _, received = await asyncio.gather(send(), reader.read())
-        assert received == MEGABYTE
-        writer.close()
-        await writer.wait_closed()
-        server.close()
-        await server.wait_closed()
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", port)
-
-    run(main())
+    _, received = await asyncio.gather(send(), reader.read())
+    assert received == MEGABYTE
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
 
 
 def test_a_protocol_lives_its_life_in_asyncios_order(run: Run) -> None:

@@ -9,6 +9,8 @@ import pytest
 from penstock.errors import Deadlock
 from penstock.testing import VirtualLoop, run
 
+pytestmark = pytest.mark.runner("virtual")
+
 
 def test_an_hour_runs_in_milliseconds() -> None:
     async def main() -> float:
@@ -108,46 +110,37 @@ def test_a_poll_without_time_is_told_instead_of_turning_for_ever() -> None:
         run(main, standstill_turns=1000)
 
 
-def test_wait_all_blocked_resumes_when_all_others_wait_and_before_the_clock_moves() -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
-        steps: list[int] = []
+async def test_wait_all_blocked_resumes_when_all_others_wait_and_before_the_clock_moves() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    steps: list[int] = []
 
-        async def worker() -> None:
-            for number in range(20):
-                await asyncio.sleep(0)
-                steps.append(number)
-            await asyncio.sleep(5)
+    async def worker() -> None:
+        for number in range(20):
+            await asyncio.sleep(0)
+            steps.append(number)
+        await asyncio.sleep(5)
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(worker())
-            await asyncio.gather(loop.wait_all_blocked(), loop.wait_all_blocked())
-            assert (len(steps), loop.time()) == (20, 0.0)
-
-    run(main)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker())
+        await asyncio.gather(loop.wait_all_blocked(), loop.wait_all_blocked())
+        assert (len(steps), loop.time()) == (20, 0.0)
 
 
-def test_wait_all_blocked_lets_late_timers_fire_first() -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
-        fired: list[float] = []
-        loop.call_later(1, fired.append, 1)
-        loop.advance(2)
-        await loop.wait_all_blocked()
-        assert fired == [1]
-
-    run(main)
+async def test_wait_all_blocked_lets_late_timers_fire_first() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    fired: list[float] = []
+    loop.call_later(1, fired.append, 1)
+    loop.advance(2)
+    await loop.wait_all_blocked()
+    assert fired == [1]
 
 
-def test_to_thread_runs_inline_and_its_failure_is_the_callers() -> None:
-    async def main() -> None:
-        assert await asyncio.to_thread(threading.get_ident) == threading.get_ident()
-        with pytest.raises(ZeroDivisionError):
-            await asyncio.to_thread(lambda: 1 // 0)
-
-    run(main)
+async def test_to_thread_runs_inline_and_its_failure_is_the_callers() -> None:
+    assert await asyncio.to_thread(threading.get_ident) == threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(lambda: 1 // 0)
 
 
 def test_another_thread_is_refused_and_the_deadlock_says_so() -> None:

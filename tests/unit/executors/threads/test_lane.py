@@ -131,30 +131,24 @@ def test_a_queued_call_that_is_cancelled_never_runs(busy, plug, loop):
     assert ran == []
 
 
-def test_a_waiting_call_that_is_cancelled_leaves_the_line(busy, loop):
+async def test_a_waiting_call_that_is_cancelled_leaves_the_line(busy, loop):
     lane = busy(queue_jobs=1)
 
-    async def main():
-        lane.call(loop, int, ())
-        job = lane.call(loop, int, ())
-        assert lane.statistics().waiting == 1
-        job.cancel()
-        assert lane.statistics().waiting == 0
-
-    run(loop, main())
+    lane.call(loop, int, ())
+    job = lane.call(loop, int, ())
+    assert lane.statistics().waiting == 1
+    job.cancel()
+    assert lane.statistics().waiting == 0
 
 
-def test_a_cancelled_job_makes_room_for_one_that_waits(busy, loop):
+async def test_a_cancelled_job_makes_room_for_one_that_waits(busy, loop):
     lane = busy(queue_jobs=1)
 
-    async def main():
-        queued, waiting = lane.call(loop, int, ()), lane.call(loop, int, ())
-        queued.cancel()
-        taken = lane.statistics()
-        assert (taken.queued, taken.waiting) == (1, 0)
-        waiting.cancel()
-
-    run(loop, main())
+    queued, waiting = lane.call(loop, int, ()), lane.call(loop, int, ())
+    queued.cancel()
+    taken = lane.statistics()
+    assert (taken.queued, taken.waiting) == (1, 0)
+    waiting.cancel()
 
 
 def test_a_running_job_that_is_cancelled_answers_at_once_and_counts_until_it_returns(make_lane, plug, loop):

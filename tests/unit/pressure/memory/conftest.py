@@ -33,10 +33,10 @@ def make_loop():
 
 
 @pytest.fixture
-def bounded_run(make_loop):
-    """`bounded_run(main(), **bounds)`: run to its end, within a generous time."""
+def run(make_loop):
+    """`run(main(), **bounds)`: run to its end, within a generous time."""
 
-    def run(main, **bounds):
+    def run_in_time(main, **bounds):
         return make_loop(**bounds).run_until_complete(asyncio.wait_for(main, TIMEOUT_S))
 
-    return run
+    return run_in_time

@@ -58,206 +58,176 @@ def cuts(reason: str) -> int:
 # --- receive
 
 
-def test_a_client_that_sends_bit_by_bit_is_cut_and_one_beside_it_is_served(bounded_run):
-    async def main() -> None:
-        before = cuts("receive")
-        async with Service(on_data=lambda side, data: None) as slow, Service(on_data=answer) as service:
-            (side, client), (other, patient) = await slow.connect(), await service.connect()
-            lasted_s, served = await asyncio.gather(trickle(client), ask(patient, 10, 0.1))
-            assert (reason_of(side), served) == ("receive", 10)
-            assert lasted_s >= 0.3
-            assert 1 <= side.error.size_bytes < 100
-            assert "pressure.receive_s = 0.3" in str(side.error)
-            assert "lost" not in other.events
-            assert cuts("receive") == before + 1
-
-    bounded_run(main(), receive_s=0.3)
+@pytest.mark.runner(receive_s=0.3)
+async def test_a_client_that_sends_bit_by_bit_is_cut_and_one_beside_it_is_served():
+    before = cuts("receive")
+    async with Service(on_data=lambda side, data: None) as slow, Service(on_data=answer) as service:
+        (side, client), (other, patient) = await slow.connect(), await service.connect()
+        lasted_s, served = await asyncio.gather(trickle(client), ask(patient, 10, 0.1))
+        assert (reason_of(side), served) == ("receive", 10)
+        assert lasted_s >= 0.3
+        assert 1 <= side.error.size_bytes < 100
+        assert "pressure.receive_s = 0.3" in str(side.error)
+        assert "lost" not in other.events
+        assert cuts("receive") == before + 1
 
 
-def test_an_answered_request_does_not_excuse_the_next_one(bounded_run):
-    async def main() -> None:
-        async with Service(on_data=answer) as service:
-            side, client = await service.connect()
-            await ask(client, 3, 0.15)
-            assert await trickle(client) >= 0.3
-            assert reason_of(side) == "receive"
-
-    bounded_run(main(), receive_s=0.3)
+@pytest.mark.runner(receive_s=0.3)
+async def test_an_answered_request_does_not_excuse_the_next_one():
+    async with Service(on_data=answer) as service:
+        side, client = await service.connect()
+        await ask(client, 3, 0.15)
+        assert await trickle(client) >= 0.3
+        assert reason_of(side) == "receive"
 
 
-def test_a_client_that_sends_nothing_after_it_was_accepted_is_cut(bounded_run):
-    async def main() -> None:
-        async with Service() as service:
-            start_s = time.monotonic()
-            side, client = await service.connect()
-            await side.until_event("lost")
-            assert reason_of(side) == "receive"
-            assert time.monotonic() - start_s >= 0.2
-            with pytest.raises(ConnectionResetError):
-                await asyncio.get_running_loop().sock_recv(client, 1)
-
-    bounded_run(main(), receive_s=0.2)
+@pytest.mark.runner(receive_s=0.2)
+async def test_a_client_that_sends_nothing_after_it_was_accepted_is_cut():
+    async with Service() as service:
+        start_s = time.monotonic()
+        side, client = await service.connect()
+        await side.until_event("lost")
+        assert reason_of(side) == "receive"
+        assert time.monotonic() - start_s >= 0.2
+        with pytest.raises(ConnectionResetError):
+            await asyncio.get_running_loop().sock_recv(client, 1)
 
 
-def test_a_server_that_speaks_first_waits_for_its_client(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=lambda side: side.transport.write(b"220 ready\r\n")) as service:
-            side, client = await service.connect()
-            await asyncio.sleep(0.5)
-            client.send(b"HELO\r\n")
-            await side.until_bytes(6)
-            assert "lost" not in side.events
-
-    bounded_run(main(), receive_s=0.15)
+@pytest.mark.runner(receive_s=0.15)
+async def test_a_server_that_speaks_first_waits_for_its_client():
+    async with Service(on_made=lambda side: side.transport.write(b"220 ready\r\n")) as service:
+        side, client = await service.connect()
+        await asyncio.sleep(0.5)
+        client.send(b"HELO\r\n")
+        await side.until_bytes(6)
+        assert "lost" not in side.events
 
 
-def test_a_whole_request_is_worked_on_for_as_long_as_it_takes(bounded_run):
-    async def main() -> None:
-        async with Service() as service:
-            side, client = await service.connect()
-            client.send(REQUEST[:5])
+@pytest.mark.runner(receive_s=0.4)
+async def test_a_whole_request_is_worked_on_for_as_long_as_it_takes():
+    async with Service() as service:
+        side, client = await service.connect()
+        client.send(REQUEST[:5])
+        await asyncio.sleep(0.05)
+        client.send(REQUEST[5:])
+        await side.until_bytes(len(REQUEST))
+        await asyncio.sleep(0.8)
+        side.transport.write(b"late")
+        assert await read_exactly(client, 4) == b"late"
+        await asyncio.sleep(0.6)
+        assert "lost" not in side.events
+
+
+@pytest.mark.runner(receive_s=0.5)
+async def test_an_upload_at_a_decent_rate_lasts():
+    async with Service() as service:
+        side, client = await service.connect()
+        for _ in range(16):
+            client.send(b"x" * 100)
             await asyncio.sleep(0.05)
-            client.send(REQUEST[5:])
+        await side.until_bytes(1600)
+        assert "lost" not in side.events
+
+
+@pytest.mark.runner(receive_s=0.15)
+async def test_a_paused_protocol_is_to_blame_itself():
+    async with Service(on_made=lambda side: side.transport.pause_reading()) as service:
+        side, client = await service.connect()
+        client.send(REQUEST[:1])
+        await asyncio.sleep(0.5)
+        side.transport.resume_reading()
+        client.send(REQUEST[1:])
+        await side.until_bytes(len(REQUEST))
+        assert "lost" not in side.events
+
+
+@pytest.mark.runner(receive_s=0.15, idle_s=0.3)
+async def test_a_loop_that_was_busy_cuts_nobody_whose_bytes_are_there():
+    async with Service() as service:
+        pairs = [await service.connect() for _ in range(3)]
+        for _, client in pairs:
+            client.send(REQUEST)
+        time.sleep(0.5)  # nothing is read meanwhile
+        for side, _ in pairs:
             await side.until_bytes(len(REQUEST))
-            await asyncio.sleep(0.8)
-            side.transport.write(b"late")
-            assert await read_exactly(client, 4) == b"late"
-            await asyncio.sleep(0.6)
-            assert "lost" not in side.events
-
-    bounded_run(main(), receive_s=0.4)
+        await settle(5)
+        assert not any("lost" in side.events for side, _ in pairs)
 
 
-def test_an_upload_at_a_decent_rate_lasts(bounded_run):
-    async def main() -> None:
-        async with Service() as service:
-            side, client = await service.connect()
-            for _ in range(16):
-                client.send(b"x" * 100)
-                await asyncio.sleep(0.05)
-            await side.until_bytes(1600)
-            assert "lost" not in side.events
-
-    bounded_run(main(), receive_s=0.5)
+@pytest.mark.runner(idle_s=0.3)
+async def test_a_write_at_the_end_of_a_long_callback_counts_from_its_end():
+    async with Service() as service:
+        side, _ = await service.connect()
+        time.sleep(0.5)
+        side.transport.write(b"at last")
+        await settle(5)
+        assert "lost" not in side.events
 
 
-def test_a_paused_protocol_is_to_blame_itself(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=lambda side: side.transport.pause_reading()) as service:
-            side, client = await service.connect()
-            client.send(REQUEST[:1])
-            await asyncio.sleep(0.5)
-            side.transport.resume_reading()
-            client.send(REQUEST[1:])
-            await side.until_bytes(len(REQUEST))
-            assert "lost" not in side.events
-
-    bounded_run(main(), receive_s=0.15)
-
-
-def test_a_loop_that_was_busy_cuts_nobody_whose_bytes_are_there(bounded_run):
-    async def main() -> None:
-        async with Service() as service:
-            pairs = [await service.connect() for _ in range(3)]
-            for _, client in pairs:
-                client.send(REQUEST)
-            time.sleep(0.5)  # nothing is read meanwhile
-            for side, _ in pairs:
-                await side.until_bytes(len(REQUEST))
-            await settle(5)
-            assert not any("lost" in side.events for side, _ in pairs)
-
-    bounded_run(main(), receive_s=0.15, idle_s=0.3)
-
-
-def test_a_write_at_the_end_of_a_long_callback_counts_from_its_end(bounded_run):
-    async def main() -> None:
-        async with Service() as service:
-            side, _ = await service.connect()
-            time.sleep(0.5)
-            side.transport.write(b"at last")
-            await settle(5)
-            assert "lost" not in side.events
-
-    bounded_run(main(), idle_s=0.3)
-
-
-def test_connections_that_we_open_owe_no_request(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=lambda side: side.transport.write(b"hello")) as service:
-            reader, writer = await asyncio.open_connection(*service.server.sockets[0].getsockname())
-            assert await reader.readexactly(5) == b"hello"
-            await asyncio.sleep(0.5)
-            assert not writer.transport.is_closing()
-            writer.close()
-            await writer.wait_closed()
-
-    bounded_run(main(), receive_s=0.15, slow_reader_s=0.2)
+@pytest.mark.runner(receive_s=0.15, slow_reader_s=0.2)
+async def test_connections_that_we_open_owe_no_request():
+    async with Service(on_made=lambda side: side.transport.write(b"hello")) as service:
+        reader, writer = await asyncio.open_connection(*service.server.sockets[0].getsockname())
+        assert await reader.readexactly(5) == b"hello"
+        await asyncio.sleep(0.5)
+        assert not writer.transport.is_closing()
+        writer.close()
+        await writer.wait_closed()
 
 
 # --- what an integration knows
 
 
-def test_a_deadline_that_is_told_holds_for_a_client_that_fell_silent(bounded_run):
-    async def main() -> None:
-        async with Service(on_data=lambda side, data: set_receive_deadline(side.transport, 0.2)) as service:
-            side, client = await service.connect()
-            client.send(REQUEST[:7])
-            await side.until_event("lost")
-            assert reason_of(side) == "receive"
-            assert "pressure" not in str(side.error)
-
+async def test_a_deadline_that_is_told_holds_for_a_client_that_fell_silent():
+    async with Service(on_data=lambda side, data: set_receive_deadline(side.transport, 0.2)) as service:
+        side, client = await service.connect()
+        client.send(REQUEST[:7])
+        await side.until_event("lost")
+        assert reason_of(side) == "receive"
+        assert "pressure" not in str(side.error)
     # Without any bound in the config.
-    bounded_run(main())
 
 
-def test_who_owes_nothing_is_cut_by_neither_deadline_until_a_request_is_expected(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=lambda side: set_receive_deadline(side.transport, None)) as service:
-            side, client = await service.connect()
-            await trickle(client, b"x" * 8)
-            await asyncio.sleep(0.4)
-            assert "lost" not in side.events
-            assert expect_request(side.transport)
-            await trickle(client)
-            assert reason_of(side) == "receive"
-            side, _ = await service.connect()
-            expect_request(side.transport)
-            await side.until_event("lost")
-            assert side.error is None
-
-    bounded_run(main(), receive_s=0.2, idle_s=0.3)
+@pytest.mark.runner(receive_s=0.2, idle_s=0.3)
+async def test_who_owes_nothing_is_cut_by_neither_deadline_until_a_request_is_expected():
+    async with Service(on_made=lambda side: set_receive_deadline(side.transport, None)) as service:
+        side, client = await service.connect()
+        await trickle(client, b"x" * 8)
+        await asyncio.sleep(0.4)
+        assert "lost" not in side.events
+        assert expect_request(side.transport)
+        await trickle(client)
+        assert reason_of(side) == "receive"
+        side, _ = await service.connect()
+        expect_request(side.transport)
+        await side.until_event("lost")
+        assert side.error is None
 
 
-def test_a_connection_that_switches_its_protocol_sends_no_more_requests(bounded_run):
-    async def main() -> None:
-        async with Service() as service:
-            side, client = await service.connect()
-            upgraded = Accepted()
-            upgraded.note("made")
-            side.transport.set_protocol(upgraded)
-            for _ in range(10):
-                client.send(b"m")
-                await asyncio.sleep(0.05)
-            await upgraded.until_bytes(10)
-            assert "lost" not in upgraded.events
-            # Silence is silence.
-            await upgraded.until_event("lost")
-            assert upgraded.error is None
-            side.note("lost")
-
-    bounded_run(main(), receive_s=0.15, idle_s=0.4)
+@pytest.mark.runner(receive_s=0.15, idle_s=0.4)
+async def test_a_connection_that_switches_its_protocol_sends_no_more_requests():
+    async with Service() as service:
+        side, client = await service.connect()
+        upgraded = Accepted()
+        upgraded.note("made")
+        side.transport.set_protocol(upgraded)
+        for _ in range(10):
+            client.send(b"m")
+            await asyncio.sleep(0.05)
+        await upgraded.until_bytes(10)
+        assert "lost" not in upgraded.events
+        # Silence is silence.
+        await upgraded.until_event("lost")
+        assert upgraded.error is None
+        side.note("lost")
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
-def test_a_deadline_that_is_no_time_is_refused(bounded_run, seconds):
-    async def main() -> None:
-        async with Service() as service:
-            side, _ = await service.connect()
-            with pytest.raises(ValueError, match="allowed is more than 0, or None"):
-                set_receive_deadline(side.transport, seconds)
-
-    bounded_run(main())
+async def test_a_deadline_that_is_no_time_is_refused(seconds):
+    async with Service() as service:
+        side, _ = await service.connect()
+        with pytest.raises(ValueError, match="allowed is more than 0, or None"):
+            set_receive_deadline(side.transport, seconds)
 
 
 def test_other_transports_are_told_nothing():
@@ -268,122 +238,105 @@ def test_other_transports_are_told_nothing():
 # --- idle
 
 
-def test_a_silent_connection_is_closed_like_any_other(bounded_run):
-    async def main() -> None:
-        before = cuts("idle")
-        async with Service(on_data=answer) as service:
-            (side, client), (other, busy) = [await service.connect() for _ in range(2)]
-            start_s = time.monotonic()
-            await asyncio.gather(side.until_event("lost"), ask(busy, 8, 0.1))
-            assert side.error is None
-            assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
-            assert "lost" not in other.events
-            assert time.monotonic() - start_s >= 0.5
-            assert cuts("idle") == before + 1
-
-    bounded_run(main(), idle_s=0.5)
+@pytest.mark.runner(idle_s=0.5)
+async def test_a_silent_connection_is_closed_like_any_other():
+    before = cuts("idle")
+    async with Service(on_data=answer) as service:
+        (side, client), (other, busy) = [await service.connect() for _ in range(2)]
+        start_s = time.monotonic()
+        await asyncio.gather(side.until_event("lost"), ask(busy, 8, 0.1))
+        assert side.error is None
+        assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+        assert "lost" not in other.events
+        assert time.monotonic() - start_s >= 0.5
+        assert cuts("idle") == before + 1
 
 
-def test_an_idle_connection_that_still_has_bytes_to_send_is_reset_with_the_reason(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=lambda side: side.transport.write(bytes(2_000_000))) as service:
-            side, client = await service.connect()
-            side.transport.close()
-            await side.until_event("lost")
-            assert reason_of(side) == "idle"
-            assert await swallow(client) < 2_000_000
-
-    bounded_run(main(), idle_s=0.3)
+@pytest.mark.runner(idle_s=0.3)
+async def test_an_idle_connection_that_still_has_bytes_to_send_is_reset_with_the_reason():
+    async with Service(on_made=lambda side: side.transport.write(bytes(2_000_000))) as service:
+        side, client = await service.connect()
+        side.transport.close()
+        await side.until_event("lost")
+        assert reason_of(side) == "idle"
+        assert await swallow(client) < 2_000_000
 
 
-def test_a_download_that_is_taken_slowly_is_not_idle(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=lambda side: side.transport.write(bytes(20_000_000))) as service:
-            side, client = await service.connect(TAKEN_BYTES)
-            for _ in range(20):
-                await asyncio.get_running_loop().sock_recv(client, TAKEN_BYTES)
-                await asyncio.sleep(0.05)
-            assert "lost" not in side.events
-
-    bounded_run(main(), idle_s=0.7)
+@pytest.mark.runner(idle_s=0.7)
+async def test_a_download_that_is_taken_slowly_is_not_idle():
+    async with Service(on_made=lambda side: side.transport.write(bytes(20_000_000))) as service:
+        side, client = await service.connect(TAKEN_BYTES)
+        for _ in range(20):
+            await asyncio.get_running_loop().sock_recv(client, TAKEN_BYTES)
+            await asyncio.sleep(0.05)
+        assert "lost" not in side.events
 
 
 # --- slow readers
 
 
-def test_a_client_that_takes_nothing_is_disconnected_with_a_reason(bounded_run):
-    async def main() -> None:
-        before = cuts("slow_reader")
-        async with Service(high_bytes=1 << 30) as service:
-            (side, client), (other, taker) = [await service.connect() for _ in range(2)]
-            for each in (side, other):
-                each.transport.write(bytes(1_000_000))
-            drained = asyncio.create_task(read_exactly(taker, 1_000_000))
-            await side.until_event("lost")
-            assert reason_of(side) == "slow_reader"
-            assert side.error.size_bytes > 500_000
-            assert side.error.late_s >= 0.3
-            assert await swallow(client) < 500_000
-            assert len(await drained) == 1_000_000
-            assert "lost" not in other.events
-            assert cuts("slow_reader") == before + 1
-
-    bounded_run(main(), slow_reader_bytes=200_000, slow_reader_s=0.3)
+@pytest.mark.runner(slow_reader_bytes=200_000, slow_reader_s=0.3)
+async def test_a_client_that_takes_nothing_is_disconnected_with_a_reason():
+    before = cuts("slow_reader")
+    async with Service(high_bytes=1 << 30) as service:
+        (side, client), (other, taker) = [await service.connect() for _ in range(2)]
+        for each in (side, other):
+            each.transport.write(bytes(1_000_000))
+        drained = asyncio.create_task(read_exactly(taker, 1_000_000))
+        await side.until_event("lost")
+        assert reason_of(side) == "slow_reader"
+        assert side.error.size_bytes > 500_000
+        assert side.error.late_s >= 0.3
+        assert await swallow(client) < 500_000
+        assert len(await drained) == 1_000_000
+        assert "lost" not in other.events
+        assert cuts("slow_reader") == before + 1
 
 
-def test_a_client_that_takes_a_little_all_the_time_is_not(bounded_run):
-    async def main() -> None:
-        async with Service(high_bytes=1 << 30) as service:
-            side, client = await service.connect(TAKEN_BYTES)
-            side.transport.write(bytes(20_000_000))
-            for _ in range(20):
-                await asyncio.get_running_loop().sock_recv(client, TAKEN_BYTES)
-                await asyncio.sleep(0.05)
-            assert "lost" not in side.events
-            assert side.transport.get_write_buffer_size() > 1_000_000
-
-    bounded_run(main(), slow_reader_bytes=200_000, slow_reader_s=0.7)
+@pytest.mark.runner(slow_reader_bytes=200_000, slow_reader_s=0.7)
+async def test_a_client_that_takes_a_little_all_the_time_is_not():
+    async with Service(high_bytes=1 << 30) as service:
+        side, client = await service.connect(TAKEN_BYTES)
+        side.transport.write(bytes(20_000_000))
+        for _ in range(20):
+            await asyncio.get_running_loop().sock_recv(client, TAKEN_BYTES)
+            await asyncio.sleep(0.05)
+        assert "lost" not in side.events
+        assert side.transport.get_write_buffer_size() > 1_000_000
 
 
-def test_without_bytes_a_peer_is_slow_above_its_own_high_watermark(bounded_run):
-    async def main() -> None:
-        async with Service(high_bytes=300_000) as service:
-            (side, _), (other, _) = [await service.connect() for _ in range(2)]
-            side.transport.write(bytes(1_000_000))
-            other.transport.write(bytes(250_000))
-            await side.until_event("lost")
-            assert reason_of(side) == "slow_reader"
-            assert "lost" not in other.events
-
-    bounded_run(main(), slow_reader_s=0.2)
+@pytest.mark.runner(slow_reader_s=0.2)
+async def test_without_bytes_a_peer_is_slow_above_its_own_high_watermark():
+    async with Service(high_bytes=300_000) as service:
+        (side, _), (other, _) = [await service.connect() for _ in range(2)]
+        side.transport.write(bytes(1_000_000))
+        other.transport.write(bytes(250_000))
+        await side.until_event("lost")
+        assert reason_of(side) == "slow_reader"
+        assert "lost" not in other.events
 
 
-def test_a_slow_reader_of_a_connection_that_is_closing_is_cut_too(bounded_run):
-    async def main() -> None:
-        async with Service() as service:
-            side, _ = await service.connect()
-            side.transport.write(bytes(1_000_000))
-            side.transport.close()
-            await side.until_event("lost")
-            assert reason_of(side) == "slow_reader"
-
-    bounded_run(main(), slow_reader_s=0.2)
+@pytest.mark.runner(slow_reader_s=0.2)
+async def test_a_slow_reader_of_a_connection_that_is_closing_is_cut_too():
+    async with Service() as service:
+        side, _ = await service.connect()
+        side.transport.write(bytes(1_000_000))
+        side.transport.close()
+        await side.until_event("lost")
+        assert reason_of(side) == "slow_reader"
 
 
 # --- off, and quiet
 
 
-def test_without_bounds_nothing_is_counted_and_nothing_wakes_the_loop(bounded_run):
-    async def main() -> None:
-        async with Service() as service:
-            side, _ = await service.connect()
-            side.transport.write(bytes(1_000_000))
-            assert side.transport.get_write_buffer_size() > 0
-            assert memory_statistics().buffered_bytes == 0
-            assert len(side.transport._loop._wheel) == 0
-            assert side.transport._loop._wheel.next_at_ns is None
-
-    bounded_run(main())
+async def test_without_bounds_nothing_is_counted_and_nothing_wakes_the_loop():
+    async with Service() as service:
+        side, _ = await service.connect()
+        side.transport.write(bytes(1_000_000))
+        assert side.transport.get_write_buffer_size() > 0
+        assert memory_statistics().buffered_bytes == 0
+        assert len(side.transport._loop._wheel) == 0
+        assert side.transport._loop._wheel.next_at_ns is None
 
 
 def test_an_idle_connection_wakes_the_loop_only_when_something_may_be_due(make_loop):

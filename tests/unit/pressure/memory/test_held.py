@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,80 +31,72 @@ def echo(side, data: bytes) -> None:
     side.transport.write(data)
 
 
-def test_a_hundred_clients_that_never_read_fill_the_budget_and_others_are_served(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=push, high_bytes=NEVER_PAUSED_BYTES) as stuck, Service(on_data=echo) as live:
-            for _ in range(100):
-                await stuck.connect()
-            assert BUDGET_BYTES < shared_budget().total <= BUDGET_BYTES + 101 * CHUNK_BYTES
-            assert memory_statistics().paused >= 1
-            sides = [await live.connect() for _ in range(5)]
-            for size_bytes in [10, 1000, 100_000] * 5:
-                for _, client in sides:
-                    await asyncio.get_running_loop().sock_sendall(client, b"y" * size_bytes)
-                    assert len(await read_exactly(client, size_bytes)) == size_bytes
-            assert shared_budget().total <= BUDGET_BYTES + 106 * CHUNK_BYTES
-            assert all(side.is_paused for side in stuck.sides)
-
-    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+@pytest.mark.runner(buffer_bytes=BUDGET_BYTES)
+async def test_a_hundred_clients_that_never_read_fill_the_budget_and_others_are_served():
+    async with Service(on_made=push, high_bytes=NEVER_PAUSED_BYTES) as stuck, Service(on_data=echo) as live:
+        for _ in range(100):
+            await stuck.connect()
+        assert BUDGET_BYTES < shared_budget().total <= BUDGET_BYTES + 101 * CHUNK_BYTES
+        assert memory_statistics().paused >= 1
+        sides = [await live.connect() for _ in range(5)]
+        for size_bytes in [10, 1000, 100_000] * 5:
+            for _, client in sides:
+                await asyncio.get_running_loop().sock_sendall(client, b"y" * size_bytes)
+                assert len(await read_exactly(client, size_bytes)) == size_bytes
+        assert shared_budget().total <= BUDGET_BYTES + 106 * CHUNK_BYTES
+        assert all(side.is_paused for side in stuck.sides)
 
 
-def test_the_heaviest_is_paused_below_its_own_watermark_and_not_read_until_there_is_room(bounded_run):
-    async def main() -> None:
-        async with Service(high_bytes=NEVER_PAUSED_BYTES) as service:
-            (heavy, one), (middle, other), (light, third) = [await service.connect() for _ in range(3)]
-            heavy.transport.write(b"h" * 2_500_000)
-            middle.transport.write(b"m" * 1_200_000)
-            assert not heavy.is_paused
-            light.transport.write(b"l" * 600_000)
-            await heavy.until_event("pause")
-            assert (middle.is_paused, light.is_paused) == (False, False)
-            assert memory_statistics().paused == 1
-            for client in (one, other, third):
-                client.send(b"more")
-            await middle.until_bytes(4)
-            await light.until_bytes(4)
-            await settle()
-            assert not heavy.data
-            # Its peer reads: the total falls below the low mark.
-            await read_exactly(one, 1_500_000)
-            await heavy.until_event("resume")
-            await heavy.until_bytes(4)
-            assert memory_statistics().paused == 0
-            assert heavy.events == ["made", "pause", "resume", "data"]
-            assert middle.events == light.events == ["made", "data"]
-
-    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+@pytest.mark.runner(buffer_bytes=BUDGET_BYTES)
+async def test_the_heaviest_is_paused_below_its_own_watermark_and_not_read_until_there_is_room():
+    async with Service(high_bytes=NEVER_PAUSED_BYTES) as service:
+        (heavy, one), (middle, other), (light, third) = [await service.connect() for _ in range(3)]
+        heavy.transport.write(b"h" * 2_500_000)
+        middle.transport.write(b"m" * 1_200_000)
+        assert not heavy.is_paused
+        light.transport.write(b"l" * 600_000)
+        await heavy.until_event("pause")
+        assert (middle.is_paused, light.is_paused) == (False, False)
+        assert memory_statistics().paused == 1
+        for client in (one, other, third):
+            client.send(b"more")
+        await middle.until_bytes(4)
+        await light.until_bytes(4)
+        await settle()
+        assert not heavy.data
+        # Its peer reads: the total falls below the low mark.
+        await read_exactly(one, 1_500_000)
+        await heavy.until_event("resume")
+        await heavy.until_bytes(4)
+        assert memory_statistics().paused == 0
+        assert heavy.events == ["made", "pause", "resume", "data"]
+        assert middle.events == light.events == ["made", "data"]
 
 
-def test_the_writer_that_passes_the_mark_is_paused_within_its_own_write(bounded_run):
-    async def main() -> None:
-        async with Service(high_bytes=NEVER_PAUSED_BYTES) as service:
-            side, _ = await service.connect()
-            side.transport.write(b"x" * 5_000_000)
-            assert side.events == ["made", "pause"]
-
-    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+@pytest.mark.runner(buffer_bytes=BUDGET_BYTES)
+async def test_the_writer_that_passes_the_mark_is_paused_within_its_own_write():
+    async with Service(high_bytes=NEVER_PAUSED_BYTES) as service:
+        side, _ = await service.connect()
+        side.transport.write(b"x" * 5_000_000)
+        assert side.events == ["made", "pause"]
 
 
-def test_a_held_connection_whose_own_watermark_is_passed_waits_for_its_own_low_one(bounded_run):
-    async def main() -> None:
-        async with Service(high_bytes=1_000_000) as service:
-            (side, client), (other, _) = [await service.connect() for _ in range(2)]
-            side.transport.write(b"x" * 3_500_000)
-            other.transport.write(b"x" * 900_000)
-            assert side.events == ["made", "pause"]
-            await read_exactly(client, 1_700_000)
-            await settle()
-            assert memory_statistics().paused == 0
-            assert side.events == ["made", "pause"]
-            await asyncio.gather(read_exactly(client, 1_800_000), side.until_event("resume"))
-            assert side.events == ["made", "pause", "resume"]
-
-    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+@pytest.mark.runner(buffer_bytes=BUDGET_BYTES)
+async def test_a_held_connection_whose_own_watermark_is_passed_waits_for_its_own_low_one():
+    async with Service(high_bytes=1_000_000) as service:
+        (side, client), (other, _) = [await service.connect() for _ in range(2)]
+        side.transport.write(b"x" * 3_500_000)
+        other.transport.write(b"x" * 900_000)
+        assert side.events == ["made", "pause"]
+        await read_exactly(client, 1_700_000)
+        await settle()
+        assert memory_statistics().paused == 0
+        assert side.events == ["made", "pause"]
+        await asyncio.gather(read_exactly(client, 1_800_000), side.until_event("resume"))
+        assert side.events == ["made", "pause", "resume"]
 
 
-def test_what_the_kernel_takes_within_the_turn_pauses_nobody(bounded_run):
+def test_what_the_kernel_takes_within_the_turn_pauses_nobody(run):
     async def main() -> None:
         ours, peer = socket_pair("tcp")
         transport, side = await asyncio.get_running_loop().connect_accepted_socket(Recorder, ours)
@@ -116,23 +109,21 @@ def test_what_the_kernel_takes_within_the_turn_pauses_nobody(bounded_run):
         await side.until_event("lost")
 
     before = memory_statistics().pauses
-    bounded_run(main(), buffer_bytes=150)
+    run(main(), buffer_bytes=150)
 
 
-def test_a_connection_that_is_cut_gives_its_bytes_back_and_the_others_go_on(bounded_run):
-    async def main() -> None:
-        async with Service(high_bytes=NEVER_PAUSED_BYTES) as service:
-            (one, _), (other, _) = [await service.connect() for _ in range(2)]
-            one.transport.write(b"x" * 3_000_000)
-            other.transport.write(b"x" * 2_900_000)
-            assert other.is_paused or one.is_paused
-            one.transport.abort()
-            await one.until_event("lost")
-            await settle()
-            assert not other.is_paused
-            assert shared_budget().total == other.transport.get_write_buffer_size()
-
-    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+@pytest.mark.runner(buffer_bytes=BUDGET_BYTES)
+async def test_a_connection_that_is_cut_gives_its_bytes_back_and_the_others_go_on():
+    async with Service(high_bytes=NEVER_PAUSED_BYTES) as service:
+        (one, _), (other, _) = [await service.connect() for _ in range(2)]
+        one.transport.write(b"x" * 3_000_000)
+        other.transport.write(b"x" * 2_900_000)
+        assert other.is_paused or one.is_paused
+        one.transport.abort()
+        await one.until_event("lost")
+        await settle()
+        assert not other.is_paused
+        assert shared_budget().total == other.transport.get_write_buffer_size()
 
 
 def test_loops_of_several_threads_share_the_budget_and_each_pauses_its_own(make_loop):

@@ -27,152 +27,132 @@ async def cut(side):
     return side.error
 
 
-def test_a_request_that_was_begun_is_cut_silent_or_not(bounded_run):
-    async def main() -> None:
-        async with Service(on_data=begins) as service:
-            side, client = await service.connect()
-            client.send(b"GET / HT")
-            error = await cut(side)
-            assert (error.reason, error.size_bytes) == ("receive", 8)
-            assert error.late_s >= RECEIVE_S
-            assert f"pressure.receive_s = {RECEIVE_S}" in str(error)
-
-    bounded_run(main(), receive_s=RECEIVE_S)
+@pytest.mark.runner(receive_s=RECEIVE_S)
+async def test_a_request_that_was_begun_is_cut_silent_or_not():
+    async with Service(on_data=begins) as service:
+        side, client = await service.connect()
+        client.send(b"GET / HT")
+        error = await cut(side)
+        assert (error.reason, error.size_bytes) == ("receive", 8)
+        assert error.late_s >= RECEIVE_S
+        assert f"pressure.receive_s = {RECEIVE_S}" in str(error)
 
 
-def test_what_comes_at_a_decent_rate_may_last_and_is_cut_when_it_stops(bounded_run):
-    async def main() -> None:
-        async with Service(on_data=begins) as service:
-            side, client = await service.connect()
-            for _ in range(12):
-                client.send(b"x" * 100)
-                await asyncio.sleep(0.05)
-            assert "lost" not in side.events
-            await side.until_event("lost")
-
-    bounded_run(main(), receive_s=2 * RECEIVE_S)
+@pytest.mark.runner(receive_s=2 * RECEIVE_S)
+async def test_what_comes_at_a_decent_rate_may_last_and_is_cut_when_it_stops():
+    async with Service(on_data=begins) as service:
+        side, client = await service.connect()
+        for _ in range(12):
+            client.send(b"x" * 100)
+            await asyncio.sleep(0.05)
+        assert "lost" not in side.events
+        await side.until_event("lost")
 
 
-def test_to_answer_early_does_not_say_that_it_is_whole(bounded_run):
+@pytest.mark.runner(receive_s=2 * RECEIVE_S)
+async def test_to_answer_early_does_not_say_that_it_is_whole():
     def speak(side, data):
         begins(side)
         side.transport.write(b"100 go on")
 
-    async def main() -> None:
-        async with Service(on_data=speak) as service:
-            silent, client = await service.connect()
-            client.send(b"headers")
-            assert (await cut(silent)).reason == "receive"
-            # nor does what is answered while it comes cut one that sends well
-            steady, client = await service.connect()
-            for _ in range(12):
-                client.send(b"x" * 50)
-                await asyncio.sleep(0.05)
-            assert "lost" not in steady.events
-
-    bounded_run(main(), receive_s=2 * RECEIVE_S)
+    async with Service(on_data=speak) as service:
+        silent, client = await service.connect()
+        client.send(b"headers")
+        assert (await cut(silent)).reason == "receive"
+        # nor does what is answered while it comes cut one that sends well
+        steady, client = await service.connect()
+        for _ in range(12):
+            client.send(b"x" * 50)
+            await asyncio.sleep(0.05)
+        assert "lost" not in steady.events
 
 
-def test_one_that_is_whole_may_be_worked_on_whatever_comes_beside(bounded_run):
-    async def main() -> None:
-        async with Service(on_data=whole) as service:
-            side, client = await service.connect()
-            for _ in range(8):
-                client.send(b"x")
-                await asyncio.sleep(0.08)
-            assert "lost" not in side.events
-
-    bounded_run(main(), receive_s=RECEIVE_S)
-
-
-def test_idle_s_holds_whatever_is_told(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=whole) as service, Service(on_made=begins) as other:
-            for each in (service, other):
-                side, _ = await each.connect()
-                await side.until_event("lost")
-                assert side.error is None
-
-    bounded_run(main(), idle_s=0.3)
-
-
-def test_time_in_which_nobody_reads_is_not_the_clients(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=begins) as service:
-            side, client = await service.connect()
-            client.send(b"half a re")
-            await side.until_bytes(9)
-            side.transport.pause_reading()
-            await asyncio.sleep(MUCH_LATER_S)
-            assert "lost" not in side.events
-            side.transport.resume_reading()
-            resumed_s = time.monotonic()
-            await cut(side)
-            assert time.monotonic() - resumed_s >= RECEIVE_S * 0.9
-
-    bounded_run(main(), receive_s=RECEIVE_S)
-
-
-def test_what_came_while_the_loop_was_busy_is_read_before_it_is_judged(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=begins, on_data=whole) as service:
-            side, client = await service.connect()
-            time.sleep(MUCH_LATER_S / 2)
-            client.send(b"request")
-            time.sleep(MUCH_LATER_S / 2)
-            await side.until_bytes(7)
-            await asyncio.sleep(MUCH_LATER_S)
-            assert "lost" not in side.events
-
-    bounded_run(main(), receive_s=RECEIVE_S)
-
-
-def test_saying_the_same_again_gives_no_more_time(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=begins) as service:
-            side, _ = await service.connect()
-            while "lost" not in side.events:
-                begins(side)
-                await asyncio.sleep(0.02)
-
-    bounded_run(main(), receive_s=RECEIVE_S)
-
-
-def test_another_protocol_begins_with_nothing_owed(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=begins) as service:
-            side, client = await service.connect()
-            upgraded = Accepted()
-            upgraded.note("made")
-            side.transport.set_protocol(upgraded)
-            client.send(b"m")
-            await upgraded.until_bytes(1)
-            await asyncio.sleep(MUCH_LATER_S)
-            assert "lost" not in upgraded.events
-            upgraded.transport = side.transport
-            side.transport.abort()
-            await upgraded.until_event("lost")
-            side.note("lost")
-
-    bounded_run(main(), receive_s=RECEIVE_S)
-
-
-def test_who_expects_a_request_guesses_again(bounded_run):
-    async def main() -> None:
-        async with Service(on_made=whole) as service:
-            side, client = await service.connect()
-            expect_request(side.transport)
-            client.send(b"it may be whole")
-            await asyncio.sleep(MUCH_LATER_S)
-            assert "lost" not in side.events
+@pytest.mark.runner(receive_s=RECEIVE_S)
+async def test_one_that_is_whole_may_be_worked_on_whatever_comes_beside():
+    async with Service(on_data=whole) as service:
+        side, client = await service.connect()
+        for _ in range(8):
             client.send(b"x")
-            assert (await cut(side)).reason == "receive"
+            await asyncio.sleep(0.08)
+        assert "lost" not in side.events
 
-    bounded_run(main(), receive_s=RECEIVE_S)
+
+@pytest.mark.runner(idle_s=0.3)
+async def test_idle_s_holds_whatever_is_told():
+    async with Service(on_made=whole) as service, Service(on_made=begins) as other:
+        for each in (service, other):
+            side, _ = await each.connect()
+            await side.until_event("lost")
+            assert side.error is None
+
+
+@pytest.mark.runner(receive_s=RECEIVE_S)
+async def test_time_in_which_nobody_reads_is_not_the_clients():
+    async with Service(on_made=begins) as service:
+        side, client = await service.connect()
+        client.send(b"half a re")
+        await side.until_bytes(9)
+        side.transport.pause_reading()
+        await asyncio.sleep(MUCH_LATER_S)
+        assert "lost" not in side.events
+        side.transport.resume_reading()
+        resumed_s = time.monotonic()
+        await cut(side)
+        assert time.monotonic() - resumed_s >= RECEIVE_S * 0.9
+
+
+@pytest.mark.runner(receive_s=RECEIVE_S)
+async def test_what_came_while_the_loop_was_busy_is_read_before_it_is_judged():
+    async with Service(on_made=begins, on_data=whole) as service:
+        side, client = await service.connect()
+        time.sleep(MUCH_LATER_S / 2)
+        client.send(b"request")
+        time.sleep(MUCH_LATER_S / 2)
+        await side.until_bytes(7)
+        await asyncio.sleep(MUCH_LATER_S)
+        assert "lost" not in side.events
+
+
+@pytest.mark.runner(receive_s=RECEIVE_S)
+async def test_saying_the_same_again_gives_no_more_time():
+    async with Service(on_made=begins) as service:
+        side, _ = await service.connect()
+        while "lost" not in side.events:
+            begins(side)
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.runner(receive_s=RECEIVE_S)
+async def test_another_protocol_begins_with_nothing_owed():
+    async with Service(on_made=begins) as service:
+        side, client = await service.connect()
+        upgraded = Accepted()
+        upgraded.note("made")
+        side.transport.set_protocol(upgraded)
+        client.send(b"m")
+        await upgraded.until_bytes(1)
+        await asyncio.sleep(MUCH_LATER_S)
+        assert "lost" not in upgraded.events
+        upgraded.transport = side.transport
+        side.transport.abort()
+        await upgraded.until_event("lost")
+        side.note("lost")
+
+
+@pytest.mark.runner(receive_s=RECEIVE_S)
+async def test_who_expects_a_request_guesses_again():
+    async with Service(on_made=whole) as service:
+        side, client = await service.connect()
+        expect_request(side.transport)
+        client.send(b"it may be whole")
+        await asyncio.sleep(MUCH_LATER_S)
+        assert "lost" not in side.events
+        client.send(b"x")
+        assert (await cut(side)).reason == "receive"
 
 
 @pytest.mark.parametrize("bounds", [{}, {"idle_s": 60.0}], ids=["no bounds", "another one"])
-def test_without_receive_s_it_says_nothing(bounded_run, bounds):
+def test_without_receive_s_it_says_nothing(run, bounds):
     async def main() -> None:
         async with Service(on_made=begins) as service:
             side, client = await service.connect()
@@ -185,20 +165,18 @@ def test_without_receive_s_it_says_nothing(bounded_run, bounds):
             set_receive_deadline(side.transport, 0.1)
             await cut(side)
 
-    bounded_run(main(), **bounds)
+    run(main(), **bounds)
 
 
-def test_a_connection_that_is_over_is_told_nothing(bounded_run):
-    async def main() -> None:
-        async with Service() as service:
-            side, _ = await service.connect()
-            side.transport.abort()
-            begins(side)
-            await side.until_event("lost")
-            begins(side)
-            whole(side)
-
-    bounded_run(main(), receive_s=RECEIVE_S)
+@pytest.mark.runner(receive_s=RECEIVE_S)
+async def test_a_connection_that_is_over_is_told_nothing():
+    async with Service() as service:
+        side, _ = await service.connect()
+        side.transport.abort()
+        begins(side)
+        await side.until_event("lost")
+        begins(side)
+        whole(side)
 
 
 def test_other_transports_are_told_nothing():

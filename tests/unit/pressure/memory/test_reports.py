@@ -51,7 +51,7 @@ def test_bytes_without_a_time_bound_nothing_and_are_refused():
         PressureConfig(slow_reader_bytes=5)
 
 
-def test_each_cut_is_logged_with_its_figures_and_many_in_one_second_as_a_number(bounded_run, caplog):
+def test_each_cut_is_logged_with_its_figures_and_many_in_one_second_as_a_number(run, caplog):
     caplog.set_level(logging.INFO, "penstock.pressure")
 
     async def main() -> None:
@@ -62,7 +62,7 @@ def test_each_cut_is_logged_with_its_figures_and_many_in_one_second_as_a_number(
                 await side.until_event("lost")
 
     before = memory_statistics().disconnects["receive"]
-    bounded_run(main(), receive_s=0.15)
+    run(main(), receive_s=0.15)
     assert memory_statistics().disconnects["receive"] == before + 40
     records: list[Any] = [record for record in caplog.records if record.name == "penstock.pressure"]
     # Two seconds at most were touched.
@@ -74,7 +74,7 @@ def test_each_cut_is_logged_with_its_figures_and_many_in_one_second_as_a_number(
     assert {*first.penstock} == {"reason", "peer", "bytes", "seconds", "left_out"}
 
 
-def test_a_program_that_asks_for_no_such_lines_gets_none(bounded_run, caplog):
+def test_a_program_that_asks_for_no_such_lines_gets_none(run, caplog):
     caplog.set_level(logging.WARNING, "penstock.pressure")
 
     async def main() -> None:
@@ -82,7 +82,7 @@ def test_a_program_that_asks_for_no_such_lines_gets_none(bounded_run, caplog):
             side, _ = await service.connect()
             await side.until_event("lost")
 
-    bounded_run(main(), idle_s=0.15)
+    run(main(), idle_s=0.15)
     assert not caplog.records
 
 
@@ -105,7 +105,7 @@ def test_a_hook_that_raises_is_reported_and_the_connection_is_cut_all_the_same(m
     assert isinstance(problems[0]["exception"], ZeroDivisionError)
 
 
-def test_a_stream_readers_program_is_told_why(bounded_run):
+def test_a_stream_readers_program_is_told_why(run):
     told: list[BaseException] = []
 
     async def main() -> None:
@@ -126,7 +126,7 @@ def test_a_stream_readers_program_is_told_why(bounded_run):
         writer.transport.abort()
         server.close()
 
-    bounded_run(main(), receive_s=0.2)
+    run(main(), receive_s=0.2)
     assert isinstance(told[0], SlowPeer)
     assert isinstance(told[0], OSError)
 

@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import socket
 
+import pytest
+
 from penstock._core.net.budget import shared_budget
 from penstock.errors import SlowPeer
 from penstock.pressure import expect_request, memory_statistics, set_receive_deadline
@@ -60,100 +62,88 @@ def overfill(side: Accepted, size_bytes: int) -> None:
     side.transport.write(bytes(size_bytes))
 
 
-def test_bytes_that_wait_above_the_native_transport_count_and_are_given_back(bounded_run, contexts):
-    async def main() -> None:
-        async with secured(contexts, high_bytes=1 << 30) as connect:
-            side, _, _ = await connect()
-            overfill(side, 1_400_000)
-            native = below(side)
-            above_bytes = side.transport.get_write_buffer_size()
-            assert above_bytes > 500_000
-            assert shared_budget().total == native.get_write_buffer_size() + above_bytes
-            assert side.events == ["made"]
-            side.transport.abort()
-            await side.until_event("lost")
-            assert shared_budget().total == 0
-
-    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+@pytest.mark.runner(buffer_bytes=BUDGET_BYTES)
+async def test_bytes_that_wait_above_the_native_transport_count_and_are_given_back(contexts):
+    async with secured(contexts, high_bytes=1 << 30) as connect:
+        side, _, _ = await connect()
+        overfill(side, 1_400_000)
+        native = below(side)
+        above_bytes = side.transport.get_write_buffer_size()
+        assert above_bytes > 500_000
+        assert shared_budget().total == native.get_write_buffer_size() + above_bytes
+        assert side.events == ["made"]
+        side.transport.abort()
+        await side.until_event("lost")
+        assert shared_budget().total == 0
 
 
-def test_the_program_is_paused_through_tls_and_resumed_when_there_is_room(bounded_run, contexts):
-    async def main() -> None:
-        async with secured(contexts, high_bytes=1 << 30) as connect:
-            (heavy, reader, _), (light, _, _) = await connect(), await connect()
-            overfill(heavy, 2_000_000)
-            overfill(light, 500_000)
-            assert (heavy.is_paused, light.is_paused) == (False, False)
-            light.transport.write(bytes(700_000))
-            await heavy.until_event("pause")
-            assert not light.is_paused
-            assert memory_statistics().paused == 1
-            await reader.readexactly(FILL_BYTES + 2_000_000)
-            await heavy.until_event("resume")
-            assert memory_statistics().paused == 0
-            assert light.events == ["made"]
-            # Its own watermark holds again.
-            assert below(heavy)._protocol._outgoing_high_water == 1 << 30
-
-    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+@pytest.mark.runner(buffer_bytes=BUDGET_BYTES)
+async def test_the_program_is_paused_through_tls_and_resumed_when_there_is_room(contexts):
+    async with secured(contexts, high_bytes=1 << 30) as connect:
+        (heavy, reader, _), (light, _, _) = await connect(), await connect()
+        overfill(heavy, 2_000_000)
+        overfill(light, 500_000)
+        assert (heavy.is_paused, light.is_paused) == (False, False)
+        light.transport.write(bytes(700_000))
+        await heavy.until_event("pause")
+        assert not light.is_paused
+        assert memory_statistics().paused == 1
+        await reader.readexactly(FILL_BYTES + 2_000_000)
+        await heavy.until_event("resume")
+        assert memory_statistics().paused == 0
+        assert light.events == ["made"]
+        # Its own watermark holds again.
+        assert below(heavy)._protocol._outgoing_high_water == 1 << 30
 
 
-def test_a_slow_reader_is_seen_by_what_tls_keeps(bounded_run, contexts):
-    async def main() -> None:
-        async with secured(contexts, high_bytes=1 << 30) as connect:
-            side, _, _ = await connect()
-            overfill(side, 3_000_000)
-            assert below(side).get_write_buffer_size() < 1_000_000
-            await side.until_event("lost")
-            assert isinstance(side.error, SlowPeer)
-            assert side.error.reason == "slow_reader"
-            assert side.error.size_bytes > 1_000_000
-
-    bounded_run(main(), slow_reader_bytes=1_000_000, slow_reader_s=0.3)
+@pytest.mark.runner(slow_reader_bytes=1_000_000, slow_reader_s=0.3)
+async def test_a_slow_reader_is_seen_by_what_tls_keeps(contexts):
+    async with secured(contexts, high_bytes=1 << 30) as connect:
+        side, _, _ = await connect()
+        overfill(side, 3_000_000)
+        assert below(side).get_write_buffer_size() < 1_000_000
+        await side.until_event("lost")
+        assert isinstance(side.error, SlowPeer)
+        assert side.error.reason == "slow_reader"
+        assert side.error.size_bytes > 1_000_000
 
 
-def test_a_request_that_trickles_through_tls_is_cut_and_an_idle_connection_is_closed(bounded_run, contexts):
-    async def main() -> None:
-        async with secured(contexts) as connect:
-            (slow, _, writer), (idle, _, _) = await connect(), await connect()
-            while "lost" not in slow.events:
-                writer.write(b"x")
-                await asyncio.sleep(0.15)
-            assert isinstance(slow.error, SlowPeer)
-            assert slow.error.reason == "receive"
-            await idle.until_event("lost")
-            assert idle.error is None
-
-    bounded_run(main(), receive_s=0.3, idle_s=0.6)
+@pytest.mark.runner(receive_s=0.3, idle_s=0.6)
+async def test_a_request_that_trickles_through_tls_is_cut_and_an_idle_connection_is_closed(contexts):
+    async with secured(contexts) as connect:
+        (slow, _, writer), (idle, _, _) = await connect(), await connect()
+        while "lost" not in slow.events:
+            writer.write(b"x")
+            await asyncio.sleep(0.15)
+        assert isinstance(slow.error, SlowPeer)
+        assert slow.error.reason == "receive"
+        await idle.until_event("lost")
+        assert idle.error is None
 
 
-def test_an_integration_reaches_the_native_transport_through_tls(bounded_run, contexts):
-    async def main() -> None:
-        async with secured(contexts) as connect:
-            side, _, _ = await connect()
-            assert set_receive_deadline(side.transport, None)
-            await asyncio.sleep(0.5)
-            assert "lost" not in side.events
-            assert expect_request(side.transport)
-            await side.until_event("lost")
-
-    bounded_run(main(), idle_s=0.2)
+@pytest.mark.runner(idle_s=0.2)
+async def test_an_integration_reaches_the_native_transport_through_tls(contexts):
+    async with secured(contexts) as connect:
+        side, _, _ = await connect()
+        assert set_receive_deadline(side.transport, None)
+        await asyncio.sleep(0.5)
+        assert "lost" not in side.events
+        assert expect_request(side.transport)
+        await side.until_event("lost")
 
 
-def test_a_protocol_switched_above_tls_sends_no_more_requests(bounded_run, contexts):
-    async def main() -> None:
-        async with secured(contexts) as connect:
-            side, _, writer = await connect()
-            upgraded = Accepted()
-            upgraded.note("made")
-            side.transport.set_protocol(upgraded)
-            for _ in range(8):
-                writer.write(b"m")
-                await asyncio.sleep(0.15)
-            await upgraded.until_bytes(8)
-            assert "lost" not in upgraded.events
-
-    bounded_run(main(), receive_s=0.3)
+@pytest.mark.runner(receive_s=0.3)
+async def test_a_protocol_switched_above_tls_sends_no_more_requests(contexts):
+    async with secured(contexts) as connect:
+        side, _, writer = await connect()
+        upgraded = Accepted()
+        upgraded.note("made")
+        side.transport.set_protocol(upgraded)
+        for _ in range(8):
+            writer.write(b"m")
+            await asyncio.sleep(0.15)
+        await upgraded.until_bytes(8)
+        assert "lost" not in upgraded.events
 
 
 class Pouring(asyncio.Protocol):
@@ -191,33 +181,31 @@ UNSENT_BYTES = (128 + 64) * 1024
 SIOCOUTQNSD = 0x894B
 
 
-def test_a_hundred_tls_clients_that_never_read_cost_kernel_and_process_no_more_than_their_bounds(bounded_run, contexts):
+@pytest.mark.runner(buffer_bytes=BUDGET_BYTES)
+async def test_a_hundred_tls_clients_that_never_read_cost_kernel_and_process_no_more_than_their_bounds(contexts):
     count = 100
 
-    async def main() -> None:
-        made: asyncio.Queue[Pouring] = asyncio.Queue()
-        server = await asyncio.get_running_loop().create_server(
-            lambda: Pouring(made), "127.0.0.1", 0, ssl=contexts[0], backlog=count
+    made: asyncio.Queue[Pouring] = asyncio.Queue()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Pouring(made), "127.0.0.1", 0, ssl=contexts[0], backlog=count
+    )
+    clients, sides = [], []
+    for _ in range(count):
+        _, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=contexts[1], server_hostname="localhost", limit=1000
         )
-        clients, sides = [], []
-        for _ in range(count):
-            _, writer = await asyncio.open_connection(
-                *server.sockets[0].getsockname(), ssl=contexts[1], server_hostname="localhost", limit=1000
-            )
-            clients.append(writer)
-            sides.append(await made.get())
-        while any(side.may_write.is_set() for side in sides):
-            await asyncio.sleep(0.01)
-        assert shared_budget().most <= BUDGET_BYTES + count * CHUNK_BYTES
-        kept = [unsent_bytes(side.transport.get_extra_info("socket")) for side in sides]
-        assert max(kept) <= UNSENT_BYTES
-        server.close()
-        for transport in [each.transport for each in (*clients, *sides)]:
-            transport.abort()
-        while any(not side.pouring.done() for side in sides):
-            await asyncio.sleep(0.01)
-
-    bounded_run(main(), buffer_bytes=BUDGET_BYTES)
+        clients.append(writer)
+        sides.append(await made.get())
+    while any(side.may_write.is_set() for side in sides):
+        await asyncio.sleep(0.01)
+    assert shared_budget().most <= BUDGET_BYTES + count * CHUNK_BYTES
+    kept = [unsent_bytes(side.transport.get_extra_info("socket")) for side in sides]
+    assert max(kept) <= UNSENT_BYTES
+    server.close()
+    for transport in [each.transport for each in (*clients, *sides)]:
+        transport.abort()
+    while any(not side.pouring.done() for side in sides):
+        await asyncio.sleep(0.01)
 
 
 def unsent_bytes(sock) -> int:
