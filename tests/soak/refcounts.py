@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock._core.net.budget import shared_budget
-from penstock._core.net.peer_timeouts import Bounds
+from penstock._core.net.peer_timeouts import TimeoutBounds
 from penstock.loop import NATIVE, EventLoop
 from penstock.loop.servers import connection_count
 from penstock.pressure import BoundedSemaphore, BoundedTaskGroup, CapacityLimiter, Semaphore
@@ -230,15 +230,15 @@ async def ended(server: Any, *clients: Any) -> None:
     await asyncio.sleep(0)
 
 
-def watch(loop: Any, high_ns: int, hold_ns: int = 0) -> None:
+def watch(loop: Any, high_ns: int, defer_ns: int = 0) -> None:
     from penstock._core.overload.lag import Lag
 
-    loop._watch_lag(Lag(high_ns=high_ns, low_ns=1, for_ns=10**12, hold_ns=hold_ns), arrived_at)
+    loop._watch_lag(Lag(high_ns=high_ns, low_ns=1, for_ns=10**12, defer_ns=defer_ns), arrived_at)
 
 
-async def behind(loop: Any, hold_ns: int = 0) -> None:
+async def behind(loop: Any, defer_ns: int = 0) -> None:
     """From now on the loop is behind whenever anything is ready."""
-    watch(loop, 1, hold_ns)
+    watch(loop, 1, defer_ns)
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -298,13 +298,13 @@ def turned_away(loop: Any) -> None:
         clients = connects(server, 2)
         await asyncio.sleep(0.001)
         before = loop._turned_away
-        await behind(loop, hold_ns=10**12)
+        await behind(loop, defer_ns=10**12)
         clients += connects(server, 1)
         for client in clients[1:]:
             client.sendall(b"x")
         while len(loop._held) + len(loop._parked) < 2:
             await asyncio.sleep(0)
-        await behind(loop, hold_ns=1)
+        await behind(loop, defer_ns=1)
         while loop._turned_away < before + 2:
             await asyncio.sleep(0)
         loop._watch_lag(None)
@@ -372,7 +372,7 @@ def bounded_tasks(loop: Any) -> None:
 
 def bounds(loop: Any) -> None:
     """Connections that the budget holds and lets go, that are idle, told of and cut, and that go away held."""
-    loop._bound(shared_budget(), Bounds(slow_reader_ns=1, receive_ns=1, idle_ns=10**12))
+    loop._bound(shared_budget(), TimeoutBounds(slow_reader_ns=1, receive_ns=1, idle_ns=10**12))
     shared_budget().set_marks(100_000)
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""The line of a loop that is behind: held reads and parked connections, by age. Who is let in, and who is told to go.
+"""The line of a loop that is behind: reads reads and parked connections, by age. Who is let in, and who is told to go.
 
 Knows no turn and no clock: the reactor says when, the lag how many and in which order.
 """
@@ -6,88 +6,88 @@ Knows no turn and no clock: the reactor says when, the lag how many and in which
 from libc.stdint cimport int64_t
 
 from penstock._core._sys.epoll cimport EPOLLRDHUP
-from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.listen cimport Listener
 from penstock._core.net.stream cimport Stream
-from penstock._core.overload.deferred_reads cimport Held, Place
+from penstock._core.overload.deferred_reads cimport DeferredReads, DeferredRead
 from penstock._core.overload.lag cimport Lag
 
 
-cdef size_t count(Wiring wiring) noexcept:
-    return wiring.held.count + wiring.parked.count
+cdef size_t count(IOContext io) noexcept:
+    return io.deferred_reads.count + io.deferred_accepts.count
 
 
-cdef int64_t oldest_since(Wiring wiring) noexcept:
+cdef int64_t oldest_since(IOContext io) noexcept:
     """Since when the oldest has waited; 0: nobody does."""
-    if not count(wiring):
+    if not count(io):
         return 0
-    return wiring.parked.oldest_since() if is_parked_oldest(wiring) else wiring.held.oldest.since_ns
+    return io.deferred_accepts.oldest_since() if is_accept_oldest(io) else io.deferred_reads.oldest.since_ns
 
 
-cdef bint is_parked_oldest(Wiring wiring) noexcept:
-    """Whether the oldest, which there must be, is parked; not held."""
-    cdef Place *held = wiring.held.oldest
-    return held is NULL or (wiring.parked.count and wiring.parked.oldest_since() < held.since_ns)
+cdef bint is_accept_oldest(IOContext io) noexcept:
+    """Whether the oldest, which there must be, is parked; not reads."""
+    cdef DeferredRead *reads = io.deferred_reads.oldest
+    return reads is NULL or (io.deferred_accepts.count and io.deferred_accepts.oldest_since() < reads.since_ns)
 
 
-cdef bint is_parked_newest(Wiring wiring) noexcept:
-    cdef Place *held = wiring.held.newest
-    return held is NULL or held.since_ns < wiring.parked.newest_since()
+cdef bint is_accept_newest(IOContext io) noexcept:
+    cdef DeferredRead *reads = io.deferred_reads.newest
+    return reads is NULL or reads.since_ns < io.deferred_accepts.newest_since()
 
 
-cdef int expire(Wiring wiring, Lag lag) except -1:
+cdef int expire(IOContext io, Lag lag) except -1:
     """Turns away those that have waited too long, as far as they can be told."""
     cdef Stream stream
-    while lag.is_expired(oldest_since(wiring)):
-        if is_parked_oldest(wiring):
-            if not wiring.parked.turn_oldest_away():
+    while lag.is_expired(oldest_since(io)):
+        if is_accept_oldest(io):
+            if not io.deferred_accepts.shed_oldest():
                 break
         else:
-            stream = <Stream>wiring.held.oldest.source
+            stream = <Stream>io.deferred_reads.oldest.source
             if stream.is_urgent():
-                stream.read_late()
-            elif not stream.turn_away():
+                stream.read_deferred()
+            elif not stream.shed():
                 break
     return 0
 
 
-cdef size_t let_in(Wiring wiring, Lag lag, size_t most) except? 0:
+cdef size_t admit(IOContext io, Lag lag, size_t most) except? 0:
     """Lets the oldest in or, if even they come too late, the newest. How many it lacked, of `most`."""
-    cdef Held held = wiring.held
+    cdef DeferredReads reads = io.deferred_reads
     cdef Stream stream
     cdef bint is_newest
-    while most and count(wiring):
-        is_newest = lag is None or lag.is_stale(oldest_since(wiring))
-        if is_parked_newest(wiring) if is_newest else is_parked_oldest(wiring):
-            most -= wiring.parked.let_in(is_newest, wiring.drops_left)
+    while most and count(io):
+        is_newest = lag is None or lag.is_stale(oldest_since(io))
+        if is_accept_newest(io) if is_newest else is_accept_oldest(io):
+            most -= io.deferred_accepts.admit(is_newest, io.closes_abandoned)
         else:
             most -= 1
-            stream = <Stream>(held.newest if is_newest else held.oldest).source
-            stream.read_late()
+            stream = <Stream>(reads.newest if is_newest else reads.oldest).source
+            stream.read_deferred()
     return most
 
 
-cdef int tend(Wiring wiring) except -1:
+cdef int accept_all(IOContext io) except -1:
     """In the middle of a turn that takes long: who has come is parked or, most of all, told."""
-    cdef Listener door
+    cdef Listener listener
     # a copy: one whose server is full stops accepting
-    for door in list(wiring.doors):
-        if door.reply is not None:
-            door.accept_some()
+    for listener in list(io.listeners):
+        if listener.reply is not None:
+            listener.accept_some()
     return 0
 
 
-cdef size_t drop_left(Wiring wiring, int64_t until_ns) except? 0:
+cdef size_t close_abandoned(IOContext io, int64_t until_ns) except? 0:
     """Closes what has waited since before then and whose client has shut its side down; how many."""
-    cdef Place *place = wiring.held.oldest
+    cdef DeferredRead *read = io.deferred_reads.oldest
     cdef Stream stream
     # collected first: the list changes as they leave
     found = []
-    while wiring.drops_left and place is not NULL and place.since_ns < until_ns:
-        if (<Stream>place.source).unread & EPOLLRDHUP:
-            found.append(<Stream>place.source)
-        place = place.newer
+    while io.closes_abandoned and read is not NULL and read.since_ns < until_ns:
+        if (<Stream>read.source).unread & EPOLLRDHUP:
+            found.append(<Stream>read.source)
+        read = read.newer
     for stream in found:
-        if stream.place is not NULL:
-            stream.leave_unread()
-    return len(found) + wiring.parked.close_left(until_ns, wiring.drops_left)
+        if stream.deferred_read is not NULL:
+            stream.close_unread()
+    return len(found) + io.deferred_accepts.close_abandoned(until_ns, io.closes_abandoned)

@@ -5,24 +5,24 @@ from penstock._core.events.inbox cimport Inbox
 from penstock._core.events.poller cimport Source
 from penstock._core.events.timers cimport Timers
 from penstock._core.events.waker cimport Waker
-from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.io_context cimport IOContext
 from penstock._core.overload.lag cimport Lag
-from penstock._core.runs cimport Runs
-from penstock._core.sheds cimport Sheds
+from penstock._core.runs cimport RunLifecycle
+from penstock._core.sheds cimport ShedCounts
 from penstock._core.tasks.probe cimport Probe
 
 
-cdef class Alarm(Source):
+cdef class WakerSource(Source):
     """The waker in the poller's table: waking is all it does."""
     pass
 
 
-cdef class Reactor(Runs):
-    cdef Wiring wiring
+cdef class Reactor(RunLifecycle):
+    cdef IOContext io
     cdef Timers timers
     cdef Inbox inbox
     cdef Waker waker
-    cdef Alarm alarm
+    cdef WakerSource waker_source
     cdef Probe probe
     # Poll policy: while handles are ready, at the latest after so many turns or so long.
     cdef int poll_every_turns
@@ -38,17 +38,17 @@ cdef class Reactor(Runs):
     # Whether this turn's poll has waited.
     cdef bint has_waited
     # Whether each turn looks how far behind the loop is; by `lag`, None: by nothing.
-    cdef bint keeps_up
+    cdef bint observes_lag
     # Whether who comes in the middle of a turn is told at once, and when that was last looked to.
-    cdef bint tends
-    cdef int64_t tended_ns
+    cdef bint accepts_in_turn
+    cdef int64_t accepted_ns
     cdef Lag lag
     cdef int64_t read_budget
-    # How long the last poll waited, until `keep_up` has seen it.
+    # How long the last poll waited, until `admit_backlog` has seen it.
     cdef int64_t slept_ns
     # How many reads and connections the last turn did not let in.
-    cdef size_t held_back
-    cdef Sheds sheds
+    cdef size_t deferred_before
+    cdef ShedCounts sheds
     # So many tasks may live, 0: any number; what to do with one more, and with room for it.
     cdef size_t most_tasks
     cdef object on_full, on_room
@@ -60,15 +60,15 @@ cdef class Reactor(Runs):
     cdef int end_run(self) except -1
     cdef bint poll_is_due(self) noexcept
     cdef int poll(self) except -1
-    cdef int64_t patience_ns(self) except? -2
+    cdef int64_t poll_timeout_ns(self) except? -2
     cdef int block(self, int64_t timeout_ns) except -1
     cdef int run_batch(self) except -1
     cdef int run_batch_probed(self) except -1
     cdef int begin_probed(self) except -1
     cdef int run_batch_watched(self) except -1
-    cdef int look_back(self) except -1
-    cdef int keep_up(self) except -1
-    cdef int tend(self) except -1
+    cdef int observe_lag(self) except -1
+    cdef int admit_backlog(self) except -1
+    cdef int accept_in_turn(self) except -1
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1
     cdef int drain_inbox(self) except -1

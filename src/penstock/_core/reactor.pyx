@@ -7,7 +7,7 @@ The GIL is held from one blocking poll to the next: a poll that does not wait ke
 busy most turns do not poll at all, bounded by `poll_every_turns` and `poll_every_us`. When the last blocking poll had
 nothing to wait for, the next turn looks first without blocking: under load the GIL is not handed over at all.
 
-Ownership: the reactor owns its wiring, timers, inbox and waker until `_dispose`.
+Ownership: the reactor owns its io, timers, inbox and waker until `_dispose`.
 """
 
 import sys
@@ -19,7 +19,7 @@ from libc.limits cimport INT_MAX
 from libc.math cimport INFINITY, nextafter
 from libc.stdint cimport SIZE_MAX, int64_t, uint32_t
 
-from penstock._core cimport backlog as line
+from penstock._core cimport backlog
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
 from penstock._core._sys.python cimport PyErr_CheckSignals, PySequence_Fast_ITEMS
 from penstock._core.events.clock cimport now_ns, now_s
@@ -30,15 +30,15 @@ from penstock._core.events.ready cimport pop, push, relax
 from penstock._core.events.timers cimport Timers
 from penstock._core.events.waker cimport Waker, fall_asleep, stay_awake, wake
 from penstock._core.net.budget cimport Budget
-from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.listen cimport Listener
-from penstock._core.net.peer_timeouts cimport Bounds
+from penstock._core.net.peer_timeouts cimport TimeoutBounds
 from penstock._core.net.stream cimport Stream, expire
 from penstock._core.net.watch cimport fileno_of, keep_file, set_reader, set_writer, watched_fileno
 from penstock._core.net.writer cimport flush_gathered
 from penstock._core.overload.lag cimport Lag
-from penstock._core.runs cimport Runs
-from penstock._core.sheds cimport Sheds
+from penstock._core.runs cimport RunLifecycle
+from penstock._core.sheds cimport ShedCounts
 from penstock._core.tasks.histogram cimport record as add_time
 from penstock._core.tasks.probe cimport COUNT, NEVER_NS, OFF, TIME, Probe
 
@@ -46,27 +46,27 @@ from penstock._core.tasks.probe cimport COUNT, NEVER_NS, OFF, TIME, Probe
 cdef double RESOLUTION_S = 1e-9
 cdef int64_t LONGEST_WAIT_NS = 24 * 3600 * 1000000000
 # A turn that takes longer looks who has come.
-cdef int64_t TEND_EVERY_NS = 1_000_000
+cdef int64_t ACCEPT_EVERY_NS = 1_000_000
 # A blocking poll that took less has not waited: the event was there.
 cdef int64_t NO_WAIT_NS = 3000
 
 
-cdef class Alarm(Source):
+cdef class WakerSource(Source):
     cdef int on_events(self, uint32_t events) except -1:
         return 0
 
 
-cdef class Reactor(Runs):
+cdef class Reactor(RunLifecycle):
     """The native half of `penstock.EventLoop`."""
 
     def __cinit__(self, *args, **kwargs):
-        self.wiring = Wiring()
+        self.io = IOContext()
         self.timers = Timers()
         self.inbox = Inbox()
         self.waker = Waker()
-        self.alarm = Alarm()
+        self.waker_source = WakerSource()
         self.probe = Probe()
-        self.sheds = Sheds(self.wiring)
+        self.sheds = ShedCounts(self.io)
         self.watch_waker()
         self.poll_every_turns, self.poll_every_ns = 64, 100_000
         self.owns_clock = type(self).time is Reactor.time
@@ -78,16 +78,16 @@ cdef class Reactor(Runs):
         """Set the poll policy and the budgets; in turns, microseconds, bytes and connections."""
         self.poll_every_turns, self.poll_every_ns = poll_every_turns, poll_every_us * 1000
         self.spin_ns = spin_us * 1000
-        self.wiring.read_budget_bytes = read_budget_bytes
-        self.wiring.accept_batch = self.wiring.accept_now = accept_batch
+        self.io.read_budget_bytes = read_budget_bytes
+        self.io.accept_batch = self.io.accept_now = accept_batch
 
     def _expect(self, int64_t soon_ns):
         """Something is about to arrive: the next blocking poll looks for so many nanoseconds before it sleeps."""
         self.soon_ns = soon_ns
 
     def watch_waker(self):
-        self.alarm.fd = self.waker.fd
-        self.wiring.poller.add(self.alarm, EPOLLIN | EPOLLET)
+        self.waker_source.fd = self.waker.fd
+        self.io.poller.add(self.waker_source, EPOLLIN | EPOLLET)
 
     # --- running
 
@@ -96,7 +96,7 @@ cdef class Reactor(Runs):
         cdef bint is_nested = self._thread_id is not None
         try:
             self._run_forever_setup()
-            self.probe.stamps.enter()
+            self.probe.heartbeat.enter()
             self.prepare()
             while True:
                 self.turn()
@@ -107,21 +107,21 @@ cdef class Reactor(Runs):
                 self.end_run()
 
     cdef int end_run(self) except -1:
-        self.wiring.ready.stamp_ns = 0
+        self.io.ready.stamp_ns = 0
         try:
-            self.probe.stamps.leave()
+            self.probe.heartbeat.leave()
         finally:
             try:
                 self._run_forever_cleanup()
             finally:
                 # A subclass's own, in Python, may have been cut short.
                 if self._thread_id is not None:
-                    Runs._run_forever_cleanup(self)
+                    RunLifecycle._run_forever_cleanup(self)
         return 0
 
     def prepare(self):
         """What may have changed while the loop stood still: the process, the clock, writes made meanwhile."""
-        if self.wiring.poller.is_inherited():
+        if self.io.poller.is_inherited():
             self.after_fork()
         self.owns_clock = type(self).time is Reactor.time and "time" not in self.__dict__
         # The first turn polls, as each of asyncio's does.
@@ -131,10 +131,10 @@ cdef class Reactor(Runs):
 
     def after_fork(self):
         """The kernel's objects are shared with the parent: take new ones."""
-        self.wiring.poller.forget(self.alarm)
-        self.wiring.lingering.forget()
+        self.io.poller.forget(self.waker_source)
+        self.io.lingering.forget()
         self.waker = Waker()
-        self.wiring.poller.reopen()
+        self.io.poller.reopen()
         self.watch_waker()
 
     def stop(self):
@@ -142,31 +142,31 @@ cdef class Reactor(Runs):
         self._stopping = True
 
     cdef int turn(self) except -1:
-        self.wiring.turn += 1
+        self.io.turn += 1
         if has_post(self.inbox):
             self.drain_inbox()
-        self.turn_ns = self.wiring.ready.stamp_ns = now_ns()
-        if self.keeps_up:
-            self.look_back()
-        if self.wiring.ready.count == 0 or self.poll_is_due():
+        self.turn_ns = self.io.ready.stamp_ns = now_ns()
+        if self.observes_lag:
+            self.observe_lag()
+        if self.io.ready.count == 0 or self.poll_is_due():
             self.poll()
         else:
             self.turns_unpolled += 1
         if self.turn_ns >= self.probe.check_at_ns:
             self.probe.run_check(self.turn_ns)
-        if self.turn_ns >= min(self.wiring.wheel.next_ns, self.wiring.lingering.next_ns):
-            expire(self.wiring, self.turn_ns)
+        if self.turn_ns >= min(self.io.wheel.next_ns, self.io.lingering.next_ns):
+            expire(self.io, self.turn_ns)
         if self.timers.count:
             self.timers.fire(
-                just_after(<double>self.turn_ns / 1e9 if self.owns_clock else self.now()), self.wiring.ready
+                just_after(<double>self.turn_ns / 1e9 if self.owns_clock else self.now()), self.io.ready
             )
-        if self.keeps_up:
-            self.keep_up()
+        if self.observes_lag:
+            self.admit_backlog()
         if self._debug:
             self.run_batch_watched()
         elif self.probe.level == OFF:
             self.run_batch()
-        elif self.wiring.ready.count:
+        elif self.io.ready.count:
             self.run_batch_probed()
         return 0
 
@@ -179,21 +179,21 @@ cdef class Reactor(Runs):
         self.turns_unpolled = 0
         # A signal's handler may make something ready or stop the loop: run it before the wait is chosen.
         PyErr_CheckSignals()
-        timeout_ns = self.patience_ns()
+        timeout_ns = self.poll_timeout_ns()
         if timeout_ns == 0 or self.is_busy:
-            count = self.wiring.poller.poll_now()
-            self.wiring.poller.dispatch(count)
-        if timeout_ns != 0 and count <= 0 and self.wiring.ready.count == 0:
+            count = self.io.poller.poll_now()
+            self.io.poller.dispatch(count)
+        if timeout_ns != 0 and count <= 0 and self.io.ready.count == 0:
             self.block(timeout_ns)
         self.last_poll_ns = self.turn_ns
         return 0
 
-    cdef int64_t patience_ns(self) except? -2:
+    cdef int64_t poll_timeout_ns(self) except? -2:
         """How long the poll may wait: 0 not at all, -1 for ever."""
         cdef double wait_s
         cdef int64_t wait_ns
-        cdef int64_t check_at_ns = min(self.probe.check_at_ns, self.wiring.wheel.next_ns, self.wiring.lingering.next_ns)
-        if self._stopping or self.wiring.ready.count or line.count(self.wiring):
+        cdef int64_t check_at_ns = min(self.probe.check_at_ns, self.io.wheel.next_ns, self.io.lingering.next_ns)
+        if self._stopping or self.io.ready.count or backlog.count(self.io):
             return 0
         self.timers.drop_cancelled_head()
         if self.timers.count == 0:
@@ -208,66 +208,66 @@ cdef class Reactor(Runs):
         """Waits without the GIL until something happens, a signal included."""
         cdef int count
         cdef int64_t began_ns = self.turn_ns
-        self.wiring.wait_began_ns, self.wiring.wait_turn = began_ns, self.wiring.turn
+        self.io.wait_began_ns, self.io.wait_turn = began_ns, self.io.turn
         fall_asleep(self.waker)
         if has_post(self.inbox):
             timeout_ns = 0
-        relax(self.wiring.ready)
-        count = self.wiring.poller.wait(timeout_ns, max(self.spin_ns, self.soon_ns))
+        relax(self.io.ready)
+        count = self.io.poller.wait(timeout_ns, max(self.spin_ns, self.soon_ns))
         self.soon_ns = 0
         stay_awake(self.waker)
         if count < 0:
             PyErr_CheckSignals()
-        self.turn_ns = self.wiring.ready.stamp_ns = now_ns()
+        self.turn_ns = self.io.ready.stamp_ns = now_ns()
         self.slept_ns = self.turn_ns - began_ns
         if self.probe.level >= TIME:
             self.has_waited = True
             self.probe.polled(self.turn_ns - began_ns, count)
         self.is_busy = count > 1 or (count == 1 and self.turn_ns - began_ns < NO_WAIT_NS)
-        self.wiring.poller.dispatch(count)
+        self.io.poller.dispatch(count)
         return self.drain_inbox()
 
     cdef int drain_inbox(self) except -1:
-        return self.inbox.drain(self.wiring.ready)
+        return self.inbox.drain(self.io.ready)
 
     cdef int run_batch(self) except -1:
-        """Runs what is ready now; what that makes ready runs in the next turn."""
-        cdef size_t left = self.wiring.ready.count
+        """RunLifecycle what is ready now; what that makes ready runs in the next turn."""
+        cdef size_t left = self.io.ready.count
         cdef PyObject *entry
-        while left and self.wiring.ready.count:
+        while left and self.io.ready.count:
             left -= 1
-            entry = pop(self.wiring.ready)
+            entry = pop(self.io.ready)
             try:
                 (<Runnable>entry).run()
             finally:
                 let_go(entry)
-                if self.wiring.gathered is not NULL:
-                    flush_gathered(self.wiring)
-            if self.tends:
-                self.tend()
+                if self.io.gathered is not NULL:
+                    flush_gathered(self.io)
+            if self.accepts_in_turn:
+                self.accept_in_turn()
         return 0
 
     cdef int run_batch_probed(self) except -1:
         """`run_batch` with a probe that looks on."""
-        cdef size_t left = self.wiring.ready.count
+        cdef size_t left = self.io.ready.count
         cdef Probe probe = self.probe
         cdef PyObject *entry
         self.begin_probed()
         try:
-            while left and self.wiring.ready.count:
+            while left and self.io.ready.count:
                 left -= 1
-                entry = pop(self.wiring.ready)
+                entry = pop(self.io.ready)
                 try:
                     probe.begin_callback(entry)
                     (<Runnable>entry).run()
                 finally:
                     probe.end_callback()
-                    self.wiring.ready.stamp_ns = probe.start_ns
+                    self.io.ready.stamp_ns = probe.start_ns
                     let_go(entry)
-                    if self.wiring.gathered is not NULL:
-                        flush_gathered(self.wiring)
-                if self.tends:
-                    self.tend()
+                    if self.io.gathered is not NULL:
+                        flush_gathered(self.io)
+                if self.accepts_in_turn:
+                    self.accept_in_turn()
         finally:
             probe.end_turn()
         return 0
@@ -282,14 +282,14 @@ cdef class Reactor(Runs):
 
     cdef int run_batch_watched(self) except -1:
         """The same in debug mode: slow callbacks are logged."""
-        cdef size_t left = self.wiring.ready.count
+        cdef size_t left = self.io.ready.count
         cdef double start_s
         self.begin_probed()
         try:
-            while left and self.wiring.ready.count:
+            while left and self.io.ready.count:
                 left -= 1
                 start_s = self.now()
-                entry = self.wiring.ready.popleft()
+                entry = self.io.ready.popleft()
                 self._current_handle = entry if isinstance(entry, Handle) else None
                 try:
                     self.probe.begin_callback(<PyObject *>entry)
@@ -297,11 +297,11 @@ cdef class Reactor(Runs):
                 finally:
                     self.probe.end_callback()
                     self._current_handle = None
-                    if self.wiring.gathered is not NULL:
-                        flush_gathered(self.wiring)
+                    if self.io.gathered is not NULL:
+                        flush_gathered(self.io)
                 self.report_slow(entry, self.now() - start_s)
-                if self.tends:
-                    self.tend()
+                if self.accepts_in_turn:
+                    self.accept_in_turn()
         finally:
             self.probe.end_turn()
         return 0
@@ -313,69 +313,69 @@ cdef class Reactor(Runs):
 
     # --- keeping up
 
-    cdef int look_back(self) except -1:
+    cdef int observe_lag(self) except -1:
         """Before the poll: how long has what is ready waited, and may anything more come in?"""
         if self.on_room is not None and self.probe.ledger.count < self.most_tasks:
             self.on_room()
         if self.lag is None:
             return 0
         # what was parked since waits for its first turn, and is no sign of being late
-        cdef size_t held = min(self.held_back, line.count(self.wiring))
-        self.lag.see(self.turn_ns, self.slept_ns, self.wiring.ready.count, self.wiring.ready.oldest_ns(), held)
+        cdef size_t deferred = min(self.deferred_before, backlog.count(self.io))
+        self.lag.observe(self.turn_ns, self.slept_ns, self.io.ready.count, self.io.ready.oldest_ns(), deferred)
         self.slept_ns = 0
-        self.wiring.reads_left = self.read_budget = self.lag.budget()
-        self.wiring.line_most = self.lag.line_most(line.oldest_since(self.wiring))
-        self.wiring.accept_now = 0 if self.lag.is_late() else self.wiring.accept_batch
-        self.wiring.park_now = -1
-        if self.lag.is_holding:
-            self.wiring.park_now = self.wiring.accept_batch if self.wiring.parked.has_room() else 0
+        self.io.reads_left = self.read_budget = self.lag.budget()
+        self.io.backlog_limit = self.lag.backlog_limit(backlog.oldest_since(self.io))
+        self.io.accept_now = 0 if self.lag.is_late() else self.io.accept_batch
+        self.io.defer_now = -1
+        if self.lag.is_deferring:
+            self.io.defer_now = self.io.accept_batch if self.io.deferred_accepts.has_room() else 0
         return 0
 
-    cdef int keep_up(self) except -1:
+    cdef int admit_backlog(self) except -1:
         """After the poll: what the turn is about to run, and of what is held or parked, how much."""
         if self.lag is None:
             return 0
-        self.wiring.parked.look(self.turn_ns, self.wiring.drops_left, self.wiring.is_line_full())
-        self.lag.let_in += self.read_budget - max(self.wiring.reads_left, 0)
-        line.expire(self.wiring, self.lag)
-        cdef size_t share = self.lag.share(self.wiring.ready.count, line.count(self.wiring))
-        cdef size_t lacking = line.let_in(self.wiring, self.lag, share)
-        self.lag.let_in -= lacking
-        self.held_back = line.count(self.wiring)
-        self.tends, self.tended_ns = self.lag.is_holding, self.turn_ns
-        self.lag.ran = self.wiring.ready.count
-        return self.sheds.tell(self) if self.sheds.on_shed is not None else 0
+        self.io.deferred_accepts.check(self.turn_ns, self.io.closes_abandoned, self.io.is_backlog_full())
+        self.lag.admitted += self.read_budget - max(self.io.reads_left, 0)
+        backlog.expire(self.io, self.lag)
+        cdef size_t share = self.lag.share(self.io.ready.count, backlog.count(self.io))
+        cdef size_t lacking = backlog.admit(self.io, self.lag, share)
+        self.lag.admitted -= lacking
+        self.deferred_before = backlog.count(self.io)
+        self.accepts_in_turn, self.accepted_ns = self.lag.is_deferring, self.turn_ns
+        self.lag.ran = self.io.ready.count
+        return self.sheds.notify(self) if self.sheds.on_shed is not None else 0
 
-    cdef int tend(self) except -1:
+    cdef int accept_in_turn(self) except -1:
         """After a callback of a loop that is behind: the next turn may be far."""
         cdef int64_t called_ns = now_ns()
-        if called_ns - self.tended_ns >= TEND_EVERY_NS:
-            self.tended_ns = self.wiring.ready.stamp_ns = called_ns
-            self.wiring.poller.dispatch(self.wiring.poller.poll_now())
-            line.tend(self.wiring)
+        if called_ns - self.accepted_ns >= ACCEPT_EVERY_NS:
+            self.accepted_ns = self.io.ready.stamp_ns = called_ns
+            self.io.poller.dispatch(self.io.poller.poll_now())
+            backlog.accept_all(self.io)
         return 0
 
-    def _watch_lag(self, Lag lag, arrival=None, bint drops_left=True):
+    def _watch_lag(self, Lag lag, arrival=None, bint closes_abandoned=True):
         """Hold reads and tell `lag.report` when the loop is behind; None: never. From the loop's own thread.
 
         `arrival` is a context variable for when the data of a held read came, in seconds on the loop's clock.
-        `drops_left`: a client that shuts its side down while it is held is taken to have left.
+        `closes_abandoned`: a client that shuts its side down while it is held is taken to have left.
         """
-        self.lag, self.wiring.arrival, self.wiring.drops_left = lag, arrival, drops_left
-        self.keeps_up = lag is not None or self.on_room is not None
-        self.slept_ns, self.held_back = 0, 0
+        self.lag, self.io.arrival, self.io.closes_abandoned = lag, arrival, closes_abandoned
+        self.observes_lag = lag is not None or self.on_room is not None
+        self.slept_ns, self.deferred_before = 0, 0
         if lag is None:
-            self.wiring.counts_reads = self.tends = False
-            self.wiring.accept_now, self.wiring.park_now = self.wiring.accept_batch, -1
-            self.wiring.line_most = SIZE_MAX
-            line.let_in(self.wiring, None, line.count(self.wiring))
+            self.io.counts_reads = self.accepts_in_turn = False
+            self.io.accept_now, self.io.defer_now = self.io.accept_batch, -1
+            self.io.backlog_limit = SIZE_MAX
+            backlog.admit(self.io, None, backlog.count(self.io))
         else:
-            self.wiring.counts_reads = True
+            self.io.counts_reads = True
             lag.stand_still()
 
     def _drop_left(self, int64_t older_ns):
         """Close what has been held or parked for longer and whose client has shut its side down; how many."""
-        return line.drop_left(self.wiring, now_ns() - older_ns)
+        return backlog.close_abandoned(self.io, now_ns() - older_ns)
 
     def _bound_tasks(self, size_t most, on_full=None):
         """Call `on_full(coro)` before a task is made while so many live; what it raises, `create_task` does. 0: never."""
@@ -386,21 +386,21 @@ cdef class Reactor(Runs):
     def _want_room(self, on_room):
         """Call `on_room()` in each turn in which fewer tasks live than may, until told None."""
         self.on_room = on_room
-        self.keeps_up = self.lag is not None or on_room is not None
+        self.observes_lag = self.lag is not None or on_room is not None
 
     def _accepts_now(self):
         """How many connections this turn may accept from a listening socket while the loop is behind; None: it is not."""
-        return self.wiring.accept_now if self.lag is not None and self.lag.is_holding else None
+        return self.io.accept_now if self.lag is not None and self.lag.is_deferring else None
 
     @property
     def _held(self):
         """The reads that are held."""
-        return self.wiring.held
+        return self.io.deferred_reads
 
     @property
     def _turned_away(self):
-        """How many were answered unread since they came to a full line."""
-        return self.wiring.turned_away + self.wiring.parked.turned_away
+        """How many were answered unread since they came to a full backlog."""
+        return self.io.shed_count + self.io.deferred_accepts.shed
 
     @property
     def _sheds(self):
@@ -410,30 +410,30 @@ cdef class Reactor(Runs):
     @property
     def _parked(self):
         """The connections that are parked."""
-        return self.wiring.parked
+        return self.io.deferred_accepts
 
-    def _bound(self, Budget budget, Bounds bounds):
+    def _bound(self, Budget budget, TimeoutBounds bounds):
         """What streams made from now on are bound by; None: by nothing."""
-        self.wiring.budget, self.wiring.bounds = budget, bounds
+        self.io.budget, self.io.bounds = budget, bounds
 
     @property
     def _is_bound(self):
         """Whether `_bound` has bound them by anything."""
-        return self.wiring.budget is not None or self.wiring.bounds is not None
+        return self.io.budget is not None or self.io.bounds is not None
 
     @property
     def _on_cut(self):
         """`on_cut(transport, reason, bytes, seconds)` gives the exception for the protocol of a connection that is cut."""
-        return self.wiring.on_cut
+        return self.io.on_cut
 
     @_on_cut.setter
     def _on_cut(self, on_cut):
-        self.wiring.on_cut = on_cut
+        self.io.on_cut = on_cut
 
     @property
     def _wheel(self):
         """The deadlines of connections."""
-        return self.wiring.wheel
+        return self.io.wheel
 
     # --- the clock
 
@@ -492,7 +492,7 @@ cdef class Reactor(Runs):
 
     def _add_callback(self, handle):
         if isinstance(handle, Handle):
-            push(self.wiring.ready, handle)
+            push(self.io.ready, handle)
         elif not handle._cancelled:
             self.call_soon(handle._run)
 
@@ -503,23 +503,23 @@ cdef class Reactor(Runs):
         self.check_open()
         handle = self.io_handle(callback, args, context)
         number = fileno_of(fd)
-        set_reader(self.wiring, number, handle)
-        keep_file(self.wiring, number, fd)
+        set_reader(self.io, number, handle)
+        keep_file(self.io, number, fd)
         return handle
 
     def _add_writer(self, fd, callback, *args, context=None):
         self.check_open()
         handle = self.io_handle(callback, args, context)
         number = fileno_of(fd)
-        set_writer(self.wiring, number, handle)
-        keep_file(self.wiring, number, fd)
+        set_writer(self.io, number, handle)
+        keep_file(self.io, number, fd)
         return handle
 
     def _remove_reader(self, fd):
-        return not self._closed and bool(set_reader(self.wiring, watched_fileno(self.wiring, fd), None))
+        return not self._closed and bool(set_reader(self.io, watched_fileno(self.io, fd), None))
 
     def _remove_writer(self, fd):
-        return not self._closed and bool(set_writer(self.wiring, watched_fileno(self.wiring, fd), None))
+        return not self._closed and bool(set_writer(self.io, watched_fileno(self.io, fd), None))
 
     def io_handle(self, callback, tuple args, context):
         cdef Handle handle = new_handle(self, callback, PySequence_Fast_ITEMS(args), len(args), context)
@@ -529,20 +529,20 @@ cdef class Reactor(Runs):
 
     def _make_stream(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
         """The native transport over a connected stream socket."""
-        return Stream(self, self.wiring, sock, sock.fileno(), protocol, waiter, extra, server, context)
+        return Stream(self, self.io, sock, sock.fileno(), protocol, waiter, extra, server, context)
 
     def _make_listener(self, sock, protocol_factory, server=None, context=None):
         """The native acceptor over a listening stream socket; it accepts from `resume()` on."""
-        return Listener(self, self.wiring, sock, protocol_factory, server, context)
+        return Listener(self, self.io, sock, protocol_factory, server, context)
 
     def _source_at(self, fd):
         """The watch, transport or listener at a descriptor, or None."""
-        return self.wiring.poller.at(fd) if 0 <= fd <= INT_MAX else None
+        return self.io.poller.at(fd) if 0 <= fd <= INT_MAX else None
 
     def _sources(self):
         """Every watch, transport and listener, by descriptor; the loop's own are left out."""
-        ours = self.alarm, self.wiring.lingering
-        return {fd: source for fd, source in self.wiring.poller.sources().items() if source not in ours}
+        ours = self.waker_source, self.io.lingering
+        return {fd: source for fd, source in self.io.poller.sources().items() if source not in ours}
 
     @property
     def _probe(self):
@@ -552,17 +552,17 @@ cdef class Reactor(Runs):
     def _snapshot_tasks(self):
         """A copy of the record of each task that has not ended."""
         cdef int64_t at_ns = now_ns()
-        self.probe.mark_ready(self.wiring.ready)
+        self.probe.mark_ready(self.io.ready)
         return self.probe.ledger.snapshot(at_ns)
 
     def _queue_figures(self):
         """(how many are ready, how long the oldest has been in nanoseconds, how many timers are set)."""
-        cdef int64_t since_ns = self.wiring.ready.oldest_ns()
-        return self.wiring.ready.count, now_ns() - since_ns if since_ns else 0, self.timers.count
+        cdef int64_t since_ns = self.io.ready.oldest_ns()
+        return self.io.ready.count, now_ns() - since_ns if since_ns else 0, self.timers.count
 
     @property
     def _ready(self):
-        return self.wiring.ready.snapshot()
+        return self.io.ready.snapshot()
 
     @_ready.setter
     def _ready(self, value):
@@ -578,16 +578,16 @@ cdef class Reactor(Runs):
 
     def _dispose(self):
         """Give every kernel object and reference back; the loop is closed."""
-        self.probe.settle()
-        self.wiring.ready.clear()
-        self.wiring.parked.give_up(None)
-        self.wiring.lingering.forget()
-        self.wiring.held.clear()
-        self.inbox.drain(self.wiring.ready)
-        self.wiring.ready.clear()
+        self.probe.stop()
+        self.io.ready.clear()
+        self.io.deferred_accepts.close_of(None)
+        self.io.lingering.forget()
+        self.io.deferred_reads.clear()
+        self.inbox.drain(self.io.ready)
+        self.io.ready.clear()
         self.timers.clear()
         self.waker.close()
-        self.wiring.poller.close()
+        self.io.poller.close()
 
 
 cdef inline double just_after(double now_s) noexcept:

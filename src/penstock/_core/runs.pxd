@@ -1,4 +1,4 @@
-cdef class Runs:
+cdef class RunLifecycle:
     cdef public bint _closed, _stopping, _debug
     cdef public object _thread_id
 

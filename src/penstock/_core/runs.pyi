@@ -5,7 +5,7 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 @disjoint_base
-class Runs:
+class RunLifecycle:
     _closed: bool
     _stopping: bool
     _debug: bool

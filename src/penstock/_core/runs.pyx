@@ -14,7 +14,7 @@ from penstock._core.events.handle cimport Handle
 cdef int MOST_EXITS = 10
 
 
-cdef class Runs:
+cdef class RunLifecycle:
     """The part of the reactor that knows asyncio's running loop, its hooks, and the future that a run waits for."""
 
     def _run_forever_setup(self):
@@ -93,7 +93,7 @@ cdef int track_origins(loop, bint enabled) except -1:
     return 0
 
 
-cdef int clean_up(Runs loop) except -1:
+cdef int clean_up(RunLifecycle loop) except -1:
     loop._stopping = False
     loop._thread_id = None
     events._set_running_loop(None)

@@ -45,7 +45,7 @@ cdef object call_soon(Reactor self, PyObject *const *args, Py_ssize_t arg_count,
     handle = new_handle(self, <object>args[0], args + 1, arg_count - 1, context_of(args, arg_count, keywords))
     if has_post(self.inbox):
         self.drain_inbox()
-    push(self.wiring.ready, handle)
+    push(self.io.ready, handle)
     if self._debug:
         # Not before: the checks are Python, and a Ctrl-C in them would lose the wakeup of a task.
         inspect_queued(self, handle)

@@ -1,13 +1,13 @@
 from libc.stdint cimport uint64_t
 
-from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.io_context cimport IOContext
 
 
-cdef class Sheds:
-    cdef Wiring wiring
+cdef class ShedCounts:
+    cdef IOContext io
     # Called in each turn in which there were some, None: nothing is; and how many there were by then.
     cdef readonly object on_shed
-    cdef uint64_t told
+    cdef uint64_t notified
 
     cdef uint64_t total(self) noexcept
-    cdef int tell(self, object loop) except -1
+    cdef int notify(self, object loop) except -1

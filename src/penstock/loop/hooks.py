@@ -46,7 +46,7 @@ class TaskWatcher(Protocol):
         """The loop is about to be closed, whatever is left in it."""
 
 
-def _keep_watch() -> None:
+def _keep_wakeup_fd() -> None:
     # asyncio sets its own descriptor with a handler, and none with a loop's last: be it the running loop or another
     running = asyncio._get_running_loop()
     if isinstance(running, LoopHooks) and running._signals_to is not None:
@@ -153,12 +153,12 @@ class LoopHooks(asyncio.BaseEventLoop):
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
         """As asyncio's."""
         super().add_signal_handler(sig, callback, *args)
-        _keep_watch()
+        _keep_wakeup_fd()
 
     def remove_signal_handler(self, sig: int) -> bool:
         """As asyncio's."""
         was_removed = super().remove_signal_handler(sig)
-        _keep_watch()
+        _keep_wakeup_fd()
         return was_removed
 
     # the servers it opened
@@ -230,13 +230,13 @@ class LoopHooks(asyncio.BaseEventLoop):
             room = now if room is None else min(room, now)
         if room is not None:
             # each gets a task, which attaches it in the next turn: until then nobody knows how many there are
-            if not room or server._is_settling:
+            if not room or server._is_attaching:
                 return
             sock = FewAccepts(sock, room)  # type: ignore[assignment]
-            server._is_settling = True
+            server._is_attaching = True
         super()._accept_connection(protocol_factory, sock, sslcontext, server, backlog, *args, **kwargs)  # type: ignore[misc]
         if room is not None:
-            self.call_soon(server._settle)
+            self.call_soon(server._attached)
 
     def _accepts_now(self) -> int | None:
         """How many connections this turn may accept from one socket; None: the loop is not behind."""
@@ -259,19 +259,19 @@ class LoopHooks(asyncio.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """As asyncio's; the watcher hears of it first."""
         if self._task_watcher is not None:
-            self._tell_watcher(self._task_watcher.on_problem, context)
+            self._notify_watcher(self._task_watcher.on_problem, context)
         super().call_exception_handler(context)
 
     def close(self) -> None:
         """As asyncio's; the watcher hears of it first."""
         if self._task_watcher is not None and not self.is_running() and not self.is_closed():
-            self._tell_watcher(self._task_watcher.on_close)
+            self._notify_watcher(self._task_watcher.on_close)
         super().close()
         ended_by, self.ended_by_at_close = self.ended_by_at_close, None
         if ended_by is not None:
             raise ended_by
 
-    def _tell_watcher(self, tell: Callable[..., None], *what: Any) -> None:
+    def _notify_watcher(self, tell: Callable[..., None], *what: Any) -> None:
         # objects go in the middle of the interpreter's end too, when nothing can be imported any more
         if sys.is_finalizing():
             return

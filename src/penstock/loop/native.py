@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock._core.net.budget import Budget
-    from penstock._core.net.peer_timeouts import Bounds
+    from penstock._core.net.peer_timeouts import TimeoutBounds
 
     class SelectorLoop(asyncio.SelectorEventLoop):
         """asyncio's loop with the seam of its own that typeshed leaves out."""
@@ -175,7 +175,7 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
     _run_within = Reactor._run_within
     _has_budget = False
 
-    def _bound(self, budget: Budget | None, bounds: Bounds | None) -> None:
+    def _bound(self, budget: Budget | None, bounds: TimeoutBounds | None) -> None:
         super()._bound(budget, bounds)
         self._has_budget = budget is not None
 
@@ -198,7 +198,7 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
         listener = self._make_listener(sock, protocol_factory, server, kwargs.get("context"))
         if isinstance(server, asyncio.base_events.Server):
             adopted = self.adopt_server(server)
-            listener.on_parked = adopted._parked_changed
+            listener.on_deferred = adopted._deferred_changed
             adopted._begin_accepting(sock, listener)
         else:
             listener.resume()

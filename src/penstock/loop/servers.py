@@ -35,23 +35,23 @@ class Acceptor(Protocol):
     def pause(self) -> None:
         """Accept nothing until `resume`."""
 
-    def close_parked(self) -> None:
+    def close_deferred(self) -> None:
         """Close what is accepted and has no transport yet."""
 
     @property
-    def parked(self) -> int:
+    def deferred(self) -> int:
         """How many that are."""
 
     @property
-    def answers_unread(self) -> bool:
+    def sheds_unread(self) -> bool:
         """Whether who comes to a full line is told at once."""
 
 
 class ReaderAcceptor:
     """asyncio's own way to accept: a reader on the socket, set again in the context it was first set in."""
 
-    parked = 0
-    answers_unread = False
+    deferred = 0
+    sheds_unread = False
 
     def __init__(self, loop: Any, sock: socket.socket, begin: Callable[[], None]) -> None:
         self._loop, self._sock, self._begin = loop, sock, begin
@@ -71,7 +71,7 @@ class ReaderAcceptor:
             self._is_accepting = False
             self._loop._remove_reader(self._sock.fileno())
 
-    def close_parked(self) -> None:
+    def close_deferred(self) -> None:
         """Nothing: each has a task that makes its transport."""
 
 
@@ -103,7 +103,7 @@ class Server(base_events.Server):
     _acceptors: dict[Any, Acceptor] = {}  # noqa: RUF012 (never changed: each server that starts gets one of its own)
     _paused_by: frozenset[str] = frozenset()
     _max_connections: int | None = None
-    _is_settling = False
+    _is_attaching = False
     _sockets: list[Any] | None
     _loop: Any
 
@@ -138,7 +138,7 @@ class Server(base_events.Server):
         except ValueError:
             raise ConfigError.bad_value("max_connections", count, "Server", MOST.allowed) from None
         self._max_connections = count
-        self._look_for_room()
+        self._check_room()
 
     # --- for the loop and the runtime
 
@@ -169,64 +169,64 @@ class Server(base_events.Server):
             return None
         return max(self._max_connections - connection_count(self), 0)
 
-    def _look_for_room(self) -> None:
+    def _check_room(self) -> None:
         if self._room() == 0:
             self._pause(FULL)
         else:
             self._resume(FULL)
 
-    def _parked_changed(self) -> None:
+    def _deferred_changed(self) -> None:
         """More or fewer of its connections are parked."""
         if self._max_connections is not None:
-            self._look_for_room()
+            self._check_room()
 
-    def _close_parked(self) -> None:
+    def _close_deferred(self) -> None:
         for acceptor in self._acceptors.values():
-            acceptor.close_parked()
+            acceptor.close_deferred()
 
-    def _answers_unread(self) -> bool:
-        return any(acceptor.answers_unread for acceptor in self._acceptors.values())
+    def _sheds_unread(self) -> bool:
+        return any(acceptor.sheds_unread for acceptor in self._acceptors.values())
 
-    def _settle(self) -> None:
+    def _attached(self) -> None:
         """What was accepted by tasks is attached by now: the next may be."""
-        self._is_settling = False
+        self._is_attaching = False
 
     # --- as asyncio's
 
     def _attach(self, *transport: Any) -> None:
         super()._attach(*transport)  # type: ignore[misc]
         if self._max_connections is not None:
-            self._look_for_room()
+            self._check_room()
 
     def _detach(self, *transport: Any) -> None:
         super()._detach(*transport)  # type: ignore[misc]
         if self._max_connections is not None:
-            self._look_for_room()
+            self._check_room()
 
     if hasattr(base_events.Server, "abort_clients"):
 
         def close_clients(self) -> None:
             """As asyncio's; those too that are parked."""
-            self._close_parked()
-            self._parked_changed()
+            self._close_deferred()
+            self._deferred_changed()
             super().close_clients()  # type: ignore[misc]
 
         def abort_clients(self) -> None:
             """As asyncio's; those too that are parked."""
-            self._close_parked()
-            self._parked_changed()
+            self._close_deferred()
+            self._deferred_changed()
             super().abort_clients()  # type: ignore[misc]
 
     def close(self) -> None:
         """As asyncio's. What is parked goes as the kernel's backlog does: closed, no protocol was made for it."""
-        self._close_parked()
+        self._close_deferred()
         super().close()
         self._acceptors = {}
 
 
 def connection_count(server: Any) -> int:
     """How many connections the server has accepted that have not ended; those that are parked too."""
-    parked = sum(acceptor.parked for acceptor in server._acceptors.values()) if isinstance(server, Server) else 0
+    parked = sum(acceptor.deferred for acceptor in server._acceptors.values()) if isinstance(server, Server) else 0
     # 3.13 keeps the transports, earlier versions a count
     if hasattr(server, "_clients"):
         return parked + len(server._clients)

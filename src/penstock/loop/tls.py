@@ -46,13 +46,13 @@ class CountedTLS(Protocol):
     def _process_outgoing(self) -> None:
         if self._transport is not None and not self._ssl_writing_paused:
             # What is encrypted goes down now: it is not to count twice.
-            self._transport._count_above(self._write_buffer_size, moves=True)
+            self._transport._count_layer(self._write_buffer_size, moves=True)
         super()._process_outgoing()
 
     def _control_app_writing(self) -> None:
         transport = self._transport
         if transport is not None:
-            transport._count_above(self._get_write_buffer_size())
+            transport._count_layer(self._get_write_buffer_size())
             self._follow(transport._budget_pauses)
         super()._control_app_writing()
 

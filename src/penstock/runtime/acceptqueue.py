@@ -85,7 +85,7 @@ async def empty_once(loop: Any, listeners: Sequence[Any], until_s: float) -> Non
 
 async def _accepted(loop: Any, listeners: Sequence[Any], until_s: float, owes: Callable[[Any], bool]) -> None:
     while loop.time() < until_s:
-        if not any(map(owes, listeners)) and not _parked_count(loop):
+        if not any(map(owes, listeners)) and not _deferred_count(loop):
             return
         await asyncio.sleep(LOOK_EVERY_S)
 
@@ -94,6 +94,6 @@ def _owes(listener: Any) -> bool:
     return has_clients(listener) and refuses_new(listener)
 
 
-def _parked_count(loop: Any) -> int:
+def _deferred_count(loop: Any) -> int:
     acceptors = (acceptor for server in loop.servers() for acceptor in getattr(server, "_acceptors", {}).values())
-    return sum(acceptor.parked for acceptor in acceptors)
+    return sum(acceptor.deferred for acceptor in acceptors)

@@ -142,7 +142,7 @@ def stop_accepting(loop: Any, server: Any) -> None:
 def abort_connections(loop: Any, server: Any) -> None:
     """End the server's connections at once."""
     if isinstance(server, Server):
-        server._close_parked()
+        server._close_deferred()
     if hasattr(server, "abort_clients"):
         server.abort_clients()
         return

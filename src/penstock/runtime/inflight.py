@@ -86,7 +86,7 @@ def look(loop: EventLoop, not_work: set[Any], asked: set[int]) -> Inflight:
         # asked to end, a protocol goes on as long as it has a task
         is_busy = bool(does) if _is_asked(protocol, asked) else _is_busy(transport, does)
         (busy if is_busy else idle).append(transport)
-    return Inflight(tuple(busy), _parked_count(loop), tuple(tasks), _jobs(loop), _requests(loop), tuple(idle))
+    return Inflight(tuple(busy), _deferred_count(loop), tuple(tasks), _jobs(loop), _requests(loop), tuple(idle))
 
 
 def close_idle(found: Inflight) -> None:
@@ -115,9 +115,9 @@ def _protocol(transport: Any) -> Any:
     return getattr(protocol, "_app_protocol", None) or protocol
 
 
-def _parked_count(loop: EventLoop) -> int:
+def _deferred_count(loop: EventLoop) -> int:
     acceptors = (acceptor for server in loop.servers() for acceptor in getattr(server, "_acceptors", {}).values())
-    return sum(acceptor.parked for acceptor in acceptors)
+    return sum(acceptor.deferred for acceptor in acceptors)
 
 
 def _is_asked(protocol: Any, asked: set[int]) -> bool:

@@ -39,7 +39,7 @@ def _skip(loop: Any, packages: tuple[str, ...]) -> None:
 
     skip_modules(packages)
     if hasattr(loop, "_probe"):
-        loop._probe.origins.skips = is_skipped
+        loop._probe.sites.skips = is_skipped
 
 
 def _by_probe(loop: Any, config: TasksConfig) -> Listener:

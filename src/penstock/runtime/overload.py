@@ -37,10 +37,10 @@ def gate_loop(loop: EventLoop, config: PressureConfig, tell: Callable[[str, str,
         lag.report = gate.changed
         gate.watch(drops_left=config.drop_left)
         if config.health_paths:
-            from penstock._core.overload.urgent import Urgent
+            from penstock._core.overload.urgent import UrgentRequests
 
             untyped: Any = loop
-            untyped._parked.urgent = Urgent([path.encode() for path in config.health_paths])
+            untyped._parked.urgent = UrgentRequests([path.encode() for path in config.health_paths])
 
 
 def _lag(loop: Any, config: PressureConfig) -> Any:
@@ -55,7 +55,7 @@ def _lag(loop: Any, config: PressureConfig) -> Any:
         high_ns=int(config.lag_high_s * 1e9),
         low_ns=max(int(low_s * 1e9), 1),
         for_ns=int(config.lag_for_s * 1e9),
-        hold_ns=int(_hold_s(config.lag_high_s, config) * 1e9),
+        defer_ns=int(_hold_s(config.lag_high_s, config) * 1e9),
     )
 
 

@@ -12,13 +12,13 @@ from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
 from penstock._core.net.budget cimport Account, Budget, charge
 from penstock._core.events.poller cimport Source
 from penstock._core.reactor cimport Reactor
-from penstock._core.tasks.watchdog cimport Watched
-from penstock._core.net.wheel cimport Due, Wheel, is_armed
+from penstock._core.tasks.watchdog cimport WatchedLoop
+from penstock._core.net.wheel cimport WheelEntry, Wheel, is_armed
 
 
 @cython.no_gc_clear
 cdef class Stake:
-    """Bytes that something other than a transport keeps; `owner._budget_turned()` is called when it is paused or resumed.
+    """Bytes that something other than a transport keeps; `owner._budget_changed()` is called when it is paused or resumed.
 
     Ownership: the stake owns its owner, and leaves the budget when it is closed or goes.
     """
@@ -36,7 +36,7 @@ cdef class Stake:
     def set(self, size_t size_bytes):
         """Say how many bytes there are now."""
         charge(self.budget, &self.account, <Py_ssize_t>size_bytes - <Py_ssize_t>self.account.size_bytes)
-        self.budget.settle(&self.account)
+        self.budget.account(&self.account)
 
     def close(self):
         """Take all bytes out, for good."""
@@ -57,7 +57,7 @@ cdef class Stake:
 @cython.no_gc_clear
 cdef class Deadline:
     """One deadline on a wheel, by a name: what a transport has inside itself."""
-    cdef Due at
+    cdef WheelEntry at
     cdef Wheel wheel
     cdef readonly object name
 
@@ -84,7 +84,7 @@ cdef class Deadline:
 
 def take_due(Wheel wheel not None, int64_t now_ns):
     """Take the names of what is due, in no order, as the loop does in a turn."""
-    cdef Due *due = wheel.pop(now_ns)
+    cdef WheelEntry *due = wheel.pop(now_ns)
     found = []
     while due is not NULL:
         found.append((<Deadline>due.owner).name)
@@ -100,7 +100,7 @@ cdef class Raiser(Source):
 
     def __init__(self, Reactor loop not None, int fd, error=None, int errors=0):
         self.fd, self.error, self.errors_left = fd, error, errors
-        loop.wiring.poller.add(self, EPOLLIN | EPOLLET)
+        loop.io.poller.add(self, EPOLLIN | EPOLLET)
 
     cdef int on_events(self, uint32_t events) except -1:
         if self.errors_left:
@@ -111,18 +111,18 @@ cdef class Raiser(Source):
 
     def leave(self, Reactor loop not None):
         """Take it out of the loop."""
-        loop.wiring.poller.remove(self)
+        loop.io.poller.remove(self)
 
 
 def sizes(Reactor loop not None):
     """How many the loop has room for: (ready handles, timers, descriptors)."""
-    return loop.wiring.ready.mask + 1, loop.timers.size, loop.wiring.poller.size
+    return loop.io.ready.mask + 1, loop.timers.size, loop.io.poller.size
 
 
-def is_seen(Watched watched not None):
+def is_seen(WatchedLoop watched not None):
     """Return whether the watchdog has looked at the turn that the loop is in."""
     return (
-        watched.look.then.turn_number == watched.stamps.turn_number
-        and watched.look.then.turn_since_ns == watched.stamps.turn_since_ns
-        and watched.look.last.at_ns >= watched.stamps.turn_since_ns > 0
+        watched.observation.then.turn_number == watched.heartbeat.turn_number
+        and watched.observation.then.turn_since_ns == watched.heartbeat.turn_since_ns
+        and watched.observation.last.at_ns >= watched.heartbeat.turn_since_ns > 0
     )

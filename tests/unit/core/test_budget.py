@@ -27,7 +27,7 @@ class Holder:
         self.size_bytes = size_bytes
         self.stake.set(size_bytes)
 
-    def _budget_turned(self) -> None:
+    def _budget_changed(self) -> None:
         self.told += 1
 
 

@@ -158,7 +158,7 @@ async def test_a_client_that_resets_is_closed_unread(loop):
         reset(clients[0])
         await until(lambda: "lost" in protocol.events)
         assert (protocol.events, type(protocol.error)) == (["made", "lost"], ConnectionResetError)
-        assert (len(loop._held), loop._held.left) == (0, 1)
+        assert (len(loop._held), loop._held.abandoned) == (0, 1)
 
 
 async def test_a_client_that_has_long_waited_and_leaves_is_closed_unread(loop):
@@ -168,7 +168,7 @@ async def test_a_client_that_has_long_waited_and_leaves_is_closed_unread(loop):
         await until(lambda: loop.time() > since_s + 0.02)
         clients[0].close()
         await until(lambda: "lost" in protocol.events)
-        assert (protocol.events, protocol.error, loop._held.left) == (["made", "lost"], None, 1)
+        assert (protocol.events, protocol.error, loop._held.abandoned) == (["made", "lost"], None, 1)
 
 
 async def test_a_client_that_shuts_down_behind_its_request_is_read(loop):
@@ -183,12 +183,12 @@ async def test_a_client_that_shuts_down_behind_its_request_is_read(loop):
 
 async def test_who_leaves_is_read_all_the_same_if_told_so(loop):
     protocol = Recorder()
-    async with held(loop, protocol, drops_left=False) as clients:
+    async with held(loop, protocol, closes_abandoned=False) as clients:
         since_s = loop.time()
         await until(lambda: loop.time() > since_s + 0.02)
         clients[0].shutdown(socket.SHUT_WR)
         await protocol.until_event("lost")
-        assert (protocol.data, loop._held.left) == (b"data", 0)
+        assert (protocol.data, loop._held.abandoned) == (b"data", 0)
 
 
 async def test_the_end_of_an_idle_connection_is_no_work_and_is_not_held(loop):

@@ -18,12 +18,12 @@ class Turns:
         self.now_ns = START
         self.lag.turn(self.now_ns)
 
-    def turn(self, busy_ns, *, idle_ns=0, ran=2, waited_ns=0, held=0):
+    def turn(self, busy_ns, *, idle_ns=0, ran=2, waited_ns=0, deferred=0):
         """How many reads the next poll may bring."""
         self.now_ns += busy_ns + idle_ns
         oldest_ns = self.now_ns - waited_ns if waited_ns else 0
         return self.lag.turn(
-            self.now_ns, idle_ns=idle_ns, ready=int(waited_ns > 0), oldest_ns=oldest_ns, held=held, ran=ran
+            self.now_ns, idle_ns=idle_ns, ready=int(waited_ns > 0), oldest_ns=oldest_ns, deferred=deferred, ran=ran
         )
 
     def turns(self, for_ns, busy_ns, **more):
@@ -38,7 +38,7 @@ def turns():
 
 def test_short_turns_are_never_an_overload(turns):
     turns.turns(1000 * MS, 3 * MS, waited_ns=3 * MS)
-    assert (turns.changes, turns.lag.is_holding) == ([], False)
+    assert (turns.changes, turns.lag.is_deferring) == ([], False)
     assert turns.lag.lag_ns <= 3 * MS
 
 
@@ -54,13 +54,13 @@ def test_one_long_turn_holds_reads_and_is_no_overload(turns):
     assert turns.turn(3 * MS) > 0
     assert turns.turn(15 * MS, ran=1) == 0
     turns.turns(300 * MS, 1 * MS)
-    assert (turns.lag.is_holding, turns.changes) == (False, [])
+    assert (turns.lag.is_deferring, turns.changes) == (False, [])
 
 
 def test_holding_outlasts_a_quiet_moment(turns):
     turns.turn(50 * MS)
     turns.turns(50 * MS, 1 * MS)
-    assert turns.lag.is_holding
+    assert turns.lag.is_deferring
 
 
 def test_it_is_over_below_the_low_watermark_and_not_between_the_two(turns):
@@ -74,11 +74,11 @@ def test_it_is_over_below_the_low_watermark_and_not_between_the_two(turns):
 
 def test_reads_that_stay_held_are_an_overload_however_short_the_turns(turns):
     turns.turn(15 * MS)
-    turns.turns(90 * MS, 2 * MS, held=5)
+    turns.turns(90 * MS, 2 * MS, deferred=5)
     assert turns.changes == []
-    turns.turns(30 * MS, 2 * MS, held=5)
+    turns.turns(30 * MS, 2 * MS, deferred=5)
     assert turns.changes == [True]
-    turns.turns(1000 * MS, 2 * MS, held=5)
+    turns.turns(1000 * MS, 2 * MS, deferred=5)
     assert turns.changes == [True]
     turns.turns(150 * MS, 2 * MS)
     assert turns.changes == [True, False]
@@ -115,7 +115,7 @@ def test_standing_still_is_nobodys_wait(turns):
     turns.lag.stand_still()
     turns.now_ns += 10_000 * MS
     turns.turn(0)
-    assert (turns.lag.is_holding, turns.lag.lag_ns < 2 * MS) == (False, True)
+    assert (turns.lag.is_deferring, turns.lag.lag_ns < 2 * MS) == (False, True)
 
 
 def test_held_reads_are_let_go_one_at_a_time_until_their_cost_is_known(turns):
@@ -128,7 +128,7 @@ def test_cheap_reads_are_let_go_in_growing_numbers(turns):
     shares = []
     for _ in range(40):
         shares.append(turns.lag.let_go(0, 1000))
-        turns.turn(MS // 100 * shares[-1], held=1000)
+        turns.turn(MS // 100 * shares[-1], deferred=1000)
     assert (shares[0], shares[-1]) == (1, 128)
     assert shares == sorted(shares)
 
@@ -137,19 +137,19 @@ def test_dear_reads_are_let_go_singly(turns):
     turns.turn(15 * MS)
     for _ in range(20):
         assert turns.lag.let_go(0, 1000) == 1
-        turns.turn(3 * MS, held=1000)
+        turns.turn(3 * MS, deferred=1000)
 
 
 def test_reads_that_turn_out_dear_are_fewer_at_once(turns):
     test_cheap_reads_are_let_go_in_growing_numbers(turns)
     assert turns.lag.let_go(0, 1000) == 128
-    turns.turn(100 * MS, held=1000)
+    turns.turn(100 * MS, deferred=1000)
     assert turns.lag.let_go(0, 1000) <= 3
 
 
 def test_nothing_is_let_go_while_what_is_ready_has_waited_too_long(turns):
     turns.turn(15 * MS)
-    turns.turn(5 * MS, waited_ns=5 * MS, held=10)
+    turns.turn(5 * MS, waited_ns=5 * MS, deferred=10)
     assert turns.lag.let_go(1, 10) == 0
     # with nothing ready there is nothing to wait for
     assert turns.lag.let_go(0, 10) == 1
@@ -192,7 +192,7 @@ ENDLESS = 2**64 - 1
 @pytest.fixture
 def line():
     """A line of 100 that has stood for long; one takes 2 ms."""
-    turns = Turns(hold_ns=50 * MS)
+    turns = Turns(defer_ns=50 * MS)
     let_go(turns, 40, 2 * MS)
     return turns
 
@@ -201,7 +201,7 @@ def let_go(turns, count, busy_ns):
     """One of the line in each turn."""
     for _ in range(count):
         turns.lag.let_go(0, 100)
-        turns.turn(busy_ns, held=100)
+        turns.turn(busy_ns, deferred=100)
 
 
 def test_the_line_is_as_long_as_what_is_let_in_within_its_bound(line):
@@ -215,7 +215,7 @@ def test_the_line_is_as_long_as_what_is_let_in_within_its_bound(line):
 @pytest.mark.parametrize("rest", [{"busy_ns": 200 * MS}, {"busy_ns": 0, "idle_ns": 200 * MS}])
 def test_for_a_moment_after_a_stall_or_idle_time_the_line_is_not_full(line, rest):
     line.lag.let_go(0, 100)
-    line.turn(**rest, held=100)
+    line.turn(**rest, deferred=100)
     assert line.lag.line()[0] == ENDLESS
     let_go(line, 6, 2 * MS)
     assert line.lag.line()[0] == ENDLESS
@@ -225,10 +225,10 @@ def test_for_a_moment_after_a_stall_or_idle_time_the_line_is_not_full(line, rest
 
 def test_what_is_dear_once_is_not_taken_for_usual_and_twice_it_is(line):
     let_go(line, 1, 20 * MS)
-    line.turns(20 * MS, 1 * MS, held=100)
+    line.turns(20 * MS, 1 * MS, deferred=100)
     assert line.lag.line()[0] >= 14
     let_go(line, 2, 20 * MS)
-    line.turns(20 * MS, 1 * MS, held=100)
+    line.turns(20 * MS, 1 * MS, deferred=100)
     assert line.lag.line()[0] < 6
 
 
@@ -239,13 +239,13 @@ def test_one_stall_leaves_the_line_as_it_is(line):
     let_go(line, 1, 11 * MS)
     assert line.lag.line(came_ns)[1:] == (False, False)
     # beside the stall what it has done since counts, and of the stall what is not late
-    line.turns(30 * MS, 2 * MS, held=100)
+    line.turns(30 * MS, 2 * MS, deferred=100)
     assert line.lag.line(came_ns)[1:] == (True, False)
     assert line.lag.line(line.now_ns - 41 * MS)[1:] == (False, False), "who came after it has not waited for it"
 
 
 def test_callbacks_that_are_always_long_are_no_stalls():
-    turns = Turns(hold_ns=50 * MS)
+    turns = Turns(defer_ns=50 * MS)
     let_go(turns, 10, 30 * MS)
     came_ns = turns.now_ns
     let_go(turns, 2, 30 * MS)
@@ -265,7 +265,7 @@ def test_without_a_bound_the_line_is_endless_and_the_newest_go_first(turns):
     assert turns.lag.line(turns.now_ns - 3600_000 * MS) == (ENDLESS, True, False)
 
 
-@pytest.mark.parametrize("watermarks", [{"low_ns": 0}, {"low_ns": 11 * MS}, {"for_ns": -1}, {"hold_ns": -1}])
+@pytest.mark.parametrize("watermarks", [{"low_ns": 0}, {"low_ns": 11 * MS}, {"for_ns": -1}, {"defer_ns": -1}])
 def test_watermarks_that_make_no_sense_are_refused(watermarks):
     with pytest.raises(ValueError, match="high_ns"):
         Turns(**watermarks)

@@ -80,7 +80,7 @@ async def test_so_does_one_that_was_silent_when_it_came(loop):
     late = connect(server, b"")
     await until(lambda: loop._parked.total)
     assert await uploaded(loop, late) == [REPLY]
-    assert loop._parked.turned_away == 1
+    assert loop._parked.shed == 1
     await no_more(loop)
     await end(server, clients)
     await end(other)
@@ -88,7 +88,7 @@ async def test_so_does_one_that_was_silent_when_it_came(loop):
 
 async def test_so_do_parked_ones_that_have_waited_too_long(loop):
     server, known, clients = await parked_with_an_answer(loop, MadeTelling(), 3)
-    await behind(loop, hold_ns=1)
+    await behind(loop, defer_ns=1)
     assert await uploaded(loop, *clients) == [REPLY] * 3
     await no_more(loop)
     await end(server, [known])
@@ -302,7 +302,7 @@ async def test_answers_that_are_no_bytes_are_told_to_the_exception_handler(loop,
     loop.set_exception_handler(lambda loop, context: told.append(context))
     protocol = type("Wrong", (Telling,), {"reply": reply})()
     server, clients = await accepted(loop, Noting(), protocol)
-    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, hold_ns=1))
+    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, defer_ns=1))
     for _ in range(3):
         await asyncio.sleep(0)
     await hold_too_long(loop, clients[0])

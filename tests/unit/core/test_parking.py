@@ -98,7 +98,7 @@ async def test_a_connection_that_is_parked_has_no_protocol_until_the_loop_catche
     assert (make.protocols, len(loop._parked), connection_count(server)) == ([], 1, 1)
     await make.until_made(1)
     await make.protocols[0].until_bytes(4)
-    assert (len(loop._parked), loop._parked.most, loop._parked.total, loop._parked.left) == (0, 1, 1, 0)
+    assert (len(loop._parked), loop._parked.most, loop._parked.total, loop._parked.abandoned) == (0, 1, 1, 0)
     assert connection_count(server) == 1
     await end(server, clients)
 
@@ -171,7 +171,7 @@ async def test_a_client_that_leaves_costs_no_protocol(loop, leave):
     await later(loop)
     leave(clients[1])
     await until(lambda: len(loop._parked) == 2)
-    assert loop._parked.left == 1
+    assert loop._parked.abandoned == 1
     await make.until_made(2)
     await end(server, clients)
     assert len(make.protocols) == 2
@@ -183,7 +183,7 @@ async def test_a_client_is_looked_at_once_more_before_it_is_let_in(loop):
     reset(clients[1])
     await make.until_made(1)
     await make.protocols[0].until_bytes(4)
-    assert (loop._parked.left, len(loop._parked), len(make.protocols)) == (1, 0, 1)
+    assert (loop._parked.abandoned, len(loop._parked), len(make.protocols)) == (1, 0, 1)
     await end(server, clients)
 
 
@@ -207,14 +207,14 @@ async def test_what_is_long_parked_and_shut_down_is_dropped_when_asked(loop):
     await later(loop)
     assert loop._drop_left(HOUR_NS) == 0
     assert loop._drop_left(0) == 1
-    assert (loop._parked.left, len(loop._parked)) == (1, 1)
+    assert (loop._parked.abandoned, len(loop._parked)) == (1, 1)
     await make.until_made(1)
     await end(server, clients)
 
 
 async def test_who_shuts_down_is_read_all_the_same_if_told_so_and_who_resets_is_not(loop):
     make = Made()
-    server, clients = await begin(loop, make, 2, drops_left=False)
+    server, clients = await begin(loop, make, 2, closes_abandoned=False)
     await later(loop)
     clients[0].shutdown(socket.SHUT_WR)
     reset(clients[1])
@@ -223,7 +223,7 @@ async def test_who_shuts_down_is_read_all_the_same_if_told_so_and_who_resets_is_
     assert loop._drop_left(0) == 0
     await make.until_made(1)
     await make.protocols[0].until_event("lost")
-    assert (make.protocols[0].data, loop._parked.left, len(make.protocols)) == (b"data", 1, 1)
+    assert (make.protocols[0].data, loop._parked.abandoned, len(make.protocols)) == (b"data", 1, 1)
     await end(server, clients)
 
 
@@ -238,7 +238,7 @@ async def test_many_come_and_go_and_those_that_stay_are_served_in_order(loop):
     since = [since_ns for _, since_ns in loop._parked.snapshot()]
     assert since == sorted(since, reverse=True)
     await make.until_made(100)
-    assert (loop._parked.left, loop._parked.most) == (50, 150)
+    assert (loop._parked.abandoned, loop._parked.most) == (50, 150)
     for protocol in make.protocols:
         await protocol.until_bytes(4)
     await end(server, clients)
@@ -247,7 +247,7 @@ async def test_many_come_and_go_and_those_that_stay_are_served_in_order(loop):
 async def test_what_finds_no_room_stays_in_the_backlog_and_is_not_lost(loop):
     make = Made()
     server = await serving(loop, make)
-    loop._parked.bound = 2
+    loop._parked.capacity = 2
     clients = await park(loop, server, 2)
     clients.append(socket.create_connection(server.sockets[0].getsockname()))
     clients[2].sendall(b"data")
@@ -271,7 +271,7 @@ async def test_parked_connections_count_as_connections(loop):
     assert (len(loop._parked), loop._parked.total) == (2, 2)
     clients[0].close()
     await until(lambda: loop._parked.total == 3)
-    assert (loop._parked.left, len(loop._parked), server.is_accepting()) == (1, 2, False)
+    assert (loop._parked.abandoned, len(loop._parked), server.is_accepting()) == (1, 2, False)
     await make.until_made(2)
     assert connection_count(server) == 2
     assert not server.is_accepting()
@@ -361,7 +361,7 @@ async def test_the_loop_is_behind_for_as_long_as_anything_is_parked(loop):
     for _ in range(3):
         await asyncio.sleep(0)
     clients = await park(loop, server, 3)
-    assert lag.is_holding
+    assert lag.is_deferring
     await make.until_made(3)
     await end(server, clients)
 
@@ -375,9 +375,9 @@ async def test_new_connections_alone_do_not_keep_a_loop_behind(loop):
     loop._watch_lag(lag)
     await asyncio.sleep(0)
     time.sleep(0.06)
-    await until(lambda: lag.is_holding)
+    await until(lambda: lag.is_deferring)
     clients = []
-    while lag.is_holding:
+    while lag.is_deferring:
         assert len(clients) < 1000
         clients.append(socket.create_connection(server.sockets[0].getsockname()))
         await asyncio.sleep(0.001)
@@ -423,5 +423,5 @@ def test_a_loop_dropped_with_parked_connections_is_collected():
 
 def test_no_more_are_parked_than_leave_half_of_the_descriptors():
     loop = EventLoop()
-    assert 0 < loop._parked.bound <= parked.MOST_AT_ONCE
+    assert 0 < loop._parked.capacity <= parked.MOST_AT_ONCE
     loop.close()

@@ -95,7 +95,7 @@ def test_the_memory_of_a_burst_of_handles_and_timers_is_given_back(loop, run):
 
 
 def test_a_reader_never_runs_for_what_an_earlier_call_has_read_though_the_loop_is_behind(loop, run):
-    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, hold_ns=1))
+    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, defer_ns=1))
     read, write = os.pipe()
     os.set_blocking(read, False)
     calls = []

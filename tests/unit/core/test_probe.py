@@ -10,7 +10,7 @@ import weakref
 import pytest
 
 from penstock._core.tasks import layout
-from penstock._core.tasks import sites as origin
+from penstock._core.tasks import sites as task_sites
 from penstock.loop import EventLoop
 
 OFF, COUNT, TIME, TRACE = range(4)
@@ -208,7 +208,7 @@ def test_the_site_is_the_programs_line(timed):
         gathered = asyncio.gather(noop())
         probe = timed._probe
         await direct, await gathered
-        return here, [probe.origins.sites[counts[0]] for counts in probe.ledger.site_counts()], grouped
+        return here, [probe.sites.sites[counts[0]] for counts in probe.ledger.site_counts()], grouped
 
     here, sites, _ = timed.run_until_complete(main())
     named = [(code.co_name, line_of(code, lasti)) for code, lasti in sites]
@@ -233,7 +233,7 @@ def test_a_servers_handler_is_its_own_site(timed):
         server.close()
 
     timed.run_until_complete(main())
-    sites = [timed._probe.origins.sites[counts[0]][0].co_name for counts in timed._probe.ledger.site_counts()]
+    sites = [timed._probe.sites.sites[counts[0]][0].co_name for counts in timed._probe.ledger.site_counts()]
     assert "handler" in sites
 
 
@@ -243,7 +243,7 @@ def test_frames_are_read_as_python_reads_them():
 
     def inner():
         frame, seen = sys._getframe(), []
-        raw = origin.stack_here()
+        raw = task_sites.stack_here()
         while frame is not None and len(seen) < len(raw):
             seen.append(frame.f_code)
             frame = frame.f_back
@@ -254,13 +254,13 @@ def test_frames_are_read_as_python_reads_them():
     assert all(0 <= lasti < len(code.co_code) for code, lasti in raw)
 
     def generator():
-        yield origin.stack_here()
+        yield task_sites.stack_here()
 
     assert [code.co_name for code, _ in next(generator())[:2]] == ["generator", sys._getframe().f_code.co_name]
 
 
 def test_sites_beyond_the_table_share_one_number():
-    table = origin.Origins(4)
+    table = task_sites.TaskSites(4)
     scope = {"find": table.find}
     numbers = []
     for line in range(10):
@@ -397,10 +397,10 @@ def test_the_loop_wakes_for_its_check_and_survives_one_that_raises(timed, caplog
 
 
 def test_the_flight_recorder_holds_the_newest():
-    from penstock._core.tasks.flight import Flight
+    from penstock._core.tasks.flight import FlightRecorder
 
     with pytest.raises(ValueError, match="a power of two, not 3"):
-        Flight(3)
+        FlightRecorder(3)
     loop = EventLoop()
     loop._probe.set_level(TRACE)
     loop.run_until_complete(sleep_a_turn())

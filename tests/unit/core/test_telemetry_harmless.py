@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 
 import pytest
 
-from penstock._core.tasks import heartbeat as stamps
+from penstock._core.tasks import heartbeat
 from penstock.loop import EventLoop
 
 OFF, COUNT, TIME, TRACE = range(4)
@@ -257,7 +257,7 @@ def test_what_runs_is_known_no_more_once_the_level_has_sunk():
         loop._probe.set_level(COUNT)
 
     loop.call_soon(sinks)
-    loop.call_soon(lambda: seen.append(loop._probe.stamps.running_now()))
+    loop.call_soon(lambda: seen.append(loop._probe.heartbeat.running_now()))
     loop.call_soon(loop.stop)
     loop.run_forever()
     assert seen == [None]
@@ -265,7 +265,7 @@ def test_what_runs_is_known_no_more_once_the_level_has_sunk():
 
 
 def test_stamps_hold_what_python_says_runs():
-    one = stamps.Stamps()
+    one = heartbeat.Heartbeat()
     one.begin_callback([])
     gc.collect()
     assert one.running_now() == []

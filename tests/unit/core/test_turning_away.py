@@ -50,9 +50,9 @@ class MadeTelling(Made):
         return self.protocols[-1]
 
 
-async def behind(loop, hold_ns=HOUR_NS):
-    """Behind whenever anything has been ready for a nanosecond. With `hold_ns=1` what is held is soon too late."""
-    lag = Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, hold_ns=hold_ns)
+async def behind(loop, defer_ns=HOUR_NS):
+    """Behind whenever anything has been ready for a nanosecond. With `defer_ns=1` what is held is soon too late."""
+    lag = Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, defer_ns=defer_ns)
     loop._watch_lag(lag, arrived_at)
     for _ in range(3):
         await asyncio.sleep(0)
@@ -60,7 +60,7 @@ async def behind(loop, hold_ns=HOUR_NS):
 
 
 async def hold_too_long(loop, client):
-    """Held by `behind(hold_ns=1)`, for longer than the one turn that may be a stall."""
+    """Held by `behind(defer_ns=1)`, for longer than the one turn that may be a stall."""
     await send_to_be_held(loop, client)
     await turns(2)
 
@@ -68,7 +68,7 @@ async def hold_too_long(loop, client):
 async def full(loop, *protocols):
     """Connections of a loop that is behind; one more, whose protocol has no answer, is held for too long already."""
     server, clients = await accepted(loop, Noting(), *protocols)
-    await behind(loop, hold_ns=1)
+    await behind(loop, defer_ns=1)
     await hold_too_long(loop, clients[0])
     return server, clients
 
@@ -111,7 +111,7 @@ async def test_one_stall_turns_nobody_away(loop):
 
     protocols = [Telling(), Telling()]
     server, clients = await accepted(loop, *protocols)
-    await behind(loop, hold_ns=200_000_000)
+    await behind(loop, defer_ns=200_000_000)
     await send_to_be_held(loop, clients[0])
     time.sleep(0.3)
     await send_to_be_held(loop, clients[1])
@@ -183,11 +183,11 @@ async def test_what_is_written_before_goes_out_before_the_answer(loop):
 
 
 def test_the_oldest_is_read_first_until_it_has_waited_too_long(loop, run):
-    async def main(hold_ns):
+    async def main(defer_ns):
         order = []
         protocols = [Noting(order) for _ in range(4)]
         server, clients = await accepted(loop, *protocols)
-        await behind(loop, hold_ns)
+        await behind(loop, defer_ns)
         await send_to_be_held(loop, *clients)
         for protocol in protocols:
             await protocol.until_bytes(4)
@@ -201,10 +201,10 @@ def test_the_oldest_is_read_first_until_it_has_waited_too_long(loop, run):
 async def test_who_has_waited_far_too_long_is_told_at_last(loop):
     protocols = [Telling() for _ in range(4)]
     server, clients = await accepted(loop, *protocols)
-    await behind(loop, hold_ns=HOUR_NS)
+    await behind(loop, defer_ns=HOUR_NS)
     await send_to_be_held(loop, *clients)
     protocols[1].transport.write(b"a former answer; ")
-    await behind(loop, hold_ns=1)
+    await behind(loop, defer_ns=1)
     replies = [await read_all(loop, client) for client in clients]
     assert replies == [REPLY, b"a former answer; " + REPLY, REPLY, REPLY]
     assert [protocol.data for protocol in protocols] == [b""] * 4
@@ -215,9 +215,9 @@ async def test_who_has_waited_far_too_long_is_told_at_last(loop):
 async def test_who_has_waited_too_long_and_cannot_be_told_is_held_on_and_read(loop):
     protocols = [Telling(), Noting(), Telling()]
     server, clients = await accepted(loop, *protocols)
-    await behind(loop, hold_ns=HOUR_NS)
+    await behind(loop, defer_ns=HOUR_NS)
     await send_to_be_held(loop, *clients)
-    await behind(loop, hold_ns=1)
+    await behind(loop, defer_ns=1)
     assert await read_all(loop, clients[0]) == REPLY
     assert [client for client, _ in loop._held.snapshot()] == [protocols[2].transport, protocols[1].transport]
     for protocol in protocols[1:]:
@@ -228,7 +228,7 @@ async def test_who_has_waited_too_long_and_cannot_be_told_is_held_on_and_read(lo
 async def test_without_a_bound_nobody_is_turned_away(loop):
     first, second = Telling(), Telling()
     server, clients = await accepted(loop, first, second)
-    await behind(loop, hold_ns=0)
+    await behind(loop, defer_ns=0)
     await send_to_be_held(loop, *clients)
     assert (len(loop._held), loop._turned_away) == (2, 0)
     await end(server, clients)
@@ -244,7 +244,7 @@ async def full_of_parked(loop, make):
     server = await loop.create_server(make, "127.0.0.1", 0)
     known = connect(server, b"")
     await make.until_made(1)
-    await behind(loop, hold_ns=1)
+    await behind(loop, defer_ns=1)
     await hold_too_long(loop, clients[0])
     return server, [known, *clients], other
 
@@ -262,7 +262,7 @@ async def test_a_connection_beyond_the_line_is_answered_before_anything_is_made_
     made = len(make.protocols)
     clients.append(connect(server))
     assert await read_all(loop, clients[-1]) == REPLY
-    assert (len(make.protocols), loop._turned_away, loop._parked.left) == (made, 1, 0)
+    assert (len(make.protocols), loop._turned_away, loop._parked.abandoned) == (made, 1, 0)
     await end(server, clients)
     await end(other)
 
@@ -330,7 +330,7 @@ async def test_one_that_has_sent_nothing_yet_is_answered_once_it_has(loop):
     assert loop._turned_away == 0
     clients[-1].sendall(b"request")
     assert await read_all(loop, clients[-1]) == REPLY
-    assert (len(make.protocols), loop._turned_away, loop._parked.turned_away) == (made, 1, 1)
+    assert (len(make.protocols), loop._turned_away, loop._parked.shed) == (made, 1, 1)
     await end(server, clients)
     await end(other)
 
@@ -350,9 +350,9 @@ async def test_parked_ones_that_have_waited_far_too_long_are_told(loop):
     make = MadeTelling()
     server, known, clients = await parked_with_an_answer(loop, make, 3)
     made = len(make.protocols)
-    await behind(loop, hold_ns=1)
+    await behind(loop, defer_ns=1)
     assert [await read_all(loop, client) for client in clients] == [REPLY] * 3
-    assert (len(make.protocols), loop._parked.turned_away, len(loop._parked)) == (made, 3, 0)
+    assert (len(make.protocols), loop._parked.shed, len(loop._parked)) == (made, 3, 0)
     await end(server, [known, *clients])
 
 
@@ -376,10 +376,10 @@ async def test_one_that_resets_before_it_is_answered_is_only_closed(loop):
     server, clients, other = await full_of_parked(loop, make)
     client = connect(server, b"")
     reset(client)
-    left = loop._parked.left
+    left = loop._parked.abandoned
     clients.append(connect(server))
     assert await read_all(loop, clients[-1]) == REPLY
-    assert (loop._turned_away, loop._parked.left - left) == (1, 0)
+    assert (loop._turned_away, loop._parked.abandoned - left) == (1, 0)
     await end(server, clients)
     await end(other)
 
@@ -402,7 +402,7 @@ async def test_a_thousand_are_turned_away_and_their_descriptors_given_back(loop)
 
 async def test_a_server_whose_protocols_have_no_answer_parks_all(loop):
     server = await loop.create_server(Recorder, "127.0.0.1", 0)
-    await behind(loop, hold_ns=1)
+    await behind(loop, defer_ns=1)
     clients = await park(loop, server, 3)
     assert (len(loop._parked), loop._turned_away) == (3, 0)
     await end(server, clients)

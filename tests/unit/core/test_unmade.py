@@ -11,11 +11,11 @@ TYPES = [
     ("waiting", "Waiting"),
     ("waitqueue", "Waiter"),
     ("waitqueue", "WaitQueue"),
-    ("waitqueue", "Rank"),
-    ("waitqueue", "Line"),
-    ("turnstile", "Turn"),
+    ("waitqueue", "PriorityClass"),
+    ("waitqueue", "KeyQueue"),
+    ("turnstile", "SemaphoreWaiter"),
     ("turnstile", "Turnstile"),
-    ("estimator", "Tempo"),
+    ("estimator", "ServiceEstimator"),
 ]
 # called with as many arguments as they take
 ARGUMENTS = [(), (None,), (None, None), (None, None, None), (0, None, 0.0, 0.0)]
@@ -44,22 +44,22 @@ def test_what_was_never_made_whole_raises_and_crashes_nothing(module, name):
 
 
 def test_native_types_refuse_none_where_they_need_an_object():
-    from penstock._core.tasks.ledger import Ledger, Snapshot
+    from penstock._core.tasks.ledger import Ledger, LedgerSnapshot
 
-    from penstock._core.overload.lingering import Lingering
-    from penstock._core.overload.urgent import Urgent
-    from penstock._core.sheds import Sheds
-    from penstock._core.tasks.watchdog import Watchdog, Watched
+    from penstock._core.overload.lingering import LingeringConnections
+    from penstock._core.overload.urgent import UrgentRequests
+    from penstock._core.sheds import ShedCounts
+    from penstock._core.tasks.watchdog import Watchdog, WatchedLoop
 
     with pytest.raises(TypeError):
-        Snapshot(None, 0)
+        LedgerSnapshot(None, 0)
     with pytest.raises(TypeError):
-        Watched(None, 1)
+        WatchedLoop(None, 1)
     with pytest.raises(TypeError):
         Watchdog().remove(None)
     with pytest.raises(TypeError):
         Ledger().overdue(0, None, 1)
-    for kind in (Sheds, Lingering, Urgent):
+    for kind in (ShedCounts, LingeringConnections, UrgentRequests):
         with pytest.raises(TypeError):
             kind(None)
         with pytest.raises(TypeError):

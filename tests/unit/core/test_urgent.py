@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from penstock._core.overload.urgent import Urgent
+from penstock._core.overload.urgent import UrgentRequests
 from tests.support.waiting import turns
 from tests.unit.core.test_holding import Noting, accepted, end, send_to_be_held, until, watch
 from tests.unit.core.test_parking import Made, no_descriptor_is_left, park, serving
@@ -17,7 +17,7 @@ BURST = 20
 
 
 def urgent():
-    return Urgent([b"/healthz", b"/health"])
+    return UrgentRequests([b"/healthz", b"/health"])
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_a_burst_passes_and_no_more_than_the_bound_of_a_second():
     # the clock is the machine's: at a hundred a second, at most a few more come while this runs
     later = sum(checks.take() for _ in range(10_000))
     assert later < 10_000 // 2
-    assert checks.passed == BURST + later
+    assert checks.admitted == BURST + later
 
 
 @pytest.mark.parametrize("path", [b"healthz", "/healthz", b"/" + bytes(200)])
 def test_what_is_no_path_is_an_error(path):
     with pytest.raises(ValueError, match="a path is bytes from / on"):
-        Urgent([path])
+        UrgentRequests([path])
 
 
 async def test_a_new_connection_with_an_urgent_request_is_read_before_all_that_wait(loop):
@@ -197,7 +197,7 @@ async def test_a_flood_of_urgent_requests_waits_as_any_other(loop):
     since_s = loop.time()
     await until(lambda: loop._parked.total + len(make.protocols) >= 100)
     took_s = loop.time() - since_s
-    assert checks.passed <= 2 * BURST + 1 + 100 * (took_s + 1)
+    assert checks.admitted <= 2 * BURST + 1 + 100 * (took_s + 1)
     assert loop._parked.total > 0
     await end(server, clients)
 
@@ -210,7 +210,7 @@ async def test_a_parked_connection_whose_client_leaves_before_it_asks_is_closed(
     before = loop.time()
     await until(lambda: loop.time() > before + 0.03)
     clients[0].close()
-    await until(lambda: loop._parked.left == 1)
+    await until(lambda: loop._parked.abandoned == 1)
     assert (len(loop._parked), make.protocols) == (1, [])
     await end(server, clients)
 

@@ -88,7 +88,7 @@ class Served:
 def watch(high_ns):
     from penstock._core.overload.lag import Lag
 
-    asyncio.get_running_loop()._watch_lag(Lag(high_ns=high_ns, low_ns=high_ns, for_ns=HOUR_NS, hold_ns=1))
+    asyncio.get_running_loop()._watch_lag(Lag(high_ns=high_ns, low_ns=high_ns, for_ns=HOUR_NS, defer_ns=1))
 
 
 async def behind(stuck):

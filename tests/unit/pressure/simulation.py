@@ -119,7 +119,7 @@ class CpuService:
         self._ready.append((cost_s, act))
         if not self._running:
             self._running = True
-            self._turn()
+            self._waiter()
 
     def _turn(self) -> None:
         cost_s, act = self._ready[0]
@@ -129,7 +129,7 @@ class CpuService:
         self._ready.popleft()
         act()
         if self._ready:
-            self._turn()
+            self._waiter()
         else:
             self._running = False
 

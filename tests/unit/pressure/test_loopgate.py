@@ -22,7 +22,7 @@ class Lag(SimpleNamespace):
 
     def __init__(self):
         super().__init__(lag_ns=0.0, high_ns=10 * MS, low_ns=5 * MS, for_ns=100 * MS)
-        self.is_overloaded = self.is_holding = False
+        self.is_overloaded = self.is_deferring = False
         self.overloaded_count = 0
         self.spent_ns = 0
 
@@ -35,7 +35,7 @@ class FakeServer:
         self.reasons = set()
         self.answers_unread = False
 
-    def _answers_unread(self):
+    def _sheds_unread(self):
         return self.answers_unread
 
     def _pause(self, reason):
@@ -59,8 +59,8 @@ class FakeLoop:
     def __init__(self):
         self.timers, self.dropped, self.delays = [], [], []
         self.server = FakeServer()
-        self._held = SimpleNamespace(count=3, most=7, total=20, left=2)
-        self._parked = SimpleNamespace(count=4, most=8, total=30, left=21, urgent=SimpleNamespace(passed=7))
+        self._held = SimpleNamespace(count=3, most=7, total=20, abandoned=2)
+        self._parked = SimpleNamespace(count=4, most=8, total=30, abandoned=21, urgent=SimpleNamespace(admitted=7))
         lingering = SimpleNamespace(count=5, total=50, cut=1)
         self._sheds = SimpleNamespace(lingering=lingering, counts=self.sheds)
         self._turned_away = 40
@@ -287,9 +287,9 @@ def test_statistics_say_how_it_stands(made):
         lingering_total=50,
         lingering_cut=1,
     )
-    made.lag.is_overloaded, made.lag.is_holding = False, True
+    made.lag.is_overloaded, made.lag.is_deferring = False, True
     assert made.gate.statistics().state == "holding"
-    made.lag.is_holding = False
+    made.lag.is_deferring = False
     assert made.gate.statistics().state == "calm"
 
 

@@ -8,7 +8,7 @@ import pytest
 from penstock.loop import NATIVE
 from tests.support.loops import FOREIGN
 
-# a watchdog needs the native loop's stamps
+# a watchdog needs the native loop's heartbeat
 collect_ignore = [] if NATIVE else ["test_stalls.py", "driven.py"]
 
 

@@ -1,4 +1,4 @@
-"""A loop driven by hand: a thread that writes stamps as the reactor does, around callbacks that a test gives it."""
+"""A loop driven by hand: a thread that writes heartbeat as the reactor does, around callbacks that a test gives it."""
 
 import asyncio
 import threading
@@ -13,26 +13,26 @@ Call = Callable[[], object]
 
 
 class DrivenLoop:
-    """Has the stamps of a native loop; `run` is one run of it, in a thread of its own, `turns` lists of callbacks."""
+    """Has the heartbeat of a native loop; `run` is one run, in its own thread, `turns` lists of callbacks."""
 
     def __init__(self) -> None:
-        from penstock._core.tasks.heartbeat import Stamps
+        from penstock._core.tasks.heartbeat import Heartbeat
 
-        self.stamps = Stamps()
+        self.heartbeat = Heartbeat()
         self.findings = FindingLog()
         self.posted: list[Call] = []
         self.told = threading.Event()
         self.findings.listen(lambda finding: self.told.set())
 
     def is_running(self) -> bool:
-        return self.stamps.look()[4] != 0
+        return self.heartbeat.look()[4] != 0
 
     def call_soon_threadsafe(self, callback: Call) -> None:
         self.posted.append(callback)
 
     def run(self, turns: Sequence[Sequence[Call]], rest: Call | None = None) -> None:
         """Run the turns here, `rest` at the end while the loop waits."""
-        self.stamps.enter()
+        self.heartbeat.enter()
         try:
             for turn in turns:
                 posted, self.posted = self.posted, []
@@ -40,15 +40,15 @@ class DrivenLoop:
             if rest is not None:
                 rest()
         finally:
-            self.stamps.leave()
+            self.heartbeat.leave()
 
     def run_turn(self, callbacks: Sequence[Call]) -> None:
-        self.stamps.begin_turn()
+        self.heartbeat.begin_turn()
         for callback in callbacks:
-            self.stamps.begin_callback(callback)
+            self.heartbeat.begin_callback(callback)
             callback()
-            self.stamps.end_callback()
-        self.stamps.end_turn()
+            self.heartbeat.end_callback()
+        self.heartbeat.end_turn()
 
     def run_in_thread(self, turns: Sequence[Sequence[Call]], rest: Call | None = None) -> None:
         thread = threading.Thread(target=self.run, args=(turns, rest))
@@ -64,7 +64,7 @@ def watched(watch: StallWatch, stall_s: float) -> Iterator[DrivenLoop]:
     """A driven loop that is watched."""
     loop = DrivenLoop()
     as_loop: asyncio.AbstractEventLoop = loop  # type: ignore[assignment]
-    assert watch.watch(as_loop, loop.stamps, stall_s, loop.findings, name="driven")
+    assert watch.watch(as_loop, loop.heartbeat, stall_s, loop.findings, name="driven")
     try:
         yield loop
     finally:

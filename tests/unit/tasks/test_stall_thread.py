@@ -137,12 +137,12 @@ def test_a_loop_that_rests_leaves_the_thread_asleep_and_its_next_stall_is_found(
     with watched(watch, STALL_S) as loop:
 
         def run() -> None:
-            loop.stamps.enter()
+            loop.heartbeat.enter()
             loop.run_turn([lambda: None])
             for count in range(1, 4):
                 wait_until(thread_sleeps)
                 loop.run_turn([lambda count=count: wait_until(lambda: len(loop.stalls()) == count)])
-            loop.stamps.leave()
+            loop.heartbeat.leave()
 
         thread = threading.Thread(target=run)
         thread.start()

@@ -344,20 +344,20 @@ def test_a_handles_task_is_found_by_its_callback() -> None:
 
 
 def test_a_native_loops_current_task_is_asked_first(watch: StallWatch) -> None:
-    from penstock._core.tasks.heartbeat import Stamps
+    from penstock._core.tasks.heartbeat import Heartbeat
 
-    findings, stamps = FindingLog(), Stamps()
+    findings, heartbeat = FindingLog(), Heartbeat()
 
     async def stalls() -> None:
-        stamps.enter()
-        stamps.begin_turn()
-        stamps.begin_callback(object)
+        heartbeat.enter()
+        heartbeat.begin_turn()
+        heartbeat.begin_callback(object)
         wait_until(lambda: bool(findings.all()))
-        stamps.leave()
+        heartbeat.leave()
 
     async def main() -> None:
         describe: Callable[[asyncio.Task[object]], str] = lambda task: f"<{task.get_name()}>"  # noqa: E731
-        assert watch.watch(asyncio.get_running_loop(), stamps, STALL_S, findings, describe)
+        assert watch.watch(asyncio.get_running_loop(), heartbeat, STALL_S, findings, describe)
         await asyncio.create_task(stalls(), name="mine")
         watch.unwatch(asyncio.get_running_loop())
 
@@ -375,7 +375,7 @@ def test_a_loop_without_stamps_is_not_watched(watch: StallWatch) -> None:
 @pytest.mark.parametrize("stall_s", [0.0, -1.0])
 def test_a_stall_of_no_length_is_refused(watch: StallWatch, stall_s: float) -> None:
     with pytest.raises(ValueError, match="positive stall_ns"):
-        watch.watch(DrivenLoop(), DrivenLoop().stamps, stall_s, FindingLog())  # type: ignore[arg-type]
+        watch.watch(DrivenLoop(), DrivenLoop().heartbeat, stall_s, FindingLog())  # type: ignore[arg-type]
 
 
 def test_the_thread_is_there_from_the_first_run_to_the_last_loops_end(watch: StallWatch) -> None:
@@ -396,7 +396,7 @@ def test_the_thread_is_there_from_the_first_run_to_the_last_loops_end(watch: Sta
 
 def test_a_loop_that_is_collected_is_watched_no_more(watch: StallWatch) -> None:
     loop = DrivenLoop()
-    assert watch.watch(loop, loop.stamps, STALL_S, loop.findings)  # type: ignore[arg-type]
+    assert watch.watch(loop, loop.heartbeat, STALL_S, loop.findings)  # type: ignore[arg-type]
     loop.run_in_thread([[lambda: None]])
     thread = watch._thread
     assert thread is not None
@@ -434,7 +434,7 @@ import os, sys, threading, time, warnings
 from penstock.tasks.detectors.stalls import stall_watch
 from tests.unit.tasks.driven import DrivenLoop
 loop = DrivenLoop()
-assert stall_watch.watch(loop, loop.stamps, {STALL_S}, loop.findings)
+assert stall_watch.watch(loop, loop.heartbeat, {STALL_S}, loop.findings)
 def stand_still(loop):
     end_s = time.monotonic() + 10
     while not loop.stalls():
@@ -522,7 +522,7 @@ def fork():
         try:
             assert [each.name for each in threading.enumerate()] == ["MainThread"]
             own = DrivenLoop()
-            assert stall_watch.watch(own, own.stamps, 0.06, own.findings)
+            assert stall_watch.watch(own, own.heartbeat, 0.06, own.findings)
             own.run([[lambda: stand_still(own)]])
             assert len(own.stalls()) == 1, own.stalls()
         except BaseException:

@@ -8,7 +8,7 @@ cdef class Runnable:
     cdef PyObject *inbox_next
     # When it came into the ready queue, to the last time the clock was read; 0: not known.
     cdef int64_t ready_ns
-    # Runs once. Fails only with what must leave the loop (SystemExit, KeyboardInterrupt).
+    # RunLifecycle once. Fails only with what must leave the loop (SystemExit, KeyboardInterrupt).
     cdef int run(self) except -1
 
 
@@ -22,7 +22,7 @@ cdef class Handle(Runnable):
     cdef bint is_cancelled
     # A watch has queued it, and it has not run since.
     cdef bint is_queued
-    # Runs under way: a callback may cancel its own handle, whose arguments must outlive the call.
+    # RunLifecycle under way: a callback may cancel its own handle, whose arguments must outlive the call.
     cdef int running_count
     # Positional arguments held in arg0..arg2; MANY: all of them in the tuple arg0.
     cdef int arg_count

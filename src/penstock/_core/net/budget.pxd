@@ -13,11 +13,11 @@ cdef enum:
 cdef struct Account:
     Account *next
     Account *previous
-    # Borrowed: whoever has the bytes, told by `_budget_turned()` when it is paused or resumed.
+    # Borrowed: whoever has the bytes, told by `_budget_changed()` when it is paused or resumed.
     PyObject *owner
     size_t size_bytes
     # Its size when it was last settled: what only moves does not grow.
-    size_t settled_bytes
+    size_t accounted_bytes
     # The size class, 0: empty.
     int rank
     bint is_paused
@@ -37,7 +37,7 @@ cdef class Budget:
     cdef void unlink(self, Account *account) noexcept
     cdef int heaviest(self) noexcept
     cdef int lightest_paused(self) noexcept
-    cdef int settle(self, Account *account) except -1
+    cdef int account(self, Account *account) except -1
     cdef int balance(self, bint may_pause) except -1
     cdef int pause(self, Account *account) except -1
     cdef int resume(self, Account *account) except -1

@@ -5,7 +5,7 @@ total is at the low mark. Whoever is empty, or lighter than one that goes on, is
 while a heavier one is not. Sizes are compared by class, four to a power of two, and each class has its list: no step
 looks at more than a few words, however many connections there are.
 
-Loops of several threads share a budget under the GIL; it calls nobody but `_budget_turned()` of an account's owner,
+Loops of several threads share a budget under the GIL; it calls nobody but `_budget_changed()` of an account's owner,
 which is to act on it later, in its own loop.
 Ownership: the budget borrows accounts and owners; whoever has an account takes it out by `leave` before it goes.
 """
@@ -58,10 +58,10 @@ cdef class Budget:
         """How often one was paused, as a count."""
         return self.pauses_count
 
-    cdef int settle(self, Account *account) except -1:
+    cdef int account(self, Account *account) except -1:
         """Whom to pause and whom to resume, now that an account has changed."""
-        cdef bint may_pause = account.size_bytes > account.settled_bytes
-        account.settled_bytes = account.size_bytes
+        cdef bint may_pause = account.size_bytes > account.accounted_bytes
+        account.accounted_bytes = account.size_bytes
         if self.paused_count == 0 and self.total_bytes <= self.high_bytes:
             return 0
         if account.is_paused and (account.size_bytes == 0 or account.rank < self.heaviest()):
@@ -93,7 +93,7 @@ cdef class Budget:
         self.link(account)
         self.paused_count += 1
         self.pauses_count += 1
-        (<object>account.owner)._budget_turned()
+        (<object>account.owner)._budget_changed()
         return 0
 
     cdef int resume(self, Account *account) except -1:
@@ -101,7 +101,7 @@ cdef class Budget:
         account.is_paused = False
         self.link(account)
         self.paused_count -= 1
-        (<object>account.owner)._budget_turned()
+        (<object>account.owner)._budget_changed()
         return 0
 
     cdef int leave(self, Account *account) except -1:
@@ -109,7 +109,7 @@ cdef class Budget:
         self.unlink(account)
         self.total_bytes -= account.size_bytes
         self.paused_count -= account.is_paused
-        account.size_bytes = account.settled_bytes = 0
+        account.size_bytes = account.accounted_bytes = 0
         account.rank, account.is_paused = 0, False
         return 0
 

@@ -1,19 +1,19 @@
 from typing_extensions import disjoint_base
 
 from penstock._core.events.poller import Source
-from penstock._core.overload.urgent import Urgent
+from penstock._core.overload.urgent import UrgentRequests
 
 MOST_AT_ONCE: int
 
 @disjoint_base
-class Parker(Source):
+class AcceptingSource(Source):
     @property
-    def parked(self) -> int: ...
+    def deferred(self) -> int: ...
 
 @disjoint_base
-class Parked:
-    urgent: Urgent | None
-    bound: int
+class DeferredAccepts:
+    urgent: UrgentRequests | None
+    capacity: int
     @property
     def count(self) -> int: ...
     @property
@@ -21,10 +21,10 @@ class Parked:
     @property
     def total(self) -> int: ...
     @property
-    def left(self) -> int: ...
+    def abandoned(self) -> int: ...
     @property
-    def turned_away(self) -> int: ...
+    def shed(self) -> int: ...
     @property
-    def given_up(self) -> int: ...
+    def closed(self) -> int: ...
     def __len__(self) -> int: ...
     def snapshot(self) -> list[tuple[int, int]]: ...

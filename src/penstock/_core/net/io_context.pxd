@@ -4,18 +4,18 @@ from libc.stdint cimport int64_t, uint64_t
 from penstock._core.events.poller cimport Poller
 from penstock._core.events.ready cimport Ready
 from penstock._core.net.budget cimport Budget
-from penstock._core.net.deferred_accepts cimport Parked
-from penstock._core.net.peer_timeouts cimport Bounds
+from penstock._core.net.deferred_accepts cimport DeferredAccepts
+from penstock._core.net.peer_timeouts cimport TimeoutBounds
 from penstock._core.net.wheel cimport Wheel
-from penstock._core.overload.deferred_reads cimport Held
-from penstock._core.overload.lingering cimport Lingering
+from penstock._core.overload.deferred_reads cimport DeferredReads
+from penstock._core.overload.lingering cimport LingeringConnections
 
 cdef enum:
     # One receive, as large as asyncio's.
     RECEIVE_BYTES = 256 * 1024
 
 
-cdef class Wiring:
+cdef class IOContext:
     cdef readonly Ready ready
     cdef readonly Poller poller
     # Chain of the streams whose first write waits for the second one or the end of the callback. Owned; NULL: none.
@@ -28,26 +28,26 @@ cdef class Wiring:
     # Whether reads of what servers accepted are counted, and how many this turn may still bring: the others are held.
     cdef bint counts_reads
     cdef int64_t reads_left
-    cdef readonly Held held
+    cdef readonly DeferredReads deferred_reads
     # What is accepted while the loop holds reads, and how many of a listener's this turn may park; -1: it does not.
-    cdef readonly Parked parked
-    cdef int park_now
+    cdef readonly DeferredAccepts deferred_accepts
+    cdef int defer_now
     # How many may be held and parked; beyond it, who can be is turned away. How many were.
-    cdef size_t line_most
+    cdef size_t backlog_limit
     # Answered for the last time, and read on until their clients end them.
-    cdef readonly Lingering lingering
+    cdef readonly LingeringConnections lingering
     # The listeners that accept.
-    cdef list doors
-    cdef uint64_t turned_away
+    cdef list listeners
+    cdef uint64_t shed_count
     # Whether those end unread whose client has left meanwhile.
-    cdef bint drops_left
+    cdef bint closes_abandoned
     # The context variable that tells a late read's protocol when its data came; None.
     cdef object arrival
     # Deadlines of connections.
     cdef readonly Wheel wheel
     # What new streams are bound by; None: by nothing.
     cdef Budget budget
-    cdef Bounds bounds
+    cdef TimeoutBounds bounds
     # on_cut(transport, reason, queued bytes, seconds) -> the exception for connection_lost
     cdef object on_cut
     # When the last wait began, and in which turn: until then the loop was at work.
@@ -57,4 +57,4 @@ cdef class Wiring:
     cdef list starved
 
     cdef int descriptor_freed(self) except -1
-    cdef bint is_line_full(self) noexcept
+    cdef bint is_backlog_full(self) noexcept

@@ -1,6 +1,6 @@
-"""Wiring: the parts of one reactor that its watches, transports and listeners are connected to.
+"""IOContext: the parts of one reactor that its watches, transports and listeners are connected to.
 
-Ownership: the wiring owns the ready queue, the poller and the one buffer that all small reads go through.
+Ownership: the io owns the ready queue, the poller and the one buffer that all small reads go through.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -10,10 +10,10 @@ from libc.stdlib cimport free, malloc
 
 from penstock._core.events.poller cimport Poller, Source
 from penstock._core.events.ready cimport Ready
-from penstock._core.net.deferred_accepts cimport Parked
+from penstock._core.net.deferred_accepts cimport DeferredAccepts
 from penstock._core.net.wheel cimport Wheel
-from penstock._core.overload.deferred_reads cimport Held
-from penstock._core.overload.lingering cimport Lingering
+from penstock._core.overload.deferred_reads cimport DeferredReads
+from penstock._core.overload.lingering cimport LingeringConnections
 
 
 cdef extern from *:
@@ -38,30 +38,30 @@ def warm_allocator():
         free(block)
 
 
-cdef class Wiring:
+cdef class IOContext:
     """What a source needs of its reactor."""
 
     def __cinit__(self):
         self.ready = Ready()
         self.poller = Poller()
-        self.held = Held()
-        self.lingering = Lingering(self.poller)
-        self.parked = Parked()
-        self.parked.lingering = self.lingering
+        self.deferred_reads = DeferredReads()
+        self.lingering = LingeringConnections(self.poller)
+        self.deferred_accepts = DeferredAccepts()
+        self.deferred_accepts.lingering = self.lingering
         self.wheel = Wheel()
-        self.doors = []
+        self.listeners = []
         self.turn = 1
         self.read_budget_bytes = 256 * 1024
         self.accept_batch = self.accept_now = 128
-        self.park_now = -1
-        self.line_most = SIZE_MAX
+        self.defer_now = -1
+        self.backlog_limit = SIZE_MAX
         self.receive_buffer = <char *>PyMem_Malloc(RECEIVE_BYTES)
         if self.receive_buffer is NULL:
             raise MemoryError
 
-    cdef bint is_line_full(self) noexcept:
+    cdef bint is_backlog_full(self) noexcept:
         """Whether who comes now would be held or parked for longer than there is hope."""
-        return self.held.count + self.parked.count >= self.line_most
+        return self.deferred_reads.count + self.deferred_accepts.count >= self.backlog_limit
 
     def __dealloc__(self):
         PyMem_Free(self.receive_buffer)

@@ -1,31 +1,31 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core.net.buffers cimport WriteQueue
-from penstock._core.net.peer_timeouts cimport Pace
+from penstock._core.net.peer_timeouts cimport PeerTimeouts
 from penstock._core.net.transport cimport Transport
 
 
-cdef class Bounded(Transport):
+cdef class LimitedTransport(Transport):
     cdef WriteQueue queue
     cdef Py_ssize_t high_bytes, low_bytes
     # None: its peer may take any time.
-    cdef Pace pace
+    cdef PeerTimeouts timeouts
     # Whether the budget has it paused, so far as it has acted on it; whether a layer above tells what waits there.
     cdef bint budget_pauses, has_layer
-    cdef size_t above_bytes
+    cdef size_t layer_bytes
 
     cdef int bind(self) except -1
     cdef int unbind(self) except -1
-    cdef int weigh(self, bint may_pause) except -1
-    cdef int obey_budget(self) except -1
+    cdef int account_bytes(self, bint may_pause) except -1
+    cdef int apply_budget(self) except -1
     cdef int on_budget_pause(self) except -1
-    cdef object calling_context(self)
+    cdef object protocol_context(self)
     cdef bint can_read(self) noexcept
     cdef bint is_lent(self) noexcept
     cdef int note_answer(self) except -1
     cdef int note_growth(self) except -1
-    cdef int look(self) except -1
-    cdef int find_late(self) except -1
-    cdef int cut(self, int reason) except -1
-    cdef int tell_pace(self, int owes, int64_t within_ns) except -1
+    cdef int check_timeouts(self) except -1
+    cdef int find_timeout(self) except -1
+    cdef int disconnect(self, int reason) except -1
+    cdef int expect(self, int expects, int64_t within_ns) except -1
     cdef int64_t stamp_ns(self) noexcept

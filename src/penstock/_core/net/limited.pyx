@@ -1,10 +1,10 @@
 """What bounds a connection: the process's budget of bytes, and the patience with its peer. Off, both cost a branch.
 
-Held by the budget, a protocol is paused like by its own watermark, at once if it is the one that writes, else soon and
+DeferredReads by the budget, a protocol is paused like by its own watermark, at once if it is the one that writes, else soon and
 in its own loop; and nothing more is read for it, since what comes in makes it write. Whose peer is late is looked at
 again after all that is ready has had its turn, and cut then: a loop that was busy blames nobody.
 
-Ownership: a transport takes its account and its pace out of what they are linked in by `unbind`, before it is released.
+Ownership: a transport takes its account and its timeouts out of what they are linked in by `unbind`, before it is released.
 """
 
 from cpython.object cimport PyObject
@@ -14,7 +14,7 @@ from penstock._core._sys.socket cimport SO_LINGER, SOL_SOCKET, linger, setsockop
 from penstock._core.events.clock cimport now_ns
 from penstock._core.net.budget cimport charge
 from penstock._core.net.buffers cimport WriteQueue
-from penstock._core.net.peer_timeouts cimport BEGUN, FINE, GUESSED, IDLE, NOTHING, REASONS, SWITCHED, TOLD, Bounds, Pace, note_write
+from penstock._core.net.peer_timeouts cimport RECEIVING, FINE, GUESSED, IDLE, NOTHING, REASONS, UNKNOWN_PROTOCOL, BY_DEADLINE, TimeoutBounds, PeerTimeouts, note_write
 from penstock._core.net.transport cimport Transport
 
 cdef enum:
@@ -25,7 +25,7 @@ cdef enum:
 REASON_NAMES = ("", "slow_reader", "receive", "idle")
 # Of the process.
 cdef uint64_t[REASONS] cut_count
-cdef Bounds no_bounds = Bounds()
+cdef TimeoutBounds no_bounds = TimeoutBounds()
 
 
 def cut_counts():
@@ -33,7 +33,7 @@ def cut_counts():
     return {REASON_NAMES[reason]: cut_count[reason] for reason in range(1, REASONS)}
 
 
-cdef class Bounded(Transport):
+cdef class LimitedTransport(Transport):
     """A transport whose bytes and whose peer's time may be counted."""
 
     def __cinit__(self, *args, **kwargs):
@@ -42,19 +42,19 @@ cdef class Bounded(Transport):
 
     cdef int bind(self) except -1:
         """Takes on the bounds of the loop as they are now."""
-        if self.wiring.budget is not None:
-            self.queue.budget = self.wiring.budget
+        if self.io.budget is not None:
+            self.queue.budget = self.io.budget
             self.queue.account.owner = <PyObject *>self
-        if self.wiring.bounds is not None:
-            self.pace = Pace(self.wiring.wheel, self.wiring.bounds, self.fd, self.server is not None)
-            self.pace.begin(self, now_ns())
+        if self.io.bounds is not None:
+            self.timeouts = PeerTimeouts(self.io.wheel, self.io.bounds, self.fd, self.server is not None)
+            self.timeouts.begin(self, now_ns())
         return 0
 
     cdef int unbind(self) except -1:
         """Nothing is counted from here on; what was makes room for others."""
         budget, self.queue.budget = self.queue.budget, None
-        if self.pace is not None:
-            self.pace.end()
+        if self.timeouts is not None:
+            self.timeouts.end()
         if budget is not None:
             budget.leave(&self.queue.account)
             budget.balance(False)
@@ -70,23 +70,23 @@ cdef class Bounded(Transport):
 
     # --- bytes
 
-    cdef int weigh(self, bint may_pause) except -1:
+    cdef int account_bytes(self, bint may_pause) except -1:
         """Settles with the budget what has come in or gone out; `may_pause`: now is a time to call the protocol."""
-        self.queue.budget.settle(&self.queue.account)
-        return self.obey_budget() if may_pause and self.queue.account.is_paused else 0
+        self.queue.budget.account(&self.queue.account)
+        return self.apply_budget() if may_pause and self.queue.account.is_paused else 0
 
-    def _budget_turned(self):
+    def _budget_changed(self):
         """The budget pauses it, or resumes it: from any thread, in the midst of anything."""
         try:
-            self.loop.call_soon_threadsafe(self._obey_budget, context=self.calling_context())
+            self.loop.call_soon_threadsafe(self._apply_budget, context=self.protocol_context())
         except RuntimeError:
             # Its loop is closed: nobody writes or reads.
             pass
 
-    def _obey_budget(self):
-        self.obey_budget()
+    def _apply_budget(self):
+        self.apply_budget()
 
-    cdef int obey_budget(self) except -1:
+    cdef int apply_budget(self) except -1:
         cdef bint pauses = self.queue.budget is not None and self.queue.account.is_paused
         if pauses == self.budget_pauses or self.conn_lost or not self.is_open:
             return 0
@@ -97,24 +97,24 @@ cdef class Bounded(Transport):
         """`budget_pauses` has changed."""
         return 0
 
-    cdef object calling_context(self):
+    cdef object protocol_context(self):
         """In which the protocol is to be called from outside."""
         return self.given_context
 
-    def _count_above(self, size_t size_bytes, bint moves=False):
+    def _count_layer(self, size_t size_bytes, bint moves=False):
         """A layer above, such as TLS, says how many bytes it keeps that it has not written yet.
 
         `moves`: the rest is about to be written, and only what comes of that is settled.
         """
-        cdef Py_ssize_t growth = <Py_ssize_t>size_bytes - <Py_ssize_t>self.above_bytes
+        cdef Py_ssize_t growth = <Py_ssize_t>size_bytes - <Py_ssize_t>self.layer_bytes
         self.has_layer = True
         if growth == 0 or self.conn_lost or not self.is_open:
             return
-        self.above_bytes = size_bytes
+        self.layer_bytes = size_bytes
         if self.queue.budget is not None:
             charge(self.queue.budget, &self.queue.account, growth)
             if not moves:
-                self.weigh(growth > 0)
+                self.account_bytes(growth > 0)
         if growth > 0:
             self.note_growth()
 
@@ -134,51 +134,51 @@ cdef class Bounded(Transport):
         return False
 
     cdef int64_t stamp_ns(self) noexcept:
-        return self.wiring.ready.stamp_ns or now_ns()
+        return self.io.ready.stamp_ns or now_ns()
 
     cdef int note_answer(self) except -1:
         """The program writes."""
-        note_write(self.pace, self.stamp_ns(), self.wiring.turn)
+        note_write(self.timeouts, self.stamp_ns(), self.io.turn)
         return 0
 
     cdef int note_growth(self) except -1:
         """More waits than before."""
-        if self.pace is not None:
-            self.pace.queue_grew(self.queue.size_bytes + self.above_bytes, self.high_bytes, self.stamp_ns())
+        if self.timeouts is not None:
+            self.timeouts.queue_grew(self.queue.size_bytes + self.layer_bytes, self.high_bytes, self.stamp_ns())
         return 0
 
-    cdef int look(self) except -1:
+    cdef int check_timeouts(self) except -1:
         """The wheel has come round; runs nobody's code."""
-        if self.find_late() != FINE:
-            self.loop.call_soon(self._cut_late, context=self.calling_context())
+        if self.find_timeout() != FINE:
+            self.loop.call_soon(self._disconnect_late, context=self.protocol_context())
         return 0
 
-    cdef int find_late(self) except -1:
-        cdef Pace pace = self.pace
+    cdef int find_timeout(self) except -1:
+        cdef PeerTimeouts timeouts = self.timeouts
         cdef int64_t at_ns = now_ns()
-        if self.wiring.turn - pace.active_turn <= 1:
+        if self.io.turn - timeouts.active_turn <= 1:
             # A stamp is as old as the callback it was left in, which may have lasted until the loop last waited.
-            worked_ns = self.wiring.wait_began_ns if self.wiring.wait_turn == self.wiring.turn else at_ns
-            pace.active_ns = max(pace.active_ns, <int64_t>worked_ns)
+            worked_ns = self.io.wait_began_ns if self.io.wait_turn == self.io.turn else at_ns
+            timeouts.active_ns = max(timeouts.active_ns, <int64_t>worked_ns)
         if self.is_lent():
-            note_write(pace, at_ns, self.wiring.turn)
-        return pace.look(at_ns, self.queue.size_bytes + self.above_bytes, self.high_bytes, self.can_read())
+            note_write(timeouts, at_ns, self.io.turn)
+        return timeouts.check(at_ns, self.queue.size_bytes + self.layer_bytes, self.high_bytes, self.can_read())
 
-    def _cut_late(self):
+    def _disconnect_late(self):
         """After all that was ready when it was found late: what it has sent is read now."""
         cdef int reason
-        if self.pace is not None and self.is_open and not self.conn_lost:
-            reason = self.find_late()
+        if self.timeouts is not None and self.is_open and not self.conn_lost:
+            reason = self.find_timeout()
             if reason != FINE:
-                self.cut(reason)
+                self.disconnect(reason)
 
-    cdef int cut(self, int reason) except -1:
+    cdef int disconnect(self, int reason) except -1:
         """Ends the connection. An idle one with nothing to send is closed; any other is reset, which frees its buffers."""
-        cdef size_t waiting_bytes = self.queue.size_bytes + self.above_bytes
+        cdef size_t waiting_bytes = self.queue.size_bytes + self.layer_bytes
         cdef linger at_once = linger(1, 0)
-        cdef int64_t late_ns = self.pace.since_ns(reason, now_ns())
+        cdef int64_t late_ns = self.timeouts.since_ns(reason, now_ns())
         cut_count[reason] += 1
-        exc = self.explain(REASON_NAMES[reason], self.pace.counted(reason, waiting_bytes), late_ns / 1e9)
+        exc = self.explain(REASON_NAMES[reason], self.timeouts.counted(reason, waiting_bytes), late_ns / 1e9)
         if reason == IDLE and waiting_bytes == 0:
             exc = None
         else:
@@ -188,11 +188,11 @@ cdef class Bounded(Transport):
 
     def explain(self, reason, size_bytes, double late_s):
         """The exception for connection_lost."""
-        if self.wiring.on_cut is not None:
+        if self.io.on_cut is not None:
             try:
-                return self.wiring.on_cut(self, reason, size_bytes, late_s)
+                return self.io.on_cut(self, reason, size_bytes, late_s)
             except Exception as exc:
-                self.wiring.on_cut = None
+                self.io.on_cut = None
                 self.loop.call_exception_handler(
                     {"message": "on_cut failed, and is told nothing any more", "exception": exc, "transport": self}
                 )
@@ -201,19 +201,19 @@ cdef class Bounded(Transport):
     def set_receive_deadline(self, seconds):
         """The peer is to have sent a whole request within so many seconds, or it is cut; the loop guesses no more.
 
-        None: it owes nothing, while a request is worked on or for good: neither `receive_s` nor `idle_s` cuts it.
+        None: it expects nothing, while a request is worked on or for good: neither `receive_s` nor `idle_s` cuts it.
         Holds until it is set anew or `expect_request()` is called. ValueError for a time that is not more than 0.
         """
         if seconds is None:
-            self.tell_pace(NOTHING, 0)
+            self.expect(NOTHING, 0)
         elif not 0 < seconds < 1e9:
             raise ValueError(f"seconds = {seconds!r}: allowed is more than 0, or None for no deadline")
         else:
-            self.tell_pace(TOLD, <int64_t>(<double>seconds * 1e9))
+            self.expect(BY_DEADLINE, <int64_t>(<double>seconds * 1e9))
 
     def expect_request(self):
         """The peer may send a new request: from its first byte `receive_s` holds, and until then `idle_s`."""
-        self.tell_pace(GUESSED, 0)
+        self.expect(GUESSED, 0)
 
     def set_receiving(self, bint is_receiving):
         """Whether the peer has begun a request and not sent it all: then `receive_s` holds, silent or not, from now on.
@@ -222,9 +222,9 @@ cdef class Bounded(Transport):
         Otherwise `receive_s` does not hold, and the loop guesses no more; `idle_s` does, always. Nothing without
         bounds.
         """
-        cdef int owes = BEGUN if is_receiving else SWITCHED
-        if self.pace is not None and self.pace.owes != owes:
-            self.tell_pace(owes, 0)
+        cdef int expects = RECEIVING if is_receiving else UNKNOWN_PROTOCOL
+        if self.timeouts is not None and self.timeouts.expectation != expects:
+            self.expect(expects, 0)
 
     def set_protocol(self, protocol):
         """Switch to another protocol; the next event is its. Upgraded, a peer sends what it likes, when it likes."""
@@ -233,13 +233,13 @@ cdef class Bounded(Transport):
 
     def _switched(self):
         """Other things than requests come from now on, unless an integration says what."""
-        if self.pace is not None and self.pace.owes in (GUESSED, BEGUN):
-            self.pace.owes = SWITCHED
+        if self.timeouts is not None and self.timeouts.expectation in (GUESSED, RECEIVING):
+            self.timeouts.expectation = UNKNOWN_PROTOCOL
 
-    cdef int tell_pace(self, int owes, int64_t within_ns) except -1:
+    cdef int expect(self, int expects, int64_t within_ns) except -1:
         if self.conn_lost or not self.is_open:
             return 0
-        if self.pace is None:
-            self.pace = Pace(self.wiring.wheel, self.wiring.bounds or no_bounds, self.fd, True)
-            self.pace.begin(self, now_ns())
-        return self.pace.tell(owes, now_ns(), now_ns() + within_ns)
+        if self.timeouts is None:
+            self.timeouts = PeerTimeouts(self.io.wheel, self.io.bounds or no_bounds, self.fd, True)
+            self.timeouts.begin(self, now_ns())
+        return self.timeouts.expect(expects, now_ns(), now_ns() + within_ns)

@@ -1,12 +1,12 @@
 from libc.stdint cimport int64_t
 
 from penstock._core.net.address cimport Peer
-from penstock._core.net.deferred_accepts cimport Parker
-from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.deferred_accepts cimport AcceptingSource
+from penstock._core.net.io_context cimport IOContext
 
 
-cdef class Listener(Parker):
-    cdef Wiring wiring
+cdef class Listener(AcceptingSource):
+    cdef IOContext io
     cdef object loop, sock, server, protocol_factory, context
     # is_accepting: in the poller; is_wanted: not paused by the server, whatever keeps it out of the poller.
     cdef bint is_queued, is_accepting, is_wanted, gives_context
@@ -16,18 +16,18 @@ cdef class Listener(Parker):
     cdef bint is_starved
     cdef object retry
     # Called when more or fewer connections are parked; None: by nobody.
-    cdef public object on_parked
+    cdef public object on_deferred
 
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cdef int accept_some(self) except -1
     cdef int accept_one(self) except -1
-    cdef int learn_reply(self, object protocol) except -1
-    cdef int park(self, int fd, Peer *peer) except -1
-    cdef int welcome(self, int fd, Peer *peer, int64_t parked_since_ns) except -1
+    cdef int read_reply(self, object protocol) except -1
+    cdef int defer(self, int fd, Peer *peer) except -1
+    cdef int make_transport(self, int fd, Peer *peer, int64_t deferred_since_ns) except -1
     cdef int report(self, object exc) except -1
     cdef int accept_failed(self) except -1
     cdef int accept_freed(self, int most) except -1
-    cdef bint hears_of_room(self) except -1
+    cdef bint waits_for_descriptors(self) except -1
     cdef int starve(self) except -1
     cdef int recover(self) except -1

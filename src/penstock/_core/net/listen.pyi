@@ -5,19 +5,19 @@ from collections.abc import Callable
 
 from typing_extensions import disjoint_base
 
-from penstock._core.net.deferred_accepts import Parker
-from penstock._core.net.io_context import Wiring
+from penstock._core.net.deferred_accepts import AcceptingSource
+from penstock._core.net.io_context import IOContext
 
 ACCEPT_RETRY_DELAY: float
 OUT_OF_RESOURCES: set[int]
 
 @disjoint_base
-class Listener(Parker):
-    on_parked: Callable[[], object] | None
+class Listener(AcceptingSource):
+    on_deferred: Callable[[], object] | None
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        wiring: Wiring,
+        io: IOContext,
         sock: socket.socket,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: asyncio.AbstractServer | None = None,
@@ -25,10 +25,10 @@ class Listener(Parker):
     ) -> None: ...
     def resume(self) -> None: ...
     def pause(self) -> None: ...
-    def close_parked(self) -> None: ...
+    def close_deferred(self) -> None: ...
     @property
-    def answers_unread(self) -> bool: ...
-    def refuse(self, protocol: asyncio.BaseProtocol, exc: BaseException) -> None: ...
+    def sheds_unread(self) -> bool: ...
+    def report_failure(self, protocol: asyncio.BaseProtocol, exc: BaseException) -> None: ...
     def _retry(self) -> None: ...
 
 def set_nodelay(sock: socket.socket) -> None: ...

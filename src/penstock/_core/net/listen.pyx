@@ -27,11 +27,11 @@ from penstock._core._sys.python cimport PyContext_Copy, PyContext_CopyCurrent, P
 from penstock._core._sys.socket cimport IPPROTO_TCP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr
 from penstock._core.events.ready cimport push
 from penstock._core.net.address cimport Peer, peer_name, protocol_of, reads_to_the_end
-from penstock._core.net.deferred_accepts cimport Parker, answer
-from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.deferred_accepts cimport AcceptingSource, shed_accept
+from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.stream cimport Stream
 from penstock._core.overload.shed_unread cimport ANSWERED, SILENT, next_of, replies_of
-from penstock._core.overload.urgent cimport ORDINARY, PASSES, UNTOLD
+from penstock._core.overload.urgent cimport ORDINARY, URGENT, UNDECIDED
 
 cdef enum:
     # As Linux numbers it; Python has no name for it. What is sent and not yet acknowledged the kernel keeps apart from it.
@@ -42,11 +42,11 @@ cdef enum:
 OUT_OF_RESOURCES = {errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM}
 
 
-cdef class Listener(Parker):
+cdef class Listener(AcceptingSource):
     """A listening stream socket in the poller."""
 
-    def __init__(self, loop, Wiring wiring not None, sock, protocol_factory, server=None, context=None):
-        self.loop, self.wiring, self.sock, self.server = loop, wiring, sock, server
+    def __init__(self, loop, IOContext io not None, sock, protocol_factory, server=None, context=None):
+        self.loop, self.io, self.sock, self.server = loop, io, sock, server
         self.protocol_factory = protocol_factory
         self.fd = sock.fileno()
         self.gives_context = context is not None
@@ -54,7 +54,7 @@ cdef class Listener(Parker):
         self.is_plain = reads_to_the_end(self.fd)
         # Linux hands the options down to what is accepted: one call instead of one per connection.
         set_nodelay(sock)
-        if wiring.budget is not None:
+        if io.budget is not None:
             bound_unsent(sock)
 
     def resume(self):
@@ -69,22 +69,22 @@ cdef class Listener(Parker):
 
     cdef int enter(self) except -1:
         if not self.is_accepting and not self.is_starved and self.sock.fileno() == self.fd:
-            self.wiring.poller.add(self, EPOLLIN)
+            self.io.poller.add(self, EPOLLIN)
             self.is_accepting = True
-            self.wiring.doors.append(self)
+            self.io.listeners.append(self)
         return 0
 
     cdef int leave(self) except -1:
         if self.is_accepting:
             self.is_accepting = False
-            self.wiring.doors.remove(self)
-            self.wiring.poller.remove(self)
+            self.io.listeners.remove(self)
+            self.io.poller.remove(self)
         return 0
 
     cdef int on_events(self, uint32_t events) except -1:
         if not self.is_queued:
             self.is_queued = True
-            push(self.wiring.ready, self)
+            push(self.io.ready, self)
         return 0
 
     cdef int run(self) except -1:
@@ -92,9 +92,9 @@ cdef class Listener(Parker):
         return self.accept_some()
 
     cdef int accept_some(self) except -1:
-        cdef int i, most = self.wiring.accept_now
-        if self.wiring.park_now >= 0 and self.server is not None:
-            most = self.wiring.park_now
+        cdef int i, most = self.io.accept_now
+        if self.io.defer_now >= 0 and self.server is not None:
+            most = self.io.defer_now
         try:
             if self.is_starved:
                 return self.accept_freed(most)
@@ -119,9 +119,9 @@ cdef class Listener(Parker):
         peer.size_bytes = sizeof(peer.address)
         cdef int fd = accept4(self.fd, <sockaddr *>&peer.address, &peer.size_bytes, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
-            if self.wiring.park_now >= 0 and self.server is not None:
-                return self.park(fd, &peer)
-            self.welcome(fd, &peer, 0)
+            if self.io.defer_now >= 0 and self.server is not None:
+                return self.defer(fd, &peer)
+            self.make_transport(fd, &peer, 0)
             return 1
         if errno not in (EAGAIN, EINTR, ECONNABORTED):
             self.accept_failed()
@@ -129,57 +129,57 @@ cdef class Listener(Parker):
             self.recover()
         return 0
 
-    cdef int park(self, int fd, Peer *peer) except -1:
+    cdef int defer(self, int fd, Peer *peer) except -1:
         """1 when there is room for more."""
         cdef int found = SILENT, kind = ORDINARY
-        cdef bint is_full = self.reply is not None and self.wiring.is_line_full()
-        if self.wiring.parked.urgent is not None:
-            kind = self.wiring.parked.urgent.look(fd)
-        if kind == PASSES:
-            self.welcome(fd, peer, self.wiring.ready.stamp_ns)
+        cdef bint is_full = self.reply is not None and self.io.is_backlog_full()
+        if self.io.deferred_accepts.urgent is not None:
+            kind = self.io.deferred_accepts.urgent.peek(fd)
+        if kind == URGENT:
+            self.make_transport(fd, peer, self.io.ready.stamp_ns)
             return 1
         if is_full and kind == ORDINARY:
-            found = answer(self.wiring.lingering, fd, self)
+            found = shed_accept(self.io.lingering, fd, self)
         if found != SILENT:
-            self.wiring.turned_away += found == ANSWERED
+            self.io.shed_count += found == ANSWERED
             return 1
-        self.wiring.parked.add(self, fd, peer, self.wiring.ready.stamp_ns, is_full, kind == UNTOLD)
-        self.some_left()
-        return self.wiring.parked.has_room()
+        self.io.deferred_accepts.add(self, fd, peer, self.io.ready.stamp_ns, is_full, kind == UNDECIDED)
+        self.deferred_changed()
+        return self.io.deferred_accepts.has_room()
 
-    cdef int some_left(self) except -1:
-        if self.wiring.starved is not None:
-            self.wiring.descriptor_freed()
+    cdef int deferred_changed(self) except -1:
+        if self.io.starved is not None:
+            self.io.descriptor_freed()
         try:
-            if self.on_parked is not None:
-                self.on_parked()
+            if self.on_deferred is not None:
+                self.on_deferred()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             self.report(exc)
         return 0
 
-    cdef int let_in(self, int fd, Peer *peer, int64_t since_ns, bint has_data) except -1:
+    cdef int admit(self, int fd, Peer *peer, int64_t since_ns, bint has_data) except -1:
         try:
-            self.welcome(fd, peer, since_ns if has_data else 0)
+            self.make_transport(fd, peer, since_ns if has_data else 0)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             self.report(exc)
-        return self.some_left()
+        return self.deferred_changed()
 
-    def close_parked(self):
+    def close_deferred(self):
         """Close what is parked: nobody will serve it."""
-        self.wiring.parked.give_up(self)
-        if self.wiring.starved is not None:
-            self.wiring.descriptor_freed()
+        self.io.deferred_accepts.close_of(self)
+        if self.io.starved is not None:
+            self.io.descriptor_freed()
 
     @property
-    def answers_unread(self):
+    def sheds_unread(self):
         """Whether who comes to a full line is told at once."""
         return self.reply is not None
 
-    cdef int welcome(self, int fd, Peer *peer, int64_t parked_since_ns) except -1:
+    cdef int make_transport(self, int fd, Peer *peer, int64_t deferred_since_ns) except -1:
         """Makes protocol and transport, in a copy of the context that the server was started in."""
         cdef Stream stream = Stream.__new__(Stream)
         context = PyContext_Copy(self.context)
@@ -189,24 +189,24 @@ cdef class Listener(Parker):
         protocol = None
         try:
             protocol = self.protocol_factory()
-            if self.wiring.counts_reads:
-                self.learn_reply(protocol)
+            if self.io.counts_reads:
+                self.read_reply(protocol)
             given = context if self.gives_context else None
             extra = {"peername": peer_name(fd, peer)}
-            stream.__init__(self.loop, self.wiring, None, fd, protocol, extra=extra, server=self.server, context=given)
-            stream.thorough, stream.parked_since_ns = not self.is_plain, parked_since_ns
+            stream.__init__(self.loop, self.io, None, fd, protocol, extra=extra, server=self.server, context=given)
+            stream.thorough, stream.deferred_since_ns = not self.is_plain, deferred_since_ns
         except BaseException as exc:
             # The descriptor is the transport's from the moment that it says it is open.
             if stream.is_open:
                 stream.release()
             else:
                 close(fd)
-            self.refuse(protocol, exc)
+            self.report_failure(protocol, exc)
         finally:
             PyContext_Exit(<PyObject *>context)
         return 0
 
-    cdef int learn_reply(self, object protocol) except -1:
+    cdef int read_reply(self, object protocol) except -1:
         """What those are answered that are turned away before they have a protocol."""
         try:
             self.replies = replies_of(protocol)
@@ -217,7 +217,7 @@ cdef class Listener(Parker):
             self.report(exc)
         return 0
 
-    def refuse(self, protocol, exc):
+    def report_failure(self, protocol, exc):
         """As asyncio: the connection is closed, and only debug mode says why."""
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
             raise exc
@@ -241,7 +241,7 @@ cdef class Listener(Parker):
                     {"message": message, "exception": exc, "socket": TransportSocket(self.sock)}
                 )
                 self.retry = self.loop.call_later(ACCEPT_RETRY_DELAY, self._retry)
-            if exc.errno in OUT_OF_RESOURCES and not self.is_starved and self.hears_of_room():
+            if exc.errno in OUT_OF_RESOURCES and not self.is_starved and self.waits_for_descriptors():
                 self.starve()
         return 0
 
@@ -252,28 +252,28 @@ cdef class Listener(Parker):
 
     # --- out of descriptors
 
-    cdef bint hears_of_room(self) except -1:
+    cdef bint waits_for_descriptors(self) except -1:
         """Whether anything bounds the loop's connections: who asked for no bounds has asyncio's pause."""
         return (
-            self.wiring.counts_reads
-            or self.wiring.budget is not None
-            or self.wiring.bounds is not None
+            self.io.counts_reads
+            or self.io.budget is not None
+            or self.io.bounds is not None
             or getattr(self.server, "max_connections", None) is not None
         )
 
     cdef int starve(self) except -1:
-        cdef bint gives_some = self.wiring.lingering.count > 0
+        cdef bint gives_some = self.io.lingering.count > 0
         self.is_starved = True
-        self.wiring.starved = [*(self.wiring.starved or ()), self]
+        self.io.starved = [*(self.io.starved or ()), self]
         # those need theirs less
-        self.wiring.lingering.forget()
+        self.io.lingering.forget()
         return self.on_events(0) if gives_some else 0
 
     cdef int recover(self) except -1:
         """There may be descriptors again: accept as ever, if that is wanted."""
         if self.is_starved:
             self.is_starved = False
-            self.wiring.starved = [source for source in self.wiring.starved if source is not self] or None
+            self.io.starved = [source for source in self.io.starved if source is not self] or None
         return self.enter() if self.is_wanted else 0
 
     cdef int accept_freed(self, int most) except -1:

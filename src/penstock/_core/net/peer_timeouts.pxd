@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from penstock._core.net.wheel cimport Due, Wheel
+from penstock._core.net.wheel cimport WheelEntry, Wheel
 
 cdef enum:
     # What a look at a connection finds.
@@ -11,29 +11,29 @@ cdef enum:
     REASONS = 4
 
 cdef enum:
-    # What the peer owes us: it is guessed, by a time that the program has set, nothing, nothing that `receive_s` is
+    # What the peer expects us: it is guessed, by a time that the program has set, nothing, nothing that `receive_s` is
     # for, the rest of a request.
     GUESSED = 0
-    TOLD = 1
+    BY_DEADLINE = 1
     NOTHING = 2
-    SWITCHED = 3
-    BEGUN = 4
+    UNKNOWN_PROTOCOL = 3
+    RECEIVING = 4
 
 
-cdef class Bounds:
+cdef class TimeoutBounds:
     # 0: off.
     cdef readonly Py_ssize_t slow_reader_bytes
     cdef readonly int64_t slow_reader_ns, receive_ns, idle_ns
 
 
-cdef class Pace:
-    cdef Due due
+cdef class PeerTimeouts:
+    cdef WheelEntry due
     cdef Wheel wheel
-    cdef Bounds bounds
+    cdef TimeoutBounds bounds
     cdef int fd
     # Only of what a server has accepted are requests expected, and a long silence is its end.
     cdef bint is_accepted, is_over
-    cdef int owes
+    cdef int expectation
     # When anything was last read or written, and in which turn of the loop.
     cdef int64_t active_ns
     cdef uint64_t active_turn
@@ -42,10 +42,10 @@ cdef class Pace:
     cdef int64_t received_ns
     cdef uint64_t received_bytes
     # All that has come in, and what had by the time that a request's time began anew.
-    cdef uint64_t total_bytes, told_from_bytes
+    cdef uint64_t total_bytes, expected_from_bytes
     # Whether the wheel will see a request that is too long in coming.
     cdef bint is_watching, is_overdue
-    cdef int64_t told_from_ns, told_ns
+    cdef int64_t expected_from_ns, deadline_ns
     cdef uint64_t sent_bytes
     # Since when the peer takes too little, and what it had taken by then; 0: it does not.
     cdef int64_t slow_since_ns
@@ -56,47 +56,47 @@ cdef class Pace:
     cdef int end(self) except -1
     cdef int watch_request(self) except -1
     cdef int queue_grew(self, size_t queued_bytes, size_t high_bytes, int64_t now_ns) except -1
-    cdef int look(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, bint is_reading) except -1
-    cdef int look_at_queue(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, int64_t *next_ns) except -1
-    cdef int look_at_request(self, int64_t now_ns, bint is_reading, int64_t *next_ns) except -1
+    cdef int check(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, bint is_reading) except -1
+    cdef int check_slow_reader(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, int64_t *next_ns) except -1
+    cdef int check_request(self, int64_t now_ns, bint is_reading, int64_t *next_ns) except -1
     cdef int64_t until_ns(self) noexcept
-    cdef uint64_t sent_by_peer(self) noexcept
-    cdef bint awaits(self) noexcept
-    cdef int excuse(self, int64_t now_ns, bint is_busy) noexcept
-    cdef int look_at_silence(self, int64_t now_ns, int64_t *next_ns) except -1
-    cdef int tell(self, int owes, int64_t now_ns, int64_t told_ns) except -1
+    cdef uint64_t request_bytes(self) noexcept
+    cdef bint is_expecting(self) noexcept
+    cdef int restart(self, int64_t now_ns, bint is_busy) noexcept
+    cdef int check_idle(self, int64_t now_ns, int64_t *next_ns) except -1
+    cdef int expect(self, int expects, int64_t now_ns, int64_t deadline_ns) except -1
     cdef uint64_t taken_bytes(self) noexcept
     cdef int64_t since_ns(self, int reason, int64_t now_ns) noexcept
     cdef size_t counted(self, int reason, size_t waiting_bytes) noexcept
     cdef size_t slow_bytes(self, size_t high_bytes) noexcept
 
 
-cdef inline int note_read(Pace pace, int64_t now_ns, uint64_t turn, Py_ssize_t bytes) except -1:
+cdef inline int note_read(PeerTimeouts timeouts, int64_t now_ns, uint64_t turn, Py_ssize_t bytes) except -1:
     """Something has come in."""
-    pace.active_ns = pace.received_ns = now_ns
-    pace.active_turn = turn
-    pace.received_bytes += bytes
-    pace.total_bytes += bytes
-    if pace.begun_ns == 0:
-        pace.begun_ns = now_ns
-    if not pace.is_watching:
-        pace.watch_request()
+    timeouts.active_ns = timeouts.received_ns = now_ns
+    timeouts.active_turn = turn
+    timeouts.received_bytes += bytes
+    timeouts.total_bytes += bytes
+    if timeouts.begun_ns == 0:
+        timeouts.begun_ns = now_ns
+    if not timeouts.is_watching:
+        timeouts.watch_request()
     return 0
 
 
-cdef inline int note_write(Pace pace, int64_t now_ns, uint64_t turn) noexcept:
+cdef inline int note_write(PeerTimeouts timeouts, int64_t now_ns, uint64_t turn) noexcept:
     """The program answers: whatever came in before was a request, and it was whole."""
-    pace.active_ns = now_ns
-    pace.active_turn = turn
-    pace.begun_ns = 0
-    pace.received_bytes = 0
-    pace.is_overdue = False
+    timeouts.active_ns = now_ns
+    timeouts.active_turn = turn
+    timeouts.begun_ns = 0
+    timeouts.received_bytes = 0
+    timeouts.is_overdue = False
     return 0
 
 
-cdef inline int note_sent(Pace pace, int64_t now_ns, uint64_t turn, Py_ssize_t bytes) noexcept:
+cdef inline int note_sent(PeerTimeouts timeouts, int64_t now_ns, uint64_t turn, Py_ssize_t bytes) noexcept:
     """The kernel has taken what was queued."""
-    pace.active_ns = now_ns
-    pace.active_turn = turn
-    pace.sent_bytes += bytes
+    timeouts.active_ns = now_ns
+    timeouts.active_turn = turn
+    timeouts.sent_bytes += bytes
     return 0

@@ -1,7 +1,7 @@
 from typing_extensions import disjoint_base
 
 @disjoint_base
-class Bounds:
+class TimeoutBounds:
     def __init__(
         self, *, slow_reader_bytes: int = 0, slow_reader_ns: int = 0, receive_ns: int = 0, idle_ns: int = 0
     ) -> None: ...
@@ -15,4 +15,4 @@ class Bounds:
     def idle_ns(self) -> int: ...
 
 @disjoint_base
-class Pace: ...
+class PeerTimeouts: ...

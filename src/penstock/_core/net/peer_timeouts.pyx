@@ -1,4 +1,4 @@
-"""The pace of a connection's peer: whether it takes what we send, sends what we wait for, and is there at all.
+"""The timeouts of a connection's peer: whether it takes what we send, sends what we wait for, and is there at all.
 
 Reads and writes only leave the turn's stamp here. The wheel comes round when something could be too late, and then we
 look: at the stamps, and at the kernel's own counts, for it may hold what the peer has sent while we were busy, and the
@@ -7,9 +7,9 @@ peer may take bytes that left our queue long ago.
 A request: the loop knows no protocol. It sees bytes come in, and the program write. Whoever still sends `receive_s` after
 its first unanswered byte is cut, unless it sends at RATE: an upload may last; likewise whoever sends nothing after it
 was accepted. Who falls silent before may have sent all, and a handler may be at work: `receive_s` does not touch it. An
-integration that does know says so: see `Bounded.set_receiving` and `set_receive_deadline`.
+integration that does know says so: see `LimitedTransport.set_receiving` and `set_receive_deadline`.
 
-Ownership: the outlet owns its pace, and ends it before it is released; the wheel borrows both.
+Ownership: the outlet owns its timeouts, and ends it before it is released; the wheel borrows both.
 """
 
 cimport cython
@@ -29,7 +29,7 @@ cdef int64_t NS_PER_S = 1_000_000_000
 cdef int64_t NEVER_NS = <int64_t>1 << 62
 
 
-cdef class Bounds:
+cdef class TimeoutBounds:
     """A loop's bounds in nanoseconds, 0: off. `slow_reader_bytes` 0: each connection's own high watermark."""
 
     def __init__(self, *, slow_reader_bytes=0, slow_reader_ns=0, receive_ns=0, idle_ns=0):
@@ -38,10 +38,10 @@ cdef class Bounds:
 
 
 @cython.no_gc
-cdef class Pace:
+cdef class PeerTimeouts:
     """One connection's stamps, and its place on the wheel."""
 
-    def __cinit__(self, Wheel wheel not None, Bounds bounds not None, int fd, bint is_accepted):
+    def __cinit__(self, Wheel wheel not None, TimeoutBounds bounds not None, int fd, bint is_accepted):
         self.wheel, self.bounds, self.fd, self.is_accepted = wheel, bounds, fd, is_accepted
 
     def __dealloc__(self):
@@ -68,7 +68,7 @@ cdef class Pace:
     cdef int watch_request(self) except -1:
         """Has the wheel look when the request that has begun is late, unless it looks before."""
         self.is_watching = True
-        if self.owes == GUESSED and self.bounds.receive_ns and self.is_accepted and not self.is_over:
+        if self.expectation == GUESSED and self.bounds.receive_ns and self.is_accepted and not self.is_over:
             arm_by(self, self.received_ns if self.is_overdue else self.begun_ns + self.bounds.receive_ns)
         return 0
 
@@ -81,23 +81,23 @@ cdef class Pace:
             arm_by(self, now_ns + self.bounds.slow_reader_ns)
         return 0
 
-    cdef int look(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, bint is_reading) except -1:
+    cdef int check(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, bint is_reading) except -1:
         """What is too late, if anything; arms for when something next may be."""
         cdef int64_t next_ns = NEVER_NS
         cdef int found = FINE
         if self.is_over:
             return FINE
         if self.slow_since_ns:
-            found = self.look_at_queue(now_ns, queued_bytes, high_bytes, &next_ns)
+            found = self.check_slow_reader(now_ns, queued_bytes, high_bytes, &next_ns)
         if found == FINE:
-            found = self.look_at_request(now_ns, is_reading, &next_ns)
+            found = self.check_request(now_ns, is_reading, &next_ns)
         if found == FINE:
-            found = self.look_at_silence(now_ns, &next_ns)
+            found = self.check_idle(now_ns, &next_ns)
         if next_ns != NEVER_NS:
             arm_by(self, next_ns)
         return found
 
-    cdef int look_at_queue(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, int64_t *next_ns) except -1:
+    cdef int check_slow_reader(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, int64_t *next_ns) except -1:
         """Too slow is who has taken next to nothing since the queue passed its bound: the queue was never far below."""
         cdef size_t slow_bytes = self.slow_bytes(high_bytes)
         if queued_bytes <= slow_bytes:
@@ -110,20 +110,20 @@ cdef class Pace:
         next_ns[0] = min(next_ns[0], self.slow_since_ns + self.bounds.slow_reader_ns)
         return FINE
 
-    cdef int look_at_request(self, int64_t now_ns, bint is_reading, int64_t *next_ns) except -1:
+    cdef int check_request(self, int64_t now_ns, bint is_reading, int64_t *next_ns) except -1:
         cdef int64_t until_ns
-        if not self.awaits():
+        if not self.is_expecting():
             return FINE
         until_ns = self.until_ns()
         if now_ns >= until_ns:
             if not is_reading or in_kernel(self.fd, SIOCINQ) > 0:
                 # It is we who do not read.
-                self.excuse(now_ns, is_reading)
-            elif self.owes == TOLD or self.received_ns == 0:
+                self.restart(now_ns, is_reading)
+            elif self.expectation == BY_DEADLINE or self.received_ns == 0:
                 return RECEIVE
-            elif self.sent_by_peer() >= <uint64_t>(self.bounds.receive_ns * RATE_BYTES // NS_PER_S):
-                self.excuse(now_ns, False)
-            elif self.owes == BEGUN or self.received_ns > until_ns:
+            elif self.request_bytes() >= <uint64_t>(self.bounds.receive_ns * RATE_BYTES // NS_PER_S):
+                self.restart(now_ns, False)
+            elif self.expectation == RECEIVING or self.received_ns > until_ns:
                 return RECEIVE
             else:
                 # Silent since before it was late: its request may be whole. The next byte says that it was not.
@@ -134,17 +134,17 @@ cdef class Pace:
         return FINE
 
     cdef int64_t until_ns(self) noexcept:
-        """By when what the peer owes is to be there."""
-        return self.begun_ns + self.bounds.receive_ns if self.owes == GUESSED else self.told_ns
+        """By when what the peer expects is to be there."""
+        return self.begun_ns + self.bounds.receive_ns if self.expectation == GUESSED else self.deadline_ns
 
-    cdef uint64_t sent_by_peer(self) noexcept:
-        """Of what it owes, since its time began: guessing, an answer says that it was all."""
-        return self.total_bytes - self.told_from_bytes if self.owes == BEGUN else self.received_bytes
+    cdef uint64_t request_bytes(self) noexcept:
+        """Of what it expects, since its time began: guessing, an answer says that it was all."""
+        return self.total_bytes - self.expected_from_bytes if self.expectation == RECEIVING else self.received_bytes
 
-    cdef bint awaits(self) noexcept:
-        """Whether the peer owes us bytes, so far as is known."""
-        if self.owes != GUESSED:
-            return self.owes in (TOLD, BEGUN)
+    cdef bint is_expecting(self) noexcept:
+        """Whether the peer expects us bytes, so far as is known."""
+        if self.expectation != GUESSED:
+            return self.expectation in (BY_DEADLINE, RECEIVING)
         if self.bounds.receive_ns == 0 or not self.is_accepted:
             return False
         if self.begun_ns == 0:
@@ -152,20 +152,20 @@ cdef class Pace:
             self.is_watching = False
         return self.begun_ns != 0
 
-    cdef int excuse(self, int64_t now_ns, bint is_busy) noexcept:
+    cdef int restart(self, int64_t now_ns, bint is_busy) noexcept:
         """Begins the peer's time anew; when we are only busy, what has come in is read by the next look."""
-        if self.owes == TOLD or (self.owes == BEGUN and is_busy):
-            self.told_ns = max(self.told_ns, now_ns + self.wheel.tick_ns)
-        elif self.owes == BEGUN:
-            self.told_from_ns, self.told_ns = now_ns, now_ns + self.bounds.receive_ns
-            self.told_from_bytes = self.total_bytes
+        if self.expectation == BY_DEADLINE or (self.expectation == RECEIVING and is_busy):
+            self.deadline_ns = max(self.deadline_ns, now_ns + self.wheel.tick_ns)
+        elif self.expectation == RECEIVING:
+            self.expected_from_ns, self.deadline_ns = now_ns, now_ns + self.bounds.receive_ns
+            self.expected_from_bytes = self.total_bytes
         elif not is_busy and self.begun_ns:
             self.begun_ns, self.received_bytes, self.is_overdue = now_ns, 0, False
         return 0
 
-    cdef int look_at_silence(self, int64_t now_ns, int64_t *next_ns) except -1:
+    cdef int check_idle(self, int64_t now_ns, int64_t *next_ns) except -1:
         cdef int unsent_bytes
-        if self.bounds.idle_ns == 0 or not self.is_accepted or self.owes == NOTHING:
+        if self.bounds.idle_ns == 0 or not self.is_accepted or self.expectation == NOTHING:
             return FINE
         if now_ns - self.active_ns >= self.bounds.idle_ns:
             unsent_bytes = in_kernel(self.fd, SIOCOUTQ)
@@ -176,25 +176,25 @@ cdef class Pace:
         next_ns[0] = min(next_ns[0], self.active_ns + self.bounds.idle_ns)
         return FINE
 
-    cdef int tell(self, int owes, int64_t now_ns, int64_t told_ns) except -1:
-        """What an integration knows: a request is coming and is to be there by `told_ns`, nothing is, or guess again."""
-        if owes == BEGUN and self.bounds.receive_ns == 0:
-            owes = SWITCHED
-        self.owes, self.told_ns = owes, told_ns
-        self.active_ns = self.told_from_ns = now_ns
+    cdef int expect(self, int expects, int64_t now_ns, int64_t deadline_ns) except -1:
+        """What an integration knows: a request is coming and is to be there by `deadline_ns`, nothing is, or guess again."""
+        if expects == RECEIVING and self.bounds.receive_ns == 0:
+            expects = UNKNOWN_PROTOCOL
+        self.expectation, self.deadline_ns = expects, deadline_ns
+        self.active_ns = self.expected_from_ns = now_ns
         self.begun_ns = 0
-        if owes == BEGUN:
-            self.told_ns = now_ns + self.bounds.receive_ns
-            self.told_from_bytes = self.total_bytes - self.received_bytes
-            arm_by(self, self.told_ns)
-        if owes != TOLD:
-            # What comes from here on is another request's, or the rest of this one, which `told_from_bytes` counts.
+        if expects == RECEIVING:
+            self.deadline_ns = now_ns + self.bounds.receive_ns
+            self.expected_from_bytes = self.total_bytes - self.received_bytes
+            arm_by(self, self.deadline_ns)
+        if expects != BY_DEADLINE:
+            # What comes from here on is another request's, or the rest of this one, which `expected_from_bytes` counts.
             self.received_bytes = 0
         self.is_overdue, self.is_accepted = False, True
-        self.is_watching = owes != GUESSED or self.bounds.receive_ns == 0
-        if owes == TOLD:
-            arm_by(self, told_ns)
-        if owes != NOTHING and self.bounds.idle_ns:
+        self.is_watching = expects != GUESSED or self.bounds.receive_ns == 0
+        if expects == BY_DEADLINE:
+            arm_by(self, deadline_ns)
+        if expects != NOTHING and self.bounds.idle_ns:
             arm_by(self, now_ns + self.bounds.idle_ns)
         return 0
 
@@ -208,20 +208,20 @@ cdef class Pace:
             return now_ns - self.slow_since_ns
         if reason == IDLE:
             return now_ns - self.active_ns
-        return now_ns - (self.begun_ns if self.owes == GUESSED else self.told_from_ns)
+        return now_ns - (self.begun_ns if self.expectation == GUESSED else self.expected_from_ns)
 
     cdef size_t counted(self, int reason, size_t waiting_bytes) noexcept:
         """The bytes that it did not take, or all that it has sent."""
-        return self.sent_by_peer() if reason == RECEIVE else waiting_bytes
+        return self.request_bytes() if reason == RECEIVE else waiting_bytes
 
     cdef size_t slow_bytes(self, size_t high_bytes) noexcept:
         return self.bounds.slow_reader_bytes or high_bytes
 
 
-cdef int arm_by(Pace pace, int64_t at_ns) except -1:
+cdef int arm_by(PeerTimeouts timeouts, int64_t at_ns) except -1:
     """Arms, unless the wheel comes round before."""
-    if not is_armed(&pace.due) or at_ns < pace.due.tick * pace.wheel.tick_ns:
-        pace.wheel.arm(&pace.due, at_ns)
+    if not is_armed(&timeouts.due) or at_ns < timeouts.due.tick * timeouts.wheel.tick_ns:
+        timeouts.wheel.arm(&timeouts.due, at_ns)
     return 0
 
 

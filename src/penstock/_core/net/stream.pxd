@@ -1,12 +1,12 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core.events.handle cimport Runnable
-from penstock._core.net.io_context cimport Wiring
-from penstock._core.net.writer cimport Outlet
-from penstock._core.overload.deferred_reads cimport Place
+from penstock._core.net.io_context cimport IOContext
+from penstock._core.net.writer cimport WriterTransport
+from penstock._core.overload.deferred_reads cimport DeferredRead
 
 
-cdef class Stream(Outlet):
+cdef class Stream(WriterTransport):
     # A program may set attributes, as on asyncio's; made when the first one is.
     cdef dict __dict__
     cdef object context
@@ -17,25 +17,25 @@ cdef class Stream(Outlet):
     cdef bint thorough
     cdef Py_ssize_t last_read_bytes
     # Where it waits to be read; NULL: it does not.
-    cdef Place *place
+    cdef DeferredRead *deferred_read
     # When it was accepted, if it was parked then and what came meanwhile is not read yet; 0: it is not so.
-    cdef int64_t parked_since_ns
+    cdef int64_t deferred_since_ns
 
     cdef int begin(self) except -1
     cdef object entered(self)
     cdef int wanted_events(self, uint32_t events) except -1
-    cdef int hold(self, uint32_t events) except -1
-    cdef bint has_left(self, uint32_t events) noexcept
+    cdef int defer(self, uint32_t events) except -1
+    cdef bint is_abandoned(self, uint32_t events) noexcept
     cdef bint is_empty(self) noexcept
     cdef bint is_urgent(self) noexcept
     cdef int read_urgent(self, uint32_t wanted) except -1
-    cdef int leave_unread(self) except -1
-    cdef bint turn_away(self) except -1
+    cdef int close_unread(self) except -1
+    cdef bint shed(self) except -1
     cdef object overload_reply(self)
-    cdef int read_late(self) except -1
-    cdef int read_parked(self, uint32_t events) except -1
-    cdef int enter_queue_late(self, uint32_t events, int64_t came_ns) except -1
-    cdef int enter_queue(self, uint32_t events) except -1
+    cdef int read_deferred(self) except -1
+    cdef int read_deferred_accept(self, uint32_t events) except -1
+    cdef int enqueue_deferred(self, uint32_t events, int64_t arrived_ns) except -1
+    cdef int enqueue(self, uint32_t events) except -1
     cdef int handle_events(self, uint32_t events) except -1
     cdef int read_ready(self, uint32_t events) except -1
     cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1
@@ -43,14 +43,14 @@ cdef class Stream(Outlet):
     cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_into(self, Py_ssize_t *asked) except -1
     cdef int deliver(self, object data) except -1
-    cdef Py_ssize_t settle(self, Py_ssize_t got) except -1
+    cdef Py_ssize_t account_read(self, Py_ssize_t got) except -1
     cdef int read_eof(self) except -1
-    cdef int take_up_reading(self) except -1
+    cdef int continue_reading(self) except -1
 
 
-cdef int expire(Wiring wiring, int64_t turn_ns) except -1
+cdef int expire(IOContext io, int64_t turn_ns) except -1
 
 
-cdef class LateRead(Runnable):
+cdef class DeferredReadHandle(Runnable):
     cdef Stream stream
-    cdef int64_t came_ns
+    cdef int64_t arrived_ns

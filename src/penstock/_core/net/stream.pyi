@@ -6,18 +6,18 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 from penstock._core.events.handle import Runnable
-from penstock._core.net.io_context import Wiring
-from penstock._core.net.writer import Outlet
+from penstock._core.net.io_context import IOContext
+from penstock._core.net.writer import WriterTransport
 
 # What a Stream says it is: `isinstance(stream, asyncio.Transport)` holds.
 class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport): ...
 
 @disjoint_base
-class Stream(Outlet):
+class Stream(WriterTransport):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        wiring: Wiring,
+        io: IOContext,
         sock: socket.socket | None,
         fd: int,
         protocol: asyncio.BaseProtocol,
@@ -34,7 +34,7 @@ class Stream(Outlet):
     def _attach(self) -> None: ...
     def _detach(self) -> None: ...
     def _reattach(self) -> None: ...
-    def set_arrival(self, came_s: float) -> contextvars.Token[float] | None: ...
+    def set_arrival(self, arrived_s: float) -> contextvars.Token[float] | None: ...
     def _forget_arrival(self) -> None: ...
     @property
     def _paused(self) -> bool: ...
@@ -42,6 +42,6 @@ class Stream(Outlet):
     def _eof(self) -> bool: ...
 
 @disjoint_base
-class LateRead(Runnable): ...
+class DeferredReadHandle(Runnable): ...
 
 def start(stream: Stream) -> None: ...

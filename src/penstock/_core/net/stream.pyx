@@ -46,12 +46,12 @@ from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_PEEK, SO_ERROR, SOL_SO
 from penstock._core.events.handle cimport Runnable
 from penstock._core.events.ready cimport push
 from penstock._core.net.address cimport reads_to_the_end
-from penstock._core.net.io_context cimport RECEIVE_BYTES, Wiring
+from penstock._core.net.io_context cimport RECEIVE_BYTES, IOContext
 from penstock._core.net.peer_timeouts cimport note_read
-from penstock._core.net.wheel cimport Due
-from penstock._core.net.writer cimport Outlet
+from penstock._core.net.wheel cimport WheelEntry
+from penstock._core.net.writer cimport WriterTransport
 from penstock._core.overload.shed_unread cimport drain, next_of, replies_of
-from penstock._core.overload.urgent cimport PASSES
+from penstock._core.overload.urgent cimport URGENT
 
 cdef enum:
     INTEREST = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET
@@ -63,14 +63,14 @@ cdef enum:
     DIRECT_FROM_BYTES = 16 * 1024
 
 # A client that shuts its side down right behind its request waits for the answer; so long after, it has given up.
-cdef int64_t LEFT_AFTER_NS = 10_000_000
+cdef int64_t ABANDONED_AFTER_NS = 10_000_000
 
 
 class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
     """The type that `transport.__class__` names: a native object cannot be laid out over asyncio.Transport's slots."""
 
 
-cdef class Stream(Outlet):
+cdef class Stream(WriterTransport):
     """A connected stream socket. `isinstance(transport, asyncio.Transport)` holds."""
 
     _start_tls_compatible = True
@@ -79,9 +79,9 @@ cdef class Stream(Outlet):
     def __cinit__(self, *args, **kwargs):
         drop_dict(self)
 
-    def __init__(self, loop, wiring, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None):
-        Outlet.__init__(self, loop, wiring, sock, fd, protocol, extra, server, context)
-        if self.wiring.budget is not None or self.wiring.bounds is not None:
+    def __init__(self, loop, io, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None):
+        WriterTransport.__init__(self, loop, io, sock, fd, protocol, extra, server, context)
+        if self.io.budget is not None or self.io.bounds is not None:
             self.bind()
         # a listener knows it of what it accepts
         self.thorough = sock is not None and not reads_to_the_end(fd)
@@ -98,12 +98,12 @@ cdef class Stream(Outlet):
         return 0
 
     def _attach(self):
-        self.wiring.poller.add(self, INTEREST)
+        self.io.poller.add(self, INTEREST)
         self.is_registered = True
 
     def _detach(self):
         """Leave the poller to others (sendfile) until `_attach`, which reports anew what there is."""
-        self.wiring.poller.remove(self)
+        self.io.poller.remove(self)
         self.is_registered = False
 
     def _reattach(self):
@@ -112,73 +112,73 @@ cdef class Stream(Outlet):
 
     cdef int on_events(self, uint32_t events) except -1:
         cdef uint32_t wanted
-        if self.wiring.counts_reads and self.server is not None and events & TO_READ:
-            if self.parked_since_ns:
-                return self.read_parked(events)
-            self.wiring.reads_left -= 1
-            if self.wiring.reads_left < 0:
-                return self.hold(events)
+        if self.io.counts_reads and self.server is not None and events & TO_READ:
+            if self.deferred_since_ns:
+                return self.read_deferred_accept(events)
+            self.io.reads_left -= 1
+            if self.io.reads_left < 0:
+                return self.defer(events)
         wanted = self.wanted_events(events)
-        return self.enter_queue(wanted) if wanted else 0
+        return self.enqueue(wanted) if wanted else 0
 
-    cdef int hold(self, uint32_t events) except -1:
+    cdef int defer(self, uint32_t events) except -1:
         """As `on_events` while the loop is behind: what is to be read waits, what can be written does not."""
         cdef uint32_t wanted = self.wanted_events(events)
-        if not wanted & TO_READ or (self.is_queued and self.place is NULL):
-            return self.enter_queue(wanted) if wanted else 0
-        if self.has_left(events):
-            return self.leave_unread()
+        if not wanted & TO_READ or (self.is_queued and self.deferred_read is NULL):
+            return self.enqueue(wanted) if wanted else 0
+        if self.is_abandoned(events):
+            return self.close_unread()
         if events & EPOLLIN and self.is_urgent():
-            return self.enter_queue(wanted) if self.place is NULL else self.read_urgent(wanted)
-        if self.place is NULL:
+            return self.enqueue(wanted) if self.deferred_read is NULL else self.read_urgent(wanted)
+        if self.deferred_read is NULL:
             if events & EPOLLRDHUP and self.is_empty():
                 # its end alone: that is no work, and makes room
-                return self.enter_queue(wanted)
-            if self.wiring.is_line_full() and self.turn_away():
+                return self.enqueue(wanted)
+            if self.io.is_backlog_full() and self.shed():
                 return 0
-            self.wiring.held.add(self, &self.place, self.wiring.ready.stamp_ns)
+            self.io.deferred_reads.add(self, &self.deferred_read, self.io.ready.stamp_ns)
         self.unread |= wanted & TO_READ
-        return self.enter_queue(EPOLLOUT) if self.blocked and events & TO_WRITE else 0
+        return self.enqueue(EPOLLOUT) if self.blocked and events & TO_WRITE else 0
 
     cdef bint is_urgent(self) noexcept:
         """Whether its request passes the line. That is counted: it must be let in."""
-        return self.wiring.parked.urgent is not None and self.wiring.parked.urgent.look(self.fd) == PASSES
+        return self.io.deferred_accepts.urgent is not None and self.io.deferred_accepts.urgent.peek(self.fd) == URGENT
 
     cdef int read_urgent(self, uint32_t wanted) except -1:
         """Read a held request that is urgent, as its later bytes tell."""
         self.unread |= wanted & TO_READ
-        self.read_late()
-        return self.enter_queue(EPOLLOUT) if wanted & EPOLLOUT else 0
+        self.read_deferred()
+        return self.enqueue(EPOLLOUT) if wanted & EPOLLOUT else 0
 
-    cdef bint has_left(self, uint32_t events) noexcept:
+    cdef bint is_abandoned(self, uint32_t events) noexcept:
         """Whether nobody waits for the answer any more: reset, or held and then shut down."""
-        if events & EPOLLERR or self.place is NULL:
+        if events & EPOLLERR or self.deferred_read is NULL:
             return events & EPOLLERR != 0
-        return self.wiring.drops_left and events & EPOLLRDHUP and (
-            self.wiring.ready.stamp_ns - self.place.since_ns >= LEFT_AFTER_NS
+        return self.io.closes_abandoned and events & EPOLLRDHUP and (
+            self.io.ready.stamp_ns - self.deferred_read.since_ns >= ABANDONED_AFTER_NS
         )
 
     cdef bint is_empty(self) noexcept:
         cdef char peeked
         return recv(self.fd, &peeked, 1, MSG_PEEK | MSG_DONTWAIT) == 0
 
-    cdef int leave_unread(self) except -1:
+    cdef int close_unread(self) except -1:
         """The client has left while its request was held: the connection ends, and costs no read."""
         cdef int number = 0
         cdef socklen_t length = sizeof(number)
-        self.wiring.held.left += 1
+        self.io.deferred_reads.abandoned += 1
         getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &number, &length)
         return self.lose(OSError(number, strerror(number)) if number else None)
 
-    cdef bint turn_away(self) except -1:
+    cdef bint shed(self) except -1:
         """Answers what the protocol would have it answer, unread, and closes; False: the protocol has no such answer."""
         cdef bytes reply = self.overload_reply()
         if reply is None or not self.is_open or self.closing or self.conn_lost:
             return False
-        if self.place is not NULL:
-            self.wiring.held.remove(self.place)
+        if self.deferred_read is not NULL:
+            self.io.deferred_reads.remove(self.deferred_read)
         drain(self.fd)
-        self.wiring.turned_away += 1
+        self.io.shed_count += 1
         self.write(reply)
         self.linger()
         self.close()
@@ -195,35 +195,35 @@ cdef class Stream(Outlet):
             })
             return None
 
-    cdef int read_late(self) except -1:
-        """Held for long enough: what came is read in this turn."""
-        cdef int64_t since_ns = self.place.since_ns
-        self.wiring.held.remove(self.place)
+    cdef int read_deferred(self) except -1:
+        """DeferredReads for long enough: what came is read in this turn."""
+        cdef int64_t since_ns = self.deferred_read.since_ns
+        self.io.deferred_reads.remove(self.deferred_read)
         if self.unread and self.can_read() and self.is_open and not self.conn_lost:
-            self.enter_queue_late(self.unread, since_ns)
+            self.enqueue_deferred(self.unread, since_ns)
             self.unread = 0
         return 0
 
-    cdef int read_parked(self, uint32_t events) except -1:
+    cdef int read_deferred_accept(self, uint32_t events) except -1:
         """As `on_events`, the first time, for one that was parked and let in: it has waited already."""
-        cdef int64_t since_ns = self.parked_since_ns
+        cdef int64_t since_ns = self.deferred_since_ns
         cdef uint32_t wanted = self.wanted_events(events)
-        self.parked_since_ns = 0
-        return self.enter_queue_late(wanted, since_ns) if wanted else 0
+        self.deferred_since_ns = 0
+        return self.enqueue_deferred(wanted, since_ns) if wanted else 0
 
-    cdef int enter_queue_late(self, uint32_t events, int64_t came_ns) except -1:
+    cdef int enqueue_deferred(self, uint32_t events, int64_t arrived_ns) except -1:
         self.pending |= events
         if not self.is_queued:
             self.is_queued = True
-            push(self.wiring.ready, late_read(self, came_ns))
+            push(self.io.ready, deferred_read_handle(self, arrived_ns))
         return 0
 
-    def set_arrival(self, double came_s):
+    def set_arrival(self, double arrived_s):
         """Set the context variable in the transport's own context; None where nobody wants it, or another thread runs there."""
-        if self.wiring.arrival is None:
+        if self.io.arrival is None:
             return None
         try:
-            return self.context.run(self.wiring.arrival.set, came_s)
+            return self.context.run(self.io.arrival.set, arrived_s)
         except RuntimeError:
             return None
 
@@ -231,9 +231,9 @@ cdef class Stream(Outlet):
         self.extra.pop("arrived_at", None)
 
     cdef int stop_io(self) except -1:
-        if self.place is not NULL:
-            self.wiring.held.remove(self.place)
-        return Outlet.stop_io(self)
+        if self.deferred_read is not NULL:
+            self.io.deferred_reads.remove(self.deferred_read)
+        return WriterTransport.stop_io(self)
 
     cdef int wanted_events(self, uint32_t events) except -1:
         """What of these is to be handled now; what can only be read later is kept."""
@@ -247,11 +247,11 @@ cdef class Stream(Outlet):
         self.unread |= events & TO_READ
         return wanted
 
-    cdef int enter_queue(self, uint32_t events) except -1:
+    cdef int enqueue(self, uint32_t events) except -1:
         self.pending |= events
         if not self.is_queued:
             self.is_queued = True
-            push(self.wiring.ready, self)
+            push(self.io.ready, self)
         return 0
 
     cdef int run(self) except -1:
@@ -266,7 +266,7 @@ cdef class Stream(Outlet):
         except (SystemExit, KeyboardInterrupt):
             # They leave the loop: whoever runs it again finds the rest.
             if self.is_open:
-                self.enter_queue(events)
+                self.enqueue(events)
             raise
         except BaseException as exc:
             # As a handle's: whatever a protocol or a peer brings about, the loop goes on.
@@ -306,20 +306,20 @@ cdef class Stream(Outlet):
 
     cdef int read_ready(self, uint32_t events) except -1:
         """Reads until the socket is dry or the budget is spent."""
-        cdef Py_ssize_t budget_bytes = self.wiring.read_budget_bytes
+        cdef Py_ssize_t budget_bytes = self.io.read_budget_bytes
         cdef Py_ssize_t got, asked = 0
         if events & EPOLLPRI:
             self.thorough = True
         while self.can_read() and not self.conn_lost:
             if budget_bytes <= 0:
-                return self.enter_queue(events | EPOLLIN)
+                return self.enqueue(events | EPOLLIN)
             got = self.read_once(&asked)
             if got == 0:
                 return 0
             budget_bytes -= got
             if got < asked:
                 # More to find: next turn, as asyncio, so that a FIN never overtakes what its data set going.
-                return self.enter_queue(events) if self.thorough or events & READ_ON else 0
+                return self.enqueue(events) if self.thorough or events & READ_ON else 0
         self.unread |= events & TO_READ
         return 0
 
@@ -334,10 +334,10 @@ cdef class Stream(Outlet):
     cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1:
         """Through the reactor's buffer into bytes of exactly the size."""
         asked[0] = RECEIVE_BYTES
-        cdef Py_ssize_t got = self.settle(receive(self.fd, self.wiring.receive_buffer, RECEIVE_BYTES))
+        cdef Py_ssize_t got = self.account_read(receive(self.fd, self.io.receive_buffer, RECEIVE_BYTES))
         if got:
             self.last_read_bytes = got
-            self.deliver(PyBytes_FromStringAndSize(self.wiring.receive_buffer, got))
+            self.deliver(PyBytes_FromStringAndSize(self.io.receive_buffer, got))
         return got
 
     cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1:
@@ -348,7 +348,7 @@ cdef class Stream(Outlet):
             raise MemoryError
         asked[0] = RECEIVE_BYTES
         try:
-            got = self.settle(receive(self.fd, PyBytes_AS_STRING(<object>room), RECEIVE_BYTES))
+            got = self.account_read(receive(self.fd, PyBytes_AS_STRING(<object>room), RECEIVE_BYTES))
         finally:
             _PyBytes_Resize(&room, got)
         data = <object>room
@@ -376,13 +376,13 @@ cdef class Stream(Outlet):
         if self.protocol is not lender or self.conn_lost or not self.is_open:
             # It has handed over, or ended, within get_buffer(): nothing is read for it. The next turn reads for the new one.
             PyBuffer_Release(&view)
-            self.enter_queue(EPOLLIN)
+            self.enqueue(EPOLLIN)
             return 0
         asked[0] = view.len
         got = receive(self.fd, view.buf, view.len)
         # Given back before the protocol hears of an end: it may resize its buffer there.
         PyBuffer_Release(&view)
-        got = self.settle(got)
+        got = self.account_read(got)
         if got:
             self.last_read_bytes = got
             self.is_first = self.gathers
@@ -404,11 +404,11 @@ cdef class Stream(Outlet):
             self.fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
         return 0
 
-    cdef Py_ssize_t settle(self, Py_ssize_t got) except -1:
+    cdef Py_ssize_t account_read(self, Py_ssize_t got) except -1:
         """What a receive gave: bytes, or 0 when the socket is dry, at its end or failed, all dealt with here."""
         if got > 0:
-            if self.pace is not None:
-                note_read(self.pace, self.stamp_ns(), self.wiring.turn, got)
+            if self.timeouts is not None:
+                note_read(self.timeouts, self.stamp_ns(), self.io.turn, got)
             return got
         if got == 0:
             self.read_eof()
@@ -436,7 +436,7 @@ cdef class Stream(Outlet):
 
     def set_protocol(self, protocol):
         """Switch to another protocol, buffered or not; the next event is its."""
-        Outlet.set_protocol(self, protocol)
+        WriterTransport.set_protocol(self, protocol)
         self.buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def is_reading(self):
@@ -458,27 +458,27 @@ cdef class Stream(Outlet):
         if self.closing or not self.paused:
             return
         self.paused = False
-        self.take_up_reading()
+        self.continue_reading()
         if self.loop.get_debug():
             logger.debug("%r resumes reading", self)
 
-    cdef int take_up_reading(self) except -1:
+    cdef int continue_reading(self) except -1:
         """What kept it from reading is over: what came in meanwhile is read, and the peer's time begins anew."""
-        if self.pace is not None:
-            self.pace.excuse(self.stamp_ns(), False)
+        if self.timeouts is not None:
+            self.timeouts.restart(self.stamp_ns(), False)
         # one that waits its turn while the loop is behind is let go by the reactor
-        if self.unread and self.is_registered and self.place is NULL and self.can_read():
-            self.enter_queue(self.unread)
+        if self.unread and self.is_registered and self.deferred_read is NULL and self.can_read():
+            self.enqueue(self.unread)
             self.unread = 0
         return 0
 
     cdef int on_budget_pause(self) except -1:
-        Outlet.on_budget_pause(self)
+        WriterTransport.on_budget_pause(self)
         if not self.budget_pauses:
-            self.take_up_reading()
+            self.continue_reading()
         return 0
 
-    cdef object calling_context(self):
+    cdef object protocol_context(self):
         # A copy: its own may be entered by another thread.
         return self.given_context if self.context is None else PyContext_Copy(self.context)
 
@@ -525,7 +525,7 @@ cdef class Stream(Outlet):
         return self.eof_written
 
 
-cdef class LateRead(Runnable):
+cdef class DeferredReadHandle(Runnable):
     """A held read in the ready queue, in place of its transport: the protocol can learn when the data came.
 
     By the context variable, which tasks made meanwhile inherit, and by `get_extra_info("arrived_at")`, until whoever
@@ -534,13 +534,13 @@ cdef class LateRead(Runnable):
 
     cdef int run(self) except -1:
         cdef Stream stream = self.stream
-        stream.extra["arrived_at"] = came_s = <double>self.came_ns / 1e9
-        token = stream.set_arrival(came_s)
+        stream.extra["arrived_at"] = arrived_s = <double>self.arrived_ns / 1e9
+        token = stream.set_arrival(arrived_s)
         try:
             return stream.run()
         finally:
             if token is not None:
-                stream.context.run(stream.wiring.arrival.reset, token)
+                stream.context.run(stream.io.arrival.reset, token)
             if not stream.loop.is_closed():
                 stream.loop.call_soon(stream._forget_arrival)
 
@@ -548,9 +548,9 @@ cdef class LateRead(Runnable):
         return repr(self.stream)
 
 
-cdef LateRead late_read(Stream stream, int64_t came_ns):
-    cdef LateRead late = LateRead.__new__(LateRead)
-    late.stream, late.came_ns = stream, came_ns
+cdef DeferredReadHandle deferred_read_handle(Stream stream, int64_t arrived_ns):
+    cdef DeferredReadHandle late = DeferredReadHandle.__new__(DeferredReadHandle)
+    late.stream, late.arrived_ns = stream, arrived_ns
     return late
 
 
@@ -563,12 +563,12 @@ cdef inline int pending_error() except -1:
     return -1
 
 
-cdef int expire(Wiring wiring, int64_t turn_ns) except -1:
+cdef int expire(IOContext io, int64_t turn_ns) except -1:
     """Looks at every connection for which something may be too late, and ends those that have lingered long enough."""
-    cdef Due *due = wiring.wheel.pop(turn_ns)
+    cdef WheelEntry *due = io.wheel.pop(turn_ns)
     cdef Stream stream
     while due is not NULL:
         stream = <Stream>due.owner
-        stream.look()
-        due = wiring.wheel.pop(turn_ns)
-    return wiring.lingering.expire(turn_ns)
+        stream.check_timeouts()
+        due = io.wheel.pop(turn_ns)
+    return io.lingering.expire(turn_ns)

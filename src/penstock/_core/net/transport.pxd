@@ -1,9 +1,9 @@
 from penstock._core.events.poller cimport Source
-from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.io_context cimport IOContext
 
 
 cdef class Transport(Source):
-    cdef Wiring wiring
+    cdef IOContext io
     cdef object loop, protocol, server
     # The context to call the protocol in (3.15), None: a copy of the caller's for each callback, as before.
     cdef object given_context

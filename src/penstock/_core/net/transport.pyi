@@ -6,14 +6,14 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 from penstock._core.events.poller import Source
-from penstock._core.net.io_context import Wiring
+from penstock._core.net.io_context import IOContext
 
 @disjoint_base
 class Transport(Source):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        wiring: Wiring,
+        io: IOContext,
         sock: socket.socket | None,
         fd: int,
         protocol: asyncio.BaseProtocol,

@@ -14,7 +14,7 @@ from posix.unistd cimport close
 
 from penstock._core.events.poller cimport Source
 from penstock._core.net.address cimport name_of, peer_of
-from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.io_context cimport IOContext
 
 # asyncio's Server counts its transports; from 3.13 on it knows them.
 cdef bint SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
@@ -39,9 +39,9 @@ if watch_forks() != 0:
 cdef class Transport(Source):
     """The base of native transports; made by the loop, never by users."""
 
-    def __init__(self, loop, Wiring wiring not None, sock, int fd, protocol, extra=None, server=None, context=None):
+    def __init__(self, loop, IOContext io not None, sock, int fd, protocol, extra=None, server=None, context=None):
         self.given_context = context
-        self.loop, self.wiring, self.sock, self.server = loop, wiring, sock, server
+        self.loop, self.io, self.sock, self.server = loop, io, sock, server
         self.fd = fd
         self.forks_seen = forks
         self.is_open = True
@@ -113,14 +113,14 @@ cdef class Transport(Source):
         if not self.is_open:
             return 0
         self.is_open = False
-        self.lingers = self.lingers and self.forks_seen == forks and self.wiring.starved is None
+        self.lingers = self.lingers and self.forks_seen == forks and self.io.starved is None
         if self.sock is not None or self.forks_seen != forks or self.lingers:
-            self.wiring.poller.remove(self)
+            self.io.poller.remove(self)
         else:
-            self.wiring.poller.forget(self)
+            self.io.poller.forget(self)
         self.give_back()
-        if self.wiring.starved is not None:
-            self.wiring.descriptor_freed()
+        if self.io.starved is not None:
+            self.io.descriptor_freed()
         return 0
 
     cdef int give_back(self) except -1:
@@ -129,7 +129,7 @@ cdef class Transport(Source):
             if self.sock is not None:
                 fd = self.sock.detach()
             if fd >= 0:
-                self.wiring.lingering.add(fd)
+                self.io.lingering.add(fd)
         elif self.sock is None:
             close(fd)
         else:

@@ -10,7 +10,7 @@ from penstock._core._sys.epoll cimport EPOLLIN, EPOLLOUT
 from penstock._core.events.handle cimport Handle
 from penstock._core.events.poller cimport Source
 from penstock._core.events.ready cimport push
-from penstock._core.net.io_context cimport Wiring
+from penstock._core.net.io_context cimport IOContext
 
 
 cdef class Watch(Source):
@@ -19,30 +19,30 @@ cdef class Watch(Source):
     cdef int on_events(self, uint32_t events) except -1:
         # An error or a hang-up wakes both sides, whichever was asked for.
         if self.reader is not None and events & ~<uint32_t>EPOLLOUT:
-            queue_once(self.wiring, self.reader)
+            queue_once(self.io, self.reader)
         if self.writer is not None and events & ~<uint32_t>EPOLLIN:
-            queue_once(self.wiring, self.writer)
+            queue_once(self.io, self.writer)
         return 0
 
 
-cdef inline int queue_once(Wiring wiring, Handle handle) except -1:
+cdef inline int queue_once(IOContext io, Handle handle) except -1:
     """A poll may see again what it saw before the callback has run, which would then find nothing to read."""
     if handle.is_queued:
         return 0
-    push(wiring.ready, handle)
+    push(io.ready, handle)
     handle.is_queued = True
     return 0
 
 
-cdef Watch watch_at(Wiring wiring, int fd):
+cdef Watch watch_at(IOContext io, int fd):
     """The watch at a descriptor, or None."""
-    source = wiring.poller.at(fd)
+    source = io.poller.at(fd)
     return <Watch>source if isinstance(source, Watch) else None
 
 
-cdef Watch new_watch(Wiring wiring, int fd):
+cdef Watch new_watch(IOContext io, int fd):
     cdef Watch watch = Watch.__new__(Watch)
-    watch.wiring, watch.fd = wiring, fd
+    watch.io, watch.fd = io, fd
     return watch
 
 
@@ -50,18 +50,18 @@ cdef uint32_t interest_of(Watch watch):
     return (EPOLLIN if watch.reader is not None else 0) | (EPOLLOUT if watch.writer is not None else 0)
 
 
-cdef int update(Wiring wiring, int fd, Watch known, Handle reader, Handle writer) except -1:
+cdef int update(IOContext io, int fd, Watch known, Handle reader, Handle writer) except -1:
     """Brings the table to these two handles; nothing has changed if the kernel refuses."""
-    cdef Watch watch = known if known is not None else new_watch(wiring, fd)
+    cdef Watch watch = known if known is not None else new_watch(io, fd)
     former_reader, former_writer = watch.reader, watch.writer
     watch.reader, watch.writer = reader, writer
     try:
         if known is None:
-            wiring.poller.add(watch, interest_of(watch))
+            io.poller.add(watch, interest_of(watch))
         elif reader is None and writer is None:
-            wiring.poller.remove(watch)
+            io.poller.remove(watch)
         else:
-            wiring.poller.change(watch, interest_of(watch))
+            io.poller.change(watch, interest_of(watch))
     except OSError:
         watch.reader, watch.writer = former_reader, former_writer
         raise
@@ -72,27 +72,27 @@ cdef int update(Wiring wiring, int fd, Watch known, Handle reader, Handle writer
     return 0
 
 
-cdef int set_reader(Wiring wiring, object fd, Handle handle) except -1:
+cdef int set_reader(IOContext io, object fd, Handle handle) except -1:
     """Sets or, with None, takes away the reader; the former handle is cancelled. 1 when there was one."""
     if handle is None and fd > INT_MAX:
         return 0
-    cdef Watch known = watch_at(wiring, fd)
+    cdef Watch known = watch_at(io, fd)
     if handle is None and (known is None or known.reader is None):
         return 0
     cdef bint replaced = known is not None and known.reader is not None
-    update(wiring, fd, known, handle, None if known is None else known.writer)
+    update(io, fd, known, handle, None if known is None else known.writer)
     return replaced
 
 
-cdef int set_writer(Wiring wiring, object fd, Handle handle) except -1:
+cdef int set_writer(IOContext io, object fd, Handle handle) except -1:
     """Sets or, with None, takes away the writer; the former handle is cancelled. 1 when there was one."""
     if handle is None and fd > INT_MAX:
         return 0
-    cdef Watch known = watch_at(wiring, fd)
+    cdef Watch known = watch_at(io, fd)
     if handle is None and (known is None or known.writer is None):
         return 0
     cdef bint replaced = known is not None and known.writer is not None
-    update(wiring, fd, known, None if known is None else known.reader, handle)
+    update(io, fd, known, None if known is None else known.reader, handle)
     return replaced
 
 
@@ -110,21 +110,21 @@ cdef object fileno_of(object fd):
     return number
 
 
-cdef int keep_file(Wiring wiring, object number, object file) except -1:
+cdef int keep_file(IOContext io, object number, object file) except -1:
     """Notes the object whose `number` is watched, unless it is that number itself."""
-    cdef Watch watch = None if number is file else watch_at(wiring, number)
+    cdef Watch watch = None if number is file else watch_at(io, number)
     # cancelling the former handle may have run code that took the watch away
     if watch is not None:
         watch.file = file
     return 0
 
 
-cdef object watched_fileno(Wiring wiring, object fd):
+cdef object watched_fileno(IOContext io, object fd):
     """A descriptor to watch no more. That of a closed file is the one it was watched at, as in the `selectors` module."""
     try:
         return fileno_of(fd)
     except ValueError:
-        for number, source in wiring.poller.sources().items():
+        for number, source in io.poller.sources().items():
             if fd is not None and isinstance(source, Watch) and (<Watch>source).file is fd:
                 return number
         raise

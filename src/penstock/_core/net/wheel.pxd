@@ -6,9 +6,9 @@ cdef enum:
     WORDS = SLOTS // 64
 
 
-cdef struct Due:
-    Due *next
-    Due *previous
+cdef struct WheelEntry:
+    WheelEntry *next
+    WheelEntry *previous
     # Borrowed: whose it is.
     PyObject *owner
     int64_t tick
@@ -16,7 +16,7 @@ cdef struct Due:
 
 cdef class Wheel:
     # Heads of circles, made with the first that is armed; the last one is of those whose tick has come.
-    cdef Due *slots
+    cdef WheelEntry *slots
     cdef uint64_t[WORDS] full
     cdef readonly int64_t tick_ns
     # The last tick that was looked at.
@@ -25,14 +25,14 @@ cdef class Wheel:
     cdef int64_t next_ns
     cdef size_t count
 
-    cdef int arm(self, Due *due, int64_t at_ns) except -1
-    cdef int cancel(self, Due *due) noexcept
-    cdef Due *pop(self, int64_t now_ns) noexcept
+    cdef int arm(self, WheelEntry *due, int64_t at_ns) except -1
+    cdef int cancel(self, WheelEntry *due) noexcept
+    cdef WheelEntry *pop(self, int64_t now_ns) noexcept
     cdef int advance(self, int64_t tick) noexcept
     cdef int64_t next_full(self) noexcept
     cdef int prepare(self) except -1
-    cdef void link(self, Due *due, Due *head) noexcept
+    cdef void link(self, WheelEntry *due, WheelEntry *head) noexcept
 
 
-cdef inline bint is_armed(Due *due) noexcept:
+cdef inline bint is_armed(WheelEntry *due) noexcept:
     return due.next is not NULL

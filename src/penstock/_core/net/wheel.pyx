@@ -4,7 +4,7 @@ It is coarse: nothing is due early, or later than one tick after its time and th
 holds the ticks that are the same modulo the wheel's size; what is a revolution away is met and left there. Which slots
 hold anything is a few words, so that the loop sleeps until the next that does, and for ever when there is none.
 
-Ownership: the wheel owns its slots and borrows the rest; whoever has a `Due` cancels it before it goes.
+Ownership: the wheel owns its slots and borrows the rest; whoever has a `WheelEntry` cancels it before it goes.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -28,14 +28,14 @@ cdef class Wheel:
 
     cdef int prepare(self) except -1:
         cdef int i
-        self.slots = <Due *>PyMem_Calloc(SLOTS + 1, sizeof(Due))
+        self.slots = <WheelEntry *>PyMem_Calloc(SLOTS + 1, sizeof(WheelEntry))
         if self.slots is NULL:
             raise MemoryError
         for i in range(SLOTS + 1):
             self.slots[i].next = self.slots[i].previous = &self.slots[i]
         return 0
 
-    cdef int arm(self, Due *due, int64_t at_ns) except -1:
+    cdef int arm(self, WheelEntry *due, int64_t at_ns) except -1:
         """Sets or moves a deadline; a time in the past is due with the next tick."""
         cdef int64_t tick = max((at_ns + self.tick_ns - 1) // self.tick_ns, self.tick + 1)
         if self.slots is NULL:
@@ -51,7 +51,7 @@ cdef class Wheel:
         self.next_ns = min(self.next_ns, tick * self.tick_ns)
         return 0
 
-    cdef int cancel(self, Due *due) noexcept:
+    cdef int cancel(self, WheelEntry *due) noexcept:
         """Nothing happens if it is not armed."""
         cdef int slot = <int>(due.tick & (SLOTS - 1))
         if not is_armed(due):
@@ -65,11 +65,11 @@ cdef class Wheel:
             self.next_ns = NEVER_NS
         return 0
 
-    cdef Due *pop(self, int64_t now_ns) noexcept:
+    cdef WheelEntry *pop(self, int64_t now_ns) noexcept:
         """One that is due, disarmed; NULL when there is no more: to be called until then."""
         cdef int64_t now_tick = now_ns // self.tick_ns
-        cdef Due *come
-        cdef Due *due
+        cdef WheelEntry *come
+        cdef WheelEntry *due
         if self.slots is NULL:
             self.tick = now_tick
             return NULL
@@ -90,8 +90,8 @@ cdef class Wheel:
     cdef int advance(self, int64_t tick) noexcept:
         """Goes on to the next slot that holds something; 0 when none is left up to `tick`."""
         cdef int64_t following = self.next_full() if self.count else tick + 1
-        cdef Due *head
-        cdef Due *come = &self.slots[SLOTS]
+        cdef WheelEntry *head
+        cdef WheelEntry *come = &self.slots[SLOTS]
         # A whole revolution shows all there is.
         if tick - self.tick > SLOTS:
             self.tick = tick - SLOTS
@@ -121,7 +121,7 @@ cdef class Wheel:
             bits = self.full[word]
         return from_tick + SLOTS
 
-    cdef void link(self, Due *due, Due *head) noexcept:
+    cdef void link(self, WheelEntry *due, WheelEntry *head) noexcept:
         due.next, due.previous = head, head.previous
         head.previous.next = due
         head.previous = due

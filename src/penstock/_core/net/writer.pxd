@@ -1,14 +1,14 @@
 from cpython.object cimport PyObject
 
-from penstock._core.net.io_context cimport Wiring
-from penstock._core.net.limited cimport Bounded
+from penstock._core.net.io_context cimport IOContext
+from penstock._core.net.limited cimport LimitedTransport
 
 
-cdef class Outlet(Bounded):
+cdef class WriterTransport(LimitedTransport):
     # blocked: the kernel takes no more until it reports EPOLLOUT.
     cdef bint blocked, protocol_paused, eof_written
     # gathers: the program has asked for it; is_first: the next write is the first since data came in.
-    # is_gathered: it is in the wiring's chain.
+    # is_gathered: it is in the io's chain.
     cdef bint gathers, is_first, is_gathered
     cdef PyObject *next_gathered
     cdef object empty_waiter
@@ -33,4 +33,4 @@ cdef class Outlet(Bounded):
     cdef int resume(self) except -1
 
 
-cdef int flush_gathered(Wiring wiring) except -1
+cdef int flush_gathered(IOContext io) except -1

@@ -3,10 +3,10 @@ from collections.abc import Iterable
 
 from typing_extensions import disjoint_base
 
-from penstock._core.net.limited import Bounded
+from penstock._core.net.limited import LimitedTransport
 
 @disjoint_base
-class Outlet(Bounded):
+class WriterTransport(LimitedTransport):
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None: ...
     def write_after_loss(self) -> None: ...

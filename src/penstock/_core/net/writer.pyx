@@ -4,7 +4,7 @@ A program that answers with a header and then a body can ask for gathering (`gat
 has come in then waits for the second one, and one vectored call sends both. It waits at most until its callback ends:
 the reactor flushes it there, and whatever else could lose it or overtake it flushes it before.
 
-Ownership: as `Bounded`, which has the queue. The wiring's chain owns a reference to each transport in it.
+Ownership: as `LimitedTransport`, which has the queue. The io's chain owns a reference to each transport in it.
 """
 
 from asyncio.log import logger
@@ -24,8 +24,8 @@ from penstock._core._sys.python cimport (
     PyBytes_GET_SIZE,
 )
 from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, iovec, msghdr, send, sendmsg, shutdown
-from penstock._core.net.io_context cimport Wiring
-from penstock._core.net.limited cimport Bounded
+from penstock._core.net.io_context cimport IOContext
+from penstock._core.net.limited cimport LimitedTransport
 from penstock._core.net.peer_timeouts cimport note_sent
 
 cdef enum:
@@ -40,7 +40,7 @@ cdef enum:
     LOST_WRITES_BEFORE_WARNING = 5
 
 
-cdef class Outlet(Bounded):
+cdef class WriterTransport(LimitedTransport):
     """A transport that can be written to."""
 
     def write(self, data):
@@ -70,7 +70,7 @@ cdef class Outlet(Bounded):
         for chunk in chunks:
             if chunk:
                 self.queue.append(chunk)
-        if self.pace is not None:
+        if self.timeouts is not None:
             self.note_answer()
         self.flush()
         self.maybe_pause()
@@ -92,7 +92,7 @@ cdef class Outlet(Bounded):
             return self.flush_gathered()
         if self.conn_lost:
             return self.write_after_loss()
-        if self.pace is not None:
+        if self.timeouts is not None:
             self.note_answer()
         if self.queue.count == 0 and not gathers:
             sent = self.send_now(start, size_bytes)
@@ -131,7 +131,7 @@ cdef class Outlet(Bounded):
         """Whether a first write may wait: it is small, nothing is before it, and a callback runs that will end."""
         self.is_first = False
         return (
-            self.queue.count == 0 and self.wiring.ready.stamp_ns != 0
+            self.queue.count == 0 and self.io.ready.stamp_ns != 0
             and 0 < size_bytes <= min(self.high_bytes, <Py_ssize_t>GATHERED_MOST_BYTES)
         )
 
@@ -140,7 +140,7 @@ cdef class Outlet(Bounded):
         if not self.is_gathered:
             self.is_gathered = True
             Py_INCREF(self)
-            self.next_gathered, self.wiring.gathered = self.wiring.gathered, <PyObject *>self
+            self.next_gathered, self.io.gathered = self.io.gathered, <PyObject *>self
         return 0
 
     cdef Py_ssize_t send_now(self, const char *start, Py_ssize_t size_bytes) except -2:
@@ -172,14 +172,14 @@ cdef class Outlet(Bounded):
             if sent >= 0:
                 self.queue.consume(sent)
                 self.blocked = <size_t>sent < total_bytes
-                if self.pace is not None:
-                    note_sent(self.pace, self.stamp_ns(), self.wiring.turn, sent)
+                if self.timeouts is not None:
+                    note_sent(self.timeouts, self.stamp_ns(), self.io.turn, sent)
             elif errno == EAGAIN:
                 self.blocked = True
             elif errno != EINTR:
                 self.write_failed()
         if self.queue.budget is not None:
-            self.weigh(False)
+            self.account_bytes(False)
         return 0
 
     cdef int flush_gathered(self) except -1:
@@ -191,7 +191,7 @@ cdef class Outlet(Bounded):
         self.gathers = True
 
     def _switched(self):
-        Bounded._switched(self)
+        LimitedTransport._switched(self)
         self.gathers = self.is_first = False
 
     cdef int drained(self) except -1:
@@ -228,19 +228,19 @@ cdef class Outlet(Bounded):
     cdef int lose(self, object exc) except -1:
         self.flush_gathered()
         # Unless that has failed, and was told so.
-        return 0 if self.conn_lost else Bounded.lose(self, exc)
+        return 0 if self.conn_lost else LimitedTransport.lose(self, exc)
 
     cdef int stop_io(self) except -1:
         self.queue.clear()
-        return Bounded.stop_io(self)
+        return LimitedTransport.stop_io(self)
 
     cdef object python_socket(self):
         # Its user may write or shut down.
         self.flush_gathered()
-        return Bounded.python_socket(self)
+        return LimitedTransport.python_socket(self)
 
     cdef int lost(self, object exc) except -1:
-        Bounded.lost(self, exc)
+        LimitedTransport.lost(self, exc)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
         return 0
@@ -285,8 +285,8 @@ cdef class Outlet(Bounded):
 
     cdef int maybe_pause(self) except -1:
         if self.queue.budget is not None and self.queue.count:
-            self.weigh(True)
-        if self.pace is not None:
+            self.account_bytes(True)
+        if self.timeouts is not None:
             self.note_growth()
         return self.pause() if <Py_ssize_t>self.queue.size_bytes > self.high_bytes else 0
 
@@ -355,15 +355,15 @@ cdef Py_ssize_t whole_bytes(object limit) except? -1:
     return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else int(limit)
 
 
-cdef int flush_gathered(Wiring wiring) except -1:
+cdef int flush_gathered(IOContext io) except -1:
     """The end of a callback in which writes were gathered."""
     cdef PyObject *entry
-    while wiring.gathered is not NULL:
-        entry = wiring.gathered
-        wiring.gathered = (<Outlet>entry).next_gathered
-        (<Outlet>entry).is_gathered, (<Outlet>entry).next_gathered = False, NULL
+    while io.gathered is not NULL:
+        entry = io.gathered
+        io.gathered = (<WriterTransport>entry).next_gathered
+        (<WriterTransport>entry).is_gathered, (<WriterTransport>entry).next_gathered = False, NULL
         try:
-            (<Outlet>entry).flush_gathered()
+            (<WriterTransport>entry).flush_gathered()
         finally:
             Py_DECREF(<object>entry)
     return 0

@@ -3,8 +3,8 @@ from typing_extensions import disjoint_base
 from penstock._core.events.poller import Source
 
 @disjoint_base
-class Held:
-    left: int
+class DeferredReads:
+    abandoned: int
     @property
     def count(self) -> int: ...
     @property

@@ -1,4 +1,4 @@
-"""Held reads: the transports whose data waits until the loop has caught up, newest first; each leaves in O(1).
+"""DeferredReads reads: the transports whose data waits until the loop has caught up, newest first; each leaves in O(1).
 
 A linked list of places, since one that is closed meanwhile leaves from the middle. Knows nothing of transports.
 
@@ -17,22 +17,22 @@ cdef enum:
     MOST_SPARE = 1024
 
 
-cdef class Held:
+cdef class DeferredReads:
     """The held reads of one loop."""
 
     def __dealloc__(self):
-        cdef Place *place
+        cdef DeferredRead *place
         self.clear()
         while self.spare is not NULL:
             place = self.spare
             self.spare = place.older
             PyMem_Free(place)
 
-    cdef int add(self, object source, Place **kept_at, int64_t now_ns) except -1:
+    cdef int add(self, object source, DeferredRead **kept_at, int64_t now_ns) except -1:
         """Holds `source`, from `now_ns` on, as the newest."""
-        cdef Place *place = self.spare
+        cdef DeferredRead *place = self.spare
         if place is NULL:
-            place = <Place *>PyMem_Malloc(sizeof(Place))
+            place = <DeferredRead *>PyMem_Malloc(sizeof(DeferredRead))
             if place is NULL:
                 raise MemoryError
         else:
@@ -51,7 +51,7 @@ cdef class Held:
         self.most = max(self.most, self.count)
         return 0
 
-    cdef int remove(self, Place *place) except -1:
+    cdef int remove(self, DeferredRead *place) except -1:
         """Holds the place's source no more. The caller has a reference of its own to it."""
         cdef PyObject *source = place.source
         if place.newer is NULL:
@@ -84,7 +84,7 @@ cdef class Held:
 
     def snapshot(self):
         """(source, since when in nanoseconds) of each, newest first."""
-        cdef Place *place = self.newest
+        cdef DeferredRead *place = self.newest
         found = []
         while place is not NULL:
             found.append((<object>place.source, place.since_ns))
@@ -92,9 +92,9 @@ cdef class Held:
         return found
 
 
-cdef int traverse(Held self, visitproc visit, void *arg) noexcept:
+cdef int traverse(DeferredReads self, visitproc visit, void *arg) noexcept:
     """For the garbage collector: a loop that is dropped unclosed is reachable from itself through here."""
-    cdef Place *place = self.newest
+    cdef DeferredRead *place = self.newest
     while place is not NULL:
         if visit(place.source, arg):
             return 1
@@ -102,4 +102,4 @@ cdef int traverse(Held self, visitproc visit, void *arg) noexcept:
     return 0
 
 
-set_traverse(Held, <void *>traverse)
+set_traverse(DeferredReads, <void *>traverse)

@@ -2,11 +2,11 @@ from libc.stdint cimport int64_t, uint64_t
 
 
 cdef class Lag:
-    cdef readonly int64_t high_ns, low_ns, for_ns, hold_ns
+    cdef readonly int64_t high_ns, low_ns, for_ns, defer_ns
     # How long what is ready has waited, averaged over the time it was so.
     cdef readonly double lag_ns
     # Reads are held; the state that others act on.
-    cdef readonly bint is_holding, is_overloaded
+    cdef readonly bint is_deferring, is_overloaded
     cdef readonly uint64_t overloaded_count
     # Called between two turns when `is_overloaded` has changed; None: by nobody.
     cdef public object report
@@ -24,22 +24,22 @@ cdef class Lag:
     # The same averaged, for what is predicted of many; and as it was last, before the average.
     cdef double usual_ns, last_ns
     cdef int64_t spent_ns
-    cdef size_t let_in
+    cdef size_t admitted
     # The end of the turn of late that was longest, and how much too long it was: who came before has not waited for that.
     cdef int64_t pardoned_ns, pardon_ns
     # When it last waited for the OS, or for the end of a stall.
     cdef int64_t rested_ns
 
-    cdef int see(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t held) except -1
-    cdef int hold_or_not(self, int64_t now_ns, int64_t busy_ns, size_t held) noexcept
+    cdef int observe(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t deferred) except -1
+    cdef int update_deferring(self, int64_t now_ns, int64_t busy_ns, size_t deferred) noexcept
     cdef int average(self, int64_t busy_ns, int64_t idle_ns) noexcept
-    cdef int decide(self, int64_t now_ns, size_t held) except -1
+    cdef int decide(self, int64_t now_ns, size_t deferred) except -1
     cdef int change(self, int64_t now_ns) except -1
-    cdef int tell(self) except -1
+    cdef int notify(self) except -1
     cdef int64_t budget(self) noexcept
-    cdef size_t share(self, size_t ready, size_t held) noexcept
+    cdef size_t share(self, size_t ready, size_t deferred) noexcept
     cdef bint is_late(self) noexcept
-    cdef size_t line_most(self, int64_t oldest_since_ns) noexcept
+    cdef size_t backlog_limit(self, int64_t oldest_since_ns) noexcept
     cdef bint is_stale(self, int64_t oldest_since_ns) noexcept
     cdef bint is_expired(self, int64_t oldest_since_ns) noexcept
     cdef int pardon(self, int64_t now_ns, int64_t busy_ns) noexcept

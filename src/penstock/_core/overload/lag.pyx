@@ -2,17 +2,17 @@
 
 The wait at the start of a turn is that of the oldest entry, or of the one that ran last in the turn before. The
 average weighs each turn by how long it took, and idle time as no wait at all.
-The loop is overloaded when that average has been above the high watermark for a time, or reads have been held without
-a break for as long: held reads are what keeps the average down. It is over when both have ended for as long.
+The loop is overloaded when that average has been above the high watermark for a time, or reads have been deferred without
+a break for as long: deferred reads are what keeps the average down. It is over when both have ended for as long.
 
 Holding begins with the first turn that took longer than the high watermark, even for a single callback: what has come
-meanwhile is still the kernel's, and is held at once. It begins as well with a poll that brings more than the loop can
+meanwhile is still the kernel's, and is deferred at once. It begins as well with a poll that brings more than the loop can
 do within the high watermark. So the ready queue does not fill with work that will be late. From then on a turn lets a
-few held reads go if nothing is ready, or if what is ready has waited less than the low watermark: the queue is neither
+few deferred reads go if nothing is ready, or if what is ready has waited less than the low watermark: the queue is neither
 empty nor long. How few, follows from what one has cost so far, with all that it set going: as many as take half the low
-watermark. Holding ends when nothing has been held or late for a time.
+watermark. Holding ends when nothing has been deferred or late for a time.
 
-With a bound on how long anything may be held, the line is as long as what is let in well within that time: who comes to
+With a bound on how long anything may be deferred, the line is as long as what is let in well within that time: who comes to
 a full line can be told at once, as can who has waited a quarter longer. The oldest is let go first, until even so it
 has waited longer than the bound: then the newest, since those that wait longest have waited too long already. Without
 a bound, always the newest.
@@ -41,22 +41,22 @@ cdef double RECOVERY_PART = 0.25
 cdef class Lag:
     """The watermarks of one loop, in nanoseconds; `report()` is called between two turns when `is_overloaded` changes.
 
-    `hold_ns` bounds how long a read may be held with hope; 0: nothing does.
+    `defer_ns` bounds how long a read may be deferred with hope; 0: nothing does.
     """
 
-    def __init__(self, int64_t high_ns, int64_t low_ns, int64_t for_ns, report=None, int64_t hold_ns=0):
-        if not 0 < low_ns <= high_ns or for_ns < 0 or hold_ns < 0:
+    def __init__(self, int64_t high_ns, int64_t low_ns, int64_t for_ns, report=None, int64_t defer_ns=0):
+        if not 0 < low_ns <= high_ns or for_ns < 0 or defer_ns < 0:
             raise ValueError(
-                f"0 < low_ns <= high_ns, 0 <= for_ns and 0 <= hold_ns, not {low_ns}, {high_ns}, {for_ns}, {hold_ns}"
+                f"0 < low_ns <= high_ns, 0 <= for_ns and 0 <= defer_ns, not {low_ns}, {high_ns}, {for_ns}, {defer_ns}"
             )
-        self.high_ns, self.low_ns, self.for_ns, self.hold_ns, self.report = high_ns, low_ns, for_ns, hold_ns, report
+        self.high_ns, self.low_ns, self.for_ns, self.defer_ns, self.report = high_ns, low_ns, for_ns, defer_ns, report
         # one at a time, until it is known
         self.cost_ns = self.usual_ns = low_ns
 
-    cdef int see(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t held) except -1:
+    cdef int observe(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t deferred) except -1:
         """A turn begins: it is `now_ns`, and of the turn before `idle_ns` were a wait for the OS.
 
-        `ready` entries are left from it, the oldest from `oldest_ns`, 0 if that is not known; `held` counts held reads.
+        `ready` entries are left from it, the oldest from `oldest_ns`, 0 if that is not known; `held` counts deferred reads.
         """
         cdef int64_t busy_ns
         if not self.seen_ns:
@@ -73,18 +73,18 @@ cdef class Lag:
         if ready and oldest_ns and now_ns - oldest_ns > self.waited_ns:
             self.waited_ns = now_ns - oldest_ns
         self.average(busy_ns, idle_ns)
-        self.hold_or_not(now_ns, busy_ns, held)
-        return self.decide(now_ns, held)
+        self.update_deferring(now_ns, busy_ns, deferred)
+        return self.decide(now_ns, deferred)
 
-    cdef int hold_or_not(self, int64_t now_ns, int64_t busy_ns, size_t held) noexcept:
+    cdef int update_deferring(self, int64_t now_ns, int64_t busy_ns, size_t deferred) noexcept:
         if max(self.waited_ns, busy_ns) > self.high_ns:
-            self.is_holding = True
-        if held or self.is_overloaded or self.waited_ns >= self.low_ns:
+            self.is_deferring = True
+        if deferred or self.is_overloaded or self.waited_ns >= self.low_ns:
             self.calm_since_ns = 0
         elif not self.calm_since_ns:
             self.calm_since_ns = now_ns
         elif now_ns - self.calm_since_ns >= self.for_ns:
-            self.is_holding = False
+            self.is_deferring = False
         return 0
 
     cdef int average(self, int64_t busy_ns, int64_t idle_ns) noexcept:
@@ -96,12 +96,12 @@ cdef class Lag:
             self.lag_ns += (self.waited_ns - self.lag_ns) * (busy_ns / (half_ns + busy_ns))
         return 0
 
-    cdef int decide(self, int64_t now_ns, size_t held) except -1:
+    cdef int decide(self, int64_t now_ns, size_t deferred) except -1:
         cdef bint turns
         if self.is_overloaded:
-            turns = self.lag_ns < self.low_ns and not held
+            turns = self.lag_ns < self.low_ns and not deferred
         else:
-            turns = self.lag_ns > self.high_ns or (self.is_holding and held)
+            turns = self.lag_ns > self.high_ns or (self.is_deferring and deferred)
         if not turns:
             self.turning_since_ns = 0
             return 0
@@ -117,10 +117,10 @@ cdef class Lag:
             self.overloaded_since_ns = now_ns
         else:
             self.overloaded_ns += now_ns - self.overloaded_since_ns
-        self.tell()
+        self.notify()
         return 0
 
-    cdef int tell(self) except -1:
+    cdef int notify(self) except -1:
         """What is told must not end the loop: an error is logged. What is to end the program still does."""
         if self.report is None:
             return 0
@@ -132,45 +132,45 @@ cdef class Lag:
 
     cdef int64_t budget(self) noexcept:
         """How many reads the poll of this turn may bring without being held."""
-        return 0 if self.is_holding else <int64_t>max(self.high_ns / self.cost_ns, <double>LEAST_AT_ONCE)
+        return 0 if self.is_deferring else <int64_t>max(self.high_ns / self.cost_ns, <double>LEAST_AT_ONCE)
 
-    cdef size_t share(self, size_t ready, size_t held) noexcept:
+    cdef size_t share(self, size_t ready, size_t deferred) noexcept:
         """How many of `held` reads this turn lets go, when so many entries are ready."""
         cdef size_t count = 0
-        if held:
-            self.is_holding = True
+        if deferred:
+            self.is_deferring = True
             if not ready or self.waited_ns < self.low_ns:
                 count = <size_t>max(min(self.low_ns / 2 / self.cost_ns, <double>MOST_AT_ONCE), 1.0)
-                count = min(count, held)
-                self.let_in += count
+                count = min(count, deferred)
+                self.admitted += count
         return count
 
     cdef bint is_late(self) noexcept:
         """Whether this turn should take nothing new in but what is released."""
-        return self.is_holding and self.waited_ns >= self.low_ns
+        return self.is_deferring and self.waited_ns >= self.low_ns
 
-    cdef size_t line_most(self, int64_t oldest_since_ns) noexcept:
-        """How many may be held, when the oldest has been since then (0: none is)."""
-        if not self.hold_ns:
+    cdef size_t backlog_limit(self, int64_t oldest_since_ns) noexcept:
+        """How many may be deferred, when the oldest has been since then (0: none is)."""
+        if not self.defer_ns:
             return SIZE_MAX
         if self.is_stale(oldest_since_ns):
             return 0
-        if self.seen_ns - self.rested_ns < RECOVERY_PART * self.hold_ns:
+        if self.seen_ns - self.rested_ns < RECOVERY_PART * self.defer_ns:
             return SIZE_MAX
-        return <size_t>max(PROMISED_PART * self.hold_ns / self.usual_ns, 1.0)
+        return <size_t>max(PROMISED_PART * self.defer_ns / self.usual_ns, 1.0)
 
     cdef bint is_stale(self, int64_t oldest_since_ns) noexcept:
         """Whether even the oldest comes too late."""
-        return not self.hold_ns or self.waited_since(oldest_since_ns) > self.hold_ns
+        return not self.defer_ns or self.waited_since(oldest_since_ns) > self.defer_ns
 
     cdef bint is_expired(self, int64_t oldest_since_ns) noexcept:
         """Whether there is no hope for the oldest, whatever comes after it."""
-        return self.hold_ns and self.waited_since(oldest_since_ns) > self.hold_ns + self.hold_ns // 4
+        return self.defer_ns and self.waited_since(oldest_since_ns) > self.defer_ns + self.defer_ns // 4
 
     cdef int pardon(self, int64_t now_ns, int64_t busy_ns) noexcept:
         """The longest stall of late counts: what has piled up in it makes the turns after it long, too."""
-        cdef int64_t late_ns = busy_ns - max(self.high_ns, <int64_t>(BELIEVED_PART * self.usual_ns * self.let_in))
-        if late_ns > 0 and (late_ns >= self.pardon_ns or now_ns - self.pardoned_ns > self.hold_ns):
+        cdef int64_t late_ns = busy_ns - max(self.high_ns, <int64_t>(BELIEVED_PART * self.usual_ns * self.admitted))
+        if late_ns > 0 and (late_ns >= self.pardon_ns or now_ns - self.pardoned_ns > self.defer_ns):
             self.pardoned_ns = self.rested_ns = now_ns
             self.pardon_ns = late_ns
         return 0
@@ -184,18 +184,18 @@ cdef class Lag:
     cdef int measure(self) noexcept:
         """Dearer is believed at once, cheaper by and by."""
         cdef double cost_ns
-        if self.let_in:
-            cost_ns = max(<double>self.spent_ns / self.let_in, 1.0)
+        if self.admitted:
+            cost_ns = max(<double>self.spent_ns / self.admitted, 1.0)
             self.cost_ns = max(cost_ns, self.cost_ns + (cost_ns - self.cost_ns) / 4)
             self.usual_ns += (min(cost_ns, max(BELIEVED_PART * self.usual_ns, self.last_ns)) - self.usual_ns) / 4
             self.last_ns = cost_ns
-        self.spent_ns, self.let_in = 0, 0
+        self.spent_ns, self.admitted = 0, 0
         return 0
 
     def stand_still(self):
         """The loop does not run: the time until it does is nobody's wait."""
         self.seen_ns, self.ran, self.pardoned_ns = 0, 0, 0
-        self.spent_ns, self.let_in = 0, 0
+        self.spent_ns, self.admitted = 0, 0
 
     def overloaded_for_ns(self):
         """For how long it has been overloaded, all told."""
@@ -203,16 +203,16 @@ cdef class Lag:
 
     # What the reactor does in each turn; for tests.
 
-    def turn(self, int64_t now_ns, *, int64_t idle_ns=0, size_t ready=0, int64_t oldest_ns=0, size_t held=0, size_t ran=0):
+    def turn(self, int64_t now_ns, *, int64_t idle_ns=0, size_t ready=0, int64_t oldest_ns=0, size_t deferred=0, size_t ran=0):
         """As `see`, after a turn that ran so many entries; how many reads the poll may bring."""
         self.ran = ran
-        self.see(now_ns, idle_ns, ready, oldest_ns, held)
+        self.observe(now_ns, idle_ns, ready, oldest_ns, deferred)
         return self.budget()
 
-    def let_go(self, size_t ready, size_t held):
+    def let_go(self, size_t ready, size_t deferred):
         """As `share`."""
-        return self.share(ready, held)
+        return self.share(ready, deferred)
 
     def line(self, int64_t oldest_since_ns=0):
-        """As `line_most`, `is_stale` and `is_expired`."""
-        return self.line_most(oldest_since_ns), self.is_stale(oldest_since_ns), self.is_expired(oldest_since_ns)
+        """As `backlog_limit`, `is_stale` and `is_expired`."""
+        return self.backlog_limit(oldest_since_ns), self.is_stale(oldest_since_ns), self.is_expired(oldest_since_ns)

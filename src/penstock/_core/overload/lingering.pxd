@@ -3,17 +3,17 @@ from libc.stdint cimport int64_t, uint64_t
 from penstock._core.events.poller cimport Poller, Source
 
 
-cdef struct Spot:
+cdef struct LingeringSlot:
     # -1: it has ended already.
     int fd
     Py_ssize_t left_bytes
     int64_t until_ns
 
 
-cdef class Lingering(Source):
+cdef class LingeringConnections(Source):
     cdef Poller poller
     # By age; the place of the one that came as number `n` is `n` modulo `size`.
-    cdef Spot *ring
+    cdef LingeringSlot *ring
     cdef uint64_t first, next
     # When the oldest has had its time; NEVER_NS: there is none.
     cdef int64_t next_ns

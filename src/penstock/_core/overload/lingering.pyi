@@ -5,7 +5,7 @@ from typing_extensions import disjoint_base
 from penstock._core.events.poller import Poller, Source
 
 @disjoint_base
-class Lingering(Source):
+class LingeringConnections(Source):
     linger_ns: int
     def __new__(cls, poller: Poller) -> Self: ...
     @property

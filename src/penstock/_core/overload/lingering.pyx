@@ -48,7 +48,7 @@ cdef int64_t LINGER_NS = 5_000_000_000
 cdef char[PIECE_BYTES] sink
 
 
-cdef class Lingering(Source):
+cdef class LingeringConnections(Source):
     """The lingering connections of one loop."""
 
     def __cinit__(self, Poller poller not None):
@@ -73,7 +73,7 @@ cdef class Lingering(Source):
     cdef bint open(self) noexcept:
         """Makes the set and the ring when they are first needed; False: there is no memory, or no descriptor."""
         if self.ring is NULL:
-            self.ring = <Spot *>PyMem_Calloc(self.size, sizeof(Spot))
+            self.ring = <LingeringSlot *>PyMem_Calloc(self.size, sizeof(LingeringSlot))
             if self.ring is NULL:
                 return False
         if self.fd >= 0:
@@ -96,7 +96,7 @@ cdef class Lingering(Source):
         if epoll_ctl(self.fd, EPOLL_CTL_ADD, fd, &event) < 0:
             close(fd)
             return 0
-        self.ring[self.next % self.size] = Spot(fd, left_bytes, now_ns() + self.linger_ns)
+        self.ring[self.next % self.size] = LingeringSlot(fd, left_bytes, now_ns() + self.linger_ns)
         self.next += 1
         self.count += 1
         self.total += 1
@@ -105,12 +105,12 @@ cdef class Lingering(Source):
     cdef int on_events(self, uint32_t events) except -1:
         cdef epoll_event found[BATCH]
         cdef int at
-        cdef Spot *spot
+        cdef LingeringSlot *slot
         for at in range(max(epoll_now(self.fd, found, BATCH), 0)):
-            spot = &self.ring[found[at].data.u64 % self.size]
+            slot = &self.ring[found[at].data.u64 % self.size]
             # Level-triggered, and only those of the ring are in the set.
-            if has_ended(spot.fd, &spot.left_bytes):
-                self.cut += spot.left_bytes <= 0
+            if has_ended(slot.fd, &slot.left_bytes):
+                self.cut += slot.left_bytes <= 0
                 self.end(found[at].data.u64)
         return self.retire()
 
@@ -127,12 +127,12 @@ cdef class Lingering(Source):
 
     cdef int end(self, uint64_t number) noexcept:
         cdef epoll_event event
-        cdef Spot *spot = &self.ring[number % self.size]
-        if spot.fd >= 0:
+        cdef LingeringSlot *slot = &self.ring[number % self.size]
+        if slot.fd >= 0:
             # A fork of this process may keep the connection in the set beyond its end here.
-            epoll_ctl(self.fd, EPOLL_CTL_DEL, spot.fd, &event)
-            close(spot.fd)
-            spot.fd = -1
+            epoll_ctl(self.fd, EPOLL_CTL_DEL, slot.fd, &event)
+            close(slot.fd)
+            slot.fd = -1
             self.count -= 1
         return 0
 

@@ -1,4 +1,4 @@
-from penstock._core.overload.lingering cimport Lingering
+from penstock._core.overload.lingering cimport LingeringConnections
 
 cdef enum:
     # Nothing has come yet; it was answered, and lingers; its client had left, and it was closed.
@@ -10,4 +10,4 @@ cdef enum:
 cdef tuple replies_of(object protocol)
 cdef bytes next_of(tuple replies)
 cdef int drain(int fd) noexcept
-cdef int turn_away(int fd, bytes reply, Lingering lingering) noexcept
+cdef int shed(int fd, bytes reply, LingeringConnections lingering) noexcept

@@ -16,7 +16,7 @@ from posix.unistd cimport close
 
 from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, receive, send
-from penstock._core.overload.lingering cimport Lingering
+from penstock._core.overload.lingering cimport LingeringConnections
 
 cdef enum:
     PIECE_BYTES = 16 * 1024
@@ -57,7 +57,7 @@ cdef int drain(int fd) noexcept:
     return SILENT if got == -EAGAIN and found == GONE else found
 
 
-cdef int turn_away(int fd, bytes reply, Lingering lingering) noexcept:
+cdef int shed(int fd, bytes reply, LingeringConnections lingering) noexcept:
     """Of a connection that nothing was made of. The descriptor is still the caller's if it is SILENT.
 
     SILENT too, and untouched, without a reply: the newest protocol of its server had none.

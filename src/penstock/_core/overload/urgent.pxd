@@ -2,19 +2,19 @@ from libc.stdint cimport int64_t, uint64_t
 
 cdef enum:
     # Nothing to tell it by has come yet; as any other; it passes.
-    UNTOLD
+    UNDECIDED
     ORDINARY
-    PASSES
+    URGENT
 
 
-cdef class Urgent:
+cdef class UrgentRequests:
     cdef readonly tuple paths
-    # How many have passed.
-    cdef readonly uint64_t passed
+    # How many have admitted.
+    cdef readonly uint64_t admitted
     # How many may pass at once, and as of when.
     cdef double allowance
     cdef int64_t filled_ns
 
-    cdef int look(self, int fd) noexcept
-    cdef int kind(self, const char *data, Py_ssize_t size_bytes) noexcept
-    cdef bint has_room(self) noexcept
+    cdef int peek(self, int fd) noexcept
+    cdef int classify(self, const char *data, Py_ssize_t size_bytes) noexcept
+    cdef bint take_allowance(self) noexcept

@@ -22,7 +22,7 @@ cdef enum:
     MOST_PER_SECOND = 100
 
 
-cdef class Urgent:
+cdef class UrgentRequests:
     """The paths that pass, as bytes, and the bound on how many requests do."""
 
     def __cinit__(self, paths):
@@ -32,18 +32,18 @@ cdef class Urgent:
                 raise ValueError(f"a path is bytes from / on, at most {MOST_PATH_BYTES} of them, not {path!r}")
         self.allowance = MOST_AT_ONCE
 
-    cdef int look(self, int fd) noexcept:
-        """Peek at what has come. PASSES is counted: the caller lets it in. An end or a reset is ORDINARY."""
+    cdef int peek(self, int fd) noexcept:
+        """Peek at what has come. URGENT is counted: the caller lets it in. An end or a reset is ORDINARY."""
         cdef char data[PEEK_BYTES]
         cdef Py_ssize_t got = receive_with(fd, data, PEEK_BYTES, MSG_PEEK)
         cdef int kind
         if got <= 0:
-            return UNTOLD if got == -EAGAIN else ORDINARY
-        kind = self.kind(data, got)
-        return ORDINARY if kind == PASSES and not self.has_room() else kind
+            return UNDECIDED if got == -EAGAIN else ORDINARY
+        kind = self.classify(data, got)
+        return ORDINARY if kind == URGENT and not self.take_allowance() else kind
 
-    cdef int kind(self, const char *data, Py_ssize_t size_bytes) noexcept:
-        """PASSES where the bytes begin a request for one of the paths, whatever the bound says."""
+    cdef int classify(self, const char *data, Py_ssize_t size_bytes) noexcept:
+        """URGENT where the bytes begin a request for one of the paths, whatever the bound says."""
         cdef Py_ssize_t begin = 0
         cdef int kind, best = ORDINARY
         cdef bytes path
@@ -52,18 +52,18 @@ cdef class Urgent:
         elif size_bytes > 5 and not memcmp(data, b"HEAD ", 5):
             begin = 5
         elif size_bytes <= 5 and (begins(data, size_bytes, b"GET ", 4) or begins(data, size_bytes, b"HEAD ", 5)):
-            return UNTOLD
+            return UNDECIDED
         else:
             return ORDINARY
         for path in self.paths:
             kind = path_kind(data + begin, size_bytes - begin, PyBytes_AS_STRING(path), PyBytes_GET_SIZE(path))
-            if kind == PASSES:
-                return PASSES
-            if kind == UNTOLD:
-                best = UNTOLD
+            if kind == URGENT:
+                return URGENT
+            if kind == UNDECIDED:
+                best = UNDECIDED
         return best
 
-    cdef bint has_room(self) noexcept:
+    cdef bint take_allowance(self) noexcept:
         """Whether one more may pass now; if so, it is counted."""
         cdef int64_t at_ns = now_ns()
         if self.filled_ns:
@@ -73,19 +73,19 @@ cdef class Urgent:
         if self.allowance < 1:
             return False
         self.allowance -= 1
-        self.passed += 1
+        self.admitted += 1
         return True
 
     # What the line does; for tests.
 
     def names_path(self, bytes data not None):
         """Whether the bytes begin a request for one of the paths; None: too few have come."""
-        cdef int kind = self.kind(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)) if data else UNTOLD
-        return None if kind == UNTOLD else kind == PASSES
+        cdef int kind = self.classify(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)) if data else UNDECIDED
+        return None if kind == UNDECIDED else kind == URGENT
 
     def take(self):
         """Whether one more may pass now; if so, it is counted."""
-        return bool(self.has_room())
+        return bool(self.take_allowance())
 
 
 cdef inline bint begins(const char *data, Py_ssize_t size_bytes, const char *word, Py_ssize_t length) noexcept:
@@ -96,5 +96,5 @@ cdef inline int path_kind(const char *data, Py_ssize_t size_bytes, const char *p
     if memcmp(data, path, min(size_bytes, length)):
         return ORDINARY
     if size_bytes <= length:
-        return UNTOLD
-    return PASSES if data[length] == c' ' or data[length] == c'?' else ORDINARY
+        return UNDECIDED
+    return URGENT if data[length] == c' ' or data[length] == c'?' else ORDINARY

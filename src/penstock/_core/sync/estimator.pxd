@@ -6,7 +6,7 @@ cdef double MOSTLY, LATE_WEIGHT
 
 
 @cython.final
-cdef class Tempo:
+cdef class ServiceEstimator:
     cdef readonly double service_s
     cdef readonly Py_ssize_t service_count
     cdef double gap_s, departed_s, late_share, overloaded_until_s

@@ -1,15 +1,15 @@
 # cython: annotation_typing=False, nonecheck=True
 """How fast a gate moves: the time of service, the time between departures, and whether waits are estimated rightly.
 
-Moving averages, the first few of which are plain means. Native where it is built (`tempo.pxd` has the types), this very
-source elsewhere. Knows no clock, no queue and no limit.
+Moving averages, the first few of which are plain means. Native where it is built (`estimator.pxd` has the types), this
+very source elsewhere. Knows no clock, no queue and no limit.
 """
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["Tempo"]
+__all__ = ["ServiceEstimator"]
 
 # Averages are over about so many, and as many more as there are permits: those who came together leave together.
 MEMORY = 8
@@ -27,7 +27,7 @@ SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S = 0.005, 0.05
 MOSTLY, LATE_WEIGHT = 0.5, 0.0625
 
 
-class Tempo:
+class ServiceEstimator:
     """The averages of one gate. All times in seconds."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 cimport cython
 
-from penstock._core.sync.estimator cimport Tempo as OneTempo
+from penstock._core.sync.estimator cimport ServiceEstimator as OneEstimator
 from penstock._core.sync.waiting cimport Done
 from penstock._core.sync.waitqueue cimport WaitQueue as Queue, Waiter as OneWaiter
 
@@ -33,7 +33,7 @@ cdef class GateCore:
     cdef public Py_ssize_t dropped
     cdef public double factor, max_wait_s, patience_s, deadline_s, promised_s
     cdef Queue queue
-    cdef OneTempo tempo
+    cdef OneEstimator estimator
     cdef public list sheds, rtts_s, begins_s
     cdef public object on_shed, expires_at, loop, clock, waits, services, name, error
     cdef public bint is_closed, was_full
@@ -62,8 +62,8 @@ cdef class GateCore:
     @cython.locals(timeout_s=double, oldest=OneWaiter)
     cdef void expire(self, double now_s) except *
     cdef void arm(self, double at_s) except *
-    cdef void refuse(self, OneWaiter waiter, int reason) except *
-    cdef void turn_away(self, OneWaiter waiter, int reason) except *
+    cdef void shed(self, OneWaiter waiter, int reason) except *
+    cdef void shed_waiter(self, OneWaiter waiter, int reason) except *
     @cython.locals(oldest=OneWaiter, age_s=double)
     cdef object refused(self, int reason, double now_s)
     @cython.locals(retry_s=double)

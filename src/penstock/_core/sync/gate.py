@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 # relative, so that the plain source finds its plain parts where native ones are built too
-from .estimator import Tempo
+from .estimator import ServiceEstimator
 from .waiting import DONE, Done
 from .waitqueue import Waiter, WaitQueue
 
@@ -127,7 +127,7 @@ class GateCore:
         self.promised_s = PROMISED * max_wait_s
         self.deadline_s = deadline_s
         self.max_queued = max_queued
-        self.tempo = Tempo()
+        self.estimator = ServiceEstimator()
         self.queue = WaitQueue()
         self.sheds = [0] * len(REASONS)
         self.on_shed: Callable[[Any, str], object] | None = None
@@ -238,7 +238,7 @@ class GateCore:
         if self.inflight < self.bound or (priority == CRITICAL and self.inflight < self.bound + self.reserve):
             # a health check is let in late as well: its refusal would be taken for a failure
             is_late = arrived_s < now_s and priority != CRITICAL
-            if is_late and self.tempo.is_too_late(now_s - arrived_s, deadline_s):
+            if is_late and self.estimator.is_too_late(now_s - arrived_s, deadline_s):
                 raise self.refused(DEADLINE, now_s)
             self.admit()
             if entry is not None:
@@ -295,7 +295,7 @@ class GateCore:
         self.sampled = 0
         self.timer = None
         self.timer_at_s = self.backlog_since_s = INFINITE_S
-        self.tempo.forget()
+        self.estimator.forget()
         self.rebound()
 
     # --- leaving ---
@@ -327,7 +327,7 @@ class GateCore:
 
     def hand_on_at(self, now_s: float) -> None:
         """A permit has come back while others wait."""
-        self.tempo.departed(now_s, self.backlog_since_s, self.bound)
+        self.estimator.departed(now_s, self.backlog_since_s, self.bound)
         self.pump(now_s)
 
     # --- the queue ---
@@ -337,7 +337,7 @@ class GateCore:
         if self.max_wait_s <= 0:
             return LIMIT
         count = self.queue.count
-        gap_s = self.tempo.gap(now_s, self.bound)
+        gap_s = self.estimator.gap(now_s, self.bound)
         if count < self.max_queued and (count + 1) * gap_s <= self.promised_s:
             return -1
         ahead = self.queue.before_next(priority, key)
@@ -348,7 +348,7 @@ class GateCore:
                 victim = self.queue.heaviest_newest(priority, key)
                 reason = SHARE
             if victim is not None:
-                self.refuse(victim, reason)
+                self.shed(victim, reason)
                 return -1
         if self.queue.is_over_share(priority, key):
             return SHARE
@@ -360,7 +360,7 @@ class GateCore:
             self.backlog_since_s = waiter.queued_s
         self.queue.push(waiter)
         if self.patience_s < INFINITE_S:
-            self.arm(waiter.queued_s + self.tempo.timeout_s(waiter.queued_s, self.patience_s))
+            self.arm(waiter.queued_s + self.estimator.timeout_s(waiter.queued_s, self.patience_s))
         # a listener may have raised the limit meanwhile
         if self.inflight < self.bound:
             self.pump(waiter.queued_s)
@@ -368,7 +368,7 @@ class GateCore:
 
     def withdraw(self, waiter: Waiter) -> None:
         """One that nobody will await: a key that cannot be hashed, a Ctrl-C."""
-        if waiter.line is not None or waiter.done():
+        if waiter.queue is not None or waiter.done():
             waiter.give_up()
         if waiter.entry is not None:
             waiter.entry.is_begun = False
@@ -381,31 +381,31 @@ class GateCore:
             room = self.bound + self.reserve if self.queue.critical_count() else self.bound
             if self.inflight >= room:
                 return
-            waiter = self.queue.take(self.tempo.is_overloaded(now_s))
+            waiter = self.queue.take(self.estimator.is_overloaded(now_s))
             if not self.queue.count:
                 self.backlog_since_s = INFINITE_S
             is_critical = waiter.priority == CRITICAL
-            if not is_critical and self.tempo.is_too_late(now_s - waiter.arrived_s, waiter.deadline_s):
-                self.turn_away(waiter, DEADLINE)
+            if not is_critical and self.estimator.is_too_late(now_s - waiter.arrived_s, waiter.deadline_s):
+                self.shed_waiter(waiter, DEADLINE)
                 continue
             self.inflight += 1
             self.granted += 1
             self.waited += 1
             if self.inflight > self.most_inflight:
                 self.most_inflight = self.inflight
-            self.tempo.noted(False, now_s, self.max_wait_s)
+            self.estimator.noted(False, now_s, self.max_wait_s)
             self.waits.add(int((now_s - waiter.queued_s) * 1e9))
             waiter.grant()
 
     def expire(self, now_s: float) -> None:
         """Refuse those who have waited too long, from the old end."""
-        timeout_s = self.tempo.timeout_s(now_s, self.patience_s)
+        timeout_s = self.estimator.timeout_s(now_s, self.patience_s)
         while True:
             oldest = self.queue.oldest()
             if oldest is None or oldest.queued_s + timeout_s > now_s + EARLY_S:
                 return
-            self.tempo.noted(True, now_s, self.max_wait_s)
-            self.refuse(oldest, EXPIRED)
+            self.estimator.noted(True, now_s, self.max_wait_s)
+            self.shed(oldest, EXPIRED)
 
     def arm(self, at_s: float) -> None:
         """Look at the old end at that time, unless that is done before."""
@@ -423,26 +423,26 @@ class GateCore:
         self.expire(now_s)
         oldest = self.queue.oldest()
         if oldest is not None:
-            self.arm(max(now_s, oldest.queued_s + self.tempo.timeout_s(now_s, self.patience_s)))
+            self.arm(max(now_s, oldest.queued_s + self.estimator.timeout_s(now_s, self.patience_s)))
 
     def overdue(self, waiter: Waiter) -> None:
         """The timer of one that waits: its caller's deadline has passed."""
         waiter.timer = None
         if not waiter.done():
-            self.refuse(waiter, DEADLINE)
+            self.shed(waiter, DEADLINE)
 
-    def refuse(self, waiter: Waiter, reason: int) -> None:
+    def shed(self, waiter: Waiter, reason: int) -> None:
         """One that waits is refused."""
         self.queue.remove(waiter)
         if not self.queue.count:
             self.backlog_since_s = INFINITE_S
-        self.turn_away(waiter, reason)
+        self.shed_waiter(waiter, reason)
 
-    def turn_away(self, waiter: Waiter, reason: int) -> None:
+    def shed_waiter(self, waiter: Waiter, reason: int) -> None:
         """One that is out of the queue is refused."""
         if waiter.entry is not None:
             waiter.entry.is_begun = False
-        waiter.refuse(reason)
+        waiter.shed(reason)
         self.count_shed(reason)
 
     # --- what a waiter tells ---
@@ -493,7 +493,7 @@ class GateCore:
 
     def made(self, reason: int, age_s: float) -> BaseException:
         """The exception; its message is made when somebody reads it."""
-        retry_s = self.tempo.retry_s(self.queue.count)
+        retry_s = self.estimator.retry_s(self.queue.count)
         retry_after_s = None if retry_s == 0.0 or reason == CLOSED else retry_s
         # past __init__, which would take longer than all else
         made: BaseException = new_exception(
@@ -504,13 +504,13 @@ class GateCore:
     def count_shed(self, reason: int) -> None:
         self.sheds[reason] += 1
         if self.on_shed is not None:
-            self.tell(REASONS[reason])
+            self.notify(REASONS[reason])
 
     def count_left(self) -> None:
         """Count one that waited and was given up because its client had left: who sees that says so."""
         self.count_shed(LEFT)
 
-    def tell(self, reason: str) -> None:
+    def notify(self, reason: str) -> None:
         """Call the listener; one that raises is logged and removed."""
         listener = self.on_shed
         if listener is None:
@@ -543,7 +543,7 @@ class GateCore:
             # with a reference: an address may be another task's by then
             self.starts[id(task)] = (ref(task), self.clock())
         self.sampled = len(self.starts)
-        is_short = self.tempo.service_count > 0 and self.tempo.service_s < SHORT_S
+        is_short = self.estimator.service_count > 0 and self.estimator.service_s < SHORT_S
         self.sample_at = self.entered + (SAMPLE_EVERY if is_short else 1)
 
     def end_sample(self) -> None:
@@ -559,7 +559,7 @@ class GateCore:
         """One was inside from `started_s` until now."""
         # the loop's lag is in it: who is let in waits for the loop as well, and is to finish by its deadline
         rtt_s = max(0.0, now_s - started_s)
-        self.tempo.served(rtt_s, self.bound)
+        self.estimator.served(rtt_s, self.bound)
         self.services.add(int(rtt_s * 1e9))
         if self.window_at_s < INFINITE_S:
             if started_s >= self.epoch_s and len(self.rtts_s) < MOST_RTTS:
@@ -576,7 +576,7 @@ class GateCore:
         open_ = self.loop is not None and not self.is_closed
         self.bound = max(1, int(self.limit * self.factor)) if open_ else 0
         if before and self.bound:
-            self.tempo.rescale(before, self.bound)
+            self.estimator.rescale(before, self.bound)
         if self.bound > before and self.queue.count:
             self.pump(self.clock())
 
@@ -588,7 +588,7 @@ class GateCore:
             oldest = self.queue.oldest()
             if oldest is None:
                 return
-            self.refuse(oldest, CLOSED)
+            self.shed(oldest, CLOSED)
 
     def queued(self) -> int:
         """How many wait."""

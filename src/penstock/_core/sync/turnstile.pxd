@@ -6,8 +6,8 @@ cdef Done DONE
 
 
 # not final: Cython then forbids what it overrides
-cdef class Turn(Waiting):
-    cdef Turn before, after
+cdef class SemaphoreWaiter(Waiting):
+    cdef SemaphoreWaiter before, after
 
     @cython.locals(turnstile=Turnstile)
     cdef bint begins(self) except -1
@@ -21,19 +21,19 @@ cdef class Turn(Waiting):
     cdef void ended(self) except *
 
 
-@cython.locals(turn=Turn)
-cdef Turn new_turn(Turnstile turnstile)
+@cython.locals(waiter=SemaphoreWaiter)
+cdef SemaphoreWaiter new_waiter(Turnstile turnstile)
 
 
 cdef class Turnstile:
     cdef public Py_ssize_t _value, _bound_value, _granted, _inside
-    cdef Turn first, last
+    cdef SemaphoreWaiter first, last
 
     cdef bint take(self) noexcept
     cdef void give(self) except *
-    @cython.locals(turn=Turn)
+    @cython.locals(waiter=SemaphoreWaiter)
     cdef void hand_on(self) except *
-    cdef void let_in(self) except *
-    cdef void join(self, Turn turn) noexcept
-    @cython.locals(before=Turn, after=Turn)
-    cdef void part(self, Turn turn) noexcept
+    cdef void leave_inside(self) except *
+    cdef void link(self, SemaphoreWaiter waiter) noexcept
+    @cython.locals(before=SemaphoreWaiter, after=SemaphoreWaiter)
+    cdef void unlink(self, SemaphoreWaiter waiter) noexcept

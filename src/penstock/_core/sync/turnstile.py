@@ -17,39 +17,39 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from types import TracebackType
 
-__all__ = ["Turn", "Turnstile"]
+__all__ = ["SemaphoreWaiter", "Turnstile"]
 
 
-class Turn(Waiting):
+class SemaphoreWaiter(Waiting):
     """One that wants a permit of its owner: a turnstile. It stands in the line from when it is awaited."""
 
     def __init__(self) -> None:
         Waiting.__init__(self)
         self.is_fresh = True
-        self.before: Turn | None = None
-        self.after: Turn | None = None
+        self.before: SemaphoreWaiter | None = None
+        self.after: SemaphoreWaiter | None = None
 
     def begins(self) -> bool:
-        """Take a permit, or join the line; RuntimeError if that is in another loop than before."""
+        """Take a permit, or link the line; RuntimeError if that is in another loop than before."""
         turnstile: Any = self.owner
         if turnstile.take():
             return False
         self.loop = get_running_loop()
         if self.loop is not turnstile._loop:
             self.loop = turnstile._get_loop()
-        turnstile.join(self)
+        turnstile.link(self)
         return True
 
     def resumed(self) -> None:
         """Its task runs, with its permit."""
         turnstile: Turnstile = self.owner
         turnstile._granted -= 1
-        turnstile.let_in()
+        turnstile.leave_inside()
 
     def gave_up(self) -> None:
         """It leaves the line by itself."""
         turnstile: Turnstile = self.owner
-        turnstile.part(self)
+        turnstile.unlink(self)
 
     def passed_on(self) -> None:
         """It has a permit and cannot use it: the next one has it."""
@@ -60,14 +60,14 @@ class Turn(Waiting):
     def ended(self) -> None:
         """It is gone, and its task has been told."""
         turnstile: Turnstile = self.owner
-        turnstile.let_in()
+        turnstile.leave_inside()
 
 
-def new_turn(turnstile: Turnstile) -> Turn:
+def new_waiter(turnstile: Turnstile) -> SemaphoreWaiter:
     """One that has not been awaited."""
-    turn = Turn()
-    turn.owner = turnstile
-    return turn
+    waiter = SemaphoreWaiter()
+    waiter.owner = turnstile
+    return waiter
 
 
 class Turnstile:
@@ -81,8 +81,8 @@ class Turnstile:
         self._value = value
         self._bound_value = bound
         self._granted = self._inside = 0
-        self.first: Turn | None = None
-        self.last: Turn | None = None
+        self.first: SemaphoreWaiter | None = None
+        self.last: SemaphoreWaiter | None = None
 
     def locked(self) -> bool:
         """Whether `acquire()` would wait: no permit is left, or others are before."""
@@ -104,7 +104,7 @@ class Turnstile:
         self.give()
 
     def __aenter__(self) -> Awaitable[None]:
-        return DONE if self.take() else new_turn(self)
+        return DONE if self.take() else new_waiter(self)
 
     def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, traceback: TracebackType | None
@@ -112,17 +112,17 @@ class Turnstile:
         self.give()
         return DONE
 
-    def _turn(self) -> Turn:
+    def _waiter(self) -> SemaphoreWaiter:
         """What is to be awaited for a permit."""
-        return new_turn(self)
+        return new_waiter(self)
 
-    def _in_line(self) -> list[Turn]:
+    def _queued_waiters(self) -> list[SemaphoreWaiter]:
         """Those that wait, first come first."""
         found = []
-        turn = self.first
-        while turn is not None:
-            found.append(turn)
-            turn = turn.after
+        waiter = self.first
+        while waiter is not None:
+            found.append(waiter)
+            waiter = waiter.after
         return found
 
     def give(self) -> None:
@@ -135,33 +135,33 @@ class Turnstile:
 
     def hand_on(self) -> None:
         """The first that waits has a permit that there is."""
-        turn = self.first
-        if turn is None:
+        waiter = self.first
+        if waiter is None:
             raise LookupError("nobody waits for a permit")
-        self.part(turn)
+        self.unlink(waiter)
         self._value -= 1
         self._granted += 1
-        turn.grant()
+        waiter.grant()
 
-    def let_in(self) -> None:
+    def leave_inside(self) -> None:
         """One is no longer inside. A newcomer may have waited behind it although there was a permit."""
         self._inside -= 1
         while self._value > 0 and self.first is not None:
             self.hand_on()
 
-    def join(self, turn: Turn) -> None:
+    def link(self, waiter: SemaphoreWaiter) -> None:
         """Put it at the end of the line."""
         self._inside += 1
-        turn.before = self.last
+        waiter.before = self.last
         if self.last is None:
-            self.first = turn
+            self.first = waiter
         else:
-            self.last.after = turn
-        self.last = turn
+            self.last.after = waiter
+        self.last = waiter
 
-    def part(self, turn: Turn) -> None:
+    def unlink(self, waiter: SemaphoreWaiter) -> None:
         """Take it out of the line, wherever it stands."""
-        before, after = turn.before, turn.after
+        before, after = waiter.before, waiter.after
         if before is None:
             self.first = after
         else:
@@ -170,4 +170,4 @@ class Turnstile:
             self.last = before
         else:
             after.before = before
-        turn.before = turn.after = None
+        waiter.before = waiter.after = None

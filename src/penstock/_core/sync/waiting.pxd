@@ -18,7 +18,7 @@ cdef extern from *:
     """
 
 
-cdef int WAITING, GRANTED, REFUSED, GONE, INSIDE, OVER
+cdef int WAITING, GRANTED, SHED, GONE, INSIDE, OVER
 
 
 @cython.final
@@ -38,7 +38,7 @@ cdef class Waiting:
     cdef void passed_on(self) except *
     cdef void ended(self) except *
     cpdef void grant(self) except *
-    cdef void refuse(self, int reason) except *
+    cdef void shed(self, int reason) except *
     cdef void wake(self) except *
     cdef object cancellation(self)
     @cython.locals(state=int)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["DONE", "Done", "Waiting"]
 
 # GONE: it was cancelled; OVER: it is gone, and its task knows
-WAITING, GRANTED, REFUSED, GONE, INSIDE, OVER = 0, 1, 2, 3, 4, 5
+WAITING, GRANTED, SHED, GONE, INSIDE, OVER = 0, 1, 2, 3, 4, 5
 STATES = ("waiting", "granted", "refused", "gone", "inside", "over")
 
 
@@ -89,10 +89,10 @@ class Waiting:
         self.state = GRANTED
         self.wake()
 
-    def refuse(self, reason: int) -> None:
+    def shed(self, reason: int) -> None:
         """It is refused: its task runs in the next turn."""
         self.reason = reason
-        self.state = REFUSED
+        self.state = SHED
         self.wake()
 
     def wake(self) -> None:
@@ -126,7 +126,7 @@ class Waiting:
             self.state = INSIDE
             self.resumed()
             raise StopIteration
-        if self.state == REFUSED:
+        if self.state == SHED:
             raise self.owner._refusal(self)
         if self.state == INSIDE:
             raise RuntimeError("it has been awaited already, and is inside")

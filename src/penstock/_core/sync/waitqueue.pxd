@@ -11,64 +11,64 @@ cdef class Waiter(Waiting):
     cdef public int priority
     cdef public double queued_s, arrived_s, deadline_s
     cdef Waiter older, newer, before, after
-    cdef Line line
+    cdef KeyQueue queue
 
     cdef void stop_timer(self) except *
 
 
 @cython.final
-cdef class Line:
+cdef class KeyQueue:
     cdef object key
     cdef Py_ssize_t count
     cdef Waiter first, last
-    cdef Line behind, ahead
+    cdef KeyQueue behind, ahead
 
 
 @cython.final
-cdef class Rank:
-    cdef Py_ssize_t count, line_count
+cdef class PriorityClass:
+    cdef Py_ssize_t count, key_count
     cdef Waiter oldest, newest
-    cdef Line turn, end, heaviest
-    cdef dict lines
+    cdef KeyQueue next_queue, last_queue, heaviest
+    cdef dict queues
 
-    @cython.locals(line=Line)
+    @cython.locals(queue=KeyQueue)
     cdef void add(self, Waiter waiter) except *
-    @cython.locals(line=Line, older=Waiter, newer=Waiter, before=Waiter, after=Waiter)
-    cdef void drop(self, Waiter waiter) except *
+    @cython.locals(queue=KeyQueue, older=Waiter, newer=Waiter, before=Waiter, after=Waiter)
+    cdef void remove(self, Waiter waiter) except *
     cdef void forget(self, object key) except *
-    cdef void join(self, Line line) except *
-    @cython.locals(ahead=Line, behind=Line)
-    cdef void part(self, Line line) except *
-    @cython.locals(line=Line, waiter=Waiter)
+    cdef void link(self, KeyQueue queue) except *
+    @cython.locals(ahead=KeyQueue, behind=KeyQueue)
+    cdef void unlink(self, KeyQueue queue) except *
+    @cython.locals(queue=KeyQueue, waiter=Waiter)
     cdef Waiter take(self, bint newest_first)
-    @cython.locals(lines=Py_ssize_t)
+    @cython.locals(queues=Py_ssize_t)
     cdef Py_ssize_t share(self, object key) except -1
-    @cython.locals(line=Line)
-    cdef Py_ssize_t held(self, object key) except -1
-    @cython.locals(held=Py_ssize_t, others=Py_ssize_t)
+    @cython.locals(queue=KeyQueue)
+    cdef Py_ssize_t queued(self, object key) except -1
+    @cython.locals(queued=Py_ssize_t, others=Py_ssize_t)
     cdef Py_ssize_t before_next(self, object key) except -1
 
 
 @cython.final
 cdef class WaitQueue:
     cdef readonly Py_ssize_t count
-    cdef list ranks
+    cdef list classes
 
-    @cython.locals(rank=Rank)
+    @cython.locals(one_class=PriorityClass)
     cdef void push(self, Waiter waiter) except *
-    @cython.locals(rank=Rank)
+    @cython.locals(one_class=PriorityClass)
     cdef void remove(self, Waiter waiter) except *
-    @cython.locals(rank=Rank)
+    @cython.locals(one_class=PriorityClass)
     cdef Waiter take(self, bint newest_first)
-    @cython.locals(rank=Rank)
+    @cython.locals(one_class=PriorityClass)
     cdef Py_ssize_t critical_count(self) except -1
-    @cython.locals(rank=Rank, found=Waiter, waiter=Waiter)
+    @cython.locals(one_class=PriorityClass, found=Waiter, waiter=Waiter)
     cdef Waiter oldest(self)
-    @cython.locals(rank=Rank, count=Py_ssize_t, at=int)
+    @cython.locals(one_class=PriorityClass, count=Py_ssize_t, at=int)
     cdef Py_ssize_t before_next(self, int priority, object key) except -1
-    @cython.locals(rank=Rank, held=Py_ssize_t)
+    @cython.locals(one_class=PriorityClass, queued=Py_ssize_t)
     cdef bint is_over_share(self, int priority, object key) except -1
-    @cython.locals(rank=Rank, at=int)
+    @cython.locals(one_class=PriorityClass, at=int)
     cdef Waiter lowest_newest(self, int priority)
-    @cython.locals(rank=Rank, line=Line)
+    @cython.locals(one_class=PriorityClass, queue=KeyQueue)
     cdef Waiter heaviest_newest(self, int priority, object key)

@@ -1,5 +1,5 @@
 # cython: annotation_typing=False, nonecheck=True
-"""Who waits at a gate: waiters in classes, in lines by key inside a class, in the order of their coming.
+"""Who waits at a gate: waiters in classes, in queues by key inside a class, in the order of their coming.
 
 Native where it is built (`waitqueue.pxd` has the types), this very source elsewhere. Every operation is O(1), the
 removal of any waiter among them. Knows no clock, no limit and no reason: `penstock._core.sync.gate` decides.
@@ -15,7 +15,7 @@ from .waiting import Waiting
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["Line", "Rank", "WaitQueue", "Waiter"]
+__all__ = ["KeyQueue", "PriorityClass", "WaitQueue", "Waiter"]
 
 CLASSES = 4
 
@@ -41,7 +41,7 @@ class Waiter(Waiting):
         self.newer: Waiter | None = None
         self.before: Waiter | None = None
         self.after: Waiter | None = None
-        self.line: Line | None = None
+        self.queue: KeyQueue | None = None
 
     def wake(self) -> None:
         """It waits no longer: its task runs in the next turn."""
@@ -61,7 +61,7 @@ class Waiter(Waiting):
         self.timer = None
 
 
-class Line:
+class KeyQueue:
     """The waiters of one key in one class, oldest first, and its neighbours in the class's rotation."""
 
     def __init__(self, key: Hashable) -> None:
@@ -69,40 +69,40 @@ class Line:
         self.count = 0
         self.first: Waiter | None = None
         self.last: Waiter | None = None
-        self.behind: Line | None = None
-        self.ahead: Line | None = None
+        self.behind: KeyQueue | None = None
+        self.ahead: KeyQueue | None = None
 
 
-class Rank:
-    """The waiters of one class: a rotation over lines, and all of them by age."""
+class PriorityClass:
+    """The waiters of one class: a rotation over queues, and all of them by age."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.line_count = 0
+        self.key_count = 0
         self.oldest: Waiter | None = None
         self.newest: Waiter | None = None
-        # the line whose turn it is; the last one in the rotation
-        self.turn: Line | None = None
-        self.end: Line | None = None
-        self.lines: dict[Hashable, Line] = {}
-        # almost always the longest line: it is set by whoever joins a longer one, and not when it shrinks
-        self.heaviest: Line | None = None
+        # the queue whose next_queue it is; the last one in the rotation
+        self.next_queue: KeyQueue | None = None
+        self.last_queue: KeyQueue | None = None
+        self.queues: dict[Hashable, KeyQueue] = {}
+        # almost always the longest queue: it is set by whoever joins a longer one, and not when it shrinks
+        self.heaviest: KeyQueue | None = None
 
     def add(self, waiter: Waiter) -> None:
-        """Put it at the end of its key's line."""
-        line = self.lines.get(waiter.key)
+        """Put it at the end of its key's queue."""
+        queue = self.queues.get(waiter.key)
         # an empty one was left behind by a key that could not be found again
-        if line is None or line.count == 0:
-            line = self.lines[waiter.key] = Line(waiter.key)
-            self.join(line)
-        waiter.line = line
-        waiter.before = line.last
-        if line.last is None:
-            line.first = waiter
+        if queue is None or queue.count == 0:
+            queue = self.queues[waiter.key] = KeyQueue(waiter.key)
+            self.link(queue)
+        waiter.queue = queue
+        waiter.before = queue.last
+        if queue.last is None:
+            queue.first = waiter
         else:
-            line.last.after = waiter
-        line.last = waiter
-        line.count += 1
+            queue.last.after = waiter
+        queue.last = waiter
+        queue.count += 1
         waiter.older = self.newest
         if self.newest is None:
             self.oldest = waiter
@@ -110,13 +110,13 @@ class Rank:
             self.newest.newer = waiter
         self.newest = waiter
         self.count += 1
-        if self.heaviest is None or line.count > self.heaviest.count:
-            self.heaviest = line
+        if self.heaviest is None or queue.count > self.heaviest.count:
+            self.heaviest = queue
 
-    def drop(self, waiter: Waiter) -> None:
+    def remove(self, waiter: Waiter) -> None:
         """Take it out, wherever it stands."""
-        line = waiter.line
-        if line is None:
+        queue = waiter.queue
+        if queue is None:
             raise LookupError("this waiter is in no queue")
         older, newer, before, after = waiter.older, waiter.newer, waiter.before, waiter.after
         if older is None:
@@ -128,80 +128,80 @@ class Rank:
         else:
             newer.older = older
         if before is None:
-            line.first = after
+            queue.first = after
         else:
             before.after = after
         if after is None:
-            line.last = before
+            queue.last = before
         else:
             after.before = before
-        waiter.older = waiter.newer = waiter.before = waiter.after = waiter.line = None
+        waiter.older = waiter.newer = waiter.before = waiter.after = waiter.queue = None
         self.count -= 1
-        line.count -= 1
-        if line.count == 0:
-            self.part(line)
-            self.forget(line.key)
-            if self.heaviest is line:
-                self.heaviest = self.turn
+        queue.count -= 1
+        if queue.count == 0:
+            self.unlink(queue)
+            self.forget(queue.key)
+            if self.heaviest is queue:
+                self.heaviest = self.next_queue
 
     def forget(self, key: Hashable) -> None:
-        """Take the key's empty line out of the table, unless the key's own code now hashes or compares otherwise."""
+        """Take the key's empty queue out of the table, unless the key's own code now hashes or compares otherwise."""
         try:
-            self.lines.pop(key, None)
+            self.queues.pop(key, None)
         except Exception:
             pass
 
-    def join(self, line: Line) -> None:
-        """Put the line at the end of the rotation."""
-        line.ahead = self.end
-        if self.end is None:
-            self.turn = line
+    def link(self, queue: KeyQueue) -> None:
+        """Put the queue at the end of the rotation."""
+        queue.ahead = self.last_queue
+        if self.last_queue is None:
+            self.next_queue = queue
         else:
-            self.end.behind = line
-        self.end = line
-        self.line_count += 1
+            self.last_queue.behind = queue
+        self.last_queue = queue
+        self.key_count += 1
 
-    def part(self, line: Line) -> None:
-        """Take the line out of the rotation."""
-        ahead, behind = line.ahead, line.behind
+    def unlink(self, queue: KeyQueue) -> None:
+        """Take the queue out of the rotation."""
+        ahead, behind = queue.ahead, queue.behind
         if ahead is None:
-            self.turn = behind
+            self.next_queue = behind
         else:
             ahead.behind = behind
         if behind is None:
-            self.end = ahead
+            self.last_queue = ahead
         else:
             behind.ahead = ahead
-        line.ahead = line.behind = None
-        self.line_count -= 1
+        queue.ahead = queue.behind = None
+        self.key_count -= 1
 
     def take(self, newest_first: bool) -> Waiter:
-        """The next of the line whose turn it is, out of the queue; the rotation goes on."""
-        line = self.turn
-        waiter = None if line is None else line.last if newest_first else line.first
-        if line is None or waiter is None:
+        """The next of the queue whose next_queue it is, out of the queue; the rotation goes on."""
+        queue = self.next_queue
+        waiter = None if queue is None else queue.last if newest_first else queue.first
+        if queue is None or waiter is None:
             raise LookupError("nobody waits in this class")
-        if self.line_count > 1:
-            self.part(line)
-            self.join(line)
-        self.drop(waiter)
+        if self.key_count > 1:
+            self.unlink(queue)
+            self.link(queue)
+        self.remove(waiter)
         return waiter
 
     def share(self, key: Hashable) -> int:
         """How many places are fair for the key: all that are taken, by the keys that have some or want one."""
-        lines = self.line_count if key in self.lines else self.line_count + 1
-        return (self.count + lines - 1) // lines
+        queues = self.key_count if key in self.queues else self.key_count + 1
+        return (self.count + queues - 1) // queues
 
-    def held(self, key: Hashable) -> int:
+    def queued(self, key: Hashable) -> int:
         """How many of the key wait."""
-        line = self.lines.get(key)
-        return 0 if line is None else line.count
+        queue = self.queues.get(key)
+        return 0 if queue is None else queue.count
 
     def before_next(self, key: Hashable) -> int:
         """How many would be served before a new one of the key: at most one more of each other than of its own."""
-        held = self.held(key)
-        others = self.line_count - (1 if held else 0)
-        return min(self.count, held + (held + 1) * others)
+        queued = self.queued(key)
+        others = self.key_count - (1 if queued else 0)
+        return min(self.count, queued + (queued + 1) * others)
 
 
 class WaitQueue:
@@ -209,38 +209,38 @@ class WaitQueue:
 
     def __init__(self) -> None:
         self.count = 0
-        self.ranks = [Rank() for _ in range(CLASSES)]
+        self.classes = [PriorityClass() for _ in range(CLASSES)]
 
     def push(self, waiter: Waiter) -> None:
         """Put it at the end of its class and key."""
-        rank: Rank = self.ranks[waiter.priority]
-        rank.add(waiter)
+        one_class: PriorityClass = self.classes[waiter.priority]
+        one_class.add(waiter)
         self.count += 1
 
     def remove(self, waiter: Waiter) -> None:
         """Take it out, wherever it stands."""
-        rank: Rank = self.ranks[waiter.priority]
-        rank.drop(waiter)
+        one_class: PriorityClass = self.classes[waiter.priority]
+        one_class.remove(waiter)
         self.count -= 1
 
     def take(self, newest_first: bool) -> Waiter:
         """The next to be served, out of the queue, which must not be empty."""
-        for rank in self.ranks:
-            if rank.count:
+        for one_class in self.classes:
+            if one_class.count:
                 self.count -= 1
-                return rank.take(newest_first)
+                return one_class.take(newest_first)
         raise IndexError("nobody waits")
 
     def critical_count(self) -> int:
         """How many of the highest class wait."""
-        rank: Rank = self.ranks[0]
-        return rank.count
+        one_class: PriorityClass = self.classes[0]
+        return one_class.count
 
     def oldest(self) -> Waiter | None:
         """Whoever has waited longest."""
         found: Waiter | None = None
-        for rank in self.ranks:
-            waiter = rank.oldest
+        for one_class in self.classes:
+            waiter = one_class.oldest
             if waiter is not None and (found is None or waiter.queued_s < found.queued_s):
                 found = waiter
         return found
@@ -249,29 +249,29 @@ class WaitQueue:
         """How many would be served before a new one of this class and key."""
         count = 0
         for at in range(priority):
-            rank: Rank = self.ranks[at]
-            count += rank.count
-        rank = self.ranks[priority]
-        return count + rank.before_next(key)
+            one_class: PriorityClass = self.classes[at]
+            count += one_class.count
+        one_class = self.classes[priority]
+        return count + one_class.before_next(key)
 
     def is_over_share(self, priority: int, key: Hashable) -> bool:
         """Whether one more of the key would be more than is fair in its class; never if no other key waits there."""
-        rank: Rank = self.ranks[priority]
-        held = rank.held(key)
-        return rank.line_count > (1 if held else 0) and held + 1 > rank.share(key)
+        one_class: PriorityClass = self.classes[priority]
+        queued = one_class.queued(key)
+        return one_class.key_count > (1 if queued else 0) and queued + 1 > one_class.share(key)
 
     def lowest_newest(self, priority: int) -> Waiter | None:
         """The newest of the lowest class, if that is below `priority`."""
         for at in range(CLASSES - 1, priority, -1):
-            rank: Rank = self.ranks[at]
-            if rank.count:
-                return rank.newest
+            one_class: PriorityClass = self.classes[at]
+            if one_class.count:
+                return one_class.newest
         return None
 
     def heaviest_newest(self, priority: int, key: Hashable) -> Waiter | None:
-        """The newest of the longest line in the class, if that has more than its share and is another key's."""
-        rank: Rank = self.ranks[priority]
-        line = rank.heaviest
-        if line is None or line.key == key or line.count <= rank.share(key):
+        """The newest of the longest queue in the class, if that has more than its share and is another key's."""
+        one_class: PriorityClass = self.classes[priority]
+        queue = one_class.heaviest
+        if queue is None or queue.key == key or queue.count <= one_class.share(key):
             return None
-        return line.last
+        return queue.last

@@ -7,7 +7,7 @@ cdef enum:
     CALLBACK = 3
 
 
-cdef struct Entry:
+cdef struct FlightEvent:
     int64_t at_ns, took_ns
     uint64_t task
     uint32_t site
@@ -15,17 +15,17 @@ cdef struct Entry:
     uint8_t detail
 
 
-cdef class Flight:
-    cdef Entry *entries
+cdef class FlightRecorder:
+    cdef FlightEvent *events
     cdef readonly uint64_t written
     cdef uint64_t mask
 
 
 cdef inline void note(
-    Flight flight, uint8_t kind, int64_t at_ns, int64_t took_ns, uint64_t task, uint32_t site, uint8_t detail
+    FlightRecorder flight, uint8_t kind, int64_t at_ns, int64_t took_ns, uint64_t task, uint32_t site, uint8_t detail
 ) noexcept:
-    """Writes one entry over the oldest."""
-    cdef Entry *entry = &flight.entries[flight.written & flight.mask]
+    """Writes one event over the oldest."""
+    cdef FlightEvent *event = &flight.events[flight.written & flight.mask]
     flight.written += 1
-    entry.at_ns, entry.took_ns, entry.task = at_ns, took_ns, task
-    entry.site, entry.kind, entry.detail = site, kind, detail
+    event.at_ns, event.took_ns, event.task = at_ns, took_ns, task
+    event.site, event.kind, event.detail = site, kind, detail

@@ -1,37 +1,37 @@
 """The flight recorder: a ring of the newest things that happened to tasks, 40 bytes each, written in a few nanoseconds.
 
-Ownership: its entries, plain numbers, no references. Only code that holds the GIL touches it.
+Ownership: its events, plain numbers, no references. Only code that holds the GIL touches it.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint64_t
 
 
-cdef class Flight:
-    """The newest entries, `size` of them; a power of two."""
+cdef class FlightRecorder:
+    """The newest events, `size` of them; a power of two."""
 
     def __cinit__(self, uint64_t size):
         if size == 0 or size & (size - 1):
             raise ValueError(f"a ring's size is a power of two, not {size}")
-        self.entries = <Entry *>PyMem_Calloc(size, sizeof(Entry))
-        if self.entries is NULL:
+        self.events = <FlightEvent *>PyMem_Calloc(size, sizeof(FlightEvent))
+        if self.events is NULL:
             raise MemoryError
         self.mask = size - 1
 
     def __dealloc__(self):
-        PyMem_Free(self.entries)
+        PyMem_Free(self.events)
 
     def read(self, int64_t since_ns):
-        """(kind, at_ns, took_ns, task, site, detail) of each entry that is not older, in the order of writing."""
+        """(kind, at_ns, took_ns, task, site, detail) of each event that is not older, in the order of writing."""
         cdef uint64_t at, first = 0 if self.written <= self.mask else self.written - self.mask - 1
         found = []
         for at in range(first, self.written):
-            entry = self.entries[at & self.mask]
-            if entry.at_ns + entry.took_ns >= since_ns:
-                found.append((entry.kind, entry.at_ns, entry.took_ns, entry.task, entry.site, entry.detail))
+            event = self.events[at & self.mask]
+            if event.at_ns + event.took_ns >= since_ns:
+                found.append((event.kind, event.at_ns, event.took_ns, event.task, event.site, event.detail))
         return found
 
     @property
     def overwritten(self):
-        """How many entries are lost to newer ones."""
+        """How many events are lost to newer ones."""
         return self.written - self.mask - 1 if self.written > self.mask + 1 else 0

@@ -17,15 +17,15 @@ cdef struct Span:
     int64_t since_ns, until_ns
 
 
-cdef class Bell:
-    # An eventfd; the bell owns it.
+cdef class WakeEvent:
+    # An eventfd; the wake_event owns it.
     cdef int fd
 
     cdef int reopen(self) except -1
     cdef void ring(self) noexcept nogil
 
 
-cdef class Schedule:
+cdef class SchedulerStats:
     # A thread's file in /proc, and which thread's, 0 before the first; the schedule owns it. The number of the file stays
     # while it is replaced, since another thread may be reading it.
     cdef int fd, thread
@@ -33,7 +33,7 @@ cdef class Schedule:
     cdef void follow(self, int thread) noexcept nogil
 
 
-cdef class Stamps:
+cdef class Heartbeat:
     # When the turn that runs callbacks now began, in ns on the monotonic clock; 0 while the loop waits or stands still.
     cdef int64_t turn_since_ns
     # When the callback that runs now began; 0 between callbacks.
@@ -42,7 +42,7 @@ cdef class Stamps:
     cdef uint64_t turn_number, callbacks_done
     # What runs now, borrowed from the reactor, which holds it meanwhile: to be looked at with the GIL only.
     cdef PyObject *running
-    # The same where Python writes the stamps, owned.
+    # The same where Python writes the heartbeat, owned.
     cdef object held
     # The loop's thread while it runs: `threading.get_ident()`, 0 else.
     cdef unsigned long thread_id
@@ -53,9 +53,9 @@ cdef class Stamps:
     cdef public object on_enter
     # Set by a watchdog that is about to look no more while the loop rests: the next turn rings.
     cdef int rings
-    cdef Bell bell
+    cdef WakeEvent wake_event
     # Opened as a run begins, in the loop's thread: descriptors do not come and go while the loop runs. None: not watched.
-    cdef Schedule schedule
+    cdef SchedulerStats schedule
     # A callback or turn of this length is a stall. The newest of each is kept, so that a watchdog learns its exact end.
     cdef int64_t stall_ns
     cdef Span stalled_callback, stalled_turn
@@ -64,7 +64,7 @@ cdef class Stamps:
     cpdef int leave(self) except -1
 
 
-cdef inline void note_stall(Stamps stamps, Span *span, int64_t since_ns, int64_t now_ns) noexcept:
+cdef inline void note_stall(Heartbeat heartbeat, Span *span, int64_t since_ns, int64_t now_ns) noexcept:
     """A stall has ended: wake the watchdog, which tells how long it was."""
     if since_ns == 0:
         return
@@ -72,41 +72,41 @@ cdef inline void note_stall(Stamps stamps, Span *span, int64_t since_ns, int64_t
     set_time(&span.since_ns, 0, RELEASE)
     set_time(&span.until_ns, now_ns, RELEASE)
     set_time(&span.since_ns, since_ns, RELEASE)
-    if stamps.bell is not None:
-        stamps.bell.ring()
+    if heartbeat.wake_event is not None:
+        heartbeat.wake_event.ring()
 
 
-# What the reactor does at each edge. A reader looks at a turn's number and time twice, so it takes no two turns for one.
-cdef inline void begin_turn(Stamps stamps, int64_t now_ns) noexcept:
-    stamps.callbacks_done = 0
-    stamps.turn_number += 1
-    stamps.turn_since_ns = now_ns
-    # The watchdog sets `rings`, and looks once more a good while later before it sleeps: if the word is not seen here, then
+# What the reactor does at each edge. A reader observations at a turn's number and time twice, so it takes no two turns for one.
+cdef inline void begin_turn(Heartbeat heartbeat, int64_t now_ns) noexcept:
+    heartbeat.callbacks_done = 0
+    heartbeat.turn_number += 1
+    heartbeat.turn_since_ns = now_ns
+    # The watchdog sets `rings`, and observations once more a good while later before it sleeps: if the word is not seen here, then
     # what is written above is seen there.
     in_order()
-    if stamps.rings:
-        stamps.rings = 0
-        if stamps.bell is not None:
-            stamps.bell.ring()
+    if heartbeat.rings:
+        heartbeat.rings = 0
+        if heartbeat.wake_event is not None:
+            heartbeat.wake_event.ring()
 
 
-cdef inline void end_turn(Stamps stamps, int64_t now_ns) noexcept:
+cdef inline void end_turn(Heartbeat heartbeat, int64_t now_ns) noexcept:
     """`now_ns` is 0 where the time is not known."""
-    if now_ns - stamps.turn_since_ns >= stamps.stall_ns:
-        note_stall(stamps, &stamps.stalled_turn, stamps.turn_since_ns, now_ns)
-    stamps.turn_since_ns = stamps.callback_since_ns = 0
-    stamps.running = NULL
+    if now_ns - heartbeat.turn_since_ns >= heartbeat.stall_ns:
+        note_stall(heartbeat, &heartbeat.stalled_turn, heartbeat.turn_since_ns, now_ns)
+    heartbeat.turn_since_ns = heartbeat.callback_since_ns = 0
+    heartbeat.running = NULL
 
 
-cdef inline void begin_callback(Stamps stamps, PyObject *running, int64_t now_ns) noexcept:
-    stamps.running = running
-    stamps.callback_since_ns = now_ns
+cdef inline void begin_callback(Heartbeat heartbeat, PyObject *running, int64_t now_ns) noexcept:
+    heartbeat.running = running
+    heartbeat.callback_since_ns = now_ns
 
 
-cdef inline void end_callback(Stamps stamps, int64_t now_ns) noexcept:
+cdef inline void end_callback(Heartbeat heartbeat, int64_t now_ns) noexcept:
     """Before the reactor lets go of what ran."""
-    if now_ns - stamps.callback_since_ns >= stamps.stall_ns:
-        note_stall(stamps, &stamps.stalled_callback, stamps.callback_since_ns, now_ns)
-    stamps.callback_since_ns = 0
-    stamps.running = NULL
-    stamps.callbacks_done += 1
+    if now_ns - heartbeat.callback_since_ns >= heartbeat.stall_ns:
+        note_stall(heartbeat, &heartbeat.stalled_callback, heartbeat.callback_since_ns, now_ns)
+    heartbeat.callback_since_ns = 0
+    heartbeat.running = NULL
+    heartbeat.callbacks_done += 1

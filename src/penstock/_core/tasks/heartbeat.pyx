@@ -1,6 +1,6 @@
-"""Stamps: what a loop's thread writes down as it goes. The reactor writes them, the watchdog reads them.
+"""Heartbeat: what a loop's thread writes down as it goes. The reactor writes them, the watchdog reads them.
 
-Words of plain memory, written by one thread and read by another without a lock: a reader may see one a moment late.
+HeartbeatWords of plain memory, written by one thread and read by another without a lock: a reader may see one a moment late.
 """
 
 import threading
@@ -18,8 +18,8 @@ from penstock._core.events.clock cimport now_ns
 cdef int64_t NEVER_NS = (<int64_t>1 << 62)
 
 
-cdef class Bell:
-    """What wakes a watchdog that sleeps: a loop's first turn after a rest, whoever changes what it looks at."""
+cdef class WakeEvent:
+    """What wakes a watchdog that sleeps: a loop's first turn after a rest, whoever changes what it observations at."""
 
     def __cinit__(self):
         self.fd = -1
@@ -42,8 +42,8 @@ cdef class Bell:
             close(self.fd)
 
 
-cdef class Schedule:
-    """The kernel's count of a thread's time on run queues: a file that is read for each look."""
+cdef class SchedulerStats:
+    """The kernel's count of a thread's time on run queues: a file that is read for each observation."""
 
     def __cinit__(self):
         self.fd = -1
@@ -61,8 +61,8 @@ cdef class Schedule:
             close(self.fd)
 
 
-cdef class Stamps:
-    """The stamps of one loop. From Python: to be looked at, and to be written by tests."""
+cdef class Heartbeat:
+    """The heartbeat of one loop. From Python: to be looked at, and to be written by tests."""
 
     def __cinit__(self):
         self.stall_ns = NEVER_NS

@@ -66,7 +66,7 @@ cdef Py_ssize_t pointer_offset(list samples, Py_ssize_t size) except -1:
 
 
 def find():
-    """Look; what is found is in `layout` from then on."""
+    """Observation; what is found is in `layout` from then on."""
     loop, error = Quiet(), ValueError()
     pending, cancelled, returned, raised = (futures.Future(loop=loop) for _ in range(4))
     cancelled.cancel()

@@ -31,7 +31,7 @@ cdef struct Record:
     uint32_t site
     uint8_t state
     # Told as hung already: once is enough.
-    uint8_t is_told
+    uint8_t is_reported
 
 
 cdef struct SiteCounts:
@@ -76,7 +76,7 @@ cdef class Ledger:
     cdef list take_out(self, int64_t now_ns, bint only_gone)
 
 
-cdef class Snapshot:
+cdef class LedgerSnapshot:
     cdef Record *records
     cdef Py_ssize_t count
     cdef readonly int64_t taken_ns

@@ -125,7 +125,7 @@ cdef class Ledger:
         return 0
 
     cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1:
-        """The task is over: its record is free again. `now_ns` 0: nobody looks at the time."""
+        """The task is over: its record is free again. `now_ns` 0: nobody observations at the time."""
         cdef PyObject *weak = record.weak
         cdef PyObject *stack = record.stack
         cdef uint32_t number = record.site
@@ -299,11 +299,11 @@ cdef class Ledger:
         found = []
         for at in range(self.block_count * BLOCK_RECORDS):
             record = self.record_at(at)
-            if not record.number or record.is_told or record.site >= <uint32_t>len(most_ns):
+            if not record.number or record.is_reported or record.site >= <uint32_t>len(most_ns):
                 continue
             bound_ns = most_ns[record.site]
             if bound_ns and record.born_ns and now_ns - record.born_ns > bound_ns:
-                record.is_told = True
+                record.is_reported = True
                 found.append(<object>record.weak)
                 if len(found) == limit:
                     break
@@ -342,10 +342,10 @@ cdef class Ledger:
 
     def snapshot(self, int64_t now_ns):
         """All records as they are now, to be looked at in peace."""
-        return Snapshot(self, now_ns)
+        return LedgerSnapshot(self, now_ns)
 
 
-cdef class Snapshot:
+cdef class LedgerSnapshot:
     """A copy of the records of a ledger: a sequence whose items are made when asked for.
 
     Ownership: it owns a weak reference and the creation stack of each. It keeps no task alive.

@@ -3,11 +3,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from penstock._core.events.handle cimport Runnable
 from penstock._core.events.ready cimport Ready
-from penstock._core.tasks.flight cimport Flight
-from penstock._core.tasks.heartbeat cimport Stamps
+from penstock._core.tasks.flight cimport FlightRecorder
+from penstock._core.tasks.heartbeat cimport Heartbeat
 from penstock._core.tasks.histogram cimport Histogram
 from penstock._core.tasks.ledger cimport Ledger, Record
-from penstock._core.tasks.sites cimport Origins
+from penstock._core.tasks.sites cimport TaskSites
 
 cdef enum:
     OFF = 0
@@ -30,11 +30,11 @@ cdef class Probe:
     cdef readonly int level
     # Below it the level does not go: somebody needs the count.
     cdef int least_level
-    cdef readonly Stamps stamps
+    cdef readonly Heartbeat heartbeat
     cdef readonly Ledger ledger
-    cdef readonly Origins origins
+    cdef readonly TaskSites sites
     # None below TIME
-    cdef readonly Flight flight
+    cdef readonly FlightRecorder flight
     cdef uint64_t[4] ran
     cdef Histogram took0, took1, took2, took3
     cdef readonly Histogram delay, start_delay, turn, poll, wake
@@ -43,7 +43,7 @@ cdef class Probe:
     # One creation in so many keeps its stack; a step that long goes into the flight recorder whatever the level.
     cdef uint32_t stack_every, stack_left
     cdef int64_t long_step_ns
-    # What looks for lost and stuck tasks, when next, and how often.
+    # What observations for lost and stuck tasks, when next, and how often.
     cdef object check
     cdef int64_t check_at_ns, check_every_ns
     # Of the turn and the callback that run now.
@@ -72,4 +72,4 @@ cdef class Probe:
     cdef int first_eager_step(self, Record *record) noexcept
     cdef object sampled_stack(self)
     cdef int take_error(self) noexcept
-    cdef int tell_error(self) except -1
+    cdef int report_error(self) except -1

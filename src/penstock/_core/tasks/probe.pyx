@@ -4,10 +4,10 @@ No wrapper, no done callback, no task factory: the reactor knows which task the 
 run, and when the run returns, the task's state says whether that was its last step. One clock read a callback: the end
 of one is the start of the next.
 
-Levels: COUNT counts births and ends. TIME adds sites, times, stamps for the watchdog and the flight recorder's births,
+Levels: COUNT counts births and ends. TIME adds sites, times, heartbeat for the watchdog and the flight recorder's births,
 ends and long steps. TRACE adds every step, and creation stacks more often.
 
-What looks on never ends what it looks at. The edges at which the reactor calls, `born`, `begin_callback`,
+What observations on never ends what it observations at. The edges at which the reactor calls, `born`, `begin_callback`,
 `end_callback`, `end_turn` and `run_check`, let nothing out but KeyboardInterrupt and SystemExit: any other exception is
 counted in `errors` and logged, once a minute at most. Those around a callback let out nothing at all, for the callback is
 still to run and its handle to be let go: what they meet is told at the turn's end.
@@ -23,13 +23,13 @@ from libc.string cimport strcmp
 from penstock._core.events.clock cimport now_ns
 from penstock._core.events.handle cimport Handle, Runnable, ThreadSafeHandle, TimerHandle
 from penstock._core.events.ready cimport Ready
-from penstock._core.tasks.flight cimport BIRTH, CALLBACK, END, STEP, Flight, note
+from penstock._core.tasks.flight cimport BIRTH, CALLBACK, END, STEP, FlightRecorder, note
 from penstock._core.tasks.histogram cimport Histogram, record as add_time
 from penstock._core.tasks.layout cimport CANCELLED, PENDING, Py_TYPE, has_failed, is_c_task, layout, state_of
 from penstock._core.tasks.ledger cimport CANCELED, LOST, RAISED, READY, RETURNED, RUNNING, WAITING, Ledger, Record, is_gone
-from penstock._core.tasks.sites cimport UNKNOWN, Origins, raw_stack
+from penstock._core.tasks.sites cimport UNKNOWN, TaskSites, raw_stack
 from penstock._core.tasks.heartbeat cimport (
-    Stamps,
+    Heartbeat,
     begin_callback as stamp_callback,
     begin_turn as stamp_turn,
     end_callback as stamp_end_of_callback,
@@ -56,7 +56,7 @@ cdef enum:
 
 # One number for each task of the process, in the order of birth; one table of sites.
 cdef uint64_t last_number = 0
-cdef Origins shared_origins = Origins(SITES)
+cdef TaskSites shared_sites = TaskSites(SITES)
 # asyncio's name for the callback by which a future wakes a task: compared by address once it has been met.
 cdef const char *wakeup_name = NULL
 NEVER_NS = <int64_t>1 << 62
@@ -101,9 +101,9 @@ cdef class Probe:
     """The probe of one loop. It does nothing until `set_level`."""
 
     def __cinit__(self):
-        self.stamps = Stamps()
+        self.heartbeat = Heartbeat()
         self.ledger = Ledger()
-        self.origins = shared_origins
+        self.sites = shared_sites
         self.took0, self.took1, self.took2, self.took3 = Histogram(), Histogram(), Histogram(), Histogram()
         self.delay, self.start_delay = Histogram(), Histogram()
         self.turn, self.poll, self.wake = Histogram(), Histogram(), Histogram()
@@ -121,9 +121,9 @@ cdef class Probe:
             self.running = NULL
         if level < TIME:
             # from now on nothing says when what runs has ended
-            stamp_end_of_turn(self.stamps, 0)
+            stamp_end_of_turn(self.heartbeat, 0)
         if level >= TIME and self.flight is None:
-            self.flight = Flight(FLIGHT_ENTRIES)
+            self.flight = FlightRecorder(FLIGHT_ENTRIES)
         self.stack_every = self.stack_left = 8 if level == TRACE else 128
         # it may be set from within a callback
         self.start_ns = self.turn_start_ns = now_ns()
@@ -135,7 +135,7 @@ cdef class Probe:
         """A task has been made; it may have run already, or be over."""
         if (<Birth>see_birth)(self, task, coro, born_ns, is_eager) != 0:
             self.take_error()
-            return self.tell_error()
+            return self.report_error()
         return 0
 
     cdef Record *adopt(self, PyObject *task) except NULL:
@@ -197,7 +197,7 @@ cdef class Probe:
                 self.error = problem
         return 0
 
-    cdef int tell_error(self) except -1:
+    cdef int report_error(self) except -1:
         """Log the exception that is kept; raise it again if it is to end the program."""
         problem, self.error = self.error, None
         if isinstance(problem, (KeyboardInterrupt, SystemExit)):
@@ -218,7 +218,7 @@ cdef class Probe:
     cdef int begin_turn(self, int64_t now_ns) except -1:
         self.start_ns = self.turn_start_ns = now_ns
         if self.level >= TIME:
-            stamp_turn(self.stamps, now_ns)
+            stamp_turn(self.heartbeat, now_ns)
         return 0
 
     cdef int begin_callback(self, PyObject *entry) noexcept:
@@ -239,12 +239,12 @@ cdef class Probe:
     cdef int end_turn(self) except -1:
         """Every callback of the turn has run, or one of them has ended the loop."""
         cdef int64_t took_ns = self.start_ns - self.turn_start_ns
-        stamp_end_of_turn(self.stamps, self.start_ns)
+        stamp_end_of_turn(self.heartbeat, self.start_ns)
         self.turns += 1
         if self.level >= TIME:
             add_time(self.turn, took_ns)
             self.active_ns += took_ns
-        return 0 if self.error is None else self.tell_error()
+        return 0 if self.error is None else self.report_error()
 
     cdef int polled(self, int64_t waited_ns, int events) except -1:
         """The loop has waited for the OS."""
@@ -267,7 +267,7 @@ cdef class Probe:
         self.check_at_ns = now_ns + self.check_every_ns
         if (<End>call_check)(self) != 0:
             self.take_error()
-            return self.tell_error()
+            return self.report_error()
         return 0
 
     cdef int mark_ready(self, Ready ready) except -1:
@@ -337,17 +337,17 @@ cdef class Probe:
         self.ledger.end(record, LOST, now_ns())
         return told
 
-    def settle(self):
+    def stop(self):
         """The loop is about to drop what is ready."""
         self.running = NULL
-        stamp_end_of_turn(self.stamps, 0)
+        stamp_end_of_turn(self.heartbeat, 0)
 
 
 cdef int see_birth(Probe self, object task, object coro, int64_t born_ns, bint is_eager) except -1:
     global last_number
     cdef PyObject *key = <PyObject *>task
     # what may run code comes first: it may change the level, or end records
-    cdef uint32_t site = self.origins.here(coro) if self.level >= TIME else UNKNOWN
+    cdef uint32_t site = self.sites.current(coro) if self.level >= TIME else UNKNOWN
     cdef bint is_begun
     cdef Record *record
     cdef int outcome
@@ -415,7 +415,7 @@ cdef int see_begin(Probe self, PyObject *entry) except -1:
             waited_ns = self.start_ns - record.born_ns
             add_time(self.start_delay, waited_ns)
         record.ready_ns += waited_ns if waited_ns > 0 else 0
-    stamp_callback(self.stamps, entry, self.start_ns)
+    stamp_callback(self.heartbeat, entry, self.start_ns)
     return 0
 
 
@@ -428,7 +428,7 @@ cdef int see_end(Probe self) except -1:
     if self.level >= TIME:
         end_ns = now_ns()
         took_ns = end_ns - self.start_ns
-        stamp_end_of_callback(self.stamps, end_ns)
+        stamp_end_of_callback(self.heartbeat, end_ns)
         if record is not NULL:
             add_time(self.took0, took_ns)
             record.running_ns += took_ns

@@ -8,15 +8,15 @@ cdef enum:
     FIRST_SITE = 2
 
 
-cdef struct Spot:
+cdef struct SiteSlot:
     # Owned while it is in a table.
     PyObject *code
     int lasti
     uint32_t number
 
 
-cdef class Origins:
-    cdef Spot *spots
+cdef class TaskSites:
+    cdef SiteSlot *slots
     cdef size_t mask, count, inner_count
     cdef uint32_t limit
     # (code, lasti) of each site, by its number
@@ -24,8 +24,8 @@ cdef class Origins:
     # of a file's name: whether its code is passed over too; None: of none
     cdef public object skips
 
-    cdef uint32_t here(self, object coro) except? 0
-    cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_found) except? 0
+    cdef uint32_t current(self, object coro) except? 0
+    cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_site) except? 0
     cdef int insert(self, PyObject *code, int lasti, uint32_t number) except -1
     cdef int grow(self) except -1
 

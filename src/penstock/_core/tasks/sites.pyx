@@ -1,4 +1,4 @@
-"""Origins: where a task is created, as a number, for some ten nanoseconds. Resolved to file and line only when read.
+"""TaskSites: where a task is created, as a number, for some ten nanoseconds. Resolved to file and line only when read.
 
 The site is the first frame that is not asyncio's or penstock's own; where the loop itself made the task (a server's
 handler), it is the coroutine's function. A site is a code object and an instruction in it.
@@ -44,24 +44,24 @@ cdef inline size_t place_of(PyObject *code, int lasti) noexcept:
     return mixed >> 20
 
 
-cdef class Origins:
+cdef class TaskSites:
     """The sites of one process, at most `limit` of them."""
 
     def __cinit__(self, limit=1024):
-        self.spots = <Spot *>PyMem_Calloc(FIRST_SIZE, sizeof(Spot))
-        if self.spots is NULL:
+        self.slots = <SiteSlot *>PyMem_Calloc(FIRST_SIZE, sizeof(SiteSlot))
+        if self.slots is NULL:
             raise MemoryError
         self.mask, self.limit = FIRST_SIZE - 1, limit
         self.sites = [None, None]
 
     def __dealloc__(self):
         cdef size_t at
-        if self.spots is not NULL:
+        if self.slots is not NULL:
             for at in range(self.mask + 1):
-                Py_XDECREF(self.spots[at].code)
-            PyMem_Free(self.spots)
+                Py_XDECREF(self.slots[at].code)
+            PyMem_Free(self.slots)
 
-    cdef uint32_t here(self, object coro) except? 0:
+    cdef uint32_t current(self, object coro) except? 0:
         """The site of the code that runs now; of `coro`'s function if that is the loop itself."""
         cdef Frame *frame = top_frame()
         cdef PyObject *code
@@ -88,18 +88,18 @@ cdef class Origins:
         number = self.number_of(<PyObject *>found, 0, True)
         return number if number < INNER else UNKNOWN
 
-    cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_found) except? 0:
-        """The number of a place; INNER or BOUNDARY for code that is no site, unless `is_found`."""
+    cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_site) except? 0:
+        """The number of a place; INNER or BOUNDARY for code that is no site, unless `is_site`."""
         cdef size_t at = place_of(code, lasti) & self.mask
-        while self.spots[at].code is not NULL:
-            if self.spots[at].code is code and self.spots[at].lasti == lasti:
-                return self.spots[at].number
+        while self.slots[at].code is not NULL:
+            if self.slots[at].code is code and self.slots[at].lasti == lasti:
+                return self.slots[at].number
             at = (at + 1) & self.mask
-        if not is_found:
+        if not is_site:
             at = place_of(code, ANY) & self.mask
-            while self.spots[at].code is not NULL:
-                if self.spots[at].code is code and self.spots[at].lasti == ANY:
-                    return self.spots[at].number
+            while self.slots[at].code is not NULL:
+                if self.slots[at].code is code and self.slots[at].lasti == ANY:
+                    return self.slots[at].number
                 at = (at + 1) & self.mask
             if (<object>code).co_filename.startswith(INNER_FOLDERS):
                 return self.inner(<object>code, (<object>code).co_name == "run_forever")
@@ -122,31 +122,31 @@ cdef class Origins:
         if 3 * self.count >= 2 * self.mask:
             self.grow()
         cdef size_t at = place_of(code, lasti) & self.mask
-        while self.spots[at].code is not NULL:
+        while self.slots[at].code is not NULL:
             at = (at + 1) & self.mask
         Py_INCREF(<object>code)
-        self.spots[at] = Spot(code, lasti, number)
+        self.slots[at] = SiteSlot(code, lasti, number)
         self.count += 1
         return 0
 
     cdef int grow(self) except -1:
         cdef size_t size = 2 * (self.mask + 1), mask = size - 1, at, to
-        cdef Spot *wider = <Spot *>PyMem_Calloc(size, sizeof(Spot))
+        cdef SiteSlot *wider = <SiteSlot *>PyMem_Calloc(size, sizeof(SiteSlot))
         if wider is NULL:
             raise MemoryError
         for at in range(self.mask + 1):
-            if self.spots[at].code is not NULL:
-                to = place_of(self.spots[at].code, self.spots[at].lasti) & mask
+            if self.slots[at].code is not NULL:
+                to = place_of(self.slots[at].code, self.slots[at].lasti) & mask
                 while wider[to].code is not NULL:
                     to = (to + 1) & mask
-                wider[to] = self.spots[at]
-        PyMem_Free(self.spots)
-        self.spots, self.mask = wider, mask
+                wider[to] = self.slots[at]
+        PyMem_Free(self.slots)
+        self.slots, self.mask = wider, mask
         return 0
 
     def find(self, coro=None):
         """The number of the caller's own site; for tests."""
-        return self.here(coro)
+        return self.current(coro)
 
 
 cdef tuple raw_stack():

@@ -1,16 +1,16 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from penstock._core.tasks.heartbeat cimport Bell, Schedule, Span, Stamps
+from penstock._core.tasks.heartbeat cimport WakeEvent, SchedulerStats, Span, Heartbeat
 
 
-cdef struct Mark:
+cdef struct Totals:
     # Totals at one moment; what lies between two of them is their difference. cpu_ns and runnable_ns are -1 where they are
     # not known.
     int64_t at_ns, cpu_ns, gc_ns, runnable_ns, late_ns
 
 
-cdef struct Words:
-    # Where a loop writes: pointers into its Stamps.
+cdef struct HeartbeatWords:
+    # Where a loop writes: pointers into its Heartbeat.
     const int64_t *turn_since_ns
     const int64_t *callback_since_ns
     const uint64_t *turn_number
@@ -26,30 +26,30 @@ cdef struct Words:
     int *rings
 
 
-cdef struct Instant:
-    # The words as they were at one look.
+cdef struct HeartbeatReading:
+    # The words as they were at one observation.
     int64_t turn_since_ns, callback_since_ns
     uint64_t turn_number, callbacks_done
 
 
-cdef struct Look:
-    Words words
+cdef struct Observation:
+    HeartbeatWords words
     int64_t stall_ns
-    # The totals at the last look; at the first one in this turn, and in this callback.
-    Mark last, turn, callback
-    Instant then
+    # The totals at the last observation; at the first one in this turn, and in this callback.
+    Totals last, turn, callback
+    HeartbeatReading then
     # What has been told of the present turn, and of the present callback: 0, 1 at stall_ns, 2 at ten times that.
-    int turn_told, callback_told
+    int turn_reported, callback_reported
     # When the turn and the callback began whose stall has been told of, and not yet their end; 0: there is none.
     int64_t turn_open_ns, callback_open_ns
     # When the loop was told to ring at the end of the rest that it is in; 0: it was not.
     int64_t rest_ns
 
 
-cdef class Watched:
-    cdef readonly Stamps stamps
-    cdef Schedule schedule
-    cdef Look look
+cdef class WatchedLoop:
+    cdef readonly Heartbeat heartbeat
+    cdef SchedulerStats schedule
+    cdef Observation observation
 
 
 cdef enum:
@@ -62,26 +62,26 @@ cdef struct Collection:
     int generation
 
 
-cdef class Collections:
+cdef class CollectionTimes:
     cdef int64_t since_ns, spent_ns
     cdef uint64_t done
     cdef Collection[KEPT] kept
 
 
 cdef class Watchdog:
-    cdef readonly Collections collections
-    cdef Bell bell
+    cdef readonly CollectionTimes collections
+    cdef WakeEvent wake_event
     # The thread that may wait, as `threading.get_ident()` has it; 0: there is none.
     cdef unsigned long waits
     cdef bint stopping, changed
     cdef list watched
-    # What the thread looks at; its own, and borrowed from the list it holds while it looks.
-    cdef Look **looks
-    cdef Py_ssize_t look_count
+    # What the thread observations at; its own, and borrowed from the list it holds while it observations.
+    cdef Observation **observations
+    cdef Py_ssize_t observation_count
     # How much later than asked for this thread has woken, in all.
     cdef int64_t late_ns
     # When it was woken, until it sees that.
-    cdef int64_t rung_ns
+    cdef int64_t woken_ns
     # What was found last.
     cdef Py_ssize_t found
     cdef bint found_turn, found_gone, found_end
@@ -90,11 +90,11 @@ cdef class Watchdog:
     # Of a stall that has ended: when it began, and when it ended.
     cdef Span ended
 
-    cdef int tell_change(self) except -1
-    cdef int take_looks(self, list held) except -1
+    cdef int notify_change(self) except -1
+    cdef int take_observations(self, list held) except -1
     cdef bint watch(self) noexcept nogil
-    cdef bint has_ended(self, Look *look, int64_t at_ns) noexcept nogil
-    cdef bint inspect(self, Look *look, int64_t at_ns) noexcept nogil
-    cdef Mark mark(self, Look *look, int64_t at_ns) noexcept nogil
-    cdef tuple sight(self, Watched watched)
-    cdef void told(self, Look *look, int64_t lasted_ns) noexcept
+    cdef bint has_ended(self, Observation *observation, int64_t at_ns) noexcept nogil
+    cdef bint inspect(self, Observation *observation, int64_t at_ns) noexcept nogil
+    cdef Totals totals(self, Observation *observation, int64_t at_ns) noexcept nogil
+    cdef tuple stall_report(self, WatchedLoop watched)
+    cdef void note_reported(self, Observation *observation, int64_t lasted_ns) noexcept

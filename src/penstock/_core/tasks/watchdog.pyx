@@ -1,13 +1,13 @@
-"""The watchdog: one thread that reads the stamps of every loop without the GIL, and finds a turn that does not end.
+"""The watchdog: one thread that reads the heartbeat of every loop without the GIL, and finds a turn that does not end.
 
-`wait` is the life of that thread, which is Python's: it sleeps in poll(), looks, and comes back, with the GIL, when
+`wait` is the life of that thread, which is Python's: it sleeps in poll(), observations, and comes back, with the GIL, when
 something has lasted too long. Who is to blame and why is for the caller to say; here are the numbers to say it by.
 A loop that rests is not looked at: its next turn rings. So a process whose loops have nothing to do is not woken.
-What it looks at is its own, so there is one such thread at a time: the one that has had True from `claim`.
+What it observations at is its own, so there is one such thread at a time: the one that has had True from `claim`.
 
-Ownership: the thread holds the stamps it looks at in a list of its own for as long as it looks, so that whoever
-removes a loop only takes it off the list for the next round. A `Watched` and the stamps that it watches own the loop's
-schedule; the watchdog and those stamps own its bell.
+Ownership: the thread holds the heartbeat it observations at in a list of its own for as long as it observations, so that whoever
+removes a loop only takes it off the list for the next round. A `WatchedLoop` and the heartbeat that it watches own the loop's
+schedule; the watchdog and those heartbeat own its wake_event.
 """
 
 import gc
@@ -20,7 +20,7 @@ from penstock._core._sys.epoll cimport eventfd_t
 from penstock._core._sys.poll cimport wait_readable
 from penstock._core._sys.threads cimport cpu_ns, runnable_ns
 from penstock._core.events.clock cimport now_ns
-from penstock._core.tasks.heartbeat cimport Bell, Schedule, Span, Stamps
+from penstock._core.tasks.heartbeat cimport WakeEvent, SchedulerStats, Span, Heartbeat
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
@@ -44,7 +44,7 @@ cdef extern from *:
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd_read(int fd, eventfd_t *value)
 
-# Words that another thread writes: read once each, in this order.
+# HeartbeatWords that another thread writes: read once each, in this order.
 cdef extern from *:
     """
     #define penstock_word(pointer) __atomic_load_n(pointer, __ATOMIC_ACQUIRE)
@@ -75,7 +75,7 @@ def frame_of(unsigned long thread):
         Py_XDECREF(frame)
 
 
-cdef class Collections:
+cdef class CollectionTimes:
     """What garbage collections have cost this process; a callable for `gc.callbacks`, in native code, so that a
     collection is not made longer by it. A collection anywhere holds the GIL, so it stalls every loop."""
 
@@ -122,25 +122,25 @@ cdef class Collections:
         return <double>self.spent_ns / 1e9
 
 
-cdef class Watched:
+cdef class WatchedLoop:
     """A loop under watch."""
 
-    def __cinit__(self, Stamps stamps not None, int64_t stall_ns):
-        self.stamps, self.schedule = stamps, Schedule()
+    def __cinit__(self, Heartbeat heartbeat not None, int64_t stall_ns):
+        self.heartbeat, self.schedule = heartbeat, SchedulerStats()
         # ten times that is still a time
-        self.look.stall_ns = min(stall_ns, NEVER_NS // AGAIN)
-        self.look.words.turn_since_ns = &stamps.turn_since_ns
-        self.look.words.callback_since_ns = &stamps.callback_since_ns
-        self.look.words.turn_number = &stamps.turn_number
-        self.look.words.callbacks_done = &stamps.callbacks_done
-        self.look.words.thread_id = &stamps.thread_id
-        self.look.words.native_id = &stamps.native_id
-        self.look.words.cpu_clock = &stamps.cpu_clock
-        self.look.words.stalled_callback = &stamps.stalled_callback
-        self.look.words.stalled_turn = &stamps.stalled_turn
-        self.look.words.rings = &stamps.rings
-        self.look.words.schedule_fd = &self.schedule.fd
-        self.look.words.schedule_thread = &self.schedule.thread
+        self.observation.stall_ns = min(stall_ns, NEVER_NS // AGAIN)
+        self.observation.words.turn_since_ns = &heartbeat.turn_since_ns
+        self.observation.words.callback_since_ns = &heartbeat.callback_since_ns
+        self.observation.words.turn_number = &heartbeat.turn_number
+        self.observation.words.callbacks_done = &heartbeat.callbacks_done
+        self.observation.words.thread_id = &heartbeat.thread_id
+        self.observation.words.native_id = &heartbeat.native_id
+        self.observation.words.cpu_clock = &heartbeat.cpu_clock
+        self.observation.words.stalled_callback = &heartbeat.stalled_callback
+        self.observation.words.stalled_turn = &heartbeat.stalled_turn
+        self.observation.words.rings = &heartbeat.rings
+        self.observation.words.schedule_fd = &self.schedule.fd
+        self.observation.words.schedule_thread = &self.schedule.thread
 
 
 cdef class Watchdog:
@@ -148,53 +148,53 @@ cdef class Watchdog:
 
     def __cinit__(self):
         self.watched = []
-        self.collections = Collections()
-        self.bell = Bell()
+        self.collections = CollectionTimes()
+        self.wake_event = WakeEvent()
 
     def __dealloc__(self):
-        PyMem_Free(self.looks)
+        PyMem_Free(self.observations)
 
-    def add(self, Stamps stamps not None, int64_t stall_ns):
-        """Watch a loop by its stamps; what is returned is for `remove`."""
+    def add(self, Heartbeat heartbeat not None, int64_t stall_ns):
+        """Watch a loop by its heartbeat; what is returned is for `remove`."""
         if stall_ns <= 0:
             raise ValueError(f"a stall lasts more than {stall_ns} ns: give a positive stall_ns")
-        watched = Watched(stamps, stall_ns)
-        stamps.bell, stamps.schedule = self.bell, watched.schedule
+        watched = WatchedLoop(heartbeat, stall_ns)
+        heartbeat.wake_event, heartbeat.schedule = self.wake_event, watched.schedule
         # of a loop that runs already
-        watched.schedule.follow(stamps.native_id)
-        stamps.stall_ns = watched.look.stall_ns
+        watched.schedule.follow(heartbeat.native_id)
+        heartbeat.stall_ns = watched.observation.stall_ns
         if not self.watched:
             self.collections.install()
         self.watched.append(watched)
-        self.tell_change()
+        self.notify_change()
         return watched
 
-    def remove(self, Watched watched not None):
+    def remove(self, WatchedLoop watched not None):
         """Watch it no more; a second call does nothing."""
         if watched in self.watched:
             self.watched.remove(watched)
-            if watched.stamps.schedule is watched.schedule:
-                watched.stamps.schedule = None
-                watched.stamps.stall_ns = NEVER_NS
+            if watched.heartbeat.schedule is watched.schedule:
+                watched.heartbeat.schedule = None
+                watched.heartbeat.stall_ns = NEVER_NS
             if not self.watched:
                 self.collections.uninstall()
-            self.tell_change()
+            self.notify_change()
 
-    cdef int tell_change(self) except -1:
+    cdef int notify_change(self) except -1:
         self.changed = True
         self.wake()
         return 0
 
     def wake(self):
-        """Look again: a loop has begun to run."""
-        if self.rung_ns == 0:
-            self.rung_ns = now_ns()
-        self.bell.ring()
+        """Observation again: a loop has begun to run."""
+        if self.woken_ns == 0:
+            self.woken_ns = now_ns()
+        self.wake_event.ring()
 
     def stop(self):
         """Have `wait` return None, now and until `resume`."""
         self.stopping = True
-        self.tell_change()
+        self.notify_change()
 
     def resume(self):
         """`wait` waits again."""
@@ -224,22 +224,22 @@ cdef class Watchdog:
 
     def is_needed(self):
         """Whether a loop that is watched runs."""
-        cdef Watched watched
+        cdef WatchedLoop watched
         for watched in self.watched:
-            if watched.stamps.thread_id:
+            if watched.heartbeat.thread_id:
                 return True
         return False
 
     def forked(self):
         """In a child: the eventfd is the parent's as well, and no loop runs here."""
-        cdef Watched watched
-        self.bell.reopen()
+        cdef WatchedLoop watched
+        self.wake_event.reopen()
         self.stopping = False
         self.waits = 0
-        self.rung_ns = self.collections.since_ns = 0
+        self.woken_ns = self.collections.since_ns = 0
         for watched in self.watched:
-            watched.look.turn_open_ns = watched.look.callback_open_ns = 0
-            watched.stamps.leave()
+            watched.observation.turn_open_ns = watched.observation.callback_open_ns = 0
+            watched.heartbeat.leave()
 
     def wait(self):
         """Until a stall: (watched, ...) as `Sighting` has it; or the end of one, as `Ended` has it. None when there is
@@ -255,24 +255,24 @@ cdef class Watchdog:
             # changed before the list is taken: a change from here on is looked at in the next round
             self.changed = False
             held = list(self.watched)
-            self.take_looks(held)
+            self.take_observations(held)
             with nogil:
                 found = self.watch()
                 self.asked_ns = now_ns()
             if found and self.found_end:
                 return held[self.found], bool(self.found_turn), self.ended.since_ns, self.ended.until_ns
             if found:
-                return self.sight(<Watched>held[self.found])
+                return self.stall_report(<WatchedLoop>held[self.found])
         return None
 
-    cdef int take_looks(self, list held) except -1:
+    cdef int take_observations(self, list held) except -1:
         cdef Py_ssize_t i
-        cdef void *memory = PyMem_Realloc(self.looks, len(held) * sizeof(Look *))
+        cdef void *memory = PyMem_Realloc(self.observations, len(held) * sizeof(Observation *))
         if memory is NULL:
             raise MemoryError
-        self.looks, self.look_count = <Look **>memory, len(held)
-        for i in range(self.look_count):
-            self.looks[i] = &(<Watched>held[i]).look
+        self.observations, self.observation_count = <Observation **>memory, len(held)
+        for i in range(self.observation_count):
+            self.observations[i] = &(<WatchedLoop>held[i]).observation
         return 0
 
     cdef bint watch(self) noexcept nogil:
@@ -283,85 +283,85 @@ cdef class Watchdog:
         while True:
             at_ns = now_ns()
             wake_ns = NEVER_NS
-            for self.found in range(self.look_count):
-                if self.inspect(self.looks[self.found], at_ns):
+            for self.found in range(self.observation_count):
+                if self.inspect(self.observations[self.found], at_ns):
                     return True
-                wake_ns = min(wake_ns, next_look_ns(self.looks[self.found], at_ns))
+                wake_ns = min(wake_ns, next_check_ns(self.observations[self.found], at_ns))
             if self.changed:
                 return False
             slept_ns = now_ns()
-            ready = wait_readable(self.bell.fd, -1 if wake_ns == NEVER_NS else max(<int64_t>0, wake_ns - slept_ns))
+            ready = wait_readable(self.wake_event.fd, -1 if wake_ns == NEVER_NS else max(<int64_t>0, wake_ns - slept_ns))
             woke_ns = now_ns()
             if ready > 0:
-                eventfd_read(self.bell.fd, &ignored)
-                wake_ns = min(wake_ns, self.rung_ns if self.rung_ns else woke_ns)
-                self.rung_ns = 0
+                eventfd_read(self.wake_event.fd, &ignored)
+                wake_ns = min(wake_ns, self.woken_ns if self.woken_ns else woke_ns)
+                self.woken_ns = 0
             # Late is what it slept too long, and what a few instructions before the sleep took: it may be stopped there.
             self.late_ns += max(<int64_t>0, woke_ns - max(wake_ns, slept_ns)) + slept_ns - at_ns
 
-    cdef bint has_ended(self, Look *look, int64_t at_ns) noexcept nogil:
+    cdef bint has_ended(self, Observation *observation, int64_t at_ns) noexcept nogil:
         """Whether a stall is over that has been told of."""
-        if look.callback_open_ns and look.callback_open_ns != word(look.words.callback_since_ns):
+        if observation.callback_open_ns and observation.callback_open_ns != word(observation.words.callback_since_ns):
             self.found_turn = False
-            self.ended.since_ns, look.callback_open_ns = look.callback_open_ns, 0
-            self.ended.until_ns = end_of(look.words.stalled_callback, self.ended.since_ns, at_ns)
+            self.ended.since_ns, observation.callback_open_ns = observation.callback_open_ns, 0
+            self.ended.until_ns = end_of(observation.words.stalled_callback, self.ended.since_ns, at_ns)
             return True
-        if look.turn_open_ns and look.turn_open_ns != word(look.words.turn_since_ns):
+        if observation.turn_open_ns and observation.turn_open_ns != word(observation.words.turn_since_ns):
             self.found_turn = True
-            self.ended.since_ns, look.turn_open_ns = look.turn_open_ns, 0
-            self.ended.until_ns = end_of(look.words.stalled_turn, self.ended.since_ns, at_ns)
+            self.ended.since_ns, observation.turn_open_ns = observation.turn_open_ns, 0
+            self.ended.until_ns = end_of(observation.words.stalled_turn, self.ended.since_ns, at_ns)
             return True
         return False
 
-    cdef bint inspect(self, Look *look, int64_t at_ns) noexcept nogil:
+    cdef bint inspect(self, Observation *observation, int64_t at_ns) noexcept nogil:
         """One look at one loop: whether there is something to tell."""
-        cdef Instant now
-        cdef Mark mark
+        cdef HeartbeatReading now
+        cdef Totals totals
         cdef bint is_new_turn, is_new_callback, found = False
         cdef int turn_level, callback_level
-        self.found_end = self.has_ended(look, at_ns)
+        self.found_end = self.has_ended(observation, at_ns)
         if self.found_end:
             return True
-        if thread_word(look.words.thread_id) == 0:
-            look.then.turn_since_ns = look.last.at_ns = 0
-            look.last.late_ns = self.late_ns
-            look.rest_ns = 0
+        if thread_word(observation.words.thread_id) == 0:
+            observation.then.turn_since_ns = observation.last.at_ns = 0
+            observation.last.late_ns = self.late_ns
+            observation.rest_ns = 0
             return False
-        if not read_words(look, &now):
-            look.rest_ns = 0
+        if not read_words(observation, &now):
+            observation.rest_ns = 0
             return False
-        turn_level = level(now.turn_since_ns, at_ns, look.stall_ns)
-        callback_level = level(now.callback_since_ns, at_ns, look.stall_ns)
-        mark = self.mark(look, at_ns)
-        is_new_turn = now.turn_number != look.then.turn_number or now.turn_since_ns != look.then.turn_since_ns
-        is_new_callback = is_new_turn or now.callbacks_done != look.then.callbacks_done
+        turn_level = level(now.turn_since_ns, at_ns, observation.stall_ns)
+        callback_level = level(now.callback_since_ns, at_ns, observation.stall_ns)
+        totals = self.totals(observation, at_ns)
+        is_new_turn = now.turn_number != observation.then.turn_number or now.turn_since_ns != observation.then.turn_since_ns
+        is_new_callback = is_new_turn or now.callbacks_done != observation.then.callbacks_done
         if now.turn_since_ns or is_new_turn:
-            look.rest_ns = 0
-        elif look.rest_ns == 0:
-            look.rest_ns = at_ns
-            set_word(look.words.rings, 1, SEQ_CST)
+            observation.rest_ns = 0
+        elif observation.rest_ns == 0:
+            observation.rest_ns = at_ns
+            set_word(observation.words.rings, 1, SEQ_CST)
         # Of a turn that has gone, unless it was told of, or the present one was stopped as well, and says so itself.
-        self.found_gone = is_new_turn and not turn_level and look.last.at_ns and look.then.turn_since_ns != 0
-        self.found_gone = self.found_gone and not look.turn_told
-        self.found_gone = self.found_gone and was_stopped(look, &mark)
+        self.found_gone = is_new_turn and not turn_level and observation.last.at_ns and observation.then.turn_since_ns != 0
+        self.found_gone = self.found_gone and not observation.turn_reported
+        self.found_gone = self.found_gone and was_stopped(observation, &totals)
         if self.found_gone:
             found = self.found_turn = True
-        # What is too long already when it is first seen began after the last look: its totals count from there.
+        # What is too long already when it is first seen began after the last observation: its totals count from there.
         if is_new_turn:
-            look.turn_told = 0
-            look.turn = before(look, mark) if turn_level else mark
+            observation.turn_reported = 0
+            observation.turn = before(observation, totals) if turn_level else totals
         if is_new_callback:
-            look.callback_told = 0
-            look.callback = before(look, mark) if callback_level else mark
-        look.then = now
+            observation.callback_reported = 0
+            observation.callback = before(observation, totals) if callback_level else totals
+        observation.then = now
         if found:
             return True
-        look.last = mark
+        observation.last = totals
         self.found_level = max(turn_level, callback_level)
-        if callback_level > look.callback_told:
+        if callback_level > observation.callback_reported:
             self.found_turn = False
             return True
-        if turn_level > look.turn_told:
+        if turn_level > observation.turn_reported:
             # One callback that is most of the turn is what is wrong with it, though it was not the first.
             self.found_turn = (at_ns - now.callback_since_ns) * 2 < at_ns - now.turn_since_ns or (
                 now.callback_since_ns == 0
@@ -369,89 +369,89 @@ cdef class Watchdog:
             return True
         return False
 
-    cdef Mark mark(self, Look *look, int64_t at_ns) noexcept nogil:
-        cdef Mark mark
-        cdef int thread = small_word(look.words.native_id)
+    cdef Totals totals(self, Observation *observation, int64_t at_ns) noexcept nogil:
+        cdef Totals totals
+        cdef int thread = small_word(observation.words.native_id)
         cdef int64_t gc_since_ns = word(&self.collections.since_ns)
-        cdef bint has_schedule = thread != 0 and small_word(look.words.schedule_thread) == thread
-        mark.at_ns = at_ns
-        mark.gc_ns = word(&self.collections.spent_ns) + (at_ns - gc_since_ns if gc_since_ns else 0)
-        mark.cpu_ns = cpu_ns(small_word(look.words.cpu_clock))
-        mark.runnable_ns = runnable_ns(small_word(look.words.schedule_fd)) if has_schedule else -1
-        mark.late_ns = self.late_ns
-        return mark
+        cdef bint has_schedule = thread != 0 and small_word(observation.words.schedule_thread) == thread
+        totals.at_ns = at_ns
+        totals.gc_ns = word(&self.collections.spent_ns) + (at_ns - gc_since_ns if gc_since_ns else 0)
+        totals.cpu_ns = cpu_ns(small_word(observation.words.cpu_clock))
+        totals.runnable_ns = runnable_ns(small_word(observation.words.schedule_fd)) if has_schedule else -1
+        totals.late_ns = self.late_ns
+        return totals
 
-    cdef tuple sight(self, Watched watched):
+    cdef tuple stall_report(self, WatchedLoop watched):
         """What was found, as it is now that the GIL is here: the loop's thread may have gone on meanwhile."""
-        cdef Look *look = &watched.look
-        cdef Instant *then = &look.then
+        cdef Observation *observation = &watched.observation
+        cdef HeartbeatReading *then = &observation.then
         cdef int64_t at_ns = now_ns(), since_ns, lasted_ns
-        cdef Mark end = self.mark(look, at_ns)
-        cdef Mark *begin = &look.turn if self.found_turn else &look.callback
-        cdef Stamps stamps = watched.stamps
+        cdef Totals end = self.totals(observation, at_ns)
+        cdef Totals *begin = &observation.turn if self.found_turn else &observation.callback
+        cdef Heartbeat heartbeat = watched.heartbeat
         cdef const Span *span
         cdef bint again, is_over
         if self.found_gone:
             # The turn of the last look is over; nothing is known of it but that nobody ran for so long.
-            begin, since_ns, is_over = &look.last, look.last.at_ns, True
+            begin, since_ns, is_over = &observation.last, observation.last.at_ns, True
             lasted_ns = end.at_ns - begin.at_ns
             again = False
         else:
-            is_over = stamps.turn_number != then.turn_number or stamps.turn_since_ns != then.turn_since_ns or (
-                not self.found_turn and stamps.callbacks_done != then.callbacks_done
+            is_over = heartbeat.turn_number != then.turn_number or heartbeat.turn_since_ns != then.turn_since_ns or (
+                not self.found_turn and heartbeat.callbacks_done != then.callbacks_done
             )
             # A turn or a callback that is most of one; the latter from its own beginning.
             since_ns = then.turn_since_ns if self.found_turn else then.callback_since_ns
             lasted_ns = at_ns - since_ns
             if is_over:
-                span = look.words.stalled_turn if self.found_turn else look.words.stalled_callback
+                span = observation.words.stalled_turn if self.found_turn else observation.words.stalled_callback
                 lasted_ns = end_of(span, since_ns, self.asked_ns) - since_ns
             elif self.found_turn:
-                look.turn_open_ns = since_ns
+                observation.turn_open_ns = since_ns
             else:
-                look.callback_open_ns = since_ns
-            again = look.turn_told > 0 if self.found_turn else look.callback_told > 0
+                observation.callback_open_ns = since_ns
+            again = observation.turn_reported > 0 if self.found_turn else observation.callback_reported > 0
         result = (
             watched, since_ns, lasted_ns, end.at_ns - self.asked_ns, end.at_ns - begin.at_ns,
             -1 if begin.cpu_ns < 0 or end.cpu_ns < 0 else end.cpu_ns - begin.cpu_ns,
-            -1 if look.last.cpu_ns < 0 or end.cpu_ns < 0 else end.cpu_ns - look.last.cpu_ns,
+            -1 if observation.last.cpu_ns < 0 or end.cpu_ns < 0 else end.cpu_ns - observation.last.cpu_ns,
             max(<int64_t>0, end.gc_ns - begin.gc_ns),
             0 if begin.runnable_ns < 0 else max(<int64_t>0, end.runnable_ns - begin.runnable_ns),
             end.late_ns - begin.late_ns, then.turn_number, then.callbacks_done,
             bool(self.found_turn), bool(again), bool(is_over),
         )
         if self.found_gone:
-            look.last = end
+            observation.last = end
         else:
-            self.told(look, lasted_ns)
+            self.note_reported(observation, lasted_ns)
         return result
 
-    cdef void told(self, Look *look, int64_t lasted_ns) noexcept:
+    cdef void note_reported(self, Observation *observation, int64_t lasted_ns) noexcept:
         """By what it lasted in the end: a long wait for the GIL may have made ten times of one.
 
         A callback that is most of a turn is told of as the turn is due, and so answers for both.
         """
-        cdef int now_told = 2 if lasted_ns >= AGAIN * look.stall_ns else self.found_level
-        look.turn_told = max(look.turn_told, now_told)
+        cdef int now_told = 2 if lasted_ns >= AGAIN * observation.stall_ns else self.found_level
+        observation.turn_reported = max(observation.turn_reported, now_told)
         if not self.found_turn:
-            look.callback_told = max(look.callback_told, now_told)
+            observation.callback_reported = max(observation.callback_reported, now_told)
 
 
-cdef bint read_words(Look *look, Instant *now) noexcept nogil:
+cdef bint read_words(Observation *observation, HeartbeatReading *now) noexcept nogil:
     """The words as they are; False when the loop wrote meanwhile, so that they are of two turns."""
-    now.turn_number = count_word(look.words.turn_number)
-    now.turn_since_ns = word(look.words.turn_since_ns)
-    now.callbacks_done = count_word(look.words.callbacks_done)
-    now.callback_since_ns = word(look.words.callback_since_ns)
+    now.turn_number = count_word(observation.words.turn_number)
+    now.turn_since_ns = word(observation.words.turn_since_ns)
+    now.callbacks_done = count_word(observation.words.callbacks_done)
+    now.callback_since_ns = word(observation.words.callback_since_ns)
     return (
-        now.turn_number == count_word(look.words.turn_number)
-        and now.turn_since_ns == word(look.words.turn_since_ns)
-        and now.callbacks_done == count_word(look.words.callbacks_done)
+        now.turn_number == count_word(observation.words.turn_number)
+        and now.turn_since_ns == word(observation.words.turn_since_ns)
+        and now.callbacks_done == count_word(observation.words.callbacks_done)
     )
 
 
 cdef inline int64_t end_of(const Span *stalled, int64_t since_ns, int64_t at_ns) noexcept nogil:
-    """When the stall ended, as the loop has noted it; where it has not, by the time of the look."""
+    """When the stall ended, as the loop has noted it; where it has not, by the time of the observation."""
     cdef int64_t until_ns
     if word(&stalled.since_ns) != since_ns:
         return at_ns
@@ -459,22 +459,22 @@ cdef inline int64_t end_of(const Span *stalled, int64_t since_ns, int64_t at_ns)
     return until_ns if word(&stalled.since_ns) == since_ns else at_ns
 
 
-cdef inline Mark before(Look *look, Mark mark) noexcept nogil:
-    """The totals at the last look; of a loop that did not run then, only how late this thread has been."""
-    if look.last.at_ns:
-        return look.last
-    mark.late_ns = look.last.late_ns
-    return mark
+cdef inline Totals before(Observation *observation, Totals totals) noexcept nogil:
+    """The totals at the last observation; of a loop that did not run then, only how late this thread has been."""
+    if observation.last.at_ns:
+        return observation.last
+    totals.late_ns = observation.last.late_ns
+    return totals
 
 
-cdef bint was_stopped(Look *look, Mark *mark) noexcept nogil:
-    """Whether neither this thread nor the loop's ran between two looks: a stopped process, a paused machine."""
-    cdef int64_t late_ns = mark.late_ns - look.last.late_ns
+cdef bint was_stopped(Observation *observation, Totals *totals) noexcept nogil:
+    """Whether neither this thread nor the loop's ran between two observations: a stopped process, a paused machine."""
+    cdef int64_t late_ns = totals.late_ns - observation.last.late_ns
     return (
-        late_ns >= look.stall_ns
-        and look.last.cpu_ns >= 0
-        and mark.cpu_ns >= 0
-        and (mark.cpu_ns - look.last.cpu_ns) * 4 < late_ns
+        late_ns >= observation.stall_ns
+        and observation.last.cpu_ns >= 0
+        and totals.cpu_ns >= 0
+        and (totals.cpu_ns - observation.last.cpu_ns) * 4 < late_ns
     )
 
 
@@ -484,20 +484,20 @@ cdef inline int level(int64_t since_ns, int64_t at_ns, int64_t stall_ns) noexcep
     return 2 if at_ns - since_ns >= AGAIN * stall_ns else 1
 
 
-cdef int64_t next_look_ns(Look *look, int64_t at_ns) noexcept nogil:
+cdef int64_t next_check_ns(Observation *observation, int64_t at_ns) noexcept nogil:
     """Twice in each stall's length, so that its totals are known from its first half on; and when one is due.
 
     A loop that does not run or that rests is not looked at: it wakes the watchdog when it begins.
     """
-    cdef int64_t next_ns = at_ns + look.stall_ns // 2
-    if thread_word(look.words.thread_id) == 0 or (
-        look.rest_ns and at_ns - look.rest_ns >= SETTLED_NS
+    cdef int64_t next_ns = at_ns + observation.stall_ns // 2
+    if thread_word(observation.words.thread_id) == 0 or (
+        observation.rest_ns and at_ns - observation.rest_ns >= SETTLED_NS
     ):
         return NEVER_NS
-    if look.then.turn_since_ns:
-        next_ns = sooner(next_ns, look.then.turn_since_ns, look.turn_told, look.stall_ns, at_ns)
-        if look.then.callback_since_ns:
-            next_ns = sooner(next_ns, look.then.callback_since_ns, look.callback_told, look.stall_ns, at_ns)
+    if observation.then.turn_since_ns:
+        next_ns = sooner(next_ns, observation.then.turn_since_ns, observation.turn_reported, observation.stall_ns, at_ns)
+        if observation.then.callback_since_ns:
+            next_ns = sooner(next_ns, observation.then.callback_since_ns, observation.callback_reported, observation.stall_ns, at_ns)
     return next_ns
 
 

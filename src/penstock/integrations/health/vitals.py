@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["BEAT_S", "Condition", "LoopVitals"]
 
-# how often a loop without stamps is asked for a sign of life
+# how often a loop without heartbeat is asked for a sign of life
 BEAT_S = 0.5
 # a turn of callbacks that all end, or a beat's wait, that lasts longer is overload
 LATE_S = 1.0
-# the level of task telemetry from which on the native loop writes stamps
+# the level of task telemetry from which on the native loop writes heartbeat
 STAMPED = 2
 
 
@@ -33,7 +33,7 @@ class Condition:
 
 
 class LoopVitals:
-    """The signs of life of one loop: the native loop's stamps, elsewhere beats, callbacks that are sent to it."""
+    """The signs of life of one loop: the native loop's heartbeat, elsewhere beats, callbacks that are sent to it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop: Any = loop
@@ -67,7 +67,7 @@ class LoopVitals:
         if self.needs_beats:
             waited_s = 0.0 if self._sent_s is None or not self._loop.is_running() else time.monotonic() - self._sent_s
             return waited_s, is_overloaded(self._loop) or self._late_s > LATE_S
-        turn_since_ns, callback_since_ns, *_ = self._probe.stamps.look()
+        turn_since_ns, callback_since_ns, *_ = self._probe.heartbeat.look()
         now_ns = time.monotonic_ns()
         blocked_s = (now_ns - callback_since_ns) / 1e9 if callback_since_ns else 0.0
         turn_s = (now_ns - turn_since_ns) / 1e9 if turn_since_ns else 0.0

@@ -171,7 +171,7 @@ class Gate(GateCore):
     def refused_stream(self) -> Overloaded:
         """Count a stream that was refused, as there are `max_streams`; its exception."""
         self.sheds[STREAMS] += 1
-        self.tell(REASONS[STREAMS])
+        self.notify(REASONS[STREAMS])
         return Overloaded(None, REASONS[STREAMS], 0, self.max_streams or 0, None, 0.0, self.name)
 
     # --- the limit ---

@@ -90,7 +90,7 @@ def bound_memory(
     if not hasattr(loop, "_bound"):
         return False
     from penstock._core.net.budget import shared_budget
-    from penstock._core.net.peer_timeouts import Bounds
+    from penstock._core.net.peer_timeouts import TimeoutBounds
 
     budget = None
     if buffer_bytes is not None:
@@ -98,7 +98,7 @@ def bound_memory(
         budget.set_marks(buffer_bytes)
     bounds = None
     if (slow_reader_s, receive_s, idle_s) != (None, None, None):
-        bounds = Bounds(
+        bounds = TimeoutBounds(
             slow_reader_bytes=slow_reader_bytes or 0,
             slow_reader_ns=_ns(slow_reader_s),
             receive_ns=_ns(receive_s),

@@ -167,20 +167,20 @@ class LoopGate:
         if lag is not None and loop is not None:
             held, parked, lingering = loop._held, loop._parked, loop._sheds.lingering
             figures |= {
-                "state": "overloaded" if lag.is_overloaded else "holding" if lag.is_holding else "calm",
+                "state": "overloaded" if lag.is_overloaded else "holding" if lag.is_deferring else "calm",
                 "lag_s": lag.lag_ns / 1e9,
                 "overloaded_count": lag.overloaded_count,
                 "overloaded_s": lag.overloaded_for_ns() / 1e9,
                 "held": held.count,
                 "held_most": held.most,
                 "held_total": held.total,
-                "held_left": held.left,
+                "held_left": held.abandoned,
                 "parked": parked.count,
                 "parked_most": parked.most,
                 "parked_total": parked.total,
-                "parked_left": parked.left,
+                "parked_left": parked.abandoned,
                 "turned_away": loop._turned_away,
-                "health_checks": 0 if parked.urgent is None else parked.urgent.passed,
+                "health_checks": 0 if parked.urgent is None else parked.urgent.admitted,
                 "lingering": lingering.count,
                 "lingering_total": lingering.total,
                 "lingering_cut": lingering.cut,
@@ -271,7 +271,7 @@ class LoopGate:
 
     def _accept_none(self, loop: Any) -> None:
         # who is told at once is better off than in the kernel's backlog
-        silent = [server for server in loop.servers() if not server._answers_unread()]
+        silent = [server for server in loop.servers() if not server._sheds_unread()]
         if silent and not self._is_paused:
             self._is_paused = True
             self._pauses += 1

@@ -39,7 +39,7 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
     @property
     def _waiters(self) -> Sequence[Any]:  # type: ignore[override]
         """What asyncio calls its line: programs look at its length."""
-        return self._in_line()
+        return self._queued_waiters()
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -60,7 +60,7 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
         Raises RuntimeError if it would wait in another loop than before. When it raises, no permit is taken.
         """
         if not self.try_acquire():
-            await self._turn()
+            await self._waiter()
         return True
 
     def _awaited_in(self, _: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The watcher of asyncio's own loop as penstock makes it: what can be found without a probe.
 
 Failures nobody asked for, what a closed loop leaves, tasks far older than their like, sites that only grow. Lost tasks
-are the factory's to tell. No stalls: a loop without stamps cannot be watched from outside.
+are the factory's to tell. No stalls: a loop without heartbeat cannot be watched from outside.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from penstock._core.tasks.watchdog import Watched
+    from penstock._core.tasks.watchdog import WatchedLoop
 
 __all__ = ["CAUSES", "Ended", "Sighting", "cause_of", "figures_of"]
 
@@ -24,7 +24,7 @@ BLOCKED_SHARE = 0.5
 class Sighting(NamedTuple):
     """What the watchdog saw, in the order in which it says so. Times are nanoseconds; -1 is a time not known."""
 
-    watched: Watched | None
+    watched: WatchedLoop | None
     # when it began, on time.monotonic_ns()'s clock, and how long it has lasted
     since_ns: int
     lasted_ns: int
@@ -55,7 +55,7 @@ class Sighting(NamedTuple):
 class Ended(NamedTuple):
     """The end of a stall that the watchdog has told of while it lasted. Times are as in `Sighting`."""
 
-    watched: Watched
+    watched: WatchedLoop
     is_turn: bool
     since_ns: int
     until_ns: int

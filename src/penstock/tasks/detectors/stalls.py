@@ -1,7 +1,7 @@
 """Stalls of penstock's native loops, caught while they last: a finding with the stack, the task and the cause.
 
 One thread a process, `stall_watch`'s, is there while a loop is watched. A loop that is not penstock's own writes no
-stamps, so nothing here sees it stall: `watch` says so by False, as it does where the native code is not built.
+heartbeat, so nothing here sees it stall: `watch` says so by False, as it does where the native code is not built.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType
 
-    from penstock._core.tasks.heartbeat import Stamps
-    from penstock._core.tasks.watchdog import Watchdog, Watched
+    from penstock._core.tasks.heartbeat import Heartbeat
+    from penstock._core.tasks.watchdog import Watchdog, WatchedLoop
     from penstock.tasks.finding import Site
     from penstock.tasks.finding_log import FindingLog
 
@@ -54,7 +54,7 @@ class _Entry:
     def __init__(
         self,
         loop: ref[asyncio.AbstractEventLoop],
-        watched: Watched,
+        watched: WatchedLoop,
         findings: ref[FindingLog],
         describe: Callable[[asyncio.Task[Any]], str | None],
         name: str,
@@ -80,35 +80,35 @@ class StallWatch:
         self._thread: threading.Thread | None = None
         # Taken again by a signal's handler that forks or runs a loop. What the thread itself does needs none.
         self._lock = threading.RLock()
-        self._entries: dict[Watched, _Entry] = {}
-        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Watched] = WeakKeyDictionary()
+        self._entries: dict[WatchedLoop, _Entry] = {}
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, WatchedLoop] = WeakKeyDictionary()
         self._causes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, int]] = WeakKeyDictionary()
         self._ends_at_exit = False
 
     def watch(
         self,
         loop: asyncio.AbstractEventLoop,
-        stamps: Stamps | None,
+        heartbeat: Heartbeat | None,
         stall_s: float,
         findings: FindingLog,
         describe_task: Callable[[asyncio.Task[Any]], str | None] | None = None,
         name: str = "",
     ) -> bool:
         """Report callbacks and turns of `loop` that last `stall_s` or longer to `findings`, once then, once at ten
-        times that. Whether it is watched: not without stamps, which only a native loop has.
+        times that. Whether it is watched: not without heartbeat, which only a native loop has.
 
         `describe_task` names a task in place of its own name, in the watchdog's thread; it must not hold the loop.
         """
         watchdog = self._watchdog
-        if watchdog is None or stamps is None:
+        if watchdog is None or heartbeat is None:
             return False
         self.unwatch(loop)
-        watched = watchdog.add(stamps, int(min(stall_s, LONGEST_S) * 1e9))
+        watched = watchdog.add(heartbeat, int(min(stall_s, LONGEST_S) * 1e9))
         gone = ref(loop, lambda _, watched=watched: self._drop(watched))  # type: ignore[misc]
         causes = self._causes.setdefault(loop, dict.fromkeys(CAUSES, 0))
         self._entries[watched] = _Entry(gone, watched, ref(findings), describe_task or _name_of, name, causes)
         self._by_loop[loop] = watched
-        stamps.on_enter = self._see_to_thread
+        heartbeat.on_enter = self._see_to_thread
         if watchdog.is_needed():
             self._see_to_thread()
         return True
@@ -122,17 +122,17 @@ class StallWatch:
             if entry is not None:
                 _tell_ends(entry)
 
-    def _drop(self, watched: Watched) -> None:
+    def _drop(self, watched: WatchedLoop) -> None:
         # also called by a garbage collection, wherever it comes: so without the lock
         if self._entries.pop(watched, None) is not None and self._watchdog is not None:
-            watched.stamps.on_enter = None
+            watched.heartbeat.on_enter = None
             self._watchdog.remove(watched)
 
     def excuse_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """Report no stall of the turn that the loop is in: nothing waits for it yet. Call it in the loop's thread."""
         entry = self._entries.get(self._by_loop.get(loop))  # type: ignore[arg-type]
         if entry is not None:
-            entry.excused_turn = entry.watched.stamps.look()[2]
+            entry.excused_turn = entry.watched.heartbeat.look()[2]
 
     def causes(self, loop: asyncio.AbstractEventLoop) -> dict[str, int]:
         """Cause -> how many stalls the loop has had so far, those told of again counted once."""
@@ -276,8 +276,8 @@ class StallWatch:
         entry = self._entries.get(watched) if watched is not None else None
         if watched is None or entry is None:
             return
-        frame = None if sight.is_over else frame_of_thread(watched.stamps.look()[4])
-        running = None if sight.is_over else watched.stamps.running_now()
+        frame = None if sight.is_over else frame_of_thread(watched.heartbeat.look()[4])
+        running = None if sight.is_over else watched.heartbeat.running_now()
         # who runs the loop is not what runs in it
         places = list(takewhile(_is_inside, islice(outward(frame), MOST_DEPTH)))
         if stands_in_debugger(places) or is_stepped(frame):
@@ -314,7 +314,7 @@ class StallWatch:
 def _tell_ends(entry: _Entry) -> None:
     """The loop is watched no more: tell the end of the stalls whose end the watchdog has not seen."""
     for is_turn, since_ns in list(entry.told):
-        until_ns = entry.watched.stamps.ended(is_turn, since_ns)
+        until_ns = entry.watched.heartbeat.ended(is_turn, since_ns)
         _tell_end(entry, is_turn, since_ns, until_ns or time.monotonic_ns())
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from penstock._core.tasks.heartbeat import Stamps
+    from penstock._core.tasks.heartbeat import Heartbeat
     from penstock.tasks.finding import Site
     from penstock.tasks.observers.nativerecords import LiveTasks
     from penstock.tasks.records import SiteStatistics, TaskStatistics
@@ -142,7 +142,7 @@ class NativeObserver:
 
     def abandon(self) -> list[tuple[Site, str]]:
         """The site and name of each task that has not ended: none of them will."""
-        self._probe.settle()
+        self._probe.stop()
         left = self._probe.ledger.abandon(monotonic_ns())
         return [(self.site(site), _name(weak())) for _, site, _, _, _, weak in left]
 
@@ -176,7 +176,7 @@ class NativeObserver:
 
     def site(self, number: int) -> Site:
         """The site with a number of the probe's."""
-        raw = self._probe.origins.sites[number]
+        raw = self._probe.sites.sites[number]
         return (UNKNOWN, OTHER)[number] if raw is None else site_of(*raw)
 
     def site_of_task(self, task: object) -> Site | None:
@@ -209,10 +209,10 @@ class NativeObserver:
             self._notes.append(Event(monotonic_ns() - took_ns, took_ns, kind, 0, text))
 
     @property
-    def stamps(self) -> Stamps:
+    def heartbeat(self) -> Heartbeat:
         """What the loop's thread writes down for a watchdog."""
-        stamps: Stamps = self._probe.stamps
-        return stamps
+        heartbeat: Heartbeat = self._probe.heartbeat
+        return heartbeat
 
 
 def _name(task: Any) -> str:
