@@ -104,6 +104,15 @@ def test_serve_warns_of_half_a_second_beside_lines_of_uvicorns_in_the_same_form(
 
 
 @sees_stalls
+@pytest.mark.parametrize(("level", "is_logged"), [("debug", True), ("error", False)])
+def test_serve_logs_findings_from_its_log_level_on(
+    penstock: Command, free_port: int, level: str, is_logged: bool
+) -> None:
+    output = served(penstock, free_port, "--log-level", level, paths=("/stall",))
+    assert ("DEBUG penstock.tasks.stall" in output, "penstock.tasks.stall" in output) == (is_logged, is_logged), output
+
+
+@sees_stalls
 def test_run_logs_json_one_object_a_line_exceptions_included(penstock: Command) -> None:
     penstock.write("program.py", PROGRAM)
     found = objects(penstock("run", "--log-format", "json", "program.py").stderr)

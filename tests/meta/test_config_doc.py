@@ -1,4 +1,4 @@
-"""docs/config.md: a line for each key there is, with its default, what is allowed and its variable."""
+"""docs/config.md has a line for each key, with its default, its allowed values and its variable."""
 
 import json
 import re
@@ -15,7 +15,7 @@ LANE_LINE = re.compile(r"^\| `([a-z_]+)` \|", re.MULTILINE)
 
 
 def default_of(item: Field[Any]) -> str:
-    """The default as a file has it; none where TOML has no word."""
+    """Return the default as a file writes it; none where TOML has no value for it."""
     value = item.default_factory() if item.default_factory is not MISSING else item.default
     if isinstance(value, LaneConfig):
         value = item.metadata["converter"].write(value)
@@ -23,7 +23,7 @@ def default_of(item: Field[Any]) -> str:
 
 
 def beginning(group: str, item: Field[Any]) -> str:
-    """How a key's line begins: all of it but what the key means."""
+    """Return the begin of a key's line: everything except the meaning."""
     key = f"{group}.{item.name}"
     variable = PREFIX + key.upper().replace(".", "_")
     return f"| `{key}` | {default_of(item)} | {CONVERTERS[key].allowed} | `{variable}` |"

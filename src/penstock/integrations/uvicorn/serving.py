@@ -115,7 +115,7 @@ class ServerConfig(uvicorn.Config):
     def configure_logging(self) -> None:
         """Set up uvicorn's logging, and show penstock's own records beside it; uvicorn calls this in each process."""
         super().configure_logging()
-        show_records(logging.getLogger("uvicorn").getEffectiveLevel(), self.log_format)
+        show_records(logging.getLogger("uvicorn.error").getEffectiveLevel(), self.log_format)
         if self.log_format == "json":
             tell_as(json_line)
 
