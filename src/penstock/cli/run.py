@@ -26,7 +26,7 @@ from penstock.cli.options import (
 from penstock.cli.otherloops import telling_of_other_loops
 from penstock.config.choice import chosen
 from penstock.logformats import configure_by_file, json_line
-from penstock.runtime.deadline import tell_as
+from penstock.runtime.deadline import format_lines_by
 from penstock.tasks.finding_fields import show_records
 
 __all__ = ["main"]
@@ -58,7 +58,7 @@ def _set_up_logging(options: argparse.Namespace) -> None:
     if options.log_config is None:
         show_records(style=options.log_format or "text")
         if options.log_format == "json":
-            tell_as(json_line)
+            format_lines_by(json_line)
         return
     try:
         configure_by_file(options.log_config)

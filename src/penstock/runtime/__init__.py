@@ -1,4 +1,4 @@
-"""Puts the pieces together: loops as a config says, the policy, the runner, signals."""
+"""The runtime: builds loops from a config; the policy, the runner, signals and the drain."""
 
 from penstock.runtime.build import build_loop
 from penstock.runtime.policy import EventLoopPolicy, install

@@ -1,4 +1,4 @@
-"""The kernel's accept queue of a listening socket. A close resets what is in it, so it is emptied before."""
+"""The kernel's accept queue of a listening socket: emptied before a close, which would reset its connections."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["empty", "empty_once", "has_clients", "refuse_new", "refuses_new"]
+__all__ = ["empty", "empty_once", "has_clients", "is_stopped", "stop_new"]
 
-# a handshake that has begun may end within it, and its client then counts as accepted
+# the time for TCP handshakes that have begun
 SETTLE_S = 0.1
-LOOK_EVERY_S = 0.01
-# a queue to which clients keep coming faster than they are accepted is given up then
+POLL_EVERY_S = 0.01
+# the time after which a queue that keeps filling is left
 KEEP_COMING_S = 1.0
 
 # of <asm/socket.h>; the same number reads the filter
 SO_ATTACH_FILTER = 26
 FILTER_BYTES = 64
-# A filter sees a segment from its TCP header on: those with the flag SYN are dropped, at a listener the begin of each
-# handshake. What has begun ends, and the sockets that are accepted inherit a filter that lets all of theirs pass.
+# A filter sees a segment from its TCP header on. It drops segments with the flag SYN, with which a handshake begins.
+# Handshakes that have begun end, and accepted sockets inherit a filter that passes all their segments.
 FLAGS_AT, SYN = 13, 0x02
 DROP_SYN = b"".join(
     struct.pack("=HBBI", *step)
@@ -33,26 +33,26 @@ DROP_SYN = b"".join(
 )
 
 
-def refuse_new(listener: socket.socket) -> None:
-    """Have the kernel take no new client for this listener, in whichever process; clients it has taken stay.
+def stop_new(listener: socket.socket) -> None:
+    """Stop new connections to this listener in the kernel, for all processes; queued ones stay.
 
-    New TCP clients get no answer until the socket is closed, and are refused then. A Unix socket loses its name. Where
-    the kernel has no such filter, clients keep coming.
+    New TCP clients get no answer until the socket is closed, then a reset. A Unix socket loses its name. On a kernel
+    without such filters, new clients still connect.
     """
     with suppress(OSError, ImportError):
         if listener.family == socket.AF_UNIX:
             os.unlink(listener.getsockname())
             return
-        # late, and only at the end of a server
+        # imported here: only the end of a server needs it
         import ctypes
 
         program = ctypes.create_string_buffer(DROP_SYN, len(DROP_SYN))
-        told = struct.pack("HP", len(DROP_SYN) // 8, ctypes.addressof(program))
-        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, told)
+        packed = struct.pack("HP", len(DROP_SYN) // 8, ctypes.addressof(program))
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, packed)
 
 
-def refuses_new(listener: Any) -> bool:
-    """Whether `refuse_new` was called for this listener, in this process or in another that shares it."""
+def is_stopped(listener: Any) -> bool:
+    """Return True after `stop_new` for this listener, in this process or in another that shares it."""
     with suppress(OSError):
         if listener.family == socket.AF_UNIX:
             return not os.path.exists(listener.getsockname())
@@ -61,7 +61,7 @@ def refuses_new(listener: Any) -> bool:
 
 
 def has_clients(listener: Any) -> bool:
-    """Whether a client waits to be accepted."""
+    """Return True if a client waits to be accepted."""
     if listener.fileno() < 0:
         return False
     poll = select.poll()
@@ -70,28 +70,28 @@ def has_clients(listener: Any) -> bool:
 
 
 async def empty(loop: Any, listeners: Sequence[Any], until_s: float) -> None:
-    """Let the loop's servers accept what the kernel has for them, no longer than `until_s` on the loop's clock.
+    """Wait until the loop's servers have accepted the queued connections, at most to `until_s` of the loop's clock.
 
-    A listener that others go on with is left after a moment: its queue may never be empty.
+    A listener that other processes keep open is left after a moment: its queue may never be empty.
     """
     await asyncio.sleep(min(SETTLE_S, max(until_s - loop.time(), 0.0)))
-    await _accepted(loop, listeners, until_s, _owes)
+    await _accepted(loop, listeners, until_s, _has_stopped_clients)
 
 
 async def empty_once(loop: Any, listeners: Sequence[Any], until_s: float) -> None:
-    """The same for listeners to which clients keep coming: until their queues are empty at one moment."""
+    """Wait until the queues are empty at one moment, for listeners whose clients keep connecting."""
     await _accepted(loop, listeners, min(loop.time() + KEEP_COMING_S, until_s), has_clients)
 
 
-async def _accepted(loop: Any, listeners: Sequence[Any], until_s: float, owes: Callable[[Any], bool]) -> None:
+async def _accepted(loop: Any, listeners: Sequence[Any], until_s: float, is_due: Callable[[Any], bool]) -> None:
     while loop.time() < until_s:
-        if not any(map(owes, listeners)) and not _deferred_count(loop):
+        if not any(map(is_due, listeners)) and not _deferred_count(loop):
             return
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_EVERY_S)
 
 
-def _owes(listener: Any) -> bool:
-    return has_clients(listener) and refuses_new(listener)
+def _has_stopped_clients(listener: Any) -> bool:
+    return has_clients(listener) and is_stopped(listener)
 
 
 def _deferred_count(loop: Any) -> int:

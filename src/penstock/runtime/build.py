@@ -1,4 +1,4 @@
-"""Builds a loop as a config says: poller, executors, task factory, debug, signals. The one place that does."""
+"""Builds a loop from a config: poller, executors, task factory, telemetry, overload protection, signals."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MEMORY_KEYS = "buffer_bytes", "slow_reader_bytes", "slow_reader_s", "receive_s",
 
 
 def build_loop(config: Config) -> EventLoop:
-    """A new loop, not yet anyone's current one. Raises ConfigError for a reference that names nothing."""
+    """Return a new loop, without making it the current one. Raises ConfigError for a reference that is not found."""
     loop = loop_class(config.loop.poller)(config.loop)
     try:
         _set_tasks(loop, config.tasks)
-        told = watch_tasks(loop, config.tasks)
-        loop.set_lanes(LaneSet(config.executors, told))
-        gate_loop(loop, config.pressure, told)
+        recorder = watch_tasks(loop, config.tasks)
+        loop.set_lanes(LaneSet(config.executors, recorder))
+        gate_loop(loop, config.pressure, recorder)
         _set_memory(loop, config.pressure)
         signals = LoopSignals(loop, config.signals)
         if signals:
@@ -54,4 +54,4 @@ def _set_memory(loop: EventLoop, config: PressureConfig) -> None:
 
     if not bound_memory(loop, **bounds):
         named = ", ".join(f"pressure.{key}" for key, value in bounds.items() if value is not None)
-        logging.getLogger("penstock.pressure").warning("%s: without effect on asyncio's own loop", named)
+        logging.getLogger("penstock.pressure").warning("%s: no effect on asyncio's loop", named)

@@ -1,10 +1,9 @@
-"""The deadline of a drain: a thread that ends the process in time, whatever the loop's thread does.
+"""The deadline of a drain: a thread that ends the process in time, even if the loop's thread is blocked.
 
-Python runs a signal's handler in the main thread, between two bytecodes. A main thread that is blocked in C code, or
-that never comes back to its loop, hears nothing. So the C-level handler also writes the signal's number to a pipe
-(`signal.set_wakeup_fd`), and this thread reads it: it starts the clock, it sees a second signal, and it ends the
-process by `os._exit`, which waits for no thread, no lock and no clean-up. It needs the GIL to hear of the
-first signal: C code that holds it delays all this.
+Python runs signal handlers in the main thread, between two bytecodes, so a main thread that is blocked in C code runs
+none. The C-level handler also writes the signal's number to a pipe (`signal.set_wakeup_fd`). This thread reads the
+pipe: it starts the clock, detects a second signal, and ends the process by `os._exit`, which waits for no thread, no
+lock and no clean-up. The thread needs the GIL to notice the first signal: C code that holds the GIL delays it.
 """
 
 from __future__ import annotations
@@ -23,28 +22,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-__all__ = ["Deadline", "Watch", "tell", "tell_as"]
+__all__ = ["Deadline", "DeadlineOptions", "format_lines_by", "write_line"]
 
-# after the drain's time is over, what was cancelled has so long for its clean-up
+# the time for the clean-up of cancelled tasks, after the drain
 GRACE_S = 0.75
-# signals that come together are one: GNU timeout sends two, to its child and to the group that the child is in
+# Signals within this time count as one: GNU timeout signals its child and the process group of the child.
 TOGETHER_S = 0.05
-# what holds the GIL at the end keeps it from this thread: then so much later a thread without it ends the process
+# C code may hold the GIL at the end. A thread without the GIL then ends the process, so much later.
 WITHOUT_GIL_S = 1.0
-# the last line waits at most so long for whoever reads stderr
-TELL_WITHIN_MS = 100
+# the bound of the wait for a reader of stderr
+WRITE_WITHIN_MS = 100
 MOST_BYTES = 2000
 MOST_THREADS = 3
-# frames of threads that wait for work
+# files of the frames of idle threads
 IDLE_FILES = (os.sep + "penstock" + os.sep, os.sep + "asyncio" + os.sep, os.sep + "concurrent" + os.sep + "futures")
 
 
-class Watch:
-    """What one run asks of the deadline.
+class DeadlineOptions:
+    """The options of one run.
 
-    `is_end(signum)`: does this signal end the run? Called in the deadline's thread. `waited()`: what the drain waits
-    for, as text. `relay(numbers)` is given every signal's number, as the loop's own wakeup descriptor would be. With
-    `ends_at_second` a second signal ends the process at once. `at_end()` is called before the process is ended.
+    `drain_s` is the time of the drain in seconds. `is_end(signum)` returns True for a signal that ends the run; it is
+    called in the deadline's thread. `waited()` describes the work that the drain waits for. `relay(numbers)` receives
+    the number of every signal, as the loop's wakeup descriptor would. With `ends_at_second` a second signal ends the
+    process at once. `at_end()` is called before the process ends.
     """
 
     def __init__(
@@ -66,37 +66,38 @@ class Watch:
 
 
 class Deadline:
-    """The process's one deadline. Ownership: the pipe and the thread are kept for the rest of the process."""
+    """The deadline of the process, at most one. Ownership: it keeps a pipe and a thread until the process ends."""
 
     _made: Deadline | None = None
 
     def __init__(self) -> None:
         self._reader, self.wakeup_fd = os.pipe()
         os.set_blocking(self.wakeup_fd, False)
-        self._watch: Watch | None = None
-        # the signal that began it, and when; whether another came
+        self._options: DeadlineOptions | None = None
+        # the first signal, its time, and whether a second one followed
         self.signum: int | None = None
         self._began_s = self._end_s = 0.0
         self._came_again = False
-        # each signal is heard of twice, by the pipe and by the handler, which may run much later: when either first was
+        # Each signal arrives twice, through the pipe and through the handler, which may run much later. The first time
+        # of either.
         self._first_s: dict[str, float] = {}
         threading.Thread(target=self._run, name="penstock-deadline", daemon=True).start()
 
     @classmethod
     def get(cls) -> Deadline:
-        """Return the process's deadline; made at the first call, from the main thread."""
+        """Return the deadline of the process; the first call, in the main thread, creates it."""
         if cls._made is None:
             cls._made = cls()
         return cls._made
 
     @classmethod
     def has_begun(cls) -> bool:
-        """Whether a signal has begun the end of the process; also while the main thread is blocked."""
+        """Return True after the first signal, even while the main thread is blocked."""
         return cls._made is not None and cls._made.signum is not None
 
     @classmethod
     def forget_after_fork(cls) -> None:
-        """Have a forked child write nothing into its parent's pipe."""
+        """Close the pipe in a forked child: it is the parent's."""
         made, cls._made = cls._made, None
         if made is not None:
             taken = signal.set_wakeup_fd(-1)
@@ -105,31 +106,31 @@ class Deadline:
             os.close(made.wakeup_fd)
             os.close(made._reader)
 
-    def watch(self, watch: Watch | None) -> int:
-        """Serve this run from now on; None: no run is left. Return what `signal.set_wakeup_fd` takes.
+    def serve(self, options: DeadlineOptions | None) -> int:
+        """Serve a run from now on, or no run for None. Return the descriptor for `signal.set_wakeup_fd`.
 
-        What a signal has begun goes on.
+        A deadline that a signal has started continues.
         """
-        if watch is not None or self.signum is None:
-            self._watch = watch
+        if options is not None or self.signum is None:
+            self._options = options
         return self.wakeup_fd
 
     def note(self, signum: int) -> None:
-        """Hear of a signal from its handler, in the main thread, as well as by the pipe."""
-        # nothing here takes a lock: the handler may interrupt any code
-        if self._watch is not None:
-            self._count(signum, self._watch, "handler")
+        """Note a signal from its handler, in the main thread."""
+        # no lock is taken here: the handler may interrupt any code
+        if self._options is not None:
+            self._count(signum, self._options, "handler")
         with suppress(OSError):
             os.write(self.wakeup_fd, b"\0")
 
-    def _count(self, signum: int, watch: Watch, heard_by: str) -> None:
+    def _count(self, signum: int, options: DeadlineOptions, arrived_by: str) -> None:
         now_s = time.monotonic()
         if self.signum is None:
-            self._began_s, self._end_s = now_s, now_s + watch.drain_s + GRACE_S
+            self._began_s, self._end_s = now_s, now_s + options.drain_s + GRACE_S
             self.signum = signum
-            # here, in whichever thread this is: the next to have the GIL may keep it
+            # in this thread, whichever it is: the next one to get the GIL may keep it
             self._end_without_gil()
-        if now_s - self._first_s.setdefault(heard_by, now_s) > TOGETHER_S:
+        if now_s - self._first_s.setdefault(arrived_by, now_s) > TOGETHER_S:
             self._came_again = True
 
     def _run(self) -> None:
@@ -139,42 +140,42 @@ class Deadline:
             if poll.poll(self._left_ms()):
                 with suppress(Exception):
                     self._take(os.read(self._reader, 512))
-            watch, signum = self._watch, self.signum
-            if signum is None or watch is None:
+            options, signum = self._options, self.signum
+            if signum is None or options is None:
                 continue
-            if watch.ends_at_second and self._came_again:
-                self._end(watch, signum, "a second signal came")
+            if options.ends_at_second and self._came_again:
+                self._end(options, signum, "second signal")
             if time.monotonic() >= self._end_s:
-                self._end(watch, signum, f"{time.monotonic() - self._began_s:.1f} s have passed")
+                self._end(options, signum, f"{time.monotonic() - self._began_s:.1f} s have passed")
 
     def _left_ms(self) -> float | None:
         return None if self.signum is None else max(0.0, self._end_s - time.monotonic()) * 1000 + 1
 
     def _take(self, arrived: bytes) -> None:
-        watch = self._watch
-        if watch is not None:
-            watch.relay(arrived)
+        options = self._options
+        if options is not None:
+            options.relay(arrived)
         for signum in arrived:
-            if signum and watch is not None and watch.is_end(signum):
-                self._count(signum, watch, "pipe")
+            if signum and options is not None and options.is_end(signum):
+                self._count(signum, options, "pipe")
 
     def _end_without_gil(self) -> None:
-        """Have a thread without the GIL end the process, with exit code 1, should this one not get it again."""
+        """Arm a thread that ends the process with exit code 1 without the GIL, in case this thread does not get it."""
         left_s = self._end_s + WITHOUT_GIL_S - time.monotonic()
         with suppress(Exception):
-            # here, for it cannot be imported in an isolated subinterpreter
+            # imported here: an isolated subinterpreter cannot import it
             import faulthandler
 
             faulthandler.dump_traceback_later(max(left_s, 0.01), exit=True, file=2)
 
-    def _end(self, watch: Watch, signum: int, why: str) -> None:
+    def _end(self, options: DeadlineOptions, signum: int, why: str) -> None:
         with suppress(Exception):
             import faulthandler
 
             faulthandler.cancel_dump_traceback_later()
         try:
-            tell(f"penstock: {signal.Signals(signum).name}: {why}, the process ends; {_waited_for(watch)}")
-            watch.at_end()
+            write_line(f"penstock: {signal.Signals(signum).name}: {why}, the process ends; {_waited_for(options)}")
+            options.at_end()
         finally:
             os._exit(128 + signum)
 
@@ -182,30 +183,30 @@ class Deadline:
 _form: Callable[[str], str] = str
 
 
-def tell_as(form: Callable[[str], str]) -> None:
-    """Format the runtime's own lines by `form`."""
+def format_lines_by(form: Callable[[str], str]) -> None:
+    """Format the runtime's lines by `form(line)`."""
     global _form
     _form = form
 
 
-def tell(line: str) -> None:
-    """Write one line to stderr, past every lock and buffer; a reader that takes nothing is not waited for."""
+def write_line(line: str) -> None:
+    """Write one line to descriptor 2 without locks and buffers. A blocked reader delays it by at most 0.1 s."""
     with suppress(Exception):
         line = _form(line)
     with suppress(OSError):
         poll = select.poll()
         poll.register(2, select.POLLOUT)
-        if poll.poll(TELL_WITHIN_MS):
+        if poll.poll(WRITE_WITHIN_MS):
             os.write(2, line.encode(errors="backslashreplace")[:MOST_BYTES] + b"\n")
 
 
-def _waited_for(watch: Watch) -> str:
-    named = [text for text in (watch.waited(), *busy_threads()) if text]
+def _waited_for(options: DeadlineOptions) -> str:
+    named = [text for text in (options.waited(), *busy_threads()) if text]
     return f"it waited for {', '.join(named)}" if named else "its clean-up was not done"
 
 
 def busy_threads() -> Iterator[str]:
-    """Name the threads that do something, and where: those that wait for work are left out."""
+    """Yield the name and the place of each busy thread; idle threads are left out."""
     found = 0
     for thread in threading.enumerate():
         frame = frame_of_thread(thread.ident or 0)

@@ -1,8 +1,8 @@
-"""A drain: accept what the kernel has taken, stop accepting, let work in flight end within a time, cancel the rest.
+"""A drain: empty the accept queues, stop accepting, wait a bounded time for work in flight, cancel the rest.
 
-What is in flight is `inflight.py`'s part: connections and what serves them, jobs, admitted requests. Any other task is
-not waited for; a drain hook can wait for it (`loop.add_drain_hook`). The servers' listening sockets are closed but the
-servers stay: `Server.close` would cancel `serve_forever`, and with it the main task, before the work is done.
+`inflight.py` finds the work in flight: connections and their tasks, jobs, admitted requests. The drain does not wait
+for other tasks; a drain hook can (`loop.add_drain_hook`). The listening sockets are closed but the servers stay open:
+`Server.close` would cancel `serve_forever`, and with it the main task, before the work is done.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.loop.servers import Server
 from penstock.runtime.acceptqueue import empty_once
-from penstock.runtime.deadline import tell
-from penstock.runtime.inflight import Inflight, close_idle, look
+from penstock.runtime.deadline import write_line
+from penstock.runtime.inflight import Inflight, close_idle, find_inflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +28,14 @@ __all__ = ["Drain"]
 
 logger = logging.getLogger("penstock")
 
-# nothing tells when the last work has ended: look this often
-LOOK_EVERY_S = 0.01
-# what has ended at one look may have handed its work on: a task goes on with a job's result
-QUIET_LOOKS = 2
+# the end of the last work causes no event: poll at this interval
+POLL_EVERY_S = 0.01
+# work that has ended may have started other work, such as a task with the result of a job
+QUIET_POLLS = 2
 
 
 class Drain:
-    """One drain of one loop. Ownership: it keeps its own task until that is done."""
+    """One drain of one loop. Ownership: it keeps its task until the task is done."""
 
     def __init__(self, loop: EventLoop, drain_s: float, signum: int) -> None:
         self._loop = loop
@@ -43,12 +43,12 @@ class Drain:
         self._signal_name = signal.Signals(signum).name
         self._task: asyncio.Task[None] | None = None
         self._asked: set[int] = set()
-        # read by the deadline's thread too
+        # also read by the deadline's thread
         self.waits_for = ""
 
     def start(self, then: Callable[[], None]) -> None:
-        """Begin, from inside the loop, and call `then` when it is over."""
-        # made past the task factories: it is not the program's
+        """Start the drain, in the loop, and call `then` at its end."""
+        # not made by the task factory, which is the program's
         self._task = asyncio.Task(self._run(then), loop=self._loop, name="penstock-drain")
 
     async def _run(self, then: Callable[[], None]) -> None:
@@ -62,7 +62,7 @@ class Drain:
             await self._cancel_rest()
         except Exception as error:
             self._loop.call_exception_handler({"message": "the drain failed", "exception": error})
-        # not when the drain itself is cancelled: then the main task has ended before it, and the loop is being closed
+        # not after a cancellation of the drain: the main task has ended before it, and the loop is being closed
         then()
 
     async def _call_hooks(self, deadline: float) -> None:
@@ -77,10 +77,10 @@ class Drain:
                 self._loop.call_exception_handler(context)
 
     async def _wait_for_work(self, deadline: float) -> None:
-        # what is idle is closed and ends, before anything is said to be waited for
-        self._look()
-        await asyncio.sleep(min(self._drain_s, LOOK_EVERY_S))
-        quiet_count, found = 0, self._look()
+        # idle connections are closed and end before the first message
+        self._poll()
+        await asyncio.sleep(min(self._drain_s, POLL_EVERY_S))
+        quiet_count, found = 0, self._poll()
         if found and self._drain_s > 0:
             logger.warning(
                 "%s: waiting up to %g s for %s; a second signal ends at once",
@@ -88,29 +88,29 @@ class Drain:
                 self._drain_s,
                 self.waits_for,
             )
-        while quiet_count < QUIET_LOOKS:
+        while quiet_count < QUIET_POLLS:
             if self._loop.time() >= deadline:
                 if found:
-                    self._tell_left()
+                    self._report_left()
                 return
-            await asyncio.sleep(LOOK_EVERY_S)
-            found = self._look()
+            await asyncio.sleep(POLL_EVERY_S)
+            found = self._poll()
             quiet_count = 0 if found else quiet_count + 1
 
-    def _look(self) -> Inflight:
-        found = look(self._loop, {self._task, self._loop.main_task()}, self._asked)
+    def _poll(self) -> Inflight:
+        found = find_inflight(self._loop, {self._task, self._loop.main_task()}, self._asked)
         self.waits_for = str(found)
         close_idle(found)
         return found
 
-    def _tell_left(self) -> None:
+    def _report_left(self) -> None:
         passed = f"{self._drain_s:g} s have passed"
-        tell(f"penstock: {self._signal_name}: {passed}, cancelling what is left: {self.waits_for}")
+        write_line(f"penstock: {self._signal_name}: {passed}, cancelling the rest: {self.waits_for}")
 
     async def _cancel_rest(self) -> None:
         for task in self._other_tasks():
             task.cancel()
-        # a turn, in which what was cancelled may still write its last words
+        # one turn, in which cancelled tasks may still write
         await asyncio.sleep(0)
         for server in self._loop.servers():
             abort_connections(self._loop, server)
@@ -121,17 +121,17 @@ class Drain:
 
 
 def _listeners(loop: Any) -> list[Any]:
-    """The sockets whose servers accept: one that is paused, or was never started, leaves its clients alone."""
+    """Return the sockets of accepting servers; a server that is paused or not started keeps its clients."""
     accepting = [server for server in loop.servers() if getattr(server, "is_accepting", server.is_serving)()]
     return [sock for server in accepting for sock in server._sockets]
 
 
 def stop_accepting(loop: Any, server: Any) -> None:
-    """Close the listening sockets; the server object stays open, on sockets that nobody can reach."""
+    """Close the listening sockets. The server object stays open, on sockets without an address."""
     if not server.is_serving():
         return
     if isinstance(server, Server):
-        # nothing that ends makes it accept again
+        # no later event resumes it
         server._pause("drain")
     listening = server._sockets
     for index, sock in enumerate(listening):
@@ -140,13 +140,14 @@ def stop_accepting(loop: Any, server: Any) -> None:
 
 
 def abort_connections(loop: Any, server: Any) -> None:
-    """End the server's connections at once."""
+    """Abort the connections of the server."""
     if isinstance(server, Server):
         server._close_deferred()
     if hasattr(server, "abort_clients"):
         server.abort_clients()
         return
-    # before 3.13 the server does not know them: asyncio's loop has a table of transports, the native one of all sources
+    # Before 3.13 a server does not know its connections. asyncio's loop has a table of transports, the native loop a
+    # table of all sources.
     sources = loop._sources() if hasattr(loop, "_sources") else loop._transports
     for transport in list(sources.values()):
         if getattr(transport, "_server", None) is server:

@@ -1,4 +1,4 @@
-"""Writes every task's stack as text: all frames from the task's coroutine down to what it waits for."""
+"""Writes the stacks of all tasks as text: the frames from each coroutine to the awaited object."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["dump_tasks"]
 
 
 def dump_tasks(loop: asyncio.AbstractEventLoop, stream: TextIO, interrupted: FrameType | None = None) -> None:
-    """Write the stack of each of the loop's tasks, and where its thread was `interrupted`. Never raises."""
+    """Write the stack of each task of the loop, and the stack at the `interrupted` frame. Never raises."""
     try:
         stream.write("".join(_report(loop, interrupted)))
         stream.flush()
     except Exception:
-        # a closed stderr, a task set that changes under us: a diagnosis must not end the program
+        # a closed stderr, or tasks that change meanwhile: a diagnosis must not end the program
         return
 
 

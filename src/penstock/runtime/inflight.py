@@ -1,7 +1,7 @@
-"""Work in flight: what a drain waits for, what it closes at once, and how that is named.
+"""Work in flight: the work that a drain waits for, and the idle connections that it closes.
 
-In flight are busy connections of the loop's servers, tasks that serve connections, jobs in lanes and requests that a
-gate admitted. Every other task is the program's own affair: a heartbeat never ends.
+In flight are busy connections of the loop's servers, tasks that serve connections, jobs in lanes, and requests that a
+gate admitted. Other tasks do not count: a background task may never end.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
     from penstock.loop import EventLoop
 
-__all__ = ["Inflight", "close_idle", "look", "mark_tasks"]
+__all__ = ["Inflight", "close_idle", "find_inflight", "mark_tasks"]
 
-# Which tasks serve which connection: a connection's callbacks run in a context of its own, where this is set as its
-# protocol is made, and tasks inherit it. The address of the protocol, since many a protocol allows no weak reference: a
-# task that outlives its connection may be taken for one of a later connection's.
+# The connection that a task serves. The callbacks of a connection run in a context of its own, where this is set to the
+# address of its protocol; tasks inherit it. An address, because many protocols allow no weak reference: a task that
+# outlives its connection may count for a later one.
 _served: contextvars.ContextVar[int] = contextvars.ContextVar("penstock_served")
-# what a task that serves a connection does: it works; it waits for what may never come; it waits for tasks alone
+# the state of a task that serves a connection: it works, it waits for an external event, or it waits for tasks only
 WORKS, WAITS, JOINS = "works", "waits", "joins"
 FROM_OTHERS = frozenset({"queue", "event", "condition"})
 ONLY_TASKS = frozenset({"task", "gather"})
-# their protocols know best whether they are idle: the method that ends the connection once its request is answered
+# the method of a server's protocol that ends the connection after the current response
 GRACEFUL = {"uvicorn": "shutdown", "aiohttp": "close"}
 MOST_NAMED = 3
 
@@ -43,7 +43,7 @@ SENT_MS, RECEIVED_MS, RECEIVED_BYTES, SENT_SEGMENTS = ("=I", 44), ("=I", 52), ("
 
 
 def mark_tasks(factory: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a protocol factory that has the tasks of each connection carry its protocol in their context."""
+    """Return `factory` wrapped so that the tasks of each connection have its protocol in their context."""
 
     def make() -> Any:
         protocol = factory()
@@ -55,7 +55,7 @@ def mark_tasks(factory: Callable[[], Any]) -> Callable[[], Any]:
 
 @dataclass(frozen=True, slots=True)
 class Inflight:
-    """What is in flight at one moment, and the transports that are idle. True while anything is in flight."""
+    """The work in flight at one moment, and the idle transports. It is true if any work is in flight."""
 
     connections: tuple[Any, ...] = ()
     parked_count: int = 0
@@ -72,10 +72,10 @@ class Inflight:
         return ", ".join(_named(self))
 
 
-def look(loop: EventLoop, not_work: set[Any], asked: set[int]) -> Inflight:
-    """Return what is in flight now, in the loop's thread; `not_work` are tasks that do not count.
+def find_inflight(loop: EventLoop, not_work: set[Any], asked: set[int]) -> Inflight:
+    """Return the work in flight, in the loop's thread, without the tasks in `not_work`.
 
-    A connection that ends by its own protocol's method has that called once: `asked` remembers which.
+    The graceful method of a protocol is called once: `asked` has the addresses of those protocols.
     """
     doing, tasks = _tasks(loop, not_work)
     busy: list[Any] = []
@@ -83,16 +83,16 @@ def look(loop: EventLoop, not_work: set[Any], asked: set[int]) -> Inflight:
     for transport in _accepted(loop):
         protocol = _protocol(transport)
         does = doing.get(id(protocol), set())
-        # asked to end, a protocol goes on as long as it has a task
+        # a protocol that was asked to end is busy while it has a task
         is_busy = bool(does) if _is_asked(protocol, asked) else _is_busy(transport, does)
         (busy if is_busy else idle).append(transport)
     return Inflight(tuple(busy), _deferred_count(loop), tuple(tasks), _jobs(loop), _requests(loop), tuple(idle))
 
 
 def close_idle(found: Inflight) -> None:
-    """Close the idle connections: what a client would send on them comes too late."""
+    """Close the idle connections."""
     for transport in found.idle:
-        # with TLS, the transport that says farewell is the application's
+        # with TLS, the application transport sends close_notify
         getattr(transport.get_protocol(), "_app_transport", transport).close()
 
 
@@ -100,7 +100,7 @@ def close_idle(found: Inflight) -> None:
 
 
 def _accepted(loop: Any) -> Iterator[Any]:
-    """The transports of the loop's servers, those that are closing among them."""
+    """Yield the transports of the loop's servers, closing ones too."""
     servers = loop.servers()
     # asyncio's loop has a table of transports, the native one of all sources
     sources = loop._sources() if hasattr(loop, "_sources") else loop._transports
@@ -111,7 +111,7 @@ def _accepted(loop: Any) -> Iterator[Any]:
 
 def _protocol(transport: Any) -> Any:
     protocol = transport.get_protocol()
-    # asyncio's TLS stands between
+    # with TLS, asyncio's SSLProtocol is between
     return getattr(protocol, "_app_protocol", None) or protocol
 
 
@@ -121,7 +121,7 @@ def _deferred_count(loop: EventLoop) -> int:
 
 
 def _is_asked(protocol: Any, asked: set[int]) -> bool:
-    """Ask the protocol, once, to end its connection after what it has to answer; False if it has no way to."""
+    """Ask the protocol, once, to end its connection after the current response. Return False if it cannot."""
     method = GRACEFUL.get(type(protocol).__module__.partition(".")[0])
     end = None if method is None else getattr(protocol, method, None)
     if end is None:
@@ -138,25 +138,25 @@ def _is_busy(transport: Any, doing: set[str]) -> bool:
     if WORKS in doing or doing == {JOINS}:
         return True
     is_unanswered = _is_unanswered(transport)
-    # where the kernel does not tell, the tasks do; and where there is none, nothing does
+    # without the kernel's figures the tasks decide
     return WAITS not in doing if is_unanswered is None else is_unanswered
 
 
 def _is_unanswered(transport: Any) -> bool | None:
-    """Whether the client sent last, by the kernel's own account; None if it does not tell (a Unix socket)."""
+    """Return True if the client sent last, by the kernel's figures; None without them (a Unix socket)."""
     sock = transport.get_extra_info("socket")
     try:
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES)
-        sent_ms, received_ms = _field(told, SENT_MS), _field(told, RECEIVED_MS)
-        # within one millisecond: an answer, unless there was none ever
-        never_sent = _field(told, RECEIVED_BYTES) > 0 and _field(told, SENT_SEGMENTS) == 0
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES)
+        sent_ms, received_ms = _field(info, SENT_MS), _field(info, RECEIVED_MS)
+        # times within one millisecond count as a response, unless nothing was ever sent
+        never_sent = _field(info, RECEIVED_BYTES) > 0 and _field(info, SENT_SEGMENTS) == 0
     except (AttributeError, OSError, struct.error):
         return None
     return received_ms < sent_ms or never_sent
 
 
-def _field(told: bytes, at: tuple[str, int]) -> int:
-    value: int = struct.unpack_from(at[0], told, at[1])[0]
+def _field(info: bytes, at: tuple[str, int]) -> int:
+    value: int = struct.unpack_from(at[0], info, at[1])[0]
     return value
 
 
@@ -164,7 +164,7 @@ def _field(told: bytes, at: tuple[str, int]) -> int:
 
 
 def _tasks(loop: EventLoop, not_work: set[Any]) -> tuple[dict[int, set[str]], list[asyncio.Task[Any]]]:
-    """What the tasks of each protocol do, by its address, and the tasks that are in flight."""
+    """Return the states of each protocol's tasks, by its address, and the tasks in flight."""
     doing: dict[int, set[str]] = {}
     found: list[tuple[asyncio.Task[Any], int, str]] = []
     for task in asyncio.all_tasks(loop):
@@ -180,20 +180,20 @@ def _does(task: asyncio.Task[Any]) -> str:
     awaited = awaited_by(task)
     if awaited.kind in ONLY_TASKS:
         return JOINS
-    # with bytes here, a part of a request has come
+    # with buffered bytes, a part of a request has arrived
     is_reading = awaited.kind == "stream" and "(read, 0 bytes here" in awaited.text
     return WAITS if is_reading or awaited.kind in FROM_OTHERS else WORKS
 
 
 def _protocol_of(task: asyncio.Task[Any]) -> int | None:
-    context = task.get_context() if hasattr(task, "get_context") else _held_context(task)
+    context = task.get_context() if hasattr(task, "get_context") else _context_of(task)
     return None if context is None else context.get(_served)
 
 
-def _held_context(task: Any) -> contextvars.Context | None:
-    """3.11's tasks hold their context and do not show it."""
-    held: list[Any] = [getattr(task, "_context", None), *gc.get_referents(task)]
-    return next((each for each in held if isinstance(each, contextvars.Context)), None)
+def _context_of(task: Any) -> contextvars.Context | None:
+    """Return the context of a task of Python 3.11, which has no `get_context`."""
+    candidates: list[Any] = [getattr(task, "_context", None), *gc.get_referents(task)]
+    return next((each for each in candidates if isinstance(each, contextvars.Context)), None)
 
 
 # --- jobs and requests
@@ -201,12 +201,12 @@ def _held_context(task: Any) -> contextvars.Context | None:
 
 def _jobs(loop: EventLoop) -> dict[str, int]:
     lanes = {} if loop.lanes is None else loop.lanes.statistics()
-    counts = {name: told.queued + told.waiting + told.running for name, told in lanes.items()}
+    counts = {name: lane.queued + lane.waiting + lane.running for name, lane in lanes.items()}
     return {name: count for name, count in counts.items() if count}
 
 
 def _requests(loop: EventLoop) -> dict[str, int]:
-    # not before a drain: a program without gates never loads it
+    # imported here: a program without gates does not load it
     from penstock.pressure.admission.registry import gates
 
     counts = {
@@ -217,7 +217,7 @@ def _requests(loop: EventLoop) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-# --- in words
+# --- as text
 
 
 def _named(found: Inflight) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Has the tasks of a loop watched as its config says: by the probe in penstock's own, by a task hook in asyncio's."""
+"""Starts the task telemetry of a loop: by the probe on the native loop, by a task hook on asyncio's."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 __all__ = ["watch_tasks"]
 
-# (kind, for people, how long it took in nanoseconds)
+# (kind, text, duration in nanoseconds)
 Listener: TypeAlias = "Callable[[str, str, int], None]"
 
 
 def watch_tasks(loop: EventLoop, config: TasksConfig) -> Listener | None:
-    """Begin to watch. A loop of level off is watched too: the level can be set while it runs.
+    """Start task telemetry, also at level off: the level can change during the run.
 
-    What is returned is to be told of work that is no task: its flight recorder keeps it. None if there is none.
+    Return a function that writes further work into the flight recorder, or None without one.
     """
     if config.skip_modules:
         _skip(loop, config.skip_modules)
     if hasattr(loop, "_probe"):
         return _by_probe(loop, config)
     if config.level != "off":
-        # on asyncio's loop to be watched costs each task a callback: nothing is left to be turned on later
+        # on asyncio's loop telemetry costs each task a callback, so it is not prepared for a later level
         _by_hook(loop, config)
     return None
 
@@ -43,7 +43,7 @@ def _skip(loop: Any, packages: tuple[str, ...]) -> None:
 
 
 def _by_probe(loop: Any, config: TasksConfig) -> Listener:
-    from penstock.runtime.shed_events import ShedNotes
+    from penstock.runtime.shed_events import ShedRecorder
     from penstock.tasks.detectors.watcher import Watcher
     from penstock.tasks.observers.native import NativeObserver
 
@@ -51,7 +51,7 @@ def _by_probe(loop: Any, config: TasksConfig) -> Listener:
         _make_folder(config.trace_dir)
     observer = NativeObserver(loop, level=config.level, trace_s=config.trace_s)
     loop.set_task_watcher(Watcher(loop, observer, config))
-    observer.on_level = ShedNotes(observer).level_is
+    observer.on_level = ShedRecorder(observer).level_is
     observer.on_level(config.level)
     return observer.note_work
 
@@ -60,7 +60,7 @@ def _make_folder(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        allowed = f"a folder that is there or can be made: {error.strerror}"
+        allowed = f"a folder that exists or can be created: {error.strerror}"
         raise ConfigError.bad_value("tasks.trace_dir", path, "the config", allowed) from None
 
 
@@ -71,7 +71,7 @@ def _by_hook(loop: EventLoop, config: TasksConfig) -> None:
     factory, former = TaskFactory(level=config.level), loop.get_task_hook()
 
     def hook(loop: Any, coro: Any, make: Any, **kwargs: Any) -> Any:
-        """The program's own hook, from the config, stands between."""
+        """Call the program's hook, from the config, between the two factories."""
 
         def make_by_former(loop: Any, coro: Any, **kwargs: Any) -> Any:
             return former(loop, coro, make, **kwargs) if former is not None else make(loop, coro, **kwargs)

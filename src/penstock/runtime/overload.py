@@ -1,4 +1,4 @@
-"""Gives a loop its own gate as its config says: when it holds reads and slows accepts, how many tasks may live."""
+"""Starts the overload protection of a loop: its lag, deferred reads and accepts, and the bound on its tasks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ MOST_SITES = 3
 HOLD_LAGS = 5
 
 
-def gate_loop(loop: EventLoop, config: PressureConfig, tell: Callable[[str, str, int], None] | None = None) -> None:
-    """Set what the loop takes in; `tell(kind, text, took_ns)` hears of each overload. Off, nothing is imported."""
+def gate_loop(loop: EventLoop, config: PressureConfig, notify: Callable[[str, str, int], None] | None = None) -> None:
+    """Start overload protection; `notify(kind, text, took_ns)` is called after each overload.
+
+    Without its keys nothing is imported.
+    """
     loop.set_max_connections(config.max_connections)
     if config.lag_high_s is None and config.max_tasks is None:
         return
@@ -32,7 +35,7 @@ def gate_loop(loop: EventLoop, config: PressureConfig, tell: Callable[[str, str,
     if config.lag_high_s is not None:
         lag = _lag(loop, config)
     tasks = None if config.max_tasks is None else _bounded(loop, config.max_tasks, config.tasks_full)
-    gate = LoopGate(loop, lag=lag, tell=tell, tasks=tasks)
+    gate = LoopGate(loop, lag=lag, tell=notify, tasks=tasks)
     if lag is not None:
         lag.report = gate.changed
         gate.watch(drops_left=config.drop_left)
@@ -45,7 +48,7 @@ def gate_loop(loop: EventLoop, config: PressureConfig, tell: Callable[[str, str,
 
 def _lag(loop: Any, config: PressureConfig) -> Any:
     if not hasattr(loop, "_watch_lag"):
-        logger.warning("pressure.lag_high_s is set, but asyncio's loop has no turns to look at: nothing holds reads")
+        logger.warning("pressure.lag_high_s has no effect: asyncio's loop does not measure its lag")
         return None
     from penstock._core.overload.lag import Lag
 
@@ -97,7 +100,7 @@ def _want_room(loop: Any, on_room: Callable[[], None] | None) -> None:
 
 
 def _busiest(loop: Any) -> str:
-    """The sites with the most live tasks, as words; "" where nobody knows them."""
+    """Return the sites with the most live tasks as text; empty without telemetry."""
     from penstock.tasks.observers.registry import observer_of
 
     observer = None if loop is None else observer_of(loop)

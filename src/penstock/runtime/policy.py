@@ -1,8 +1,8 @@
-"""asyncio's event loop policy, making penstock's loops.
+"""An asyncio event loop policy that makes penstock's loops.
 
-It derives from asyncio's default policy, so that child threads, child watchers and the warnings and errors of
-`get_event_loop` are asyncio's own on every version. From 3.14 on the public names warn: the underscored ones do not.
-Where they are gone too (3.16) the class stays importable and says what to use.
+It derives from asyncio's default policy, so threads, child watchers and the warnings and errors of `get_event_loop` are
+asyncio's on every version. From 3.14 on the public names warn and the underscored ones do not. Where both are removed
+(3.16) the class stays importable and its error names the replacement.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["EventLoopPolicy", "install"]
 
 
 class _Removed:
-    """Stands in for asyncio's policy where asyncio has none."""
+    """The base class where asyncio has no policies."""
 
     def __init__(self) -> None:
         version = ".".join(str(part) for part in sys.version_info[:2])
@@ -52,11 +52,11 @@ else:
 
 
 class EventLoopPolicy(_Base):
-    """Every loop made through asyncio, in any thread, comes out built as `config` says.
+    """A policy whose loops, in any thread, are built from `config`.
 
-    Without a config it is what `penstock run` was told, else `Config.load()`: `PENSTOCK_*` variables and the file that
-    `PENSTOCK_CONFIG` names. As a context manager it is the current policy inside the block and puts the former one
-    back. Raises ConfigError, and PolicyRemovedError on Python 3.16 and later.
+    Without a config it uses the one of `penstock run`, else `Config.load()`: `PENSTOCK_*` variables and the file that
+    `PENSTOCK_CONFIG` names. As a context manager it is the current policy inside the block, then restores the former
+    one. Raises ConfigError, and PolicyRemovedError on Python 3.16 and later.
     """
 
     def __init__(self, config: Config | None = None) -> None:
@@ -66,11 +66,11 @@ class EventLoopPolicy(_Base):
 
     @property
     def config(self) -> Config:
-        """What the loops are built by."""
+        """The config of the loops."""
         return self._config
 
     def new_event_loop(self) -> EventLoop:
-        """A new loop, built as the config says."""
+        """Return a new loop, built from the config."""
         return build_loop(self._config)
 
     def __enter__(self) -> Self:

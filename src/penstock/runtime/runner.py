@@ -1,4 +1,4 @@
-"""The runner: asyncio's, on a loop built by a config. And the two functions that need no object at all."""
+"""The runner: asyncio.Runner with a loop built from a config; `run` and `new_event_loop`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ T = TypeVar("T")
 
 
 class Runner:
-    """asyncio.Runner on penstock's loop: a context manager with `run`, `get_loop` and `close`.
+    """asyncio.Runner with penstock's loop: a context manager with `run`, `get_loop` and `close`.
 
-    Without a config it is what `penstock run` was told, else `Config.load()`. `debug`, when given, goes before the
-    config's. Raises ConfigError.
-    asyncio's runner is final: this one has it, and is none.
+    Without a config it uses the one of `penstock run`, else `Config.load()`. `debug` overrides the config. Raises
+    ConfigError. It wraps asyncio.Runner, which is final.
     """
 
     def __init__(self, config: Config | None = None, *, debug: bool | None = None) -> None:
@@ -42,22 +41,23 @@ class Runner:
         self.close()
 
     def run(self, coro: Coroutine[Any, Any, T], *, context: Context | None = None) -> T:
-        """Run `coro` in the loop to its end and return its result. As often as wanted, until `close`."""
+        """Run `coro` in the loop and return its result. It can be called repeatedly until `close`."""
         return self._runner.run(coro, context=context)
 
     def get_loop(self) -> EventLoop:
-        """The loop, made at the first call."""
+        """Return the loop; the first call creates it."""
         return cast("EventLoop", self._runner.get_loop())
 
     def close(self) -> None:
-        """Cancel what still runs, end async generators and executors, close the loop."""
+        """Cancel the remaining tasks, shut down async generators and executors, close the loop."""
         self._runner.close()
 
 
 def run(main: Coroutine[Any, Any, T], *, config: Config | None = None, debug: bool | None = None) -> T:
-    """As asyncio.run, on penstock's loop.
+    """Run `main` as asyncio.run does, on penstock's loop, and return its result.
 
-    Where the config chooses a drain (`signals.drain_s`), a run that SIGTERM ended raises SystemExit(143).
+    With a drain in the config (`signals.drain_s`), a run that SIGTERM ends raises SystemExit(143). Raises ConfigError,
+    and RuntimeError in a running loop.
     """
     if asyncio._get_running_loop() is not None:
         main.close()
@@ -66,13 +66,16 @@ def run(main: Coroutine[Any, Any, T], *, config: Config | None = None, debug: bo
         with Runner(config, debug=debug) as runner:
             return runner.run(main)
     except BaseException:
-        # It never started, for a bad config or Ctrl-C before the loop was there: without this, "was never awaited"
-        # would stand beside the one clear error.
+        # It never started, because of a bad config or a Ctrl-C before the loop existed. Without this, a warning "was
+        # never awaited" would follow the error.
         if inspect.iscoroutine(main) and inspect.getcoroutinestate(main) == inspect.CORO_CREATED:
             main.close()
         raise
 
 
 def new_event_loop(config: Config | None = None) -> EventLoop:
-    """A new loop, for any `loop_factory`. Without a config it is what `penstock run` was told, else `Config.load()`."""
+    """Return a new loop, for any `loop_factory`.
+
+    Without a config it uses the one of `penstock run`, else `Config.load()`. Raises ConfigError.
+    """
     return build_loop(config_or_default(config, "new_event_loop()"))

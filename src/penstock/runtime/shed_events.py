@@ -1,4 +1,4 @@
-"""Has the flight recorder keep what gates refuse, while it records: to listen makes each refusal dearer."""
+"""Writes sheds of gates into the flight recorder while it records: a listener makes each shed slower."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from penstock.pressure.admission.gate import Gate
     from penstock.tasks.observers.native import NativeObserver
 
-__all__ = ["ShedNotes"]
+__all__ = ["ShedRecorder"]
 
-# those whose recorder runs, of all loops: gates are the process's
+# the recording observers of all loops: gates belong to the process
 _recording: weakref.WeakSet[NativeObserver] = weakref.WeakSet()
 
 
-class ShedNotes:
-    """Listens to gates for one loop's observer."""
+class ShedRecorder:
+    """The listener of gates for the observer of one loop."""
 
     def __init__(self, observer: NativeObserver) -> None:
-        # the observer has this for its listener
+        # weak: the observer refers to this object
         self._observer = weakref.ref(observer)
 
     def level_is(self, level: str) -> None:
-        """The observer's level is set: from trace on refusals are noted."""
+        """Start or stop for the new level of the observer: sheds are recorded at level trace."""
         observer = self._observer()
         if observer is None:
             return

@@ -1,9 +1,10 @@
-"""What signals do while a loop runs in the main thread, as the config says.
+"""Signal handlers during a run of a loop in the main thread, as the config declares them.
 
-By default nothing is set, and signals are asyncio's. Handlers are there only during a run; a handler that the program
-set itself, before or during the run, is left alone. They are set by `signal.signal`, not by the loop: a loop that is
-stuck in Python code can still be dumped, and the deadline's thread sees what the loop's does not. A run in which
-SIGTERM or SIGINT began a drain ends with SystemExit(143) or KeyboardInterrupt, whatever the main task makes of it.
+By default none is set, and signals act as with asyncio. Handlers exist only during a run; a handler that the program
+set, before or during the run, stays. They are set by `signal.signal`, not by the loop: the tasks of a loop that is
+stuck in Python code can still be dumped, and the deadline's thread notices signals that the loop's thread does not. A
+run in which SIGTERM or SIGINT began a drain ends with SystemExit(143) or KeyboardInterrupt, whatever the main task
+returns.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.config.converters import signal_number
 from penstock.config.references import resolve_callable
-from penstock.runtime.deadline import Deadline, Watch
+from penstock.runtime.deadline import Deadline, DeadlineOptions
 from penstock.runtime.drain import Drain
 from penstock.runtime.dump import dump_tasks
 from penstock.runtime.inflight import mark_tasks
@@ -37,14 +38,14 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 def _is_runners(handler: object) -> bool:
-    """Is it what asyncio.Runner sets for SIGINT? That one is asyncio's default, not the program's choice."""
+    """Return True for the SIGINT handler of asyncio.Runner: asyncio's default, not the program's choice."""
     return isinstance(handler, partial) and getattr(handler.func, "__func__", None) is getattr(
         asyncio.Runner, "_on_sigint", None
     )
 
 
 class LoopSignals:
-    """The run scope of one loop. Entered by the loop around each run."""
+    """The signal handlers of one loop: a context manager around each run."""
 
     def __init__(self, loop: EventLoop, config: SignalsConfig) -> None:
         self._loop = loop
@@ -54,10 +55,10 @@ class LoopSignals:
         self._former: dict[int, Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pid = os.getpid()
-        # the signal that ends the run, and whether the program has been told
+        # the signal that ends the run, and whether the program has got its exception
         self._ending: int | None = None
-        self._told = False
-        # whether asyncio's runner runs the program in this loop, and whether it does in this run
+        self._is_delivered = False
+        # whether asyncio's runner runs this loop, and whether this run is the runner's clean-up
         self._has_runner = self._is_clean_up = False
         if config.drain_s is not None:
             self._handlers |= {signal.SIGTERM: self._on_end, signal.SIGINT: self._on_end}
@@ -89,14 +90,14 @@ class LoopSignals:
         except BaseException:
             self._restore()
             raise
-        if self._ending is None or self._told or kind is not None:
+        if self._ending is None or self._is_delivered or kind is not None:
             return
-        # the main task ended by itself during the drain, or the program's own handler passed the signal on to us as its
-        # last act (uvicorn does): the process still ends by the signal, after a runner's clean-up
+        # The main task ended by itself during the drain, or the program's handler passed the signal on at its end, as
+        # uvicorn does. The process still ends by the signal, after a runner's clean-up.
         if self._is_clean_up:
             self._loop.ended_by_at_close = _end_of(self._ending)
         else:
-            self._told = True
+            self._is_delivered = True
             raise _end_of(self._ending)
 
     def _set_handlers(self) -> None:
@@ -109,29 +110,29 @@ class LoopSignals:
             self._watch_arrivals()
 
     def _watch_arrivals(self) -> None:
-        # Python only notes a signal; one that comes just before the loop blocks would wait for the next event
+        # Python only notes a signal: one just before the loop blocks would wait for the next event
         if self._drain_s is None:
             self._loop.watch_signals(self._loop.signal_fd())
             return
-        watch = Watch(self._drain_s, self._is_end, waited=self._waited, relay=self._loop.relay_signals)
-        self._loop.watch_signals(Deadline.get().watch(watch))
+        options = DeadlineOptions(self._drain_s, self._is_end, waited=self._waited, relay=self._loop.relay_signals)
+        self._loop.watch_signals(Deadline.get().serve(options))
 
     def _restore(self) -> None:
         if not self._former:
             return
         self._loop.unwatch_signals()
         if self._drain_s is not None:
-            Deadline.get().watch(None)
+            Deadline.get().serve(None)
         while self._former:
             signum, former = next(iter(self._former.items()))
             if signal.getsignal(signum) == self._handlers[signum]:
-                # once the process is ending, a signal outside a run ends it at once, too
+                # once the process is ending, a signal outside a run ends it at once
                 is_end = self._ending is not None and signum in ENDS
                 signal.signal(signum, signal.SIG_DFL if is_end else former)
             self._former.pop(signum)
 
     def _may_replace(self, signum: int, former: object) -> bool:
-        # a signal ignored by whoever started us (nohup, a shell's &) stays ignored unless the config names it
+        # a signal that the parent process ignores (nohup, a shell's &) stays ignored unless the config names it
         if former is signal.SIG_IGN:
             return signum in self._chosen
         return former is signal.SIG_DFL or former is signal.default_int_handler or _is_runners(former)
@@ -142,13 +143,13 @@ class LoopSignals:
     def _waited(self) -> str:
         return "" if self._drain is None else self._drain.waits_for
 
-    # what each signal does
+    # the handlers
 
     def _on_dump(self, signum: int, frame: FrameType | None) -> None:
         dump_tasks(self._loop, sys.stderr, frame)
 
     def _on_end(self, signum: int, frame: FrameType | None) -> None:
-        # in a child forked from a running loop the loop is not ours: there the signal does what it does by default
+        # in a child forked from a running loop, the signal has its default action
         if self._pid != os.getpid():
             _end_by_default(signum, frame)
         is_first, self._ending = self._ending is None, self._ending or signum
@@ -161,8 +162,8 @@ class LoopSignals:
         self._drain.start(partial(self._end, signum))
 
     def _end(self, signum: int) -> None:
-        """The drain is over: now the program itself is told."""
-        self._told = True
+        """End the program after the drain."""
+        self._is_delivered = True
         main = self._loop.main_task()
         if main is None:
             self._loop.call_soon(_raise, _end_of(signum))
@@ -183,7 +184,7 @@ class LoopSignals:
     def _run_user_handler(self, handler: Callable[..., Any], signum: int) -> None:
         result = handler(self._loop, signum)
         if asyncio.iscoroutine(result):
-            # asyncio holds tasks weakly
+            # asyncio keeps only weak references to tasks
             task = self._loop.create_task(result)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

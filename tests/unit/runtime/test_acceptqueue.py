@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import penstock
-from penstock.runtime.acceptqueue import empty, has_clients, refuse_new, refuses_new
+from penstock.runtime.acceptqueue import empty, has_clients, is_stopped, stop_new
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the accept queue is closed by a socket filter")
 
@@ -19,9 +19,9 @@ def test_a_refusing_listener_takes_no_new_client_and_keeps_those_it_has(host: st
     with socket.create_server((host, 0), family=family) as listener:
         address = listener.getsockname()
         with socket.create_connection(address[:2], 20) as early, socket.socket(family) as late:
-            assert has_clients(listener) and not refuses_new(listener)
-            refuse_new(listener)
-            assert refuses_new(listener)
+            assert has_clients(listener) and not is_stopped(listener)
+            stop_new(listener)
+            assert is_stopped(listener)
             late.settimeout(0.05)
             with pytest.raises(TimeoutError):
                 late.connect(address)
@@ -39,9 +39,9 @@ def test_a_refusing_unix_listener_has_no_name_and_keeps_its_clients(tmp_path: Pa
         listener.bind(path)
         listener.listen()
         early.connect(path)
-        assert not refuses_new(listener)
-        refuse_new(listener)
-        assert refuses_new(listener) and has_clients(listener)
+        assert not is_stopped(listener)
+        stop_new(listener)
+        assert is_stopped(listener) and has_clients(listener)
         with socket.socket(socket.AF_UNIX) as late, pytest.raises(FileNotFoundError):
             late.connect(path)
 
@@ -54,7 +54,7 @@ def test_a_refusing_listener_is_emptied_and_a_shared_one_is_left() -> None:
                 # no server of this loop accepts from it: others do
                 await empty(loop, [listener], loop.time() + 600)
                 assert has_clients(listener)
-                refuse_new(listener)
+                stop_new(listener)
                 emptying = asyncio.create_task(empty(loop, [listener], loop.time() + 600))
                 accepted, _ = listener.accept()
                 accepted.close()

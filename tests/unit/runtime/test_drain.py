@@ -88,7 +88,7 @@ def test_the_last_line_says_where_the_loops_thread_is_blocked_and_which_jobs_are
     assert blocked.returncode == 128 + INT
     assert "it waited for MainThread at <string>:5 in blocks" in blocked.err
     job = run(f"{START}{BLOCKED['a thread' + chr(39) + 's job']}\nrun(main())\n", TERM, **SHORT)
-    assert "cancelling what is left: 1 job of lane io" in job.err
+    assert "cancelling the rest: 1 job of lane io" in job.err
 
 
 def test_c_code_that_takes_the_gil_and_keeps_it_is_ended_too_and_its_place_shown():
@@ -538,7 +538,7 @@ run(main())
     )
     ended = run(program, TERM, **SHORT)
     assert ended.returncode == 128 + TERM
-    assert "cancelling what is left: 1 request of gate orders" in ended.err
+    assert "cancelling the rest: 1 request of gate orders" in ended.err
 
 
 def test_a_grpc_response_stream_is_waited_for_after_it_gave_its_permit_back():

@@ -153,7 +153,7 @@ run(main())
 def test_a_second_signal_ends_at_once_and_says_so(signum):
     ended = run(STUBBORN, signum, signum, **DRAINS)
     assert ended.returncode == 128 + signum
-    assert ended.err.count("\n") == 1 and "a second signal came, the process ends" in ended.err
+    assert ended.err.count("\n") == 1 and "second signal, the process ends" in ended.err
 
 
 def test_a_busy_loop_is_ended_by_the_second_signal():

@@ -116,7 +116,7 @@ def test_two_tasks_that_await_each_other_are_found_with_the_cycle():
 
 
 def found_by_hand(main, config=QUICK):
-    """As `found_by`, on a loop that is closed without cancelling what is left."""
+    """As `found_by`, on a loop that is closed without cancelling the rest."""
     loop, seen = penstock.new_event_loop(Config(tasks=config)), []
     loop.set_exception_handler(lambda *_: None)
     tasks.on_finding(seen.append, loop)

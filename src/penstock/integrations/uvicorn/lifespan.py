@@ -9,7 +9,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from penstock.runtime.deadline import tell
+from penstock.runtime.deadline import write_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,5 +90,7 @@ def _ended_at(bound_s: float | None) -> Iterator[None]:
 
 
 def _end(bound_s: float) -> None:
-    tell(f"penstock: the application's startup blocks for longer than serve.startup_s, {bound_s:g} s: the process ends")
+    write_line(
+        f"penstock: the application's startup blocks for longer than serve.startup_s, {bound_s:g} s: the process ends"
+    )
     os._exit(FAILED_START)

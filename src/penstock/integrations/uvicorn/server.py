@@ -23,7 +23,7 @@ from penstock.config import Config, ServeConfig
 from penstock.integrations.uvicorn.drain import answer_last, end_connections
 from penstock.integrations.uvicorn.lifespan import FAILED_START, BoundedLifespan
 from penstock.pressure.overload.loop import pause_watch, resume_watch
-from penstock.runtime.acceptqueue import empty, refuse_new
+from penstock.runtime.acceptqueue import empty, stop_new
 from penstock.tasks.detectors.stalls import stall_watch
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Server(uvicorn.Server):
     async def _stop_accepting(self, sockets: list[socket.socket], until_s: float) -> None:
         if self.owns_listener:
             for sock in sockets:
-                refuse_new(sock)
+                stop_new(sock)
         await empty(asyncio.get_running_loop(), sockets, until_s)
         for server in self.servers:
             server.close()

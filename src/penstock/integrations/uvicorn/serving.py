@@ -40,7 +40,7 @@ from penstock.integrations.uvicorn.tls import Tls
 from penstock.integrations.uvicorn.workers import Reloader, Workers
 from penstock.logformats import json_line
 from penstock.loop.transports import gather_writes
-from penstock.runtime.deadline import Deadline, Watch, tell_as
+from penstock.runtime.deadline import Deadline, DeadlineOptions, format_lines_by
 from penstock.tasks.finding_fields import show_records
 
 __all__ = ["Binding", "Tls", "export", "serve"]
@@ -117,7 +117,7 @@ class ServerConfig(uvicorn.Config):
         super().configure_logging()
         show_records(logging.getLogger("uvicorn.error").getEffectiveLevel(), self.log_format)
         if self.log_format == "json":
-            tell_as(json_line)
+            format_lines_by(json_line)
 
     if not TAKES_A_FACTORY:
 
@@ -291,7 +291,7 @@ def _watch_server(config: ServerConfig) -> None:
     loop: Any = asyncio.get_running_loop()
     # a worker's supervisor decides what a second signal means: it sends one itself to workers that have had the first
     is_alone = multiprocessing.parent_process() is None
-    watch = Watch(
+    options = DeadlineOptions(
         config.timeout_graceful_shutdown,
         lambda signum: _handling_server(signum) is not None,
         waited=_waited,
@@ -299,7 +299,7 @@ def _watch_server(config: ServerConfig) -> None:
         ends_at_second=is_alone,
         at_end=partial(_remove, config.uds_file) if is_alone else bool,
     )
-    loop.watch_signals(Deadline.get().watch(watch))
+    loop.watch_signals(Deadline.get().serve(options))
 
 
 def _handling_server(signum: int) -> uvicorn.Server | None:
@@ -319,13 +319,13 @@ def _watch_supervisor(config: ServerConfig) -> None:
     """Have this process and its workers gone in time after its first signal, and at its second at once."""
     if config.timeout_graceful_shutdown is None:
         return
-    watch = Watch(
+    options = DeadlineOptions(
         config.timeout_graceful_shutdown,
         lambda signum: signum in ENDS,
         waited=lambda: f"{len(multiprocessing.active_children())} processes",
         at_end=partial(_kill_workers, config.uds_file),
     )
-    signal.set_wakeup_fd(Deadline.get().watch(watch), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(Deadline.get().serve(options), warn_on_full_buffer=False)
 
 
 def _kill_workers(uds_file: str | None) -> None:

@@ -17,7 +17,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
 
 from penstock.integrations.uvicorn.lifespan import FAILED_START
 from penstock.integrations.uvicorn.server import ENDING, MOST_BYTES, STARTED, Server
-from penstock.runtime.acceptqueue import has_clients, refuse_new
+from penstock.runtime.acceptqueue import has_clients, stop_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,4 +224,4 @@ def _refuse_new(supervisor: Any) -> None:
     """Let no new client in. An inherited socket stays open, and its clients wait there for the next server."""
     if supervisor.config.fd is None:
         for listener in supervisor.sockets:
-            refuse_new(listener)
+            stop_new(listener)
