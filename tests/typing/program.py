@@ -128,7 +128,7 @@ async def executors(
 
 
 def on_finding(finding: Finding) -> None:
-    assert_type(finding.site, penstock.tasks.Site | None)
+    assert_type(finding.site, penstock.tasks.Place | None)
 
 
 async def tasks(loop: asyncio.AbstractEventLoop) -> None:

@@ -14,9 +14,8 @@ from typing import Any
 
 import penstock
 from penstock.config import Config
-from penstock.tasks.finding import LEVELS
 from penstock.tasks.observers.factory import TaskFactory
-from penstock.tasks.observers.registry import observer_of
+from penstock.tasks.observers.registry import LEVELS, observer_of
 
 __all__ = ["Cost", "costs_as_json", "measure", "render_costs"]
 

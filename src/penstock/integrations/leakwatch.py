@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.integrations.heartbeat import Pulse
 from penstock.loop.hooks import LoopHooks
-from penstock.tasks.observers.sites import creator, site_of
+from penstock.tasks.observers.sites import creator, place_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from types import FrameType
 
-    from penstock.tasks.observers.sites import RawSite
+    from penstock.tasks.observers.sites import Instruction
 
 __all__ = ["Watch"]
 
@@ -52,7 +52,7 @@ class Watch:
         self._before: set[asyncio.Task[Any]] = set()
         self._suspects: set[asyncio.Task[Any]] = set()
         # id(task) -> where it was made; by number, since a task that is collected has no weak references any more
-        self._sites: dict[int, RawSite | None] = {}
+        self._sites: dict[int, Instruction | None] = {}
         self._texts: list[str] = []
         self._lost: list[str] = []
         self._unawaited: list[str] = []
@@ -135,7 +135,7 @@ class Watch:
 
     def _made_at(self, task: object) -> str:
         raw = self._sites.get(id(task))
-        return "" if raw is None else f" was made at {site_of(*raw)}"
+        return "" if raw is None else f" was made at {place_at(*raw)}"
 
     # asyncio's functions, wrapped
 
@@ -211,7 +211,7 @@ class Watch:
         original(coro)
 
 
-def _site(frame: FrameType | None) -> RawSite | None:
+def _site(frame: FrameType | None) -> Instruction | None:
     """Return the place in the program's own code: what makes tasks for others, as a group does, is passed over."""
     while frame is not None:
         if not frame.f_globals.get("__name__", "").startswith("penstock."):

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from penstock.errors import Overloaded
-from penstock.tasks.awaits import chain as waits
+from penstock.tasks.awaits import awaited as waits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -142,9 +142,9 @@ async def unless(waiter: Any, receive: Callable[[], Awaitable[T]]) -> T | None:
 
 
 def _gate_of(waiter: Any) -> str:
-    found = waits.by_future(waiter)
+    found = waits.described_future(waiter)
     return "a gate" if found is None else found.text
 
 
 # whatever a server has it await meanwhile, such a task waits at a gate
-waits.recognise(unless, "gate", _gate_of, throughout=True)
+waits.register_awaited(unless, "gate", _gate_of, throughout=True)

@@ -6,7 +6,7 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any, TextIO
 
-from penstock.tasks.awaits.chain import chain
+from penstock.tasks.awaits.chain import await_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def _report(loop: asyncio.AbstractEventLoop, interrupted: FrameType | None) -> I
 
 
 def _stack(task: asyncio.Task[Any]) -> Iterator[str]:
-    found = chain(task)
+    found = await_chain(task)
     lines = [traceback.FrameSummary(frame.file, frame.line, frame.function) for frame in found.frames]
     yield from traceback.format_list(lines)
     if found.awaited.kind != "nothing":

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from penstock.tasks.awaits.chain import awaited_by
+from penstock.tasks.awaits.chain import awaited_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -177,7 +177,7 @@ def _tasks(loop: EventLoop, not_work: set[Any]) -> tuple[dict[int, set[str]], li
 
 
 def _does(task: asyncio.Task[Any]) -> str:
-    awaited = awaited_by(task)
+    awaited = awaited_object(task)
     if awaited.kind in ONLY_TASKS:
         return JOINS
     # with buffered bytes, a part of a request has arrived

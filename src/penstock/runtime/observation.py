@@ -65,7 +65,7 @@ def _make_folder(path: str) -> None:
 
 
 def _by_hook(loop: EventLoop, config: TasksConfig) -> None:
-    from penstock.tasks.detectors.plainwatcher import PlainWatcher
+    from penstock.tasks.detectors.watcher import SelectorWatcher
     from penstock.tasks.observers.factory import TaskFactory
 
     factory, former = TaskFactory(level=config.level), loop.get_task_hook()
@@ -79,4 +79,4 @@ def _by_hook(loop: EventLoop, config: TasksConfig) -> None:
         return factory.hook(loop, coro, make_by_former, **kwargs)
 
     loop.set_task_hook(factory.hook if former is None else hook)
-    loop.set_task_watcher(PlainWatcher(loop, factory, config))
+    loop.set_task_watcher(SelectorWatcher(loop, factory, config))

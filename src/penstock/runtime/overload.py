@@ -70,7 +70,7 @@ def _hold_s(high_s: float, config: PressureConfig) -> float:
 
 def _bounded(loop: Any, most: int, full: str) -> TaskLimit:
     from penstock.pressure.overload.tasks import CountedTasks, TaskLimit
-    from penstock.tasks.spawning import set_room
+    from penstock.tasks.spawning import limit_spawns
 
     weak = ref(loop)
     if hasattr(loop, "_bound_tasks"):
@@ -90,7 +90,7 @@ def _bounded(loop: Any, most: int, full: str) -> TaskLimit:
         )
         loop.set_task_hook(counted.hook_before(former))
     if full == "wait":
-        set_room(loop, limit.room)
+        limit_spawns(loop, limit.room)
     return limit
 
 

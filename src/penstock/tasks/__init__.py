@@ -1,4 +1,4 @@
-"""Task telemetry: what became of every task, where the loop's time went, and what is wrong, told while it is."""
+"""Task telemetry: the counts and times of all tasks, the loop's own figures, and findings about both."""
 
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
         trace_on_signal,
     )
     from penstock.tasks.awaits.graph import AwaitGraph
-    from penstock.tasks.finding import Finding, Site
+    from penstock.tasks.finding import Finding
     from penstock.tasks.observers.factory import TaskFactory
+    from penstock.tasks.place import Place
     from penstock.tasks.records import LiveTask, LoopFigures, SiteStatistics, TaskStatistics
     from penstock.tasks.spawning import spawn, spawn_when_free
 
@@ -28,7 +29,7 @@ __all__ = [
     "Finding",
     "LiveTask",
     "LoopFigures",
-    "Site",
+    "Place",
     "SiteStatistics",
     "TaskFactory",
     "TaskStatistics",
@@ -53,7 +54,8 @@ if not TYPE_CHECKING:
         __name__,
         {
             "penstock.tasks.observers.factory": ("TaskFactory",),
-            "penstock.tasks.finding": ("Finding", "Site"),
+            "penstock.tasks.finding": ("Finding",),
+            "penstock.tasks.place": ("Place",),
             "penstock.tasks.awaits.graph": ("AwaitGraph",),
             "penstock.tasks.api": (*_READING, "statistics", "trace_on_signal"),
             "penstock.tasks.records": _RECORDS,

@@ -1,7 +1,7 @@
-"""Reading task telemetry from code: each function speaks of the running loop, of one named, or of all there are.
+"""The functions that read task telemetry: of the loop given, else of the running loop, else of all loops.
 
-Any thread may call them. Without an argument, in a running loop they mean that loop, elsewhere all watched loops of the
-process, penstock's and those with a `TaskFactory`.
+Any thread may call them. Outside of a running loop they cover all observed loops of the process: penstock's, and loops
+with a `TaskFactory`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from dataclasses import fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from penstock.tasks.finding import LEVELS
 from penstock.tasks.flighttrace import write
-from penstock.tasks.observers.registry import Observer, listen, observer_of, observers, unlisten
+from penstock.tasks.observers.registry import LEVELS, Observer, listen, observer_of, observers, unlisten
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
 from penstock.times import Times, merged
 
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock.tasks.awaits.graph import AwaitGraph
-    from penstock.tasks.finding import Finding, Site
+    from penstock.tasks.finding import Finding
+    from penstock.tasks.place import Place
     from penstock.tasks.records import LiveTask
 
 __all__ = [
@@ -44,8 +44,8 @@ logger = logging.getLogger("penstock.tasks")
 
 
 def statistics(loop: asyncio.AbstractEventLoop | None = None) -> TaskStatistics:
-    """The tasks so far: how many, with which outcome, how long; the loop's own figures. Several loops are summed."""
-    found = [observer.statistics() for observer in _meant(loop)]
+    """Return the counts and times of the tasks so far, and the loop's own figures. Several loops are summed."""
+    found = [observer.statistics() for observer in _observers_for(loop)]
     if len(found) == 1:
         return found[0]
     names, levels = ", ".join(one.loop for one in found), {one.level for one in found}
@@ -74,15 +74,15 @@ def _sum(values: list[Any]) -> Any:
 
 
 def live(loop: asyncio.AbstractEventLoop | None = None) -> Sequence[LiveTask]:
-    """A record of each task that has not ended: taken at once, written out as it is read."""
-    found = [observer.live() for observer in _meant(loop)]
+    """Return a record of each task that has not ended. References are copied now, records are made as they are read."""
+    found = [observer.live() for observer in _observers_for(loop)]
     return found[0] if len(found) == 1 else list(chain.from_iterable(found))
 
 
 def sites(loop: asyncio.AbstractEventLoop | None = None) -> list[SiteStatistics]:
-    """The tasks by where they were created, those with the most live ones first."""
-    by_site: dict[Site, list[SiteStatistics]] = {}
-    for observer in _meant(loop):
+    """Return the statistics of each site, by live tasks, largest first."""
+    by_site: dict[Place, list[SiteStatistics]] = {}
+    for observer in _observers_for(loop):
         for one in observer.sites():
             by_site.setdefault(one.site, []).append(one)
     found = [SiteStatistics(site, **_summed(same, ("site",))) for site, same in by_site.items()]
@@ -90,55 +90,61 @@ def sites(loop: asyncio.AbstractEventLoop | None = None) -> list[SiteStatistics]
 
 
 def findings(loop: asyncio.AbstractEventLoop | None = None) -> list[Finding]:
-    """What was found wrong, oldest first: the newest few hundred."""
-    found = chain.from_iterable(observer.findings.all() for observer in _meant(loop))
+    """Return the newest findings, 256 for each loop, oldest first."""
+    found = chain.from_iterable(observer.findings.all() for observer in _observers_for(loop))
     return sorted(found, key=lambda finding: finding.wall_time_s)
 
 
 def on_finding(fn: Callable[[Finding], object], loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Call `fn(finding)` at each finding from now on, in whatever thread finds it.
+    """Call `fn(finding)` for each finding from now on, in the thread that finds it.
 
-    Outside a running loop and without `loop` it holds for every loop, those made later too. Raises RuntimeError for a
-    loop that is not watched.
+    Outside of a running loop and without `loop` it holds for every loop, also for loops made later. Raises RuntimeError
+    for a loop that is not observed.
     """
     if loop is None and asyncio._get_running_loop() is None:
         listen(fn)
         return
-    for observer in _watched(loop):
+    for observer in _required_observers(loop):
         observer.findings.listen(fn)
 
 
 def off_finding(fn: Callable[[Finding], object], loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Undo `on_finding`."""
+    """Stop calling `fn`; the reverse of `on_finding`."""
     if loop is None and asyncio._get_running_loop() is None:
         unlisten(fn)
         return
-    for observer in _meant(loop):
+    for observer in _observers_for(loop):
         observer.findings.unlisten(fn)
 
 
 def await_graph(loop: asyncio.AbstractEventLoop | None = None) -> AwaitGraph:
-    """Who awaits whom, tasks with the same stack in one group. On any asyncio loop. RuntimeError where none runs."""
+    """Return the await graph: tasks with the same stack in one group, and the waits between tasks. On any asyncio loop.
+
+    Raises RuntimeError without `loop` and a running loop.
+    """
     from penstock.tasks.awaits.graph import await_graph as graph_of
 
     return graph_of(asyncio.all_tasks(asyncio.get_running_loop() if loop is None else loop))
 
 
 def set_level(level: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """off, count, time or trace, from now on. ValueError for any other, RuntimeError for a loop that is not watched."""
+    """Set the level from now on: off, count, time or trace.
+
+    Raises ValueError for any other, and RuntimeError for a loop that is not observed.
+    """
     if level not in LEVELS:
         raise ValueError(f"no level {level!r}: it is off, count, time or trace")
-    for observer in _watched(loop):
+    for observer in _required_observers(loop):
         observer.set_level(level)
 
 
 def dump_trace(path: str | os.PathLike[str], loop: asyncio.AbstractEventLoop | None = None) -> int:
-    """Write what the flight recorder holds, for ui.perfetto.dev; gives the number of events. Raises OSError."""
-    return write(path, [(observer.statistics().loop, observer.events()) for observer in _meant(loop)])
+    """Write the flight recorder's events as a trace for ui.perfetto.dev. Return their number. Raises OSError."""
+    return write(path, [(observer.name or "", observer.events()) for observer in _observers_for(loop)])
 
 
 def trace_on_signal(loop: asyncio.AbstractEventLoop, signum: int) -> None:
-    """For the config's `signals.handlers`: write a trace into the folder the program runs in, and log its name."""
+    """Write a trace into the current folder and log its name; a handler for the config's `signals.handlers`."""
     path = f"penstock-{os.getpid()}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     try:
         logger.info("%d events written to %s", dump_trace(path, loop), path)
@@ -146,21 +152,21 @@ def trace_on_signal(loop: asyncio.AbstractEventLoop, signum: int) -> None:
         logger.warning("no trace was written: %s", error)
 
 
-def _watched(loop: asyncio.AbstractEventLoop | None) -> list[Observer]:
-    """Return whom `_meant` returns; RuntimeError where that is nobody."""
-    found = _meant(loop)
+def _required_observers(loop: asyncio.AbstractEventLoop | None) -> list[Observer]:
+    """Return the observers; raise RuntimeError if there is none."""
+    found = _observers_for(loop)
     if not found:
         loop = loop or asyncio._get_running_loop()
         if loop is None:
-            raise RuntimeError("no loop is there yet whose tasks are watched: call it in a running loop")
+            raise RuntimeError("no loop of this process is observed yet: call it in a running loop")
         raise RuntimeError(
-            f"the tasks of {loop!r} are not watched: its tasks.level is off, or it is not penstock's and has no "
+            f"the tasks of {loop!r} are not observed: its tasks.level is off, or it is not penstock's and has no "
             "penstock.tasks.TaskFactory()"
         )
     return found
 
 
-def _meant(loop: asyncio.AbstractEventLoop | None) -> list[Observer]:
+def _observers_for(loop: asyncio.AbstractEventLoop | None) -> list[Observer]:
     if loop is None:
         loop = asyncio._get_running_loop()
         if loop is None:
@@ -170,7 +176,7 @@ def _meant(loop: asyncio.AbstractEventLoop | None) -> list[Observer]:
 
 
 def _task_factory(loop: asyncio.AbstractEventLoop) -> Observer | None:
-    """Return the loop's `TaskFactory`, if it has one. It is registered with the first task that it makes."""
+    """Return the loop's `TaskFactory`, None if it has none. It registers itself with the first task that it makes."""
     from penstock.tasks.observers.factory import TaskFactory
 
     factory: object = loop.get_task_factory()

@@ -1,6 +1,6 @@
-"""What is told of a task while the program runs: where it was created, and what is wrong with it.
+"""A finding: a fault of the running program, with its kind, time, place and evidence.
 
-Apart from the other records, which nobody needs before he asks for them: a loop that starts has no time to lose.
+Apart from the other records, so that a starting loop imports no more than it needs.
 """
 
 from __future__ import annotations
@@ -9,49 +9,41 @@ from collections.abc import Mapping  # noqa: TC003 (get_type_hints works on a re
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["LEVELS", "Finding", "Site"]
+from penstock.tasks.place import Place  # noqa: TC001 (as above)
 
-# how much is seen of each task, least first
-LEVELS = ("off", "count", "time", "trace")
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Where tasks are created: the first line below asyncio's own code. "other" stands for sites beyond the table."""
-
-    file: str
-    line: int
-    function: str
-
-    @property
-    def label(self) -> str:
-        """Module and function: the same from one deployment to the next, for metrics."""
-        from penstock.tasks.modulenames import module_of
-
-        return f"{module_of(self.file)}:{self.function}" if self.file else self.function
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} in {self.function}" if self.file else self.function
+__all__ = ["Finding"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that should not be, with its evidence.
+    """A fault of the running program, with its evidence.
 
-    `kind` is one of stall, failed (a spawned task), destroyed_pending, exception_unretrieved, never_awaited, stuck
-    (nobody can complete what it waits for), await_cycle, hung (far older than its site's others), growing (a site whose
-    live count only grows), loop_closed. `evidence` is text and numbers for people and logs: stacks, chains, counts, the
-    cause of a stall.
+    `kind` is one of
+
+    - stall: a callback or a turn that has lasted longer than `tasks.stall_s`;
+    - failed: a task of `spawn()` that failed;
+    - destroyed_pending: a task that was collected before it ended;
+    - exception_unretrieved: a failed task whose exception was not retrieved;
+    - never_awaited: a coroutine that was never awaited;
+    - stuck: a task whose wait cannot be completed;
+    - await_cycle: tasks that wait for each other;
+    - hung: a task far older than others of its site;
+    - growing: a site whose live count only grows;
+    - loop_closed: tasks that were pending when their loop was closed.
+
+    `evidence` is text and numbers for people and logs: stacks, chains, counts, the cause of a stall.
     """
 
     kind: str
     # one line for people
     message: str
-    site: Site | None = None
-    # the task's name, None where there is none
+    # where the task was created; of a stall, the line that runs
+    site: Place | None = None
+    # the task's name, None if the finding is about no task
     task: str | None = None
-    # when it began, on time.monotonic()'s clock, and on time.time()'s
+    # when it began, on the clocks of time.monotonic() and time.time()
     since_s: float = 0.0
     wall_time_s: float = 0.0
+    # the loop's name
     loop: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""Findings as log records: one logger a subject, one line for people, the evidence beside it for machines.
+"""Findings as log records: a logger for each subject, one line for people, and the evidence for machines.
 
-The record carries everything under `penstock`, a flat dict that is plain JSON: `record.penstock["kind"]`. What asyncio
-or Python tells by itself is no record: a program that collects errors would have it twice.
+A record has all data in `record.penstock`, a flat dict that is plain JSON. Findings that asyncio or Python reports
+itself are not logged again: a program that collects errors would have them twice.
 """
 
 from __future__ import annotations
@@ -19,35 +19,37 @@ if TYPE_CHECKING:
 
     from penstock.tasks.finding import Finding
 
-__all__ = ["LOGGERS", "TOLD_ALREADY", "Subject", "log_finding", "show_records"]
+__all__ = ["LOGGERS", "REPORTED_ELSEWHERE", "LogTarget", "log_finding", "show_records"]
 
 
-class Subject(NamedTuple):
-    """Where a kind of finding is logged, and how loudly."""
+class LogTarget(NamedTuple):
+    """The logger and the level of a kind of finding."""
 
     logger: str
     level: int
 
 
-# An error needs attention; a warning may be intended, or pass.
+# An error needs attention; a warning may be intended, or pass. A failed task's exception is raised in the code that
+# awaits the task, or logged by asyncio as an error: so its finding is for DEBUG.
 LOGGERS = {
-    "stall": Subject("penstock.tasks.stall", logging.INFO),
-    "stuck": Subject("penstock.tasks.stuck", logging.ERROR),
-    "await_cycle": Subject("penstock.tasks.stuck", logging.ERROR),
-    "hung": Subject("penstock.tasks.hung", logging.WARNING),
-    "growing": Subject("penstock.tasks.growing", logging.WARNING),
+    "stall": LogTarget("penstock.tasks.stall", logging.INFO),
+    "stuck": LogTarget("penstock.tasks.stuck", logging.ERROR),
+    "await_cycle": LogTarget("penstock.tasks.stuck", logging.ERROR),
+    "hung": LogTarget("penstock.tasks.hung", logging.WARNING),
+    "growing": LogTarget("penstock.tasks.growing", logging.WARNING),
+    "failed": LogTarget("penstock.tasks.failed", logging.DEBUG),
 }
-# The first two and the last reach the loop's exception handler, tasks of a closed loop when they are collected; Python
-# warns of coroutines that are never awaited.
-TOLD_ALREADY = {"destroyed_pending", "exception_unretrieved", "loop_closed", "never_awaited", "failed"}
-# from here on a stall is a warning: users notice it
+# The first two reach the loop's exception handler, and tasks of a closed loop when they are collected. Python warns of
+# coroutines that are never awaited.
+REPORTED_ELSEWHERE = {"destroyed_pending", "exception_unretrieved", "loop_closed", "never_awaited"}
+# a longer stall is a warning: users notice it
 WARNING_S = 0.25
-# asyncio's too: without a handler they would be bare messages between lines that have a time
+# loggers with a handler: without one, asyncio's records would be bare messages between lines with a time
 SHOWN = "penstock", "asyncio"
 
 
-class _Shown(logging.StreamHandler[Any]):
-    """Shows penstock's and asyncio's records on stderr, until the program sets up logging itself."""
+class _StderrHandler(logging.StreamHandler[Any]):
+    """A handler for penstock's and asyncio's records on stderr, until the program sets up logging itself."""
 
     def __init__(self, level: int, style: str) -> None:
         super().__init__()
@@ -55,7 +57,7 @@ class _Shown(logging.StreamHandler[Any]):
         self.setFormatter(FORMATS[style]())
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show the record, unless the program has handlers: it reaches them by itself."""
+        """Write the record, unless the program has handlers: the record reaches those by itself."""
         if not self._has_others(logging.getLogger(record.name)):
             super().emit(record)
 
@@ -67,26 +69,26 @@ class _Shown(logging.StreamHandler[Any]):
         return False
 
 
-_shown: _Shown | None = None
+_shown: _StderrHandler | None = None
 
 
 def show_records(level: int = logging.INFO, style: str = "text") -> None:
-    """Show records on stderr, findings from `level` on; `style` is text or json.
+    """Write records of findings to stderr from `level` on; `style` is text or json.
 
-    For penstock's own commands; a second call does nothing.
+    For penstock's own commands. A second call has no effect.
     """
     global _shown
     if _shown is None:
-        _shown = _Shown(level, style)
+        _shown = _StderrHandler(level, style)
         for name in SHOWN:
             logging.getLogger(name).addHandler(_shown)
 
 
 def log_finding(finding: Finding) -> None:
-    """Log the finding, unless asyncio tells it. Any thread may call it; what a handler raises is for `logging`."""
-    if finding.kind in TOLD_ALREADY:
+    """Log a finding, unless asyncio or Python reports it itself. Any thread may call this."""
+    if finding.kind in REPORTED_ELSEWHERE:
         return
-    name, level = LOGGERS.get(finding.kind) or Subject(f"penstock.tasks.{finding.kind}", logging.WARNING)
+    name, level = LOGGERS.get(finding.kind) or LogTarget(f"penstock.tasks.{finding.kind}", logging.WARNING)
     if finding.kind == "stall":
         level = _level_of_stall(finding.evidence)
     logger = logging.getLogger(name)
@@ -99,9 +101,9 @@ def log_finding(finding: Finding) -> None:
 
 
 def _level_of_stall(evidence: Mapping[str, Any]) -> int:
-    """A long stall, or one that lasts on, is a warning. Others are told when they end: DEBUG until then.
+    """Return the level: WARNING for a long or lasting stall, INFO at the end of others, DEBUG before.
 
-    A busy machine is not the program's fault.
+    A stall by a busy machine is not the program's fault: DEBUG.
     """
     if evidence.get("cause") == "descheduled":
         return logging.DEBUG
@@ -111,7 +113,7 @@ def _level_of_stall(evidence: Mapping[str, Any]) -> int:
 
 
 def _has_no_level(logger: logging.Logger) -> bool:
-    """Whether the program leaves the logger as it is: then the root's default would keep back what is below WARNING."""
+    """Return whether no level is set for the logger: the root's default would hide records below WARNING."""
     found: logging.Logger | None = logger
     while found is not None and found.parent is not None:
         if found.disabled or found.level != logging.NOTSET:
@@ -121,7 +123,7 @@ def _has_no_level(logger: logging.Logger) -> bool:
 
 
 def _fields(finding: Finding) -> dict[str, Any]:
-    """The finding as a flat dict: its evidence by its own names, with `evidence_` in front where they clash."""
+    """Return the finding as a flat dict; an evidence name that clashes has `evidence_` in front."""
     site = finding.site
     fields: dict[str, Any] = {
         "kind": finding.kind,
@@ -149,7 +151,7 @@ def _flat(evidence: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has a word for, without structure: a list of texts is a text of many lines."""
+    """Return the value as a scalar of JSON: a list of texts is a text of many lines."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, str | bool | int):

@@ -1,7 +1,7 @@
-"""What was found wrong, kept within bounds: the newest, counts of all by kind, listeners. Knows no way to find things.
+"""The log of a loop's findings, within bounds: the newest findings, counts by kind, and listeners.
 
-Findings come from any thread, and from garbage collections too, so at any point of any other call here: the lock is
-one that its owner may take again, and what it guards is whole after each statement.
+A finding may come from any thread, and from a garbage collection, so in the middle of another call here. The lock is
+therefore reentrant, and the guarded state is consistent after each statement. Knows no detector.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from penstock.tasks.finding import Finding, Site
+    from penstock.tasks.finding import Finding
+    from penstock.tasks.place import Place
 
 __all__ = ["FindingLog", "Listener"]
 
@@ -24,14 +25,15 @@ Listener: TypeAlias = "Callable[[Finding], object]"
 logger = logging.getLogger("penstock.tasks")
 
 WINDOW_S = 60.0
-# (kind, site) pairs whose rate is kept; of more, those longest quiet begin anew
+# (kind, site) pairs whose rate is kept; of more, the least recently seen start again
 MOST_KEYS = 1024
 
 
 class FindingLog:
-    """The findings of one loop: the newest `limit`, and at most `per_minute` a minute of each kind and site.
+    """The newest `limit` findings of one loop, at most `per_minute` a minute of each kind and site.
 
-    One beyond that rate is counted, in `counts` and `dropped`, but neither kept, logged nor told to listeners.
+    A finding beyond that rate is counted in `counts` and `dropped`, but not kept, logged or delivered. `clock` returns
+    seconds. Raises ValueError for a bound below 1.
     """
 
     def __init__(self, limit: int = 256, per_minute: int = 12, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,13 +45,13 @@ class FindingLog:
         self._kept: deque[Finding] = deque(maxlen=limit)
         self._added = 0
         self._counts: defaultdict[str, int] = defaultdict(int)
-        # (kind, site) -> (when its window began, how many it has had since)
-        self._rates: OrderedDict[tuple[str, Site | None], tuple[float, int]] = OrderedDict()
+        # (kind, site) -> (the start of its window, its findings since then)
+        self._rates: OrderedDict[tuple[str, Place | None], tuple[float, int]] = OrderedDict()
         self._listeners: tuple[Listener, ...] = ()
         self.dropped = 0
 
     def add(self, finding: Finding) -> bool:
-        """Count it; keep it, log it and tell the listeners unless its kind and site have had their share. Whether."""
+        """Count the finding; keep, log and deliver it unless its rate is exceeded. Return whether it was kept."""
         with self._lock:
             self._counts[finding.kind] += 1
             if not self._may_pass((finding.kind, finding.site)):
@@ -62,7 +64,7 @@ class FindingLog:
         return True
 
     def replace(self, before: Finding, after: Finding) -> None:
-        """Keep `after` in the place of `before`, of which more is known now; log it, and tell the listeners."""
+        """Keep `after` in the place of `before`; log and deliver it. `after` has more data about the same fault."""
         with self._lock:
             for index, kept in enumerate(self._kept):
                 if kept is before:
@@ -73,9 +75,9 @@ class FindingLog:
     def _publish(self, finding: Finding, listeners: tuple[Listener, ...]) -> None:
         self._log(finding)
         for listener in listeners:
-            self._tell(listener, finding)
+            self._notify(listener, finding)
 
-    def _may_pass(self, key: tuple[str, Site | None]) -> bool:
+    def _may_pass(self, key: tuple[str, Place | None]) -> bool:
         now_s = self._clock()
         began_s, count = self._rates.pop(key, (now_s, 0))
         if now_s - began_s >= WINDOW_S:
@@ -91,7 +93,7 @@ class FindingLog:
 
         log_finding(finding)
 
-    def _tell(self, listener: Listener, finding: Finding) -> None:
+    def _notify(self, listener: Listener, finding: Finding) -> None:
         try:
             listener(finding)
         except Exception:
@@ -99,32 +101,32 @@ class FindingLog:
             logger.exception("a listener of findings raised and is not called again: %r", listener)
 
     def all(self) -> list[Finding]:
-        """The newest that were kept, oldest first."""
+        """Return the kept findings, oldest first."""
         with self._lock:
             return list(self._kept)
 
     def counts(self) -> dict[str, int]:
-        """How many of each kind there were, kept or not."""
+        """Return the number of findings by kind, kept or not."""
         with self._lock:
             return dict(self._counts)
 
     def mark(self) -> int:
-        """Now, for `since`."""
+        """Return a mark for `since`."""
         return self._added
 
     def since(self, mark: int) -> Sequence[Finding]:
-        """Those kept after a `mark`; the oldest may have had to go."""
+        """Return the findings kept after a `mark`, without those that `limit` has displaced."""
         with self._lock:
             new = min(self._added - mark, len(self._kept))
             return list(self._kept)[-new:] if new > 0 else []
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener(finding)` for each that is kept, in the thread that found it; one that raises is removed."""
+        """Call `listener(finding)` for each kept finding, in the thread that adds it; one that raises is removed."""
         with self._lock:
             if listener not in self._listeners:
                 self._listeners = (*self._listeners, listener)
 
     def unlisten(self, listener: Listener) -> None:
-        """Call it no more."""
+        """Remove the listener."""
         with self._lock:
             self._listeners = tuple(each for each in self._listeners if each != listener)

@@ -1,7 +1,7 @@
-"""The flight recorder's events, and the file they are written to: a trace that ui.perfetto.dev opens.
+"""The flight recorder's events, and their trace file for ui.perfetto.dev.
 
-The format is Chrome's JSON trace. Each loop is a process: a track for its steps and callbacks, one for what befell it
-(stalls, collections), one for executor jobs; each task's life is an asynchronous slice from birth to end.
+The format is Chrome's JSON trace. Each loop is a process with three tracks: steps and callbacks; stalls, collections
+and findings; executor jobs. A task's life is an asynchronous slice from birth to end.
 """
 
 from __future__ import annotations
@@ -16,29 +16,32 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "write"]
 
-# kind -> (track, its name); what is not named goes to the track of what befell the loop
+# kind -> (track, its name); any other kind is an incident
 TRACKS = {"step": (1, "loop"), "callback": (1, "loop"), "job": (3, "executor jobs")}
-BEFELL = (2, "stalls, collections, findings")
+INCIDENTS = (2, "stalls, collections, findings")
 
 
 class Event(NamedTuple):
-    """One thing that happened. `kind` is birth, step, end, callback, stall, shed, job, gc or finding.
+    """An event of the flight recorder. `kind` is birth, step, end, callback, stall, shed, job, gc or finding.
 
-    A task's end carries its whole life: `at_ns` is its birth.
+    A task's end has the task's whole life: `at_ns` is its birth.
     """
 
-    # when it began, on time.monotonic_ns()'s clock, and how long it took; 0 for an instant
+    # start, on the clock of time.monotonic_ns(), and duration; 0 for an instant
     at_ns: int
     took_ns: int
     kind: str
-    # the task it is about (`LiveTask.number`), 0 for none
+    # the number of its task (`LiveTask.number`), 0 for none
     task: int
     # for people: a site, a lane, a cause
     text: str
 
 
 def write(path: str | os.PathLike[str], loops: Sequence[tuple[str, Sequence[Event]]]) -> int:
-    """Write the events of each loop, (its name, its events); whole or not at all. Gives how many. Raises OSError."""
+    """Write the events of each loop, given as (name, events). Return the number of events.
+
+    The file is complete or not written. Raises OSError.
+    """
     import json
 
     records: list[dict[str, Any]] = []
@@ -63,7 +66,7 @@ def _about() -> dict[str, str]:
 
 def _headings(process: int, name: str) -> Iterator[dict[str, Any]]:
     yield {"ph": "M", "pid": process, "tid": 0, "name": "process_name", "args": {"name": f"loop {name}"}}
-    for track, label in sorted({*TRACKS.values(), BEFELL}):
+    for track, label in sorted({*TRACKS.values(), INCIDENTS}):
         yield {"ph": "M", "pid": process, "tid": track, "name": "thread_name", "args": {"name": label}}
 
 
@@ -93,7 +96,7 @@ def _life(phase: str, process: int, event: Event, at_ns: int) -> dict[str, Any]:
 
 
 def _slice(process: int, event: Event) -> dict[str, Any]:
-    track, _ = TRACKS.get(event.kind, BEFELL)
+    track, _ = TRACKS.get(event.kind, INCIDENTS)
     name = event.text if event.kind in ("step", "callback") else f"{event.kind}: {event.text}"
     record: dict[str, Any] = {"pid": process, "tid": track, "ts": event.at_ns / 1e3, "name": name, "cat": event.kind}
     if event.task:

@@ -1,6 +1,6 @@
-"""What task telemetry hands out: frozen records, plain data, nothing that keeps a task alive.
+"""The records of task telemetry: frozen, plain data, without references to tasks.
 
-Times are float seconds. Knows neither loops nor exporters: the observers fill these in, exporters read them.
+Times are float seconds. Observers make them, exporters read them. Knows neither loops nor exporters.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping  # noqa: TC003 (get_type_hints works on a record)
 from dataclasses import dataclass, field
 
-from penstock.tasks.finding import Site  # noqa: TC001 (as above)
+from penstock.tasks.place import Place  # noqa: TC001 (as above)
 from penstock.times import Times
 
 __all__ = ["LiveTask", "LoopFigures", "SiteStatistics", "TaskStatistics"]
@@ -16,41 +16,44 @@ __all__ = ["LiveTask", "LoopFigures", "SiteStatistics", "TaskStatistics"]
 
 @dataclass(frozen=True, slots=True)
 class LoopFigures:
-    """One loop's turns, over its life so far. Zeros where the loop is not penstock's own or the level is below time."""
+    """The figures of one loop's turns so far. Zeros for a loop that is not penstock's own, or a level below time."""
 
-    # (turns, polls that waited, I/O events they gave)
+    # turns, polls that waited, and the I/O events of the polls
     turns: int = 0
     polls: int = 0
     events: int = 0
-    # kind -> how many ran: task, callback, timer, io
+    # callbacks that ran, by kind: task, callback, timer, io
     callbacks: Mapping[str, int] = field(default_factory=dict)
-    # how long the loop ran callbacks, and how long it waited for something to do
+    # time in callbacks, and time in polls that waited
     active_s: float = 0.0
     idle_s: float = 0.0
-    # what is ready now, and how long the oldest of it has been
+    # handles that are ready now, and how long the oldest of them has been
     ready_count: int = 0
     ready_age_s: float = 0.0
     timer_count: int = 0
-    # of each turn that ran something; of each callback; from ready to running
+    # duration of each turn with a callback; of each callback; from ready to running
     turn: Times = field(default_factory=Times)
     callback: Times = field(default_factory=Times)
     delay: Times = field(default_factory=Times)
-    # of each wait for the OS; from the wait's end to the first callback
+    # duration of each poll that waited; from its end to the first callback
     poll: Times = field(default_factory=Times)
     wake: Times = field(default_factory=Times)
-    # cause -> stalls: python, gil, gc, descheduled
+    # stalls by cause: python, gil, gc, descheduled
     stalls: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def utilization(self) -> float:
-        """The share of its time that the loop ran callbacks, 0 to 1."""
+        """The share of time in callbacks, 0 to 1."""
         total_s = self.active_s + self.idle_s
         return self.active_s / total_s if total_s else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStatistics:
-    """The tasks of a loop (or of all loops) so far. `created` is always the sum of the outcomes, `lost` and `live`."""
+    """The counts and times of a loop's tasks, or of several loops', so far.
+
+    `created` is always the sum of completed, failed, cancelled, lost and live.
+    """
 
     loop: str
     implementation: str
@@ -63,33 +66,33 @@ class TaskStatistics:
     # collected while pending
     lost: int = 0
     live: int = 0
-    # of `created`: those that ended in the very call that made them
+    # of `created`: tasks that ended in the call that made them
     eager: int = 0
     steps: int = 0
-    # from birth to end; of each step; from birth to the first step
+    # from birth to end; duration of each step; from birth to the first step
     latency: Times = field(default_factory=Times)
     step: Times = field(default_factory=Times)
     start_delay: Times = field(default_factory=Times)
-    # what all tasks together have spent running and ready to run
+    # time of all tasks together, running and ready to run
     running_s: float = 0.0
     ready_s: float = 0.0
-    # kind of finding -> how many
+    # findings by kind
     findings: Mapping[str, int] = field(default_factory=dict)
     figures: LoopFigures = field(default_factory=LoopFigures)
-    # events that the flight recorder has overwritten, findings beyond their rate
+    # events that the flight recorder has overwritten, and findings beyond their rate
     dropped: int = 0
-    # exceptions of the telemetry itself, or of a task's own `done()`: the figures may be off by as many steps
+    # exceptions of the telemetry itself or of a task's own `done()`; the figures may be off by as many steps
     errors: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LiveTask:
-    """A task that had not ended when this was taken. `waiting_s` is what is left of its age."""
+    """A task that had not ended when the record was made. `waiting_s` is the rest of its age."""
 
     # one number for each task of the process, in the order of birth
     number: int
     name: str
-    site: Site
+    site: Place
     age_s: float
     # ready (to run), running, waiting
     state: str
@@ -101,9 +104,9 @@ class LiveTask:
 
 @dataclass(frozen=True, slots=True)
 class SiteStatistics:
-    """The tasks that were created at one place, over the loops asked for."""
+    """The counts and times of the tasks that were created at one place."""
 
-    site: Site
+    site: Place
     created: int
     completed: int
     failed: int

@@ -1,7 +1,7 @@
-"""`spawn()`: a task that nobody has to keep, and whose failure somebody owns. Works on any loop.
+"""`spawn()`: tasks that are kept until they end and whose failures are reported at once. Works on any loop.
 
-asyncio keeps a task weakly, so one that its maker forgets may vanish half-way; and it tells of a failure only when the
-task is collected. Knows observers by their protocol alone.
+asyncio holds tasks weakly, so a task without another reference may be collected before it ends. It reports a failure
+only when the task is collected. Knows observers by their protocol alone.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from weakref import WeakKeyDictionary
 
 from penstock.tasks.finding import Finding
 from penstock.tasks.observers.registry import observer_of
-from penstock.tasks.observers.sites import creator, site_of
+from penstock.tasks.observers.sites import creator, place_at
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from contextvars import Context
 
-    from penstock.tasks.finding import Site
-    from penstock.tasks.observers.sites import RawSite
+    from penstock.tasks.observers.sites import Instruction
+    from penstock.tasks.place import Place
 
-__all__ = ["set_room", "spawn", "spawn_when_free"]
+__all__ = ["limit_spawns", "spawn", "spawn_when_free"]
 
 T = TypeVar("T")
 
-# Turns from the end of a task until whoever awaits it has its exception: `await` and gather() take one, wait() two,
-# as_completed() three.
-PATIENCE_TURNS = 3
-# of a traceback, the end of which tells most
-EVIDENCE_CHARACTERS = 8000
+# Turns from the end of a task until an awaiter has its exception: one for `await` and gather(), two for wait(), three
+# for as_completed().
+RETRIEVAL_TURNS = 3
+# the end of a traceback that is kept as evidence
+TRACEBACK_CHARACTERS = 8000
 
 _kept: dict[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = {}
-# room(): waits until one more task may live in the loop
-_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, Callable[[], Awaitable[None]]] = WeakKeyDictionary()
+# loop -> the function that waits until one more task may live in it
+_limits: WeakKeyDictionary[asyncio.AbstractEventLoop, Callable[[], Awaitable[None]]] = WeakKeyDictionary()
 
 
 def spawn(
@@ -46,12 +46,14 @@ def spawn(
     context: Context | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> asyncio.Task[T]:
-    """A task that is kept until it has ended, whether or not anyone else keeps it, and fails loudly.
+    """Make a task, keep a reference to it until it has ended, and report its failure.
 
-    An exception that ends it is a finding of kind `failed` at once, where the loop has an observer. Unless somebody
-    awaits the task by then, it goes to the loop's exception handler as well, a few turns later; asyncio then does not
-    report it again. A cancelled task is no failure. `loop` is the running one; another must be this thread's. Raises
-    RuntimeError without a running loop, as asyncio does.
+    An exception that ends the task is a finding of kind `failed` at once, if the loop has an observer. If no code
+    awaits the task, the exception also goes to the loop's exception handler, three turns later; asyncio does not report
+    it again. A cancelled task has not failed.
+
+    `name` and `context` are those of `loop.create_task`. `loop` is the running loop by default; another one must belong
+    to this thread. Returns the task. Raises RuntimeError without a running loop, as asyncio does.
     """
     if loop is None:
         loop = asyncio.get_running_loop()
@@ -63,88 +65,87 @@ def spawn(
         kept = _kept.setdefault(loop, set())
     kept.add(task)
     frame = creator(1)
-    task.add_done_callback(partial(_ended, loop, (frame.f_code, frame.f_lasti)))
+    task.add_done_callback(partial(_ended, loop, (frame.f_code, frame.f_lasti), monotonic()))
     return task
 
 
 async def spawn_when_free(
     coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
 ) -> asyncio.Task[T]:
-    """As `spawn`, once the running loop has room: with `pressure.tasks_full = "wait"`, while fewer than
-    `pressure.max_tasks` tasks live in it; else at once.
+    """Make a task as `spawn` does, once fewer than `pressure.max_tasks` tasks live in the running loop.
 
-    First come, first served. Cancelled while it waits, it closes the coroutine: no task is made.
+    It waits only with `pressure.tasks_full = "wait"`, first come, first served. If it is cancelled while it waits, it
+    closes the coroutine and makes no task. Returns the task.
     """
-    room = _rooms.get(asyncio.get_running_loop())
-    if room is not None:
+    wait = _limits.get(asyncio.get_running_loop())
+    if wait is not None:
         try:
-            await room()
+            await wait()
         except BaseException:
             coro.close()
             raise
     return spawn(coro, name=name, context=context)
 
 
-def set_room(loop: asyncio.AbstractEventLoop, room: Callable[[], Awaitable[None]]) -> None:
-    """Have `spawn_when_free` in this loop wait for `room()`."""
-    _rooms[loop] = room
+def limit_spawns(loop: asyncio.AbstractEventLoop, wait: Callable[[], Awaitable[None]]) -> None:
+    """Have `spawn_when_free` in this loop await `wait()` before it makes a task."""
+    _limits[loop] = wait
 
 
 def _forget_closed() -> None:
-    """What a closed loop has left will never end."""
+    """Release the tasks of closed loops, which never end."""
     for loop in list(_kept):
         if loop.is_closed():
             _kept.pop(loop, None)
 
 
-def _ended(loop: asyncio.AbstractEventLoop, raw: RawSite, task: asyncio.Task[Any]) -> None:
+def _ended(loop: asyncio.AbstractEventLoop, raw: Instruction, born_s: float, task: asyncio.Task[Any]) -> None:
     kept = _kept.get(loop)
     if kept is not None:
         kept.discard(task)
         if not kept:
             del _kept[loop]
-    # not exception(): that would count as having retrieved it
+    # not exception(): that would count as retrieving it
     problem = None if task.cancelled() else task._exception
-    # those two have left through the loop itself
+    # asyncio raises these two from the loop itself
     if problem is not None and not isinstance(problem, (KeyboardInterrupt, SystemExit)):
-        site = site_of(*raw)
-        _find(loop, site, task, problem)
-        _look_later(loop, site, task, PATIENCE_TURNS)
+        site = place_at(*raw)
+        observer = observer_of(loop)
+        if observer is not None:
+            observer.findings.add(_failed(observer.name or "", site, task.get_name(), born_s, problem))
+        _report_unawaited(loop, site, task, RETRIEVAL_TURNS)
 
 
-def _find(loop: asyncio.AbstractEventLoop, site: Site, task: asyncio.Task[Any], problem: BaseException) -> None:
-    observer = observer_of(loop)
-    if observer is None:
-        return
-    summary = f"{type(problem).__name__}: {problem}"
-    observer.findings.add(
-        Finding(
-            kind="failed",
-            message=f"task {task.get_name()} failed: {summary} (spawned at {site})",
-            site=site,
-            task=task.get_name(),
-            since_s=monotonic(),
-            wall_time_s=time(),
-            evidence={
-                "exception": summary,
-                # text, not the exception: its frames would keep alive whatever they hold
-                "traceback": "".join(format_exception(problem))[-EVIDENCE_CHARACTERS:],
-            },
-        )
+def _failed(loop: str, site: Place, task: str, born_s: float, problem: BaseException) -> Finding:
+    summary, age_s = f"{type(problem).__name__}: {problem}", monotonic() - born_s
+    return Finding(
+        kind="failed",
+        message=f"task {task} failed: {summary} (spawned at {site})",
+        site=site,
+        task=task,
+        since_s=born_s,
+        wall_time_s=time() - age_s,
+        loop=loop,
+        evidence={
+            "exception": summary,
+            # text, not the exception: its frames would keep their locals alive
+            "traceback": "".join(format_exception(problem))[-TRACEBACK_CHARACTERS:],
+            "age_s": age_s,
+        },
     )
 
 
-def _look_later(loop: asyncio.AbstractEventLoop, site: Site, task: asyncio.Task[Any], turns: int) -> None:
+def _report_unawaited(loop: asyncio.AbstractEventLoop, site: Place, task: asyncio.Task[Any], turns: int) -> None:
+    """Report the failure to the loop's exception handler, unless it is retrieved within so many turns."""
     if not task._log_traceback:
-        # somebody has the exception
         return
     if turns:
-        loop.call_soon(_look_later, loop, site, task, turns - 1)
+        loop.call_soon(_report_unawaited, loop, site, task, turns - 1)
         return
     task._log_traceback = False
     loop.call_exception_handler(
         {
-            "message": f"task {task.get_name()} failed and nobody awaited it (spawned at {site})",
+            "message": f"task {task.get_name()} failed and no code awaited it (spawned at {site})",
             "exception": task._exception,
             "task": task,
         }

@@ -16,13 +16,13 @@ from penstock.telemetry.names import OTHER
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Place", "SiteCounts", "SiteFigures", "TopSites"]
+__all__ = ["Labelled", "SiteCounts", "SiteFigures", "TopSites"]
 
 COUNTERS = ("created", "completed", "failed", "cancelled", "running_s", "ready_s")
 
 
-class Place(Protocol):
-    """A place in code: `penstock.tasks.finding.Site`, of which this is used."""
+class Labelled(Protocol):
+    """A place in code: `penstock.tasks.Place`, of which this is used."""
 
     @property
     def label(self) -> str:
@@ -33,7 +33,7 @@ class SiteFigures(Protocol):
     """The tasks made at one place: `penstock.tasks.records.SiteStatistics`, of which these are used."""
 
     @property
-    def site(self) -> Place:
+    def site(self) -> Labelled:
         """The place."""
 
     @property

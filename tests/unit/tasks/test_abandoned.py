@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from penstock.tasks.detectors.abandoned import inspect_context, unwatch_unawaited, watch_unawaited
-from penstock.tasks.finding import Finding, Site
+from penstock.tasks.detectors.abandoned import finding_in_context, unwatch_unawaited, watch_unawaited
+from penstock.tasks.finding import Finding
+from penstock.tasks.place import Place
 
 NAME = "_warn_unawaited_coroutine"
 
@@ -20,7 +21,7 @@ def contexts_of(main: Any, debug: bool = False) -> list[Finding]:
     found: list[Finding] = []
 
     def handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        finding = inspect_context(context, loop="main")
+        finding = finding_in_context(context, loop="main")
         if finding is not None:
             found.append(finding)
 
@@ -72,7 +73,7 @@ async def lose_nothing() -> None:
 def test_a_task_that_is_collected_while_pending_is_found_with_what_it_waited_for() -> None:
     [finding] = contexts_of(lose_a_pending_task)
     assert (finding.kind, finding.task, finding.loop) == ("destroyed_pending", "lost one", "main")
-    assert finding.site == Site(__file__, waits_for_ever.__code__.co_firstlineno, "waits_for_ever")
+    assert finding.site == Place(__file__, waits_for_ever.__code__.co_firstlineno, "waits_for_ever")
     assert finding.evidence["waited_for"].startswith("<Future pending")
 
 
@@ -81,7 +82,7 @@ def test_one_whose_coroutine_is_still_there_shows_where_it_stood() -> None:
         task = asyncio.create_task(waits_for_ever())
         await asyncio.sleep(0)
         try:
-            return inspect_context({"message": "Task was destroyed but it is pending!", "task": task})
+            return finding_in_context({"message": "Task was destroyed but it is pending!", "task": task})
         finally:
             task.cancel()
 
@@ -117,14 +118,14 @@ def test_tasks_that_are_awaited_give_no_finding() -> None:
 
 
 def test_other_contexts_are_none_of_ours() -> None:
-    assert inspect_context({"message": "Exception in callback f()", "exception": ValueError()}) is None
-    assert inspect_context({}) is None
+    assert finding_in_context({"message": "Exception in callback f()", "exception": ValueError()}) is None
+    assert finding_in_context({}) is None
 
 
 def test_whoever_knows_where_the_task_was_made_says_so() -> None:
-    place = Site("app.py", 7, "spawn")
+    place = Place("app.py", 7, "spawn")
     context = {"message": "Task exception was never retrieved", "future": object(), "exception": ValueError("x")}
-    finding = inspect_context(context, site_of=lambda task: place)
+    finding = finding_in_context(context, site_of=lambda task: place)
     assert finding is not None
     assert finding.site == place
     assert "app.py:7 in spawn" in finding.message
@@ -154,7 +155,7 @@ def test_a_coroutine_that_nobody_awaits_is_found(unawaited: list[Finding]) -> No
     [finding] = unawaited
     assert finding.kind == "never_awaited"
     assert finding.message.startswith("coroutine fails was never awaited")
-    assert finding.site == Site(__file__, fails.__code__.co_firstlineno, "fails")
+    assert finding.site == Place(__file__, fails.__code__.co_firstlineno, "fails")
     assert finding.evidence["dropped"] == f"{__file__}:{line} in drop_one"
 
 
@@ -166,7 +167,7 @@ def test_its_place_is_where_it_was_made_if_that_is_tracked(unawaited: list[Findi
     finally:
         sys.set_coroutine_origin_tracking_depth(0)
     [finding] = unawaited
-    assert finding.site == Site(__file__, line, "drop_one")
+    assert finding.site == Place(__file__, line, "drop_one")
     assert len(finding.evidence["created"]) == 3
 
 

@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
-from penstock.tasks.detectors.debuggers import BDB_TOOL, is_stepped, stands_in_debugger
+from penstock.tasks.detectors.stall_report import BDB_TOOL, is_stepped, stands_in_debugger
+from penstock.tasks.place import Place
 
 
 def place(file):
-    return compile("0", file, "eval"), 1
+    return Place(file, 1, "<module>")
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,15 @@ import threading
 
 import pytest
 
-from penstock.tasks.finding import Finding, Site
+from penstock.tasks.finding import Finding
 from penstock.tasks.finding_log import FindingLog
+from penstock.tasks.place import Place
 
-HERE = Site("app.py", 10, "handler")
-THERE = Site("app.py", 20, "other")
+HERE = Place("app.py", 10, "handler")
+THERE = Place("app.py", 20, "other")
 
 
-def finding(kind: str = "stall", site: Site | None = HERE, message: str = "") -> Finding:
+def finding(kind: str = "stall", site: Place | None = HERE, message: str = "") -> Finding:
     return Finding(kind, message or f"a {kind}", site)
 
 
@@ -68,7 +69,7 @@ def test_the_rates_of_a_million_sites_take_bounded_memory() -> None:
     logging.getLogger("penstock.tasks.stall").disabled = True
     try:
         for line in range(MOST_KEYS * 3):
-            log.add(finding(site=Site("app.py", line, "f")))
+            log.add(finding(site=Place("app.py", line, "f")))
     finally:
         logging.getLogger("penstock.tasks.stall").disabled = False
     assert len(log._rates) == MOST_KEYS

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 import pytest
 
 from penstock.tasks import finding_fields as logs
-from penstock.tasks.finding import Finding, Site
-from penstock.tasks.finding_fields import LOGGERS, TOLD_ALREADY, log_finding
+from penstock.tasks.finding import Finding
+from penstock.tasks.finding_fields import LOGGERS, REPORTED_ELSEWHERE, log_finding
+from penstock.tasks.place import Place
 
 PROGRAM = """
 import asyncio
@@ -68,7 +69,7 @@ def test_a_busy_machine_is_told_to_those_who_ask_for_everything(caplog):
     assert logged(caplog, "stall", evidence={"cause": "descheduled", "again": True}).levelname == "DEBUG"
 
 
-@pytest.mark.parametrize("kind", sorted(TOLD_ALREADY))
+@pytest.mark.parametrize("kind", sorted(REPORTED_ELSEWHERE))
 def test_what_asyncio_tells_by_itself_is_no_record(caplog, kind):
     with caplog.at_level(logging.DEBUG, logger="penstock.tasks"):
         log_finding(Finding(kind, "told"))
@@ -92,10 +93,10 @@ def test_the_record_is_flat_and_plain_json(caplog):
         "task": "a name that clashes",
         "age_s": float("inf"),
         "counts": [1, 2, object()],
-        "both": (Site("x.py", 1, "f"),),
+        "both": (Place("x.py", 1, "f"),),
         "nothing": None,
     }
-    record = logged(caplog, site=Site("app.py", 7, "work"), task="t", loop="main", since_s=1.5, evidence=evidence)
+    record = logged(caplog, site=Place("app.py", 7, "work"), task="t", loop="main", since_s=1.5, evidence=evidence)
     found = json.loads(json.dumps(record.penstock, allow_nan=False))
     assert found == record.penstock
     assert not [value for value in found.values() if isinstance(value, dict | list)]

@@ -41,7 +41,7 @@ def test_the_level_of_a_loop_that_is_not_watched_cannot_be_set():
     async def main():
         tasks.set_level("trace")
 
-    with pytest.raises(RuntimeError, match=r"not watched: .* has no penstock\.tasks\.TaskFactory\(\)"):
+    with pytest.raises(RuntimeError, match=r"not observed: .* has no penstock\.tasks\.TaskFactory\(\)"):
         asyncio.run(main())
 
     async def watched():
@@ -56,7 +56,7 @@ def test_a_listener_of_a_loop_that_is_not_watched_is_refused():
     async def main():
         tasks.on_finding(print)
 
-    with pytest.raises(RuntimeError, match="not watched"):
+    with pytest.raises(RuntimeError, match="not observed"):
         asyncio.run(main())
 
 
@@ -88,7 +88,7 @@ def test_a_listener_set_before_any_run_hears_of_every_loop_made_later(tmp_path):
     command = [sys.executable, "-W", "error", "-c", BEFORE_ANY_RUN]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        "no loop is there yet whose tasks are watched: call it in a running loop",
+        "no loop of this process is observed yet: call it in a running loop",
         "none 0",
         "failed",
         "failed",

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.loop import NATIVE
-from penstock.tasks.finding import Site
-from penstock.tasks.modulenames import module_of
+from penstock.tasks.place import Place, module_of
 
 LIBRARY = """
 import asyncio
@@ -92,5 +91,5 @@ def test_a_file_is_named_by_the_longest_path_it_lies_in(tmp_path: Path, monkeypa
 
 
 def test_a_finding_keeps_the_line() -> None:
-    assert str(Site("/srv/app.py", 7, "work")) == "/srv/app.py:7 in work"
-    assert Site("", 0, "other").label == "other"
+    assert str(Place("/srv/app.py", 7, "work")) == "/srv/app.py:7 in work"
+    assert Place("", 0, "other").label == "other"

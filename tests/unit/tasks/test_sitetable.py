@@ -7,7 +7,7 @@ import pytest
 
 from penstock.tasks.observers import sites as sitetable
 from penstock.tasks.observers.factory import TaskFactory
-from penstock.tasks.observers.sites import OTHER, SiteTable, resolve, site_of, walk
+from penstock.tasks.observers.sites import OTHER, SiteTable, place_at, resolve, walk
 
 
 def line_of(text):
@@ -26,7 +26,7 @@ def test_a_site_is_file_line_and_function():
     # the frame has moved on to its return by now
     assert (site.file, site.function) == (__file__, "made_here")
     assert site.line in (line_of("the line that is meant"), line_of("the line that is meant") + 1)
-    assert site_of(code, lasti) == site
+    assert place_at(code, lasti) == site
 
 
 def test_an_instruction_without_a_line_is_named_by_its_functions_first():
@@ -40,7 +40,7 @@ def test_what_is_remembered_of_names_is_bounded(monkeypatch):
     for number in range(50):
         scope = {}
         exec(compile(f"def made(): return {number}", f"<{number}>", "exec"), scope)
-        assert site_of(scope["made"].__code__, 0).file == f"<{number}>"
+        assert place_at(scope["made"].__code__, 0).file == f"<{number}>"
     assert len(sitetable._named) <= 10
 
 

@@ -112,7 +112,7 @@ def test_a_failure_nobody_awaits_reaches_the_exception_handler_once(loop, told):
     loop.run_until_complete(main())
     finish(loop)
     (context,) = told
-    assert "task breaks failed and nobody awaited it" in context["message"]
+    assert "task breaks failed and no code awaited it" in context["message"]
     assert "test_spawning.py" in context["message"] and "main" in context["message"]
     assert isinstance(context["exception"], LookupError)
 

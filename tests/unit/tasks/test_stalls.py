@@ -122,7 +122,7 @@ def test_a_turn_that_is_excused_is_no_stall_and_the_next_one_is(watch: StallWatc
     with watched(watch, STALL_S) as loop:
 
         def starts() -> None:
-            watch.excuse_turn(loop)
+            watch.exempt_turn(loop)
             time.sleep(6 * STALL_S)
 
         loop.run_in_thread([[starts], [until_told(loop)]])
@@ -327,7 +327,7 @@ def test_two_loops_are_watched_at_once_each_by_its_own_time(watch: StallWatch) -
 
 
 def test_a_handles_task_is_found_by_its_callback() -> None:
-    from penstock.tasks.detectors.stalls import _task_of
+    from penstock.tasks.detectors.stall_report import running_task
 
     async def main() -> tuple[object, object]:
         async def steps() -> None:
@@ -335,7 +335,7 @@ def test_a_handles_task_is_found_by_its_callback() -> None:
 
         task = asyncio.ensure_future(steps())
         handle = asyncio.get_running_loop()._ready[-1]  # type: ignore[attr-defined]
-        found = _task_of(None, handle)
+        found = running_task(None, handle)
         await task
         return task, found
 
@@ -403,7 +403,7 @@ def test_a_loop_that_is_collected_is_watched_no_more(watch: StallWatch) -> None:
     del loop
     gc.collect()
     wait_until(lambda: not thread.is_alive())
-    assert not watch._entries
+    assert not watch._loops
 
 
 def test_loops_may_come_and_go_while_the_thread_looks(watch: StallWatch) -> None:

@@ -3,22 +3,22 @@
 import pytest
 
 from penstock.tasks.detectors.trends import GrowthWatch, HungWatch, hung_tasks
-from penstock.tasks.finding import Site
+from penstock.tasks.place import Place
 from penstock.tasks.records import LiveTask, SiteStatistics
 from penstock.times import Histogram, taken
 
-HERE = Site("app.py", 10, "handler")
-THERE = Site("app.py", 20, "other")
+HERE = Place("app.py", 10, "handler")
+THERE = Place("app.py", 20, "other")
 
 
-def site_of(site: Site = HERE, live: int = 1, samples: int = 200, took_s: float = 0.1) -> SiteStatistics:
+def site_of(site: Place = HERE, live: int = 1, samples: int = 200, took_s: float = 0.1) -> SiteStatistics:
     histogram = Histogram()
     for _ in range(samples):
         histogram.add(int(took_s * 1e9))
     return SiteStatistics(site, samples + live, samples, 0, 0, live, 0.0, 0.0, taken(histogram))
 
 
-def task_of(number: int, age_s: float, site: Site = HERE) -> LiveTask:
+def task_of(number: int, age_s: float, site: Place = HERE) -> LiveTask:
     return LiveTask(number, f"Task-{number}", site, age_s, "waiting", 0.0, 0.0, age_s, 3)
 
 
@@ -43,27 +43,27 @@ def test_of_a_site_with_few_samples_nothing_is_said() -> None:
 
 def test_a_hung_task_is_told_of_once() -> None:
     watch = HungWatch(factor=10, least_s=60, loop="main")
-    [finding] = watch.look([task_of(1, 61.0), task_of(2, 1.0)], [site_of()])
+    [finding] = watch.check([task_of(1, 61.0), task_of(2, 1.0)], [site_of()])
     assert (finding.kind, finding.task, finding.site, finding.loop) == ("hung", "Task-1", HERE, "main")
     assert finding.evidence["age_s"] == 61.0
     assert finding.evidence["p99_s"] == pytest.approx(0.1, rel=0.03)
-    assert watch.look([task_of(1, 66.0), task_of(2, 6.0)], [site_of()]) == []
+    assert watch.check([task_of(1, 66.0), task_of(2, 6.0)], [site_of()]) == []
     # the site's p99 rises past it and falls again
-    assert watch.look([task_of(1, 71.0)], [site_of(took_s=30.0)]) == []
-    assert watch.look([task_of(1, 76.0), task_of(2, 70.0)], [site_of()])[0].task == "Task-2"
+    assert watch.check([task_of(1, 71.0)], [site_of(took_s=30.0)]) == []
+    assert watch.check([task_of(1, 76.0), task_of(2, 70.0)], [site_of()])[0].task == "Task-2"
 
 
 def test_what_was_told_is_forgotten_with_the_task() -> None:
     watch = HungWatch(factor=10, least_s=60)
     for number in range(1000):
-        assert len(watch.look([task_of(number, 61.0)], [site_of()])) == 1
-    assert len(watch._told) == 1
+        assert len(watch.check([task_of(number, 61.0)], [site_of()])) == 1
+    assert len(watch._reported) == 1
 
 
 def course(counts: list[int], watch: GrowthWatch | None = None) -> list[int]:
     """The looks, by index, at which a site with these live counts is told of."""
     watch = watch or GrowthWatch(samples=8, least_count=10, share=0.2)
-    return [index for index, live in enumerate(counts) if watch.look([site_of(live=live, samples=1)])]
+    return [index for index, live in enumerate(counts) if watch.check([site_of(live=live, samples=1)])]
 
 
 def test_a_site_that_only_grows_is_told_of_once_and_again_when_it_has_doubled() -> None:
@@ -91,7 +91,7 @@ def test_what_is_no_leak_is_not_told_of(counts: list[int]) -> None:
 
 def test_the_evidence_is_the_counts() -> None:
     watch = GrowthWatch(samples=3, least_count=10, loop="main")
-    found = [finding for live in (10, 20, 40) for finding in watch.look([site_of(live=live)])]
+    found = [finding for live in (10, 20, 40) for finding in watch.check([site_of(live=live)])]
     [finding] = found
     assert (finding.kind, finding.site, finding.loop) == ("growing", HERE, "main")
     assert finding.evidence["live"] == [10, 20, 40]
@@ -101,7 +101,7 @@ def test_each_site_has_a_course_of_its_own() -> None:
     watch = GrowthWatch(samples=4, least_count=10)
     found = []
     for live in range(0, 100, 10):
-        found += watch.look([site_of(HERE, live=live), site_of(THERE, live=50)])
+        found += watch.check([site_of(HERE, live=live), site_of(THERE, live=50)])
     assert {finding.site for finding in found} == {HERE}
 
 
@@ -109,9 +109,11 @@ def test_sites_that_are_gone_are_forgotten_and_the_many_are_bounded() -> None:
     from penstock.tasks.detectors.trends import MOST_SITES
 
     watch = GrowthWatch()
-    watch.look([SiteStatistics(Site("app.py", line, "f"), 1, 0, 0, 0, 1, 0.0, 0.0) for line in range(MOST_SITES + 50)])
+    watch.check(
+        [SiteStatistics(Place("app.py", line, "f"), 1, 0, 0, 0, 1, 0.0, 0.0) for line in range(MOST_SITES + 50)]
+    )
     assert len(watch._courses) == MOST_SITES
-    watch.look([site_of(HERE)])
+    watch.check([site_of(HERE)])
     assert list(watch._courses) == [HERE]
 
 

@@ -2,7 +2,7 @@
 
 from penstock.executors.counters import LaneMeter
 from penstock.pressure.admission.gate import GateStatistics
-from penstock.tasks.finding import Site
+from penstock.tasks.place import Place
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
 from penstock.times import PlainHistogram, taken
 
@@ -42,7 +42,7 @@ def lane_of(name="cpu", kind="processes", *, wait_s=(0.002,), **gauges):
 
 
 def site_of(line, created, *, live=0, running_s=0.0):
-    return SiteStatistics(Site("app.py", line, f"work{line}"), created, created - live, 0, 0, live, running_s, 0.0)
+    return SiteStatistics(Place("app.py", line, f"work{line}"), created, created - live, 0, 0, live, running_s, 0.0)
 
 
 def gate_of(name="api", limit=8, *, sheds=None, **gauges):

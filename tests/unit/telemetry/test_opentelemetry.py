@@ -10,7 +10,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from penstock.tasks.finding import Finding, Site
+from penstock.tasks.finding import Finding
+from penstock.tasks.place import Place
 from penstock.telemetry import Instruments, Sources, Spans, span_of
 from penstock.telemetry.names import METRICS, SUMMARIES
 from penstock.telemetry.opentelemetry import Recent
@@ -153,7 +154,7 @@ def finding(kind="stall", **fields):
 def test_a_stall_is_a_span_with_its_true_start_and_end(spans):
     tracer, finished = spans
     evidence = {"lasted_s": 0.25, "cause": "python", "stack": ["a", "b"], "counts": {"x": 1}, "nothing": None}
-    Spans(tracer)(finding(task="t", site=Site("app.py", 7, "work"), evidence=evidence))
+    Spans(tracer)(finding(task="t", site=Place("app.py", 7, "work"), evidence=evidence))
     (span,) = finished()
     assert (span.name, span.start_time, span.end_time) == (
         "asyncio.eventloop.stall",

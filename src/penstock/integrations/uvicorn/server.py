@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
         # imports and the lifespan's startup block the loop, and no client waits for it yet; `startup` resumes
         loop = asyncio.get_running_loop()
         pause_watch(loop)
-        stall_watch.excuse_turn(loop)
+        stall_watch.exempt_turn(loop)
         await super().serve(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Who awaits whom: tasks in groups of one stack, as a goroutine profile has them, the edges between tasks, and cycles.
+"""The await graph: tasks in groups with the same stack, as in a goroutine profile, edges between tasks, and cycles.
 
-Everything is read at once, in the thread of the tasks' loop. Knows asyncio's gather, wait, shield and TaskGroup by what
-their callbacks hold.
+Everything is read at once, in the thread of the tasks' loop. asyncio's gather, wait, shield and TaskGroup are known by
+the objects that their callbacks hold.
 """
 
 from __future__ import annotations
@@ -15,34 +15,37 @@ from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from penstock.tasks.awaits.chain import TASKS, Awaited, Chain, Frame, chain
+from penstock.tasks.awaits.awaited import TASKS, Awaited
+from penstock.tasks.awaits.chain import AwaitChain, await_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from penstock.tasks.place import Place
+
 __all__ = ["AwaitGraph", "Edge", "Group", "await_cycles", "await_graph"]
 
-# what a group names, and what the report shows
+# names in a group, and the bounds of the report
 MOST_NAMES = 5
-SHOWN_GROUPS, SHOWN_FRAMES, SHOWN_EDGES, SHOWN_CYCLES, SHOWN_LINK_COUNT = 20, 12, 20, 10, 12
+SHOWN_GROUPS, SHOWN_FRAMES, SHOWN_EDGES, SHOWN_CYCLES, SHOWN_CYCLE_TASKS = 20, 12, 20, 10, 12
 WIDTH = 160
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tasks with the same stack that await the same kind of thing."""
+    """Tasks with the same stack that await the same kind of object."""
 
     count: int
-    # of the first few
+    # of the first five
     names: tuple[str, ...]
-    frames: tuple[Frame, ...]
-    # what the first of them awaits
+    frames: tuple[Place, ...]
+    # the object that the first of them awaits
     awaited: Awaited
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One task cannot go on before another, or one of several others, has ended."""
+    """A dependency: the waiter cannot continue before the awaited task, or one of several, has ended."""
 
     waiter: str
     awaited: str
@@ -50,15 +53,18 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class AwaitGraph:
-    """The tasks there were. A task is its name, with its address where several have the name; `str` is a report."""
+    """A snapshot of tasks and their waits. `str` is a report.
+
+    A task is given by its name, with its address where several tasks have the same name.
+    """
 
     task_count: int
     # the largest first
     groups: tuple[Group, ...]
     edges: tuple[Edge, ...]
-    # each in order: every task awaits the next, and the last the first
+    # each in order: a task awaits the next one, and the last awaits the first
     cycles: tuple[tuple[str, ...], ...]
-    # tasks that there was no time for
+    # tasks left out for lack of time
     skipped_count: int = 0
 
     def __str__(self) -> str:
@@ -66,36 +72,36 @@ class AwaitGraph:
 
 
 def await_graph(tasks: Iterable[asyncio.Task[Any]], budget_s: float | None = None) -> AwaitGraph:
-    """The graph of `tasks`, those that have ended left out. Some 20 us a task; within `budget_s` if it is given."""
+    """Return the graph of `tasks` without the ended ones. Takes about 20 us a task, at most `budget_s` if given."""
     deadline_ns = None if budget_s is None else monotonic_ns() + int(budget_s * 1e9)
     given = [task for task in tasks if not task.done()]
-    looked: dict[asyncio.Task[Any], Chain] = {}
+    chains: dict[asyncio.Task[Any], AwaitChain] = {}
     for task in given:
         if deadline_ns is not None and monotonic_ns() > deadline_ns:
             break
-        looked[task] = chain(task)
-    awaits = _awaits(list(looked))
-    name = _namer({*looked, *(other for others in awaits.values() for other in others)})
+        chains[task] = await_chain(task)
+    awaits = _awaits(list(chains))
+    name = _namer({*chains, *(other for others in awaits.values() for other in others)})
     return AwaitGraph(
         len(given),
-        _groups(looked, name),
+        _groups(chains, name),
         tuple(Edge(name[task], name[other]) for task, others in awaits.items() for other in others),
         tuple(tuple(name[task] for task in cycle) for cycle in _cycles(awaits)),
-        len(given) - len(looked),
+        len(given) - len(chains),
     )
 
 
 def await_cycles(tasks: Iterable[asyncio.Task[Any]]) -> list[tuple[asyncio.Task[Any], ...]]:
-    """The cycles among `tasks`, one of each knot: every task awaits the next, and the last the first."""
+    """Return the cycles among `tasks`, disjoint: a task awaits the next one, and the last awaits the first."""
     return _cycles(_awaits([task for task in tasks if not task.done()]))
 
 
-def _groups(looked: dict[asyncio.Task[Any], Chain], name: dict[asyncio.Task[Any], str]) -> tuple[Group, ...]:
-    members: dict[tuple[tuple[Frame, ...], str], list[asyncio.Task[Any]]] = {}
-    for task, found in looked.items():
+def _groups(chains: dict[asyncio.Task[Any], AwaitChain], name: dict[asyncio.Task[Any], str]) -> tuple[Group, ...]:
+    members: dict[tuple[tuple[Place, ...], str], list[asyncio.Task[Any]]] = {}
+    for task, found in chains.items():
         members.setdefault((found.frames, found.awaited.kind), []).append(task)
     groups = (
-        Group(len(alike), tuple(name[task] for task in alike[:MOST_NAMES]), frames, looked[alike[0]].awaited)
+        Group(len(alike), tuple(name[task] for task in alike[:MOST_NAMES]), frames, chains[alike[0]].awaited)
         for (frames, _), alike in members.items()
     )
     return tuple(sorted(groups, key=lambda group: -group.count))
@@ -110,11 +116,11 @@ Awaits = dict[asyncio.Task[Any], list[asyncio.Task[Any]]]
 
 
 def _awaits(tasks: Sequence[asyncio.Task[Any]]) -> Awaits:
-    """Which tasks each of them awaits: from what it waits on downward, and from each task's callbacks upward."""
+    """Return the tasks that each task awaits: from its awaited future downward, and from its callbacks upward."""
     found: dict[asyncio.Task[Any], dict[asyncio.Task[Any], None]] = {}
-    waiting = {id(future): task for task in tasks if (future := _waited_on(task)) is not None}
+    waiting = {id(future): task for task in tasks if (future := _awaited_future(task)) is not None}
     for task in tasks:
-        for other in _below(_waited_on(task)):
+        for other in _below(_awaited_future(task)):
             found.setdefault(task, {})[other] = None
     for task in tasks:
         for other in _above(task, waiting):
@@ -122,13 +128,13 @@ def _awaits(tasks: Sequence[asyncio.Task[Any]]) -> Awaits:
     return {task: list(others) for task, others in found.items()}
 
 
-def _waited_on(task: Any) -> Any:
+def _awaited_future(task: Any) -> Any:
     future = task._fut_waiter
     return None if future is None or future.done() else future
 
 
 def _below(future: Any) -> Iterator[asyncio.Task[Any]]:
-    """The tasks that have not ended at the leaves of a future: itself, a gather's children, what a shield is for."""
+    """Yield the pending tasks at the leaves of a future: itself, a gather's children, a shielded task."""
     stack, seen = [future], set()
     while stack:
         future = stack.pop()
@@ -150,15 +156,15 @@ def _shielded(future: Any) -> Iterator[Any]:
 
 
 def _above(task: asyncio.Task[Any], waiting: dict[int, asyncio.Task[Any]]) -> Iterator[asyncio.Task[Any]]:
-    """The tasks that the task's end is to wake, as its callbacks show."""
+    """Yield the tasks that the task's end wakes, as its callbacks show."""
     for callback in _callbacks(task):
         for held in _held(callback):
             if isinstance(held, TASKS):
-                # not one that a callback of the program's own has in mind, to cancel it for example
+                # a callback of the program's own may hold a task for another reason, to cancel it for example
                 if getattr(callback, "__name__", "").endswith("wakeup"):
                     yield held
             elif isinstance(held, asyncio.TaskGroup):
-                # only while it waits at its end: before, its parent goes on without the children
+                # only in __aexit__: before that, the parent does not wait for its children
                 future = held._on_completed_fut  # type: ignore[attr-defined]
                 if future is not None and id(future) in waiting:
                     yield waiting[id(future)]
@@ -167,13 +173,13 @@ def _above(task: asyncio.Task[Any], waiting: dict[int, asyncio.Task[Any]]) -> It
 
 
 def _held(callback: Any) -> Iterator[Any]:
-    """Whom a callback serves: the object whose method it is, what its function closes over, a partial's arguments."""
+    """Yield the objects that a callback holds: its `self`, its closure's contents, a partial's arguments."""
     owner = getattr(callback, "__self__", None)
     if owner is not None:
         yield owner
     if isinstance(callback, types.FunctionType):
         for cell in callback.__closure__ or ():
-            # none if it is empty yet
+            # an empty cell has no referent
             yield from gc.get_referents(cell)
     elif isinstance(callback, partial):
         yield from callback.args
@@ -184,12 +190,12 @@ def _callbacks(future: Any) -> list[Any]:
 
 
 def _cycles(awaits: Awaits) -> list[tuple[asyncio.Task[Any], ...]]:
-    """One cycle for each that a depth-first walk closes on a task that no earlier one has."""
+    """Return the cycles that a depth-first search closes, each without a task of an earlier cycle."""
     found: list[tuple[asyncio.Task[Any], ...]] = []
     done: set[asyncio.Task[Any]] = set()
     in_cycle: set[asyncio.Task[Any]] = set()
     for start in awaits:
-        # the path from the start, and what is left to follow at each of its tasks
+        # the path from the start, with the edges left to follow at each of its tasks
         path: dict[asyncio.Task[Any], Iterator[asyncio.Task[Any]]] = {}
         task: asyncio.Task[Any] | None = start if start not in done else None
         while task is not None:
@@ -204,7 +210,7 @@ def _step(
     in_cycle: set[asyncio.Task[Any]],
     found: list[tuple[asyncio.Task[Any], ...]],
 ) -> asyncio.Task[Any] | None:
-    """The next task to enter; those that lead nowhere new leave the path."""
+    """Return the next task to enter. Tasks without a new edge leave the path."""
     while path:
         last = next(reversed(path))
         for other in path[last]:
@@ -222,18 +228,18 @@ def _step(
 
 
 def _report(graph: AwaitGraph) -> Iterator[str]:
-    kinds = "" if not graph.skipped_count else f", {graph.skipped_count} of them not looked at"
-    yield f"{graph.task_count} tasks, {len(graph.groups)} stacks{kinds}"
+    skipped = "" if not graph.skipped_count else f", {graph.skipped_count} of them not inspected"
+    yield f"{graph.task_count} tasks, {len(graph.groups)} stacks{skipped}"
     for group in graph.groups[:SHOWN_GROUPS]:
         yield from _group_lines(group)
     yield from _rest(len(graph.groups) - SHOWN_GROUPS, "stacks")
     if graph.edges:
-        yield "who awaits whom:"
+        yield "awaits:"
     for edge in graph.edges[:SHOWN_EDGES]:
         yield _cut(f"  {edge.waiter} -> {edge.awaited}")
     yield from _rest(len(graph.edges) - SHOWN_EDGES, "pairs")
     for cycle in graph.cycles[:SHOWN_CYCLES]:
-        links = [*cycle[:SHOWN_LINK_COUNT], *(["..."] if len(cycle) > SHOWN_LINK_COUNT else []), cycle[0]]
+        links = [*cycle[:SHOWN_CYCLE_TASKS], *(["..."] if len(cycle) > SHOWN_CYCLE_TASKS else []), cycle[0]]
         yield f"cycle: {' -> '.join(_cut(link) for link in links)}"
     yield from _rest(len(graph.cycles) - SHOWN_CYCLES, "cycles")
 
@@ -253,9 +259,9 @@ def _group_lines(group: Group) -> Iterator[str]:
         yield _cut(f"  waits for {group.awaited.text}")
 
 
-def _rest(count: int, what: str) -> Iterator[str]:
+def _rest(count: int, noun: str) -> Iterator[str]:
     if count > 0:
-        yield f"... {count} more {what}"
+        yield f"... {count} more {noun}"
 
 
 def _cut(line: str) -> str:

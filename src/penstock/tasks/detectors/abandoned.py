@@ -1,7 +1,6 @@
-"""Tasks and coroutines that were abandoned: collected while pending, their exception never asked for, never awaited.
+"""Abandoned tasks and coroutines: collected while pending, exception never retrieved, never awaited.
 
-Made of what asyncio and CPython say when they notice, in the middle of a deallocation: so what is about to go is looked
-at and put into words, never kept.
+asyncio and CPython report them in the middle of a deallocation. So the object is described at once and never kept.
 """
 
 from __future__ import annotations
@@ -15,28 +14,22 @@ import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from penstock.tasks.awaits.frames import (
-    await_lines,
-    frame_lines,
-    is_user_code,
-    outward,
-    short_repr,
-    site_of_code,
-    user_site,
-)
-from penstock.tasks.finding import Finding, Site
+from penstock.tasks.awaits.chain import code_of, suspended_places
+from penstock.tasks.awaits.frames import definition, is_user_code, outward, place_lines, short_repr, user_place
+from penstock.tasks.finding import Finding
+from penstock.tasks.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["inspect_context", "left_behind", "unwatch_unawaited", "watch_unawaited"]
+__all__ = ["finding_in_context", "loop_closed_finding", "unwatch_unawaited", "watch_unawaited"]
 
 logger = logging.getLogger("penstock.tasks")
 
 UnawaitedListener: TypeAlias = "Callable[[Finding], object]"
-SiteOf: TypeAlias = "Callable[[asyncio.Future[Any]], Site | None]"
+SiteOf: TypeAlias = "Callable[[asyncio.Future[Any]], Place | None]"
 
-# asyncio's messages -> kind; it has no other mark for them
+# asyncio's message -> kind; the context has no other mark
 KINDS = {
     "Task was destroyed but it is pending!": "destroyed_pending",
     "Task exception was never retrieved": "exception_unretrieved",
@@ -47,11 +40,11 @@ MOST_NAMES = 10
 MOST_TASKS = 100
 
 
-def inspect_context(context: Mapping[str, Any], site_of: SiteOf | None = None, loop: str = "") -> Finding | None:
-    """The finding in what `loop.call_exception_handler` is given, or None.
+def finding_in_context(context: Mapping[str, Any], site_of: SiteOf | None = None, loop: str = "") -> Finding | None:
+    """Return the finding in a context of `loop.call_exception_handler`, None for any other problem.
 
-    `site_of(task)` says where the task was created, if the caller knows. Else it is the place of `source_traceback`,
-    which asyncio's debug mode records, and failing that, where the coroutine function is defined.
+    Its site is `site_of(task)` if the caller knows where the task was created, else the place of `source_traceback`,
+    which asyncio's debug mode records, else the definition of the coroutine function. `loop` is the loop's name.
     """
     kind = KINDS.get(str(context.get("message")))
     if kind is None:
@@ -68,19 +61,19 @@ def inspect_context(context: Mapping[str, Any], site_of: SiteOf | None = None, l
             -MOST_LINES:
         ]
     if kind == "destroyed_pending":
-        # A garbage collection finalizes what it found in the order it was made, so closes the coroutine before it comes
-        # to the task: then nothing is left of where it stood but what it waited for.
-        evidence["waited_at"] = await_lines(coro) if getattr(coro, "cr_frame", None) is not None else []
+        # A garbage collection finalizes objects in the order of their creation. It may close the coroutine before it
+        # reaches the task: then the awaited future is all that is left.
+        evidence["waited_at"] = place_lines(suspended_places(coro))
         evidence["waited_for"] = short_repr(getattr(future, "_fut_waiter", None))
     exception = context.get("exception")
     if exception is not None:
-        evidence |= _of_exception(exception)
+        evidence |= _exception_evidence(exception)
     name = future.get_name() if isinstance(future, asyncio.Task) else None
-    return _finding(kind, _told(kind, name, site, exception), site, name, loop, evidence)
+    return _finding(kind, _message(kind, name, site, exception), site, name, loop, evidence)
 
 
-def left_behind(left: Sequence[tuple[Site, str]], loop: str) -> Finding:
-    """The finding for (site, name) of each task that had not ended when its loop was closed."""
+def loop_closed_finding(left: Sequence[tuple[Place, str]], loop: str) -> Finding:
+    """Return the finding of a loop that was closed with pending tasks, given as (site, name)."""
     names = ", ".join(name for _, name in left[:MOST_NAMES])
     count = f"{len(left)} task{'s' if len(left) != 1 else ''}"
     message = f"the loop was closed with {count} pending: {names}; cancel and await them before"
@@ -88,91 +81,92 @@ def left_behind(left: Sequence[tuple[Site, str]], loop: str) -> Finding:
     return _finding("loop_closed", message, None, None, loop, evidence)
 
 
-def _told(kind: str, name: str | None, site: Site | None, exception: BaseException | None) -> str:
-    who = "a future" if name is None else f"task {name!r}"
+def _message(kind: str, name: str | None, site: Place | None, exception: BaseException | None) -> str:
+    subject = "a future" if name is None else f"task {name!r}"
     where = "" if site is None else f", made at {site}"
     if kind == "destroyed_pending":
-        return f"{who} was collected while pending: nothing held it or could complete it{where}"
-    return f"{who} failed and nobody asked: {short_repr(exception)}{where}"
+        return f"{subject} was collected while pending: nothing held it or could complete it{where}"
+    return f"{subject} failed and its exception was not retrieved: {short_repr(exception)}{where}"
 
 
-def _of_exception(exception: BaseException) -> dict[str, Any]:
+def _exception_evidence(exception: BaseException) -> dict[str, Any]:
     last = list(traceback.walk_tb(exception.__traceback__))[-MOST_LINES:]
     return {
         "exception": short_repr(exception),
         # innermost first, as everywhere in evidence
-        "stack": frame_lines([(frame.f_code, line) for frame, line in reversed(last)]),
+        "stack": place_lines(
+            Place(frame.f_code.co_filename, line, frame.f_code.co_qualname) for frame, line in reversed(last)
+        ),
     }
 
 
-def _created_at(created: Iterable[traceback.FrameSummary]) -> Site | None:
+def _created_at(created: Iterable[traceback.FrameSummary]) -> Place | None:
     for each in reversed(list(created)):
         if is_user_code(each.filename):
-            return Site(each.filename, each.lineno or 0, each.name)
+            return Place(each.filename, each.lineno or 0, each.name)
     return None
 
 
-def _defined_at(coro: Any) -> Site | None:
-    for name in ("cr_code", "gi_code", "ag_code"):
-        code = getattr(coro, name, None)
-        if code is not None:
-            return site_of_code(code)
-    return None
+def _defined_at(coro: Any) -> Place | None:
+    code = code_of(coro)
+    return None if code is None else definition(code)
 
 
 def _finding(
-    kind: str, message: str, site: Site | None, task: str | None, loop: str, evidence: Mapping[str, Any]
+    kind: str, message: str, site: Place | None, task: str | None, loop: str, evidence: Mapping[str, Any]
 ) -> Finding:
     return Finding(kind, message, site, task, time.monotonic(), time.time(), loop, evidence)
 
 
-# Coroutines that nobody awaited. CPython calls `warnings._warn_unawaited_coroutine(coro)` for one, and the warning
-# names the line above that call on the stack: a wrapper in Python would be a frame there, and every such warning would
-# name the wrapper, and be shown once. What stands in has no frame: a class. Called from C, it runs `__new__`, which
-# tells the listeners and returns, and then `__init__`, which is the very function that stood there.
+# Coroutines that were never awaited. CPython calls `warnings._warn_unawaited_coroutine(coro)` for each, and the warning
+# names the line above that call on the stack. A wrapper in Python would be a frame there, so all warnings would name
+# the wrapper, and only the first would be shown. A class has no frame: called from C, it runs `__new__`, which notifies
+# the listeners and returns, and then `__init__`, which is the original function.
 
 _listeners: tuple[UnawaitedListener, ...] = ()
 _original: Any = None
-_stand_in: Any = None
+_replacement: Any = None
 NAME = "_warn_unawaited_coroutine"
 
 
 def watch_unawaited(listener: UnawaitedListener) -> None:
-    """Call `listener(finding)` for each coroutine that is dropped without having been awaited, in any thread; a second
-    call with the same one does nothing. The RuntimeWarning stays as it is."""
+    """Call `listener(finding)` for each coroutine that is dropped before it was awaited, in any thread.
+
+    No effect for a listener that is there already. Python's RuntimeWarning stays as it is.
+    """
     global _listeners
     if listener not in _listeners:
         _listeners = (*_listeners, listener)
-    if _stand_in is None and hasattr(warnings, NAME):
+    if _replacement is None and hasattr(warnings, NAME):
         _install()
 
 
 def unwatch_unawaited(listener: UnawaitedListener) -> None:
-    """Call it no more; with the last one, what stood in `warnings` before is back."""
-    global _listeners, _original, _stand_in
+    """Remove the listener; after the last one, restore the original function in `warnings`."""
+    global _listeners, _original, _replacement
     _listeners = tuple(each for each in _listeners if each != listener)
-    # One that has been wrapped by somebody else meanwhile stays, with nobody to tell.
-    if not _listeners and _stand_in is not None and getattr(warnings, NAME) is _stand_in:
+    # A replacement that another library has wrapped meanwhile stays, without listeners.
+    if not _listeners and _replacement is not None and getattr(warnings, NAME) is _replacement:
         setattr(warnings, NAME, _original)
-        _original = _stand_in = None
+        _original = _replacement = None
 
 
 def _install() -> None:
-    global _original, _stand_in
+    global _original, _replacement
     _original = getattr(warnings, NAME)
-    _stand_in = _class_before(_original)
-    setattr(warnings, NAME, _stand_in)
+    _replacement = _class_before(_original)
+    setattr(warnings, NAME, _replacement)
 
 
 @lru_cache(maxsize=1)
 def _class_before(original: Any) -> Any:
-    """The stand-in for `warnings._warn_unawaited_coroutine`. Made once: a class that is dropped is a cycle."""
+    """Return the replacement of `warnings._warn_unawaited_coroutine`. Made once: a dropped class is a cycle."""
 
     class Unawaited:
-        """Tells the listeners, and is then what stood there."""
+        """A call of the listeners, then of the original function."""
 
         def __new__(cls, coro: Any) -> Self:
-            _tell(coro)
+            _notify(coro)
             return super().__new__(cls)
 
         __init__ = staticmethod(original)
@@ -180,7 +174,7 @@ def _class_before(original: Any) -> Any:
     return Unawaited
 
 
-def _tell(coro: Any) -> None:
+def _notify(coro: Any) -> None:
     if not _listeners or sys.is_finalizing():
         return
     try:
@@ -197,16 +191,16 @@ def _tell(coro: Any) -> None:
 
 
 def _unawaited(coro: Any) -> Finding:
-    # (file, line, function), innermost first; None unless sys.set_coroutine_origin_tracking_depth is on
+    # (file, line, function), innermost first; None unless sys.set_coroutine_origin_tracking_depth is set
     origin = getattr(coro, "cr_origin", None) or getattr(coro, "ag_origin", None) or ()
     name = getattr(coro, "__qualname__", None) or type(coro).__name__
-    made = next((Site(file, line, function) for file, line, function in origin if is_user_code(file)), None)
+    made = next((Place(file, line, function) for file, line, function in origin if is_user_code(file)), None)
     defined = _defined_at(coro)
     evidence: dict[str, Any] = {"coroutine": name, "defined": None if defined is None else str(defined)}
     if origin:
         evidence["created"] = [f'File "{file}", line {line}, in {where}' for file, line, where in origin[:MOST_LINES]]
-    # Above `_tell` and the stand-in: where the last reference went, which may be a garbage collection anywhere.
-    dropped_at = user_site(outward(sys._getframe(2).f_back))
+    # The frames above `_notify` and the replacement dropped the last reference; a garbage collection may run anywhere.
+    dropped_at = user_place(outward(sys._getframe(2).f_back))
     evidence["dropped"] = None if dropped_at is None else str(dropped_at)
     where = "" if made is None else f", made at {made}"
     return _finding("never_awaited", f"coroutine {name} was never awaited{where}", made or defined, None, "", evidence)

@@ -1,7 +1,7 @@
-"""Who may cancel a task, and what is cancelled with it: timeouts, whatever wraps them, and those that await the task.
+"""The possible cancellers of a task: timeouts and their wrappers, and the tasks that await it.
 
-A timeout is a context manager that refers to its task, and is held by a timer; it is looked for in what the frames of
-the chain have entered. Knows no timer, and nothing of who holds whom.
+A timeout is a context manager that refers to its task and is held by a timer. It is found among the context managers
+that the frames of the await chain have entered. Knows neither timers nor reachability.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.tasks.awaits.chain import TASKS, parts
+from penstock.tasks.awaits.awaited import TASKS
+from penstock.tasks.awaits.chain import awaitables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Inside", "Over", "inside", "over"]
+__all__ = ["Awaiters", "Cancellers", "awaiters_of", "cancellers_of"]
 
-# objects looked at for one task; a container with more than so many is no context manager's bookkeeping
-MOST = 300
+# objects inspected for one task
+MOST_OBJECTS = 300
+# a larger container is no context manager's bookkeeping
 LARGEST, LARGEST_SET = 64, 5000
 EXITS = frozenset({"__exit__", "__aexit__"})
 METHODS = (types.MethodType, types.BuiltinMethodType)
@@ -31,35 +33,35 @@ RESUMABLE = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
-    """What a task is inside of: `guards`, which may cancel it, and the tasks that are `cancelled` when it is."""
+class Cancellers:
+    """The context managers around a task that may cancel it, and the tasks that are cancelled with it."""
 
-    guards: list[Any]
+    managers: list[Any]
     cancelled: list[asyncio.Task[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
-    """What is over a task: the tasks that await it, and the futures whose end tells one of them to give it up."""
+class Awaiters:
+    """The tasks that await a task, and the futures whose end has one of them stop awaiting it."""
 
     awaiters: list[asyncio.Task[Any]]
     releases: list[Any]
 
 
-def inside(task: asyncio.Task[Any]) -> Inside | None:
-    """What the frames of the task's chain show. None: there is too much to look through.
+def cancellers_of(task: asyncio.Task[Any]) -> Cancellers | None:
+    """Return the cancellers that the frames of the task's await chain show; None if there are too many objects.
 
-    A group of tasks guards the task that opened it, not its members: it cancels those only when one of them fails.
+    A group of tasks may cancel the task that opened it, not its members: it cancels those only when one of them fails.
     """
-    found = Inside([], list(_below(getattr(task, "_fut_waiter", None))))
+    found = Cancellers([], list(_below(getattr(task, "_fut_waiter", None))))
     seen: set[int] = set()
-    # holds what is looked at: an id is a name only as long as its object lives
-    queue: list[Any] = [held for part in parts(task.get_coro()) for held in _entered(part)]
+    # holds the inspected objects: an id is unique only while its object lives
+    queue: list[Any] = [held for each in awaitables(task.get_coro()) for held in _entered(each)]
     for thing in queue:
         if id(thing) in seen:
             continue
         seen.add(id(thing))
-        if len(seen) > MOST:
+        if len(seen) > MOST_OBJECTS:
             return None
         held = _held(thing)
         if held is None:
@@ -68,27 +70,30 @@ def inside(task: asyncio.Task[Any]) -> Inside | None:
         if type(thing) is set:
             found.cancelled.extend(member for member in members if member is not task)
         elif any(member is task for member in members):
-            found.guards.append(thing)
+            found.managers.append(thing)
         queue.extend(each for each in held if _leads_on(each))
     return found
 
 
-def over(task: asyncio.Task[Any]) -> Over:
-    """What the task's callbacks show: of an await, a gather, wait, wait_for, shield, a TaskGroup (anyio's too)."""
-    found = Over([], [])
+def awaiters_of(task: asyncio.Task[Any]) -> Awaiters:
+    """Return the awaiters that the task's callbacks show: an await, gather, wait, wait_for, shield or TaskGroup.
+
+    anyio's TaskGroup is one too.
+    """
+    found = Awaiters([], [])
     seen: set[int] = set()
     queue: list[Any] = [task]
     for future in queue:
-        if id(future) in seen or len(seen) > MOST:
+        if id(future) in seen or len(seen) > MOST_OBJECTS:
             continue
         seen.add(id(future))
         for callback in _callbacks(future):
-            _look_over(callback, found, queue)
+            _collect_awaiters(callback, found, queue)
     return found
 
 
-def _look_over(callback: Any, found: Over, queue: list[Any]) -> None:
-    for held in _served(callback):
+def _collect_awaiters(callback: Any, found: Awaiters, queue: list[Any]) -> None:
+    for held in _callback_holds(callback):
         if isinstance(held, TASKS):
             found.awaiters.append(held)
         elif asyncio.isfuture(held):
@@ -98,19 +103,19 @@ def _look_over(callback: Any, found: Over, queue: list[Any]) -> None:
         elif _is_manager(type(held)):
             near = gc.get_referents(held)
             for _ in range(2):
-                # a dictionary of attributes, a scope inside of a group
+                # a dictionary of attributes, a scope inside a group
                 near += gc.get_referents(*(each for each in near if type(each) is dict or _is_manager(type(each))))
             found.awaiters.extend(each for each in near if isinstance(each, TASKS))
 
 
 def _is_release(callback: Any) -> bool:
-    """Whether it belongs to asyncio.wait(), or to 3.11's wait_for(): who goes on before the awaited task has ended."""
+    """Return whether it is of asyncio.wait() or 3.11's wait_for(), which return before the task has ended."""
     if isinstance(callback, partial):
         return getattr(callback.func, "__name__", "") == "_release_waiter"
     return getattr(callback, "__qualname__", "") == "_wait.<locals>._on_completion"
 
 
-def _served(callback: Any) -> Iterator[Any]:
+def _callback_holds(callback: Any) -> Iterator[Any]:
     owner = getattr(callback, "__self__", None)
     if owner is not None:
         yield owner
@@ -125,7 +130,7 @@ def _callbacks(future: Any) -> list[Any]:
 
 
 def _below(future: Any) -> Iterator[asyncio.Task[Any]]:
-    """The tasks that cancelling a future cancels."""
+    """Yield the tasks that cancelling a future cancels."""
     stack, seen = [future], set()
     while stack:
         future = stack.pop()
@@ -138,11 +143,11 @@ def _below(future: Any) -> Iterator[asyncio.Task[Any]]:
             stack.extend(getattr(future, "_children", ()))
 
 
-def _entered(part: Any) -> Iterator[Any]:
-    """The context managers that a suspended frame holds, entered or not."""
-    for held in gc.get_referents(part):
+def _entered(awaitable: Any) -> Iterator[Any]:
+    """Yield the context managers that a suspended frame holds, entered or not."""
+    for held in gc.get_referents(awaitable):
         kind = type(held)
-        # with's own stack slot is the bound method, from 3.14 on the function and the manager itself
+        # the stack slot of `with` is the bound method; from 3.14 on the function and the manager
         if kind in METHODS:
             if held.__name__ in EXITS:
                 yield held.__self__
@@ -153,8 +158,8 @@ def _entered(part: Any) -> Iterator[Any]:
 def _held(thing: Any) -> list[Any] | None:
     kind = type(thing)
     if kind in RESUMABLE:
-        # a manager made of a generator: what this one is inside of
-        return [held for part in parts(thing) for held in _entered(part)]
+        # a manager made of a generator: the managers that the generator has entered
+        return [held for each in awaitables(thing) for held in _entered(each)]
     if kind in METHODS:
         return [thing.__self__]
     if kind is set and len(thing) > LARGEST_SET:

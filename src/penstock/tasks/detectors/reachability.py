@@ -1,7 +1,8 @@
-"""A piece of the graph of references, and what of it can be reached from outside: trial deletion, as a collector's.
+"""A part of the graph of references, and its nodes that can be reached from outside, by trial deletion.
 
-What is not walked keeps the references it holds uncounted, so that whatever it holds counts as reachable: a walk that
-is cut short errs on that side. Knows which types to walk; not why anybody asks.
+Trial deletion is the method of CPython's cycle collector: a node with more references than the walk has found is held
+from outside. The references of objects that are not walked stay unaccounted, so an incomplete walk errs toward
+"reachable". Knows which types to walk, not the purpose.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 from weakref import getweakrefcount
 
-from penstock.tasks.awaits.chain import TASKS
+from penstock.tasks.awaits.awaited import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,16 +30,17 @@ IMMUTABLE, HEAP, COLLECTED = 1 << 8, 1 << 9, 1 << 14
 # from 3.13 on: the attributes are in the object itself
 INLINE_VALUES = 1 << 2
 SHARES = sys.version_info >= (3, 13)
-# containers with more than this are not walked: one of them would take the whole budget
+# larger containers are not walked: one of them would take the whole budget
 LARGEST = 1000
 CLOCK_EVERY = 32
-# how a type is walked; a task is a node, and its edges are the caller's to give
+# ways to walk a type; a task is a node whose edges the caller gives
 SKIP, WALK, MEASURED, FUNCTION, ONCE, TASK = range(6)
 
-# Before 3.14 every slot of a suspended frame owns what it refers to. From then on a slot of the stack may borrow from a
-# local of the same frame, and get_referents() shows both. A coroutine that is suspended in an await owns all: what
-# lives across an await lives across a branch, where the compiler lets nothing borrow. A generator's plain yield is no
-# branch: so of a generator each thing counts once, which is one too few when two slots do own it, the safe side.
+# Before 3.14 every slot of a suspended frame owns its reference. From then on a slot of the stack may borrow from a
+# local of the same frame, and get_referents() shows both. A coroutine that is suspended in an await owns all of them:
+# a value that lives across an await lives across a branch, and the compiler allows no borrowing there. A generator's
+# plain yield is no branch. So each referent of a generator counts once: one too few if two slots own it, which is the
+# safe side.
 BORROWS = sys.version_info >= (3, 14)
 
 SIZED = (dict, list, tuple, set, frozenset, deque, OrderedDict, defaultdict)
@@ -51,7 +53,7 @@ ITERATORS: tuple[type, ...] = (
     map,
     filter,
 )
-# C types that are walked; any other may hold what no reference count shows, or be held by its address alone
+# C types that are walked; any other may hold objects without a counted reference, or be held by its address alone
 KNOWN: dict[type, int] = {
     types.CoroutineType: WALK,
     types.GeneratorType: ONCE if BORROWS else WALK,
@@ -63,22 +65,22 @@ KNOWN: dict[type, int] = {
     **dict.fromkeys(ITERATORS, WALK),
     **dict.fromkeys(SIZED, MEASURED),
 }
-# what stands between coroutines has no public name
+# the iterators between coroutines have no public name
 NAMED = frozenset(
     {"FutureIter", "async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper"}
 )
-# held by loops and the operating system, in ways that only they know
+# held by loops and the operating system, without references that can be counted
 OUTSIDE = (asyncio.AbstractEventLoop, asyncio.Handle, asyncio.BaseTransport, asyncio.AbstractServer)
 FUTURES: tuple[type, ...] = (asyncio.Future, futures._PyFuture)  # type: ignore[attr-defined]
 
 
 def asyncio_future(kind: type) -> bool:
-    """Whether futures of this class are asyncio's, or a Python subclass: completed by who holds them alone."""
+    """Return whether the class is asyncio's future or a Python subclass: only a holder of one can complete it."""
     return issubclass(kind, FUTURES) and _made_of_known(kind)
 
 
 def _made_of_known(kind: type) -> bool:
-    """Whether all of a class is Python, but for C types that are known."""
+    """Return whether a class is Python code, except for known C types."""
     return all(
         base in KNOWN
         or base in FUTURES
@@ -106,17 +108,17 @@ def _how_to_walk(kind: type) -> int:
 
 
 class References:
-    """Objects as numbered nodes, and the references found between them. Number 0 is nobody."""
+    """Objects as numbered nodes, and the references found between them. Number 0 is no node."""
 
     __slots__ = ("_deadline_ns", "_ends", "_index", "_inward", "_kinds", "_starts", "edges", "late", "nodes")
 
     def __init__(self, deadline_ns: int) -> None:
-        # The list holds one reference to each node, and nothing of this object's holds another. The first is held by
-        # the list alone: what is counted of it is what counting itself adds.
+        # The list holds one reference to each node, and this object holds no other. The first node is held by the list
+        # alone: its count is the part that counting adds.
         self.nodes: list[Any] = [object()]
-        # flat: a list a node would set off the collector
+        # flat: one list for each node would trigger the collector
         self.edges: list[int] = []
-        # whether the time was up before all was walked
+        # whether the time was up before the walk was complete
         self.late = False
         self._index: dict[int, int] = {}
         self._inward = [0]
@@ -126,30 +128,30 @@ class References:
         self._deadline_ns = deadline_ns
 
     def number(self, thing: object) -> int:
-        """The node of `thing`, made if it must be; 0 for what is not walked."""
+        """Return the node of `thing`, made if needed; 0 for an object that is not walked."""
         at = self._index.get(id(thing))
         if at is None:
             at = self._add(thing)
         return at
 
     def find(self, thing: object) -> int | None:
-        """The node of `thing`, if there is one."""
+        """Return the node of `thing`, None if it has none."""
         return self._index.get(id(thing))
 
     def is_task(self, at: int) -> bool:
-        """Whether the node is a task, whose edges are to be given by `link`."""
+        """Return whether the node is a task, whose edges are given by `link`."""
         return self._kinds.get(type(self.nodes[at])) == TASK
 
     def walked(self, at: int) -> bool:
-        """Whether the node's edges are known."""
+        """Return whether the node's edges are known."""
         return self._starts[at] >= 0
 
     def outward(self, at: int) -> list[int]:
-        """The nodes that the node refers to."""
+        """Return the nodes that the node refers to."""
         return self.edges[self._starts[at] : self._ends[at]] if self._starts[at] >= 0 else []
 
     def link(self, at: int, held: Iterable[object]) -> None:
-        """The node owns one reference to each of `held`."""
+        """Record that the node owns one reference to each of `held`."""
         self._starts[at] = len(self.edges)
         for thing in held:
             to = self._index.get(id(thing))
@@ -161,7 +163,7 @@ class References:
         self._ends[at] = len(self.edges)
 
     def walk(self, start: int, most: int) -> list[int]:
-        """From a node outward, nearest first, at most so many nodes. The tasks that were met, none of them entered."""
+        """Walk from a node outward, nearest first, at most `most` nodes. Return the tasks met; they are not walked."""
         met = []
         queue = deque(self.outward(start))
         while queue and most and not self.late:
@@ -179,14 +181,14 @@ class References:
         return met
 
     def check_clock(self) -> bool:
-        """Whether the time is up."""
+        """Return whether the time is up."""
         self.late = self.late or monotonic_ns() > self._deadline_ns
         return self.late
 
     def held_outside(self) -> list[int]:
-        """The nodes with references that no walked node accounts for, or that a weak reference may bring back.
+        """Return the nodes with references from outside the walk, or with a weak reference.
 
-        A count below what was found means that something changed meanwhile, or a slot that borrows: held, to be safe.
+        A count below the number found means a change during the walk, or a slot that borrows: held, to be safe.
         """
         counts = list(map(sys.getrefcount, self.nodes))
         weak = list(map(getweakrefcount, self.nodes))
@@ -198,7 +200,7 @@ class References:
         ]
 
     def _is_loops(self, at: int, weak: int) -> bool:
-        # a loop has one weak reference to each asynchronous generator, to close it at its end
+        # a loop has one weak reference to each asynchronous generator, to close it when the loop ends
         return weak == 1 and type(self.nodes[at]) is types.AsyncGeneratorType
 
     def _add(self, thing: object) -> int:
@@ -221,10 +223,10 @@ class References:
 
 def _referents(thing: Any, how: int) -> Iterable[object]:
     if how == SKIP or (how == MEASURED and _size(thing) > LARGEST):
-        # SKIP: the object's class was changed meanwhile
+        # SKIP: the object's class has changed meanwhile
         return ()
     if how == FUNCTION:
-        # not its globals, which are everybody's
+        # without its globals, which are shared
         return (thing.__closure__, thing.__defaults__, thing.__kwdefaults__)
     held = gc.get_referents(thing)
     return {id(each): each for each in held}.values() if how == ONCE else held
@@ -237,11 +239,11 @@ def _size(thing: Any) -> int:
 
 
 class _Plain:
-    """What an object's own dictionary is counted by."""
+    """A class with a dictionary, for the reference count of one that is not shared."""
 
 
 def _own_dict(thing: object) -> Iterator[int]:
-    """The references to the object's dictionary, if it has one that shares its memory."""
+    """Yield the reference count of the object's dictionary, if that shares the object's memory."""
     for kind in type(thing).__mro__:
         descriptor = kind.__dict__.get("__dict__")
         if type(descriptor) is types.GetSetDescriptorType:
@@ -250,10 +252,10 @@ def _own_dict(thing: object) -> Iterator[int]:
 
 
 def dict_is_shared(thing: object) -> bool:
-    """Whether somebody besides the object holds its `__dict__`.
+    """Return whether the object's `__dict__` has another holder.
 
-    From 3.13 on the attributes stay the object's when its dictionary is made, and the collector's view has no edge from
-    the dictionary to them: who holds `vars(thing)` holds them all the same.
+    From 3.13 on the attributes stay in the object when its dictionary is made, and the collector sees no edge from the
+    dictionary to them. A holder of `vars(thing)` still reaches them.
     """
     if not SHARES or not type(thing).__flags__ & INLINE_VALUES:
         return False

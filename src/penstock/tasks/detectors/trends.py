@@ -1,6 +1,6 @@
-"""What only shows over time: tasks far older than their site's others, and sites whose live count only grows.
+"""Trends over snapshots: hung tasks, far older than others of their site, and sites whose live count only grows.
 
-Pure arithmetic over snapshots, whoever takes them and however often. Knows no loop.
+Pure arithmetic; the caller takes the snapshots and sets the interval. Knows no loop.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from penstock.tasks.finding import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from penstock.tasks.finding import Site
+    from penstock.tasks.place import Place
     from penstock.tasks.records import LiveTask, SiteStatistics
 
 __all__ = ["GrowthWatch", "HungWatch", "hung_message", "hung_tasks"]
 
-# sites that a watch remembers; of more, those not seen for longest begin anew
+# sites that a watch remembers; of more, the least recently seen start again
 MOST_SITES = 2048
-# one more of a site is told of only when it has grown by this again
+# the factor of growth after which a site is reported again
 GROWN_AGAIN = 2
 
 
@@ -33,9 +33,9 @@ def hung_tasks(
     least_s: float,
     least_samples: int = 100,
 ) -> list[LiveTask]:
-    """The tasks older than `least_s` and than `factor` times what 99 % of their site's took, oldest first.
+    """Return the tasks older than `least_s` seconds and `factor` times their site's 99th percentile, oldest first.
 
-    Of a site with fewer than `least_samples` ended tasks nothing is known: its tasks are never hung.
+    Tasks of a site with fewer than `least_samples` ended tasks are never hung: its percentile is unknown.
     """
     usual_s = {each.site: each.latency.p99_s for each in sites if each.latency.count >= least_samples}
     found = [
@@ -47,18 +47,18 @@ def hung_tasks(
 
 
 class HungWatch:
-    """`hung_tasks` over time, each told of once. Remembers no more than the tasks that hang now."""
+    """`hung_tasks` over time, each reported once. Remembers only the tasks that hang now."""
 
     def __init__(self, factor: float, least_s: float, least_samples: int = 100, loop: str = "") -> None:
         self._factor, self._least_s, self._least_samples, self._loop = factor, least_s, least_samples, loop
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
-    def look(self, live: Sequence[LiveTask], sites: Sequence[SiteStatistics]) -> list[Finding]:
-        """What has come to hang since the last look, from one snapshot of each."""
+    def check(self, live: Sequence[LiveTask], sites: Sequence[SiteStatistics]) -> list[Finding]:
+        """Return the findings of tasks hung since the last check, from one snapshot of each."""
         hung = hung_tasks(live, sites, self._factor, self._least_s, self._least_samples)
-        new = [task for task in hung if task.number not in self._told]
-        # A site's p99 may rise past a task and fall again: that task stays told of for as long as it lives.
-        self._told = (self._told & {task.number for task in live}) | {task.number for task in new}
+        new = [task for task in hung if task.number not in self._reported]
+        # A site's p99 may rise above a task's age and fall again: the task stays reported while it lives.
+        self._reported = (self._reported & {task.number for task in live}) | {task.number for task in new}
         by_site = {each.site: each for each in sites} if new else {}
         return [self._finding(task, by_site[task.site]) for task in new]
 
@@ -86,55 +86,58 @@ class HungWatch:
         )
 
 
-def hung_message(task: str, age_s: float, site: Site, p99_s: float) -> str:
-    """The line about a task far older than its like."""
+def hung_message(task: str, age_s: float, site: Place, p99_s: float) -> str:
+    """Return the message about a hung task; `age_s` and its site's 99th percentile `p99_s` are seconds."""
     return f"task {task!r} is {age_s:.1f} s old, of {site}, where 99 % end within {p99_s:.3g} s"
 
 
 class _Course:
-    """The live counts of one site over the last looks, and what was told of it."""
+    """The live counts of one site at the last checks, and the count that was reported."""
 
-    __slots__ = ("counts", "told_count")
+    __slots__ = ("counts", "reported_count")
 
     def __init__(self, samples: int) -> None:
         self.counts: deque[int] = deque(maxlen=samples)
-        self.told_count = 0
+        self.reported_count = 0
 
 
 class GrowthWatch:
-    """Sites that fill up: over `samples` looks the live count never fell, rose in at least half the steps, and in all
-    by `least_count` and by `share` of what it was.
+    """A detector of sites whose live count only grows.
 
-    Steps without a rise are allowed since a slow leak has them; half must rise since a burst at start has one.
+    Over `samples` checks the count never fell, rose in at least half of the steps, and in all by `least_count` and by
+    `share` of its first value. Steps without a rise are allowed: a slow leak has them. Half must rise: a burst at the
+    start is a single one. Raises ValueError for fewer than 3 samples.
     """
 
     def __init__(self, samples: int = 24, least_count: int = 50, share: float = 0.2, loop: str = "") -> None:
         if samples < 3:
             raise ValueError(f"{samples} samples show no trend: give at least 3")
         self._samples, self._least_count, self._share, self._loop = samples, least_count, share, loop
-        self._courses: OrderedDict[Site, _Course] = OrderedDict()
+        self._courses: OrderedDict[Place, _Course] = OrderedDict()
 
-    def look(self, sites: Iterable[SiteStatistics]) -> list[Finding]:
-        """Take one sample of every site, at equal intervals of some seconds; what only grows, once until it falls below
-        what was told or has doubled since."""
+    def check(self, sites: Iterable[SiteStatistics]) -> list[Finding]:
+        """Take one sample of every site and return the findings. Call it at equal intervals of some seconds.
+
+        A growing site is reported again after its count has doubled, or has fallen below the reported one.
+        """
         found = []
-        seen: set[Site] = set()
+        seen: set[Place] = set()
         for each in sites:
             seen.add(each.site)
             course = self._course(each.site)
             if course.counts and each.live < course.counts[-1]:
                 course.counts.clear()
-            if each.live < course.told_count:
-                course.told_count = 0
+            if each.live < course.reported_count:
+                course.reported_count = 0
             course.counts.append(each.live)
-            if self._grows(course.counts) and each.live >= GROWN_AGAIN * course.told_count:
-                course.told_count = each.live
+            if self._grows(course.counts) and each.live >= GROWN_AGAIN * course.reported_count:
+                course.reported_count = each.live
                 found.append(self._finding(each, list(course.counts)))
         for site in [site for site in self._courses if site not in seen]:
             del self._courses[site]
         return found
 
-    def _course(self, site: Site) -> _Course:
+    def _course(self, site: Place) -> _Course:
         course = self._courses.get(site)
         if course is None:
             course = self._courses[site] = _Course(self._samples)
@@ -155,7 +158,7 @@ class GrowthWatch:
     def _finding(self, site: SiteStatistics, counts: list[int]) -> Finding:
         return Finding(
             kind="growing",
-            message=f"{site.live} tasks of {site.site} live, {counts[0]} of them {len(counts)} looks ago, never fewer",
+            message=f"{site.live} live tasks of {site.site}; the count rose from {counts[0]} in {len(counts)} checks",
             site=site.site,
             since_s=time.monotonic(),
             wall_time_s=time.time(),

@@ -1,7 +1,7 @@
-"""Task telemetry for those who stay on asyncio's or uvloop's loop: a task factory that keeps the records.
+"""The observer of asyncio's and uvloop's loops: a task factory that keeps the records.
 
-It sees a task made and ended, and nothing in between: steps, ready time, loop figures and stalls are zero. Knows the
-loop only by what asyncio promises of one.
+It sees the birth and the end of a task: steps, ready time, loop figures and stalls are zero. It uses only the public
+interface of a loop.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import ref
 
 from penstock.errors import ConfigError
-from penstock.tasks.finding import LEVELS
 from penstock.tasks.finding_log import FindingLog
 from penstock.tasks.flighttrace import Event
 from penstock.tasks.observers import registry
-from penstock.tasks.observers.factoryrecords import LiveTasks, TaskRecord, TracedRecord
-from penstock.tasks.observers.lost import Losses
+from penstock.tasks.observers.factoryrecords import TaskRecord, TracedRecord, task_row
+from penstock.tasks.observers.livetasks import LiveTasks
+from penstock.tasks.observers.lost import LostTasks
+from penstock.tasks.observers.registry import LEVELS
 from penstock.tasks.observers.sites import SiteTable, creator, raw_stack
 from penstock.tasks.records import SiteStatistics, TaskStatistics
 from penstock.times import merged, taken
@@ -27,8 +28,8 @@ from penstock.times import merged, taken
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
 
-    from penstock.tasks.finding import Site
     from penstock.tasks.observers.sites import SiteEntry
+    from penstock.tasks.place import Place
     from penstock.tasks.records import LiveTask
 
     Make: TypeAlias = Callable[..., Any]
@@ -42,20 +43,22 @@ STACK_FRAMES = 8
 STACK_EVERY = 16
 MOST_EVENTS = 16_384
 
-# one number for each task, whichever factory made it
+# one number for each task of the process, over all factories
 _numbers = count(1)
 _loop_numbers = count(1)
 
 
 class TaskFactory:
-    """`loop.set_task_factory(TaskFactory())`: birth, site, end, outcome and latency of each task the loop makes.
+    """A task factory that records birth, site, end, outcome and latency of each task that the loop makes.
 
-    `make(loop, coro, **kwargs)` makes the tasks, asyncio.Task by default: the program's own factory, or
-    asyncio.eager_task_factory. `level` is off, count (how many, with which outcome), time (also when and where) or
-    trace (also each birth and end as an event, and the creation stack of one task in `stack_every`). One factory for
-    each loop. It costs one done callback a task. A task that is done counts as live until that has run, which is in the
-    loop's next turn. What nobody can see from here: tasks made by asyncio.Task() itself, and what a task does between
-    birth and end. Raises ConfigError for an unknown level.
+    Install it by `loop.set_task_factory(TaskFactory())`, one for each loop. `make(loop, coro, **kwargs)` makes the
+    tasks: the program's own factory or asyncio.eager_task_factory; by default asyncio.Task. `level` is off, count
+    (numbers and outcomes), time (also times and sites) or trace (also each birth and end as an event, and the creation
+    stack of one task in `stack_every`). `name` is the loop's name in metrics; by default one is made from its class.
+
+    It costs one done callback for each task. A finished task counts as live until that has run, in the loop's next
+    turn. Tasks made by asyncio.Task() itself are not seen, nor a task's life between birth and end. Raises ConfigError
+    for an unknown level.
     """
 
     def __init__(
@@ -69,18 +72,18 @@ class TaskFactory:
         self.findings = FindingLog()
         self.name = name
         self._implementation = ""
-        # the loop that made the last task
+        # returns the loop that made the last task
         self._loop: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
         self._make = make
         self._level = _rank(level)
         self._sites = SiteTable()
-        # id(task) -> its record, which knows the task weakly
+        # id(task) -> its record, which holds the task weakly
         self._live: dict[int, TaskRecord] = {}
         self._eager_count = 0
-        # bound once: to bind it for each task would cost about as much as to call it
+        # bound once: to bind a method costs about as much as to call it
         self._on_end = self._ended
-        self._losses = Losses(self.findings, self._live)
-        self._on_lost = self._losses.collected
+        self._lost = LostTasks(self.findings, self._live)
+        self._on_lost = self._lost.collected
         self._stack_every = max(1, stack_every)
         self._events: deque[tuple[int, str, int, SiteEntry]] = deque(maxlen=MOST_EVENTS)
         self._event_count = 0
@@ -90,8 +93,8 @@ class TaskFactory:
     def __call__(
         self, loop: asyncio.AbstractEventLoop, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **kwargs: Any
     ) -> asyncio.Future[T]:
-        """Make a task, as `loop.create_task` asks for it."""
-        # uvloop says `eager_start` whether its caller did or not, to factories that do not know the word
+        """Make and record a task. `loop.create_task` calls this."""
+        # uvloop passes `eager_start` even if its caller has not, and other factories do not know that argument
         if "eager_start" in kwargs and kwargs["eager_start"] is None:
             del kwargs["eager_start"]
         born_ns, make = monotonic_ns(), self._make
@@ -101,7 +104,7 @@ class TaskFactory:
         return task
 
     def hook(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], make: Make, **kwargs: Any) -> Any:
-        """The same for `set_task_hook` of penstock's loops, which leaves the factory's place to the program."""
+        """Make and record a task, for `set_task_hook` of penstock's loops: the task factory stays the program's own."""
         born_ns = monotonic_ns()
         task = make(loop, coro, **kwargs)
         if self._level:
@@ -117,7 +120,7 @@ class TaskFactory:
         try:
             record = (TaskRecord if level < TRACE else TracedRecord)(task, self._on_lost)
         except TypeError:
-            # what the program's own factory made is no task: nobody could tell when it is gone
+            # the program's own factory made an object without weak references: its end could not be seen
             return
         entry.created += 1
         record.entry = entry
@@ -138,7 +141,7 @@ class TaskFactory:
         if record is None:
             return
         entry = record.entry
-        # not exception(): that would count as having retrieved it, and asyncio would be silent about a lost failure
+        # not exception(): that would count as retrieving it, and asyncio would no longer report the failure
         if task.cancelled():
             entry.cancelled += 1
         elif _failure(task) is None:
@@ -160,28 +163,28 @@ class TaskFactory:
         self._events.append((at_ns, kind, record.number, record.entry))
 
     def _meet(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = self._losses.loop = ref(loop)
+        self._loop = self._lost.loop = ref(loop)
         self._implementation = type(loop).__module__.partition(".")[0]
         if self.name is None:
             self.name = f"{self._implementation}-{next(_loop_numbers)}"
-        self._losses.name = self.name
-        # penstock's native loop has an observer that sees more
+        self._lost.name = self.name
+        # the observer of penstock's native loop sees more
         if registry.observer_of(loop) is None:
             registry.register(loop, self)
 
-    # --- what it tells: the Observer of its loop
+    # --- the Observer protocol
 
     def set_level(self, level: str) -> None:
-        """off, count, time or trace, for the tasks made from now on. Raises ConfigError for any other."""
+        """Set the level of tasks made from now on: off, count, time or trace. Raises ConfigError for any other."""
         self._level = _rank(level)
 
     def statistics(self) -> TaskStatistics:
-        """The counts so far, and the latencies; what only a loop could see is zero."""
-        self._losses.tell()
+        """Return the counts and latencies so far; the figures that only a loop can measure are zero."""
+        self._lost.report()
         entries = self._sites.entries()
         completed, failed = sum(entry.returned for entry in entries), sum(entry.failed for entry in entries)
         cancelled, lost = sum(entry.cancelled for entry in entries), sum(entry.lost for entry in entries)
-        # last: what has ended since its site was read is then live, and the sum holds
+        # last: a task that has ended since its site was read counts as live, and the sum holds
         created = sum(entry.created for entry in entries)
         return TaskStatistics(
             loop=self.name or "",
@@ -200,21 +203,22 @@ class TaskFactory:
         )
 
     def live(self) -> Sequence[LiveTask]:
-        """The tasks that have not ended, oldest first; each is written out when it is read."""
-        return LiveTasks(self._loop(), list(self._live.values()))
+        """Return the tasks that have not ended, oldest first; each record is made as it is read."""
+        loop = self._loop()
+        return LiveTasks(list(self._live.values()), lambda record: task_row(record, loop), monotonic_ns())
 
     def sites(self) -> list[SiteStatistics]:
-        """The tasks by where they were created; "unknown" where the level was count."""
-        self._losses.tell()
+        """Return the statistics of each site; tasks made at level count have the site "unknown"."""
+        self._lost.report()
         return [_site_statistics(entry) for entry in self._sites.entries()]
 
-    def creation_stack(self, task: Any) -> list[Site]:
-        """Who created a live task, innermost first, at most 8 frames. Empty unless it was one of trace's samples."""
+    def creation_stack(self, task: Any) -> list[Place]:
+        """Return the creation stack of a live task, innermost first, at most 8 frames; empty if it is not a sample."""
         record = self._live.get(id(task))
         return record.creation_stack() if isinstance(record, TracedRecord) else []
 
     def events(self) -> list[Event]:
-        """Births and ends at level trace, oldest first, the newest 16,384."""
+        """Return the newest 16,384 births and ends at level trace, oldest first."""
         return [Event(at_ns, 0, kind, number, str(entry.site)) for at_ns, kind, number, entry in self._events.copy()]
 
 
@@ -228,7 +232,7 @@ def _failure(task: Any) -> BaseException | None:
     try:
         return task._exception  # type: ignore[no-any-return]
     except AttributeError:
-        # not a future of asyncio's: it has only the public way
+        # not a future of asyncio's: it has only the public method
         return task.exception()  # type: ignore[no-any-return]
 
 

@@ -1,25 +1,23 @@
-"""A task as the task factory notes it, and the live ones at a moment: taken at once, written out as they are read."""
+"""The task factory's record of a task: a weak reference with the time and the site of its birth."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from penstock.tasks.observers.sites import site_of
-from penstock.tasks.records import LiveTask
+from penstock.tasks.observers.livetasks import TaskRow
+from penstock.tasks.observers.sites import place_at
 
 if TYPE_CHECKING:
-    from penstock.tasks.finding import Site
-    from penstock.tasks.observers.sites import RawSite, SiteEntry
+    from penstock.tasks.observers.sites import Instruction, SiteEntry
+    from penstock.tasks.place import Place
 
-__all__ = ["LiveTasks", "TaskRecord", "TracedRecord"]
+__all__ = ["TaskRecord", "TracedRecord", "task_row"]
 
 
 class TaskRecord(ref[Any]):
-    """What is known of a task, around a weak reference to it. `born_ns` is 0 where nobody looked at the clock."""
+    """The record of a task, around a weak reference to it. `born_ns` is 0 if the time was not recorded."""
 
     __slots__ = ("born_ns", "entry", "key", "number")
 
@@ -31,59 +29,25 @@ class TaskRecord(ref[Any]):
 
 
 class TracedRecord(TaskRecord):
-    """One of trace's: it may have the frames that created the task, innermost first."""
+    """A record at level trace: it may have the creation stack, innermost frame first."""
 
     __slots__ = ("stack",)
 
-    stack: tuple[RawSite, ...]
+    stack: tuple[Instruction, ...]
 
-    def creation_stack(self) -> list[Site]:
-        """The frames by name; empty where they were not noted."""
-        return [site_of(*frame) for frame in getattr(self, "stack", ())]
-
-
-class LiveTasks(Sequence[LiveTask]):
-    """The tasks that had not ended when this was made: references are copied at once, records made as they are read.
-
-    A task that is gone by then has no name any more. Ages are as of the making.
-    """
-
-    __slots__ = ("_loop", "_records", "taken_ns")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop | None, records: list[TaskRecord]) -> None:
-        self._loop = loop
-        self._records = records
-        self.taken_ns = monotonic_ns()
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, index: int) -> LiveTask: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[LiveTask]: ...
-    def __getitem__(self, index: int | slice) -> LiveTask | list[LiveTask]:
-        if isinstance(index, slice):
-            return [self._written(record) for record in self._records[index]]
-        return self._written(self._records[index])
-
-    def _written(self, record: TaskRecord) -> LiveTask:
-        task = record()
-        age_s = (self.taken_ns - record.born_ns) / 1e9 if record.born_ns else 0.0
-        name = "" if task is None else _name(task)
-        return LiveTask(
-            record.number, name, record.entry.site, max(age_s, 0.0), self._state(task), 0.0, 0.0, max(age_s, 0.0), 0
-        )
-
-    def _state(self, task: Any) -> str:
-        """As far as one can tell from outside: whether it waits for something, and whether it is the current task."""
-        if task is None or getattr(task, "_fut_waiter", None) is not None:
-            return "waiting"
-        return "running" if self._loop is not None and asyncio.current_task(self._loop) is task else "ready"
+    def creation_stack(self) -> list[Place]:
+        """Return the places of the creation stack; empty if it was not recorded."""
+        return [place_at(*frame) for frame in getattr(self, "stack", ())]
 
 
-def _name(task: Any) -> str:
-    try:
-        return str(task.get_name())
-    except AttributeError:
-        return repr(task)
+def task_row(record: TaskRecord, loop: asyncio.AbstractEventLoop | None) -> TaskRow:
+    """Return the row of a record. Steps and the time in a state cannot be seen from outside the loop."""
+    state = _state(record(), loop)
+    return TaskRow(record.number, record, record.entry.site, record.born_ns, 0, state, 0, 0, 0)
+
+
+def _state(task: Any, loop: asyncio.AbstractEventLoop | None) -> str:
+    """Return the state as far as it is visible: waiting for a future, the current task, or ready."""
+    if task is None or getattr(task, "_fut_waiter", None) is not None:
+        return "waiting"
+    return "running" if loop is not None and asyncio.current_task(loop) is task else "ready"

@@ -1,7 +1,7 @@
-"""Tasks that were collected while pending: counted at once, told as findings when the loop can listen.
+"""Lost tasks: collected while pending. They are counted at once, and reported as findings in the loop's next turn.
 
-Python tells of a collected task from within the garbage collector, in any thread, with any lock held: nothing may be
-called from there but what takes no lock. Knows records, not who made them.
+The callback of a weak reference runs inside the garbage collector, in any thread and with any lock held, so it may take
+no lock. Knows the factory's records, not the factory.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from penstock.tasks.finding_log import FindingLog
     from penstock.tasks.observers.factoryrecords import TaskRecord
 
-__all__ = ["Losses"]
+__all__ = ["LostTasks"]
 
-# findings that wait; the counts are exact whatever happens to them
+# unreported tasks that are kept; the counts are exact even if this overflows
 MOST_WAITING = 256
 
 
-class Losses:
-    """The collected tasks of one observer. `live` is its table, by `TaskRecord.key`."""
+class LostTasks:
+    """The lost tasks of one observer. `live` is its table of records, by `TaskRecord.key`."""
 
     def __init__(self, findings: FindingLog, live: dict[int, TaskRecord]) -> None:
         self._findings = findings
@@ -37,7 +37,7 @@ class Losses:
         self.loop: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
 
     def collected(self, record: TaskRecord) -> None:
-        """The weak reference's callback: its task is gone. Those that ended are not in the table any more."""
+        """Count a lost task. The callback of its record; the records of ended tasks are no longer in the table."""
         if self._live.get(record.key) is not record:
             return
         del self._live[record.key]
@@ -46,13 +46,13 @@ class Losses:
         loop = self.loop()
         if len(self._waiting) == 1 and loop is not None:
             try:
-                loop.call_soon_threadsafe(self.tell)
+                loop.call_soon_threadsafe(self.report)
             except RuntimeError:
-                # closed: whoever reads the statistics next will tell
+                # closed: the next reader of the statistics reports it
                 pass
 
-    def tell(self) -> None:
-        """Hand over the findings that wait."""
+    def report(self) -> None:
+        """Add a finding for each lost task that was not reported."""
         while self._waiting:
             try:
                 record, gone_ns = self._waiting.popleft()
@@ -69,7 +69,7 @@ class Losses:
             evidence["creation_stack"] = [str(frame) for frame in stack]
         return Finding(
             kind="destroyed_pending",
-            message=f"a task was collected before it ended: nobody kept it (created at {site})",
+            message=f"a task was collected before it ended, for lack of a reference (created at {site})",
             site=site,
             since_s=monotonic() - ago_s,
             wall_time_s=time() - ago_s,

@@ -1,6 +1,7 @@
-"""The observers of this process: who watches the tasks of which loop. Knows no loop and no way to watch one.
+"""The observers of this process, by loop, and the listeners for the findings of all of them.
 
-An observer is registered when its loop is built, and leaves when the loop is closed or collected.
+An observer is registered when its loop is made, and leaves when the loop is closed or collected. Knows no loop and no
+observer's class.
 """
 
 from __future__ import annotations
@@ -18,38 +19,46 @@ if TYPE_CHECKING:
     from penstock.tasks.flighttrace import Event
     from penstock.tasks.records import LiveTask, SiteStatistics, TaskStatistics
 
-__all__ = ["Observer", "listen", "observer_of", "observers", "register", "unlisten", "unregister"]
+__all__ = ["LEVELS", "Observer", "listen", "observer_of", "observers", "register", "unlisten", "unregister"]
+
+
+# how much is recorded of each task, least first
+LEVELS = ("off", "count", "time", "trace")
 
 
 class Observer(Protocol):
-    """What watches the tasks of one loop. Every method may be called from any thread, and holds the loop for little."""
+    """The recorder of a loop's tasks. Any thread may call every method; none blocks the loop for long."""
 
     findings: FindingLog
 
+    @property
+    def name(self) -> str | None:
+        """The loop's name; None before the first task of a task factory."""
+
     def statistics(self) -> TaskStatistics:
-        """The counts and times so far."""
+        """Return the counts and times so far."""
 
     def live(self) -> Sequence[LiveTask]:
-        """A record of each task that has not ended."""
+        """Return a record of each task that has not ended."""
 
     def sites(self) -> list[SiteStatistics]:
-        """The tasks by where they were created."""
+        """Return the statistics of each site."""
 
     def set_level(self, level: str) -> None:
-        """off, count, time or trace."""
+        """Set the level: off, count, time or trace."""
 
     def events(self) -> list[Event]:
-        """What the flight recorder holds, oldest first."""
+        """Return the flight recorder's events, oldest first."""
 
 
 _observers: WeakKeyDictionary[asyncio.AbstractEventLoop, Observer] = WeakKeyDictionary()
-# called for the findings of every loop, those made later too
+# called with the findings of every loop, also of loops made later
 _listeners: tuple[Listener, ...] = ()
 _lock = threading.Lock()
 
 
 def register(loop: asyncio.AbstractEventLoop, observer: Observer) -> None:
-    """From now on `observer` speaks for `loop`, in place of whoever did."""
+    """Make `observer` the observer of `loop`, in place of an earlier one."""
     with _lock:
         _observers[loop] = observer
         listeners = _listeners
@@ -58,7 +67,7 @@ def register(loop: asyncio.AbstractEventLoop, observer: Observer) -> None:
 
 
 def listen(listener: Listener) -> None:
-    """Tell `listener` of the findings of every loop: those there are, and those made from now on."""
+    """Call `listener(finding)` for the findings of every loop, also of loops made later."""
     global _listeners
     with _lock:
         _listeners = (*_listeners, listener)
@@ -76,18 +85,18 @@ def unlisten(listener: Listener) -> None:
 
 
 def unregister(loop: asyncio.AbstractEventLoop) -> None:
-    """The loop is closed: it is counted no more."""
+    """Remove the observer of a closed loop."""
     with _lock:
         _observers.pop(loop, None)
 
 
 def observer_of(loop: asyncio.AbstractEventLoop) -> Observer | None:
-    """Who watches the loop, if anybody."""
+    """Return the observer of the loop, None if it has none."""
     return _observers.get(loop)
 
 
 def observers() -> list[Observer]:
-    """All of them, in the order they came."""
+    """Return the observers of all open loops, in the order of registration."""
     with _lock:
         # once each: a task factory may serve several loops
         return list(dict.fromkeys(observer for loop, observer in _observers.items() if not loop.is_closed()))

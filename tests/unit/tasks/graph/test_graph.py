@@ -1,4 +1,4 @@
-"""Tasks by stack, who awaits whom, and cycles."""
+"""The await graph: tasks by stack, the waits between tasks, and cycles."""
 
 import asyncio
 
@@ -114,4 +114,4 @@ def test_tasks_beyond_the_budget_are_counted_as_skipped(loop, start):
     settle(loop)
     graph = await_graph(tasks, budget_s=-1)
     assert (graph.task_count, graph.skipped_count, graph.groups) == (5, 5, ())
-    assert "5 of them not looked at" in str(graph)
+    assert "5 of them not inspected" in str(graph)

@@ -193,7 +193,7 @@ def test_a_record_tells_what_is_awaited_and_keeps_no_task(loop, start):
     [found] = stuck_tasks([task], GENEROUS_S)
     assert found.task() is task
     assert found.chain.awaited.kind == "event"
-    assert str(found) == f"task 'waiter' waits for {found.chain.awaited.text}, which nobody else can reach"
+    assert str(found) == f"task 'waiter' waits for {found.chain.awaited.text}, which nothing else references"
     assert found.cycle == ()
 
 
@@ -500,19 +500,19 @@ def test_a_search_ends_with_its_budget_and_the_next_goes_on_where_it_ended(loop,
     tasks.append(start(lost(), "lost"))
     settle(loop)
     search = StuckSearch(0.01)
-    longest_s, found, looks, looked_count = 0.0, [], 0, 0
+    longest_s, found, looks, walked_count = 0.0, [], 0, 0
     # a collection of the whole heap, the tests' own, is not the search's time
     gc.disable()
     request.addfinalizer(gc.enable)
     while not found and looks < 1000:
         begun = time.thread_time()
-        found = search.look(tasks)
+        found = search.check(tasks)
         longest_s = max(longest_s, time.thread_time() - begun)
         looks += 1
-        looked_count += search.looked_count
+        walked_count += search.walked_count
     assert [each.name for each in found] == ["lost"]
     assert looks > 1
-    assert looked_count >= len(tasks)
+    assert walked_count >= len(tasks)
     assert longest_s < 0.02
 
 

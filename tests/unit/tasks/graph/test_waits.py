@@ -9,14 +9,15 @@ import pytest
 
 import penstock
 from penstock.pressure import CapacityLimiter, Channel, Gate, Queue, Semaphore
-from penstock.tasks.awaits.chain import chain, recognise
+from penstock.tasks.awaits.awaited import register_awaited
+from penstock.tasks.awaits.chain import await_chain
 from tests.unit.tasks.graph.conftest import settle
 
 
 def awaited(loop, start, coroutine):
     task = start(coroutine)
     settle(loop)
-    return chain(task).awaited
+    return await_chain(task).awaited
 
 
 async def held_lock(lock):
@@ -98,7 +99,7 @@ def test_a_condition_that_has_been_notified_waits_for_its_lock(loop, start):
     settle(loop)
     start(notify_and_keep())
     settle(loop)
-    assert chain(waiter).awaited.kind == "lock"
+    assert await_chain(waiter).awaited.kind == "lock"
 
 
 def test_a_barrier_counts_who_is_there(loop, start):
@@ -191,7 +192,7 @@ def test_an_executors_job_is_named(loop, start):
 
     task = start(call())
     settle(loop)
-    found = chain(task).awaited
+    found = await_chain(task).awaited
     assert found.kind == "job"
     assert "sleep" in found.text
     loop.run_until_complete(task)
@@ -210,7 +211,7 @@ def test_a_gate_is_named(loop, start):
     loop.run_until_complete(occupy())
     task = start(pass_through())
     settle(loop)
-    found = chain(task).awaited
+    found = await_chain(task).awaited
     assert (found.kind, found.text) == ("gate", "gate 'db' (1 of 1 in flight, 1 queued)")
     gate.leave()
     loop.run_until_complete(task)
@@ -221,7 +222,7 @@ def test_what_others_make_known_is_told_in_their_words(loop, start):
         async def enter(self):
             await asyncio.get_running_loop().create_future()
 
-    recognise(Gate.enter, "gate", lambda gate: f"gate {type(gate).__name__}")
+    register_awaited(Gate.enter, "gate", lambda gate: f"gate {type(gate).__name__}")
     found = awaited(loop, start, Gate().enter())
     assert (found.kind, found.text) == ("gate", "gate Gate")
 
@@ -234,7 +235,7 @@ def test_one_that_knows_better_than_what_it_awaits_is_asked_throughout(loop, sta
         await event.wait()
 
     assert awaited(loop, start, foreign(asyncio.Event())).kind == "event"
-    recognise(listening, "gate", lambda door: f"gate {door}", throughout=True)
+    register_awaited(listening, "gate", lambda door: f"gate {door}", throughout=True)
     found = awaited(loop, start, listening("door", asyncio.Event()))
     assert (found.kind, found.text) == ("gate", "gate door")
 
@@ -264,12 +265,12 @@ def test_a_task_that_waits_at_a_gate_says_which(loop, start, enter):
 
 def test_a_task_that_waits_for_nothing_is_ready_running_or_ended(loop, start):
     async def look():
-        return chain(asyncio.current_task()).awaited.text
+        return await_chain(asyncio.current_task()).awaited.text
 
     task = start(look())
-    assert chain(task).awaited.text == "ready"
+    assert await_chain(task).awaited.text == "ready"
     assert loop.run_until_complete(task) == "running"
-    assert (chain(task).awaited.kind, chain(task).awaited.text) == ("nothing", "ended")
+    assert (await_chain(task).awaited.kind, await_chain(task).awaited.text) == ("nothing", "ended")
 
 
 def test_the_chain_goes_through_generators_and_asynchronous_ones(loop, start):
@@ -292,7 +293,7 @@ def test_the_chain_goes_through_generators_and_asynchronous_ones(loop, start):
 
     task = start(outer())
     settle(loop)
-    found = chain(task)
+    found = await_chain(task)
     names = [frame.function.rpartition(".")[2] for frame in found.frames]
     assert names == ["outer", "__await__", "each", "items", "wait"]
     assert found.awaited.kind == "event"
