@@ -122,8 +122,8 @@ class StallWatch:
     ) -> bool:
         """Report callbacks and turns of `loop` that last `stall_s` seconds to `findings`, then and at ten times that.
 
-        Return whether the loop is watched: without a heartbeat, which only a native loop has, it is not. `describe_task`
-        names a task in place of its own name, in the watchdog's thread; it must not hold the loop.
+        Return whether the loop is watched: only a native loop has a heartbeat, and without one it is not.
+        `describe_task` names a task in place of its own name, in the watchdog's thread; it must not hold the loop.
         """
         watchdog = self._watchdog
         if watchdog is None or heartbeat is None:
