@@ -96,18 +96,19 @@ bench = $(BIN)/python benchmarks/compare.py --part $(1) --json benchmarks/raw/$(
 demo: $(BUILT)
 	@$(BIN)/python examples/demo.py
 
-# As many legs at once as there are CPUs, all of them though one fails; none beside a compiler. Each is shown whole when
-# it has ended.
+# Two legs at once for each CPU, for a leg waits for half of its time; all of them though one fails; none beside a
+# compiler. Each is shown whole when it has ended.
 LEGS := $(THIS) once $(OTHERS) pure
-AT_ONCE := --no-print-directory --jobs=$(JOBS) --output-sync=target
+LEGS_AT_ONCE := $(shell expr 2 \* $(JOBS))
+AT_ONCE := --no-print-directory --output-sync=target
 test: $(BUILT) $(PURE)/built-$(THIS)
-	@$(if $(OTHERS),$(MAKE) $(AT_ONCE) $(OTHERS:%=.venv-%/built))
-	echo "legs of the tests, $(JOBS) at a time: $(LEGS)"
-	$(MAKE) $(AT_ONCE) --keep-going $(LEGS:%=leg-%)
+	@$(if $(OTHERS),$(MAKE) $(AT_ONCE) --jobs=$(JOBS) $(OTHERS:%=.venv-%/built))
+	echo "legs of the tests, $(LEGS_AT_ONCE) at a time: $(LEGS)"
+	$(MAKE) $(AT_ONCE) --jobs=$(LEGS_AT_ONCE) --keep-going $(LEGS:%=leg-%)
 
 # Legs share a machine, and no cache. What depends on no version of Python is a leg of its own: tests/conftest.py.
 PYTEST := python -m pytest -p no:cacheprovider
-VARYING := tests/unit tests/loop tests/e2e -m 'not once'
+VARYING := tests/unit tests/loop tests/e2e
 
 leg-once:
 	@echo "Python $(THIS), what runs on one Python alone"
@@ -117,18 +118,18 @@ leg-once:
 
 leg-$(THIS):
 	@echo "Python $(THIS)"
-	$(BIN)/$(PYTEST) $(VARYING)
+	$(BIN)/$(PYTEST) $(VARYING) -m 'not once'
 
 leg-pure: $(PURE)/built-$(THIS)
 	@echo "Python $(THIS), the wheel without the extension"
 	rm -rf build/pure/tests
 	tar -c --exclude='*.so' --exclude=__pycache__ pyproject.toml README.md tests examples docs benchmarks | tar -x -C build/pure
 	cd build/pure
-	../../$(PURE)/bin/$(PYTEST) $(VARYING) --ignore tests/unit/executors/threads
+	../../$(PURE)/bin/$(PYTEST) $(VARYING) -m 'not once' --ignore tests/unit/executors/threads
 
 leg-%: .venv-%/built
 	@echo "Python $*"
-	.venv-$*/bin/$(PYTEST) $(VARYING)
+	.venv-$*/bin/$(PYTEST) $(VARYING) -m 'not once and not cores'
 
 check: $(BUILT)
 	@$(BIN)/ruff check .

@@ -44,6 +44,7 @@ ONCE = (
     "e2e/test_serve.py::test_a_bad_",
     "e2e/test_serve.py::test_bad_",
     "meta",
+    "unit/benchmarks",
     "unit/cli",
     "unit/executors/test_admission.py",
     "unit/executors/test_chaos.py",
@@ -63,7 +64,6 @@ ONCE = (
     "unit/integrations/test_grpc.py",
     "unit/integrations/test_metrics.py",
     "unit/integrations/test_pytest_plugin.py",
-    "unit/pressure/limits",
     "unit/pressure/test_deadlines.py::test_no_",
     "unit/pressure/test_gate_model.py::TestThePlainCore",
     "unit/pressure/test_gate_simulation.py",
@@ -81,10 +81,20 @@ ONCE = (
     "unit/test_times.py",
 )
 
+# What depends on the native code and on no version of Python runs natively and on the pure wheel, on one Python.
+CORES = (
+    "e2e/test_health.py",
+    "e2e/test_logging.py",
+    "e2e/test_metrics_workers.py",
+    "e2e/test_refusals.py",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(HERE)
+        if item.nodeid.removeprefix("tests/").startswith(CORES):
+            item.add_marker("cores")
         if item.nodeid.removeprefix("tests/").startswith(ONCE) or is_asyncio_again(item, place):
             item.add_marker("once")
 

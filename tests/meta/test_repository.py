@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import penstock
+from tests.conftest import CORES, ONCE
 from tests.meta.source import ROOT, shown, tracked
 
 # Spelled apart, so that this file does not name them either.
@@ -45,3 +46,10 @@ def test_the_package_says_where_it_lives() -> None:
 
 def test_setup_stays_short() -> None:
     assert len((ROOT / "setup.py").read_text().splitlines()) <= 110
+
+
+@pytest.mark.parametrize("place", ONCE + CORES)
+def test_a_place_whose_tests_some_legs_leave_out_is_there(place: str) -> None:
+    path, _, beginning = place.partition("::")
+    assert (ROOT / "tests" / path).exists()
+    assert beginning in (ROOT / "tests" / path).read_text() if beginning else True

@@ -6,15 +6,18 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import penstock
-from penstock.loop import EventLoop
+from penstock.loop import NATIVE, EventLoop
 
-__all__ = ["BOTH", "FOREIGN", "PRODUCTS", "TIMEOUT_S", "Factory", "run_on"]
+__all__ = ["BOTH", "FOREIGN", "POLLERS", "PRODUCTS", "TIMEOUT_S", "Factory", "run_on"]
 
 Factory = Callable[[], asyncio.AbstractEventLoop]
 T = TypeVar("T")
 
 # Longer than any test takes on a busy machine.
 TIMEOUT_S = 20.0
+
+# Values of `loop.poller`. Where no native core is built, both choose the same loop.
+POLLERS = ["auto", "selector"] if NATIVE else ["selector"]
 
 # The behaviour that both must show.
 BOTH: dict[str, Factory] = {"asyncio": asyncio.SelectorEventLoop, "penstock": EventLoop}

@@ -12,9 +12,7 @@ from penstock.loop.servers import FewAccepts, connection_count
 from penstock.runtime.build import build_loop
 from penstock.runtime.drain import stop_accepting
 from tests.loop.wire import Recorder
-from tests.support.loops import TIMEOUT_S
-
-POLLERS = ["auto", "selector"]
+from tests.support.loops import POLLERS, TIMEOUT_S
 
 
 @pytest.fixture(params=POLLERS)

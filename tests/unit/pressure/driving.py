@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-import penstock.pressure.admission.gate as chosen
-import penstock.pressure.sync.limiter as capacity
-import penstock.pressure.sync.semaphore as semaphores
 from penstock.errors import Overloaded
 from penstock.loop import EventLoop
-from penstock.pressure.admission.core import plain
+from penstock.pressure.admission import gate
+from penstock.pressure.admission.core import GateCore, plain
+from penstock.pressure.sync import limiter, semaphore
 
 __all__ = ["BOUNDED", "GATES", "LIMITERS", "LOOPS", "SEMAPHORES", "Crowd", "Run", "cancelled", "settle"]
 
@@ -38,19 +37,21 @@ def _plain_parts(name: str, *parts: str) -> dict[str, Any]:
     return {part: getattr(plain(name), part) for part in parts}
 
 
-_gate = _on_the_plain_core(chosen, _plain_parts("gate", "REASONS", "Entry", "GateCore"))
-_semaphores = _on_the_plain_core(semaphores, _plain_parts("turnstile", "Turnstile"))
-_capacity = _on_the_plain_core(capacity, _plain_parts("waiting", "DONE", "Waiting"))
-GATES: dict[str, type[chosen.Gate]] = {"chosen": chosen.Gate, "plain": _gate.Gate}
-SEMAPHORES: dict[str, type[semaphores.Semaphore]] = {"chosen": semaphores.Semaphore, "plain": _semaphores.Semaphore}
-BOUNDED: dict[str, type[semaphores.BoundedSemaphore]] = {
-    "chosen": semaphores.BoundedSemaphore,
-    "plain": _semaphores.BoundedSemaphore,
-}
-LIMITERS: dict[str, type[capacity.CapacityLimiter]] = {
-    "chosen": capacity.CapacityLimiter,
-    "plain": _capacity.CapacityLimiter,
-}
+def _cores(face: ModuleType, kind: str, core: dict[str, Any]) -> dict[str, Any]:
+    """The class over the core that was chosen, and over the plain one; where that is what was chosen, it alone."""
+    chosen = getattr(face, kind)
+    if GateCore is plain("gate").GateCore:
+        return {"plain": chosen}
+    return {"chosen": chosen, "plain": getattr(_on_the_plain_core(face, core), kind)}
+
+
+_TURNSTILE = _plain_parts("turnstile", "Turnstile")
+GATES: dict[str, type[gate.Gate]] = _cores(gate, "Gate", _plain_parts("gate", "REASONS", "Entry", "GateCore"))
+SEMAPHORES: dict[str, type[semaphore.Semaphore]] = _cores(semaphore, "Semaphore", _TURNSTILE)
+BOUNDED: dict[str, type[semaphore.BoundedSemaphore]] = _cores(semaphore, "BoundedSemaphore", _TURNSTILE)
+LIMITERS: dict[str, type[limiter.CapacityLimiter]] = _cores(
+    limiter, "CapacityLimiter", _plain_parts("waiting", "DONE", "Waiting")
+)
 
 
 class StandingTime:
@@ -87,7 +88,7 @@ async def settle() -> None:
 class Crowd:
     """Tasks at one gate: who came in, in which order, and what became of the others."""
 
-    def __init__(self, gate: chosen.Gate) -> None:
+    def __init__(self, gate: gate.Gate) -> None:
         self.gate = gate
         self.came_in: list[Any] = []
         self.refused: dict[Any, Overloaded] = {}

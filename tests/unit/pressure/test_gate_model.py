@@ -177,5 +177,6 @@ def run_with(core: str, machine: type[GateMachine]) -> Any:
     return case
 
 
-TestTheChosenCore = run_with("chosen", GateMachine)
+if "chosen" in GATES:
+    TestTheChosenCore = run_with("chosen", GateMachine)
 TestThePlainCore = run_with("plain", GateMachine)

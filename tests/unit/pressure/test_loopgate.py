@@ -13,6 +13,7 @@ from penstock.loop import NATIVE
 from penstock.pressure.overload.loop import LOOKS_UNTIL_PAUSE, LoopGate, LoopStatistics, loop_statistics
 from penstock.pressure.overload.sheds import LOG_EVERY_S, all_sheds, count
 from penstock.runtime.build import build_loop
+from tests.support.loops import POLLERS
 
 MS = 1_000_000
 
@@ -330,7 +331,7 @@ def test_a_loop_that_is_behind_says_so_and_recovers():
     assert after.overloaded_s > 0.05
 
 
-@pytest.mark.parametrize("poller", ["auto", "selector"])
+@pytest.mark.parametrize("poller", POLLERS)
 def test_off_nothing_looks(poller):
     loop = build_loop(Config(loop=LoopConfig(poller=poller)))
 

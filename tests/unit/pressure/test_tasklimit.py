@@ -10,11 +10,12 @@ from penstock.errors import Overloaded
 from penstock.pressure import loop_statistics
 from penstock.runtime.build import build_loop
 from penstock.tasks import spawn_when_free
+from tests.support.loops import POLLERS
 
 TIMEOUT_S = 20.0
 
 
-@pytest.fixture(params=["auto", "selector"])
+@pytest.fixture(params=POLLERS)
 def make(request):
     made = []
 

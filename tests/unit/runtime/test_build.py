@@ -14,6 +14,7 @@ from penstock.executors import LaneSet
 from penstock.loop import NATIVE
 from penstock.loop.selector import EventLoop as SelectorLoop
 from penstock.runtime.build import build_loop
+from tests.support.loops import POLLERS
 
 POOL = "a pool of theirs"
 NOT_AN_EXECUTOR = 5
@@ -49,7 +50,7 @@ def used(config, coroutine):
         loop.close()
 
 
-@pytest.fixture(params=["auto", "selector"])
+@pytest.fixture(params=POLLERS)
 def poller(request):
     return LoopConfig(poller=request.param)
 
