@@ -14,7 +14,7 @@ from penstock.times import Histogram, Times, taken
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["LaneMeter", "LaneStatistics"]
+__all__ = ["LaneCounters", "LaneStatistics"]
 
 OUTCOMES = ("ok", "error", "timeout", "cancelled", "worker_lost")
 SHED_REASONS = ("full", "displaced")
@@ -50,7 +50,7 @@ class LaneStatistics:
     restarts: Mapping[str, int] = field(default_factory=dict)
 
 
-class LaneMeter:
+class LaneCounters:
     """The counts of one lane since it was made; `name` and `kind` are the lane's."""
 
     __slots__ = ("_completed", "_moved", "_ran", "_restarts", "_shed", "_waited", "kind", "listener", "name")

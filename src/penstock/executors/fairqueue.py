@@ -18,7 +18,7 @@ __all__ = ["FairQueue"]
 
 # Ordered dicts, not deques, for their O(1) removal anywhere; not plain dicts, which leave a hole where the first was
 # and walk over all the holes to find the next first one. The value is the job's place in the order of arrival.
-Line = OrderedDict["Job", int]
+KeyQueue = OrderedDict["Job", int]
 
 
 class FairQueue:
@@ -28,11 +28,11 @@ class FairQueue:
 
     def __init__(self) -> None:
         # in the order of the rotation; no line is empty
-        self._lines: OrderedDict[Hashable, Line] = OrderedDict()
+        self._lines: OrderedDict[Hashable, KeyQueue] = OrderedDict()
         self._count = 0
         self._oldest = self._newest = 0
         # all jobs by arrival, kept from the first time that somebody asks for the oldest
-        self._ages: Line | None = None
+        self._ages: KeyQueue | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -94,7 +94,7 @@ class FairQueue:
         self.discard(job)
         return job
 
-    def _by_age(self) -> Line:
+    def _by_age(self) -> KeyQueue:
         entries = [entry for line in self._lines.values() for entry in line.items()]
         return OrderedDict(sorted(entries, key=lambda entry: entry[1]))
 

@@ -22,32 +22,32 @@ if TYPE_CHECKING:
 __all__ = ["lanes_of", "present_lanes"]
 
 # loops that are not penstock's, with the lanes made for each
-guests: WeakKeyDictionary[asyncio.AbstractEventLoop, GuestLanes] = WeakKeyDictionary()
+foreign_lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, ForeignLoopLanes] = WeakKeyDictionary()
 # a child made by fork has neither these loops nor their workers
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=guests.clear)
+    os.register_at_fork(after_in_child=foreign_lanes.clear)
 # loops of several threads may be registered at once
-guests_lock = threading.Lock()
+_foreign_lanes_lock = threading.Lock()
 
 
 def present_lanes(loop: asyncio.AbstractEventLoop) -> LaneSet | None:
     """The running loop's lanes; None if it has none so far."""
-    return getattr(loop, "lanes", None) or guests.get(loop)
+    return getattr(loop, "lanes", None) or foreign_lanes.get(loop)
 
 
 def lanes_of(loop: asyncio.AbstractEventLoop) -> LaneSet:
     """The running loop's lanes; made now if it has none. Raises ConfigError."""
-    return present_lanes(loop) or _take_in(loop)
+    return present_lanes(loop) or _make_lanes(loop)
 
 
-def _take_in(loop: asyncio.AbstractEventLoop) -> GuestLanes:
+def _make_lanes(loop: asyncio.AbstractEventLoop) -> ForeignLoopLanes:
     from penstock.config.choice import default_config
 
-    made = GuestLanes(default_config().executors)
-    with guests_lock:
+    made = ForeignLoopLanes(default_config().executors)
+    with _foreign_lanes_lock:
         # the lanes of a loop that was closed without its generators: nobody else will shut them
-        left = [guests.pop(other) for other in list(guests) if other.is_closed()]
-        guests[loop] = made
+        left = [foreign_lanes.pop(other) for other in list(foreign_lanes) if other.is_closed()]
+        foreign_lanes[loop] = made
     for lanes in left:
         lanes.shutdown(wait=False)
     made.shut_with(loop)
@@ -55,7 +55,7 @@ def _take_in(loop: asyncio.AbstractEventLoop) -> GuestLanes:
     return made
 
 
-class GuestLanes(LaneSet):
+class ForeignLoopLanes(LaneSet):
     """The lanes of a loop that is not penstock's. Ownership: the loop's own shutdown of async generators shuts them."""
 
     _generator: AsyncGenerator[None, None] | None = None
@@ -72,8 +72,8 @@ class GuestLanes(LaneSet):
         try:
             yield
         finally:
-            with guests_lock:
-                guests.pop(loop, None)
+            with _foreign_lanes_lock:
+                foreign_lanes.pop(loop, None)
             # a forked child that ends its copy of the loop has no say over its parent's workers
             if os.getpid() == pid:
                 await _in_a_thread(loop, self.shutdown)
@@ -96,6 +96,6 @@ async def _in_a_thread(loop: asyncio.AbstractEventLoop, act: Callable[[], object
 
 
 @atexit.register
-def _shut_guests() -> None:
-    for lanes in list(guests.values()):
+def _shut_foreign_lanes() -> None:
+    for lanes in list(foreign_lanes.values()):
         lanes.shutdown(wait=False, cancel_futures=True)

@@ -14,7 +14,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import DeadlineExceeded
-from penstock.executors.naming import function_name
+from penstock.executors.call import function_name
 from penstock.expiry import expiry, now_s
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ FIELDS = (
 )
 
 # An executor's exceptions, as asyncio's own `run_in_executor` gives them to a loop.
-AS_ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
+ASYNCIO_ERRORS: dict[type[BaseException], type[BaseException]] = {
     concurrent.futures.CancelledError: asyncio.CancelledError,
     concurrent.futures.InvalidStateError: asyncio.InvalidStateError,
 }
 
 
-def forgotten() -> None:
+def _finished() -> None:
     """Stand for the function of a job that is over."""
 
 
@@ -139,9 +139,9 @@ class Job:
         self.on_cancel = self.payload = self.timer = self.mark = None
         deadline_s = expiry.get()
         if deadline_s is not None:
-            self._heed(deadline_s)
+            self._apply_deadline(deadline_s)
 
-    def _heed(self, deadline_s: float) -> None:
+    def _apply_deadline(self, deadline_s: float) -> None:
         """End by the caller's deadline, if that is sooner than the timeout."""
         now = now_s() if self.loop is None else self.loop.time()
         span = span_ns(deadline_s - now)
@@ -207,7 +207,7 @@ class Job:
 
     def forget_arguments(self) -> None:
         """Let go of the call of a job that is over; its result may live on. A function may hold much, too."""
-        self.fn, self.args, self.kwargs, self.payload = forgotten, (), None, None
+        self.fn, self.args, self.kwargs, self.payload = _finished, (), None, None
 
     def _give_up(self) -> None:
         tell, self.on_cancel = self.on_cancel, None
@@ -252,7 +252,7 @@ class LoopJob(Job, asyncio.Future[Any]):
         exception of `concurrent.futures` that asyncio has too comes as asyncio's, as from its own run_in_executor."""
         if self.done():
             return
-        asyncios = AS_ASYNCIOS.get(type(problem))
+        asyncios = ASYNCIO_ERRORS.get(type(problem))
         if asyncios is not None:
             problem = asyncios(*problem.args).with_traceback(problem.__traceback__)
         if isinstance(problem, StopIteration):

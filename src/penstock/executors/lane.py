@@ -9,11 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextvars import Context
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
+from penstock.executors.call import check_plain
 from penstock.executors.job import Job, LoopJob, ThreadJob
-from penstock.executors.naming import check_plain
-from penstock.executors.remote_errors import described
+from penstock.executors.remote_errors import describe_error
 from penstock.loop.lanes import CallableExecutor
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from penstock.config import LaneConfig
-    from penstock.executors.counters import LaneMeter, LaneStatistics
+    from penstock.executors.counters import LaneCounters, LaneStatistics
 
-__all__ = ["Lane", "LaneWithOptions"]
+__all__ = ["Lane", "LaneWithOptions", "LiveLanes"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +35,7 @@ T = TypeVar("T")
 class Lane(CallableExecutor):
     """A named executor with a bounded queue. `name` and `config` are as declared."""
 
-    _meter: LaneMeter
+    _counters: LaneCounters
     # A call of a coroutine function gives a coroutine, which stays where it was made.
     takes_coroutine_functions = False
     # Whether a job's SystemExit ends its worker's work on it and comes as RemoteError, or comes as itself.
@@ -105,7 +106,7 @@ class Lane(CallableExecutor):
 
     def tell(self, listener: Callable[[str, str, int], None] | None) -> None:
         """Have `listener(kind, text, took_ns)` hear of each job that has run and each that was refused."""
-        self._meter.listener = listener
+        self._counters.listener = listener
 
     def _check_open(self) -> None:
         if self._is_shut:
@@ -130,7 +131,7 @@ class Lane(CallableExecutor):
             elif isinstance(value, Exception):
                 job.fail(value)
             elif self.exits_are_errors and not isinstance(value, KeyboardInterrupt):
-                job.fail(described(value)[0])
+                job.fail(describe_error(value)[0])
             else:
                 job.cancel()
                 raise value
@@ -174,3 +175,18 @@ class LaneWithOptions(CallableExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As the lane's."""
         self._lane.shutdown(wait, cancel_futures=cancel_futures)
+
+
+class LiveLanes(Generic[T]):
+    """Lanes, weakly held. Iterating a WeakSet raises RuntimeError when another thread adds to it; this does not."""
+
+    def __init__(self) -> None:
+        self._lanes: WeakValueDictionary[int, T] = WeakValueDictionary()
+
+    def add(self, lane: T) -> None:
+        """Keep the lane for as long as it lives."""
+        self._lanes[id(lane)] = lane
+
+    def all(self) -> list[T]:
+        """Return the lanes that live now. The table is copied in one step of C code."""
+        return [lane for reference in self._lanes.valuerefs() if (lane := reference()) is not None]

@@ -66,7 +66,7 @@ class LaneSet:
         self._default = config.default
         self._make_default = None if self._is_lane(config.default) else executor_maker(config.default, DEFAULT_KEY)
         for name, told in self._configs.items():
-            if is_foreign(told.kind):
+            if is_executor(told.kind):
                 # a name that means nothing is told now, not at the first call
                 executor_maker(told.kind, key_of(name))
             if told.kind == "interpreters":
@@ -178,10 +178,10 @@ def build_lane(name: str, config: LaneConfig, lanes: LaneSet) -> Lane:
         from penstock.executors.backends.interpreters import InterpreterLane
 
         return InterpreterLane(name, config, fallback=lambda: lanes.processes_for(name))
-    return _build_foreign(name, config)
+    return _build_backend_lane(name, config)
 
 
-def _build_foreign(name: str, config: LaneConfig) -> Lane:
+def _build_backend_lane(name: str, config: LaneConfig) -> Lane:
     """A lane over a cluster or over somebody's executor."""
     kind = config.kind
     if isinstance(kind, str) and kind.startswith("dask://"):
@@ -192,12 +192,12 @@ def _build_foreign(name: str, config: LaneConfig) -> Lane:
         from penstock.executors.backends.ray import RayLane
 
         return RayLane(name, config)
-    from penstock.executors.backends.adapter import ForeignLane
+    from penstock.executors.backends.adapter import ExecutorLane
 
-    return ForeignLane(name, config, executor_maker(kind, key_of(name)))
+    return ExecutorLane(name, config, executor_maker(kind, key_of(name)))
 
 
-def is_foreign(kind: object) -> bool:
+def is_executor(kind: object) -> bool:
     """Whether a lane's kind is somebody's executor, or names one or what makes one."""
     return not isinstance(kind, str) or (":" in kind and "://" not in kind)
 

@@ -19,7 +19,7 @@ from penstock.errors import UnpicklableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["is_session", "itself", "portable", "session_pickler"]
+__all__ = ["identity", "is_interactive", "portable", "session_pickler"]
 
 # modules that are run for the prompt that they show
 PROMPTS = {"_pyrepl.__main__", "asyncio.__main__", "code"}
@@ -32,7 +32,7 @@ NEED = (
 )
 
 
-def is_session() -> bool:
+def is_interactive() -> bool:
     """Return whether `__main__` is a session: it has no file that a worker could import, or that is a prompt's own."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
@@ -67,7 +67,7 @@ class _RefusingPickler(pickle.Pickler):
 
 def portable(fn: Callable[[], object] | str | None, what: str) -> Callable[[], object] | str | None:
     """Return the function, or its name, as a worker can be told of it. Raises UnpicklableError, which names `what`."""
-    if fn is None or isinstance(fn, str) or not is_session():
+    if fn is None or isinstance(fn, str) or not is_interactive():
         return fn
     stream = io.BytesIO()
     try:
@@ -81,6 +81,6 @@ def _call_pickled(text: bytes) -> object:
     return pickle.loads(text)()
 
 
-def itself(fn: Callable[..., Any]) -> Callable[..., Any]:
+def identity(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function: for what is pickled as nothing but the function in it."""
     return fn

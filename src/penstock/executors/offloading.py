@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, overload
 
 from penstock.config.converters import nearest
+from penstock.executors.call import check_plain, function_name
 from penstock.executors.foreign_loops import lanes_of, present_lanes
 from penstock.executors.job import span_ns
-from penstock.executors.naming import check_plain, function_name
-from penstock.executors.notebook_pickling import is_session, itself
+from penstock.executors.notebook_pickling import identity, is_interactive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Options(TypedDict, total=False):
+class OffloadOptions(TypedDict, total=False):
     """What `Offload.options` takes."""
 
     lane: str
@@ -72,11 +72,11 @@ class Offload:
         result: T = await self._begin(fn, args, kwargs)
         return result
 
-    def options(self, **changes: Unpack[Options]) -> Offload:
+    def options(self, **changes: Unpack[OffloadOptions]) -> Offload:
         """Return the same with some options changed: `await offload.options(lane="db", timeout=5)(fn, ...)`."""
         for name in changes:
             if name not in OPTIONS:
-                known = list(Options.__annotations__)
+                known = list(OffloadOptions.__annotations__)
                 hint = nearest(name, known) or f": there are {', '.join(known)}"
                 raise TypeError(f"offload.options() has no option {name!r}{hint}")
         return replace(self, **changes)
@@ -106,7 +106,7 @@ class Offload:
         )
 
 
-OPTIONS = frozenset(Options.__annotations__)
+OPTIONS = frozenset(OffloadOptions.__annotations__)
 offload = Offload()
 _io = Offload(lane="io")
 
@@ -209,9 +209,9 @@ class Undecorated:
         return self._fn(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if is_session() and self._fn.__module__ == "__main__":
+        if is_interactive() and self._fn.__module__ == "__main__":
             # by value; and the decorated one, which holds this, cannot be made before it
-            return itself, (self._fn,)
+            return identity, (self._fn,)
         return getattr, (self._decorated, "__wrapped__")
 
 

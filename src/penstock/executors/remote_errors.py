@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from penstock.errors import RemoteError
 
-__all__ = ["RemoteTraceback", "described", "detached", "rebuilt"]
+__all__ = ["RemoteTraceback", "describe_error", "rebuild_error", "without_frames"]
 
 T = TypeVar("T", bound=BaseException)
 
 # These end a program when they reach its loop; a job's own must not end the service.
-ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit)
+EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
 class RemoteTraceback(Exception):
@@ -27,12 +27,12 @@ class RemoteTraceback(Exception):
         return f"in the worker:\n\n{self.text}"
 
 
-def described(problem: BaseException) -> tuple[BaseException, str]:
+def describe_error(problem: BaseException) -> tuple[BaseException, str]:
     """Worker: the exception as it can travel, and its traceback."""
     text = "".join(traceback.format_exception(problem))
-    if isinstance(problem, ENDINGS) or not _travels(problem):
+    if isinstance(problem, EXITS) or not _travels(problem):
         kind = type(problem)
-        return RemoteError(f"{kind.__module__}.{kind.__qualname__}", _words(problem), text), text
+        return RemoteError(f"{kind.__module__}.{kind.__qualname__}", _message(problem), text), text
     return problem, text
 
 
@@ -44,21 +44,21 @@ def _travels(problem: BaseException) -> bool:
         return False
 
 
-def _words(problem: BaseException) -> str:
+def _message(problem: BaseException) -> str:
     try:
         return str(problem)
     except Exception:
         return "(its text cannot be made)"
 
 
-def rebuilt(problem: BaseException, text: str | None) -> BaseException:
+def rebuild_error(problem: BaseException, text: str | None) -> BaseException:
     """Parent: the exception with its remote traceback as its cause; None if it is not a remote one."""
     if text is not None:
         problem.__cause__ = RemoteTraceback(text)
     return problem
 
 
-def detached(problem: T) -> T:
+def without_frames(problem: T) -> T:
     """Turn the tracebacks of an exception and of its causes into text, a note. Their frames hold the job that gets the
     exception: its arguments would stay until the garbage collector comes."""
     problem.add_note("".join(traceback.format_tb(problem.__traceback__)).rstrip())

@@ -11,8 +11,8 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigError
+from penstock.executors.call import function_name
 from penstock.executors.foreign_loops import lanes_of
-from penstock.executors.naming import function_name
 
 if TYPE_CHECKING:
     import contextvars

@@ -1,4 +1,4 @@
-"""The board of claims: exactly one side gets a job, whatever the order; and what else a worker does natively."""
+"""The table of claims: exactly one side gets a job, whatever the order; and what else a worker does natively."""
 
 import mmap
 import os
@@ -14,7 +14,7 @@ claims = pytest.importorskip("penstock._core.workers.claims")
 @pytest.fixture
 def board():
     memory = mmap.mmap(-1, 4096)
-    made = claims.Board(memory)
+    made = claims.ClaimTable(memory)
     yield made
     made.release()
     memory.close()
@@ -72,7 +72,7 @@ def test_the_two_words_are_shared_by_boards_over_the_same_memory():
     os.ftruncate(fd, 4096)
     memories = [mmap.mmap(fd, 4096) for _ in range(2)]
     os.close(fd)
-    first, second = map(claims.Board, memories)
+    first, second = map(claims.ClaimTable, memories)
     first.interrupted, second.results_read = 2**63, 5
     assert (second.interrupted, first.results_read) == (2**63, 5)
     first.offer(9)
@@ -84,12 +84,12 @@ def test_the_two_words_are_shared_by_boards_over_the_same_memory():
 
 
 def test_a_board_needs_enough_memory_and_is_not_used_after_its_release(board):
-    with pytest.raises(ValueError, match=f"a board needs {claims.Board.BYTES} bytes, not 8"):
-        claims.Board(bytearray(8))
+    with pytest.raises(ValueError, match=f"a claim table needs {claims.ClaimTable.BYTES} bytes, not 8"):
+        claims.ClaimTable(bytearray(8))
     with pytest.raises(BufferError):
-        claims.Board(bytes(4096))
+        claims.ClaimTable(bytes(4096))
     board.release()
-    with pytest.raises(ValueError, match="the board is released"):
+    with pytest.raises(ValueError, match="the claim table is released"):
         board.offer(1)
 
 

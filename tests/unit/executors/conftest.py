@@ -37,7 +37,7 @@ def lane(loop):
         return functools.partial(call, loop, made[-1]), made[-1]
 
     yield make
-    pids = [link.pid for each in made for link in each._crew.links]
+    pids = [link.pid for each in made for link in each._pool.connections]
     for each in made:
         each.close()
     # A killed worker's descriptors are closed, which ends the wait for it, before the process is gone.

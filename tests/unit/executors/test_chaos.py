@@ -35,7 +35,7 @@ class Killer:
             self.timers.append(self.loop.call_later(self.choose.uniform(0, KILL_WITHIN_S), self.kill))
 
     def kill(self):
-        if workers := [link for link in self.lane._crew.links if link.is_ready]:
+        if workers := [link for link in self.lane._pool.connections if link.is_ready]:
             self.choose.choice(workers).worker.signal(signal.SIGKILL)
 
     def stop(self):
@@ -100,7 +100,7 @@ def test_every_job_ends_once_while_workers_are_killed_at_random(make, tmp_path):
 async def settled(loop, lane):
     """The dead are replaced, the living are idle."""
     assert await lane.call(loop, calls.same, (1,), retries=9) == 1
-    while lane._crew.starting or lane._crew._leaving:
+    while lane._pool.starting or lane._pool._leaving:
         await asyncio.sleep(0.005)
 
 

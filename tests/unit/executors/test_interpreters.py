@@ -11,7 +11,7 @@ import pytest
 
 from penstock.config import LaneConfig
 from penstock.errors import ConfigError, RemoteError, UnpicklableError, WorkerStartError
-from penstock.executors.backends.adapter import ForeignLane
+from penstock.executors.backends.adapter import ExecutorLane
 from penstock.executors.backends.interpreters import InterpreterLane
 
 WAIT_S = 20
@@ -22,7 +22,7 @@ needs_interpreters = pytest.mark.skipif(sys.version_info < (3, 14), reason="inte
 @pytest.fixture
 def elsewhere():
     """In the place of processes: threads, whose jobs see that they are in the main interpreter."""
-    lane = ForeignLane("elsewhere", LaneConfig(workers=1), lambda: ThreadPoolExecutor(1))
+    lane = ExecutorLane("elsewhere", LaneConfig(workers=1), lambda: ThreadPoolExecutor(1))
     yield lane
     lane.shutdown()
 

@@ -12,7 +12,7 @@ import penstock
 from penstock import ExecutorsConfig, LaneConfig
 from penstock.errors import ConfigError, ReferenceNotFoundError
 from penstock.executors import lanes as module
-from penstock.executors.counters import LaneMeter
+from penstock.executors.counters import LaneCounters
 from penstock.executors.lane import Lane
 from penstock.executors.lanes import LaneSet, build_lane, lane_sets
 
@@ -32,7 +32,7 @@ class Quiet(Lane):
 
     def __init__(self, name, config, notes):
         super().__init__(name, config)
-        self._meter = LaneMeter(name, "quiet")
+        self._counters = LaneCounters(name, "quiet")
         self.notes = notes
 
     def _offer(self, job):

@@ -39,7 +39,7 @@ def test_a_loop_that_begins_to_run_costs_no_job_of_a_thread(loop, lane, tmp_path
 async def test_the_lane_moves_to_a_loop_that_calls_once_the_jobs_of_threads_are_done(loop, lane):
     cpu, made = lane()
     assert made.submit(calls.same, 1).result(PATIENCE_S) == 1
-    service = made._service
+    service = made._loop_thread
 
     while made._home is not loop:
         assert await cpu(calls.same, 2) == 2
@@ -51,7 +51,7 @@ def test_min_workers_are_there_after_the_lane_has_moved(loop, lane):
     _, made = lane(min_workers=1)
     assert made.submit(calls.same, 1).result(PATIENCE_S) == 1
     made.start(loop)
-    run(loop, until(lambda: made._home is loop and any(link.is_ready for link in made._crew.links)))
+    run(loop, until(lambda: made._home is loop and any(link.is_ready for link in made._pool.connections)))
 
 
 def test_a_thread_that_calls_while_the_home_stands_still_is_served(loop, lane):

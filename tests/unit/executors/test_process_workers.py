@@ -338,7 +338,7 @@ def test_workers_stand_back_behind_the_loop(loop, lane, steps):
 def test_min_workers_are_there_before_the_first_job(loop, lane):
     _, made = lane(workers=2, min_workers=2)
     made.start(loop)
-    run(loop, until(lambda: sum(link.is_ready for link in made._crew.links) == 2))
+    run(loop, until(lambda: sum(link.is_ready for link in made._pool.connections) == 2))
 
 
 STARTS = pytest.mark.parametrize("start", ["spawn", "forkserver", "fork"])
@@ -409,6 +409,6 @@ async def test_a_start_that_fails_is_not_tried_again_at_once_while_there_are_wor
     for number in range(50):
         others.append(cpu(calls.same, number))
         await asyncio.sleep(0)
-    assert made._crew.starting == 0
+    assert made._pool.starting == 0
     pathlib.Path(gate).touch()
     await asyncio.gather(long, *others)

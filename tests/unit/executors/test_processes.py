@@ -110,7 +110,7 @@ async def test_what_a_job_keeps_of_its_arguments_is_not_overwritten_by_the_next(
     for number in range(1, 6):
         assert await cpu(calls.keep, numpy.full(LARGE, number)) == number
     assert await cpu(calls.kept_totals) == [LARGE * number for number in range(1, 6)]
-    link = made._crew.links[0]
+    link = made._pool.connections[0]
     assert link._room.taken_bytes > 0
     await cpu(calls.let_go)
     await cpu(calls.same, 1)

@@ -1,6 +1,6 @@
 """Records as penstock's observers and lanes hand them out, filled by hand."""
 
-from penstock.executors.counters import LaneMeter
+from penstock.executors.counters import LaneCounters
 from penstock.pressure.admission.gate import GateStatistics
 from penstock.tasks.place import Place
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
@@ -33,7 +33,7 @@ def loop_of(name="main", implementation="penstock", figures=FIGURES, **counts):
 
 
 def lane_of(name="cpu", kind="processes", *, wait_s=(0.002,), **gauges):
-    meter = LaneMeter(name, kind)
+    meter = LaneCounters(name, kind)
     for one in wait_s:
         meter.waited(int(one * 1e9))
     meter.ended("ok")

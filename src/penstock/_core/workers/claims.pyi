@@ -3,7 +3,7 @@ from typing import Any, Self, final
 SLOTS: int
 
 @final
-class Board:
+class ClaimTable:
     BYTES: int
     def __new__(cls, memory: Any) -> Self: ...
     def release(self) -> None: ...

@@ -5,7 +5,7 @@ compare-exchange, so exactly one of them wins. Another word says how much of a j
 that the worker copies them out while the parent still copies them in. Beside it what else runs once per job: the test
 for large bytes that a pickler makes for each object, and a receive that looks a while before it sleeps.
 
-Ownership: a board holds the buffer of its memory from construction to `release`.
+Ownership: a claim table holds the buffer of its memory from construction to `release`.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -56,7 +56,7 @@ cdef enum:
 SLOTS = SLOT_COUNT
 
 
-cdef class Board:
+cdef class ClaimTable:
     """The claims of one worker, over a writable buffer of at least `BYTES`, shared by the two processes."""
 
     BYTES = WORD_COUNT * 8
@@ -68,21 +68,21 @@ cdef class Board:
         PyObject_GetBuffer(memory, &self.memory, PyBUF_WRITABLE)
         if self.memory.len < WORD_COUNT * 8:
             PyBuffer_Release(&self.memory)
-            raise ValueError(f"a board needs {WORD_COUNT * 8} bytes, not {self.memory.len}")
+            raise ValueError(f"a claim table needs {WORD_COUNT * 8} bytes, not {self.memory.len}")
         self.words = <uint64_t *>self.memory.buf
 
     def __dealloc__(self):
         self.release()
 
     cpdef release(self):
-        """Let the memory go; the board is not used any more."""
+        """Let the memory go; the table is not used any more."""
         if self.words is not NULL:
             self.words = NULL
             PyBuffer_Release(&self.memory)
 
     cdef uint64_t *word(self, uint64_t at) except NULL:
         if self.words is NULL:
-            raise ValueError("the board is released")
+            raise ValueError("the claim table is released")
         return self.words + at
 
     def offer(self, uint64_t number):
@@ -164,7 +164,7 @@ cdef class Board:
 
     cdef int check(self, Py_ssize_t offset, Py_ssize_t size) except -1:
         if offset < 0 or size < 0 or offset > self.memory.len - size:
-            raise ValueError(f"{size} bytes at {offset} are not within the {self.memory.len} bytes of the board's memory")
+            raise ValueError(f"{size} bytes at {offset} are not within the {self.memory.len} bytes of the table's memory")
         return 0
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.errors import Overloaded, PenstockError, WorkerLost
 from penstock.executors.admission import Admission, Verdict
-from penstock.executors.counters import LaneMeter
-from penstock.executors.deadline_thread import Alarm
+from penstock.executors.counters import LaneCounters
+from penstock.executors.deadlines import Deadlines, DeadlineThread
 from penstock.executors.lane import Lane
-from penstock.executors.remote_errors import detached
+from penstock.executors.remote_errors import without_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from penstock.executors.counters import LaneStatistics
     from penstock.executors.job import Job
 
-__all__ = ["BackedLane", "Backend", "ExecutorBackend", "ForeignLane", "NotHere"]
+__all__ = ["Backend", "BackendLane", "ExecutorBackend", "ExecutorLane", "NotRunnableHere"]
 
 # An executor that says how many workers it has is given twice as many jobs, so that none waits for the next one.
 AHEAD = 2
 
 
-class NotHere(PenstockError):
+class NotRunnableHere(PenstockError):
     """A backend's answer for a job that it has not begun and cannot run: the lane has it run elsewhere."""
 
 
@@ -128,7 +128,7 @@ class ExecutorBackend(Backend):
 SETTLED = "settled"
 
 
-class BackedLane(Lane):
+class BackendLane(Lane):
     """The lane over a backend. At most `workers` jobs are with it at once, or what it says, or `queue_jobs`; and, in
     bytes of arguments, one job or `queue_bytes`. All others are queued here, under the lane's bounds."""
 
@@ -136,9 +136,10 @@ class BackedLane(Lane):
         super().__init__(name, config)
         self._backend = backend
         self._admission = Admission(name, config)
-        self._meter = LaneMeter(name, backend.kind)
-        self._alarm = Alarm(self._late, f"penstock-{name}-alarm")
+        self._counters = LaneCounters(name, backend.kind)
         self._lock = threading.Lock()
+        self._deadlines = Deadlines()
+        self._deadline_thread = DeadlineThread(f"penstock-{name}-deadlines", self._look)
         self._empty = threading.Condition(self._lock)
         # with the backend; None while it is being given
         self._with: dict[Job, Future[Any] | None] = {}
@@ -182,7 +183,7 @@ class BackedLane(Lane):
         try:
             return self._admission.offer(job)
         except Overloaded:
-            self._meter.shed("full")
+            self._counters.shed("full")
             raise
 
     def _enter(self, job: Job, verdict: Verdict, displaced: Job | None) -> list[Job]:
@@ -194,21 +195,21 @@ class BackedLane(Lane):
             # a thread waits for its place; but not the one whose next result may have to make it
             job.payload = threading.Event()
         if job.expires_ns is not None:
-            self._alarm.add(job)
+            self._deadline_thread.wake_by(self._deadlines.add(job), daemon=True)
         lost = [] if displaced is None else [displaced]
         while (heavy := self._admission.excess()) is not None:
             lost.append(heavy)
         for other in lost:
             self._settle(other)
-            self._meter.shed("displaced")
+            self._counters.shed("displaced")
         return lost
 
     def _count_in_caller(self, job: Job, outcome: str) -> None:
         ended_ns = monotonic_ns()
         with self._lock:
-            self._meter.waited(job.started_ns - job.offered_ns)
-            self._meter.ran(ended_ns - job.started_ns)
-            self._meter.ended(outcome)
+            self._counters.waited(job.started_ns - job.offered_ns)
+            self._counters.ran(ended_ns - job.started_ns)
+            self._counters.ended(outcome)
 
     # --- to the backend ----------------------------------------------------------------------------------------------
 
@@ -241,7 +242,7 @@ class BackedLane(Lane):
             self._with[job] = None
             self._with_bytes += job.size_bytes
             job.started_ns = monotonic_ns()
-            self._meter.waited(job.started_ns - job.offered_ns)
+            self._counters.waited(job.started_ns - job.offered_ns)
             self._admit()
         return job
 
@@ -265,7 +266,7 @@ class BackedLane(Lane):
             return self._backend.submit(job)
         except BaseException as problem:  # the job's outcome, like any that comes later
             failed: Future[Any] = Future()
-            failed.set_exception(detached(problem))
+            failed.set_exception(without_frames(problem))
             return failed
 
     # --- out ---------------------------------------------------------------------------------------------------------
@@ -276,22 +277,22 @@ class BackedLane(Lane):
             return False
         job.mark = SETTLED
         if job.expires_ns is not None:
-            self._alarm.discard(job)
+            self._deadlines.discard(job)
         _let_in(job)
         return True
 
     def _ended(self, job: Job, future: Future[Any]) -> None:
         """The backend is through with the job."""
         outcome, value = self._read(future)
-        if isinstance(value, NotHere) and self._leave(job):
+        if isinstance(value, NotRunnableHere) and self._leave(job):
             self._send_elsewhere(job, value)
         else:
             with self._lock:
                 self._forget(job)
                 is_ours = self._settle(job)
                 if is_ours:
-                    self._meter.ran(monotonic_ns() - job.started_ns)
-                    self._meter.ended(outcome)
+                    self._counters.ran(monotonic_ns() - job.started_ns)
+                    self._counters.ended(outcome)
             job.forget_arguments()
             if is_ours:
                 self._tell(job, outcome, value)
@@ -325,7 +326,7 @@ class BackedLane(Lane):
         job.started_ns = job.size_bytes = 0
         return is_wanted
 
-    def _send_elsewhere(self, job: Job, reason: NotHere) -> None:
+    def _send_elsewhere(self, job: Job, reason: NotRunnableHere) -> None:
         job.fail_from_thread(reason)
 
     def _tell(self, job: Job, outcome: str, value: Any) -> None:
@@ -344,8 +345,15 @@ class BackedLane(Lane):
         """The caller has given up: in its thread."""
         self._withdraw(job, "cancelled")
 
-    def _late(self, job: Job) -> None:
-        """The job's time is up: in the alarm's thread."""
+    def _look(self) -> None:
+        """Expire the jobs whose time is up, in the deadline thread."""
+        with self._lock:
+            late = self._deadlines.expired(monotonic_ns())
+            self._deadline_thread.rest(self._deadlines.next_ns(), may_linger=not self._is_shut)
+        while late:
+            self._expire(late.pop())
+
+    def _expire(self, job: Job) -> None:
         problem = job.late(f"{job.name} has not ended within {job.allowed} in lane {self.name!r}")
         if self._withdraw(job, "timeout"):
             job.fail_from_thread(problem)
@@ -355,7 +363,7 @@ class BackedLane(Lane):
         with self._lock:
             if not self._settle(job):
                 return False
-            self._meter.ended(outcome)
+            self._counters.ended(outcome)
             future = self._with.get(job)
             is_queued = self._admission.discard(job)
             if is_queued:
@@ -403,7 +411,7 @@ class BackedLane(Lane):
         is_over = not (self._with or self._is_giving or self._admission.queued or self._admission.waiting)
         if self._is_shut and is_over and not self._is_closed:
             self._is_closed = True
-            self._alarm.close()
+            self._deadline_thread.wake()
             self._backend.close(wait=False)
             self._empty.notify_all()
 
@@ -412,7 +420,7 @@ class BackedLane(Lane):
         with self._lock:
             running, known = len(self._with), self._backend.workers()
             workers = running if known is None else known
-            return self._meter.snapshot(
+            return self._counters.snapshot(
                 workers=workers,
                 workers_busy=min(running, workers),
                 workers_limit=self._limit(),
@@ -423,7 +431,7 @@ class BackedLane(Lane):
             )
 
 
-class ForeignLane(BackedLane):
+class ExecutorLane(BackendLane):
     """The lane over an executor that `make_executor` gives; made at the first job, shut with the lane."""
 
     def __init__(self, name: str, config: LaneConfig, make_executor: Callable[[], Executor]) -> None:

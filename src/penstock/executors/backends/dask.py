@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigError, PenstockError, PoisonJob, RemoteError, SchedulerLost, UnpicklableError
-from penstock.executors.backends.adapter import BackedLane, Backend
+from penstock.executors.backends.adapter import Backend, BackendLane
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -57,7 +57,7 @@ def _made_guard() -> Any:
 _guarded = _made_guard()
 
 
-class DaskLane(BackedLane):
+class DaskLane(BackendLane):
     """The lane of `config.kind`, a `dask://host:port`. Up to `workers` jobs are with the scheduler at once, or
     `queue_jobs`: it orders them, and may grow its cluster for them. Raises ConfigError without dask.distributed."""
 

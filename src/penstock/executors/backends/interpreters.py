@@ -15,11 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigError, UnpicklableError, WorkerStartError
-from penstock.executors.backends.adapter import BackedLane, ExecutorBackend, NotHere
+from penstock.executors.backends.adapter import BackendLane, ExecutorBackend, NotRunnableHere
+from penstock.executors.call import function_name
 from penstock.executors.cores import usable_cores
-from penstock.executors.naming import function_name
 from penstock.executors.processes.pickling import call_fault
-from penstock.executors.remote_errors import described, detached, rebuilt
+from penstock.executors.remote_errors import describe_error, rebuild_error, without_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def check_version(name: str) -> None:
         raise ConfigError(message, key=name, value="interpreters", allowed="processes")
 
 
-class InterpreterLane(BackedLane):
+class InterpreterLane(BackendLane):
     """`config.workers` interpreters, or one for each usable core; `fallback` gives the lane for what they cannot run.
 
     Of the config for processes, `preload` and `initializer` count. Raises ConfigError before Python 3.14.
@@ -81,7 +81,7 @@ class InterpreterLane(BackedLane):
                 reason,
             )
 
-    def _send_elsewhere(self, job: Job, reason: NotHere) -> None:
+    def _send_elsewhere(self, job: Job, reason: NotRunnableHere) -> None:
         self._move(function_name(_plain(job.fn)), reason)
         if job.loop is None:
             self._hand_over(job)
@@ -97,7 +97,7 @@ class InterpreterLane(BackedLane):
         try:
             self._fallback()._offer(job)
         except Exception as problem:
-            job.fail(detached(problem))
+            job.fail(without_frames(problem))
 
 
 class InterpreterBackend(ExecutorBackend):
@@ -121,10 +121,10 @@ class InterpreterBackend(ExecutorBackend):
         """As Backend's."""
         ending, text = value
         if ending == "not_here":
-            raise NotHere(text.decode())
+            raise NotRunnableHere(text.decode())
         if ending == "ok":
             return pickle.loads(text)
-        raise rebuilt(*pickle.loads(text))
+        raise rebuild_error(*pickle.loads(text))
 
     def failure(self, problem: BaseException) -> BaseException:
         """As Backend's."""
@@ -187,9 +187,9 @@ def run(text: bytes) -> tuple[str, bytes]:
     try:
         value = fn(*args, **kwargs)
     except BaseException as problem:
-        return "error", pickle.dumps(described(problem), 5)
+        return "error", pickle.dumps(describe_error(problem), 5)
     try:
         return "ok", pickle.dumps(value, 5)
     except Exception as problem:
         message = f"the result of {function_name(fn)}, a {type(value).__qualname__}, does not pickle: {problem}"
-        return "error", pickle.dumps(described(UnpicklableError(message)), 5)
+        return "error", pickle.dumps(describe_error(UnpicklableError(message)), 5)

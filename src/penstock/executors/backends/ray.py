@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigError, PoisonJob, RemoteError, SchedulerLost, UnpicklableError
-from penstock.executors.backends.adapter import BackedLane, Backend
+from penstock.executors.backends.adapter import Backend, BackendLane
 
 if TYPE_CHECKING:
     from penstock.config import LaneConfig
@@ -26,7 +26,7 @@ __all__ = ["RayLane"]
 AUTO = "ray://auto"
 
 
-class RayLane(BackedLane):
+class RayLane(BackendLane):
     """The lane of `config.kind`, a `ray://` address. Raises ConfigError if Ray is not installed."""
 
     exits_are_errors = True

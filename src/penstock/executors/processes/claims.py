@@ -13,12 +13,12 @@ from penstock.purity import is_native_disabled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FILLS", "SLOTS", "Board", "LargeBytes", "receive"]
+__all__ = ["FILLS", "SLOTS", "SPIN_NS", "AdaptiveSpin", "ClaimTable", "LargeBytes", "receive"]
 
 WORD = Struct("=Q")
 
 
-class PlainBoard:
+class PlainClaimTable:
     """As `penstock._core.workers.claims.Board`, for one job at a time."""
 
     BYTES = 16
@@ -83,7 +83,7 @@ def receive_plain(fd: int, spin_ns: int) -> bytes | None:
     return None
 
 
-Board: Any
+ClaimTable: Any
 LargeBytes: Any
 receive: Callable[[int, int], bytes | None]
 SLOTS: int
@@ -93,8 +93,42 @@ FILLS: bool
 try:
     if is_native_disabled():
         raise ImportError("the pure loop was asked for")
-    import penstock._core.workers.claims as claims
+    import penstock._core.workers.claims as native
 except ImportError:
-    Board, LargeBytes, receive, SLOTS, FILLS = PlainBoard, PlainLargeBytes, receive_plain, 1, False
+    ClaimTable, LargeBytes, receive, SLOTS, FILLS = PlainClaimTable, PlainLargeBytes, receive_plain, 1, False
 else:
-    Board, LargeBytes, receive, SLOTS, FILLS = claims.Board, claims.LargeBytes, claims.receive, claims.SLOTS, True
+    ClaimTable, LargeBytes, receive, SLOTS, FILLS = (
+        native.ClaimTable,
+        native.LargeBytes,
+        native.receive,
+        native.SLOTS,
+        True,
+    )
+
+
+# How long to look; and what is not expected within this time is not worth it. It has to outlast one wake of the other
+# side, or two sides that sleep never find each other awake: of 100, 200, 300 and 400 us the last two make a lone call
+# cost a quarter of the first, and no less than each other.
+SPIN_NS = 300_000
+MOST_SKIPPED = 1023
+
+
+class AdaptiveSpin:
+    """`wants_to_look` before each wait; `found` tells whether a look was worth it."""
+
+    __slots__ = ("_left", "_skip")
+
+    def __init__(self) -> None:
+        self._skip = self._left = 0
+
+    def should_spin(self) -> bool:
+        """Whether to look this time."""
+        if self._left:
+            self._left -= 1
+            return False
+        return True
+
+    def found(self, in_time: bool) -> None:
+        """What came of the look."""
+        self._skip = 0 if in_time else min(2 * self._skip + 1, MOST_SKIPPED)
+        self._left = self._skip

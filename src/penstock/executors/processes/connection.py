@@ -15,31 +15,31 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from penstock.errors import UnpicklableError
 from penstock.executors.processes.claims import FILLS, SLOTS
 from penstock.executors.processes.pickling import LARGE_BYTES, load
-from penstock.executors.processes.protocol import FILLING, JOB, RESULT, WHOLE, Frames, Status, contained, unpacked
+from penstock.executors.processes.protocol import FILLING, JOB, RESULT, WHOLE, FrameReader, Status, lay_out, unpack
 from penstock.executors.processes.shared_memory import Extents
 from penstock.executors.processes.worker import PREPARING
-from penstock.executors.remote_errors import rebuilt
+from penstock.executors.remote_errors import rebuild_error
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from penstock.executors.counters import LaneMeter
+    from penstock.executors.counters import LaneCounters
     from penstock.executors.job import Job
     from penstock.executors.processes.pickling import Pickled
-    from penstock.executors.processes.start import Hatched
+    from penstock.executors.processes.start import ChildProcess
 
-__all__ = ["Link", "OnReply"]
+__all__ = ["OnReply", "WorkerConnection"]
 
 RECEIVE_BYTES = 262_144
 # between two interrupts of a job that is to end
 REMIND_S = 0.1
 # on_reply(link, job, status, value, began_ns, ran_ns): the value is the result, or the exception and the text of its
 # traceback there, None if it comes from here
-OnReply: TypeAlias = "Callable[[Link, Job, int, Any, int, int], None]"
+OnReply: TypeAlias = "Callable[[WorkerConnection, Job, int, Any, int, int], None]"
 
 
-class Link:
+class WorkerConnection:
     """One worker. `jobs` are with it, by number, in the order it will run them."""
 
     __slots__ = (
@@ -55,6 +55,7 @@ class Link:
         "_unsent",
         "_wants_flush",
         "began_ns",
+        "counters",
         "fault",
         "grace",
         "idle_since_ns",
@@ -62,7 +63,6 @@ class Link:
         "is_ready",
         "jobs",
         "jobs_done",
-        "meter",
         "reminder",
         "retiring",
         "rss_read_ns",
@@ -70,12 +70,12 @@ class Link:
     )
 
     def __init__(
-        self, worker: Hatched, loop: asyncio.AbstractEventLoop, meter: LaneMeter, max_jobs: int | None = None
+        self, worker: ChildProcess, loop: asyncio.AbstractEventLoop, counters: LaneCounters, max_jobs: int | None = None
     ) -> None:
         self.worker = worker
         self._most_jobs = sys.maxsize if max_jobs is None else max_jobs
         self._loop = loop
-        self.meter = meter
+        self.counters = counters
         self.jobs: dict[int, Job] = {}
         self.jobs_done = 0
         self.is_ready = False
@@ -89,8 +89,8 @@ class Link:
         # the timer that interrupts the job again
         self.reminder: asyncio.TimerHandle | None = None
         self.began_ns = self.idle_since_ns = self.rss_read_ns = monotonic_ns()
-        self._frames = Frames(RESULT)
-        self._offer = worker.arena.board.offer
+        self._frames = FrameReader(RESULT)
+        self._offer = worker.arena.claims.offer
         self._room = Extents(*worker.arena.to_worker)
         # of each job in shared memory; what a worker keeps beyond the job's end moves to _kept
         self._blocks: dict[int, list[tuple[int, int]]] = {}
@@ -118,7 +118,7 @@ class Link:
             size, parts, buffer_count, fills = self._place(number, pickled)
         else:
             size, parts, buffer_count, fills = len(pickled.text), [pickled.text], 0, None
-            self.meter.moved("out_inband", size)
+            self.counters.moved("out_inband", size)
         is_first = not jobs
         flags = 0 if function else WHOLE
         if fills:
@@ -138,26 +138,26 @@ class Link:
 
     def _place(self, number: int, pickled: Pickled) -> tuple[int, list[Any], int, list[tuple[int, Any]]]:
         fills: list[tuple[int, Any]] = []
-        content = contained(pickled, self._room.take, lambda offset, data: fills.append((offset, data)))
+        content = lay_out(pickled, self._room.take, lambda offset, data: fills.append((offset, data)))
         if content.blocks:
             self._blocks[number] = content.blocks
-        self.meter.moved("out_inband", content.inband_bytes)
-        self.meter.moved("out_shm", content.shared_bytes)
+        self.counters.moved("out_inband", content.inband_bytes)
+        self.counters.moved("out_shm", content.shared_bytes)
         return sum(map(len, content.parts)), content.parts, content.buffer_count, fills
 
     def _begin_to_fill(self, fills: list[tuple[int, Any]], is_idle: bool) -> int:
         """An idle worker is told first, and copies out what we copy in; for any other all is put in place now."""
         if is_idle and FILLS:
-            self.worker.arena.board.empty()
+            self.worker.arena.claims.empty()
             return FILLING
         for offset, data in fills:
             self.worker.arena.put(offset, data)
         return 0
 
     def _fill(self, fills: list[tuple[int, Any]] | None) -> None:
-        done_bytes, board = 0, self.worker.arena.board
+        done_bytes, claims = 0, self.worker.arena.claims
         for offset, data in fills or ():
-            board.fill(offset, data, done_bytes)
+            claims.fill(offset, data, done_bytes)
             done_bytes += len(data)
 
     def flush(self) -> None:
@@ -192,7 +192,7 @@ class Link:
     def take_back(self, job: Job) -> bool:
         """Whether the job is ours again: the worker has not begun it, and will not."""
         number = job.mark[1]
-        if not self.worker.arena.board.revoke(number):
+        if not self.worker.arena.claims.revoke(number):
             return False
         del self.jobs[number]
         self._free(self._blocks, number)
@@ -230,12 +230,12 @@ class Link:
     def interrupt(self, job: Job) -> None:
         """Ask the worker to stop what it does for this job."""
         self.interrupted = job.mark[1]
-        self.worker.arena.board.interrupted = self.interrupted
+        self.worker.arena.claims.interrupted = self.interrupted
         self._signal_again()
 
     def interrupt_start(self) -> None:
         """Ask a worker that is not ready to tell where it is, and to end."""
-        self.worker.arena.board.interrupted = PREPARING
+        self.worker.arena.claims.interrupted = PREPARING
         self._signal_again()
 
     def _signal_again(self) -> None:
@@ -276,7 +276,7 @@ class Link:
             self.end_grace()
         self.jobs_done += 1
         job.mark = None
-        self.meter.moved("in_inband", end - start)
+        self.counters.moved("in_inband", end - start)
         value = None
         if status != Status.INTERRUPTED:
             try:
@@ -294,13 +294,13 @@ class Link:
             return arena.view(offset, size)
 
         # what the result keeps is copied: the worker uses the block again as soon as all is read
-        content = unpacked(body, start, end, buffer_count, view, lambda *block: bytearray(view(*block)))
+        content = unpack(body, start, end, buffer_count, view, lambda *block: bytearray(view(*block)))
         try:
             return load(*content)
         finally:
             if shared_bytes:
-                arena.board.results_read += 1
-                self.meter.moved("in_shm", shared_bytes)
+                arena.claims.results_read += 1
+                self.counters.moved("in_shm", shared_bytes)
 
     def _take_notice(self, status: int, number: int, body: bytes) -> None:
         if status == Status.RELEASED:
@@ -316,7 +316,7 @@ class Link:
         except Exception as error:
             problem, text = _unloadable("its start", Status.ERROR, error), None
         # when it was interrupted for starting too long, it tells where it was
-        self.fault = rebuilt(self.fault or problem, text)
+        self.fault = rebuild_error(self.fault or problem, text)
 
     def _free(self, blocks: dict[int, list[tuple[int, int]]], number: int) -> None:
         for block in blocks.pop(number, ()):

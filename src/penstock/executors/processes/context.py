@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Carrier", "run_carried"]
+__all__ = ["ContextCapture", "run_in_context"]
 
 # (variables by reference, trace headers)
-Carried = tuple[dict[str, Any], dict[str, str]]
+CarriedContext = tuple[dict[str, Any], dict[str, str]]
 
 
-class Carrier:
+class ContextCapture:
     """The caller's half: `take` gives what the current context has, None if that is nothing."""
 
     def __init__(self, references: tuple[str, ...]) -> None:
         self._references = references
         self._variables: dict[str, contextvars.ContextVar[Any]] | None = None
 
-    def take(self) -> Carried | None:
+    def take(self) -> CarriedContext | None:
         """What travels. Raises AttributeError or ImportError for a reference that names nothing."""
         if not self._references and "opentelemetry.trace" not in sys.modules:
             return None
@@ -56,12 +56,16 @@ def _trace() -> dict[str, str]:
     return headers
 
 
-def run_carried(carried: Carried, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def run_in_context(
+    carried: CarriedContext, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
     """The worker's half: run `fn` in a context of its own that has what was carried."""
     return contextvars.copy_context().run(_run_inside, carried, fn, args, kwargs)
 
 
-def _run_inside(carried: Carried, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def _run_inside(
+    carried: CarriedContext, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
     values, headers = carried
     for reference, value in values.items():
         resolve_name(reference).set(value)

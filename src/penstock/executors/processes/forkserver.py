@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from penstock.executors.processes.signal_shield import in_forked, outlive
+from penstock.executors.processes.signal_shield import ignore_sigterm, reset_in_children
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -43,6 +43,6 @@ def _import_rest(preload: list[str]) -> None:
 
 _preload = _importing()
 if _preload is not None:
-    _before: Any = outlive()
-    in_forked(lambda: signal.signal(signal.SIGTERM, _before))
+    _before: Any = ignore_sigterm()
+    reset_in_children(lambda: signal.signal(signal.SIGTERM, _before))
     _import_rest(_preload)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import threading
 from abc import abstractmethod
@@ -18,27 +19,63 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.errors import Overloaded
 from penstock.executors.job import Job, ThreadJob
-from penstock.executors.lane import Lane
-from penstock.executors.live_lanes import LivingLanes
-from penstock.executors.processes.loop_thread import Service
+from penstock.executors.lane import Lane, LiveLanes
+from penstock.loop import EventLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.config import LaneConfig
     from penstock.executors.admission import Admission
-    from penstock.executors.processes.context import Carrier
-    from penstock.executors.processes.pool import Crew
+    from penstock.executors.processes.context import ContextCapture
+    from penstock.executors.processes.pool import WorkerPool
 
-__all__ = ["HomedLane"]
+__all__ = ["HomeLoopLane", "LoopThread"]
+
+logger = logging.getLogger("penstock")
 
 
-class HomedLane(Lane):
+class LoopThread:
+    """Owns its loop and its thread, until `stop`. The loop runs when it is made."""
+
+    def __init__(self, name: str) -> None:
+        self.loop: asyncio.AbstractEventLoop = EventLoop()
+        # a daemon: whoever uses it ends its work at the interpreter's exit
+        self._is_to_stop = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        begun = threading.Event()
+        self.loop.call_soon(begun.set)
+        try:
+            self._thread.start()
+        except BaseException:
+            self.loop.close()
+            raise
+        begun.wait()
+
+    def _run(self) -> None:
+        while not self._is_to_stop:
+            try:
+                self.loop.run_forever()
+            except BaseException:
+                # a future's callback has raised SystemExit, or the like: it ends nothing that others wait for
+                logger.exception("a callback in %s", self._thread.name)
+        self.loop.close()
+
+    def stop(self) -> None:
+        """Stop the loop and wait for the thread, unless this is it. May be called again."""
+        self._is_to_stop = True
+        with suppress(RuntimeError):  # it is closed
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+
+class HomeLoopLane(Lane):
     """A lane whose state is confined to its home's thread. The lock guards which loop that is, and what is posted."""
 
     _admission: Admission
-    _carrier: Carrier
-    _crew: Crew
+    _context_capture: ContextCapture
+    _pool: WorkerPool
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         super().__init__(name, config)
@@ -52,7 +89,7 @@ class HomedLane(Lane):
         # those that wait for a place
         self._room = threading.Condition(self._lock)
         self._ended = threading.Event()
-        self._service: Service | None = None
+        self._loop_thread: LoopThread | None = None
         # a loop that has called while the service is the home
         self._heir: asyncio.AbstractEventLoop | None = None
 
@@ -67,7 +104,7 @@ class HomedLane(Lane):
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Live on `loop`, and start `min_workers`; if threads have jobs here already, as soon as those are done."""
         if not self._is_shut and self._settle(loop) is loop:
-            self._crew.keep()
+            self._pool.keep()
 
     def _settle(self, loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
         """The home, now that `loop` calls, or for None a thread."""
@@ -76,32 +113,32 @@ class HomedLane(Lane):
             self._check_open()
             former = home = self._home
             # the own loop may stand still for a moment, after a callback that raised SystemExit: it runs again
-            is_still = self._service is None and home is not None and not home.is_running()
+            is_still = self._loop_thread is None and home is not None and not home.is_running()
             if home is None or home.is_closed() or (loop is None and is_still and self._is_idle()):
                 left = self._leave()
                 home = loop or self._own_loop()
                 self._live_on(home)
-            elif loop is not None and self._service is not None and home is not loop:
+            elif loop is not None and self._loop_thread is not None and home is not loop:
                 self._heir = loop
                 home.call_soon_threadsafe(self._hand_over)
         _cancel_all(left, former)
         return home
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
-        self._service = Service(f"penstock-{self.name}-loop")
-        return self._service.loop
+        self._loop_thread = LoopThread(f"penstock-{self.name}-loop")
+        return self._loop_thread.loop
 
     def _live_on(self, home: asyncio.AbstractEventLoop) -> None:
         self._home = home
-        self._crew.open(home, self)  # type: ignore[arg-type]
+        self._pool.open(home, self)  # type: ignore[arg-type]
 
     def _is_idle(self) -> bool:
-        return not (self._posted or self._admission.queued or self._admission.waiting or self._crew.jobs())
+        return not (self._posted or self._admission.queued or self._admission.waiting or self._pool.jobs())
 
     def _leave(self) -> list[Job]:
         """Leave a home that is closed, or does not run; its jobs, which get no result any more. The lock is held."""
-        left = [*self._crew.jobs(), *self._admission.drain(), *self._posted]
-        self._crew.close()
+        left = [*self._pool.jobs(), *self._admission.drain(), *self._posted]
+        self._pool.close()
         self._begin()
         self._room.notify_all()
         return left
@@ -109,26 +146,26 @@ class HomedLane(Lane):
     def _hand_over(self) -> None:
         """In the service's thread: leave for the loop that has called, once no job is here."""
         with self._lock:
-            heir, service, crew = self._heir, self._service, self._crew
+            heir, service, pool = self._heir, self._loop_thread, self._pool
             if heir is None or service is None or self._is_shut or not self._is_idle():
                 return
-            self._heir = self._service = None
+            self._heir = self._loop_thread = None
             self._begin()
             if not heir.is_closed():
                 self._live_on(heir)
-        crew.close()
+        pool.close()
         service.stop()
         with suppress(RuntimeError):  # closed by now
             heir.call_soon_threadsafe(self._keep)
 
     def _keep(self) -> None:
         if not self._is_shut and asyncio._get_running_loop() is self._home:
-            self._crew.keep()
+            self._pool.keep()
 
     # --- the ways there
 
     def _offer(self, job: Job) -> None:
-        job.payload = self._carrier.take()
+        job.payload = self._context_capture.take()
         loop, home = job.loop, self._home
         if loop is None or loop is not home:
             home = self._settle(loop)
@@ -154,7 +191,7 @@ class HomedLane(Lane):
             # the home has closed meanwhile
             self._settle(job.loop)
         if full == "shed":
-            self._count(partial(self._meter.shed, "full"))
+            self._count(partial(self._counters.shed, "full"))
             raise Overloaded(
                 f"lane {self.name!r} is full: {limit} jobs are queued; try again later, or raise queue_jobs",
                 reason="full",
@@ -233,11 +270,11 @@ class HomedLane(Lane):
     def _end_if_done(self) -> None:
         if self._admission.queued or self._admission.waiting or self._posted:
             return
-        if self._crew.finish():
-            self._crew.close()
+        if self._pool.finish():
+            self._pool.close()
             self._ended.set()
-            if self._service is not None:
-                self._service.stop()
+            if self._loop_thread is not None:
+                self._loop_thread.stop()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As `concurrent.futures`'. In the home's own thread, and when that stands still, nothing can be waited for."""
@@ -258,13 +295,13 @@ class HomedLane(Lane):
             return
         if wait:
             self._ended.wait()
-            self._stop_service()
+            self._stop_loop_thread()
 
     def _shut(self, cancel_futures: bool) -> None:
         if cancel_futures:
             jobs = self._admission.drain()
             for _ in jobs:
-                self._meter.ended("cancelled")
+                self._counters.ended("cancelled")
             _cancel_all(jobs, self._home)
         self._end_if_done()
 
@@ -274,26 +311,26 @@ class HomedLane(Lane):
             self._is_shut = True
             home, left = self._home, self._leave()
         for _ in left:
-            self._meter.ended("cancelled")
+            self._counters.ended("cancelled")
         _cancel_all(left, home)
         self._ended.set()
-        self._stop_service()
+        self._stop_loop_thread()
 
-    def _stop_service(self) -> None:
-        service, self._service = self._service, None
+    def _stop_loop_thread(self) -> None:
+        service, self._loop_thread = self._loop_thread, None
         if service is not None:
             service.stop()
 
     def finish_at_exit(self) -> None:
         """Finish what threads have submitted, as `concurrent.futures` does; where no loop runs any more, say so."""
-        if self._service is not None:
+        if self._loop_thread is not None:
             self.shutdown()
         elif self._home is not None and not self._home.is_running():
             self.close()
 
     def after_fork(self) -> None:
         """In a forked child: it has no workers yet, and none of the parent's jobs."""
-        self._crew.forget()
+        self._pool.forget()
         self._unlock()
         self._begin()
 
@@ -316,7 +353,7 @@ def _cancel_all(jobs: list[Job], home: asyncio.AbstractEventLoop | None) -> None
                 job.loop.call_soon_threadsafe(job.cancel)
 
 
-_lanes: LivingLanes[HomedLane] = LivingLanes()
+_lanes: LiveLanes[HomeLoopLane] = LiveLanes()
 
 
 def _after_fork() -> None:

@@ -16,24 +16,23 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import Overloaded, PoisonJob, WorkerLost, WorkerStartError
 from penstock.executors.admission import Admission, Verdict
 from penstock.executors.cores import current_cores
-from penstock.executors.counters import LaneMeter, LaneStatistics
+from penstock.executors.counters import LaneCounters, LaneStatistics
 from penstock.executors.notebook_pickling import portable
-from penstock.executors.processes.adaptive_spin import LOOK_NS, Patience
-from penstock.executors.processes.claims import SLOTS
-from penstock.executors.processes.context import Carrier
-from penstock.executors.processes.home import HomedLane
+from penstock.executors.processes.claims import SLOTS, SPIN_NS, AdaptiveSpin
+from penstock.executors.processes.context import ContextCapture
+from penstock.executors.processes.home import HomeLoopLane
 from penstock.executors.processes.pickling import Pickled, call_fault, dump, dump_function
-from penstock.executors.processes.pool import Crew
+from penstock.executors.processes.pool import WorkerPool
 from penstock.executors.processes.protocol import Status
-from penstock.executors.processes.worker import Orders
-from penstock.executors.remote_errors import ENDINGS, described, detached, rebuilt
+from penstock.executors.processes.worker import WorkerOptions
+from penstock.executors.remote_errors import EXITS, describe_error, rebuild_error, without_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.config import LaneConfig
     from penstock.executors.job import Job
-    from penstock.executors.processes.connection import Link
+    from penstock.executors.processes.connection import WorkerConnection
 
 __all__ = ["ProcessLane"]
 
@@ -44,13 +43,13 @@ MOST_AHEAD = max(1, SLOTS // 2)
 SHORT_NS = 50_000
 
 
-class ProcessLane(HomedLane):
+class ProcessLane(HomeLoopLane):
     """A lane of worker processes: see `LaneConfig` for what it can be told."""
 
     def __init__(self, name: str, config: LaneConfig) -> None:
-        self._may_look = current_cores().chosen > 1
-        self._carrier = Carrier(config.context)
-        self._meter = LaneMeter(name, "processes")
+        self._may_spin = current_cores().chosen > 1
+        self._context_capture = ContextCapture(config.context)
+        self._counters = LaneCounters(name, "processes")
         self._initializer = portable(config.initializer, f"lane {name!r}: its initializer")
         super().__init__(name, config)
 
@@ -58,21 +57,21 @@ class ProcessLane(HomedLane):
         """As HomedLane's."""
         super()._begin()
         config = self.config
-        orders = Orders(config.preload, self._initializer, config.nice, self._may_look)
+        options = WorkerOptions(config.preload, self._initializer, config.nice, self._may_spin)
         self._admission = Admission(self.name, self.config)
-        self._crew = Crew(self.name, self.config, self._meter, orders)
+        self._pool = WorkerPool(self.name, self.config, self._counters, options)
         # how long jobs run, a moving average over the last eight or so
         self._run_ns = AHEAD_NS
         # how many may be with one worker
         self._depth = 1
         self._expect: Callable[[int], None] | None = None
-        self._patience = Patience()
-        self._looked_for: Job | None = None
+        self._spin = AdaptiveSpin()
+        self._spun_for: Job | None = None
 
     def _live_on(self, home: asyncio.AbstractEventLoop) -> None:
         super()._live_on(home)
         # only penstock's own loop knows how to look before it sleeps
-        self._expect = getattr(home, "_expect", None) if self._may_look else None
+        self._expect = getattr(home, "_expect", None) if self._may_spin else None
 
     # --- taking jobs
 
@@ -83,9 +82,9 @@ class ProcessLane(HomedLane):
             wait_s = (job.expires_ns - monotonic_ns()) / 1e9
             job.timer = self._home.call_later(max(wait_s, 0.0), self._expire, job)
         if not self._admission.queued:
-            link = self._link_for_one()
-            if link is not None:
-                self._send(link, job)
+            connection = self._connection_for_one()
+            if connection is not None:
+                self._send(connection, job)
                 return
         self._queue(job, is_posted)
 
@@ -94,7 +93,7 @@ class ProcessLane(HomedLane):
             verdict, displaced = self._admission.offer(job)
         except Overloaded as problem:
             self._over(job)
-            self._meter.shed(problem.reason)
+            self._counters.shed(problem.reason)
             raise
         if displaced is not None:
             self._displace(displaced)
@@ -110,7 +109,7 @@ class ProcessLane(HomedLane):
         self.on_room()
 
     def _displace(self, job: Job) -> None:
-        self._meter.shed("displaced")
+        self._counters.shed("displaced")
         self._fail(job, self._admission.displaced(job))
 
     def _build_queued(self, job: Job) -> None:
@@ -136,7 +135,7 @@ class ProcessLane(HomedLane):
             if outcome == "ok":
                 job.finish(value)
             else:
-                job.fail(described(value)[0] if isinstance(value, ENDINGS) else value)
+                job.fail(describe_error(value)[0] if isinstance(value, EXITS) else value)
             if outcome != "ok" and isinstance(value, KeyboardInterrupt):
                 raise value
         finally:
@@ -144,9 +143,9 @@ class ProcessLane(HomedLane):
             del job, value
 
     def _count_run_here(self, waited_ns: int, ran_ns: int, outcome: str) -> None:
-        self._meter.waited(waited_ns)
-        self._meter.ran(ran_ns)
-        self._meter.ended(outcome)
+        self._counters.waited(waited_ns)
+        self._counters.ran(ran_ns)
+        self._counters.ended(outcome)
 
     def _build(self, job: Job) -> bool:
         """Make the payload; False when the job has failed for it."""
@@ -157,7 +156,7 @@ class ProcessLane(HomedLane):
             job.payload = _call(job, carried)
         except Exception as problem:
             error = _call_error(job, carried, problem)
-            self._meter.ended("error")
+            self._counters.ended("error")
             self._fail(job, error)
             return False
         # the payload has all of it now
@@ -166,59 +165,59 @@ class ProcessLane(HomedLane):
 
     # --- handing jobs out
 
-    def _link_for_one(self) -> Link | None:
+    def _connection_for_one(self) -> WorkerConnection | None:
         """Who is to have one more job: an idle worker, else the least busy of those that are sent ahead."""
-        link = self._crew.next_resting()
+        connection = self._pool.next_resting()
         depth = self._depth
-        if link is not None or depth == 1:
-            return link
+        if connection is not None or depth == 1:
+            return connection
         # a job that is sent ahead may come to wait behind a long one: the next worker takes it over
-        if len(self._crew.links) < self._crew.limit_seen:
-            self._crew.grow(1)
+        if len(self._pool.connections) < self._pool.limit_seen:
+            self._pool.grow(1)
         best, fewest = None, depth
-        for other in self._crew.links:
+        for other in self._pool.connections:
             count = len(other.jobs)
             if 0 < count < fewest and other.has_room(depth):
                 best, fewest = other, count
         return best
 
-    def _send(self, link: Link, job: Job) -> None:
+    def _send(self, connection: WorkerConnection, job: Job) -> None:
         if not self._build(job):
-            if not link.jobs:
-                self.on_free(link)
+            if not connection.jobs:
+                self.on_free(connection)
             return
-        was_idle = not link.jobs
+        was_idle = not connection.jobs
         job.started_ns = monotonic_ns()
-        link.send(job)
-        if was_idle and self._expect is not None and self._run_ns < SHORT_NS and self._patience.wants_to_look():
-            self._looked_for = job
-            self._expect(LOOK_NS)
+        connection.send(job)
+        if was_idle and self._expect is not None and self._run_ns < SHORT_NS and self._spin.should_spin():
+            self._spun_for = job
+            self._expect(SPIN_NS)
 
-    def on_free(self, link: Link) -> None:
+    def on_free(self, connection: WorkerConnection) -> None:
         """A worker has answered, or is new: fill it up."""
         depth = self._depth
-        while link.has_room(depth):
+        while connection.has_room(depth):
             job = self._admission.take()
             if job is None:
                 break
-            self._send_taken(link, job)
+            self._send_taken(connection, job)
         self._admit()
-        if not link.jobs and link.has_room(1) and not self._take_over(link):
-            self._crew.rest(link)
+        if not connection.jobs and connection.has_room(1) and not self._take_over(connection):
+            self._pool.rest(connection)
         self._after_jobs()
 
-    def _send_taken(self, link: Link, job: Job) -> None:
+    def _send_taken(self, connection: WorkerConnection, job: Job) -> None:
         if self._build(job):
             job.started_ns = monotonic_ns()
-            link.send(job)
+            connection.send(job)
 
-    def _take_over(self, link: Link) -> bool:
+    def _take_over(self, connection: WorkerConnection) -> bool:
         """Give an idle worker half of what the busiest one has not begun."""
-        busiest = max(self._crew.links, key=lambda other: len(other.jobs), default=link)
-        count = min(len(busiest.jobs) // 2, link.places) if len(busiest.jobs) > 1 else 0
+        busiest = max(self._pool.connections, key=lambda other: len(other.jobs), default=connection)
+        count = min(len(busiest.jobs) // 2, connection.places) if len(busiest.jobs) > 1 else 0
         jobs = busiest.take_back_unbegun(count) if count else []
         for job in jobs:
-            link.send(job)
+            connection.send(job)
         return bool(jobs)
 
     def _admit(self) -> None:
@@ -231,30 +230,32 @@ class ProcessLane(HomedLane):
     def on_room(self) -> None:
         """More is queued, or a worker is gone: see that there are enough workers."""
         if self._admission.queued:
-            self._crew.grow(self._admission.queued)
+            self._pool.grow(self._admission.queued)
         elif not self._is_shut:
-            self._crew.keep()
+            self._pool.keep()
         if self._is_shut:
             self._end_if_done()
 
     # --- answers
 
-    def on_reply(self, link: Link, job: Job, status: int, value: Any, began_ns: int, ran_ns: int) -> None:
+    def on_reply(
+        self, connection: WorkerConnection, job: Job, status: int, value: Any, began_ns: int, ran_ns: int
+    ) -> None:
         """A worker has answered a job."""
         self._run_ns = run_ns = self._run_ns + ((ran_ns - self._run_ns) >> 3)
         self._depth = min(max(AHEAD_NS // max(run_ns, 1), 1), MOST_AHEAD)
-        if job is self._looked_for:
-            self._looked_for = None
-            self._patience.found(monotonic_ns() - job.started_ns < LOOK_NS)
-        meter = self._meter
-        meter.ran(ran_ns)
-        meter.waited(began_ns - job.offered_ns if began_ns > job.offered_ns else 0)
+        if job is self._spun_for:
+            self._spun_for = None
+            self._spin.found(monotonic_ns() - job.started_ns < SPIN_NS)
+        counters = self._counters
+        counters.ran(ran_ns)
+        counters.waited(began_ns - job.offered_ns if began_ns > job.offered_ns else 0)
         if job.done():
             return  # its caller has given it up; that was counted then
         self._over(job)
         job.forget_arguments()
         if status == Status.RESULT:
-            meter.ended("ok")
+            counters.ended("ok")
             if job.loop is self._home:
                 job.finish(value)
             elif job.loop is None:
@@ -262,8 +263,8 @@ class ProcessLane(HomedLane):
             else:
                 job.finish_from_thread(value)
         elif status == Status.ERROR:
-            meter.ended("error")
-            self._deliver_failure(job, rebuilt(*value))
+            counters.ended("error")
+            self._deliver_failure(job, rebuild_error(*value))
         else:
             job.cancel()
 
@@ -307,7 +308,7 @@ class ProcessLane(HomedLane):
         mark = job.mark
         has_begun = mark is not None and not mark[0].take_back(job)
         self._over(job)
-        self._meter.ended(cause)
+        self._counters.ended(cause)
         if cause == "timeout":
             self._deliver_failure(job, self._late(job, has_begun))
         if mark is None:
@@ -315,47 +316,47 @@ class ProcessLane(HomedLane):
             self._admit()
             self._after_jobs()
             return
-        link, number = mark
+        connection, number = mark
         if not has_begun:
-            self._freed(link)
-        elif link.interrupted != number:
-            self._interrupt(link, job, cause)
+            self._freed(connection)
+        elif connection.interrupted != number:
+            self._interrupt(connection, job, cause)
 
-    def _freed(self, link: Link) -> None:
-        if not link.jobs:
-            self.on_free(link)
+    def _freed(self, connection: WorkerConnection) -> None:
+        if not connection.jobs:
+            self.on_free(connection)
 
     def _late(self, job: Job, has_begun: bool) -> TimeoutError:
         if has_begun:
             return job.late(f"{job.name} has not ended within {job.allowed}")
-        is_ready = any(link.is_ready for link in self._crew.links)
+        is_ready = any(connection.is_ready for connection in self._pool.connections)
         why = "its workers are busy; there may be too few" if is_ready else "no worker of it is ready yet"
         return job.late(f"{job.name} has not begun within {job.allowed} in lane {self.name!r}: {why}")
 
-    def _interrupt(self, link: Link, job: Job, cause: str) -> None:
+    def _interrupt(self, connection: WorkerConnection, job: Job, cause: str) -> None:
         assert self._home is not None
-        link.interrupt(job)
-        link.grace = self._home.call_later(self.config.grace_s, self._crew.kill, link, cause)
-        self._put_back(link.take_back_unbegun())
+        connection.interrupt(job)
+        connection.grace = self._home.call_later(self.config.grace_s, self._pool.kill, connection, cause)
+        self._put_back(connection.take_back_unbegun())
 
     def _put_back(self, jobs: list[Job]) -> None:
         for job in reversed(jobs):
             self._admission.put_back(job)
         for _ in jobs:
-            link = self._link_for_one()
-            found = self._admission.take() if link is not None else None
-            if link is None or found is None:
+            connection = self._connection_for_one()
+            found = self._admission.take() if connection is not None else None
+            if connection is None or found is None:
                 break
-            self._send(link, found)
+            self._send(connection, found)
         self.on_room()
 
-    def on_lost(self, link: Link, unbegun: list[Job], code: int | None) -> None:
+    def on_lost(self, connection: WorkerConnection, unbegun: list[Job], code: int | None) -> None:
         """A worker has ended: what it had begun is lost, the rest goes to others."""
-        for job in link.jobs.values():
+        for job in connection.jobs.values():
             job.mark = None
             if not job.done():
-                self._lost(job, link.pid, code)
-        link.jobs.clear()
+                self._lost(job, connection.pid, code)
+        connection.jobs.clear()
         self._put_back(unbegun)
 
     def _lost(self, job: Job, pid: int, code: int | None) -> None:
@@ -366,7 +367,7 @@ class ProcessLane(HomedLane):
             return
         signal_number = -code if code is not None and code < 0 else None
         exit_code = code if signal_number is None else None
-        self._meter.ended("worker_lost")
+        self._counters.ended("worker_lost")
         if job.retries > 0:
             kills = job.kills
             problem: WorkerLost = PoisonJob(job.name, kills=kills, pid=pid, signal=signal_number, exit_code=exit_code)
@@ -377,7 +378,7 @@ class ProcessLane(HomedLane):
     def on_no_worker(self, text: str, problem: BaseException | None) -> None:
         """Nobody is there to run what is queued, and nobody can be had."""
         for job in self._admission.drain():
-            self._meter.ended("worker_lost")
+            self._counters.ended("worker_lost")
             error = WorkerStartError(text)
             error.__cause__ = problem
             self._fail(job, error)
@@ -386,15 +387,15 @@ class ProcessLane(HomedLane):
 
     def statistics(self) -> LaneStatistics:
         """Counts, times and bytes so far, frozen. Read from another thread, the gauges may be a moment apart."""
-        crew, admission = self._crew, self._admission
-        links = list(crew.links)
-        return self._meter.snapshot(
-            workers=len(links),
-            workers_busy=sum(bool(link.jobs) for link in links),
-            workers_limit=crew.limit,
+        pool, admission = self._pool, self._admission
+        connections = list(pool.connections)
+        return self._counters.snapshot(
+            workers=len(connections),
+            workers_busy=sum(bool(connection.jobs) for connection in connections),
+            workers_limit=pool.limit,
             queued=admission.queued,
             waiting=admission.waiting,
-            running=sum(len(link.jobs) for link in links),
+            running=sum(len(connection.jobs) for connection in connections),
             queue_limit=admission.limit,
         )
 
@@ -411,5 +412,5 @@ def _call(job: Job, carried: Any) -> Pickled:
 def _call_error(job: Job, carried: Any, problem: Exception) -> Exception:
     """Why a call cannot be sent: which object is at fault; or the problem itself, where that says it all."""
     error = call_fault(job.fn, job.args, job.kwargs, problem, carried[0] if carried else None)
-    error.__cause__ = detached(problem)
+    error.__cause__ = without_frames(problem)
     return error

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import UnpicklableError
-from penstock.executors.naming import function_name
-from penstock.executors.notebook_pickling import is_session, session_pickler
+from penstock.executors.call import function_name
+from penstock.executors.notebook_pickling import is_interactive, session_pickler
 from penstock.executors.processes.claims import LargeBytes
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def dump(item: Any) -> Pickled:
         return Pickled(pickle.dumps(item, 5))
     stream, large = io.BytesIO(), LargeBytes(LARGE_BYTES)
     lent: list[memoryview] = []
-    make: Any = session_pickler(VIEWS) if is_session() else _Pickler
+    make: Any = session_pickler(VIEWS) if is_interactive() else _Pickler
     pickler = make(stream, 5, buffer_callback=_lender(lent))
     # on the instance: it is called for each object, and so goes straight to native code
     pickler.persistent_id = large.persistent_id
@@ -156,7 +156,7 @@ def dump_function(fn: Callable[..., Any]) -> bytes | None:
 
     In a session None too: a function that travels by value takes along what it uses, as it is at that time.
     """
-    if is_session() or type(fn) not in (types.FunctionType, types.BuiltinFunctionType):
+    if is_interactive() or type(fn) not in (types.FunctionType, types.BuiltinFunctionType):
         return None
     known = _functions.get(fn)
     if known is None and isinstance(getattr(fn, "__self__", None), types.ModuleType | None):
@@ -188,14 +188,14 @@ def fault(what: str, item: Any, problem: BaseException) -> UnpicklableError:
 
 def _error(what: str, parts: list[tuple[str, Any]], problem: BaseException) -> UnpicklableError:
     for where, item in parts:
-        found = _culprit(item, DEPTH, set())
+        found = _unpicklable_member(item, DEPTH, set())
         if found is not None:
             path, culprit, reason = found
             return UnpicklableError(f"{what}: {where}{path}, a {type(culprit).__qualname__}, does not pickle: {reason}")
     return UnpicklableError(f"{what}: {problem}")
 
 
-def _culprit(item: Any, depth: int, seen: set[int]) -> tuple[str, Any, str] | None:
+def _unpicklable_member(item: Any, depth: int, seen: set[int]) -> tuple[str, Any, str] | None:
     """The deepest member that does not pickle by itself: its path from the item, itself, and why."""
     if id(item) in seen:
         return None
@@ -208,7 +208,7 @@ def _culprit(item: Any, depth: int, seen: set[int]) -> tuple[str, Any, str] | No
         return None
     if depth:
         for step, member in _members(item):
-            found = _culprit(member, depth - 1, seen)
+            found = _unpicklable_member(member, depth - 1, seen)
             if found is not None:
                 return step + found[0], found[1], found[2]
     return "", item, reason

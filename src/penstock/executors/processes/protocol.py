@@ -15,7 +15,7 @@ from penstock.executors.processes.pickling import LARGE_BYTES, Pickled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["FILLING", "JOB", "RESULT", "WHOLE", "Content", "Frames", "Status", "contained", "unpacked"]
+__all__ = ["FILLING", "JOB", "RESULT", "WHOLE", "Content", "FrameReader", "Status", "lay_out", "unpack"]
 
 # body bytes, number, function bytes, buffers, flags
 JOB = Struct("<QQHII")
@@ -55,7 +55,7 @@ class Content(NamedTuple):
     shared_bytes: int
 
 
-def contained(pickled: Pickled, take: Callable[[int], int | None], put: Callable[[int, Any], None]) -> Content:
+def lay_out(pickled: Pickled, take: Callable[[int], int | None], put: Callable[[int, Any], None]) -> Content:
     """Lay a pickle out: large buffers go where `take(size)` says, by `put(offset, data)`; else into the frame."""
     text = pickled.text
     if pickled.is_small:
@@ -94,7 +94,7 @@ class Unpacked(NamedTuple):
     lent: list[Any]
 
 
-def unpacked(
+def unpack(
     data: bytes,
     start: int,
     end: int,
@@ -128,7 +128,7 @@ def unpacked(
     return Unpacked(text, bytes_like, lent)
 
 
-class Frames:
+class FrameReader:
     """Cuts a stream into frames. `feed` gives each as its head's fields and where in which bytes its body is."""
 
     def __init__(self, head: Struct) -> None:

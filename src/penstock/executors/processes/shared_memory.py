@@ -15,9 +15,9 @@ import weakref
 from bisect import insort
 from typing import Any
 
-from penstock.executors.processes.claims import Board
+from penstock.executors.processes.claims import ClaimTable
 
-__all__ = ["Arena", "Extents", "Lent", "new_memory"]
+__all__ = ["Arena", "Extents", "LentBlocks", "new_memory"]
 
 # The board has the first page for itself.
 HEAD_BYTES = 4096
@@ -53,7 +53,7 @@ class Arena:
         middle = HEAD_BYTES + (size - HEAD_BYTES) // 2
         self.to_worker = (HEAD_BYTES, middle)
         self.from_worker = (middle, size)
-        self.board = Board(self._memory)
+        self.claims = ClaimTable(self._memory)
 
     def put(self, offset: int, data: Any) -> None:
         """Copy a buffer in."""
@@ -77,7 +77,7 @@ class Arena:
 
     def close(self) -> None:
         """Unmap; what is still lent keeps the mapping."""
-        self.board.release()
+        self.claims.release()
         self._view.release()
         try:
             self._memory.close()
@@ -122,7 +122,7 @@ def _rounded(size: int) -> int:
     return (size + ALIGN - 1) // ALIGN * ALIGN
 
 
-class Lent:
+class LentBlocks:
     """The blocks that a job was lent. Once it is done `are_kept` says whether somebody still holds one."""
 
     def __init__(self) -> None:
@@ -133,10 +133,10 @@ class Lent:
     def add(self, block: Any) -> Any:
         """Watch one block."""
         self._left += 1
-        self._watches.append(weakref.ref(block, self._gone))
+        self._watches.append(weakref.ref(block, self._remove_ended))
         return block
 
-    def _gone(self, _: Any) -> None:
+    def _remove_ended(self, _: Any) -> None:
         self._left -= 1
         if self._left == 0 and self._when_free is not None:
             self._when_free()

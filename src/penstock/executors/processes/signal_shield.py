@@ -17,40 +17,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-__all__ = ["in_forked", "outlive", "stay"]
+__all__ = ["do_nothing", "ignore_sigterm", "reset_in_children"]
 
 HELD = (signal.SIGTERM, signal.SIGINT)
 # of each fork that is being made, what was blocked before
 _masks: list[set[int]] = []
 
 
-def outlive() -> object:
+def ignore_sigterm() -> object:
     """Have SIGTERM do nothing in this process; what it did before."""
-    before = signal.signal(signal.SIGTERM, stay)
+    before = signal.signal(signal.SIGTERM, do_nothing)
     # not even interrupt a system call
     signal.siginterrupt(signal.SIGTERM, False)
     return before
 
 
-def stay(signum: int, frame: FrameType | None) -> None:
+def do_nothing(signum: int, frame: FrameType | None) -> None:
     """Handle a signal by doing nothing."""
 
 
-def in_forked(reset: Callable[[], object]) -> None:
+def reset_in_children(reset: Callable[[], object]) -> None:
     """Call `reset()` first in every process that is forked from this one: what is sent to it meanwhile comes after."""
-    os.register_at_fork(before=_hold, after_in_parent=_let, after_in_child=partial(_reset, reset))
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=partial(_reset, reset))
 
 
-def _hold() -> None:
+def _block() -> None:
     # an interrupt may be raised as the mask is set: by then what it was is known
     _masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
 
 
-def _let() -> None:
+def _unblock() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
 
 
 def _reset(reset: Callable[[], object]) -> None:
     reset()
-    _let()
+    _unblock()

@@ -21,14 +21,13 @@ from contextlib import suppress
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
-from penstock.executors.processes.main_guard import UNGUARDED_CODE, UnguardedMain, end_if_main_is_imported
 from penstock.executors.processes.shared_memory import Arena, new_memory
-from penstock.executors.processes.worker import Orders, main
+from penstock.executors.processes.worker import WorkerOptions, main
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
-__all__ = ["Hatched", "hatched"]
+__all__ = ["UNGUARDED_CODE", "ChildProcess", "UnguardedMain", "end_if_main_is_imported", "start_worker"]
 
 # Imported once, in the forkserver: each worker is forked from there with all of it. The second comes before what a
 # lane adds: it imports that.
@@ -39,7 +38,28 @@ END_TRIES = 100
 _start_lock = threading.RLock()
 
 
-class Hatched:
+# no shell's, no signal's, none of sysexits.h
+UNGUARDED_CODE = 117
+
+
+class UnguardedMain(RuntimeError):
+    """Why no worker of a lane starts: `__main__` runs the program wherever it is imported."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the main module starts the program when a worker imports it: put what starts it, such as "
+            "penstock.run(main()), under `if __name__ == '__main__':`"
+        )
+
+
+def end_if_main_is_imported() -> None:
+    """End this process if it is a worker of ours, or a forkserver, that is importing the program's main module."""
+    process = multiprocessing.process.current_process()
+    if getattr(process, "_inheriting", False) and process.name.startswith(("penstock-", "MainProcess")):
+        os._exit(UNGUARDED_CODE)
+
+
+class ChildProcess:
     """A worker process as its parent holds it. `sentinel` becomes readable when it has ended.
 
     The sentinel is a descriptor of the process where the system has such. `multiprocessing`'s own is a pipe, which
@@ -141,7 +161,7 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-class Bequest:
+class Handover:
     """What a new process inherits: pickled while it is started, when descriptors can be handed over."""
 
     def __init__(
@@ -149,45 +169,45 @@ class Bequest:
         job_socket: socket.socket,
         lifeline: socket.socket,
         memory_fd: int,
-        orders: Orders,
+        options: WorkerOptions,
         *parents: socket.socket,
     ) -> None:
         self._sockets = job_socket, lifeline
         self._memory_fd = memory_fd
-        self.orders = orders
+        self.options = options
         # the other ends, which a process made by fork must not keep open
         self._parents = parents
 
     def __reduce__(self) -> Any:
         fds = [reduction.DupFd(fd) for fd in (*(end.fileno() for end in self._sockets), self._memory_fd)]
-        return _received, (fds, self.orders)
+        return _received, (fds, self.options)
 
     def run(self) -> None:
         """The worker's whole life; in a process made by fork, with the very objects."""
         for end in self._parents:
             end.close()
-        main(*self._sockets, self._memory_fd, self.orders)
+        main(*self._sockets, self._memory_fd, self.options)
 
 
-def _received(fds: list[Any], orders: Orders) -> Bequest:
+def _received(fds: list[Any], options: WorkerOptions) -> Handover:
     first, second, memory_fd = (fd.detach() for fd in fds)
-    return Bequest(socket.socket(fileno=first), socket.socket(fileno=second), memory_fd, orders)
+    return Handover(socket.socket(fileno=first), socket.socket(fileno=second), memory_fd, options)
 
 
-def _live(bequest: Bequest) -> None:
-    bequest.run()
+def _live(handover: Handover) -> None:
+    handover.run()
 
 
-def hatched(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched | Exception:
+def start_worker(start: str, name: str, arena_bytes: int, options: WorkerOptions) -> ChildProcess | Exception:
     """A new worker, or why there is none. Blocks."""
     end_if_main_is_imported()
     try:
-        return _hatch(start, name, arena_bytes, orders)
+        return _start_process(start, name, arena_bytes, options)
     except Exception as problem:
         return problem
 
 
-def _hatch(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched:
+def _start_process(start: str, name: str, arena_bytes: int, options: WorkerOptions) -> ChildProcess:
     context = multiprocessing.get_context(start)
     ours, theirs = socket.socketpair()
     lifeline, lifeline_theirs = socket.socketpair()
@@ -195,7 +215,7 @@ def _hatch(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched:
     arena = None
     try:
         arena = Arena(memory_fd)
-        process = _started(context, name, Bequest(theirs, lifeline_theirs, memory_fd, orders, ours, lifeline))
+        process = _started(context, name, Handover(theirs, lifeline_theirs, memory_fd, options, ours, lifeline))
     except BaseException:
         for end in (ours, lifeline):
             end.close()
@@ -207,16 +227,16 @@ def _hatch(start: str, name: str, arena_bytes: int, orders: Orders) -> Hatched:
         lifeline_theirs.close()
         os.close(memory_fd)
     ours.setblocking(False)
-    return Hatched(process, ours, lifeline, arena)
+    return ChildProcess(process, ours, lifeline, arena)
 
 
-def _started(context: BaseContext, name: str, bequest: Bequest) -> Any:
-    orders = bequest.orders
+def _started(context: BaseContext, name: str, handover: Handover) -> Any:
+    options = handover.options
     with _start_lock:
         if context.get_start_method() == "forkserver":
             # heard only by a forkserver that does not run yet; a worker imports what it lacks itself
-            context.set_forkserver_preload([*OWN_PRELOAD, *orders.preload])
-        process = context.Process(target=_live, args=(bequest,), name=name)  # type: ignore[attr-defined]
+            context.set_forkserver_preload([*OWN_PRELOAD, *options.preload])
+        process = context.Process(target=_live, args=(handover,), name=name)  # type: ignore[attr-defined]
         try:
             process.start()
         except (EOFError, ConnectionError) as problem:

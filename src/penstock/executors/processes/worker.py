@@ -20,10 +20,9 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.errors import JobInterrupted, UnpicklableError
-from penstock.executors.naming import function_name
-from penstock.executors.processes.adaptive_spin import LOOK_NS, Patience
-from penstock.executors.processes.claims import receive
-from penstock.executors.processes.context import run_carried
+from penstock.executors.call import function_name
+from penstock.executors.processes.claims import SPIN_NS, AdaptiveSpin, receive
+from penstock.executors.processes.context import run_in_context
 from penstock.executors.processes.pickling import Pickled, dump, fault, load
 from penstock.executors.processes.protocol import (
     FILLING,
@@ -31,21 +30,21 @@ from penstock.executors.processes.protocol import (
     RESULT,
     WHOLE,
     Content,
-    Frames,
+    FrameReader,
     Status,
-    contained,
-    unpacked,
+    lay_out,
+    unpack,
 )
-from penstock.executors.processes.shared_memory import Arena, Lent
-from penstock.executors.processes.signal_shield import in_forked, outlive, stay
-from penstock.executors.remote_errors import described
+from penstock.executors.processes.shared_memory import Arena, LentBlocks
+from penstock.executors.processes.signal_shield import do_nothing, ignore_sigterm, reset_in_children
+from penstock.executors.remote_errors import describe_error
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
     from types import FrameType
 
-__all__ = ["PREPARING", "Orders", "main"]
+__all__ = ["PREPARING", "WorkerOptions", "main"]
 
 RECEIVE_BYTES = 1024 * 1024
 # A worker that got its last job so soon may look for the next before it sleeps.
@@ -56,17 +55,17 @@ NOTHING = Pickled(b"")
 PREPARING = 2**64 - 1
 
 
-class Orders(NamedTuple):
+class WorkerOptions(NamedTuple):
     """What a worker is told at its start: what to import and to call before the first job, how nice it is to be, and
     whether it may look before it sleeps."""
 
     preload: tuple[str, ...]
     initializer: Callable[[], object] | str | None
     nice: int
-    may_look: bool
+    may_spin: bool
 
 
-def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, orders: Orders) -> None:
+def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, options: WorkerOptions) -> None:
     """Run a worker until the parent ends its socket."""
     # a worker forked from a loop's thread inherits the loop's way to hear of signals
     signal.set_wakeup_fd(-1)
@@ -74,10 +73,10 @@ def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, ord
     tie_to_parent(lifeline, own_group)
     arena = Arena(memory_fd)
     os.close(memory_fd)
-    worker = Worker(job_socket, arena, orders.may_look)
+    worker = Worker(job_socket, arena, options.may_spin)
     signal.signal(signal.SIGINT, worker.on_interrupt)
     try:
-        if worker.prepare(orders):
+        if worker.prepare(options):
             worker.serve()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the parent is gone
@@ -86,8 +85,8 @@ def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, ord
 
 def stand_apart() -> bool:
     """Outlive signals for a group, in a process group of one's own; whether there is one."""
-    outlive()
-    in_forked(_as_any_process)
+    ignore_sigterm()
+    reset_in_children(_as_any_process)
     with suppress(PermissionError):  # the leader of a session has one already
         os.setpgid(0, 0)
     return os.getpgrp() == os.getpid()
@@ -95,7 +94,7 @@ def stand_apart() -> bool:
 
 def _as_any_process() -> None:
     """In a process that a job has forked, unless the job has handlers of its own."""
-    if signal.getsignal(signal.SIGTERM) is stay:
+    if signal.getsignal(signal.SIGTERM) is do_nothing:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if getattr(signal.getsignal(signal.SIGINT), "__func__", None) is Worker.on_interrupt:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -123,10 +122,10 @@ def _die_with(lifeline: socket.socket) -> None:
     os._exit(1)
 
 
-class Filled:
+class SharedBuffers:
     """Where the buffers of a job come from: shared memory, copied or lent."""
 
-    def __init__(self, arena: Arena, lent: Lent) -> None:
+    def __init__(self, arena: Arena, lent: LentBlocks) -> None:
         self._arena, self._lent = arena, lent
 
     def view(self, offset: int, size: int) -> Any:
@@ -138,7 +137,7 @@ class Filled:
         return self._lent.add(self._arena.lend(offset, size))
 
 
-class Filling(Filled):
+class StreamedBuffers(SharedBuffers):
     """The same while the parent still copies them in, one after the other."""
 
     _seen_bytes = 0
@@ -147,29 +146,29 @@ class Filling(Filled):
         """A block, copied as it comes."""
         base_bytes = self._seen_bytes
         self._seen_bytes += size
-        return self._arena.board.drain(offset, size, base_bytes)
+        return self._arena.claims.drain(offset, size, base_bytes)
 
     def lend(self, offset: int, size: int) -> Any:
         """A block that the job may keep, once it is whole."""
         self._seen_bytes += size
-        self._arena.board.await_filled(self._seen_bytes)
+        self._arena.claims.await_filled(self._seen_bytes)
         return super().lend(offset, size)
 
 
 class Worker:
     """Owns the worker's socket and its mapping of the arena."""
 
-    def __init__(self, job_socket: socket.socket, arena: Arena, may_look: bool) -> None:
+    def __init__(self, job_socket: socket.socket, arena: Arena, may_spin: bool) -> None:
         self._socket = job_socket
         self._arena = arena
-        self._board = arena.board
-        self._may_look = may_look
+        self._claims = arena.claims
+        self._may_spin = may_spin
         self._running = 0
         # the number of the job that was interrupted last
         self._interrupted = 0
         self._functions: dict[bytes, Callable[..., Any]] = {}
         # what jobs keep of what they were lent, and the numbers of those that keep nothing any more
-        self._keeping: dict[int, Lent] = {}
+        self._keeping: dict[int, LentBlocks] = {}
         self._released: deque[int] = deque()
         self._result_top = arena.from_worker[0]
         self._results_placed = 0
@@ -180,54 +179,54 @@ class Worker:
             self._check_interrupt(self._running)
 
     def _check_interrupt(self, number: int) -> None:
-        if self._board.interrupted == number != self._interrupted:
+        if self._claims.interrupted == number != self._interrupted:
             self._interrupted = number
             raise JobInterrupted
 
-    def prepare(self, orders: Orders) -> bool:
+    def prepare(self, options: WorkerOptions) -> bool:
         """Import and initialize; tells the parent how it went."""
         self._running = PREPARING
         try:
-            for name in orders.preload:
+            for name in options.preload:
                 __import__(name)
-            initializer = orders.initializer
+            initializer = options.initializer
             if initializer is not None:
                 (resolve_name(initializer) if isinstance(initializer, str) else initializer)()
             # only now: a worker that is waited for starts at full speed
-            os.nice(orders.nice)
+            os.nice(options.nice)
             self._running = 0
         except BaseException as problem:
             self._running = 0
-            self._tell(0, Status.UNFIT, dump(described(problem)))
+            self._tell(0, Status.UNFIT, dump(describe_error(problem)))
             return False
         self._tell(0, Status.READY)
         return True
 
     def serve(self) -> None:
         """Run jobs until the socket ends."""
-        frames, fd, patience, is_soon = Frames(JOB), self._socket.fileno(), Patience(), False
+        frames, fd, spin, is_soon = FrameReader(JOB), self._socket.fileno(), AdaptiveSpin(), False
         while True:
             while self._released:
                 number = self._released.popleft()
                 del self._keeping[number]
                 self._tell(number, Status.RELEASED)
             asked_ns = monotonic_ns()
-            looks = self._may_look and is_soon and patience.wants_to_look()
-            data = receive(fd, LOOK_NS if looks else 0)
+            looks = self._may_spin and is_soon and spin.should_spin()
+            data = receive(fd, SPIN_NS if looks else 0)
             if looks:
-                patience.found(data is not None)
+                spin.found(data is not None)
             if data is None:
                 data = self._socket.recv(RECEIVE_BYTES)
             if not data:
                 return
             is_soon = monotonic_ns() - asked_ns < SOON_NS
             for head, body, start, end in frames.feed(data):
-                if self._board.take(head[1]):
+                if self._claims.take(head[1]):
                     self._run(head, body, start, end)
             del data
 
     def _run(self, head: tuple[int, ...], body: bytes, start: int, end: int) -> None:
-        began_ns, lent = monotonic_ns(), Lent()
+        began_ns, lent = monotonic_ns(), LentBlocks()
         try:
             status, answer = self._answer(head, body, start, end, lent)
         except JobInterrupted:
@@ -242,17 +241,19 @@ class Worker:
             self._keeping[number] = lent
         self._send(number, status, content, began_ns, keeps)
 
-    def _answer(self, head: tuple[int, ...], body: bytes, start: int, end: int, lent: Lent) -> tuple[Status, Pickled]:
+    def _answer(
+        self, head: tuple[int, ...], body: bytes, start: int, end: int, lent: LentBlocks
+    ) -> tuple[Status, Pickled]:
         _, number, fn_bytes, buffer_count, flags = head
         try:
             fn, args, kwargs, carried = self._read(body, start, fn_bytes, end, buffer_count, flags, lent)
         except Exception as problem:
-            return Status.ERROR, dump(described(_unreadable(problem)))
+            return Status.ERROR, dump(describe_error(_unreadable(problem)))
         try:
             self._running = number
             self._check_interrupt(number)
             if carried is not None:
-                result = run_carried(carried, fn, args, kwargs)
+                result = run_in_context(carried, fn, args, kwargs)
             else:
                 result = fn(*args, **kwargs)
             self._running = 0
@@ -260,19 +261,19 @@ class Worker:
             return Status.INTERRUPTED, NOTHING
         except BaseException as problem:
             self._running = 0
-            return Status.ERROR, dump(described(problem))
+            return Status.ERROR, dump(describe_error(problem))
         try:
             return Status.RESULT, dump(result)
         except Exception as problem:
             return Status.ERROR, dump(
-                described(fault(f"{function_name(fn)}: its result cannot be sent back", result, problem))
+                describe_error(fault(f"{function_name(fn)}: its result cannot be sent back", result, problem))
             )
 
     def _read(
-        self, body: bytes, start: int, fn_bytes: int, end: int, buffer_count: int, flags: int, lent: Lent
+        self, body: bytes, start: int, fn_bytes: int, end: int, buffer_count: int, flags: int, lent: LentBlocks
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]:
-        source = Filling(self._arena, lent) if flags & FILLING else Filled(self._arena, lent)
-        item = load(*unpacked(body, start + fn_bytes, end, buffer_count, source.view, source.lend))
+        source = StreamedBuffers(self._arena, lent) if flags & FILLING else SharedBuffers(self._arena, lent)
+        item = load(*unpack(body, start + fn_bytes, end, buffer_count, source.view, source.lend))
         if not flags & WHOLE:
             return self._function(body[start : start + fn_bytes]), item, {}, None
         fn, args, kwargs, carried = item
@@ -291,9 +292,9 @@ class Worker:
 
     def _placed(self, item: Pickled) -> Content:
         # the parent reads results in order: when it has read all of them, the whole area is free again
-        if self._board.results_read == self._results_placed:
+        if self._claims.results_read == self._results_placed:
             self._result_top = self._arena.from_worker[0]
-        content = contained(item, self._take, self._arena.put)
+        content = lay_out(item, self._take, self._arena.put)
         if content.blocks:
             self._results_placed += 1
         return content

@@ -20,12 +20,10 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import Overloaded
 from penstock.executors.admission import Admission, Verdict
 from penstock.executors.cores import current_cores
-from penstock.executors.counters import LaneMeter, LaneStatistics
-from penstock.executors.deadlines import Deadlines
+from penstock.executors.counters import LaneCounters, LaneStatistics
+from penstock.executors.deadlines import Deadlines, DeadlineThread
 from penstock.executors.job import NEVER_NS, span_ns
-from penstock.executors.lane import Lane
-from penstock.executors.lane_watch import Watch
-from penstock.executors.live_lanes import LivingLanes
+from penstock.executors.lane import Lane, LiveLanes
 from penstock.executors.threads.growth import Growth, computing_cores, threads_cpu_ns
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ MOST_THREADS = 64
 ENDED = object()
 
 # every lane there is, for the interpreter's exit and for a child that was forked
-_lanes: LivingLanes[ThreadLane] = LivingLanes()
+_lanes: LiveLanes[ThreadLane] = LiveLanes()
 # since the interpreter's exit has begun, a new lane takes no jobs: nothing would end its threads
 _is_exiting = False
 
@@ -99,16 +97,16 @@ class ThreadLane(Lane):
         self._admission = Admission(self.name, self.config)
         self._deadlines = Deadlines()
         self._growth = Growth(computing_cores(current_cores().chosen))
-        self._meter = LaneMeter(self.name, "threads")
+        self._counters = LaneCounters(self.name, "threads")
         self._cancelled: deque[Job] = deque()
-        self._watch = Watch(f"penstock-{self.name}-watch", self._look)
+        self._deadline_thread = DeadlineThread(f"penstock-{self.name}-deadlines", self._look)
 
     def __del__(self) -> None:
         # dropped without a shutdown: all threads are idle, as a busy one holds the lane
         for worker in getattr(self, "_idle", ()):
             worker.bell.put(None)
         if hasattr(self, "_watch"):
-            self._watch.wake()
+            self._deadline_thread.wake()
 
     def _offer(self, job: Job) -> None:
         job.on_cancel = self._give_up
@@ -122,7 +120,7 @@ class ThreadLane(Lane):
                     if verdict is Verdict.WAITING:
                         verdict, place = self._place_for(job)
                 if job.expires_ns is not None and verdict is not Verdict.CALLER_RUNS:
-                    self._watch.by(self._deadlines.add(job), DAEMON)
+                    self._deadline_thread.wake_by(self._deadlines.add(job), DAEMON)
         finally:
             if self._cancelled:
                 self._clear_cancelled()
@@ -169,15 +167,15 @@ class ThreadLane(Lane):
         try:
             verdict, displaced = self._admission.offer(job)
         except Overloaded:
-            self._meter.shed("full")
+            self._counters.shed("full")
             raise
         if displaced is not None:
             self._settle(displaced)
-            self._meter.shed("displaced")
+            self._counters.shed("displaced")
         if len(self._workers) < self._limit:
             now_ns = time.monotonic_ns()
             if self._growth.arm(now_ns):
-                self._watch.by(now_ns, DAEMON)
+                self._deadline_thread.wake_by(now_ns, DAEMON)
         return verdict, displaced
 
     def _place_for(self, job: Job) -> tuple[Verdict, threading.Lock | None]:
@@ -245,8 +243,8 @@ class ThreadLane(Lane):
     def _account(self, job: Job, outcome: str) -> bool:
         """Count a job that its thread is done with; False if its caller had an answer already."""
         if job.started_ns:
-            self._meter.waited(job.started_ns - job.offered_ns)
-            self._meter.ran(time.monotonic_ns() - job.started_ns)
+            self._counters.waited(job.started_ns - job.offered_ns)
+            self._counters.ran(time.monotonic_ns() - job.started_ns)
         return self._settle(job, outcome)
 
     def _settle(self, job: Job, outcome: str | None = None) -> bool:
@@ -260,7 +258,7 @@ class ThreadLane(Lane):
         if job.expires_ns is not None:
             self._deadlines.discard(job)
         if outcome is not None:
-            self._meter.ended(outcome)
+            self._counters.ended(outcome)
         return True
 
     def _next_job(self, worker: _Worker) -> Job | None:
@@ -275,7 +273,7 @@ class ThreadLane(Lane):
             worker.idle_ns = time.monotonic_ns()
             self._idle.append(worker)
             if len(self._workers) > self._base:
-                self._watch.by(self._idle[0].idle_ns + self._idle_limit_ns, DAEMON)
+                self._deadline_thread.wake_by(self._idle[0].idle_ns + self._idle_limit_ns, DAEMON)
         return job
 
     def _give_up(self, job: Job) -> None:
@@ -314,7 +312,7 @@ class ThreadLane(Lane):
             self._grow(now_ns)
             dues = (self._deadlines.next_ns(), self._growth.due_ns, self._shrink(now_ns))
             due_ns = min((due_ns for due_ns in dues if due_ns is not None), default=None)
-            self._watch.rest(due_ns, may_linger=not self._is_shut)
+            self._deadline_thread.rest(due_ns, may_linger=not self._is_shut)
         if self._cancelled:
             self._clear_cancelled()
         for job, problem in late:
@@ -365,7 +363,7 @@ class ThreadLane(Lane):
             del self._idle[0]
             self._remove(longest)
             longest.bell.put(None)
-            self._meter.restarted("idle")
+            self._counters.restarted("idle")
         return None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -380,7 +378,7 @@ class ThreadLane(Lane):
         self._clear_cancelled()
         with self._lock:
             busy = len(self._workers) - len(self._idle)
-            taken = self._meter.snapshot(
+            taken = self._counters.snapshot(
                 workers=len(self._workers),
                 workers_busy=busy,
                 workers_limit=self._limit,
@@ -401,7 +399,7 @@ class ThreadLane(Lane):
             for worker in self._idle:
                 worker.bell.put(None)
             self._idle.clear()
-            self._watch.wake()
+            self._deadline_thread.wake()
         self._clear_cancelled()
         for job in dropped:
             job.forget_arguments()
@@ -416,7 +414,7 @@ class ThreadLane(Lane):
 
     def _other_threads(self) -> list[threading.Thread]:
         with self._lock:
-            threads = [*self._workers, *filter(threading.Thread.is_alive, self._leaving), self._watch.thread]
+            threads = [*self._workers, *filter(threading.Thread.is_alive, self._leaving), self._deadline_thread.thread]
         self._clear_cancelled()
         return [thread for thread in threads if thread not in (None, threading.current_thread())]
 
@@ -426,7 +424,7 @@ class ThreadLane(Lane):
         self._leaving = [*filter(threading.Thread.is_alive, self._leaving), worker.thread]
         if not self._workers:
             # nothing is left to watch
-            self._watch.wake()
+            self._deadline_thread.wake()
 
     def _leave(self, worker: _Worker) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ import pytest
 
 from penstock.config import LaneConfig
 from penstock.errors import Overloaded
-from penstock.executors.backends.adapter import ForeignLane
+from penstock.executors.backends.adapter import ExecutorLane
 from tests.unit.executors.offering import assert_memory_stays_flat, offer_from_threads
 
 variable = contextvars.ContextVar("variable", default="unset")
@@ -29,7 +29,7 @@ def any_busy(request, busy, plug):
     made = []
 
     def make(**config):
-        made.append(ForeignLane("db", LaneConfig(workers=1, **config), lambda: ThreadPoolExecutor(1)))
+        made.append(ExecutorLane("db", LaneConfig(workers=1, **config), lambda: ThreadPoolExecutor(1)))
         made[0].submit(plug)
         plug.wait_until_in()
         return made[0]

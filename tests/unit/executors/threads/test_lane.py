@@ -286,7 +286,7 @@ def test_times_longer_than_any_clock_have_no_end(make_lane):
     assert lane.options(timeout=1e300).submit(int, "5").result(20) == 5
 
 
-def test_jobs_that_are_in_time_cost_the_watch_nothing(make_lane, loop):
+def test_jobs_that_are_in_time_cost_the_deadline_thread_nothing(make_lane, loop):
     lane, watches = make_lane(), set()
     looks = mock.Mock(wraps=lane._deadlines.expired)
     lane._deadlines = mock.Mock(wraps=lane._deadlines, expired=looks)
@@ -294,7 +294,7 @@ def test_jobs_that_are_in_time_cost_the_watch_nothing(make_lane, loop):
     async def main():
         for _ in range(200):
             await lane.call(loop, int, (), timeout_s=30)
-            watches.update(thread for thread in threading.enumerate() if thread.name == "penstock-io-watch")
+            watches.update(thread for thread in threading.enumerate() if thread.name == "penstock-io-deadlines")
 
     run(loop, main())
     assert (len(watches), looks.call_count) == (1, 0)

@@ -16,7 +16,7 @@ import pytest
 import penstock
 from penstock.config import LaneConfig
 from penstock.errors import UnpicklableError
-from penstock.executors.backends.adapter import ForeignLane
+from penstock.executors.backends.adapter import ExecutorLane
 from penstock.executors.processes.lane import ProcessLane
 from penstock.executors.threads.lane import ThreadLane
 from tests.support.waiting import wait_until
@@ -47,8 +47,8 @@ class Refuses(ThreadPoolExecutor):
 
 LANES = {
     "threads": lambda **config: ThreadLane("io", LaneConfig(workers=1, **config)),
-    "executor": lambda **config: ForeignLane("io", LaneConfig(workers=1, **config), lambda: ThreadPoolExecutor(1)),
-    "refusing executor": lambda **config: ForeignLane("io", LaneConfig(workers=1, **config), lambda: Refuses(1)),
+    "executor": lambda **config: ExecutorLane("io", LaneConfig(workers=1, **config), lambda: ThreadPoolExecutor(1)),
+    "refusing executor": lambda **config: ExecutorLane("io", LaneConfig(workers=1, **config), lambda: Refuses(1)),
 }
 
 

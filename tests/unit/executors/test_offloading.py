@@ -19,7 +19,7 @@ from penstock import Config, ExecutorsConfig, LaneConfig
 from penstock.errors import ConfigError, DeadlineExceeded
 from penstock.executors import foreign_loops as guests
 from penstock.executors import statistics
-from penstock.executors.backends.adapter import ForeignLane
+from penstock.executors.backends.adapter import ExecutorLane
 from penstock.executors.job import function_name
 from penstock.executors.offloading import Offload, Undecorated, _time_left_s
 from penstock.expiry import expiry
@@ -244,7 +244,7 @@ def test_coroutine_functions_are_refused_before_they_are_sent(run, function):
         for call in (penstock.offload, penstock.to_thread):
             with pytest.raises(TypeError, match=r"is a coroutine function: lanes run plain ones"):
                 await call(function)
-        other = ForeignLane("other", LaneConfig(), lambda: pytest.fail("an executor was made"))
+        other = ExecutorLane("other", LaneConfig(), lambda: pytest.fail("an executor was made"))
         with pytest.raises(TypeError, match=r"is a coroutine function"):
             other.call(loop, function, ())
         with pytest.raises(TypeError, match=r"is a coroutine function"):
@@ -281,7 +281,7 @@ def test_a_callable_that_answers_everything_is_plain(run):
 
 def test_the_deadline_around_a_call_bounds_it(run):
     gate, pool = threading.Event(), concurrent.futures.ThreadPoolExecutor(1)
-    foreign = ForeignLane("foreign", LaneConfig(), lambda: pool)
+    foreign = ExecutorLane("foreign", LaneConfig(), lambda: pool)
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -351,14 +351,14 @@ def test_the_lanes_of_a_foreign_loop_end_with_it(run):
     lanes = run(main())
     assert lanes._is_shut
     assert set(threading.enumerate()) <= before
-    assert len(guests.guests) == 0
+    assert len(guests.foreign_lanes) == 0
 
 
 def test_the_lanes_of_a_loop_closed_in_a_hurry_are_shut_when_the_next_one_comes(monkeypatch):
     monkeypatch.setenv("PENSTOCK_EXECUTORS_CPU", "threads workers=1")
     loop = asyncio.SelectorEventLoop()
     loop.run_until_complete(penstock.offload(int))
-    (left,) = guests.guests.values()
+    (left,) = guests.foreign_lanes.values()
     loop.close()
     run_on_asyncio(penstock.offload(int))
     assert left._is_shut
@@ -380,7 +380,7 @@ def test_two_loops_have_lanes_of_their_own(monkeypatch):
         thread.join()
     gc.collect()
     assert len(seen) == 2
-    assert len(guests.guests) == 0
+    assert len(guests.foreign_lanes) == 0
 
 
 # arguments and options

@@ -10,7 +10,7 @@ import pytest
 
 from penstock.config import LaneConfig
 from penstock.errors import Overloaded, RemoteError
-from penstock.executors.backends.adapter import ForeignLane
+from penstock.executors.backends.adapter import ExecutorLane
 
 WAIT_S = 10
 
@@ -56,7 +56,7 @@ def fail(problem):
 
 def by_hand(**config):
     executor = ByHand()
-    return executor, ForeignLane("db", LaneConfig(executor, **config), lambda: executor)
+    return executor, ExecutorLane("db", LaneConfig(executor, **config), lambda: executor)
 
 
 def completed(lane):
@@ -64,7 +64,7 @@ def completed(lane):
 
 
 def test_a_call_from_a_loop_and_from_a_thread_gives_its_result():
-    lane = ForeignLane("db", LaneConfig(), lambda: ThreadPoolExecutor(1))
+    lane = ExecutorLane("db", LaneConfig(), lambda: ThreadPoolExecutor(1))
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -133,7 +133,7 @@ def test_a_full_lane_lets_the_caller_run_it():
 
 
 def test_an_exit_of_a_job_that_the_caller_runs_is_an_error_where_it_would_be_one_elsewhere():
-    class Far(ForeignLane):
+    class Far(ExecutorLane):
         exits_are_errors = True
 
     lane = Far("far", LaneConfig(workers=1, queue_jobs=1, full="caller_runs"), ByHand)
@@ -233,7 +233,7 @@ def test_a_running_job_that_is_cancelled_keeps_its_place_until_it_ends():
 
 
 def test_a_cancel_that_races_with_the_result_ends_the_job_once():
-    lane = ForeignLane("db", LaneConfig(workers=2), lambda: ThreadPoolExecutor(2))
+    lane = ExecutorLane("db", LaneConfig(workers=2), lambda: ThreadPoolExecutor(2))
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -280,7 +280,7 @@ def await_count(lane):
 
 def test_an_executor_that_runs_at_once_is_no_recursion():
     executor = AtOnce()
-    lane = ForeignLane("db", LaneConfig(workers=1), lambda: executor)
+    lane = ExecutorLane("db", LaneConfig(workers=1), lambda: executor)
     assert lane.submit(same, 0).result(0) == 0
     jobs = []
     with ThreadPoolExecutor(2) as threads:
@@ -307,7 +307,7 @@ def test_what_submit_raises_is_the_jobs_end():
         def submit(self, fn, /, *args, **kwargs):
             raise TypeError("not that")
 
-    lane = ForeignLane("db", LaneConfig(), Refuses)
+    lane = ExecutorLane("db", LaneConfig(), Refuses)
     with pytest.raises(TypeError, match="not that"):
         lane.submit(same, 1).result(0)
 
@@ -320,7 +320,7 @@ def test_a_broken_executor_is_made_anew():
             return super().submit(fn, *args, **kwargs)
 
     made = []
-    lane = ForeignLane("db", LaneConfig(), lambda: made.append(Breaks()) or made[-1])
+    lane = ExecutorLane("db", LaneConfig(), lambda: made.append(Breaks()) or made[-1])
     job = lane.submit(same, 1)
     made[1].run(0)
     assert job.result(0) == 1
@@ -329,7 +329,7 @@ def test_a_broken_executor_is_made_anew():
 
 def test_shutdown_lets_queued_jobs_run_to_their_end():
     executor = ThreadPoolExecutor(1)
-    lane = ForeignLane("db", LaneConfig(workers=1), lambda: executor)
+    lane = ExecutorLane("db", LaneConfig(workers=1), lambda: executor)
     gate = threading.Event()
     jobs = [lane.submit(gate.wait, WAIT_S), *(lane.submit(same, index) for index in range(5))]
     lane.shutdown(wait=False)
@@ -364,5 +364,5 @@ def test_shutdown_cancels_what_has_not_begun():
 
 
 def test_an_executor_that_nobody_used_is_not_made_to_be_shut():
-    lane = ForeignLane("db", LaneConfig(), lambda: pytest.fail("made"))
+    lane = ExecutorLane("db", LaneConfig(), lambda: pytest.fail("made"))
     lane.shutdown()

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from penstock.executors.processes.shared_memory import Arena, Extents, Lent, new_memory
+from penstock.executors.processes.shared_memory import Arena, Extents, LentBlocks, new_memory
 
 
 class ExtentsAgainstAModel(RuleBasedStateMachine):
@@ -83,7 +83,7 @@ def test_lent_tells_whether_a_block_is_kept_and_when_it_goes():
     arena = Arena(fd)
     os.close(fd)
     freed = []
-    lent = Lent()
+    lent = LentBlocks()
     kept, dropped = (lent.add(arena.lend(offset, 64)) for offset in (4096, 8192))
     view = memoryview(kept)
     del dropped, kept
@@ -92,7 +92,7 @@ def test_lent_tells_whether_a_block_is_kept_and_when_it_goes():
     del view
     gc.collect()
     assert freed == [1]
-    assert not Lent().are_kept(freed.clear)
+    assert not LentBlocks().are_kept(freed.clear)
     arena.close()
 
 

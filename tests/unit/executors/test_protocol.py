@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from penstock.executors.processes import pickling
 from penstock.executors.processes.pickling import LARGE_BYTES, Pickled, dump, dump_function, load
-from penstock.executors.processes.protocol import RESULT, Frames, contained, unpacked
+from penstock.executors.processes.protocol import RESULT, FrameReader, lay_out, unpack
 from tests.unit.executors import calls
 
 
 @given(st.lists(st.binary(max_size=90), max_size=8), st.lists(st.integers(1, 60), min_size=1))
 def test_frames_come_out_whole_however_the_stream_is_cut(bodies, cuts):
     stream = b"".join(RESULT.pack(len(body), n, 0, 0, 0, 0, 0) + body for n, body in enumerate(bodies))
-    frames, found, position = Frames(RESULT), [], 0
+    frames, found, position = FrameReader(RESULT), [], 0
     for cut in itertools.cycle(cuts):
         if position >= len(stream):
             break
@@ -41,10 +41,10 @@ def test_content_comes_back_by_memory_or_by_frame(room):
 
     item = [b"a" * LARGE_BYTES, bytearray(b"b" * LARGE_BYTES), "c" * LARGE_BYTES]
     item.append(pickle.PickleBuffer(b"d" * LARGE_BYTES))
-    content = contained(dump(item), take, put)
+    content = lay_out(dump(item), take, put)
     frame = b"head" + b"".join(map(bytes, content.parts))
     view = memoryview(memory)
-    parts = unpacked(
+    parts = unpack(
         frame, 4, len(frame), content.buffer_count, lambda o, n: view[o : o + n], lambda o, n: bytes(view[o : o + n])
     )
     found = load(*parts)

@@ -88,7 +88,7 @@ def test_threads_beyond_the_base_end_when_idle(make_lane, plug, two_cores):
     plug.pull()
     wait_until(lambda: lane.statistics().workers == 6)
     assert lane.statistics().restarts["idle"] == 3
-    wait_until(lambda: len(set(names()) - {"penstock-io-watch"}) == 6)
+    wait_until(lambda: len(set(names()) - {"penstock-io-deadlines"}) == 6)
     assert lane.submit(int).result(20) == 0
 
 
@@ -174,21 +174,21 @@ def test_shutdown_may_come_twice_and_before_any_work(make_lane):
     assert names() == []
 
 
-def test_shutdown_ends_the_watch(make_lane):
+def test_shutdown_ends_the_deadline_thread(make_lane):
     lane = make_lane(timeout_s=3600.0)
     lane.submit(int).result(20)
-    assert "penstock-io-watch" in names()
+    assert "penstock-io-deadlines" in names()
     lane.shutdown()
     assert names() == []
 
 
-def test_the_watch_ends_when_nothing_comes(make_lane, monkeypatch):
-    monkeypatch.setattr("penstock.executors.lane_watch.LINGER_NS", 1_000_000)
+def test_the_deadline_thread_ends_when_nothing_comes(make_lane, monkeypatch):
+    monkeypatch.setattr("penstock.executors.deadlines.LINGER_NS", 1_000_000)
     lane = make_lane(timeout_s=0.001)
     for _ in range(2):
         # on a loaded machine the job may be late, and its thread replaced
         concurrent.futures.wait([lane.submit(int)])
-        wait_until(lambda: "penstock-io-watch" not in names())
+        wait_until(lambda: "penstock-io-deadlines" not in names())
 
 
 def test_timeouts_hold_during_shutdown(busy, plug):

@@ -6,12 +6,12 @@ from dataclasses import FrozenInstanceError, asdict
 
 import pytest
 
-from penstock.executors.counters import LaneMeter
+from penstock.executors.counters import LaneCounters
 from penstock.times import BUCKETS, Times
 
 
 def test_memory_is_fixed():
-    meter = LaneMeter("io", "threads")
+    meter = LaneCounters("io", "threads")
 
     def record(count):
         for ns in range(0, count * 1000, 1000):
@@ -27,7 +27,7 @@ def test_memory_is_fixed():
 
 
 def test_a_snapshot_has_every_count_and_stays_as_it_was():
-    meter = LaneMeter("cpu", "processes")
+    meter = LaneCounters("cpu", "processes")
     meter.ended("worker_lost")
     meter.shed("full")
     meter.moved("out_shm", 4096)
@@ -46,10 +46,10 @@ def test_a_snapshot_has_every_count_and_stays_as_it_was():
 
 
 def test_a_snapshot_can_be_written_as_json():
-    assert json.loads(json.dumps(asdict(LaneMeter("io", "threads").snapshot())))["completed"]["ok"] == 0
+    assert json.loads(json.dumps(asdict(LaneCounters("io", "threads").snapshot())))["completed"]["ok"] == 0
 
 
 @pytest.mark.parametrize("count", ["ended", "shed", "restarted"])
 def test_a_word_that_nobody_knows_is_refused(count):
     with pytest.raises(KeyError):
-        getattr(LaneMeter("io", "threads"), count)("vanished")
+        getattr(LaneCounters("io", "threads"), count)("vanished")

@@ -8,7 +8,7 @@ from types import CodeType
 
 __all__ = ["check_plain", "function_name"]
 
-NOT_PLAIN = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+ASYNC_FLAGS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def function_name(fn: object) -> str:
@@ -26,6 +26,6 @@ def check_plain(fn: object) -> None:
         while isinstance(fn, functools.partial):
             fn = fn.func
         code = getattr(fn, "__code__", None) or getattr(getattr(type(fn), "__call__", None), "__code__", None)  # noqa: B004
-    if isinstance(code, CodeType) and code.co_flags & NOT_PLAIN:
+    if isinstance(code, CodeType) and code.co_flags & ASYNC_FLAGS:
         name = function_name(fn)
         raise TypeError(f"{name} is a coroutine function: lanes run plain ones; await it in the loop instead")
