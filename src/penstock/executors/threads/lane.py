@@ -105,7 +105,7 @@ class ThreadLane(Lane):
         # dropped without a shutdown: all threads are idle, as a busy one holds the lane
         for worker in getattr(self, "_idle", ()):
             worker.bell.put(None)
-        if hasattr(self, "_watch"):
+        if hasattr(self, "_deadline_thread"):
             self._deadline_thread.wake()
 
     def _offer(self, job: Job) -> None:
