@@ -40,7 +40,7 @@ def parameters(function: Callable[..., Any], *without: str) -> frozenset[str]:
 
 def options() -> frozenset[str]:
     """Return the names of a call's options."""
-    return frozenset(sys.modules[type(penstock.offload).__module__].Options.__annotations__)
+    return frozenset(sys.modules[type(penstock.offload).__module__].OffloadOptions.__annotations__)
 
 
 def table(document: str, heading: str, names: Iterable[str]) -> Table:
