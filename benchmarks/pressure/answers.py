@@ -67,14 +67,14 @@ def by_a_gate() -> uvicorn.Config:
     """Return the config of a server behind a full gate, which refuses before a task is made."""
     from penstock import Gate
     from penstock.integrations.admission import AdmissionMiddleware
-    from penstock.integrations.uvicorn.shedding import refuse_early
+    from penstock.integrations.uvicorn.shedding import shed_early
 
     gate = Gate(1, max_wait_s=0.0)
     assert gate.try_enter()
     config = _config()
     config.load()
     config.loaded_app = admission = AdmissionMiddleware(_waits, gate)  # type: ignore[arg-type]
-    assert refuse_early(config, admission)
+    assert shed_early(config, admission)
     return config
 
 

@@ -70,8 +70,8 @@ def as_penstock_serves(config: uvicorn.Config, routed: Routed) -> None:
 
     config.load()
     config.loaded_app = asked = Asked(config.loaded_app, routed)
-    shedding.refuse_early(config, asked)  # type: ignore[arg-type]
-    shedding.refuse_unread(config)
+    shedding.shed_early(config, asked)  # type: ignore[arg-type]
+    shedding.shed_unread(config)
 
 
 def health_port(loop: asyncio.AbstractEventLoop) -> int:

@@ -1,7 +1,7 @@
-"""What a test does to its loops: tasks left pending or lost, coroutines never awaited, loops held up.
+"""Finds the faults of one test on its loops: tasks left pending or lost, coroutines never awaited, stalls.
 
-It sees the loops that run while it watches, whoever makes them, by wrapping a handful of asyncio's own functions from
-`start` to `finish` and no longer. It knows nothing of pytest.
+It wraps a few of asyncio's own functions from `start` to `finish`, so it sees every loop that runs in between. It does
+not depend on pytest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import warnings
 from asyncio import runners
 from typing import TYPE_CHECKING, Any
 
-from penstock.integrations.heartbeat import Pulse
+from penstock.integrations.heartbeat import HeartbeatThread
 from penstock.loop.hooks import LoopHooks
 from penstock.tasks.observers.sites import creator, place_at
 
@@ -23,42 +23,42 @@ if TYPE_CHECKING:
 
     from penstock.tasks.observers.sites import Instruction
 
-__all__ = ["Watch"]
+__all__ = ["LeakWatch"]
 
-# how asyncio's Task.__del__ reports itself
-LOST = "Task was destroyed but it is pending!"
+# how asyncio's Task.__del__ reports a lost task
+LOST_MESSAGE = "Task was destroyed but it is pending!"
 # anyio's plugin runs tests and fixtures in a task of its own, which ends with its loop
 RUNNER_TASKS = {("anyio._backends._asyncio", "TestRunner._run_tests_and_fixtures")}
 
 
-class Watch:
-    """Watches one test, from before its fixtures are made until they are gone.
+class LeakWatch:
+    """The watch over one test, from before its fixtures are made until they are torn down.
 
-    A task that is pending at the end is the test's if it was made in the test. Where the loop is closed in the test,
-    that is settled then; where it outlives the test, fixtures may still end the task, and it is settled in `finish`.
+    A task that is pending at the end belongs to the test if it was made during the test. If its loop is closed in the
+    test, it is reported then. If its loop outlives the test, a fixture may still end the task: `finish` reports it.
     """
 
-    def __init__(self, *, leaks: bool, over_s: float | None) -> None:
+    def __init__(self, *, leaks: bool, threshold_s: float | None) -> None:
         self._leaks = leaks
-        self._pulse = None if over_s is None else Pulse(over_s)
+        self._heartbeat = None if threshold_s is None else HeartbeatThread(threshold_s)
         self._patches: list[tuple[Any, str, Any]] = []
         self._lock = threading.Lock()
         # setup, test or teardown
         self._phase = "setup"
-        # every loop that ran; those made while the test itself ran
+        # every loop that ran; the loops made while the test itself ran
         self._loops: list[asyncio.AbstractEventLoop] = []
-        self._made: list[asyncio.AbstractEventLoop] = []
-        # tasks that were there before the test; those pending at its end, on loops that are still open
-        self._before: set[asyncio.Task[Any]] = set()
-        self._suspects: set[asyncio.Task[Any]] = set()
-        # id(task) -> where it was made; by number, since a task that is collected has no weak references any more
+        self._test_loops: list[asyncio.AbstractEventLoop] = []
+        # tasks made before the test; tasks pending at its end, on loops that are still open
+        self._earlier: set[asyncio.Task[Any]] = set()
+        self._pending: set[asyncio.Task[Any]] = set()
+        # id(task) -> where it was made; by id, since a task that is being collected has no weak references any more
         self._sites: dict[int, Instruction | None] = {}
-        self._texts: list[str] = []
+        self._reports: list[str] = []
         self._lost: list[str] = []
         self._unawaited: list[str] = []
 
     def start(self) -> None:
-        """Begin to see loops."""
+        """Wrap asyncio's functions: loops that run from now on are watched."""
         base = asyncio.BaseEventLoop
         for holder in (base, LoopHooks):  # penstock's native loop has a run_forever of its own
             self._wrap(holder, "run_forever", self._run_forever)
@@ -66,78 +66,78 @@ class Watch:
         if self._leaks:
             self._wrap(base, "call_exception_handler", self._call_exception_handler)
             self._wrap(runners, "_cancel_all_tasks", self._cancel_all_tasks)
-            if hasattr(warnings, "_warn_unawaited_coroutine"):  # the interpreter's own hook, and no promise of it
+            if hasattr(warnings, "_warn_unawaited_coroutine"):  # CPython's own hook, which it does not promise
                 self._wrap(warnings, "_warn_unawaited_coroutine", self._warn_unawaited_coroutine)
 
-    def begin(self) -> None:
-        """The fixtures are made, the test begins."""
+    def begin_test(self) -> None:
+        """Begin the test itself, after its fixtures are made."""
         if self._leaks:
-            gc.collect()  # what earlier tests have lost is reported now, and not taken for this one's
-        self._before = {task for loop in self._loops for task in asyncio.all_tasks(loop)}
+            gc.collect()  # tasks lost by earlier tests are reported now, and not for this test
+        self._earlier = {task for loop in self._loops for task in asyncio.all_tasks(loop)}
         self._lost.clear()
         self._unawaited.clear()
         self._phase = "test"
-        if self._pulse is not None:
-            self._pulse.start()
+        if self._heartbeat is not None:
+            self._heartbeat.start()
 
-    def end(self) -> str:
-        """The test is over: what it is to blame for, as text; "" for nothing."""
-        if self._pulse is not None:
-            self._texts += self._pulse.stop()
+    def end_test(self) -> str:
+        """End the test itself. Return its faults as text, "" for none."""
+        if self._heartbeat is not None:
+            self._reports += self._heartbeat.stop()
         if self._leaks:
             gc.collect()
-            pending = {task for loop in self._loops for task in self._left(loop)}
-            self._suspects = {task for task in pending if not task.get_loop().is_closed()}
-            self._blame(pending - self._suspects)
+            pending = {task for loop in self._loops for task in self._pending_tasks(loop)}
+            self._pending = {task for task in pending if not task.get_loop().is_closed()}
+            self._report_pending(pending - self._pending)
         self._phase = "teardown"
-        return self._told()
+        return self._take_report()
 
     def finish(self) -> str:
-        """The fixtures are gone: see no more; what of the test is still pending, as text."""
-        self._blame({task for task in self._suspects if not task.done()})
+        """Unwrap asyncio's functions, after the fixtures' teardown. Return the test's pending tasks as text."""
+        self._report_pending({task for task in self._pending if not task.done()})
         for holder, name, original in reversed(self._patches):
             setattr(holder, name, original)
         self._patches.clear()
         self._sites.clear()
-        for loop in (*self._loops, *self._made):
+        for loop in (*self._loops, *self._test_loops):
             vars(loop).pop("create_task", None)
-        self._suspects, self._before, self._loops, self._made = set(), set(), [], []
-        return self._told()
+        self._pending, self._earlier, self._loops, self._test_loops = set(), set(), [], []
+        return self._take_report()
 
-    def _told(self) -> str:
-        texts, self._texts = self._texts, []
-        for what, found in (
-            ("lost: collected while pending, because nobody held a reference", self._lost),
+    def _take_report(self) -> str:
+        reports, self._reports = self._reports, []
+        for fault, found in (
+            ("lost: collected while pending, because nothing held a reference", self._lost),
             ("never awaited", self._unawaited),
         ):
             if found:
                 noun = "coroutine" if found is self._unawaited else "task"
-                texts.append(f"{_count(noun, found)} {what}\n" + "".join(f"  {line}\n" for line in found))
+                reports.append(f"{_count(noun, found)} {fault}\n" + "".join(f"  {line}\n" for line in found))
                 found.clear()
-        return "\n".join(text.rstrip("\n") for text in texts)
+        return "\n".join(text.rstrip("\n") for text in reports)
 
-    # tasks
+    # --- tasks ---
 
-    def _left(self, loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
-        """The loop's pending tasks that the test has made."""
-        return [task for task in asyncio.all_tasks(loop) if task not in self._before and not _is_a_runner(task)]
+    def _pending_tasks(self, loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+        """Return the loop's pending tasks that the test has made."""
+        return [task for task in asyncio.all_tasks(loop) if task not in self._earlier and not _is_runner(task)]
 
-    def _blame(self, tasks: Collection[asyncio.Task[Any]]) -> None:
-        """Note the tasks as left pending, with who awaits whom, as it is now."""
+    def _report_pending(self, tasks: Collection[asyncio.Task[Any]]) -> None:
+        """Report the tasks as left pending, with the await graph as it is now."""
         if not tasks:
             return
         from penstock.tasks.awaits.graph import await_graph
 
         ranked = sorted(tasks, key=lambda task: task.get_name())
         graph = str(await_graph(ranked)).rstrip("\n")
-        made = "".join(f"\n  {task.get_name()}{self._made_at(task)}" for task in ranked)
-        self._texts.append(f"{_count('task', ranked)} left pending{made}\n{graph}")
+        made = "".join(f"\n  {task.get_name()}{self._site_text(task)}" for task in ranked)
+        self._reports.append(f"{_count('task', ranked)} left pending{made}\n{graph}")
 
-    def _made_at(self, task: object) -> str:
+    def _site_text(self, task: object) -> str:
         raw = self._sites.get(id(task))
         return "" if raw is None else f" was made at {place_at(*raw)}"
 
-    # asyncio's functions, wrapped
+    # --- asyncio's functions, wrapped ---
 
     def _wrap(self, holder: Any, name: str, wrapper: Callable[..., Any]) -> None:
         original = vars(holder)[name]
@@ -151,57 +151,57 @@ class Watch:
     def _init(self, original: Callable[..., Any], loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> None:
         original(loop, *args, **kwargs)
         if self._phase == "test":
-            self._made.append(loop)
-            self._note_sites(loop)
+            self._test_loops.append(loop)
+            self._record_sites(loop)
 
-    def _note_sites(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the loop note where each of its tasks is made. On the loop itself: a native class takes no attribute."""
+    def _record_sites(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Record where each task of the loop is made. Set on the instance: a native class takes no attribute."""
         attributes = getattr(loop, "__dict__", None)
         if not self._leaks or attributes is None or "create_task" in attributes:
             return
         create_task = loop.create_task
 
-        def create_noted_task(*args: Any, **kwargs: Any) -> Any:
+        def create_recorded_task(*args: Any, **kwargs: Any) -> Any:
             task = create_task(*args, **kwargs)
             self._sites[id(task)] = _site(creator(1))
             return task
 
-        attributes["create_task"] = create_noted_task
+        attributes["create_task"] = create_recorded_task
 
     def _run_forever(self, original: Callable[..., Any], loop: asyncio.AbstractEventLoop) -> None:
-        self._see(loop)
-        if self._pulse is None:
+        self._add_loop(loop)
+        if self._heartbeat is None:
             original(loop)
             return
-        with self._pulse.running(loop):
+        with self._heartbeat.running(loop):
             original(loop)
 
-    def _see(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
-            if any(seen is loop for seen in self._loops):
+            if any(known is loop for known in self._loops):
                 return
             self._loops.append(loop)
-        self._note_sites(loop)
-        if self._phase == "test" and not any(made is loop for made in self._made):
-            # an older loop, of a fixture shared by several tests: what is on it now was not made by this one
-            self._before |= asyncio.all_tasks(loop)
+        self._record_sites(loop)
+        if self._phase == "test" and not any(made is loop for made in self._test_loops):
+            # an older loop, of a fixture that several tests share: its tasks up to now were not made by this test
+            self._earlier |= asyncio.all_tasks(loop)
 
     def _cancel_all_tasks(self, original: Callable[..., Any], loop: asyncio.AbstractEventLoop) -> None:
-        # asyncio.Runner is about to cancel what the program has left
+        # asyncio.Runner is about to cancel the tasks that the program has left
         if self._phase == "test":
-            self._blame(self._left(loop))
+            self._report_pending(self._pending_tasks(loop))
         elif self._phase == "teardown":
-            here = {task for task in self._suspects if task.get_loop() is loop}
-            self._blame({task for task in here if not task.done()})
-            self._suspects -= here
+            here = {task for task in self._pending if task.get_loop() is loop}
+            self._report_pending({task for task in here if not task.done()})
+            self._pending -= here
         original(loop)
 
     def _call_exception_handler(
         self, original: Callable[..., Any], loop: asyncio.AbstractEventLoop, context: dict[str, Any]
     ) -> None:
-        if context.get("message") == LOST:
+        if context.get("message") == LOST_MESSAGE:
             task = context.get("task")
-            self._lost.append(f"{task!r}{self._made_at(task)}")
+            self._lost.append(f"{task!r}{self._site_text(task)}")
         original(loop, context)
 
     def _warn_unawaited_coroutine(self, original: Callable[..., Any], coro: Any) -> None:
@@ -212,7 +212,7 @@ class Watch:
 
 
 def _site(frame: FrameType | None) -> Instruction | None:
-    """Return the place in the program's own code: what makes tasks for others, as a group does, is passed over."""
+    """Return the innermost place outside penstock: the caller of a task group, not the group."""
     while frame is not None:
         if not frame.f_globals.get("__name__", "").startswith("penstock."):
             return frame.f_code, frame.f_lasti
@@ -220,7 +220,7 @@ def _site(frame: FrameType | None) -> Instruction | None:
     return None
 
 
-def _is_a_runner(task: asyncio.Task[Any]) -> bool:
+def _is_runner(task: asyncio.Task[Any]) -> bool:
     coro: Any = getattr(task, "_coro", None)
     frame = getattr(coro, "cr_frame", None)
     module = frame.f_globals.get("__name__") if frame is not None else None

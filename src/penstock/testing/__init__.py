@@ -1,14 +1,13 @@
-"""A loop for tests: virtual time, a schedule that follows from a seed, a network in memory."""
+"""An event loop for tests: virtual time, a schedule that follows from a seed, and a network in memory."""
 
 from typing import TYPE_CHECKING
 
 from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from penstock.testing.exploring import Exploration, explore
     from penstock.testing.link_profile import Link
     from penstock.testing.network import Connection, Network
-    from penstock.testing.running import run
+    from penstock.testing.runs import Exploration, explore, run
     from penstock.testing.virtualloop import VirtualLoop, VirtualStatistics
 
 __all__ = ["Connection", "Exploration", "Link", "Network", "VirtualLoop", "VirtualStatistics", "explore", "run"]
@@ -17,10 +16,9 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "penstock.testing.exploring": ("Exploration", "explore"),
             "penstock.testing.link_profile": ("Link",),
             "penstock.testing.network": ("Connection", "Network"),
-            "penstock.testing.running": ("run",),
+            "penstock.testing.runs": ("Exploration", "explore", "run"),
             "penstock.testing.virtualloop": ("VirtualLoop", "VirtualStatistics"),
         },
     )

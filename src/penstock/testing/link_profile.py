@@ -1,4 +1,4 @@
-"""What lies between two ends of a connection: how long bytes take, how many fit, and what goes wrong."""
+"""The properties of a simulated connection: latency, bandwidth, buffers and faults."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ BUFFER_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How a connection behaves, in each direction alike.
+    """The properties of a connection, the same in both directions.
 
-    latency_s: one way, for bytes, ends, resets and the handshake; `jitter_s` more at most, drawn from the seed
-        (without a seed half of it). Bytes never overtake each other.
+    latency_s: one way, for bytes, ends, resets and the handshake; up to `jitter_s` more, drawn from the seed (half of
+        it without a seed). Bytes never overtake each other.
     bytes_per_s: bandwidth.
-    buffer_bytes: what is under way or received and not read, at most; beyond it the sender's own buffer grows, and its
-        flow control begins.
-    segment_bytes: no write is taken and no read gives more at once (with a seed: a number drawn up to it); so writes
-        are partial and messages arrive in pieces.
-    reset_after_bytes: the connection is reset once so many bytes have been sent, both directions together.
+    buffer_bytes: most bytes in flight, or received and not read; beyond it the sender's own buffer grows and its flow
+        control begins.
+    segment_bytes: most bytes of one write or read (with a seed: a number drawn up to it), so that writes are partial
+        and messages arrive in pieces.
+    reset_after_bytes: the connection is reset when so many bytes have been sent, both directions together.
     client_reads: False for a client that never reads.
+
+    Raises ValueError for a value out of range.
     """
 
     latency_s: float = 0.0

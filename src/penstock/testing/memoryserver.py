@@ -1,4 +1,4 @@
-"""asyncio's server over listeners in memory, and what stands where a socket would."""
+"""asyncio's server on the network in memory, and a stand-in for its listening socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["MemoryServer", "MemorySocket"]
 
 
 class MemorySocket:
-    """A listening address as programs ask a socket for it: `getsockname()`, and little else. `fileno()` is -1."""
+    """A stand-in for a listening socket, with its address and family; `fileno()` is -1."""
 
     type = socket.SOCK_STREAM
     proto = 0
@@ -30,16 +30,16 @@ class MemorySocket:
         return f"<MemorySocket {self._address!r}>"
 
     def getsockname(self) -> Any:
-        """The address: (host, port), or a path."""
+        """Return the address: (host, port), or a path."""
         return self._address
 
     def fileno(self) -> int:
-        """No descriptor stands behind it."""
+        """Return -1: there is no descriptor."""
         return -1
 
 
 class MemoryServer(asyncio.AbstractServer):
-    """A server on a `Network`, by asyncio's rules. A connection made while it does not accept waits, connected."""
+    """A server on a `Network`, by asyncio's rules. While it does not accept, new connections wait in its backlog."""
 
     def __init__(self, network: Network, addresses: list[Any], protocol_factory: Callable[[], Any]) -> None:
         self._network = network
@@ -48,7 +48,7 @@ class MemoryServer(asyncio.AbstractServer):
         self._protocol_factory = protocol_factory
         self._serving = self._accepting = False
         self._closed = False
-        # a dict, as its order does not depend on addresses in memory
+        # a dict: a set's order would depend on addresses
         self._clients: dict[MemoryTransport, None] = {}
         self._backlog: deque[MemoryTransport] = deque()
         self._waiters: list[asyncio.Future[None]] = []
@@ -61,31 +61,31 @@ class MemoryServer(asyncio.AbstractServer):
 
     @property
     def sockets(self) -> tuple[Any, ...]:
-        """What it listens on."""
+        """The listening sockets."""
         return () if self._closed else tuple(MemorySocket(address) for address in self._addresses)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop."""
+        """Return the loop."""
         return self._loop
 
     def is_serving(self) -> bool:
-        """Whether connections are accepted."""
+        """Return whether the server accepts connections."""
         return self._serving
 
-    def arrive(self, transport: MemoryTransport) -> None:
-        """From the network: a connection."""
+    def on_connection(self, transport: MemoryTransport) -> None:
+        """Accept a new connection, or keep it in the backlog."""
         self._backlog.append(transport)
         self._accept()
 
-    def left(self, transport: MemoryTransport) -> None:
-        """From the network: a connection is gone."""
+    def on_connection_lost(self, transport: MemoryTransport) -> None:
+        """Forget a connection that has ended."""
         self._clients.pop(transport, None)
         if transport in self._backlog:
             self._backlog.remove(transport)
-        self._look_at_end()
+        self._check_end()
 
     def begin(self) -> None:
-        """Accept from now on."""
+        """Accept connections from now on."""
         self._serving = self._accepting = True
         self._accept()
 
@@ -94,7 +94,7 @@ class MemoryServer(asyncio.AbstractServer):
         self._accepting = False
 
     def resume_accepting(self) -> None:
-        """Take what waits in the backlog, and accept again."""
+        """Accept the connections of the backlog, and new ones."""
         self._accepting = self._serving
         self._accept()
 
@@ -113,14 +113,14 @@ class MemoryServer(asyncio.AbstractServer):
             transport.start(protocol)
 
     async def start_serving(self) -> None:
-        """Accept from now on."""
+        """Accept connections from now on. Raises RuntimeError if the server is closed."""
         if self._closed:
             raise RuntimeError(f"server {self!r} is closed")
         self.begin()
         await asyncio.sleep(0)
 
     async def serve_forever(self) -> None:
-        """Accept until cancelled, then close."""
+        """Accept connections until cancelled, then close. Raises RuntimeError if closed or already awaited."""
         if self._forever is not None:
             raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
         if self._closed:
@@ -139,7 +139,7 @@ class MemoryServer(asyncio.AbstractServer):
             self._forever = None
 
     def close(self) -> None:
-        """Listen no more; connections go on, those not accepted yet are reset."""
+        """Stop listening. Accepted connections go on; the backlog's are reset."""
         if self._closed:
             return
         self._closed = True
@@ -150,7 +150,7 @@ class MemoryServer(asyncio.AbstractServer):
             transport.abort()
         if self._forever is not None and not self._forever.done():
             self._forever.cancel()
-        self._look_at_end()
+        self._check_end()
 
     def close_clients(self) -> None:
         """Close every connection."""
@@ -163,7 +163,7 @@ class MemoryServer(asyncio.AbstractServer):
             transport.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until it is closed and its connections are gone."""
+        """Wait until the server is closed and its connections have ended."""
         if self._is_over():
             return
         waiter = self._loop.create_future()
@@ -173,7 +173,7 @@ class MemoryServer(asyncio.AbstractServer):
     def _is_over(self) -> bool:
         return self._closed and not self._clients
 
-    def _look_at_end(self) -> None:
+    def _check_end(self) -> None:
         if self._is_over():
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:

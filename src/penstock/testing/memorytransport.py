@@ -1,4 +1,4 @@
-"""A stream transport over two wires in memory, with asyncio's rules for flow control, ends and errors."""
+"""A stream transport over two pipes in memory, with asyncio's rules for flow control, ends and errors."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from asyncio import constants, transports
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from penstock.testing.pipe import End
+from penstock.testing.pipe import StreamEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from penstock.testing.pipe import Wire
+    from penstock.testing.pipe import Pipe
 
 __all__ = ["MemoryTransport"]
 
@@ -35,19 +35,19 @@ READ_BYTES = 256 * 1024
 class MemoryTransport(FlowControl, asyncio.Transport):
     """One end of a connection in memory.
 
-    `on_lost` is called once, after the protocol's `connection_lost`. An end that closes with bytes unread, or that gets
-    bytes once it is closed, resets its peer, as TCP does.
+    `on_lost` is called once, after the protocol's `connection_lost`. A transport that closes with unread bytes, or that
+    receives bytes after it has closed, resets its peer, as TCP does.
     """
 
     _start_tls_compatible = False
-    # asyncio reads the file and writes it here
+    # asyncio reads the file and writes its contents
     _sendfile_compatible = constants._SendfileMode.FALLBACK
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        outgoing: Wire,
-        incoming: Wire,
+        outgoing: Pipe,
+        incoming: Pipe,
         *,
         extra: dict[str, Any],
         on_lost: Callable[[MemoryTransport], None],
@@ -61,7 +61,7 @@ class MemoryTransport(FlowControl, asyncio.Transport):
         self._on_lost = on_lost
         self._reads = reads
         self._protocol: Any = None
-        self._inbox: deque[bytes | End] = deque()
+        self._inbox: deque[bytes | StreamEnd] = deque()
         self._read_handle: asyncio.Handle | None = None
         self._started = self._paused = self._closing = self._lost = self._gone = False
         self._eof_given = self._eof_sent = self._eof_seen = False
@@ -73,7 +73,7 @@ class MemoryTransport(FlowControl, asyncio.Transport):
         return f"<MemoryTransport {self._extra.get('sockname')} to {self._extra.get('peername')} {state}>"  # type: ignore[attr-defined]
 
     def start(self, protocol: Any) -> None:
-        """Give the end its protocol; `connection_made` comes in the next turn, and reading after it."""
+        """Set the protocol and call its `connection_made` in the next turn; reading begins after it."""
         self._protocol = protocol
         self._loop.call_soon(self._begin)
 
@@ -89,19 +89,19 @@ class MemoryTransport(FlowControl, asyncio.Transport):
     # --- reading ---
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Another protocol from the next event on."""
+        """Use another protocol from the next event on."""
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """The protocol."""
+        """Return the protocol."""
         return self._protocol  # type: ignore[no-any-return]
 
     def is_reading(self) -> bool:
-        """Whether bytes that come are given to the protocol."""
+        """Return whether received bytes are passed to the protocol."""
         return not (self._closing or self._paused)
 
     def pause_reading(self) -> None:
-        """Leave what comes where it is, until the peer's flow control feels it."""
+        """Read no more for now: the peer's flow control begins when the link is full."""
         self._paused = True
 
     def resume_reading(self) -> None:
@@ -110,12 +110,12 @@ class MemoryTransport(FlowControl, asyncio.Transport):
             self._paused = False
             self._plan_read()
 
-    def on_arrival(self, item: bytes | End) -> None:
-        """From the wire: read it now if nothing stands before it."""
+    def on_arrival(self, item: bytes | StreamEnd) -> None:
+        """Read bytes or an end, at once if the inbox is empty."""
         if self._gone:
             if isinstance(item, bytes):
-                self._outgoing.end(End.RESET)
-        elif item is End.RESET and (self._closing or self._paused or not self._reads):
+                self._outgoing.end(StreamEnd.RESET)
+        elif item is StreamEnd.RESET and (self._closing or self._paused or not self._reads):
             self._fail(_reset())
         else:
             self._inbox.append(item)
@@ -131,15 +131,15 @@ class MemoryTransport(FlowControl, asyncio.Transport):
         if not (self._inbox and self._started and self._reads) or self._closing or self._paused:
             return
         if isinstance(self._inbox[0], bytes):
-            self._give(self._take(min(READ_BYTES, self._incoming.piece_bytes())))
-        elif self._inbox.popleft() is End.RESET:
+            self._give(self._take(min(READ_BYTES, self._incoming.segment_bytes())))
+        elif self._inbox.popleft() is StreamEnd.RESET:
             self._fail(_reset())
         else:
             self._eof()
         self._plan_read()
 
     def _take(self, most_bytes: int) -> bytes:
-        """What one read gives: waiting pieces joined, as a stream has no borders."""
+        """Return the bytes of one read: several writes may be joined, since a stream has no message boundaries."""
         pieces: list[bytes] = []
         room = most_bytes
         while room and self._inbox and isinstance(piece := self._inbox[0], bytes):
@@ -175,11 +175,11 @@ class MemoryTransport(FlowControl, asyncio.Transport):
     # --- writing ---
 
     def get_write_buffer_size(self) -> int:
-        """How many bytes wait to be sent."""
+        """Return the number of bytes that wait to be sent."""
         return self._buffered_bytes
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Send, or keep what the link has no room for."""
+        """Send, and buffer the bytes for which the link has no room. Raises TypeError, and RuntimeError after EOF."""
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self._eof_given:
@@ -192,30 +192,30 @@ class MemoryTransport(FlowControl, asyncio.Transport):
         self._buffered_bytes += len(view)
         if len(self._buffer) == 1:
             self._push()
-        self._look_at_marks()
+        self._check_watermarks()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
-        """Send all of them as one."""
+        """Send all of them as one write."""
         self.write(b"".join(list_of_data))
 
     def can_write_eof(self) -> bool:
-        """A stream can close one direction."""
+        """Return True: a stream can close one direction."""
         return True
 
     def write_eof(self) -> None:
-        """No more will be written; reading goes on."""
+        """Close the writing direction after the buffered bytes; reading goes on."""
         if not (self._closing or self._eof_given):
             self._eof_given = True
             self._push()
 
     def on_room(self) -> None:
-        """From the wire: send on."""
+        """Send on: the link has room again."""
         if not self._lost:
             self._push()
-            self._look_at_marks()
+            self._check_watermarks()
 
     def _push(self) -> None:
-        """Hand the wire what it takes. It took a part: the rest goes on in the next turn, or when there is room."""
+        """Send buffered bytes. After a partial send go on in the next turn, or when the link has room."""
         while self._buffer:
             view = self._buffer[0]
             taken = self._outgoing.send(view)
@@ -223,10 +223,10 @@ class MemoryTransport(FlowControl, asyncio.Transport):
             if taken < len(view):
                 self._buffer[0] = view[taken:]
                 if taken:
-                    self._outgoing.tell_room()
+                    self._outgoing.notify_room()
                 return
             self._buffer.popleft()
-        self._look_at_marks()
+        self._check_watermarks()
         if self._closing:
             self._lose(None)
         elif self._eof_given:
@@ -235,20 +235,20 @@ class MemoryTransport(FlowControl, asyncio.Transport):
     def _send_eof(self) -> None:
         if not self._eof_sent:
             self._eof_sent = True
-            self._outgoing.end(End.EOF)
+            self._outgoing.end(StreamEnd.EOF)
 
-    def _look_at_marks(self) -> None:
+    def _check_watermarks(self) -> None:
         self._maybe_pause_protocol()
         self._maybe_resume_protocol()
 
     # --- the end ---
 
     def is_closing(self) -> bool:
-        """Whether the end is closed or about to be."""
+        """Return whether the transport is closed or closing."""
         return self._closing
 
     def close(self) -> None:
-        """Read no more, send what is buffered, then end."""
+        """Read no more, send the buffered bytes, then end."""
         if self._closing:
             return
         self._closing = True
@@ -256,7 +256,7 @@ class MemoryTransport(FlowControl, asyncio.Transport):
             self._lose(None)
 
     def abort(self) -> None:
-        """End now; what is buffered is lost."""
+        """End now; buffered bytes are lost."""
         self._fail(None)
 
     def reset(self) -> None:
@@ -293,7 +293,7 @@ class MemoryTransport(FlowControl, asyncio.Transport):
             unread = any(isinstance(item, bytes) for item in self._inbox)
             self._inbox.clear()
             if unread:
-                self._outgoing.end(End.RESET)
+                self._outgoing.end(StreamEnd.RESET)
             elif not isinstance(error, ConnectionResetError):
                 self._send_eof()
             self._on_lost(self)

@@ -1,4 +1,4 @@
-"""The loop's methods for servers and connections, over the network in memory."""
+"""The virtual loop's methods for servers and connections, on the network in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["MemoryNetworking"]
 
 
 class MemoryNetworking:
-    """Mixed into the virtual loop. Options that only mean something to a kernel (families, reuse) are ignored."""
+    """A mixin of the virtual loop. Options that concern the kernel alone (families, reuse) are ignored."""
 
     network: Network
 
@@ -31,14 +31,18 @@ class MemoryNetworking:
         sock: Any = None,
         ssl: Any = None,
         start_serving: bool = True,
-        **kernels: Any,
+        **kernel_options: Any,
     ) -> Any:
-        """Listen on a port of the network in memory; none, or 0, is the next free one. Raises OSError if taken."""
-        _refuse_sockets(sock, ssl)
+        """Return a server on a port of the network in memory.
+
+        `port` None or 0 is the next free one. Raises OSError (EADDRINUSE) if the port is taken, and
+        NotImplementedError for `sock` and `ssl`.
+        """
+        _require_memory(sock, ssl)
         hosts = [host] if host is None or isinstance(host, str) else list(host)
         addresses: list[Any] = []
         for name in hosts:
-            # one port for all hosts, as programs read it off the first socket
+            # one port for all hosts: programs read it from the first socket
             addresses.append(self.network.address(name, port or (addresses[0][1] if addresses else None)))
         return self._serve(protocol_factory, addresses, start_serving)
 
@@ -50,10 +54,10 @@ class MemoryNetworking:
         sock: Any = None,
         ssl: Any = None,
         start_serving: bool = True,
-        **kernels: Any,
+        **kernel_options: Any,
     ) -> Any:
-        """Listen on a path, which is only a name here. Raises OSError if it is taken."""
-        _refuse_sockets(sock, ssl)
+        """Return a server on a path, which is only a name here. Raises OSError (EADDRINUSE) if the path is taken."""
+        _require_memory(sock, ssl)
         return self._serve(protocol_factory, [str(path)], start_serving)
 
     def _serve(self, protocol_factory: Callable[[], Any], addresses: list[Any], start: bool) -> MemoryServer:
@@ -71,10 +75,14 @@ class MemoryNetworking:
         sock: Any = None,
         ssl: Any = None,
         local_addr: Any = None,
-        **kernels: Any,
+        **kernel_options: Any,
     ) -> Any:
-        """Connect to a port of the network in memory. Raises ConnectionRefusedError where nobody listens."""
-        _refuse_sockets(sock, ssl)
+        """Connect to `port`, a number, of the network in memory. Return the transport and the protocol.
+
+        Raises ConnectionRefusedError if no server listens there, ValueError without a port, and NotImplementedError
+        for `sock` and `ssl`.
+        """
+        _require_memory(sock, ssl)
         if not port:
             raise ValueError(f"create_connection(host={host!r}, port={port!r}): a port is needed")
         name = LOOPBACK if host in {None, "", "localhost", "::1"} else str(host)
@@ -87,10 +95,13 @@ class MemoryNetworking:
         *,
         sock: Any = None,
         ssl: Any = None,
-        **kernels: Any,
+        **kernel_options: Any,
     ) -> Any:
-        """Connect to a path of the network in memory. Raises ConnectionRefusedError where nobody listens."""
-        _refuse_sockets(sock, ssl)
+        """Connect to a path of the network in memory. Return the transport and the protocol.
+
+        Raises ConnectionRefusedError if no server listens there.
+        """
+        _require_memory(sock, ssl)
         return await self._connect(protocol_factory, str(path), None)
 
     async def _connect(
@@ -102,10 +113,10 @@ class MemoryNetworking:
         except BaseException:
             transport.abort()
             raise
-        # connection_made has been called when the caller goes on
+        # the caller goes on after connection_made
         made = self.network.loop.create_future()
         transport.start(protocol)
-        self.network.loop.call_soon(_settle, made)
+        self.network.loop.call_soon(_complete, made)
         try:
             await made
         except BaseException:
@@ -114,21 +125,21 @@ class MemoryNetworking:
         return transport, protocol
 
     async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> list[Any]:
-        """A host is its own address here."""
+        """Return the host as its own address."""
         name = LOOPBACK if host in {None, "", "localhost"} else host
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (name, port or 0))]
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
-        """An address is its own name here."""
+        """Return the address as its own name."""
         return str(sockaddr[0]), str(sockaddr[1])
 
 
-def _settle(made: Any) -> None:
+def _complete(made: Any) -> None:
     if not made.done():
         made.set_result(None)
 
 
-def _refuse_sockets(sock: Any, ssl: Any) -> None:
+def _require_memory(sock: Any, ssl: Any) -> None:
     if sock is not None:
         raise NotImplementedError("VirtualLoop: sock= is a descriptor; give a host and a port, which live in memory")
     if ssl:

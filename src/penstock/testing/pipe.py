@@ -1,6 +1,6 @@
-"""One direction of a connection in memory: bytes under way, in their order, at their time.
+"""One direction of a connection in memory: bytes in flight, delivered in order and in time.
 
-Knows a link's figures and two ends; what a protocol is, only the transports know.
+It has a link's properties and two ends. It does not know protocols.
 """
 
 from __future__ import annotations
@@ -16,113 +16,113 @@ if TYPE_CHECKING:
 
     from penstock.testing.link_profile import Link
 
-__all__ = ["End", "Receiver", "Wire"]
+__all__ = ["Pipe", "PipeEnd", "StreamEnd"]
 
 
-class End(Enum):
-    """What ends a direction: `EOF`, no more bytes will come; `RESET`, the connection is gone."""
+class StreamEnd(Enum):
+    """The end of a direction: `EOF`, no more bytes will come; `RESET`, the connection is gone."""
 
     EOF = "eof"
     RESET = "reset"
 
 
-class Receiver(Protocol):
-    """The transport that a wire leads to, and the one that it comes from."""
+class PipeEnd(Protocol):
+    """A transport at either end of a pipe."""
 
-    def on_arrival(self, item: bytes | End) -> None:
-        """Bytes or an end have come."""
+    def on_arrival(self, item: bytes | StreamEnd) -> None:
+        """Receive bytes or an end."""
 
     def on_room(self) -> None:
-        """There is room to send again."""
+        """Send on: there is room again."""
 
 
-class Wire:
-    """Carries bytes one way. `held_bytes` are sent and not yet read; `cut` holds everything back until it is mended."""
+class Pipe:
+    """Carries bytes one way. `unread_bytes` are sent and not yet read; while `cut` is true nothing arrives."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, link: Link, dice: Random | None) -> None:
         self.link = link
         self.sent_bytes = 0
-        self.held_bytes = 0
+        self.unread_bytes = 0
         self.cut = False
-        self.sender: Receiver
-        self.receiver: Receiver
+        self.sender: PipeEnd
+        self.receiver: PipeEnd
         self.on_sent: Callable[[], object] | None = None
         self._loop = loop
         self._dice = dice
-        self._moving: deque[tuple[float, bytes | End]] = deque()
-        self._alarm: asyncio.Handle | None = None
-        self._free_s = self._last_s = loop.time()
-        self._told = False
+        self._in_flight: deque[tuple[float, bytes | StreamEnd]] = deque()
+        self._timer: asyncio.Handle | None = None
+        self._idle_at_s = self._last_arrival_s = loop.time()
+        self._room_notified = False
 
     def send(self, data: memoryview) -> int:
-        """Take what fits, and say how many bytes that was."""
-        room = min(len(data), self.link.buffer_bytes - self.held_bytes, self.piece_bytes())
+        """Send as many bytes as fit, and return their number."""
+        room = min(len(data), self.link.buffer_bytes - self.unread_bytes, self.segment_bytes())
         if room <= 0:
             return 0
         now_s = self._loop.time()
-        self._free_s = max(now_s, self._free_s) + room / self.link.bytes_per_s
+        self._idle_at_s = max(now_s, self._idle_at_s) + room / self.link.bytes_per_s
         self.sent_bytes += room
-        self.held_bytes += room
-        self._put(bytes(data[:room]), self._free_s)
+        self.unread_bytes += room
+        self._put(bytes(data[:room]), self._idle_at_s)
         if self.on_sent is not None:
             self.on_sent()
         return room
 
-    def end(self, how: End) -> None:
-        """Send an end behind what is under way."""
-        self._put(how, max(self._free_s, self._loop.time()))
+    def end(self, end: StreamEnd) -> None:
+        """Send an end behind the bytes in flight."""
+        self._put(end, max(self._idle_at_s, self._loop.time()))
 
     def read(self, count_bytes: int) -> None:
-        """The receiver has read so many bytes: there is room again."""
-        self.held_bytes -= count_bytes
-        self.tell_room()
+        """Account for bytes that the receiver has read, and notify the sender of the room."""
+        self.unread_bytes -= count_bytes
+        self.notify_room()
 
-    def tell_room(self) -> None:
+    def notify_room(self) -> None:
         """Have the sender try again in the next turn."""
-        if not self._told:
-            self._told = True
+        if not self._room_notified:
+            self._room_notified = True
             self._loop.call_soon(self._on_room)
 
-    def piece_bytes(self) -> int:
-        """How much one write or read may be."""
+    def segment_bytes(self) -> int:
+        """Return the most bytes that one write or read may have."""
         most = self.link.segment_bytes
         if most is None:
             return self.link.buffer_bytes
         return most if self._dice is None else self._dice.randint(1, most)
 
     def delay_s(self) -> float:
-        """How long what is sent now is under way."""
+        """Return how long an item that is sent now is in flight, in seconds."""
         jitter_s = self.link.jitter_s
         if jitter_s:
             jitter_s *= 0.5 if self._dice is None else self._dice.random()
         return self.link.latency_s + jitter_s
 
     def mend(self) -> None:
-        """Let what was held back arrive."""
+        """Undo `cut`, and let the items in flight arrive."""
         self.cut = False
-        self._set()
+        self._set_timer()
 
-    def _put(self, item: bytes | End, sent_s: float) -> None:
-        self._last_s = max(self._last_s, sent_s + self.delay_s())
-        self._moving.append((self._last_s, item))
-        self._set()
+    def _put(self, item: bytes | StreamEnd, sent_s: float) -> None:
+        self._last_arrival_s = max(self._last_arrival_s, sent_s + self.delay_s())
+        self._in_flight.append((self._last_arrival_s, item))
+        self._set_timer()
 
-    def _set(self) -> None:
-        if self._alarm is not None or not self._moving or self.cut:
+    def _set_timer(self) -> None:
+        if self._timer is not None or not self._in_flight or self.cut:
             return
-        at_s = self._moving[0][0]
+        at_s = self._in_flight[0][0]
         if at_s <= self._loop.time():
-            self._alarm = self._loop.call_soon(self._arrive)
+            self._timer = self._loop.call_soon(self._deliver)
         else:
-            self._alarm = self._loop.call_at(at_s, self._arrive)
+            self._timer = self._loop.call_at(at_s, self._deliver)
 
-    def _arrive(self) -> None:
-        self._alarm = None
+    def _deliver(self) -> None:
+        self._timer = None
         now_s = self._loop.time()
-        while self._moving and self._moving[0][0] <= now_s and not self.cut:
-            self.receiver.on_arrival(self._moving.popleft()[1])
-        self._set()
+        while self._in_flight and self._in_flight[0][0] <= now_s and not self.cut:
+            self.receiver.on_arrival(self._in_flight.popleft()[1])
+        self._set_timer()
 
     def _on_room(self) -> None:
-        self._told = False
+        self._room_notified = False
         self.sender.on_room()

@@ -1,6 +1,6 @@
-"""Who runs first: the order of a turn's callbacks, chosen by a seed, and tasks cancelled at a counted moment.
+"""The schedule of a virtual loop: the order of a turn's callbacks, drawn from a seed, and cancellation by moments.
 
-Sees handles and tasks, never the clock or the network.
+It sees handles and tasks, never the clock or the network.
 """
 
 from __future__ import annotations
@@ -8,18 +8,45 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from penstock.testing.deadlock_report import wait_of
+from penstock.testing.deadlock_report import describe_task
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
     from random import Random
 
-__all__ = ["Moments", "permute", "stepping"]
+__all__ = ["Moments", "VirtualFuture", "VirtualTask", "permute", "task_of"]
 
 
-def stepping(handle: Any) -> asyncio.Task[Any] | None:
-    """The task whose step this handle runs; None for a plain callback."""
+# asyncio keeps tasks in sets (a TaskGroup's, `all_tasks()`), and a set's order follows from its members' hashes. With
+# addresses for hashes, two runs from one seed would cancel a group's children in two orders.
+
+
+class VirtualTask(asyncio.Task[Any]):
+    """A task that hashes by its number on its loop, from 1, and not by its address."""
+
+    def __init__(self, number: int, coro: Any, **options: Any) -> None:
+        # before asyncio's __init__, which puts the task into a set
+        self.number = number
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class VirtualFuture(asyncio.Future[Any]):
+    """A future that hashes by its number on its loop, from 1, and not by its address."""
+
+    def __init__(self, number: int, *, loop: asyncio.AbstractEventLoop) -> None:
+        self.number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+def task_of(handle: Any) -> asyncio.Task[Any] | None:
+    """Return the task whose step the handle runs; None for a plain callback."""
     callback = handle._callback
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Task) and getattr(callback, "__name__", "") != "cancel":
@@ -28,30 +55,30 @@ def stepping(handle: Any) -> asyncio.Task[Any] | None:
 
 
 def permute(ready: deque[Any], dice: Random) -> None:
-    """Give a turn's handles another order.
+    """Put a turn's handles into another order, drawn from `dice`.
 
-    Steps of tasks may come in any order, as nobody may rely on who of two woken tasks runs first. Plain callbacks keep
-    theirs among each other: `call_soon` promises it, and a schedule that breaks the promise would accuse the innocent.
+    Steps of tasks may come in any order: asyncio promises no order between two woken tasks. Plain callbacks keep theirs
+    among each other: `call_soon` promises it, and a schedule that broke the promise would report correct programs.
     """
     handles = list(ready)
-    steps = [handle for handle in handles if stepping(handle) is not None]
+    steps = [handle for handle in handles if task_of(handle) is not None]
     if not steps:
         return
-    plain = [handle for handle in handles if stepping(handle) is None]
+    plain = [handle for handle in handles if task_of(handle) is None]
     dice.shuffle(steps)
     ready.clear()
     while steps and plain:
-        # of all ways to lay one row into the other, each is as likely as any
+        # each way to merge the two rows is equally likely
         side = steps if dice.random() * (len(steps) + len(plain)) < len(steps) else plain
         ready.append(side.pop() if side is steps else side.pop(0))
     ready.extend(reversed(steps) if steps else plain)
 
 
 class Moments:
-    """Counts the moments at which a task can be cancelled, and cancels it at those asked for.
+    """The moments at which a task can be cancelled: counted, and used to cancel tasks at planned ones.
 
-    Each step of a task has two: just before it, when the task has been woken but does not run yet, and just after it,
-    when it waits again. Moments are numbered from 1 over all tasks but the main one, or apart for one task.
+    Each step of a task has two: just before it, when the task is woken and does not run yet, and just after it, when
+    the task waits again. Moments are numbered from 1 over all tasks but the main one, or for one task alone.
     """
 
     def __init__(self) -> None:
@@ -66,7 +93,7 @@ class Moments:
         self._count_of: dict[asyncio.Task[Any], int] = {}
 
     def plan(self, number: int, task: asyncio.Task[Any] | None) -> None:
-        """Cancel at this moment: of this task's own, or of all but the main one's."""
+        """Plan a cancellation at a moment: of the task's own moments, or of all tasks' for None. Raises ValueError."""
         if number < 1:
             raise ValueError(f"cancel_at({number!r}): moments are numbered from 1")
         if task is None:
@@ -74,13 +101,13 @@ class Moments:
         else:
             self._planned_of.setdefault(task, set()).add(number)
 
-    def spare(self, main: asyncio.Task[Any]) -> None:
-        """Never count or cancel this task, the main one, unless it is asked for by name."""
+    def exclude(self, main: asyncio.Task[Any]) -> None:
+        """Exclude the main task: it is counted and cancelled only by a plan of its own."""
         self._main = main
 
     def run(self, handle: Any) -> None:
         """Run a handle, with the moments before and after it if it is a task's step."""
-        task = stepping(handle)
+        task = task_of(handle)
         if task is None:
             handle._run()
             return
@@ -89,12 +116,12 @@ class Moments:
         handle._run()
         if not task.done():
             self._pass(task)
-        elif task is not self._main and not task.cancelled() and _is_unread(task):
+        elif task is not self._main and not task.cancelled() and _is_unretrieved(task):
             self.failed.append(task)
 
-    def unread(self) -> BaseException | None:
-        """The first failure of a task that nobody has asked for, as asyncio logs it when the task is collected."""
-        return next((task.exception() for task in self.failed if _is_unread(task)), None)
+    def unretrieved(self) -> BaseException | None:
+        """Return the first task exception that was never retrieved; asyncio logs it when the task is collected."""
+        return next((task.exception() for task in self.failed if _is_unretrieved(task)), None)
 
     def _pass(self, task: asyncio.Task[Any]) -> None:
         if task in self._planned_of:
@@ -110,9 +137,9 @@ class Moments:
             self._cancel(self.count, task)
 
     def _cancel(self, number: int, task: asyncio.Task[Any]) -> None:
-        self.cancelled.append(f"{wait_of(task)}, cancelled at moment {number}")
+        self.cancelled.append(f"{describe_task(task)}, cancelled at moment {number}")
         task.cancel()
 
 
-def _is_unread(task: asyncio.Task[Any]) -> bool:
+def _is_unretrieved(task: asyncio.Task[Any]) -> bool:
     return bool(getattr(task, "_log_traceback", False))

@@ -1,7 +1,7 @@
 """An asyncio event loop whose clock jumps to the next timer, and whose schedule follows from a seed.
 
-asyncio's own code above the turn: `call_soon`, `run_until_complete`, generators, debug mode. What would touch the
-machine (threads, descriptors, processes, signals) runs inline or is refused with a line that says so.
+Above the turn it is asyncio's own code: `call_soon`, `run_until_complete`, generators, debug mode. Calls for threads
+run inline. Methods that need descriptors, processes or signals raise NotImplementedError.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from penstock.errors import Deadlock
-from penstock.testing.deadlock_report import waits
+from penstock.testing.deadlock_report import describe_tasks
 from penstock.testing.link_profile import Link
 from penstock.testing.network import Network
 from penstock.testing.networking import MemoryNetworking
-from penstock.testing.schedule import Moments, permute, stepping
-from penstock.testing.unsupported import Refusals
-from penstock.testing.virtualtasks import VirtualFuture, VirtualTask
+from penstock.testing.schedule import Moments, VirtualFuture, VirtualTask, permute, task_of
+from penstock.testing.unsupported import UnsupportedMethods
 
 if TYPE_CHECKING:
     from collections import deque
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     class BaseLoop(asyncio.BaseEventLoop):
-        """asyncio's loop with the seams of its own that typeshed leaves out."""
+        """asyncio's loop with the private attributes that typeshed leaves out."""
 
         _ready: deque[Any]
         _stopping: bool
@@ -45,16 +44,16 @@ __all__ = ["VirtualLoop", "VirtualStatistics"]
 
 Ts = TypeVarTuple("Ts")
 STANDSTILL_TURNS = 100_000
-# Timers this near to each other are due together, as they are on asyncio's loops.
+# Timers this close to each other are due together, as they are on asyncio's loops.
 RESOLUTION_S = 1e-9
 STALE_COUNT = 100
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualStatistics:
-    """What a virtual loop has done: `advanced_s` virtual seconds in `jumps` of the clock, `turns`, `callbacks` run.
+    """The counts of a virtual loop: `advanced_s` virtual seconds in `jumps` of the clock, `turns`, `callbacks` run.
 
-    `tasks` and `futures` are how many it has made.
+    `now_s` is the virtual time in seconds. `tasks` and `futures` are the numbers of those made.
     """
 
     now_s: float
@@ -66,21 +65,21 @@ class VirtualStatistics:
     futures: int
 
 
-class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
-    """An event loop on virtual time: no test on it ever sleeps, and each run can be had again.
+class VirtualLoop(MemoryNetworking, UnsupportedMethods, BaseLoop):
+    """An event loop on virtual time: tests on it never sleep, and each run can be repeated.
 
-    When nothing is ready the clock jumps to the next timer, so an hour takes what its callbacks take. With a `seed` the
-    steps of tasks that are ready in one turn run in an order drawn from it, the same for the same seed; without one, in
-    the order of asyncio. When nothing is ready and no timer is set, `Deadlock` is raised out of the loop and names what
-    each task waits for; so it is after `standstill_turns` turns in which the clock did not move.
+    When nothing is ready the clock jumps to the next timer, so an hour takes as long as its callbacks. With a `seed`
+    the steps of tasks that are ready in one turn run in an order drawn from it; without one, in asyncio's order. When
+    nothing is ready and no timer is set, `Deadlock` is raised out of the loop. Its message names where each task waits.
+    `Deadlock` is raised too after `standstill_turns` turns in which the clock did not move.
 
-    One thread, always: `run_in_executor` (`asyncio.to_thread`) runs the function on the loop's thread, as a callback of
-    its own, whichever executor is named; `call_soon_threadsafe` from another thread raises RuntimeError. Servers and
-    connections live in memory; descriptors, signals and subprocesses are refused by NotImplementedError.
+    There is one thread: `run_in_executor` (`asyncio.to_thread`) runs the function on the loop's thread, as a callback
+    of its own, whichever executor is named; `call_soon_threadsafe` from another thread raises RuntimeError. Servers and
+    connections live in memory. Methods for descriptors, signals and subprocesses raise NotImplementedError.
 
-    `start_s` is the first value of `time()`, in seconds; `link` is how connections behave; with `record=True`,
-    `history` lists every step. `random` is a generator seeded like the loop, apart from the schedule's, for the test's
-    own dice; `network` has the connections, and faults for them.
+    `start_s` is the first value of `time()`, in seconds. `link` has the properties of connections. With `record=True`,
+    `history` lists every step. `random` is a generator for the test's own use, seeded like the loop and independent of
+    the schedule. `network` has the connections, and faults for them.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
         self.history: list[str] = []
         self.moments = Moments()
         self._dice = None if seed is None else random.Random(f"schedule {seed}")
-        self._watched = record
+        self._counts_moments = record
         self._record = record
         self._start_s = self._now_s = float(start_s)
         self._timers: list[tuple[float, int, events.TimerHandle]] = []
@@ -108,8 +107,8 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
         self._turns = self._jumps = self._callbacks = 0
         self._standstill_turns = standstill_turns
         self._moved_at_turn = 0
-        self._quiet: list[asyncio.Future[None]] = []
-        self._refused_threads: list[str] = []
+        self._blocked_waiters: list[asyncio.Future[None]] = []
+        self._foreign_threads: list[str] = []
         dice = None if seed is None else random.Random(f"network {seed}")
         self.network = Network(self, link or Link(), dice)
 
@@ -120,18 +119,18 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
     # --- the clock ---
 
     def time(self) -> float:
-        """The virtual time, in seconds."""
+        """Return the virtual time, in seconds."""
         return self._now_s
 
     def advance(self, duration_s: float) -> None:
-        """Move the clock now, in the middle of a callback, as code does that holds the loop up for `duration_s`."""
+        """Move the clock by `duration_s` within a callback, as code does that blocks the loop. Raises ValueError."""
         if not duration_s >= 0:
             raise ValueError(f"advance({duration_s!r}): seconds, 0 or more: time does not run backwards")
         self._now_s += duration_s
         self._moved_at_turn = self._turns
 
     def statistics(self) -> VirtualStatistics:
-        """What the loop has done so far."""
+        """Return the loop's counts so far."""
         return VirtualStatistics(
             now_s=self._now_s,
             advanced_s=self._now_s - self._start_s,
@@ -143,30 +142,31 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
         )
 
     async def wait_all_blocked(self) -> None:
-        """Wait until nothing else is ready: all other tasks wait, and the clock would jump next. It has not yet."""
+        """Wait until all other tasks wait: nothing else is ready, and the clock has not yet jumped."""
         waiter = self.create_future()
-        self._quiet.append(waiter)
+        self._blocked_waiters.append(waiter)
         await waiter
 
     def cancel_at(self, number: int, task: asyncio.Task[Any] | None = None) -> None:
-        """Cancel whichever task is at its turn at this moment, or `task` at this moment of its own.
+        """Cancel the task that runs at the moment `number`, or `task` at this moment of its own.
 
         Each step of a task has two moments, counted from 1: just before it runs (woken, not resumed) and just after
-        (waiting again). The first task of the loop, its main one, is counted only if it is asked for by `task`.
+        (waiting again). The loop's first task, its main one, is counted only if it is given as `task`. Raises
+        ValueError for a number below 1.
         """
-        self.watch()
+        self.count_moments()
         self.moments.plan(number, task)
 
-    def watch(self) -> None:
-        """Count moments from now on; without it, and without `cancel_at` or `record`, nobody pays for counting."""
-        self._watched = True
+    def count_moments(self) -> None:
+        """Count moments from now on; `cancel_at` and `record=True` do so too."""
+        self._counts_moments = True
 
-    # --- scheduling: asyncio's, but for timers, which keep their order among equals ---
+    # --- scheduling: asyncio's, except that timers due at one time keep their order ---
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> events.TimerHandle:
-        """Run at this virtual time, in seconds; of two at one time, the first set is the first run."""
+        """Run at the virtual time `when`, in seconds; timers due at one time run in the order of their setting."""
         if when is None:
             raise TypeError("when cannot be None")
         self._check_closed()
@@ -188,11 +188,11 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
     def call_soon_threadsafe(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> events.Handle:
-        """`call_soon`, for the loop's own thread; another thread's call would come at a moment no seed decides."""
+        """Do as `call_soon`. Raises RuntimeError in another thread: the moment of such a call follows from no seed."""
         owner = getattr(self, "_thread_id", None)
         if owner is not None and owner != threading.get_ident():
             name = threading.current_thread().name
-            self._refused_threads.append(name)
+            self._foreign_threads.append(name)
             raise RuntimeError(
                 f"call_soon_threadsafe from thread {name!r}: a VirtualLoop has one thread, or its runs could not be "
                 "repeated; use run_in_executor, which runs inline here"
@@ -205,16 +205,16 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
         if self.get_debug():
             self._check_callback(func, "run_in_executor")
         future = self.create_future()
-        self.call_soon(_settle, future, func, args)
+        self.call_soon(_complete, future, func, args)
         return future
 
     def create_future(self) -> asyncio.Future[Any]:
-        """A future that sets keep in order."""
+        """Return a future with a stable order in sets."""
         self._future_count += 1
         return VirtualFuture(self._future_count, loop=self)
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
-        """A task that sets keep in order, named by its number on this loop; a task factory, if set, makes its own."""
+        """Return a task with a stable order in sets, named by its number on this loop, or the task factory's."""
         self._check_closed()
         self._task_count += 1
         if options.get("name") is None:
@@ -224,11 +224,11 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
         else:
             task = VirtualTask(self._task_count, coro, loop=self, **options)
         if self._task_count == 1:
-            self.moments.spare(task)
+            self.moments.exclude(task)
         return task
 
     def close(self) -> None:
-        """Forget everything that is scheduled."""
+        """Close the loop and forget everything that is scheduled."""
         super().close()
         self._timers.clear()
 
@@ -237,14 +237,14 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
     def _run_once(self) -> None:
         ready = self._ready
         if self._timers:
-            # after advance() there are timers that are due without a jump
+            # after advance() timers are due without a jump
             self._take_due()
         if not ready and not self._stopping:
             self._jump()
             self._take_due()
         self._turns += 1
         if self._turns - self._moved_at_turn > self._standstill_turns:
-            self._stand_still()
+            self._raise_standstill()
         count = len(ready)
         if self._dice is not None and count > 1:
             permute(ready, self._dice)
@@ -253,23 +253,23 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
             handle = ready.popleft()
             if handle._cancelled:
                 continue
-            if self._watched:
-                self._run_watched(handle)
+            if self._counts_moments:
+                self._run_counted(handle)
             else:
                 handle._run()
 
     def _jump(self) -> None:
-        """Nothing is ready: wake who waits for just that, else go to the next timer, else say that all is over."""
-        if self._quiet:
-            quiet, self._quiet = self._quiet, []
-            awake = [waiter for waiter in quiet if not waiter.done()]
+        """Wake the waiters of `wait_all_blocked`, else jump to the next timer. Raises Deadlock if there is neither."""
+        if self._blocked_waiters:
+            waiters, self._blocked_waiters = self._blocked_waiters, []
+            awake = [waiter for waiter in waiters if not waiter.done()]
             for waiter in awake:
                 waiter.set_result(None)
             if awake:
                 return
         self._drop_cancelled()
         if not self._timers:
-            raise Deadlock(self._why())
+            raise Deadlock(self._deadlock_text())
         when_s = self._timers[0][0]
         if when_s > self._now_s:
             self._now_s = when_s
@@ -277,7 +277,7 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
             self._moved_at_turn = self._turns
 
     def _take_due(self) -> None:
-        """Make the timers that are due ready. Those a nanosecond later are too, and find the clock at their time."""
+        """Make due timers ready, and timers due within the clock's resolution, which find the clock at their time."""
         timers, until_s = self._timers, self._now_s + RESOLUTION_S
         while timers and timers[0][0] <= until_s:
             when_s, _, handle = heappop(timers)
@@ -294,28 +294,28 @@ class VirtualLoop(MemoryNetworking, Refusals, BaseLoop):
             heappop(timers)
             self._stale_count -= 1
 
-    def _run_watched(self, handle: Any) -> None:
+    def _run_counted(self, handle: Any) -> None:
         if self._record:
-            task = stepping(handle)
+            task = task_of(handle)
             name = f"step {task.get_name()}" if task is not None else f"call {_name_of(handle._callback)}"
             self.history.append(f"{self._now_s:.9f} {name}")
         self.moments.run(handle)
 
-    def _why(self) -> str:
+    def _deadlock_text(self) -> str:
         text = f"nothing can ever happen: at {self._now_s:g} s nothing is ready and no timer is set"
-        if self._refused_threads:
-            text += f" (thread {self._refused_threads[-1]!r} was refused: a VirtualLoop has one thread)"
-        return f"{text}; {waits(asyncio.all_tasks(self))}"
+        if self._foreign_threads:
+            text += f" (thread {self._foreign_threads[-1]!r} was refused: a VirtualLoop has one thread)"
+        return f"{text}; {describe_tasks(asyncio.all_tasks(self))}"
 
-    def _stand_still(self) -> None:
+    def _raise_standstill(self) -> None:
         self._moved_at_turn = self._turns
         raise Deadlock(
             f"time stands still: {self._standstill_turns} turns at {self._now_s:g} s and something is always ready "
-            f"(code that polls must sleep for more than 0 s); {waits(asyncio.all_tasks(self))}"
+            f"(code that polls must sleep for more than 0 s); {describe_tasks(asyncio.all_tasks(self))}"
         )
 
 
-def _settle(future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _complete(future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) -> None:
     if future.done():
         return
     try:

@@ -18,7 +18,7 @@ import uvicorn
 from penstock.errors import Overloaded
 from penstock.integrations.admission import AdmissionMiddleware, refusal
 from penstock.integrations.turns import EarlyTurn
-from penstock.integrations.uvicorn.shedding import refuse_early
+from penstock.integrations.uvicorn.shedding import shed_early
 from penstock.pressure.admission import replies
 from penstock.pressure.admission.gate import Gate
 from tests.unit.integrations.asgi_driven import answer
@@ -70,7 +70,7 @@ class Served:
         )
         if http == EARLY:
             config.load()
-            assert refuse_early(config, admission)
+            assert shed_early(config, admission)
         self.server = uvicorn.Server(config)
 
     async def __aenter__(self):

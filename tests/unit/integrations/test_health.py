@@ -15,12 +15,12 @@ import pytest
 
 from penstock import Config, PressureConfig, TasksConfig, new_event_loop
 from penstock.integrations.health import port as healthport
+from penstock.integrations.health.liveness import HealthState
 from penstock.integrations.health.port import HealthPort, listen
-from penstock.integrations.health.server import HealthServer, Judge
-from penstock.integrations.health.vitals import Condition
+from penstock.integrations.health.server import HealthEndpoints, HealthServer
 from penstock.loop import NATIVE
 
-STARTED = Condition(is_started=True)
+STARTED = HealthState(is_started=True)
 PATIENCE_S = 20.0
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -64,45 +64,45 @@ def wait_for(predicate: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-# --- what conditions mean
+# --- the response to each state ---
 
 
 @pytest.mark.parametrize(
-    ("condition", "live", "ready"),
+    ("state", "live", "ready"),
     [
-        (Condition(), (200, "starting"), (503, "starting")),
-        (Condition(blocked_s=60), (200, "starting"), (503, "starting")),
+        (HealthState(), (200, "starting"), (503, "starting")),
+        (HealthState(blocked_s=60), (200, "starting"), (503, "starting")),
         (STARTED, (200, "ok"), (200, "ok")),
-        (Condition(True, False, True), (200, "overloaded"), (200, "overloaded")),
-        (Condition(True, blocked_s=4.9), (200, "blocked for 4.9 s"), (200, "blocked for 4.9 s")),
-        (Condition(True, blocked_s=12.34), (503, "stuck for 12.3 s"), (503, "stuck for 12.3 s")),
-        (Condition(True, True), (200, "draining"), (503, "draining")),
-        (Condition(True, True, blocked_s=60), (200, "draining"), (503, "draining")),
+        (HealthState(True, False, True), (200, "overloaded"), (200, "overloaded")),
+        (HealthState(True, blocked_s=4.9), (200, "blocked for 4.9 s"), (200, "blocked for 4.9 s")),
+        (HealthState(True, blocked_s=12.34), (503, "stuck for 12.3 s"), (503, "stuck for 12.3 s")),
+        (HealthState(True, True), (200, "draining"), (503, "draining")),
+        (HealthState(True, True, blocked_s=60), (200, "draining"), (503, "draining")),
     ],
 )
 def test_overload_lives_and_a_stuck_loop_does_not(
-    condition: Condition, live: tuple[int, str], ready: tuple[int, str]
+    state: HealthState, live: tuple[int, str], ready: tuple[int, str]
 ) -> None:
-    judge = Judge(stuck_s=5.0)
-    assert judge.answer("/livez", [condition]) == judge.answer("/healthz", [condition]) == live
-    assert judge.answer("/readyz", [condition]) == ready
-    assert judge.answer("/", [condition]) is None
+    endpoints = HealthEndpoints(stuck_s=5.0)
+    assert endpoints.respond("/livez", [state]) == endpoints.respond("/healthz", [state]) == live
+    assert endpoints.respond("/readyz", [state]) == ready
+    assert endpoints.respond("/", [state]) is None
 
 
 def test_overload_is_unready_where_that_is_asked_for() -> None:
-    judge = Judge(overload_unready=True)
-    assert judge.answer("/readyz", [Condition(True, False, True)]) == (503, "overloaded")
-    assert judge.answer("/livez", [Condition(True, False, True)]) == (200, "overloaded")
+    endpoints = HealthEndpoints(overload_unready=True)
+    assert endpoints.respond("/readyz", [HealthState(True, False, True)]) == (503, "overloaded")
+    assert endpoints.respond("/livez", [HealthState(True, False, True)]) == (200, "overloaded")
 
 
 def test_several_processes_live_if_each_does_and_are_ready_if_any_is() -> None:
-    judge, stuck = Judge(stuck_s=5.0), Condition(True, blocked_s=6.0)
-    assert judge.answer("/livez", [STARTED, stuck]) == (503, "stuck for 6.0 s")
-    assert judge.answer("/readyz", [stuck, STARTED]) == (200, "ok")
-    assert judge.answer("/readyz", [stuck, Condition()])[0] == 503  # type: ignore[index]
-    assert judge.answer("/livez", [STARTED, Condition(True, False, True)]) == (200, "overloaded")
-    assert judge.answer("/livez", []) == (200, "starting")
-    assert judge.answer("/readyz", []) == (503, "starting")
+    endpoints, stuck = HealthEndpoints(stuck_s=5.0), HealthState(True, blocked_s=6.0)
+    assert endpoints.respond("/livez", [STARTED, stuck]) == (503, "stuck for 6.0 s")
+    assert endpoints.respond("/readyz", [stuck, STARTED]) == (200, "ok")
+    assert endpoints.respond("/readyz", [stuck, HealthState()])[0] == 503  # type: ignore[index]
+    assert endpoints.respond("/livez", [STARTED, HealthState(True, False, True)]) == (200, "overloaded")
+    assert endpoints.respond("/livez", []) == (200, "starting")
+    assert endpoints.respond("/readyz", []) == (503, "starting")
 
 
 # --- the port
@@ -130,7 +130,7 @@ def test_clients_that_keep_connections_open_keep_nobody_out() -> None:
     with served() as port, ExitStack() as stack:
         clients = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S))
-            for _ in range(healthport.MOST_CLIENTS + 10)
+            for _ in range(healthport.MAX_CLIENTS + 10)
         ]
         assert ask(port, "/livez") == (200, "/livez")
         assert clients[0].recv(1) == b"", "the oldest makes room"
@@ -328,7 +328,7 @@ def test_an_idle_process_is_not_woken_by_a_port_that_nobody_asks() -> None:
         with HealthServer(0) as health:
             health.ready()
             await asyncio.get_running_loop().run_in_executor(None, ask, health.port, "/livez")
-            assert health._tick() is None
+            assert health._send_ping() is None
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main())

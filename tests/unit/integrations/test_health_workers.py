@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from penstock.integrations.health.server import Judge
-from penstock.integrations.health.vitals import Condition
+from penstock.integrations.health.liveness import HealthState
+from penstock.integrations.health.server import HealthEndpoints
 from penstock.integrations.health.workers import HealthReporter, WorkersHealth
 from tests.unit.integrations.test_health import ask
 
@@ -19,13 +19,13 @@ PATIENCE_S = 30.0
 WORKER = """
 import asyncio, os, socket, sys, time
 from penstock import new_event_loop
-from penstock.integrations.health.server import LoopCondition
+from penstock.integrations.health.server import LoopHealth
 from penstock.integrations.health.workers import HealthReporter
 
 async def main():
     loop, said = asyncio.get_running_loop(), set()
-    condition = LoopCondition(loop, lambda: "start" in said, lambda: "end" in said)
-    HealthReporter(socket.socket(fileno=int(sys.argv[1])), condition).start()
+    health = LoopHealth(loop, lambda: "start" in said, lambda: "end" in said)
+    HealthReporter(socket.socket(fileno=int(sys.argv[1])), health).start()
     while word := await loop.run_in_executor(None, sys.stdin.readline):
         said.add(word.strip())
         if "fork" in said and os.fork() == 0:
@@ -79,10 +79,10 @@ class Service:
 
     def start(self) -> Worker:
         """Start a worker that has begun to serve."""
-        known = len(self.health._links)
+        known = self.health.workers
         worker = Worker(self.health)
         self.workers.append(worker)
-        self.until(lambda: self.ask("/livez")[0] == 200 and len(self.health._links) > known)
+        self.until(lambda: self.ask("/livez")[0] == 200 and self.health.workers > known)
         return worker
 
     def ask(self, path: str) -> tuple[int, str]:
@@ -97,7 +97,7 @@ class Service:
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    health = WorkersHealth(0, "127.0.0.1", Judge(stuck_s=1.0))
+    health = WorkersHealth(0, "127.0.0.1", HealthEndpoints(stuck_s=1.0))
     health.start()
     made = Service(health)
     try:
@@ -152,7 +152,7 @@ def test_a_worker_that_is_killed_is_forgotten_though_a_process_that_it_forked_li
     service.until(lambda: service.ask("/readyz") == (200, "ok"))
     worker.end()
     service.until(lambda: service.ask("/readyz") == (503, "starting"))
-    assert service.health._links == []
+    assert service.health.workers == 0
 
 
 def test_a_worker_that_ends_is_not_ready(service: Service) -> None:
@@ -165,12 +165,12 @@ def test_a_worker_that_ends_is_not_ready(service: Service) -> None:
 
 
 class Fine:
-    """A condition that needs no loop."""
+    """A health that needs no loop."""
 
-    def __call__(self) -> Condition:
-        return Condition(is_started=True)
+    def state(self) -> HealthState:
+        return HealthState(is_started=True)
 
-    def tick(self) -> None:
+    def send_ping(self) -> None:
         """Wait for questions alone."""
 
 
@@ -178,4 +178,4 @@ def test_more_workers_than_a_socket_queues_are_all_heard(service: Service) -> No
     """Nobody asks while they start: what they hand over fills the queue, and none waits for that in its loop."""
     for _ in range(30):
         HealthReporter(service.health.handover, Fine()).start()  # type: ignore[arg-type]
-    service.until(lambda: service.ask("/readyz") == (200, "ok") and len(service.health._links) == 30)
+    service.until(lambda: service.ask("/readyz") == (200, "ok") and service.health.workers == 30)

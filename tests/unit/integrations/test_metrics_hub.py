@@ -20,7 +20,7 @@ from prometheus_client.core import GaugeMetricFamily
 from penstock.integrations.metrics import hub as metricshub
 from penstock.integrations.metrics.families import from_workers, to_plain
 from penstock.integrations.metrics.hub import MetricsHub
-from penstock.integrations.metrics.link import LINK, MetricsLink, receive, send
+from penstock.integrations.metrics.reporter import CHANNEL, MetricsReporter, receive, send
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def joined(hub: MetricsHub, number: int) -> socket.socket:
     """The worker's end of a link, once the hub has taken it."""
     ours, parents = socket.socketpair()
     with parents:
-        socket.send_fds(hub.handover, [LINK], [parents.fileno()])
+        socket.send_fds(hub.handover, [CHANNEL], [parents.fileno()])
     end_s = time.monotonic() + 10
-    while len(hub._links) < number:
+    while hub.workers < number:
         assert time.monotonic() < end_s
         time.sleep(0.005)
     return ours
@@ -104,21 +104,21 @@ def test_a_collector_that_raises_takes_away_the_metrics_of_its_worker_alone(
     def fails(key: str) -> list[object]:
         raise ZeroDivisionError(key)
 
-    link = MetricsLink(hub.handover, fails)
-    link.start()
+    reporter = MetricsReporter(hub.handover, fails)
+    reporter.start()
     end_s = time.monotonic() + 10
-    while not hub._links and time.monotonic() < end_s:
+    while not hub.workers and time.monotonic() < end_s:
         time.sleep(0.005)
     assert hub.collect("own") == {"1": []}
     assert "ZeroDivisionError" in caplog.text
     # a question of the worker's own has the same answer
-    assert link.ask({"key": "own"}) == {"1": []}
+    assert reporter.ask({"key": "own"}) == {"1": []}
 
 
 FORKING = """
 import os, socket, sys
-from penstock.integrations.metrics.link import MetricsLink
-MetricsLink(socket.socket(fileno=int(sys.argv[1])), lambda key: []).start()
+from penstock.integrations.metrics.reporter import MetricsReporter
+MetricsReporter(socket.socket(fileno=int(sys.argv[1])), lambda key: []).start()
 sys.stdin.readline()
 if os.fork() == 0:
     os.read(int(sys.argv[2]), 1)
@@ -134,7 +134,7 @@ def test_a_worker_that_is_killed_is_gone_though_a_process_that_it_forked_lives_o
     with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=numbers) as worker:
         try:
             end_s = time.monotonic() + 10
-            while not hub._links and time.monotonic() < end_s:
+            while not hub.workers and time.monotonic() < end_s:
                 time.sleep(0.005)
             assert hub.collect("own") == {"1": []}
             worker.communicate(b"\n")
@@ -148,4 +148,4 @@ def test_a_parent_that_has_ended_is_an_error_in_time(hub: MetricsHub) -> None:
     handover = hub.handover.dup()
     hub.close()
     with handover, pytest.raises(OSError):
-        MetricsLink(handover, lambda key: []).ask({"key": "own"})
+        MetricsReporter(handover, lambda key: []).ask({"key": "own"})

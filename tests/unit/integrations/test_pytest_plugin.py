@@ -282,7 +282,7 @@ def test_a_test_that_holds_a_loop_up_fails_and_shows_where(inner):
     parts = sections(result)
     for name, part in parts.items():
         if name.startswith("test_stalled"):
-            assert "a loop was held up for more than" in part, name
+            assert "a loop was blocked for more than" in part, name
             assert "time.sleep(" in part, name
             assert "in pytest_pyfunc_call" not in part, "frames that lead to the callback"
             assert "in run_forever" not in part

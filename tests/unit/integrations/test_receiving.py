@@ -12,8 +12,8 @@ pytest.importorskip("uvicorn")
 import uvicorn
 
 from penstock.integrations.admission import AdmissionMiddleware
-from penstock.integrations.uvicorn.request_timing import watch_requests
-from penstock.integrations.uvicorn.shedding import refuse_early
+from penstock.integrations.uvicorn.request_timing import report_receiving
+from penstock.integrations.uvicorn.shedding import shed_early
 from penstock.loop import NATIVE
 from penstock.pressure import Gate
 from tests.unit.integrations.asgi_driven import answer
@@ -77,9 +77,9 @@ class Served:
             timeout_keep_alive=60,
         )
         self.config.load()
-        assert watch_requests(self.config)
+        assert report_receiving(self.config)
         if early is not None:
-            assert refuse_early(self.config, early)
+            assert shed_early(self.config, early)
         self.config.ssl = None if contexts is None else contexts[0]
         self.server = uvicorn.Server(self.config)
 
@@ -365,7 +365,7 @@ async def test_without_receive_s_on_the_loop_telling_changes_nothing(http):
 
 def test_a_protocol_that_is_not_as_expected_is_left_alone():
     config = SimpleNamespace(http_protocol_class=asyncio.Protocol)
-    assert not watch_requests(config)
+    assert not report_receiving(config)
     assert config.http_protocol_class is asyncio.Protocol
 
 

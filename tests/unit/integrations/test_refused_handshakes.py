@@ -11,7 +11,7 @@ from tests.support.waiting import until
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
-from penstock.integrations.uvicorn.shedding import end_handshakes
+from penstock.integrations.uvicorn.shedding import complete_handshakes
 from penstock.pressure.admission.gate import Gate
 from tests.unit.integrations.test_admission_served import Served
 
@@ -46,7 +46,7 @@ class Chatting(Served):
         super().__init__(gate, websockets="connection", ws=ws)
         config = self.server.config
         config.load()
-        end_handshakes(config)
+        complete_handshakes(config)
 
     async def __aenter__(self):
         await super().__aenter__()

@@ -16,7 +16,7 @@ import uvicorn
 from penstock import Config, PressureConfig, TasksConfig, new_event_loop
 from penstock.integrations.metrics.exporter import process_sources
 from penstock.integrations.streams import start_server
-from penstock.integrations.uvicorn.shedding import UNREAD, refuse_unread
+from penstock.integrations.uvicorn.shedding import UNREAD, shed_unread
 from penstock.loop import NATIVE, EventLoop
 from penstock.loop.servers import connection_count
 from penstock.pressure import loop_statistics
@@ -39,7 +39,7 @@ class Served:
         quiet = {"log_level": "error", "lifespan": "off", "access_log": False}
         self.config = uvicorn.Config(self.app, interface="asgi3", http=http, **quiet)
         self.config.load()
-        refuse_unread(self.config)
+        shed_unread(self.config)
         self.server = uvicorn.Server(self.config)
 
     async def app(self, scope, receive, send):

@@ -7,11 +7,13 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from penstock.integrations.uvicorn.server import FAILED, MOST_BYTES, report
+from penstock.integrations.uvicorn.server import FAILED, MAX_REPORT_BYTES, report
 from penstock.integrations.uvicorn.workers import StartReports
 
 
-@pytest.mark.parametrize("reason", ["ü" * MOST_BYTES, "\udcfc.py is not there"], ids=["cut in a character", "a name"])
+@pytest.mark.parametrize(
+    "reason", ["ü" * MAX_REPORT_BYTES, "\udcfc.py is not there"], ids=["cut in a character", "name"]
+)
 def test_a_reason_that_is_no_whole_text_is_logged_and_ends_no_parent(
     caplog: pytest.LogCaptureFixture, reason: str
 ) -> None:

@@ -9,7 +9,13 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from penstock.integrations.uvicorn.drain import CLOSE, PATIENCE, _Ends, answer_last, end_connections
+from penstock.integrations.uvicorn.drain import (
+    CLOSE,
+    PATIENCE,
+    _ClosingConnections,
+    close_after_responses,
+    close_connections,
+)
 
 
 class Connection:
@@ -37,7 +43,7 @@ def pair() -> Any:
 
 def test_an_idle_connection_ends_after_a_quiet_moment_and_not_before(pair: Any) -> None:
     connection, _ = pair
-    ends = _Ends(0.5)
+    ends = _ClosingConnections(0.5)
     ends.look({connection}, 10.0)
     ends.look({connection}, 10.4)
     assert not connection.ended
@@ -47,7 +53,7 @@ def test_an_idle_connection_ends_after_a_quiet_moment_and_not_before(pair: Any) 
 
 def test_a_request_that_the_kernel_has_makes_a_connection_busy(pair: Any) -> None:
     connection, peer = pair
-    ends = _Ends(0.5)
+    ends = _ClosingConnections(0.5)
     ends.look({connection}, 10.0)
     peer.sendall(b"GET")
     ends.look({connection}, 10.6)
@@ -56,7 +62,7 @@ def test_a_request_that_the_kernel_has_makes_a_connection_busy(pair: Any) -> Non
 
 def test_the_moment_begins_anew_when_an_answer_is_complete(pair: Any) -> None:
     connection, _ = pair
-    ends = _Ends(0.5)
+    ends = _ClosingConnections(0.5)
     ends.look({connection}, 10.0)
     connection.cycle = cycle(started=True)
     ends.look({connection}, 10.6)
@@ -72,7 +78,7 @@ def test_the_moment_begins_anew_when_an_answer_is_complete(pair: Any) -> None:
 def test_a_request_that_has_come_in_part_has_more_time(pair: Any) -> None:
     connection, _ = pair
     connection.parser, connection.scope = object(), {"type": "http"}
-    ends = _Ends(0.5)
+    ends = _ClosingConnections(0.5)
     ends.look({connection}, 10.0)
     ends.look({connection}, 10.6)
     assert not connection.ended
@@ -83,7 +89,7 @@ def test_a_request_that_has_come_in_part_has_more_time(pair: Any) -> None:
 def test_a_protocol_without_requests_is_ended_at_once(pair: Any) -> None:
     connection, _ = pair
     del connection.cycle
-    _Ends(0.5).look({connection}, 10.0)
+    _ClosingConnections(0.5).look({connection}, 10.0)
     assert connection.ended
 
 
@@ -91,7 +97,7 @@ def test_answers_that_have_not_begun_are_the_last(pair: Any) -> None:
     waiting, begun = Connection(pair[1]), Connection(pair[1])
     waiting.cycle, begun.cycle = cycle(), cycle(started=True)
     state = SimpleNamespace(default_headers=[(b"server", b"x")], connections={waiting, begun})
-    answer_last(SimpleNamespace(config=SimpleNamespace(), server_state=state))  # type: ignore[arg-type]
+    close_after_responses(SimpleNamespace(config=SimpleNamespace(), server_state=state))  # type: ignore[arg-type]
     assert state.default_headers == [(b"server", b"x"), CLOSE]
     assert (waiting.cycle.default_headers, begun.cycle.default_headers) == ([CLOSE], [])
 
@@ -103,7 +109,7 @@ def test_a_connection_in_its_handshake_is_waited_for() -> None:
     server: Any = SimpleNamespace(server_state=state, servers=[accepting], force_exit=False)
 
     async def main() -> None:
-        ending = asyncio.create_task(end_connections(server, float("inf"), 600))
+        ending = asyncio.create_task(close_connections(server, float("inf"), 600))
         await asyncio.sleep(0)
         assert not ending.done()
         accepting._active_count = 0

@@ -1,13 +1,13 @@
-"""Liveness and readiness on a port of their own."""
+"""Health checks of a process, liveness and readiness, on a port of their own."""
 
 from typing import TYPE_CHECKING
 
 from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from penstock.integrations.health.server import HealthServer, Judge, LoopCondition
+    from penstock.integrations.health.server import HealthEndpoints, HealthServer, LoopHealth
 
-__all__ = ["HealthServer", "Judge", "LoopCondition"]
+__all__ = ["HealthEndpoints", "HealthServer", "LoopHealth"]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
@@ -15,8 +15,8 @@ if not TYPE_CHECKING:
         {
             "penstock.integrations.health.server": (
                 "HealthServer",
-                "Judge",
-                "LoopCondition",
+                "HealthEndpoints",
+                "LoopHealth",
             )
         },
     )

@@ -1,7 +1,7 @@
-"""The health port: a few lines of HTTP/1 from a thread of its own, with plain sockets, whatever the loop does.
+"""A minimal HTTP/1 server for health checks: it runs in a thread, with plain sockets, and does not need the loop.
 
-Connections are bounded in number, time and bytes. At the bound the oldest makes room: a client that keeps connections
-open keeps no other client out. A descriptor is kept in reserve for when the process has none left.
+Connections are bounded in number, time and bytes. At the bound the oldest one is closed, so that a client with many
+open connections does not keep others out. One descriptor is kept in reserve for when the process has none left.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = ["HealthPort", "listen"]
 
 logger = logging.getLogger("penstock")
 
-MOST_CLIENTS = 64
-MOST_BYTES = 8192
-# to send the request and to take the answer
+MAX_CLIENTS = 64
+MAX_REQUEST_BYTES = 8192
+# for the request and its answer
 CLIENT_S = 5.0
 BACKLOG = 128
-# a pause after a failure, so that a lasting failure takes no time of the process
+# a pause after a failure, so that a lasting one does not use up a core
 PAUSE_S = 0.1
 METHODS = (b"GET", b"HEAD")
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
-NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+DESCRIPTOR_ERRORS = (errno.EMFILE, errno.ENFILE)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -64,23 +64,23 @@ class _Client:
 
 
 class HealthPort:
-    """Answers GET and HEAD on a listening socket. `answer(path)` gives the status and a line; None: no such path.
+    """A server of GET and HEAD on a listening socket. `respond(path)` returns status and text, None for no such path.
 
-    `tick()` is called in the port's thread, and says after how many seconds again; None: not before the next request.
+    `tick()` is called in the port's thread. It returns the seconds until its next call, None for the next request.
     Ownership: the port owns the socket, its clients' sockets and the reserved descriptor, and closes them all.
     """
 
     def __init__(
         self,
         listener: socket.socket,
-        answer: Callable[[str], tuple[int, str] | None],
+        respond: Callable[[str], tuple[int, str] | None],
         tick: Callable[[], float | None] = lambda: None,
     ) -> None:
-        self._listener, self._answer, self._tick = listener, answer, tick
+        self._listener, self._respond, self._tick = listener, respond, tick
         self._clients: dict[int, _Client] = {}
-        self._waker, self._woken = socket.socketpair()
-        self._reserve = _reserved()
-        self._is_over = False
+        self._waker, self._wakeup = socket.socketpair()
+        self._reserve = _open_reserve()
+        self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="penstock-health", daemon=True)
 
     def start(self) -> None:
@@ -88,56 +88,56 @@ class HealthPort:
         self._thread.start()
 
     def wake(self) -> None:
-        """Have `tick` called now."""
+        """Call `tick` now, in the port's thread."""
         with suppress(OSError):
             self._waker.send(b"\0", socket.MSG_DONTWAIT)
 
     def close(self) -> None:
-        """Answer no more; the port is free afterwards. A second call does nothing."""
-        if self._is_over:
+        """Stop answering, and give the port back. A second call does nothing."""
+        if self._is_closed:
             return
-        self._is_over = True
+        self._is_closed = True
         self.wake()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
-        for sock in (self._listener, self._waker, self._woken, *(client.sock for client in self._clients.values())):
+        for sock in (self._listener, self._waker, self._wakeup, *(client.sock for client in self._clients.values())):
             sock.close()
         self._clients.clear()
         if self._reserve is not None:
             os.close(self._reserve)
             self._reserve = None
 
-    # --- the thread
+    # --- the thread ---
 
     def _run(self) -> None:
-        was_told = False
-        while not self._is_over:
+        was_logged = False
+        while not self._is_closed:
             try:
-                self._round()
+                self._run_once()
             except Exception:
-                # it is the last to tell how the service fares: it goes on
-                if not was_told:
+                # health checks must be answered: the thread goes on
+                if not was_logged:
                     logger.exception("the health port failed, and goes on")
-                was_told = True
+                was_logged = True
                 time.sleep(PAUSE_S)
 
-    def _round(self) -> None:
+    def _run_once(self) -> None:
         if self._reserve is None:
-            self._reserve = _reserved()
+            self._reserve = _open_reserve()
         poll = select.poll()
-        for number in (self._listener.fileno(), self._woken.fileno(), *self._clients):
+        for number in (self._listener.fileno(), self._wakeup.fileno(), *self._clients):
             poll.register(number, select.POLLIN)
-        ready = [number for number, _ in poll.poll(self._patience_ms())]
-        if self._woken.fileno() in ready:
-            self._woken.recv(4096)
+        ready = [number for number, _ in poll.poll(self._timeout_ms())]
+        if self._wakeup.fileno() in ready:
+            self._wakeup.recv(4096)
         for number in ready:
             if number in self._clients:
                 self._read(self._clients[number])
-        if self._listener.fileno() in ready and not self._is_over:
+        if self._listener.fileno() in ready and not self._is_closed:
             self._accept()
-        self._cut_late()
+        self._close_late()
 
-    def _patience_ms(self) -> float | None:
+    def _timeout_ms(self) -> float | None:
         tick_s = self._tick()
         waits = [] if tick_s is None else [tick_s]
         if self._clients:
@@ -146,37 +146,37 @@ class HealthPort:
 
     def _accept(self) -> None:
         try:
-            sock = self._accepted()
+            sock = self._accept_socket()
         except OSError as error:
-            self._after_failed_accept(error)
+            self._on_accept_error(error)
             return
-        if len(self._clients) >= MOST_CLIENTS:
+        if len(self._clients) >= MAX_CLIENTS:
             self._end(min(self._clients.values(), key=lambda client: client.until_s))
         sock.setblocking(False)
         client = self._clients[sock.fileno()] = _Client(sock)
-        # most requests are there already
+        # most requests have arrived with the connection
         self._read(client)
 
-    def _accepted(self) -> socket.socket:
-        """Accept, with the reserved descriptor where there is no other; it is back when this client's is."""
+    def _accept_socket(self) -> socket.socket:
+        """Accept, with the reserved descriptor if there is no other; `_run_once` opens it again."""
         try:
             return self._listener.accept()[0]
         except OSError as error:
-            if error.errno not in NO_DESCRIPTOR or self._reserve is None:
+            if error.errno not in DESCRIPTOR_ERRORS or self._reserve is None:
                 raise
         os.close(self._reserve)
         self._reserve = None
         return self._listener.accept()[0]
 
-    def _after_failed_accept(self, error: OSError) -> None:
-        if error.errno in NO_DESCRIPTOR:
+    def _on_accept_error(self, error: OSError) -> None:
+        if error.errno in DESCRIPTOR_ERRORS:
             time.sleep(PAUSE_S)
         elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR):
             raise error
 
     def _read(self, client: _Client) -> None:
         try:
-            piece = client.sock.recv(MOST_BYTES)
+            piece = client.sock.recv(MAX_REQUEST_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -184,31 +184,31 @@ class HealthPort:
         client.received += piece
         if b"\r\n\r\n" in client.received or b"\n\n" in client.received:
             self._reply(client)
-        elif not piece or len(client.received) > MOST_BYTES:
+        elif not piece or len(client.received) > MAX_REQUEST_BYTES:
             self._end(client)
 
     def _reply(self, client: _Client) -> None:
         method, target, *_ = [*client.received.split(b"\n", 1)[0].split(), b"", b""]
         try:
-            status, line = self._answered(method, target)
-            # an empty buffer takes it whole
+            status, line = self._response(method, target)
+            # the socket's buffer is empty, so it takes the message whole
             with suppress(OSError):
                 client.sock.send(_message(status, line, with_body=method != b"HEAD"))
                 client.sock.shutdown(socket.SHUT_WR)
         finally:
             self._end(client)
 
-    def _answered(self, method: bytes, target: bytes) -> tuple[int, str]:
+    def _response(self, method: bytes, target: bytes) -> tuple[int, str]:
         if not target.startswith(b"/"):
             return 400, "no HTTP request"
         if method not in METHODS:
             return 405, "GET or HEAD"
-        return self._answer(target.split(b"?", 1)[0].decode("latin-1")) or (
+        return self._respond(target.split(b"?", 1)[0].decode("latin-1")) or (
             404,
             "this port has /livez, /readyz and /healthz",
         )
 
-    def _cut_late(self) -> None:
+    def _close_late(self) -> None:
         now_s = time.monotonic()
         for client in [client for client in self._clients.values() if client.until_s <= now_s]:
             self._end(client)
@@ -227,7 +227,7 @@ def _message(status: int, line: str, *, with_body: bool) -> bytes:
     return (head + body if with_body else head).encode()
 
 
-def _reserved() -> int | None:
+def _open_reserve() -> int | None:
     try:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

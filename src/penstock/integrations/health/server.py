@@ -1,8 +1,8 @@
-"""Liveness and readiness on a port of their own, answered by a thread: `with HealthServer(port=8081) as health:`.
+"""Answers liveness and readiness checks on a port of its own, from a thread: `with HealthServer(port=8081) as health:`.
 
-`/livez` and `/healthz` fail when the loop is stuck, and only then: one callback has kept it for `stuck_s`. Overload is
-no failure; a restart would add to it. `/readyz` fails before the start is done, from the first signal on, and while
-stuck.
+`/livez` and `/healthz` fail only when the loop is stuck: one callback has blocked it for `stuck_s`. Overload is no
+failure, since a restart would add to it. `/readyz` fails before the start is done, from the first signal on, and while
+the loop is stuck.
 """
 
 from __future__ import annotations
@@ -11,95 +11,97 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from penstock.config import PressureConfig
+from penstock.integrations.health.liveness import PING_S, HealthState, LoopLiveness
 from penstock.integrations.health.port import HealthPort, listen
-from penstock.integrations.health.vitals import BEAT_S, Condition, LoopVitals
 from penstock.runtime.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-__all__ = ["HealthServer", "Judge", "LoopCondition"]
+__all__ = ["HealthEndpoints", "HealthServer", "LoopHealth"]
 
-STUCK_S = 10.0
-# a loop that is blocked for longer is told of, and lives
-TOLD_S = 1.0
+STUCK_S: float = PressureConfig().health_stuck_s
+# a loop that is blocked for longer is live, and its answer says so
+REPORT_BLOCKED_S = 1.0
 LIVE, READY = ("/livez", "/healthz"), ("/readyz",)
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """The meaning of conditions: the answer that each path has."""
+class HealthEndpoints:
+    """The paths of health checks, and the response of each by the states of the processes."""
 
     stuck_s: float = STUCK_S
     overload_unready: bool = False
 
-    def answer(self, path: str, conditions: Sequence[Condition]) -> tuple[int, str] | None:
-        """Return status and text for a path, by the condition of each process; None for other paths."""
+    def respond(self, path: str, states: Sequence[HealthState]) -> tuple[int, str] | None:
+        """Return status and text for a path, by the state of each process; None for other paths."""
         if path in LIVE:
-            told = [self.live(condition) for condition in conditions] or [(200, "starting")]
-            # live if each of them is
-            return max(told, key=_gravity)
+            responses = [self.liveness(state) for state in states] or [(200, "starting")]
+            # live if each process is
+            return max(responses, key=_gravity)
         if path in READY:
-            told = [self.ready(condition) for condition in conditions] or [(503, "starting")]
-            # ready if any of them is
-            return min(told, key=_gravity)
+            responses = [self.readiness(state) for state in states] or [(503, "starting")]
+            # ready if any process is
+            return min(responses, key=_gravity)
         return None
 
-    def live(self, condition: Condition) -> tuple[int, str]:
-        """Return whether a process lives. One that starts or drains may take its time."""
-        if not condition.is_started or condition.is_ending:
-            return 200, "draining" if condition.is_ending else "starting"
-        if condition.blocked_s >= self.stuck_s:
-            return 503, f"stuck for {condition.blocked_s:.1f} s"
-        if condition.blocked_s >= TOLD_S:
-            return 200, f"blocked for {condition.blocked_s:.1f} s"
-        return 200, "overloaded" if condition.is_overloaded else "ok"
+    def liveness(self, state: HealthState) -> tuple[int, str]:
+        """Return the liveness of one process. While it starts or drains, it is never stuck."""
+        if not state.is_started or state.is_draining:
+            return 200, "draining" if state.is_draining else "starting"
+        if state.blocked_s >= self.stuck_s:
+            return 503, f"stuck for {state.blocked_s:.1f} s"
+        if state.blocked_s >= REPORT_BLOCKED_S:
+            return 200, f"blocked for {state.blocked_s:.1f} s"
+        return 200, "overloaded" if state.is_overloaded else "ok"
 
-    def ready(self, condition: Condition) -> tuple[int, str]:
-        """Return whether a process takes work."""
-        status, text = self.live(condition)
-        if not condition.is_started or condition.is_ending:
+    def readiness(self, state: HealthState) -> tuple[int, str]:
+        """Return the readiness of one process."""
+        status, text = self.liveness(state)
+        if not state.is_started or state.is_draining:
             return 503, text
-        if condition.is_overloaded and self.overload_unready:
+        if state.is_overloaded and self.overload_unready:
             return 503, "overloaded"
         return status, text
 
 
-def _gravity(answer: tuple[int, str]) -> tuple[int, bool]:
-    return answer[0], answer[1] != "ok"
+def _gravity(response: tuple[int, str]) -> tuple[int, bool]:
+    return response[0], response[1] != "ok"
 
 
-class LoopCondition:
-    """The condition of this process by its loop; `is_started()` and `is_ending()` are asked in another thread."""
+class LoopHealth:
+    """The health of this process by its loop. `is_started()` and `is_draining()` are called in another thread."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         is_started: Callable[[], bool],
-        is_ending: Callable[[], bool] = Deadline.has_begun,
+        is_draining: Callable[[], bool] = Deadline.has_begun,
     ) -> None:
-        self._vitals = LoopVitals(loop)
-        self._is_started, self._is_ending = is_started, is_ending
+        self._liveness = LoopLiveness(loop)
+        self._is_started, self._is_draining = is_started, is_draining
 
-    def __call__(self) -> Condition:
-        """Return the condition now."""
-        blocked_s, is_overloaded = self._vitals.read()
-        return Condition(self._is_started(), self._is_ending(), is_overloaded, blocked_s)
+    def state(self) -> HealthState:
+        """Return the state now."""
+        blocked_s, is_overloaded = self._liveness.read()
+        return HealthState(self._is_started(), self._is_draining(), is_overloaded, blocked_s)
 
-    def tick(self) -> float | None:
-        """Send what the loop has to answer; after how many seconds again, None: never."""
-        if not self._vitals.needs_beats:
+    def send_ping(self) -> float | None:
+        """Send a ping if the loop needs them. Return the seconds until the next one; None for never."""
+        if not self._liveness.needs_pings:
             return None
-        self._vitals.beat()
-        return BEAT_S
+        self._liveness.send_ping()
+        return PING_S
 
 
 class HealthServer:
-    """A port that tells whether this process lives and is ready. Use it as a context manager, or `start` and `close`.
+    """A port that answers liveness and readiness checks of this process: a context manager, or `start` and `close`.
 
-    It follows the loop that runs where it is started, or the one given to `follow`. `ready()` says that the start is
-    done, `ready(False)` that it takes no more work; under a drain the first signal does that.
+    `port` is a number, 0 picks a free one; `stuck_s` are the seconds of one callback after which `/livez` fails; with
+    `overload_unready` `/readyz` fails while the loop is overloaded. It follows the loop that runs where it is started,
+    or the loop given to `follow`. Raises OSError, naming the address, and ValueError for `stuck_s` of 0 or less.
     """
 
     def __init__(
@@ -107,12 +109,12 @@ class HealthServer:
     ) -> None:
         if stuck_s <= 0:
             raise ValueError(f"stuck_s = {stuck_s!r}: allowed is more than 0")
-        self._judge = Judge(stuck_s, overload_unready)
-        self._condition: LoopCondition | None = None
+        self._endpoints = HealthEndpoints(stuck_s, overload_unready)
+        self._health: LoopHealth | None = None
         self._is_ready = self._has_been_ready = False
         listener = listen(host, port)
         self.host, self.port = listener.getsockname()[:2]
-        self._server = HealthPort(listener, self._answer, self._tick)
+        self._server = HealthPort(listener, self._respond, self._send_ping)
 
     def start(self) -> None:
         """Answer from now on, for the running loop if there is one."""
@@ -124,20 +126,23 @@ class HealthServer:
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> None:
         """Answer for this loop from now on."""
-        self.follow_condition(LoopCondition(loop, lambda: self._has_been_ready, self._is_ending))
+        self.follow_health(LoopHealth(loop, lambda: self._has_been_ready, self._is_draining))
 
-    def follow_condition(self, condition: LoopCondition) -> None:
-        """Answer by a condition that another part of the program makes."""
-        self._condition = condition
+    def follow_health(self, health: LoopHealth) -> None:
+        """Answer from now on by a health that another part of the program makes."""
+        self._health = health
         self._server.wake()
 
     def ready(self, is_ready: bool = True) -> None:
-        """Say that the process takes work, or takes no more. Callable from any thread."""
+        """Say that the start is done, or with False that the process takes no more work. Callable from any thread.
+
+        While signals drain the process, the first signal does the latter.
+        """
         self._is_ready = is_ready
         self._has_been_ready = self._has_been_ready or is_ready
 
     def close(self) -> None:
-        """Answer no more; the port is free afterwards."""
+        """Stop answering, and give the port back."""
         self._server.close()
 
     def __enter__(self) -> Self:
@@ -149,12 +154,12 @@ class HealthServer:
     ) -> None:
         self.close()
 
-    def _is_ending(self) -> bool:
+    def _is_draining(self) -> bool:
         return Deadline.has_begun() or (self._has_been_ready and not self._is_ready)
 
-    def _answer(self, path: str) -> tuple[int, str] | None:
-        condition: Any = self._condition
-        return self._judge.answer(path, [] if condition is None else [condition()])
+    def _respond(self, path: str) -> tuple[int, str] | None:
+        health: Any = self._health
+        return self._endpoints.respond(path, [] if health is None else [health.state()])
 
-    def _tick(self) -> float | None:
-        return None if self._condition is None else self._condition.tick()
+    def _send_ping(self) -> float | None:
+        return None if self._health is None else self._health.send_ping()

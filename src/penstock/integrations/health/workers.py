@@ -1,15 +1,10 @@
-"""One health port for several worker processes: the parent has the port, and asks each worker's own thread.
+"""Answers health checks for several worker processes: the parent has the port, and asks a thread of each worker.
 
-Every worker makes a pair of sockets and hands the parent one end, through a socket that all workers share. The parent
-sends a question on each link; the worker's thread answers with its condition. A worker that does not answer holds the
-GIL, or is stopped: that counts as blocked, since the question was asked. A link whose worker has ended fails, and goes.
+A worker that does not answer holds the GIL, or is stopped: it counts as blocked since the question.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import socket
 import struct
 import threading
 import time
@@ -17,155 +12,138 @@ from contextlib import suppress
 from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
+from penstock.integrations.health.liveness import HealthState
 from penstock.integrations.health.port import HealthPort, listen
-from penstock.integrations.health.vitals import Condition
+from penstock.integrations.worker_channels import WorkerChannels, send_channel
 from penstock.runtime.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
 
-    from penstock.integrations.health.server import Judge, LoopCondition
+    from penstock.integrations.health.server import HealthEndpoints, LoopHealth
 
 __all__ = ["HealthReporter", "WorkersHealth"]
 
+KIND = b"+"
 QUESTION = b"?"
-# a Condition's four fields
+# a HealthState's four fields
 ANSWER = struct.Struct("???d")
-# a worker's thread answers within a few turns of the GIL
+# a worker's thread answers within a few switches of the GIL
 ANSWER_S = 0.1
-# answers are as good for so long: a flood of requests asks the workers no more often
+# answers stay valid for so long: a flood of checks asks the workers no more often
 FRESH_S = 0.05
 
 
 class HealthReporter:
-    """In a worker: the thread that answers the parent. Ownership: the thread owns its end of the link."""
+    """A worker's thread that reports its health to the parent. Ownership: the thread owns its end of the channel."""
 
-    def __init__(self, handover: socket.socket, condition: LoopCondition) -> None:
-        self._handover, self._condition = handover, condition
+    def __init__(self, handover: socket.socket, health: LoopHealth) -> None:
+        self._handover, self._health = handover, health
 
     def start(self) -> None:
-        """Give the parent a link, and answer on it until either process ends."""
+        """Send the parent a channel, and answer on it until either process ends."""
         threading.Thread(target=self._run, name="penstock-health", daemon=True).start()
 
     def _run(self) -> None:
-        link, parents = socket.socketpair()
-        # a process that the application forks lives on after the worker: the link must end with the worker
-        os.register_at_fork(after_in_child=link.close)
-        with suppress(OSError), link:
-            # here, where it may wait: the parent takes links when it is asked
-            with parents:
-                socket.send_fds(self._handover, [b"+"], [parents.fileno()])
-            while self._answer(link):
+        # sent in this thread, since it may block: the parent receives channels only when it is asked
+        with suppress(OSError), send_channel(self._handover, KIND, closes_at_fork=True) as channel:
+            while self._answer(channel):
                 pass
 
-    def _answer(self, link: socket.socket) -> bool:
-        """Wait for a question, or until it is time for a beat. False: the parent has ended."""
-        link.settimeout(self._condition.tick())
+    def _answer(self, channel: socket.socket) -> bool:
+        """Wait for a question, or until the next ping is due. Return False when the parent has ended."""
+        channel.settimeout(self._health.send_ping())
         try:
-            if not link.recv(len(QUESTION)):
+            if not channel.recv(len(QUESTION)):
                 return False
         except TimeoutError:
             return True
-        condition = self._condition()
-        link.sendall(ANSWER.pack(*astuple(condition)))
+        channel.sendall(ANSWER.pack(*astuple(self._health.state())))
         return True
 
 
-class _Link:
-    """The parent's end of one worker's link."""
+class HealthChannel:
+    """The parent's end of one worker's channel."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         # when the question was asked that is not answered yet
-        self.asked_s: float | None = None
-        self.condition = Condition()
+        self._asked_s: float | None = None
+        self._state = HealthState()
 
-    def ask(self) -> None:
-        """Ask, unless a question is open. Raises OSError when the worker has ended."""
-        self.take()
-        if self.asked_s is None:
-            self.sock.send(QUESTION)
-            self.asked_s = time.monotonic()
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a question has no answer yet."""
+        return self._asked_s is not None
 
-    def take(self) -> None:
-        """Read the worker's answers. Raises OSError when the worker has ended."""
+    def ask(self) -> bool:
+        """Ask; return False if an earlier question has no answer yet. Raises OSError when the worker has ended."""
+        self.read()
+        if self._asked_s is not None:
+            return False
+        self.sock.send(QUESTION)
+        self._asked_s = time.monotonic()
+        return True
+
+    def read(self) -> None:
+        """Read the worker's answer. Raises OSError when the worker has ended."""
         with suppress(BlockingIOError):
-            # so few bytes come as they were sent
+            # a message this short is not split
             answer = self.sock.recv(ANSWER.size)
             if len(answer) != ANSWER.size:
                 raise ConnectionResetError("the worker has ended")
-            self.condition, self.asked_s = Condition(*ANSWER.unpack(answer)), None
+            self._state, self._asked_s = HealthState(*ANSWER.unpack(answer)), None
 
-    def told(self) -> Condition:
-        """The worker's condition: as it was told, or blocked since it was asked."""
-        if self.asked_s is None:
-            return self.condition
-        silent_s = time.monotonic() - self.asked_s
-        return replace(self.condition, blocked_s=max(self.condition.blocked_s, silent_s))
+    def state(self) -> HealthState:
+        """Return the worker's state: as it answered, or blocked since the question."""
+        if self._asked_s is None:
+            return self._state
+        silent_s = time.monotonic() - self._asked_s
+        return replace(self._state, blocked_s=max(self._state.blocked_s, silent_s))
 
 
 class WorkersHealth:
-    """In the parent: the port, and the links to the workers. `handover` is what workers inherit."""
+    """The health port of a parent. `handover` is the socket that workers inherit.
 
-    def __init__(self, port: int, host: str, judge: Judge) -> None:
-        self._judge = judge
-        self._given, self.handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._given.setblocking(False)
-        self._links: list[_Link] = []
+    Ownership: the port's thread has the channels; `close` closes them after it.
+    """
+
+    def __init__(self, port: int, host: str, endpoints: HealthEndpoints) -> None:
+        self._endpoints = endpoints
+        self._channels = WorkerChannels(HealthChannel, blocking=False)
+        self.handover = self._channels.handover
         self._asked_s = -FRESH_S
         listener = listen(host, port)
         self.host, self.port = listener.getsockname()[:2]
-        self._server = HealthPort(listener, self._answer)
+        self._server = HealthPort(listener, self._respond)
+
+    @property
+    def workers(self) -> int:
+        """The number of workers that had a channel at the last check."""
+        return len(self._channels)
 
     def start(self) -> None:
         """Answer from now on."""
         self._server.start()
 
     def close(self) -> None:
-        """Answer no more; the port is free afterwards."""
+        """Stop answering, and give the port back."""
         self._server.close()
-        for sock in (self._given, self.handover, *(link.sock for link in self._links)):
-            sock.close()
-        self._links.clear()
+        self._channels.close()
 
-    def _answer(self, path: str) -> tuple[int, str] | None:
+    def _respond(self, path: str) -> tuple[int, str] | None:
         if Deadline.has_begun():
-            return self._judge.answer(path, [Condition(is_started=True, is_ending=True)])
+            return self._endpoints.respond(path, [HealthState(is_started=True, is_draining=True)])
         now_s = time.monotonic()
         if now_s - self._asked_s >= FRESH_S:
             self._asked_s = now_s
-            self._take_links()
-            self._ask()
-        return self._judge.answer(path, [link.told() for link in self._links])
+            self._receive_channels()
+            self._channels.ask(HealthChannel.ask, ANSWER_S)
+        return self._endpoints.respond(path, [channel.state() for _, channel in self._channels.items()])
 
-    def _take_links(self) -> None:
+    def _receive_channels(self) -> None:
         with suppress(BlockingIOError):
             while True:
-                _, numbers, _, _ = socket.recv_fds(self._given, 16, 1)
-                for number in numbers:
-                    sock = socket.socket(fileno=number)
-                    sock.setblocking(False)
-                    self._links.append(_Link(sock))
-
-    def _ask(self) -> None:
-        began_s = time.monotonic()
-        self._each(self._links, _Link.ask)
-        # a worker that is silent since an earlier question is not waited for
-        while asked := [link for link in self._links if link.asked_s is not None and link.asked_s >= began_s]:
-            left_s = began_s + ANSWER_S - time.monotonic()
-            if left_s <= 0:
-                return
-            poll = select.poll()
-            for link in asked:
-                poll.register(link.sock, select.POLLIN)
-            poll.poll(left_s * 1000)
-            self._each(asked, _Link.take)
-
-    def _each(self, links: list[_Link], call: Callable[[_Link], None]) -> None:
-        """Call it for each link, and drop the links whose worker has ended."""
-        for link in list(links):
-            try:
-                call(link)
-            except OSError:
-                self._links.remove(link)
-                link.sock.close()
+                _, sockets = self._channels.receive()
+                for sock in sockets:
+                    self._channels.add(sock)

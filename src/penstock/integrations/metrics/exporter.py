@@ -1,6 +1,6 @@
-"""Hands this process's metrics to Prometheus: as an ASGI application, or on a port of its own. Extra `prometheus`.
+"""Exports this process's metrics to Prometheus: as an ASGI application, or on a port of its own. Extra `prometheus`.
 
-Wires the sources: the observers of all loops, the lanes of those that have run with some, and all gates.
+The sources are the observers of all loops, the lanes of the loops that have some, and all gates.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.executors.lanes import lane_sets
-from penstock.integrations.metrics.link import OWN, join_parent, parent_link, registry_key, registry_of
+from penstock.integrations.metrics.reporter import (
+    PROCESS_REGISTRY,
+    registry_by_key,
+    registry_key,
+    start_reporter,
+    worker_reporter,
+)
 from penstock.pressure.admission.registry import gates
 from penstock.pressure.overload.connections import memory_statistics
 from penstock.pressure.overload.sheds import all_sheds
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 
     from penstock.executors.counters import LaneStatistics
-    from penstock.integrations.metrics.link import MetricsLink
+    from penstock.integrations.metrics.reporter import MetricsReporter
     from penstock.pressure.admission.gate import GateStatistics
     from penstock.tasks.records import SiteStatistics, TaskStatistics
 
@@ -35,11 +41,11 @@ if TYPE_CHECKING:
 __all__ = ["MetricsApp", "MetricsServer", "join_workers", "metrics_app", "process_sources", "serve_metrics"]
 
 PATH = "/metrics"
-NEED = "metrics need prometheus-client: pip install 'penstock[prometheus]'"
+MISSING_EXTRA = "metrics need prometheus-client: pip install 'penstock[prometheus]'"
 
 
 def process_sources() -> Sources:
-    """Where this process's metrics come from, for exporters of your own: each loop and gate at each reading."""
+    """Return the sources of this process's metrics, for other exporters; each reading covers every loop and gate."""
     return Sources(tasks=_tasks, lanes=_lanes, sites=_sites, gates=_gates, sheds=all_sheds, disconnects=_disconnects)
 
 
@@ -50,7 +56,7 @@ def _tasks() -> list[TaskStatistics]:
 def _lanes() -> dict[str, list[LaneStatistics]]:
     found: dict[str, list[LaneStatistics]] = {}
     for loop, lanes in lane_sets():
-        found.setdefault(_name_of(loop), []).extend(lanes.statistics().values())
+        found.setdefault(_loop_name(loop), []).extend(lanes.statistics().values())
     return found
 
 
@@ -69,21 +75,21 @@ def _disconnects() -> Mapping[str, int]:
     return memory_statistics().disconnects
 
 
-def _name_of(loop: asyncio.AbstractEventLoop) -> str:
+def _loop_name(loop: asyncio.AbstractEventLoop) -> str:
     observer = observer_of(loop)
     if observer is not None:
         return observer.statistics().loop
-    # nobody has named it: it is called for what it is, "asyncio" or "uvloop"
+    # a loop without an observer has no name: "asyncio" or "uvloop" stands for it
     return type(loop).__module__.partition(".")[0]
 
 
 @functools.cache
-def _own_registry() -> Any:
-    """A registry with the process's metrics alone, made once: who shows a site in its own name is decided there."""
+def _process_registry() -> Any:
+    """Return the registry of the process's own metrics. One for all: it decides which sites have a label."""
     try:
         from prometheus_client import CollectorRegistry
     except ImportError:
-        raise ImportError(NEED) from None
+        raise ImportError(MISSING_EXTRA) from None
     from penstock.telemetry.prometheus import Collector
 
     registry = CollectorRegistry(auto_describe=True)
@@ -94,55 +100,55 @@ def _own_registry() -> Any:
 class MetricsApp:
     """An ASGI application that answers GET /metrics, alone, or mounted in another one at any path.
 
-    Prometheus's text format or OpenMetrics, by the Accept header. Without a `registry` (prometheus_client's) it gives
-    this process's metrics; with one, what is registered there.
+    It writes Prometheus's text format or OpenMetrics, by the Accept header. Without a `registry` (prometheus_client's)
+    it exports this process's metrics; with one, the metrics registered there.
     """
 
     def __init__(self, registry: Any = None) -> None:
         self._registry = registry
         registry_key(registry)
-        # a text of a thousand samples takes some 20 ms to write (measured): not in the loop
+        # a text of a thousand samples takes some 20 ms to write (measured), which would block the loop
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="penstock-metrics")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request, or take part in the server's start and end."""
+        """Answer one request, or the server's lifespan messages."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _serve_lifespan(receive, send)
         elif scope["type"] == "http":
             status, headers, body = await self._answer(scope)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-        else:  # a websocket: closed before it was accepted, which the client sees as 403
+        else:  # a WebSocket that is closed before it was accepted: the client reads 403
             await send({"type": "websocket.close"})
 
     async def _answer(self, scope: Message) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-        if not _is_ours(scope):
+        if not _is_metrics_path(scope):
             return _text(404, f"metrics are at {PATH}\n")
         if scope["method"] not in {"GET", "HEAD"}:
             return _text(405, f"{PATH} takes GET, not {scope['method']}\n", (b"allow", b"GET, HEAD"))
-        registry = self._registry if self._registry is not None else _own_registry()
-        if parent_link() is not None:
-            registry = _OfAllWorkers(registry, registry_key(self._registry))
+        registry = self._registry if self._registry is not None else _process_registry()
+        if worker_reporter() is not None:
+            registry = _AllWorkersRegistry(registry, registry_key(self._registry))
         from prometheus_client.exposition import choose_encoder
 
-        encode, content_type = choose_encoder(_accepted(scope))
+        encode, content_type = choose_encoder(_accept_header(scope))
         body = await asyncio.get_running_loop().run_in_executor(self._writer, encode, registry)
         return 200, [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())], body
 
 
-class _OfAllWorkers:
-    """A registry with the metrics of all workers; of this one alone if the parent does not answer."""
+class _AllWorkersRegistry:
+    """A registry of the metrics of all workers; of this worker alone if the parent does not answer."""
 
     def __init__(self, registry: Any, key: str) -> None:
         self._registry, self._key = registry, key
 
     def collect(self) -> Iterable[Any]:
-        """Ask the parent."""
+        """Return the families of all workers, from the parent."""
         from penstock.integrations.metrics.families import from_workers
 
-        link = parent_link()
+        reporter = worker_reporter()
         try:
-            answers = None if link is None else link.ask({"key": self._key})
+            answers = None if reporter is None else reporter.ask({"key": self._key})
         except OSError:
             answers = None
         found: Iterable[Any] = self._registry.collect() if answers is None else from_workers(answers)
@@ -153,26 +159,26 @@ metrics_app = MetricsApp()
 
 
 def join_workers(handover: socket.socket) -> None:
-    """Be one of several workers: from now on the metrics here are those of all. Called by the worker's start."""
-    join_parent(handover, _plain_families)
+    """Export the metrics of all workers from now on. `handover` is the socket of the parent that collects them."""
+    start_reporter(handover, _collect_plain)
 
 
-def _plain_families(key: str) -> list[Any]:
+def _collect_plain(key: str) -> list[Any]:
     from penstock.integrations.metrics.families import to_plain
 
-    registry = _own_registry() if key == OWN else registry_of(key)
+    registry = _process_registry() if key == PROCESS_REGISTRY else registry_by_key(key)
     return [] if registry is None else to_plain(registry.collect())
 
 
-def _is_ours(scope: Message) -> bool:
-    """Whether the path is /metrics, below the root, or the root itself of an application that is mounted."""
+def _is_metrics_path(scope: Message) -> bool:
+    """Return whether the path is /metrics below the root, or the root itself of a mounted application."""
     root, path = scope.get("root_path", "").rstrip("/"), scope["path"]
-    # servers differ in whether the path still has the root in front
+    # some servers leave the root in front of the path
     below = path[len(root) :] if root and (path == root or path.startswith(root + "/")) else path
     return below.rstrip("/") == PATH or (bool(root) and below in {"", "/"})
 
 
-def _accepted(scope: Message) -> str:
+def _accept_header(scope: Message) -> str:
     return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"accept")
 
 
@@ -182,7 +188,7 @@ def _text(status: int, text: str, *headers: tuple[bytes, bytes]) -> tuple[int, l
     return status, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length), *headers], body
 
 
-async def _live(receive: Receive, send: Send) -> None:
+async def _serve_lifespan(receive: Receive, send: Send) -> None:
     while True:
         kind = (await receive())["type"]
         await send({"type": f"{kind}.complete"})
@@ -199,12 +205,12 @@ class MetricsServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The number of the port."""
         port: int = self._server.server_port
         return port
 
     def close(self) -> None:
-        """Stop answering, give the port back, and wait for the thread. May be called again."""
+        """Stop answering, give the port back, and wait for the thread. A second call does nothing."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -218,47 +224,48 @@ class MetricsServer:
 
 
 class _WorkersServer(MetricsServer):
-    """The port that the parent of this worker serves, for all workers. It stays open when one worker closes it."""
+    """A port that this worker's parent serves for all workers. It stays open when one worker closes it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
     @property
     def port(self) -> int:
-        """Where the parent listens."""
+        """The number of the parent's port."""
         return self._port
 
     def close(self) -> None:
-        """Do nothing: other workers are read by it, and it ends with the parent."""
+        """Do nothing: the port serves other workers too, and ends with the parent."""
 
 
-def _serve_by_parent(link: MetricsLink, port: int, host: str, registry: Any) -> MetricsServer:
-    answer = link.ask({"serve": [host, port, registry_key(registry)]})
+def _serve_by_parent(reporter: MetricsReporter, port: int, host: str, registry: Any) -> MetricsServer:
+    answer = reporter.ask({"serve": [host, port, registry_key(registry)]})
     if "error" in answer:
         raise _cannot_serve(host, port, answer["errno"], answer["error"])
     return _WorkersServer(answer["port"])
 
 
-def _cannot_serve(host: str, port: int, number: int | None, why: str) -> OSError:
-    return OSError(number, f"cannot serve metrics on {host}:{port}: {why}")
+def _cannot_serve(host: str, port: int, number: int | None, reason: str) -> OSError:
+    return OSError(number, f"cannot serve metrics on {host}:{port}: {reason}")
 
 
 def serve_metrics(port: int, host: str = "127.0.0.1", *, registry: Any = None) -> MetricsServer:
-    """Answer on a port of its own, from a daemon thread: while the loop is blocked too. Port 0 picks a free one.
+    """Serve metrics on a port of their own, from a daemon thread: they are readable while the loop is blocked too.
 
-    Without a `registry` (prometheus_client's) it gives this process's metrics. In a worker of `penstock serve` the
-    parent listens, once for all workers, and each sample has the label `worker`. Raises OSError, naming the address,
-    when it cannot be listened on, and ImportError where prometheus-client is not installed.
+    `port` is a number, 0 picks a free one. Without a `registry` (prometheus_client's) it serves this process's metrics.
+    In a worker of `penstock serve` the parent listens, once for all workers, and each sample has the label `worker`.
+    Returns the server, to be closed. Raises OSError, naming the address, if it cannot listen there, and ImportError
+    without prometheus-client.
     """
     try:
         from prometheus_client import start_http_server
     except ImportError:
-        raise ImportError(NEED) from None
-    link = parent_link()
-    if link is not None:
-        return _serve_by_parent(link, port, host, registry)
+        raise ImportError(MISSING_EXTRA) from None
+    reporter = worker_reporter()
+    if reporter is not None:
+        return _serve_by_parent(reporter, port, host, registry)
     try:
-        server, thread = start_http_server(port, host, registry if registry is not None else _own_registry())
+        server, thread = start_http_server(port, host, registry if registry is not None else _process_registry())
     except OSError as error:
         raise _cannot_serve(host, port, error.errno, error.strerror or str(error)) from None
     return MetricsServer(server, thread)

@@ -18,19 +18,19 @@ from penstock.loop.servers import connection_count
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["answer_last", "end_connections"]
+__all__ = ["close_after_responses", "close_connections"]
 
 logger = logging.getLogger("uvicorn.error")
 
 # so long nothing may come on an idle connection before it is closed
-QUIET_S = 0.5
+IDLE_S = 0.5
 PATIENCE = 4
 # nothing tells when a connection becomes quiet: look this often
-LOOK_EVERY_S = 0.02
+POLL_INTERVAL_S = 0.02
 CLOSE = (b"connection", b"close")
 
 
-def answer_last(server: uvicorn.Server) -> None:
+def close_after_responses(server: uvicorn.Server) -> None:
     """Have each answer that begins from now on say that it is its connection's last."""
     # in HTTP/2 the header would be an error
     if getattr(server.config, "http2", False):
@@ -42,10 +42,10 @@ def answer_last(server: uvicorn.Server) -> None:
             cycle.default_headers = [*cycle.default_headers, CLOSE]
 
 
-async def end_connections(server: uvicorn.Server, until_s: float, quiet_s: float = QUIET_S) -> None:
+async def close_connections(server: uvicorn.Server, until_s: float, quiet_s: float = IDLE_S) -> None:
     """Wait until the server's connections have ended, no longer than `until_s` on the loop's clock."""
     loop, connections = asyncio.get_running_loop(), server.server_state.connections
-    ends = _Ends(quiet_s)
+    ends = _ClosingConnections(quiet_s)
     made_until_s = loop.time() + quiet_s * PATIENCE
     is_told = False
     while (connections or (_has_more(server) and loop.time() < made_until_s)) and loop.time() < until_s:
@@ -55,7 +55,7 @@ async def end_connections(server: uvicorn.Server, until_s: float, quiet_s: float
         if not is_told and connections and ends.has_only_busy(connections):
             is_told = True
             logger.info("Waiting for connections to close. (CTRL+C to force quit)")
-        await asyncio.sleep(min(LOOK_EVERY_S, max(until_s - loop.time(), 0.0)))
+        await asyncio.sleep(min(POLL_INTERVAL_S, max(until_s - loop.time(), 0.0)))
 
 
 def _has_more(server: uvicorn.Server) -> bool:
@@ -63,7 +63,7 @@ def _has_more(server: uvicorn.Server) -> bool:
     return any(connection_count(each) > 0 for each in server.servers)
 
 
-class _Ends:
+class _ClosingConnections:
     """The connections that are to end, and since when each is idle. Ownership: it lives as long as one drain."""
 
     def __init__(self, quiet_s: float) -> None:

@@ -52,7 +52,7 @@ class BoundedLifespan:
     async def startup(self) -> None:
         """Start the application; `should_exit` is true afterwards if it did not in time."""
         try:
-            with _ended_at(self._startup_s):
+            with _exit_if_blocked(self._startup_s):
                 async with asyncio.timeout(self._startup_s):
                     await self._lifespan.startup()
         except TimeoutError:
@@ -75,7 +75,7 @@ class BoundedLifespan:
 
 
 @contextmanager
-def _ended_at(bound_s: float | None) -> Iterator[None]:
+def _exit_if_blocked(bound_s: float | None) -> Iterator[None]:
     """End the process should it still be within this block at its bound: a blocked loop cannot tell the time."""
     if bound_s is None:
         yield

@@ -13,13 +13,13 @@ from penstock.pressure.overload.connections import set_receiving
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["watch_requests"]
+__all__ = ["report_receiving"]
 
 BY_CALLS = ("on_message_begin", "on_message_complete", "data_received", "connection_made")
 BY_STATES = ("handle_events", "on_response_complete", "data_received", "connection_made")
 
 
-def watch_requests(config: uvicorn.Config) -> bool:
+def report_receiving(config: uvicorn.Config) -> bool:
     """Have a loaded config's server tell its connections when a request is being received.
 
     False, and nothing is changed, with a protocol or a version of uvicorn that cannot.
@@ -34,7 +34,7 @@ def watch_requests(config: uvicorn.Config) -> bool:
     return True
 
 
-class Telling:
+class ReceiveReporter:
     """What both have in common: what was told last, and whether there is anyone to tell."""
 
     transport: Any
@@ -55,7 +55,7 @@ def _called(protocol: Any) -> Any:
     # called for each request: without super() that costs two fifths less
     received, begun, ended = protocol.data_received, protocol.on_message_begin, protocol.on_message_complete
 
-    class Receiving(Telling, protocol):  # type: ignore[misc]
+    class Receiving(ReceiveReporter, protocol):  # type: ignore[misc]
         """uvicorn's protocol over httptools, which is called where a request begins and where it ends."""
 
         _is_partial = False
@@ -91,7 +91,7 @@ def _called(protocol: Any) -> Any:
 def _looked_at(protocol: Any) -> Any:
     import h11
 
-    class Receiving(Telling, protocol):  # type: ignore[misc]
+    class Receiving(ReceiveReporter, protocol):  # type: ignore[misc]
         """uvicorn's protocol over h11, which has a state for the client's half of a request."""
 
         def connection_made(self, transport: Any) -> None:

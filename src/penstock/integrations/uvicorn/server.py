@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from penstock.config import Config, ServeConfig
-from penstock.integrations.uvicorn.drain import answer_last, end_connections
+from penstock.integrations.uvicorn.drain import close_after_responses, close_connections
 from penstock.integrations.uvicorn.lifespan import FAILED_START, BoundedLifespan
 from penstock.pressure.overload.loop import pause_watch, resume_watch
 from penstock.runtime.acceptqueue import empty, stop_new
@@ -29,15 +29,15 @@ from penstock.tasks.detectors.stalls import stall_watch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ENDING", "FAILED", "MOST_BYTES", "STARTED", "Server", "report"]
+__all__ = ["ENDING", "FAILED", "MAX_REPORT_BYTES", "STARTED", "Server", "report"]
 
 logger = logging.getLogger("uvicorn.error")
 
 # the application's shutdown has at least so long, also where requests have taken all of the drain
-LAST_S = 0.5
+MIN_SHUTDOWN_S = 0.5
 # a worker's report of its start or end to its parent: the word, and its process's number or the reason
 STARTED, FAILED, ENDING = "started", "failed", "ending"
-MOST_BYTES = 2000
+MAX_REPORT_BYTES = 2000
 
 
 class Server(uvicorn.Server):
@@ -48,7 +48,7 @@ class Server(uvicorn.Server):
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal ends it."""
-        _follow_parent()
+        _drain_with_parent()
         super().run(sockets=sockets)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
             self.lifespan,
             told.startup_s,
             told.shutdown_s,
-            started=lambda: _may_listen(sockets or ()),
+            started=lambda: _allow_listening(sockets or ()),
             left_s=self._left_s,
         )
         self.lifespan = lifespan
@@ -86,10 +86,10 @@ class Server(uvicorn.Server):
         loop, drain_s = asyncio.get_running_loop(), self.config.timeout_graceful_shutdown
         until_s = float("inf") if drain_s is None else loop.time() + drain_s
         self._until_s = None if drain_s is None else until_s
-        answer_last(self)
+        close_after_responses(self)
         # at once: where connections are bounded, clients are accepted when idle ones have ended
-        await asyncio.gather(self._stop_accepting(sockets or [], until_s), end_connections(self, until_s))
-        await end_connections(self, until_s)
+        await asyncio.gather(self._stop_accepting(sockets or [], until_s), close_connections(self, until_s))
+        await close_connections(self, until_s)
         await self._end_tasks(until_s)
         if not self.force_exit:
             await self.lifespan.shutdown()
@@ -120,7 +120,7 @@ class Server(uvicorn.Server):
     def _left_s(self) -> float | None:
         if self._until_s is None:
             return None
-        return max(self._until_s - asyncio.get_running_loop().time(), LAST_S)
+        return max(self._until_s - asyncio.get_running_loop().time(), MIN_SHUTDOWN_S)
 
 
 def report(config: Any, word: str, text: str) -> bool:
@@ -130,28 +130,28 @@ def report(config: Any, word: str, text: str) -> bool:
         return False
     with suppress(OSError):
         message = f"{word} {text}".encode(errors="backslashreplace")
-        channel.send(message[:MOST_BYTES], socket.MSG_DONTWAIT)
+        channel.send(message[:MAX_REPORT_BYTES], socket.MSG_DONTWAIT)
     return True
 
 
-def _may_listen(sockets: Sequence[socket.socket]) -> None:
+def _allow_listening(sockets: Sequence[socket.socket]) -> None:
     """Let sockets that were bound for this process alone be listened on, beside connections of a server before it."""
     for sock in sockets:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
-def _follow_parent() -> None:
+def _drain_with_parent() -> None:
     """In a child process: be ended by SIGTERM, and so drain, when the parent is gone, however it ended."""
     parent = multiprocessing.parent_process()
     if parent is None or threading.current_thread() is not threading.main_thread():
         return
     # its other end is the parent's alone, and the kernel closes it
     arguments = (parent.sentinel,)
-    threading.Thread(target=_end_with_parent, args=arguments, name="penstock-parent", daemon=True).start()
+    threading.Thread(target=_wait_for_parent, args=arguments, name="penstock-parent", daemon=True).start()
 
 
-def _end_with_parent(lifeline_fd: int) -> None:
+def _wait_for_parent(lifeline_fd: int) -> None:
     poll = select.poll()
     # only that it hangs up
     poll.register(lifeline_fd, 0)

@@ -28,14 +28,14 @@ from uvicorn.supervisors import Multiprocess
 import penstock
 from penstock.config import Config, PressureConfig
 from penstock.integrations.admission import AdmissionMiddleware
-from penstock.integrations.health.server import HealthServer, Judge, LoopCondition
+from penstock.integrations.health.server import HealthEndpoints, HealthServer, LoopHealth
 from penstock.integrations.health.workers import HealthReporter, WorkersHealth
 from penstock.integrations.metrics.exporter import join_workers
 from penstock.integrations.metrics.hub import MetricsHub
 from penstock.integrations.uvicorn.lifespan import FAILED_START
-from penstock.integrations.uvicorn.request_timing import watch_requests
+from penstock.integrations.uvicorn.request_timing import report_receiving
 from penstock.integrations.uvicorn.server import FAILED, Server, report
-from penstock.integrations.uvicorn.shedding import end_handshakes, refuse_early, refuse_unread
+from penstock.integrations.uvicorn.shedding import complete_handshakes, shed_early, shed_unread
 from penstock.integrations.uvicorn.tls import Tls
 from penstock.integrations.uvicorn.workers import Reloader, Workers
 from penstock.logformats import json_line
@@ -101,13 +101,13 @@ class ServerConfig(uvicorn.Config):
         self.http_protocol_class = _gathering(self.http_protocol_class)
         config = Config.load()
         if config.pressure.receive_s is not None:
-            watch_requests(self)
+            report_receiving(self)
         if config.pressure.limit is not None:
             self.loaded_app = admission = _admitted(self.loaded_app, config.pressure)
-            refuse_early(self, admission)
-            end_handshakes(self)
+            shed_early(self, admission)
+            complete_handshakes(self)
         if config.pressure.lag_high_s is not None:
-            refuse_unread(self)
+            shed_unread(self)
         if config.loop.debug is not None:
             # On Python 3.11 uvicorn's own runner has turned it off since the loop was made.
             asyncio.get_running_loop().set_debug(config.loop.debug)
@@ -235,8 +235,8 @@ def _health_port(config: ServerConfig, pressure: PressureConfig, binding: Bindin
     host = binding.host if pressure.health_host is None else pressure.health_host
     port: HealthServer | WorkersHealth
     if config.should_reload or config.workers > 1:
-        judge = Judge(pressure.health_stuck_s, pressure.health_overload_unready)
-        port = workers = WorkersHealth(pressure.health_port, host, judge)
+        endpoints = HealthEndpoints(pressure.health_stuck_s, pressure.health_overload_unready)
+        port = workers = WorkersHealth(pressure.health_port, host, endpoints)
         config.health_handover = workers.handover
     else:
         port = config.health = HealthServer(
@@ -273,15 +273,15 @@ def _follow_health(config: ServerConfig) -> None:
     if config.health is None and config.health_handover is None:
         return
     server = next(filter(None, map(_handling_server, ENDS)), None)
-    condition = LoopCondition(
+    health = LoopHealth(
         asyncio.get_running_loop(),
         lambda: server is None or server.started,
         lambda: Deadline.has_begun() or (server is not None and server.should_exit),
     )
     if config.health is not None:
-        config.health.follow_condition(condition)
+        config.health.follow_health(health)
     if config.health_handover is not None:
-        HealthReporter(config.health_handover, condition).start()
+        HealthReporter(config.health_handover, health).start()
 
 
 def _watch_server(config: ServerConfig) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from penstock.integrations.admission import AdmissionMiddleware
 
-__all__ = ["end_handshakes", "refuse_early", "refuse_unread"]
+__all__ = ["complete_handshakes", "shed_early", "shed_unread"]
 
 NEEDED = ("_start_asgi_task", "_unset_keepalive_if_required")
 # what a request that is answered here has to have
@@ -33,7 +33,7 @@ CYCLE = {"keep_alive", "access_log", "access_logger", "default_headers", "on_res
 UNREAD = tuple(reply.to_bytes() for reply in http_replies(Overloaded(reason="lag"), close=True))
 
 
-def refuse_unread(config: uvicorn.Config) -> None:
+def shed_unread(config: uvicorn.Config) -> None:
     """Have a loaded config's server say what a client is answered that the loop turns away."""
     config.http_protocol_class = _answering(config.http_protocol_class)
 
@@ -51,7 +51,7 @@ def _answering(protocol: Any) -> Any:
     return Answering
 
 
-def end_handshakes(config: uvicorn.Config) -> None:
+def complete_handshakes(config: uvicorn.Config) -> None:
     """Have a loaded config's WebSockets know that one which was answered by HTTP has had its handshake.
 
     Some of uvicorn's protocols do not, and log an error of the application's for each.
@@ -73,7 +73,7 @@ def _ending(protocol: Any) -> Any:
     return protocol if hasattr(protocol, "asgi_send") else Ending
 
 
-def refuse_early(config: uvicorn.Config, admission: AdmissionMiddleware) -> bool:
+def shed_early(config: uvicorn.Config, admission: AdmissionMiddleware) -> bool:
     """Have a loaded config's server refuse early what `admission`, its outermost application, refuses.
 
     False, and nothing is changed, with a protocol or a version of uvicorn that cannot.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
 
 from penstock.integrations.uvicorn.lifespan import FAILED_START
-from penstock.integrations.uvicorn.server import ENDING, MOST_BYTES, STARTED, Server
+from penstock.integrations.uvicorn.server import ENDING, MAX_REPORT_BYTES, STARTED, Server
 from penstock.runtime.acceptqueue import has_clients, stop_new
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ __all__ = ["Reloader", "Workers"]
 logger = logging.getLogger("uvicorn.error")
 ENDS = (signal.SIGTERM, signal.SIGINT)
 # so many workers that end before they serve, with none between them that serves, are no accident
-MOST_IN_A_ROW = 5
-LOOK_EVERY_S = 0.02
+MAX_FAILED_STARTS = 5
+POLL_INTERVAL_S = 0.02
 
 
 class WorkerProcess(multiprocess.Process):
@@ -53,7 +53,7 @@ class WorkerProcess(multiprocess.Process):
         return False
 
 
-class Wakeup:
+class SignalSafeEvent:
     """An event as `threading.Event`, which a signal's handler may set: it takes no lock."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class StartReports:
         with suppress(BlockingIOError):
             while True:
                 # a long reason may be cut within a character
-                word, _, text = self._reader.recv(MOST_BYTES).decode(errors="replace").partition(" ")
+                word, _, text = self._reader.recv(MAX_REPORT_BYTES).decode(errors="replace").partition(" ")
                 if word == STARTED:
                     self._started.add(int(text))
                     self.failed_in_a_row = 0
@@ -113,7 +113,7 @@ class StartReports:
         """Whether the worker has said that it accepts no more clients."""
         return pid in self._ending
 
-    def note_end(self, pid: int) -> None:
+    def record_end(self, pid: int) -> None:
         """Hear that a worker has ended; whether it had served counts."""
         if pid not in self._started | self._ended:
             self.failed_in_a_row += 1
@@ -131,7 +131,7 @@ class Workers(Multiprocess):
         super().__init__(config, *arguments, **more)
         self._reports = StartReports()
         config.start_reports = self._reports.writer
-        self.should_exit = Wakeup()
+        self.should_exit = SignalSafeEvent()
         for signum in ENDS:
             signal.signal(signum, self._on_end)
 
@@ -158,14 +158,14 @@ class Workers(Multiprocess):
         self._reports.read()
         for process in self.processes:
             if process.process.exitcode is not None:
-                self._reports.note_end(process.process.pid or 0)
+                self._reports.record_end(process.process.pid or 0)
 
     def terminate_all(self) -> None:
         """End the workers. If clients wait while none of them accepts, one has the drain's time to begin."""
         drain_s = self.config.timeout_graceful_shutdown
         until_s = math.inf if drain_s is None else time.monotonic() + drain_s
         while any(map(has_clients, self.sockets)) and not self._is_served() and time.monotonic() < until_s:
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_INTERVAL_S)
         super().terminate_all()
 
     def _is_served(self) -> bool:
@@ -186,7 +186,7 @@ class Workers(Multiprocess):
 
     def has_failed(self) -> bool:
         """Whether a worker has ended before it served: with the code that says so, or again and again."""
-        if self._reports.failed_in_a_row >= MOST_IN_A_ROW:
+        if self._reports.failed_in_a_row >= MAX_FAILED_STARTS:
             return True
         return any(process.process.exitcode == FAILED_START for process in self.processes)
 

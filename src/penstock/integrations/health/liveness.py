@@ -1,4 +1,4 @@
-"""Vitals: how one loop fares, read from another thread, also while the loop is blocked."""
+"""Tells how long a loop has been blocked, and whether it is overloaded. Readable from another thread at any time."""
 
 from __future__ import annotations
 
@@ -11,60 +11,60 @@ from penstock.pressure.overload.loop import is_overloaded
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["BEAT_S", "Condition", "LoopVitals"]
+__all__ = ["PING_S", "HealthState", "LoopLiveness"]
 
-# how often a loop without heartbeat is asked for a sign of life
-BEAT_S = 0.5
-# a turn of callbacks that all end, or a beat's wait, that lasts longer is overload
+# how often a ping is sent to a loop that has no heartbeat
+PING_S = 0.5
+# a turn of callbacks that all end, or a ping's wait, that lasts longer is overload
 LATE_S = 1.0
-# the level of task telemetry from which on the native loop writes heartbeat
-STAMPED = 2
+# the level of task telemetry from which on the native loop has a heartbeat
+HEARTBEAT_LEVEL = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """The state of a service: of one process, as of one moment."""
+class HealthState:
+    """The state of one process at one moment."""
 
     is_started: bool = False
-    is_ending: bool = False
+    is_draining: bool = False
     is_overloaded: bool = False
-    # for how long one callback has kept the loop; 0 while callbacks end
+    # for how long one callback has blocked the loop; 0 while callbacks end
     blocked_s: float = 0.0
 
 
-class LoopVitals:
-    """The signs of life of one loop: the native loop's heartbeat, elsewhere beats, callbacks that are sent to it."""
+class LoopLiveness:
+    """The progress of one loop: by the native loop's heartbeat, or by pings, callbacks that are sent to the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop: Any = loop
         self._probe: Any = getattr(loop, "_probe", None)
-        # of the beat on its way; how late the last one was
+        # when the outstanding ping was sent; how late the last one was
         self._sent_s: float | None = None
         self._late_s = 0.0
 
     @property
-    def needs_beats(self) -> bool:
-        """Whether `beat()` is to be called every `BEAT_S`: nothing else tells of this loop."""
-        return self._probe is None or self._probe.level < STAMPED
+    def needs_pings(self) -> bool:
+        """Whether the loop has no heartbeat, so that `send_ping` must be called every `PING_S`."""
+        return self._probe is None or self._probe.level < HEARTBEAT_LEVEL
 
-    def beat(self) -> None:
-        """Send the next beat, if the last one has arrived."""
+    def send_ping(self) -> None:
+        """Send the next ping if the last one has arrived."""
         if self._sent_s is None:
             self._sent_s = time.monotonic()
             try:
-                self._loop.call_soon_threadsafe(self._arrive)
+                self._loop.call_soon_threadsafe(self._receive_ping)
             except RuntimeError:
-                # closed: it runs nothing any more
+                # a closed loop runs nothing any more
                 self._sent_s, self._late_s = None, 0.0
 
-    def _arrive(self) -> None:
+    def _receive_ping(self) -> None:
         sent_s, self._sent_s = self._sent_s, None
         if sent_s is not None:
             self._late_s = time.monotonic() - sent_s
 
     def read(self) -> tuple[float, bool]:
-        """Return for how long one callback has kept the loop, in seconds, and whether the loop is overloaded."""
-        if self.needs_beats:
+        """Return for how long one callback has blocked the loop, in seconds, and whether the loop is overloaded."""
+        if self.needs_pings:
             waited_s = 0.0 if self._sent_s is None or not self._loop.is_running() else time.monotonic() - self._sent_s
             return waited_s, is_overloaded(self._loop) or self._late_s > LATE_S
         turn_since_ns, callback_since_ns, *_ = self._probe.heartbeat.look()
