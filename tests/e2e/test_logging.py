@@ -203,8 +203,8 @@ def test_options_of_logging_that_cannot_be_are_one_line(penstock: Command) -> No
     refuses("run", "--log-config", "bad.json", "program.py", code=2, says="bad.json is no configuration of logging")
     refuses("run", "--log-format", "xml", "program.py", code=2, says="--log-format")
     both = ("--log-format", "json", "--log-config", "bad.json")
-    refuses("run", *both, "program.py", code=2, says="--log-format says nothing beside --log-config")
-    refuses("serve", *both, "app:app", code=2, says="--log-format says nothing beside --log-config")
+    refuses("run", *both, "program.py", code=2, says="--log-format cannot be combined with --log-config")
+    refuses("serve", *both, "app:app", code=2, says="--log-format cannot be combined with --log-config")
 
 
 def test_a_program_that_sets_up_logging_itself_has_its_own_lines_alone(penstock: Command) -> None:

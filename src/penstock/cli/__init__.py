@@ -1,7 +1,7 @@
 """The command line: `penstock run`, `serve` and `doctor`. One file per command: parse, call, render.
 
-Knows runtime and integrations; nothing below knows it. A mistake of the user's is one line on stderr, never a
-traceback of ours; an error inside the user's program is shown as the user's, without our frames.
+A usage error is one line on stderr without a traceback. An error in the user's program shows its traceback without
+penstock's frames.
 """
 
 from penstock.cli.entry import main

@@ -1,4 +1,4 @@
-"""A check of the user's code in a process of its own, which keeps its imports out of the parent of the workers."""
+"""A check of the user's code in a forked process, so that the parent of the workers does not import it."""
 
 import os
 import sys
@@ -8,9 +8,9 @@ __all__ = ["check_apart"]
 
 
 def check_apart(check: Callable[[], object]) -> None:
-    """Do the check in a copy of this process, which ends as its error would end this one. Here, where none can be made.
+    """Call `check` in a forked child, or in this process without `fork`.
 
-    Raises SystemExit with the copy's exit code, when it has told its error.
+    Raises SystemExit with the exit code of a child whose check failed; the child has written the error.
     """
     if not hasattr(os, "fork"):
         check()
@@ -19,7 +19,7 @@ def check_apart(check: Callable[[], object]) -> None:
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        # an error passes from here to the end of the command, and is told there
+        # an error propagates to the end of the command, which writes it
         check()
         sys.stdout.flush()
         sys.stderr.flush()

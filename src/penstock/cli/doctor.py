@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the report, for people or as JSON; always 0, since a weak spot is no failure."""
+    """Print the report as text or JSON. Return 0 in any case: a weak spot is not a failure."""
     options = _parser().parse_args(arguments)
     config = load_config(options)
     facts, workers = [*examine(), *_unusable(config)], count_workers(config.executors)
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _unusable(config: Config) -> list[Fact]:
-    """Return the part of the config that cannot work on this machine, as `run` and `serve` would say."""
+    """Return the error of a config that cannot work on this machine, as `run` and `serve` report it."""
     try:
         check_config(config)
     except ConfigError as error:
@@ -52,7 +52,7 @@ def _parser() -> LineParser:
 
 
 def render(facts: Sequence[Fact], config: Config, workers: dict[str, Workers], costs: Sequence[Cost] = ()) -> str:
-    """The report as text: a table of facts, the lanes' workers, measured costs, the config's deviations, the advice."""
+    """Return the report as text: facts, workers of each lane, measured costs, changed config keys, advice."""
     width = max(len(fact.name) for fact in facts)
     lines = ["machine"]
     lines += [f"  {fact.name:{width}}  {fact.text}" for fact in facts]
@@ -63,13 +63,13 @@ def render(facts: Sequence[Fact], config: Config, workers: dict[str, Workers], c
     lines += ["", "config" if changed else "config: all defaults"]
     lines += [f"  {key} = {value!r}  (default {default!r})" for key, (value, default) in changed.items()]
     advice = [fact for fact in facts if fact.advice]
-    lines += ["", "advice" if advice else "advice: none, nothing here holds penstock back"]
+    lines += ["", "advice" if advice else "advice: none"]
     lines += [f"  {fact.name}: {fact.advice}" for fact in advice]
     return "\n".join(lines)
 
 
 def deviations(config: Config) -> dict[str, tuple[Any, Any]]:
-    """Each key that differs from its default, with its value and the default; a lane as the text that would tell it."""
+    """Return each key that differs from its default, with value and default; a lane as its text."""
     changed = {}
     for group in fields(config):
         chosen, default = getattr(config, group.name), getattr(Config(), group.name)

@@ -1,4 +1,4 @@
-"""Picks the command, and turns what went wrong into one line and an exit code: 2 for usage, 1 for the rest."""
+"""The entry point: selects the command and reports an error as one line, with exit code 2 for usage, else 1."""
 
 import argparse
 import importlib
@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from penstock import __version__
-from penstock.cli.frames import hide_our_frames, user_frames
+from penstock.cli.frames import hide_penstock_frames, user_frames
 from penstock.cli.options import LineParser
-from penstock.cli.output import Failure, complain
+from penstock.cli.output import Failure, write_error
 from penstock.errors import ConfigError, PenstockError
 
 __all__ = ["main"]
@@ -17,9 +17,9 @@ COMMANDS = ("run", "serve", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Exceptions of the user's own program pass through."""
+    """Run the command line and return the exit code. Exceptions of the user's program propagate."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    hide_our_frames()
+    hide_penstock_frames()
     command = "penstock"
     try:
         choice, rest = _choose(arguments)
@@ -52,11 +52,11 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _main_of(choice: str) -> Callable[[Sequence[str]], int]:
-    # Imported when chosen: what `serve` needs would slow the start of every `run`.
+    # Imported lazily: the imports of `serve` would slow the start of `run`.
     main: Callable[[Sequence[str]], int] = importlib.import_module(f"penstock.cli.{choice}").main
     return main
 
 
 def _complain(command: str, message: str, code: int) -> int:
-    complain(command, message)
+    write_error(command, message)
     return code

@@ -1,7 +1,7 @@
-"""Whose traceback it is: hides the frames between the command line and the user's program.
+"""Hides the traceback frames between the command line and the user's program.
 
-The trick is an excepthook rather than a handler: the exception leaves `main` as it is, so exit codes, `atexit` and the
-death by SIGINT stay the interpreter's own.
+It uses `sys.excepthook` and no handler: the exception propagates out of `main`, so exit codes, `atexit` and the end by
+SIGINT are the interpreter's.
 """
 
 import contextlib
@@ -11,21 +11,21 @@ import runpy
 import sys
 from types import CodeType, TracebackType
 
-__all__ = ["hide_our_frames", "user_frames"]
+__all__ = ["hide_penstock_frames", "user_frames"]
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 MACHINERY = ("<frozen runpy>", "<frozen importlib", runpy.__file__, importlib.__file__, contextlib.__file__)
 
 
 def user_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback that starts in the user's code; None if it never gets there."""
-    while traceback is not None and _is_ours(traceback.tb_frame.f_code):
+    """Return the traceback from its first frame in the user's code on; None without such a frame."""
+    while traceback is not None and _is_penstock(traceback.tb_frame.f_code):
         traceback = traceback.tb_next
     return traceback
 
 
-def hide_our_frames() -> None:
-    """From here on an uncaught exception is printed from the user's first frame on."""
+def hide_penstock_frames() -> None:
+    """Print uncaught exceptions from the first frame of the user's code on."""
     former = sys.excepthook
     launcher = getattr(sys.modules.get("__main__"), "__file__", None)
     if launcher is not None:
@@ -41,10 +41,10 @@ def hide_our_frames() -> None:
     sys.excepthook = show
 
 
-# The console script, or `penstock/__main__.py`: the file that called us, known only once we run.
+# The calling file, known only at run time: the console script or `penstock/__main__.py`.
 _launchers: set[str] = set()
 
 
-def _is_ours(code: CodeType) -> bool:
+def _is_penstock(code: CodeType) -> bool:
     name = code.co_filename
     return name.startswith(PACKAGE) or name in _launchers or name.startswith(MACHINERY)

@@ -1,6 +1,6 @@
-"""The facts that `penstock doctor` reports: read from kernel and interpreter, each with advice where it is weak.
+"""The facts that `penstock doctor` reports about kernel and interpreter, with advice for weak spots.
 
-Only reads; needs no root; a file that is not there, as outside Linux, makes a fact "unknown" and no error.
+It only reads, and needs no root. A missing file, as outside Linux, makes a fact "unknown".
 """
 
 import ctypes
@@ -24,12 +24,12 @@ from penstock.purity import PURE_VARIABLE, is_pure_requested
 
 __all__ = ["Fact", "examine"]
 
-# Below these a busy service meets the limit before it meets the processor.
+# With fewer, a busy service reaches this limit before that of the CPU.
 FEW_FILES = 65_536
-# As setup.py has it: for such a Python no extension is built.
+# As in setup.py: for such a Python no extension is built.
 UNKNOWN_FRAMES = (3, 16)
 NEWER_PYTHON = "penstock has no native loop for this Python yet: use an earlier one"
-# Where a wheel was built without the extension, pip keeps it and would install it again.
+# pip caches a wheel without the extension and would install it again.
 NOT_BUILT = (
     "the extension was not built: with a C compiler (gcc) present and PENSTOCK_PURE unset, install penstock again "
     "(pip install --force-reinstall --no-cache-dir)"
@@ -39,7 +39,7 @@ IO_URING_SETUP = 425  # the same number on every architecture
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing the machine offers: a name, the value as data, the value as text, advice or an empty string."""
+    """One property of the machine: its name, its value as data and as text, and advice or an empty string."""
 
     name: str
     value: object
@@ -48,7 +48,7 @@ class Fact:
 
 
 def examine() -> list[Fact]:
-    """Every fact, in the order of the report."""
+    """Return the facts in the order of the report."""
     return [
         Fact("penstock", penstock.__version__, penstock.__version__),
         _python(),
@@ -83,8 +83,8 @@ def _loop() -> Fact:
     if getattr(sys.flags, "gil", None) == 0:
         return Fact("loop", "pure", "pure: asyncio's selector loop", "the GIL is forced off: leave PYTHON_GIL alone")
     if is_pure_requested():
-        said = f"{PURE_VARIABLE}={os.environ[PURE_VARIABLE]}"
-        return Fact("loop", "pure", "pure: asyncio's selector loop", f"{said} is set: unset it")
+        setting = f"{PURE_VARIABLE}={os.environ[PURE_VARIABLE]}"
+        return Fact("loop", "pure", "pure: asyncio's selector loop", f"{setting} is set: unset it")
     if not sys.platform.startswith("linux"):
         return Fact("loop", "pure", "pure: asyncio's selector loop", "the native loop needs Linux")
     return Fact("loop", "pure", "pure: asyncio's selector loop", _why_not_native())
@@ -97,8 +97,8 @@ def _why_not_native() -> str:
         importlib.import_module("penstock._core.reactor")
     except ImportError as error:
         if "Interpreter change" in str(error) or "subinterpreters" in str(error):
-            return "this is a subinterpreter, and the extension is the first interpreter's: use a process of its own"
-        return f"the extension is there but does not load: {error}"
+            return "the extension does not load in a subinterpreter: use a process of its own"
+        return f"the extension does not load: {error}"
     return "the extension loads but is not used: please report it"
 
 
@@ -109,7 +109,7 @@ def _poller() -> Fact:
 
 
 def _io_uring() -> Fact:
-    """Asks the kernel: a set-up call with no arguments fails, and how it fails tells."""
+    """Test the kernel with an invalid io_uring_setup call, whose error number gives the answer."""
     if not sys.platform.startswith("linux"):
         return Fact("io_uring", "unavailable", "not on this system")
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,7 +1,7 @@
-"""`penstock doctor --measure`: what each level of task telemetry costs on this machine, per task and per step.
+"""`penstock doctor --measure`: the cost of each level of task telemetry, per task and per step.
 
-A loop for each level, run in turn, round after round, on one thread's CPU clock; what is told are medians, and ratios
-to the loop at level off that ran moments before or after.
+One loop for each level; the loops run interleaved, in rounds, on the thread's CPU clock. The results are medians, and
+medians of the ratios to level off in the same round.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ __all__ = ["Cost", "costs_as_json", "measure", "render_costs"]
 
 ROUNDS = 21
 TASKS = 1000
-# steps of as many tasks as wait for each other in a quiet service
+# concurrent tasks, and steps of each: about those of a quiet service
 STEPPING, STEPS = 20, 100
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One level: nanoseconds for a task made and awaited and for a step, and both in percent of level off."""
+    """The cost of one level in nanoseconds per task and per step, and in percent of level off."""
 
     level: str
-    # who keeps the records: the loop itself, or penstock.tasks.TaskFactory
+    # the source of the records: the loop, or penstock.tasks.TaskFactory
     watcher: str
     task_ns: float
     task_percent: float
@@ -39,7 +39,7 @@ class Cost:
 
 
 def measure(config: Config, rounds: int = ROUNDS) -> list[Cost]:
-    """The cost of each level on loops built by the config's `loop` group. Takes a second or two."""
+    """Return the cost of each level on loops built from the `loop` group. It takes one to two seconds."""
     loops = {level: _watched(config, level) for level in LEVELS}
     task_ns: dict[str, list[float]] = {level: [] for level in LEVELS}
     step_ns: dict[str, list[float]] = {level: [] for level in LEVELS}
@@ -58,7 +58,7 @@ def measure(config: Config, rounds: int = ROUNDS) -> list[Cost]:
 
 
 def _watched(config: Config, level: str) -> tuple[asyncio.AbstractEventLoop, str]:
-    """A loop at the level, and who watches it."""
+    """Return a loop at the level, and the source of its records."""
     loop = penstock.new_event_loop(Config(loop=config.loop))
     observer = observer_of(loop)
     if observer is None:
@@ -75,7 +75,7 @@ def _turned(levels: Sequence[str], by: int) -> Sequence[str]:
 
 
 def _timed(loop: asyncio.AbstractEventLoop, work: Callable[[], Awaitable[None]]) -> int:
-    """The CPU time of this thread for the work, without the collector's."""
+    """Return the CPU time of the work in nanoseconds, without garbage collection."""
 
     async def timed() -> int:
         began_ns = time.thread_time_ns()
@@ -122,13 +122,13 @@ def _cost(level: str, watcher: str, task_ns: dict[str, list[float]], step_ns: di
 
 
 def _percent(found: Sequence[float], off: Sequence[float]) -> float:
-    """By round, then the median: a machine that slows down for a moment moves both."""
+    """Return the median of the ratios in each round: a moment of load moves both values of a round."""
     pairs = zip(found, off, strict=True)
     return round(100 * statistics.median(one / max(other, 1e-9) for one, other in pairs), 1)
 
 
 def render_costs(costs: Sequence[Cost]) -> list[str]:
-    """A heading and a line for each level."""
+    """Return a heading and a line for each level."""
     lines = [f"telemetry (kept by {costs[-1].watcher})", "  level     a task  of off     a step  of off"]
     for cost in costs:
         pairs = ((cost.task_ns, cost.task_percent), (cost.step_ns, cost.step_percent))
@@ -137,5 +137,5 @@ def render_costs(costs: Sequence[Cost]) -> list[str]:
 
 
 def costs_as_json(costs: Sequence[Cost]) -> dict[str, dict[str, Any]]:
-    """The same as data, by level."""
+    """Return the costs as data, by level."""
     return {cost.level: {name: value for name, value in asdict(cost).items() if name != "level"} for cost in costs}

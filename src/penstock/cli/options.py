@@ -1,4 +1,4 @@
-"""What every command shares: the parser, `--config` and `--set`, and the failure that ends a command with one line."""
+"""Options that the commands share: the parser, `--config`, `--set`, `--log-format` and `--drain`."""
 
 import argparse
 import os
@@ -9,8 +9,7 @@ from typing import Any, NoReturn
 
 import penstock
 from penstock.cli.output import Failure, write_out
-from penstock.config import Config
-from penstock.config import sources as configfile
+from penstock.config import Config, sources
 from penstock.config.converters import Converter, seconds
 
 __all__ = [
@@ -35,11 +34,11 @@ class LineParser(argparse.ArgumentParser):
         super().__init__(prog=prog, usage=usage, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        """Raise the mistake as a Failure; argparse would print the usage above it."""
+        """Raise a Failure; argparse would print the usage, too."""
         raise Failure(f"{message} (see '{self.prog} --help')", code=2)
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        # argparse takes no notice of a help that cannot be written, and the interpreter's last flush complains
+        # argparse ignores an error of this write, and the interpreter's last flush would report it
         if file is sys.stdout:
             write_out(message)
         else:
@@ -54,34 +53,34 @@ class LineParser(argparse.ArgumentParser):
 
 
 def load_config(options: argparse.Namespace) -> Config:
-    """The config as the command line, the environment and the nearest file give it."""
+    """Return the config from the command line, the environment and the nearest file."""
     return Config.load(_config_file(options.config), overrides=_overrides(options))
 
 
 def named_keys(options: argparse.Namespace) -> frozenset[str]:
-    """The keys that those have named: a command's own default is for the others, also where the value is none."""
-    return configfile.named_keys(_config_file(options.config), os.environ, _overrides(options))
+    """Return the keys that these sources set; a default of a command applies to the other keys only."""
+    return sources.named_keys(_config_file(options.config), os.environ, _overrides(options))
 
 
 def with_signals(config: Config, drain_s: float | None) -> Config:
     """Return the config with `--drain`, and with the dump on SIGUSR1 unless the config says no."""
-    told = config.signals
+    given = config.signals
     signals = replace(
-        told,
-        drain_s=told.drain_s if drain_s is None else drain_s,
-        dump=True if told.dump is None else told.dump,
+        given,
+        drain_s=given.drain_s if drain_s is None else drain_s,
+        dump=True if given.dump is None else given.dump,
     )
     return replace(config, signals=signals)
 
 
-def accepted(kind: Converter, text: str, what: str) -> Any:
-    """Return the option's text as a value of `kind`. Raises argparse's error, which says `what` is allowed."""
+def accepted(converter: Converter, text: str, allowed: str) -> Any:
+    """Return the converted text of an option. Raises argparse's error, which describes the `allowed` values."""
     try:
-        value = kind.parse(text.strip())
+        value = converter.parse(text.strip())
     except ValueError:
         value = None
     if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
     return value
 
 
@@ -91,18 +90,18 @@ def add_log_format(parser: argparse.ArgumentParser) -> None:
 
 
 def check_log_options(options: argparse.Namespace) -> None:
-    """Refuse `--log-format` beside `--log-config`: the file says how records are written."""
+    """Raise Failure for `--log-format` together with `--log-config`, which has its own format."""
     if options.log_format is not None and options.log_config is not None:
-        raise Failure("--log-format says nothing beside --log-config: the file decides", code=2)
+        raise Failure("--log-format cannot be combined with --log-config, which has its own format", code=2)
 
 
 def seconds_or_0(text: str) -> float:
-    """Return the option's text as a time."""
+    """Return the text of an option as seconds."""
     return float(accepted(seconds(zero=True), text, "a time: seconds, 0 to 1e9"))
 
 
 def check_config(config: Config) -> None:
-    """Build a loop by the config once, so that one that cannot work here is an error of the command line's."""
+    """Build a loop from the config once, so that the command reports a config that cannot work here."""
     penstock.new_event_loop(config).close()
 
 

@@ -1,4 +1,4 @@
-"""Writes a command's output to readers that may have gone and files that may be full."""
+"""The output of commands, also to a closed pipe or a full disk."""
 
 import os
 import signal
@@ -6,11 +6,11 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["Failure", "complain", "write_out"]
+__all__ = ["Failure", "write_error", "write_out"]
 
 
 class Failure(Exception):
-    """Ends the command: one line for stderr and the exit code, 2 for wrong usage, 1 for the rest."""
+    """An error that ends the command: one line for stderr, and the exit code, 2 for usage, else 1."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
@@ -18,7 +18,7 @@ class Failure(Exception):
 
 
 def write_out(text: str) -> None:
-    """Write to stdout, now. Where its reader has gone, end as SIGPIPE ends a process: exit code 141 and no word.
+    """Write to stdout and flush it. A closed pipe ends the process silently with exit code 141, as SIGPIPE does.
 
     Raises Failure for any other error.
     """
@@ -28,25 +28,25 @@ def write_out(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        _give_up(sys.stdout)
+        _discard_buffer(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise SystemExit(128 + signal.SIGPIPE) from None
         raise Failure(f"cannot write to stdout: {error.strerror or error}") from error
 
 
-def complain(command: str, message: str) -> None:
-    """Write one line to stderr, if that can be written to."""
+def write_error(command: str, message: str) -> None:
+    """Write one line to stderr if possible."""
     if sys.stderr is None:
         return
     try:
         print(f"{command}: {' '.join(message.split())}", file=sys.stderr, flush=True)
     except OSError:
-        _give_up(sys.stderr)
+        _discard_buffer(sys.stderr)
 
 
-def _give_up(stream: TextIO) -> None:
-    """Discard the rest of the stream's buffer: the interpreter flushes it at the end, and would complain."""
+def _discard_buffer(stream: TextIO) -> None:
+    """Discard the buffer of a stream: the interpreter flushes it at its end and would report an error."""
     with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

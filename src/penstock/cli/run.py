@@ -1,7 +1,7 @@
 """`penstock run`: a script or a module, unchanged, with penstock's loop behind every `asyncio.run`.
 
-The policy is installed, and the config is the process's default one. The program then runs as `python` would run it:
-`__main__`, `sys.argv`, `sys.path[0]`, exit code and traceback are its own.
+It installs the policy and makes the config the default of the process. The program then runs as under `python`:
+`__main__`, `sys.argv`, `sys.path[0]`, exit code and traceback are the same.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from penstock.cli.options import (
     seconds_or_0,
     with_signals,
 )
-from penstock.cli.otherloops import telling_of_other_loops
+from penstock.cli.otherloops import noticing_other_loops
 from penstock.config.choice import chosen
 from penstock.logformats import configure_by_file, json_line
 from penstock.runtime.deadline import format_lines_by
@@ -35,9 +35,9 @@ TAKES_A_VALUE = {"--config", "--set", "--drain", "--log-format", "--log-config"}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the program named by the arguments; returns 0 when it ends by itself."""
-    ours, program, is_module = split_program(list(arguments))
-    options = _parser().parse_args(ours)
+    """Run the program that the arguments name. Return 0 when it ends by itself."""
+    own, program, is_module = split_program(list(arguments))
+    options = _parser().parse_args(own)
     if not program:
         raise Failure("name a script or -m module to run (see 'penstock run --help')", code=2)
     if not is_module and not os.path.exists(program[0]):
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     check_config(config)
     penstock.install(config)
     _set_up_logging(options)
-    with chosen(config), telling_of_other_loops("penstock run"):
+    with chosen(config), noticing_other_loops("penstock run"):
         _run(program[0], is_module)
     return 0
 
@@ -67,9 +67,9 @@ def _set_up_logging(options: argparse.Namespace) -> None:
 
 
 def split_program(arguments: list[str]) -> tuple[list[str], list[str], bool]:
-    """Divide the arguments into ours, the program with its own, and whether the program is a module.
+    """Return penstock's arguments, the program with its arguments, and True if the program is a module.
 
-    By hand, since argparse would take the program's options for ours.
+    argparse would take the options of the program for penstock's.
     """
     at = 0
     while at < len(arguments):
@@ -89,7 +89,7 @@ def _parser() -> LineParser:
         prog="penstock run",
         usage="penstock run [options] (script.py | -m module) [arguments]",
         description="Run a program that calls asyncio.run, unchanged, on penstock's event loop.",
-        epilog="What follows the script or module goes to the program.",
+        epilog="Arguments after the script or module go to the program.",
     )
     parser.add_argument("-m", metavar="MODULE", help="run a module, as python -m does")
     parser.add_argument(
@@ -102,7 +102,7 @@ def _parser() -> LineParser:
 
 
 def _set_first_path(program: str, is_module: bool) -> None:
-    # `penstock` the script has put its own directory first, `python -m penstock` the current one.
+    # The script `penstock` has put its directory first, `python -m penstock` the current one.
     if sys.flags.safe_path:
         return
     if is_module:

@@ -1,7 +1,6 @@
 """`penstock serve`: an ASGI application by uvicorn on penstock's loop.
 
-Everything that can be wrong with the arguments is looked at before uvicorn starts, so that it is one line and not a
-worker's traceback.
+It checks the arguments before uvicorn starts, so that an error is one line and not the traceback of a worker.
 """
 
 import argparse
@@ -36,13 +35,13 @@ from penstock.logformats import uvicorn_logging
 
 __all__ = ["main"]
 
-# where the loop's own gate begins, when requests are limited and the config does not say
+# the default of pressure.lag_high_s for a service with a limit
 LAG_HIGH_S = 0.01
-# how long a drain may last when nothing says it
+# the default of signals.drain_s for a service
 DRAIN_S = 10.0
 DEFAULTS = {"host": "127.0.0.1", "port": 8000, "workers": 1, "reload": False, "factory": False, "access_log": True}
 # options that `serve` passes by name, or derives from the config
-OURS = {
+OWN = {
     *("host", "port", "uds", "fd", "workers", "reload", "factory", "log_level", "access_log", "backlog", "env_file"),
     *("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password", "timeout_graceful_shutdown"),
 }
@@ -50,7 +49,7 @@ LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve the application the arguments name until a signal ends it; returns the exit code."""
+    """Serve the application that the arguments name until a signal ends it. Return the exit code."""
     options = _options(arguments)
     _load_env_file(options)
     config, named = with_signals(load_config(options), options.drain), named_keys(options)
@@ -69,11 +68,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _load(options: argparse.Namespace) -> Any:
-    """The application; in front of several processes only that it is one, or a factory."""
+    """Return the application; with several processes, only check that it is one or a factory."""
     is_wsgi = options.interface == "wsgi"
     app = _attempt(lambda: load_app(options.app, factory=options.factory, wsgi=is_wsgi), code=2)
     if options.factory and not _many_processes(options):
-        app = _attempt(lambda: check_app(app(), f"what {options.app} made", wsgi=is_wsgi), code=1)
+        app = _attempt(lambda: check_app(app(), f"the result of {options.app}", wsgi=is_wsgi), code=1)
     return app
 
 
@@ -137,7 +136,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         "--deadline",
         type=_seconds,
         metavar="SECONDS",
-        help="refuse requests that cannot end by it; pressure.deadline_s",
+        help="shed requests that cannot end in time; pressure.deadline_s",
     )
     add("--max-wait", type=seconds_or_0, metavar="SECONDS", help="of a request at the limit; pressure.max_wait_s")
     add("--health-port", type=_port, metavar="N", help="port of /livez and /readyz; pressure.health_port")
@@ -175,7 +174,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
 def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
     from penstock.integrations.uvicorn.serving import Binding, serve
 
-    choices = {name: value for name, value in uvicorn_choices(options).items() if name not in OURS}
+    choices = {name: value for name, value in uvicorn_choices(options).items() if name not in OWN}
     choices.setdefault("log_config", uvicorn_logging(options.log_format or "text"))
     several = _many_processes(options)
     return serve(
@@ -205,10 +204,10 @@ def _tls(options: argparse.Namespace, choices: dict[str, Any]) -> Tls | None:
     return None
 
 
-def _pressure(options: argparse.Namespace, told: PressureConfig, named: frozenset[str]) -> PressureConfig:
-    """Return the config's group with the options applied. With a limit, the loop measures its lag too.
+def _pressure(options: argparse.Namespace, given: PressureConfig, named: frozenset[str]) -> PressureConfig:
+    """Return the group with the options applied. With a limit, the loop also measures its lag.
 
-    `named` are the keys that the config has named: a none that it names stays none.
+    `named` are the keys that the config sets: one that is set to none stays none.
     """
     chosen = {
         "backlog": options.backlog,
@@ -220,11 +219,11 @@ def _pressure(options: argparse.Namespace, told: PressureConfig, named: frozense
         "health_paths": _paths(options.health_path),
         "exempt_paths": _paths(options.exempt_path),
     }
-    pressure = replace(told, **{key: value for key, value in chosen.items() if value is not None})
+    pressure = replace(given, **{key: value for key, value in chosen.items() if value is not None})
     if pressure.limit is None:
         for option, value in (("--deadline", options.deadline), ("--max-wait", options.max_wait)):
             if value is not None:
-                raise Failure(f"{option} needs --limit, a number or auto: without a limit nothing is refused", code=2)
+                raise Failure(f"{option} needs --limit, a number or auto: without a limit nothing is shed", code=2)
     elif pressure.lag_high_s is None and "pressure.lag_high_s" not in named:
         pressure = replace(pressure, lag_high_s=LAG_HIGH_S)
     return pressure
@@ -235,7 +234,7 @@ def _many_processes(options: argparse.Namespace) -> bool:
 
 
 def _attempt(step: Callable[[], Any], *, code: int) -> Any:
-    """Do a step; an error of the arguments becomes one line, an error of the user's code passes."""
+    """Return `step()`; an error in the arguments becomes a Failure, one in the user's code propagates."""
     try:
         return step()
     except (ValueError, ImportError, AttributeError, TypeError, OSError) as error:

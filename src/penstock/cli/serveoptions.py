@@ -1,6 +1,6 @@
-"""uvicorn's own options on penstock's command line, as the installed uvicorn has them, and their UVICORN_* variables.
+"""The options of the installed uvicorn on penstock's command line, and their UVICORN_* variables.
 
-An option that penstock has too is penstock's. Options that penstock decides are refused with the one to use instead.
+An option of penstock takes precedence. An option that penstock decides is an error that names the replacement.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ METAVARS = {"integer": "N", "float": "SECONDS", "path": "PATH", "boolean": "BOOL
 
 
 def add_uvicorn_options(parser: LineParser, *, in_help: bool) -> None:
-    """Add the options that uvicorn has beyond the parser's own, `in_help` or not. None without uvicorn."""
+    """Add uvicorn's options that the parser does not have, in the help if `in_help`; none without uvicorn."""
     taken = set(parser._option_string_actions)
     groups: dict[str, argparse._ArgumentGroup] = {}
     for option in _uvicorn_options():
         if not option.opts[0].startswith("--") or taken.intersection(option.opts):
             continue
         if option.name in DECIDED_HERE:
-            _add_refused(parser, option)
+            _add_rejected(parser, option)
         elif option.name not in NOT_FOR_CONFIG:
             title = next(title for title, starts in GROUPS.items() if option.name.startswith(starts))
             if title not in groups:
@@ -50,8 +50,8 @@ def add_uvicorn_options(parser: LineParser, *, in_help: bool) -> None:
             _add(groups[title], option, in_help=in_help)
 
 
-def from_environment(parser: LineParser, told: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Set each option that the command line left out to its UVICORN_* variable; WEB_CONCURRENCY counts for workers."""
+def from_environment(parser: LineParser, options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Set each option that the command line omits from its UVICORN_* variable; workers also from WEB_CONCURRENCY."""
     actions = {action.dest: action for action in parser._actions}
     names = {option.name: f"{PREFIX}{option.name.upper()}" for option in _uvicorn_options()}
     for name, variable in names.items():
@@ -61,24 +61,24 @@ def from_environment(parser: LineParser, told: argparse.Namespace, environ: Mapp
         if name in DECIDED_HERE and text != "auto":
             raise Failure(f"{variable}={text}: {DECIDED_HERE[name]}", code=2)
         action = actions.get("drain" if name == "timeout_graceful_shutdown" else name)
-        if action is not None and getattr(told, action.dest) is None:
-            setattr(told, action.dest, _converted(action, variable, text))
-    if told.workers is None and environ.get("WEB_CONCURRENCY"):
-        told.workers = _converted(actions["workers"], "WEB_CONCURRENCY", environ["WEB_CONCURRENCY"])
+        if action is not None and getattr(options, action.dest) is None:
+            setattr(options, action.dest, _converted(action, variable, text))
+    if options.workers is None and environ.get("WEB_CONCURRENCY"):
+        options.workers = _converted(actions["workers"], "WEB_CONCURRENCY", environ["WEB_CONCURRENCY"])
 
 
-def uvicorn_choices(told: argparse.Namespace) -> dict[str, Any]:
+def uvicorn_choices(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options that penstock passes on, as arguments of `uvicorn.Config`."""
     accepted = inspect.signature(importlib.import_module("uvicorn").Config.__init__).parameters
     names = {option.name for option in _uvicorn_options()} & set(accepted) - NOT_FOR_CONFIG
-    choices = {name: value for name, value in vars(told).items() if name in names and value is not None}
+    choices = {name: value for name, value in vars(options).items() if name in names and value is not None}
     if "headers" in choices:
         choices["headers"] = [_header(text) for text in choices["headers"]]
     return choices
 
 
 def _uvicorn_options() -> Iterable[Any]:
-    """uvicorn's options as click has them."""
+    """Return uvicorn's options as click objects."""
     try:
         command = importlib.import_module("uvicorn.main").main
     except ModuleNotFoundError:
@@ -105,7 +105,7 @@ def _add(group: Any, option: Any, *, in_help: bool) -> None:
 
 
 def _convert(option: Any, text: str) -> Any:
-    """Return the text as click converts it. Raises argparse's error."""
+    """Return the text converted by click. Raises argparse's error."""
     click = importlib.import_module("click")
     try:
         return option.type.convert(text, option, None)
@@ -113,19 +113,19 @@ def _convert(option: Any, text: str) -> Any:
         raise argparse.ArgumentTypeError(error.message) from error
 
 
-def _add_refused(parser: LineParser, option: Any) -> None:
-    class Refused(argparse.Action):
+def _add_rejected(parser: LineParser, option: Any) -> None:
+    class Rejected(argparse.Action):
         """An option that penstock decides."""
 
-        def __call__(self, parser: Any, told: Any, values: Any, option_string: str | None = None) -> None:
-            """Refuse it."""
+        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+            """Raise Failure."""
             raise Failure(f"{option_string}: {DECIDED_HERE[option.name]}", code=2)
 
-    parser.add_argument(*option.opts, dest=f"_{option.name}", nargs="?", action=Refused, help=argparse.SUPPRESS)
+    parser.add_argument(*option.opts, dest=f"_{option.name}", nargs="?", action=Rejected, help=argparse.SUPPRESS)
 
 
 def _converted(action: argparse.Action, variable: str, text: str) -> Any:
-    """Return a variable's text as the option's own value; one that takes several is split as click does."""
+    """Return a variable's text converted as the option's value; a list is split as click does."""
     if action.nargs == 0:
         return _boolean(variable, text)
     kind: Any = action.type or str

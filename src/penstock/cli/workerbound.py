@@ -1,4 +1,4 @@
-"""The most worker processes that `penstock serve` starts on this machine: beyond it a number is a mistake."""
+"""The upper bound of worker processes of `penstock serve` on this machine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from penstock.executors.cores import usable_cores
 
 __all__ = ["check_workers", "most_workers"]
 
-# beyond so many for each usable core, more processes only wait for each other
+# more processes for each usable core only wait for each other
 FOR_EACH_CORE = 32
-# memory of an idle worker's own, rounded down
+# private memory of an idle worker, rounded down
 WORKER_BYTES = 32 * 1024 * 1024
 OWN_CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
@@ -35,7 +35,7 @@ def most_workers(cores: int, memory_bytes: int | None) -> tuple[int, str]:
 
 
 def _memory_bytes() -> int | None:
-    """The machine's memory, or the tightest limit of the process's cgroups; None if unknown."""
+    """Return the memory of the machine or the lowest limit of the process's cgroups, in bytes; None if unknown."""
     try:
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):

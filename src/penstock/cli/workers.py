@@ -1,4 +1,4 @@
-"""How many workers each lane of a config has on this machine, and how each number was reached."""
+"""The number of workers of each lane on this machine, with the reason for it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["Workers", "count_workers", "render_workers", "workers_as_json"]
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """A lane's workers: as many as `count` without asking, up to `limit`; None where somebody else decides."""
+    """The workers of a lane: `count` at first, at most `limit`; None where an external executor decides."""
 
     kind: str
     count: int | None
@@ -21,7 +21,7 @@ class Workers:
 
 
 def count_workers(config: ExecutorsConfig, cores: Cores | None = None) -> dict[str, Workers]:
-    """The workers of each lane by its name."""
+    """Return the workers of each lane by name."""
     cores = cores or current_cores()
     return {name: _workers(lane, cores) for name, lane in config.declared().items()}
 
@@ -60,16 +60,18 @@ def _cores_reason(cores: Cores) -> str:
 
 
 def render_workers(workers: dict[str, Workers]) -> list[str]:
-    """A line for each lane."""
+    """Return a line for each lane."""
     names = max(len(name) for name in workers)
-    converters = max(len(told.kind) for told in workers.values())
-    return [f"  {name:{names}}  {told.kind:{converters}}  {_count(told)}" for name, told in workers.items()]
+    width = max(len(each.kind) for each in workers.values())
+    return [f"  {name:{names}}  {each.kind:{width}}  {_count(each)}" for name, each in workers.items()]
 
 
-def _count(told: Workers) -> str:
-    return told.reason if told.count is None else f"{told.count} worker{'s' * (told.count != 1)}: {told.reason}"
+def _count(workers: Workers) -> str:
+    if workers.count is None:
+        return workers.reason
+    return f"{workers.count} worker{'s' * (workers.count != 1)}: {workers.reason}"
 
 
 def workers_as_json(workers: dict[str, Workers]) -> dict[str, Any]:
-    """The same as data."""
-    return {name: asdict(told) for name, told in workers.items()}
+    """Return the workers as data, by lane."""
+    return {name: asdict(each) for name, each in workers.items()}
