@@ -18,7 +18,7 @@ from penstock.loop import NATIVE, EventLoop
 from penstock.loop.servers import connection_count
 from penstock.pressure import BoundedSemaphore, BoundedTaskGroup, CapacityLimiter, Semaphore
 from penstock.pressure.admission.gate import Gate
-from penstock.pressure.overload.arrival import arrived_at
+from penstock.pressure.overload.loop import arrived_at
 
 ROUNDS, ITERATIONS = 5, 300
 # One reference lost in an iteration is 1.0; caches that fill meanwhile are less.

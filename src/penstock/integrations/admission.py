@@ -21,7 +21,7 @@ from penstock.pressure.admission.healthchecks import PATHS, HealthChecks
 from penstock.pressure.admission.paths import PathSet
 from penstock.pressure.admission.replies import CLOSE, HttpReply, http_reply
 from penstock.pressure.admission.streams import STREAM_AFTER_S
-from penstock.pressure.overload.arrival import arrived_at
+from penstock.pressure.overload.loop import arrived_at
 
 if TYPE_CHECKING:
     from penstock.pressure.limits import Limit
@@ -135,7 +135,7 @@ class AdmissionMiddleware:
 
     async def _leave(self, scope: Scope, send: Send) -> None:
         """Count a client that has left while it waited. It reads no answer, but servers want a handshake ended."""
-        self.gate.count_left()
+        self.gate.count_disconnected()
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
 

@@ -66,7 +66,7 @@ def admission_middleware(
             arrived_s = asyncio.get_running_loop().time()
             async with Passage(gate, entry, stream_after_s) as passage:
                 if _has_left(request):
-                    gate.count_left()
+                    gate.count_disconnected()
                     return web.Response(status=CLIENT_HAS_LEFT)
                 if _is_websocket(request):
                     passage.become_stream()

@@ -67,7 +67,7 @@ class Sender:
     def _stream(self, turn: Turn) -> None:
         assert self._gate is not None
         if self.refused is None and not turn.become_stream(self._gate):
-            self.refused = self._gate.refused_stream()
+            self.refused = self._gate.shed_stream()
         if self.refused is not None:
             raise self.refused
         self._turn = None

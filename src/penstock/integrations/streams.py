@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from penstock.errors import Overloaded
 from penstock.integrations.turns import Turn
 from penstock.loop.lingering import close_lingering
-from penstock.pressure.overload.sheds import count
+from penstock.pressure.overload.sheds import count_shed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -97,7 +97,7 @@ class _Door:
         turn = None
         try:
             if self._most is not None and self._open_count >= self._most:
-                count("connections", "limit")
+                count_shed("connections", "limit")
                 raise Overloaded(reason="limit", limit=self._most)
             if self._gate is not None:
                 turn = Turn(self._gate.entry())
@@ -124,7 +124,7 @@ class _Door:
         """The client has gone while it waited."""
         writer.close()
         assert self._gate is not None
-        self._gate.count_left()
+        self._gate.count_disconnected()
 
     def _end(self, turn: Turn | None) -> None:
         self._open_count -= 1

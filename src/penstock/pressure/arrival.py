@@ -1,5 +1,5 @@
-"""The documented import path of `penstock.pressure.overload.arrival`."""
+"""The documented import path of `penstock.pressure.overload.loop`."""
 
-from penstock.pressure.overload.arrival import arrived_at
+from penstock.pressure.overload.loop import arrived_at
 
 __all__ = ["arrived_at"]

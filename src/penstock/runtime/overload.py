@@ -35,10 +35,10 @@ def gate_loop(loop: EventLoop, config: PressureConfig, notify: Callable[[str, st
     if config.lag_high_s is not None:
         lag = _lag(loop, config)
     tasks = None if config.max_tasks is None else _bounded(loop, config.max_tasks, config.tasks_full)
-    gate = LoopGate(loop, lag=lag, tell=notify, tasks=tasks)
+    gate = LoopGate(loop, lag=lag, notify=notify, tasks=tasks)
     if lag is not None:
-        lag.report = gate.changed
-        gate.watch(drops_left=config.drop_left)
+        lag.report = gate.on_change
+        gate.watch(closes_abandoned=config.drop_left)
         if config.health_paths:
             from penstock._core.overload.urgent import UrgentRequests
 

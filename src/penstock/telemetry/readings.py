@@ -196,7 +196,7 @@ _GATE_ROWS = (
     ("asyncio.backpressure.permit.scale", "scale", ()),
     ("asyncio.backpressure.queue.length", "queued", ()),
     ("asyncio.backpressure.queue.age", "oldest_wait_s", ()),
-    ("asyncio.backpressure.admitted", "entered", ()),
+    ("asyncio.backpressure.admitted", "admitted", ()),
     ("asyncio.backpressure.wait.duration", "wait", ()),
     ("asyncio.backpressure.service.duration", "service", ()),
     ("asyncio.backpressure.rejected", "sheds", ()),

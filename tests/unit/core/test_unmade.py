@@ -8,8 +8,8 @@ import pytest
 TYPES = [
     ("gate", "GateCore"),
     ("gate", "Entry"),
-    ("waiting", "Waiting"),
-    ("waitqueue", "Waiter"),
+    ("waiting", "Waiter"),
+    ("waitqueue", "GateWaiter"),
     ("waitqueue", "WaitQueue"),
     ("waitqueue", "PriorityClass"),
     ("waitqueue", "KeyQueue"),

@@ -10,7 +10,7 @@ from penstock.integrations.admission import AHEAD_BYTES, AdmissionMiddleware, re
 from penstock.pressure.admission.gate import Gate, Priority
 from penstock.pressure.admission.healthchecks import MOST_AT_ONCE, HealthChecks
 from penstock.pressure.client.deadline import remaining_s
-from penstock.pressure.overload.arrival import arrived_at
+from penstock.pressure.overload.loop import arrived_at
 from tests.unit.integrations.asgi_driven import BODY, Client, Service, answer, scope_of, settle
 
 

@@ -128,7 +128,7 @@ async def test_what_is_exempt_is_not_admitted_at_all():
         await settle()
         assert client.status == status, path
         task.cancel()
-    assert gate.statistics().entered == 0
+    assert gate.statistics().admitted == 0
 
 
 async def test_streams_beyond_their_bound_are_refused_before_they_begin():

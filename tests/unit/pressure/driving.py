@@ -50,7 +50,7 @@ GATES: dict[str, type[gate.Gate]] = _cores(gate, "Gate", _plain_parts("gate", "R
 SEMAPHORES: dict[str, type[semaphore.Semaphore]] = _cores(semaphore, "Semaphore", _TURNSTILE)
 BOUNDED: dict[str, type[semaphore.BoundedSemaphore]] = _cores(semaphore, "BoundedSemaphore", _TURNSTILE)
 LIMITERS: dict[str, type[limiter.CapacityLimiter]] = _cores(
-    limiter, "CapacityLimiter", _plain_parts("waiting", "DONE", "Waiting")
+    limiter, "CapacityLimiter", _plain_parts("waiting", "DONE", "Waiter")
 )
 
 

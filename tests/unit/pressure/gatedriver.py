@@ -127,7 +127,7 @@ class Driver:
             self.check()
         statistics = self.gate.statistics()
         assert (statistics.inflight, statistics.queued, statistics.oldest_wait_s) == (0, 0, 0.0)
-        assert statistics.entered == statistics.left
+        assert statistics.admitted == statistics.finished
         assert sum(self.ended.values()) == self.arrivals
         assert sum(statistics.sheds.values()) == self.shed_count
         assert {reason: count for reason, count in statistics.sheds.items() if count} == self.reasons
@@ -309,7 +309,7 @@ class Driver:
         for arrival in self.waiting:
             assert self.loop.time() <= arrival.due_s + NANOSECOND_S, f"{arrival} waits past its deadline"
         statistics = gate.statistics()
-        assert statistics.entered - statistics.left == held
+        assert statistics.admitted - statistics.finished == held
         if self.setup.max_wait_s == math.inf:
             self.check_order()
         self.entered_since.clear()

@@ -77,7 +77,7 @@ async def crowded(*, max_wait_s: float, resize: bool) -> None:
         assert passed >= 3
     statistics = gate.statistics()
     assert (statistics.inflight, statistics.queued) == (0, 0)
-    assert statistics.entered == statistics.left >= passed
+    assert statistics.admitted == statistics.finished >= passed
     assert gate.try_enter()
 
 

@@ -169,7 +169,7 @@ class GateMachine(RuleBasedStateMachine):
         self.settle()
         statistics: Any = self.gate.statistics()
         assert (statistics.inflight, statistics.queued) == (0, 0)
-        assert statistics.entered == statistics.left
+        assert statistics.admitted == statistics.finished
         assert set(self.outcomes) == set(self.tasks)
         self.loop.close()
 

@@ -137,7 +137,7 @@ class GateMachine(RuleBasedStateMachine):
         assert self.gate.inflight == known
         self.most_allowed = max(self.gate.limit + RESERVE, min(self.most_allowed, self.gate.inflight))
         assert self.gate.inflight <= self.most_allowed
-        assert self.gate.entered == self.gate.statistics().left + self.gate.inflight - self.gate.granted
+        assert self.gate.admitted == self.gate.statistics().finished + self.gate.inflight - self.gate.granted
 
     @invariant()
     def nobody_waits_while_there_is_room(self) -> None:
@@ -161,7 +161,7 @@ class GateMachine(RuleBasedStateMachine):
             self.gate.leave()
         found = self.gate.statistics()
         assert (found.inflight, found.queued, self.gate.granted) == (0, 0, 0)
-        assert found.entered == found.left
+        assert found.admitted == found.finished
         self.loop.close()
 
 

@@ -67,7 +67,7 @@ async def test_a_permit_of_one_that_is_cancelled_before_it_runs_goes_to_the_next
     assert crowd.came_in == ["two"]
     assert crowd.tasks["one"].cancelled()
     await crowd.end()
-    assert (gate.inflight, gate.granted, gate.statistics().entered) == (0, 0, 2)
+    assert (gate.inflight, gate.granted, gate.statistics().admitted) == (0, 0, 2)
 
 
 @pytest.mark.parametrize("turns", range(12))
@@ -86,7 +86,7 @@ async def test_whenever_it_is_cancelled_all_permits_come_back(gate_class: type[G
     await asyncio.gather(*tasks, return_exceptions=True)
     found = gate.statistics()
     assert (gate.inflight, gate.granted, gate.queued()) == (0, 0, 0)
-    assert found.entered == found.left
+    assert found.admitted == found.finished
 
 
 async def test_a_destroyed_task_gives_up_its_place_and_its_permit(gate_class: type[Gate]) -> None:
@@ -147,16 +147,16 @@ async def test_the_scale_multiplies_the_limit_and_leaves_one_at_least(gate_class
 
 async def test_leaving_without_a_permit_is_an_error(gate_class: type[Gate]) -> None:
     gate = gate_class(1)
-    with pytest.raises(RuntimeError, match="has no permit out"):
+    with pytest.raises(RuntimeError, match="no permit of the gate is in use"):
         gate.leave()
     entry = gate.entry()
-    with pytest.raises(RuntimeError, match="not inside its gate"):
+    with pytest.raises(RuntimeError, match="this entry has no permit"):
         entry.leave()
     await entry.enter()
     with pytest.raises(RuntimeError, match="in use"):
         await entry.enter()
     entry.leave()
-    with pytest.raises(RuntimeError, match="not inside its gate"):
+    with pytest.raises(RuntimeError, match="this entry has no permit"):
         entry.leave()
     async with entry:
         assert gate.inflight == 1

@@ -54,7 +54,7 @@ async def test_counts_and_times_add_up(gate_class: type[Gate], standing: Any) ->
     standing.now_s += 0.5
     await crowd.leave("next")
     found = crowd.gate.statistics()
-    assert (found.entered, found.left, found.waited, found.inflight, found.queued) == (2, 2, 1, 0, 0)
+    assert (found.admitted, found.finished, found.waited, found.inflight, found.queued) == (2, 2, 1, 0, 0)
     assert (found.wait.count, found.wait.max_s) == (1, pytest.approx(0.25))
     assert found.service.count == 2
     assert found.service.max_s == pytest.approx(0.5)

@@ -25,7 +25,7 @@ async def test_tasks_are_entries_of_the_gate_and_are_measured() -> None:
         for _ in range(20):
             await group.spawn(work)
     now = gate.statistics()
-    assert (most, now.inflight, now.entered, now.left, now.service.count) == (2, 0, 20, 20, 20)
+    assert (most, now.inflight, now.admitted, now.finished, now.service.count) == (2, 0, 20, 20, 20)
     assert sum(now.sheds.values()) == 0
 
 

@@ -10,8 +10,8 @@ from penstock import pressure
 from penstock.config import Config, LoopConfig, PressureConfig
 from penstock.errors import ConfigError
 from penstock.loop import NATIVE
-from penstock.pressure.overload.loop import LOOKS_UNTIL_PAUSE, LoopGate, LoopStatistics, loop_statistics
-from penstock.pressure.overload.sheds import LOG_EVERY_S, all_sheds, count
+from penstock.pressure.overload.loop import CHECKS_UNTIL_PAUSE, LoopGate, LoopStatistics, loop_statistics
+from penstock.pressure.overload.sheds import LOG_EVERY_S, all_sheds, count_shed
 from penstock.runtime.build import build_loop
 from tests.support.loops import POLLERS
 
@@ -96,7 +96,7 @@ def made():
     loop, lag = FakeLoop(), Lag()
     gates = [FakeGate(loop, "asgi"), FakeGate(None, "another's")]
     told = []
-    gate = LoopGate(loop, lag=lag, gates=lambda: gates, tell=lambda *what: told.append(what))
+    gate = LoopGate(loop, lag=lag, gates=lambda: gates, notify=lambda *what: told.append(what))
     return SimpleNamespace(loop=loop, lag=lag, gates=gates, told=told, gate=gate)
 
 
@@ -104,7 +104,7 @@ def overload(made, lag_ms):
     made.lag.lag_ns = lag_ms * MS
     made.lag.is_overloaded = True
     made.lag.overloaded_count += 1
-    made.gate.changed()
+    made.gate.on_change()
 
 
 def recover(made):
@@ -113,7 +113,7 @@ def recover(made):
     made.lag.spent_ns += 300 * MS
     made.loop._held.total += 5
     made.loop._turned_away += 6
-    made.gate.changed()
+    made.gate.on_change()
 
 
 def test_gates_of_the_loop_are_scaled_by_how_far_it_is_behind_and_others_are_not(made):
@@ -153,7 +153,7 @@ def test_a_new_overload_while_the_scale_comes_back_sets_one_timer_only(made):
 
 def test_accepts_are_paused_only_when_it_stays_behind_and_resume_below_the_low_watermark(made):
     overload(made, 20)
-    for _ in range(LOOKS_UNTIL_PAUSE - 2):
+    for _ in range(CHECKS_UNTIL_PAUSE - 2):
         made.loop.look()
     assert made.loop.server.reasons == set()
     made.loop.look()
@@ -171,7 +171,7 @@ def test_accepts_are_paused_only_when_it_stays_behind_and_resume_below_the_low_w
 def test_a_server_that_answers_unread_is_not_paused(made):
     made.loop.server.answers_unread = True
     overload(made, 20)
-    for _ in range(LOOKS_UNTIL_PAUSE):
+    for _ in range(CHECKS_UNTIL_PAUSE):
         made.loop.look()
     assert made.loop.server.reasons == set()
     assert not made.gate.statistics().accepts_paused
@@ -179,7 +179,7 @@ def test_a_server_that_answers_unread_is_not_paused(made):
 
 def test_the_end_of_an_overload_resumes_accepts(made):
     overload(made, 20)
-    for _ in range(LOOKS_UNTIL_PAUSE):
+    for _ in range(CHECKS_UNTIL_PAUSE):
         made.loop.look()
     recover(made)
     assert made.loop.server.reasons == set()
@@ -208,7 +208,7 @@ def test_a_loop_that_is_behind_by_held_reads_alone_says_so_and_nothing_of_a_wait
 def shed(made, lag=0, left=0):
     made.loop._turned_away += lag
     made.loop.gone[0] += left
-    made.gate._shed()
+    made.gate._on_shed()
 
 
 def test_what_is_shed_is_told_in_one_line_with_all_reasons_and_the_loops_own_gates(made, caplog):
@@ -246,7 +246,7 @@ def test_whoever_keeps_a_trace_hears_of_what_each_turn_has_shed(made):
 def test_all_that_was_shed_is_listed_for_metrics_as_long_as_its_loop_lives(made):
     before = all_sheds()
     shed(made, lag=7)
-    count("connections", "limit")
+    count_shed("connections", "limit")
     assert all_sheds() - before == {("loop", "lag"): 7, ("connections", "limit"): 1}
 
 
@@ -273,23 +273,23 @@ def test_statistics_say_how_it_stands(made):
         overloaded_count=1,
         overloaded_s=1.5,
         scale=0.25,
-        held=3,
-        held_most=7,
-        held_total=20,
-        held_left=2,
-        parked=4,
-        parked_most=8,
-        parked_total=30,
-        parked_left=21,
-        turned_away=40,
+        deferred_reads=3,
+        deferred_reads_most=7,
+        deferred_reads_total=20,
+        deferred_reads_abandoned=2,
+        deferred_accepts=4,
+        deferred_accepts_most=8,
+        deferred_accepts_total=30,
+        deferred_accepts_abandoned=21,
+        shed_unread=40,
         health_checks=7,
         sheds={"lag": 40, "left": 23, "closed": 2},
         lingering=5,
         lingering_total=50,
-        lingering_cut=1,
+        lingering_aborted=1,
     )
     made.lag.is_overloaded, made.lag.is_deferring = False, True
-    assert made.gate.statistics().state == "holding"
+    assert made.gate.statistics().state == "deferring"
     made.lag.is_deferring = False
     assert made.gate.statistics().state == "calm"
 
@@ -353,3 +353,15 @@ def test_asyncios_own_loop_cannot_and_says_so(caplog):
 def test_watermarks_the_wrong_way_round_are_refused():
     with pytest.raises(ConfigError, match="lag_low_s"):
         PressureConfig(lag_high_s=0.01, lag_low_s=0.02)
+
+
+@pytest.mark.parametrize(
+    ("former", "new"),
+    [("held", "deferred_reads"), ("parked_left", "deferred_accepts_abandoned"), ("turned_away", "shed_unread")],
+)
+def test_a_former_name_of_a_field_is_refused_with_the_new_one(former, new):
+    assert hasattr(LoopStatistics(), new)
+    with pytest.raises(AttributeError, match=rf"'{former}': it is named {new} now"):
+        getattr(LoopStatistics(), former)
+    with pytest.raises(AttributeError, match=r"has no field 'other'$"):
+        LoopStatistics().other  # noqa: B018

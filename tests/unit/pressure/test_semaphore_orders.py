@@ -116,7 +116,7 @@ async def test_who_has_not_awaited_stands_in_no_line(kind: Any) -> None:
     # and takes what is there when it does
     await turn
     assert semaphore.locked()
-    with pytest.raises(RuntimeError, match="awaited already"):
+    with pytest.raises(RuntimeError, match="was awaited before"):
         await turn
     semaphore.release()
     assert not semaphore.locked()
@@ -132,12 +132,12 @@ async def test_one_awaited_twice_is_an_error_and_loses_nothing(kind: Any) -> Non
 
     first, second = asyncio.create_task(wait()), asyncio.create_task(wait())
     await turns()
-    with pytest.raises(RuntimeError, match="awaited by one task"):
+    with pytest.raises(RuntimeError, match="awaited by another task"):
         await second
     semaphore.release()
     await turns()
     assert first.done()
-    assert (semaphore._granted, semaphore._inside) == (0, 0)
+    assert (semaphore._granted, semaphore._unfinished) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", SEMAPHORES.values(), ids=SEMAPHORES.keys())

@@ -46,7 +46,7 @@ def site_of(line, created, *, live=0, running_s=0.0):
 
 
 def gate_of(name="api", limit=8, *, sheds=None, **gauges):
-    told = {"scale": 1.0, "inflight": 3, "queued": 2, "oldest_wait_s": 0.25, "entered": 9, "left": 6, "waited": 4}
+    told = {"scale": 1.0, "inflight": 3, "queued": 2, "oldest_wait_s": 0.25, "admitted": 9, "finished": 6, "waited": 4}
     return GateStatistics(
         name,
         limit,

@@ -1,3 +1,3 @@
-"""The native half of gates and semaphores."""
+"""Gates and semaphores: their waiters, queues and permits."""
 
 __all__: list[str] = []

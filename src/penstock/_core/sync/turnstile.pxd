@@ -1,24 +1,24 @@
 cimport cython
 
-from penstock._core.sync.waiting cimport Done, Waiting
+from penstock._core.sync.waiting cimport Done, Waiter
 
 cdef Done DONE
 
 
 # not final: Cython then forbids what it overrides
-cdef class SemaphoreWaiter(Waiting):
+cdef class SemaphoreWaiter(Waiter):
     cdef SemaphoreWaiter before, after
 
     @cython.locals(turnstile=Turnstile)
-    cdef bint begins(self) except -1
+    cdef bint start(self) except -1
     @cython.locals(turnstile=Turnstile)
-    cdef void resumed(self) except *
+    cdef void admitted(self) except *
     @cython.locals(turnstile=Turnstile)
-    cdef void gave_up(self) except *
+    cdef void abandoned(self) except *
     @cython.locals(turnstile=Turnstile)
-    cdef void passed_on(self) except *
+    cdef void forfeited(self) except *
     @cython.locals(turnstile=Turnstile)
-    cdef void ended(self) except *
+    cdef void finished(self) except *
 
 
 @cython.locals(waiter=SemaphoreWaiter)
@@ -26,14 +26,14 @@ cdef SemaphoreWaiter new_waiter(Turnstile turnstile)
 
 
 cdef class Turnstile:
-    cdef public Py_ssize_t _value, _bound_value, _granted, _inside
+    cdef public Py_ssize_t _value, _bound_value, _granted, _unfinished
     cdef SemaphoreWaiter first, last
 
     cdef bint take(self) noexcept
-    cdef void give(self) except *
+    cdef void give_back(self) except *
     @cython.locals(waiter=SemaphoreWaiter)
-    cdef void hand_on(self) except *
-    cdef void leave_inside(self) except *
-    cdef void link(self, SemaphoreWaiter waiter) noexcept
+    cdef void grant_next(self) except *
+    cdef void waiter_finished(self) except *
+    cdef void append(self, SemaphoreWaiter waiter) noexcept
     @cython.locals(before=SemaphoreWaiter, after=SemaphoreWaiter)
-    cdef void unlink(self, SemaphoreWaiter waiter) noexcept
+    cdef void remove(self, SemaphoreWaiter waiter) noexcept

@@ -3,12 +3,12 @@ cimport cython
 cdef extern from *:
     """
     #include <frameobject.h>
-    /* Cython adds a frame to the traceback of whatever passes its functions, and makes a code object for it where it
-       has none. A refusal or a cancellation is no bug of what it passes: where inside the gate that was helps nobody,
-       and at ten times the load, when there are thousands a second, those frames would cost more than all the rest of
-       a refusal. So those two have none of ours; the frames of the program, before and behind, are CPython's and all
-       there. Any other exception has the gate's frames too, as it may be a bug of the gate. This holds in each module
-       that cimports this file. The type is told by its name: the core does not know penstock's exceptions. */
+    /* Cython adds a frame to the traceback of each exception that passes its functions, and makes a code object for it
+       if there is none. A refusal or a cancellation is no bug of the code it passes: the place inside the gate is of no
+       use, and at ten times the load, with thousands a second, those frames would cost more than all the rest of a
+       refusal. So those two have no frames of the gate; the program's frames before and behind are CPython's and
+       complete. Any other exception has the gate's frames too, as it may be a bug of the gate. This holds in each
+       module that cimports this file. The type is compared by name: the core does not know penstock's exceptions. */
     static int penstock_is_no_bug(void) {
         PyObject *type = PyErr_Occurred();
         const char *name = type ? ((PyTypeObject *)type)->tp_name : "";
@@ -18,7 +18,7 @@ cdef extern from *:
     """
 
 
-cdef int WAITING, GRANTED, SHED, GONE, INSIDE, OVER
+cdef int WAITING, GRANTED, SHED, CANCELLED, ADMITTED, FINISHED
 
 
 @cython.final
@@ -26,22 +26,22 @@ cdef class Done:
     pass
 
 
-cdef class Waiting:
+cdef class Waiter:
     cdef public object owner, loop, key
     cdef object callback, context, message, blocking
     cdef public int state, reason
-    cdef public bint is_fresh
+    cdef public bint is_unstarted
 
-    cdef bint begins(self) except -1
-    cdef void resumed(self) except *
-    cdef void gave_up(self) except *
-    cdef void passed_on(self) except *
-    cdef void ended(self) except *
+    cdef bint start(self) except -1
+    cdef void admitted(self) except *
+    cdef void abandoned(self) except *
+    cdef void forfeited(self) except *
+    cdef void finished(self) except *
     cpdef void grant(self) except *
     cdef void shed(self, int reason) except *
     cdef void wake(self) except *
     cdef object cancellation(self)
     @cython.locals(state=int)
-    cdef void give_up(self) except *
+    cdef void abandon(self) except *
     cpdef bint cancelled(self) noexcept
     cpdef bint done(self) noexcept

@@ -1,8 +1,8 @@
 # cython: annotation_typing=False, nonecheck=True
-"""What a task awaits of ours: one that waits, which it takes for a future; and what it awaits where it need not wait.
+"""Awaitables of gates, semaphores and limiters: `Waiter`, which a task takes for a future, and `DONE`, which is done.
 
-Native where it is built (`waiting.pxd` has the types), this very source elsewhere. Knows no queue and no permits: who
-owns a waiter decides.
+Native where it is built (`waiting.pxd` has the types), this very source elsewhere. A waiter knows no queue and no
+permits: its owner decides.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["DONE", "Done", "Waiting"]
+__all__ = ["DONE", "Done", "Waiter"]
 
-# GONE: it was cancelled; OVER: it is gone, and its task knows
-WAITING, GRANTED, SHED, GONE, INSIDE, OVER = 0, 1, 2, 3, 4, 5
-STATES = ("waiting", "granted", "refused", "gone", "inside", "over")
+# CANCELLED: out of the queue, and its task does not know yet; FINISHED: its task knows
+WAITING, GRANTED, SHED, CANCELLED, ADMITTED, FINISHED = 0, 1, 2, 3, 4, 5
+STATES = ("waiting", "granted", "shed", "cancelled", "admitted", "finished")
 
 
 class Done:
-    """An awaitable that is done: `await` goes on at once."""
+    """An awaitable that is done: `await` returns at once."""
 
     def __await__(self) -> Any:
         return self
@@ -36,133 +36,134 @@ class Done:
 DONE = Done()
 
 
-class Waiting:
-    """One that waits, and what it awaits: a task takes it for a future, so that waiting makes no other object.
+class Waiter:
+    """A waiting task's place, and the awaitable that the task takes for a future: a wait makes no other object.
 
-    A fresh one is in no queue before it is awaited: then its owner says whether it waits (`_begins`), or is inside. Its
-    owner is told when it is resumed with a permit (`_resumed`), leaves by itself (`_gave_up`) or cannot use its
-    permit (`_passed_on`), and makes the exception of a refused one (`_refusal`). Until it is awaited, asyncio takes it
-    for any awaitable: `wait_for()` makes a task for it.
-    Ownership: while it waits its owner has it; then whoever resumes its task.
+    An unstarted waiter is in no queue until it is awaited: `owner._start(waiter)` then returns whether it waits. The
+    owner is notified when its task runs with a permit (`_admitted`), when it leaves the queue by itself (`_abandoned`),
+    and when it has a permit that its task cannot use (`_forfeited`); `_shed_error` makes the exception of a waiter that
+    is shed. Until it is awaited, asyncio takes it for any awaitable: `wait_for()` makes a task for it.
+    Ownership: the owner has it while it waits; then the callback that resumes its task.
     """
 
-    # set by whoever makes it; whom it waits for, if the owner wants to know
+    # set by the object that makes it
     owner: Any
     loop: Any
+    # the borrower, or the fairness key
     key: Hashable
 
     def __init__(self) -> None:
         self.state = WAITING
         self.reason = 0
-        # it begins when it is awaited, and not when it is made
-        self.is_fresh = False
+        # it joins the queue when it is awaited, not when it is made
+        self.is_unstarted = False
         self.blocking: bool | None = None
         self.callback: Callable[[Any], object] | None = None
         self.context: Any = None
         self.message: object = None
 
-    # What a subclass may do otherwise, without going through the owner.
+    # Hooks, by default the owner's methods.
 
-    def begins(self) -> bool:
-        """A fresh one is awaited: whether it waits now, and is not inside at once."""
-        return bool(self.owner._begins(self))
+    def start(self) -> bool:
+        """Join the queue or take a permit; return whether it waits. The first await of an unstarted waiter calls it."""
+        return bool(self.owner._start(self))
 
-    def resumed(self) -> None:
-        """Its task runs, with its permit."""
-        self.owner._resumed(self)
+    def admitted(self) -> None:
+        """Account for its task, which runs with its permit."""
+        self.owner._admitted(self)
 
-    def gave_up(self) -> None:
-        """It leaves the queue by itself."""
-        self.owner._gave_up(self)
+    def abandoned(self) -> None:
+        """Leave the queue without a permit."""
+        self.owner._abandoned(self)
 
-    def passed_on(self) -> None:
-        """It has a permit and cannot use it."""
-        self.owner._passed_on(self)
+    def forfeited(self) -> None:
+        """Put back the permit that its task cannot use."""
+        self.owner._forfeited(self)
 
-    def ended(self) -> None:
-        """It is gone, and its task has been told."""
+    def finished(self) -> None:
+        """Account for the end of its wait without a permit, of which its task knows."""
 
-    # What the owner does with it.
+    # Called by the owner.
 
     def grant(self) -> None:
-        """It has a permit: its task runs in the next turn."""
+        """Give it a permit, and schedule its task's next step."""
         self.state = GRANTED
         self.wake()
 
     def shed(self, reason: int) -> None:
-        """It is refused: its task runs in the next turn."""
+        """Shed it with the reason of this number, and schedule its task's next step."""
         self.reason = reason
         self.state = SHED
         self.wake()
 
     def wake(self) -> None:
-        """Have its task run in the next turn."""
+        """Schedule its task's next step, in the loop's next turn."""
         if self.callback is not None:
             self.loop.call_soon(self.callback, self, context=self.context)
             self.callback = self.context = None
 
-    # What `await` asks of it.
+    # The protocol of `await`.
 
-    def __await__(self) -> Waiting:
+    def __await__(self) -> Waiter:
         return self
 
-    def __iter__(self) -> Waiting:
+    def __iter__(self) -> Waiter:
         return self
 
-    def __next__(self) -> Waiting:
-        if self.is_fresh:
-            if not self.begins():
-                self.state = INSIDE
-            self.is_fresh = False
-            if self.state == INSIDE:
+    def __next__(self) -> Waiter:
+        if self.is_unstarted:
+            if not self.start():
+                self.state = ADMITTED
+            self.is_unstarted = False
+            if self.state == ADMITTED:
                 raise StopIteration
         if self.state == WAITING:
             # not only where the callback is added: a task would not survive that
             if self.callback is not None:
-                raise RuntimeError("what waits here is awaited by one task")
+                raise RuntimeError("this waiter is awaited by another task already")
             self.blocking = True
             return self
         if self.state == GRANTED:
-            self.state = INSIDE
-            self.resumed()
+            self.state = ADMITTED
+            self.admitted()
             raise StopIteration
         if self.state == SHED:
-            raise self.owner._refusal(self)
-        if self.state == INSIDE:
-            raise RuntimeError("it has been awaited already, and is inside")
+            raise self.owner._shed_error(self)
+        if self.state == ADMITTED:
+            raise RuntimeError("this waiter was awaited before, and has its permit")
         raise self.cancellation()
 
-    def send(self, value: object) -> Waiting:
-        """A step of its task: waits on, ends (it is inside), or raises why it is not."""
+    def send(self, value: object) -> Waiter:
+        """Step its task: go on waiting, stop (it has its permit), or raise the reason that it has none."""
         return next(self)
 
     def cancellation(self) -> CancelledError:
-        """The exception of a task that was cancelled while it waited here."""
+        """Return the exception of a task that was cancelled while it waited."""
         return CancelledError() if self.message is None else CancelledError(self.message)
 
-    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Waiting:
-        """An exception comes to its task, a cancellation above all: it gives up its place or its permit."""
-        self.give_up()
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Waiter:
+        """Leave the queue or put the permit back, and raise the exception: its task was cancelled, as a rule."""
+        self.abandon()
         raise kind if value is None else value
 
     def close(self) -> None:
-        """Its task is destroyed: it gives up its place or its permit."""
-        self.give_up()
+        """Leave the queue or put the permit back: its coroutine is closed."""
+        self.abandon()
 
-    def give_up(self) -> None:
-        """Leave the queue, or pass the permit on; it is over."""
+    def abandon(self) -> None:
+        """Leave the queue or put the permit back. It does nothing once the task has its permit or its exception."""
         state = self.state
-        if self.is_fresh:
+        if self.is_unstarted:
             return
-        if state in (WAITING, GRANTED, GONE):
-            self.state = OVER
+        if state in (WAITING, GRANTED, CANCELLED):
+            self.state = FINISHED
             if state == GRANTED:
-                self.passed_on()
+                self.forfeited()
             elif state == WAITING:
-                self.gave_up()
-            self.ended()
+                self.abandoned()
+            self.finished()
 
-    # What a task asks of its future.
+    # The protocol of a task's future.
 
     @property
     def _asyncio_future_blocking(self) -> bool | None:
@@ -173,53 +174,56 @@ class Waiting:
         self.blocking = value
 
     def get_loop(self) -> Any:
-        """The loop it waits in."""
+        """Return the loop it waits in."""
         return self.loop
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Any = None) -> None:
-        """Have `callback(self)` called when it waits no longer. There is room for one: its task's."""
+        """Have the loop call `callback(self)` when the wait ends. There is room for one: its task's.
+
+        RuntimeError if it has one.
+        """
         if self.state != WAITING:
             self.loop.call_soon(callback, self, context=context)
             return
         if self.callback is not None:
-            raise RuntimeError("what waits here is awaited by one task")
+            raise RuntimeError("this waiter is awaited by another task already")
         self.callback = callback
         self.context = context
 
     def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
-        """Forget the callback; how many there were."""
+        """Remove the callback; return how many there were, 0 or 1."""
         if self.callback != callback:
             return 0
         self.callback = self.context = None
         return 1
 
     def cancel(self, msg: object = None) -> bool:
-        """Its task is cancelled: it leaves the queue now. False if it has been granted or refused already."""
-        if self.state != WAITING or self.is_fresh:
+        """Leave the queue now, as its task is cancelled. Return False if it was granted or shed before."""
+        if self.state != WAITING or self.is_unstarted:
             return False
         self.message = msg
-        self.state = GONE
-        self.gave_up()
+        self.state = CANCELLED
+        self.abandoned()
         self.wake()
         return True
 
     def cancelled(self) -> bool:
-        """Whether it left the queue by itself."""
-        return self.state == GONE or self.state == OVER
+        """Return whether it left the queue by itself."""
+        return self.state == CANCELLED or self.state == FINISHED
 
     def done(self) -> bool:
-        """Whether it waits no longer."""
+        """Return whether the wait is over."""
         return self.state != WAITING
 
     def result(self) -> None:
-        """None, or its cancellation; why it was refused is raised where it is awaited."""
+        """Return None, or raise its cancellation. A waiter that was shed raises where it is awaited."""
         if self.cancelled():
             raise self.cancellation()
         if not self.done():
-            raise InvalidStateError("it still waits")
+            raise InvalidStateError("the wait is not over")
 
     def exception(self) -> None:
-        """As `result`: no exception is kept."""
+        """Do as `result`: no exception is stored."""
         self.result()
 
     def __repr__(self) -> str:

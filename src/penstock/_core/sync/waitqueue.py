@@ -1,8 +1,8 @@
 # cython: annotation_typing=False, nonecheck=True
-"""Who waits at a gate: waiters in classes, in queues by key inside a class, in the order of their coming.
+"""The queue of a gate: waiters by priority class, and within a class by key in round robin.
 
 Native where it is built (`waitqueue.pxd` has the types), this very source elsewhere. Every operation is O(1), the
-removal of any waiter among them. Knows no clock, no limit and no reason: `penstock._core.sync.gate` decides.
+removal of any waiter included. The queue knows no clock, no limit and no reason: `penstock._core.sync.gate` decides.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 # relative, so that the plain source finds its plain parts where native ones are built too
-from .waiting import Waiting
+from .waiting import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["KeyQueue", "PriorityClass", "WaitQueue", "Waiter"]
+__all__ = ["GateWaiter", "KeyQueue", "PriorityClass", "WaitQueue"]
 
 CLASSES = 4
 
 
-class Waiter(Waiting):
-    """One that waits at a gate, its owner, as what it came as: its class, its key, and its times.
+class GateWaiter(Waiter):
+    """A waiter of a gate, with its priority class, its key and its times.
 
-    The queue owns it while it waits.
+    Ownership: the queue owns a waiter while it waits.
     """
 
-    # set by whoever makes it
+    # set by the gate that makes it
     priority: int
     queued_s: float
     arrived_s: float
@@ -34,68 +34,69 @@ class Waiter(Waiting):
     entry: Any
 
     def __init__(self) -> None:
-        Waiting.__init__(self)
-        # when it is refused whoever is before it; None: with the others
+        Waiter.__init__(self)
+        # sheds it at its caller's deadline; None: the gate's own timer does
         self.timer: Any = None
-        self.older: Waiter | None = None
-        self.newer: Waiter | None = None
-        self.before: Waiter | None = None
-        self.after: Waiter | None = None
-        self.queue: KeyQueue | None = None
+        # neighbours by age in the class, and in the key's queue
+        self.older: GateWaiter | None = None
+        self.newer: GateWaiter | None = None
+        self.before: GateWaiter | None = None
+        self.after: GateWaiter | None = None
+        self.key_queue: KeyQueue | None = None
 
     def wake(self) -> None:
-        """It waits no longer: its task runs in the next turn."""
+        """Schedule its task's next step, and cancel its timer."""
         if self.timer is not None:
-            self.stop_timer()
-        Waiting.wake(self)
+            self.cancel_timer()
+        Waiter.wake(self)
 
-    def gave_up(self) -> None:
-        """It leaves the queue by itself."""
+    def abandoned(self) -> None:
+        """Cancel its timer and notify the gate: it leaves the queue by itself."""
         if self.timer is not None:
-            self.stop_timer()
-        self.owner._gave_up(self)
+            self.cancel_timer()
+        self.owner._abandoned(self)
 
-    def stop_timer(self) -> None:
-        """Nothing is to end its wait any more."""
+    def cancel_timer(self) -> None:
+        """Cancel the timer of its caller's deadline."""
         self.timer.cancel()
         self.timer = None
 
 
 class KeyQueue:
-    """The waiters of one key in one class, oldest first, and its neighbours in the class's rotation."""
+    """The waiters of one key in one class, oldest first. A link of the class's rotation."""
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.count = 0
-        self.first: Waiter | None = None
-        self.last: Waiter | None = None
-        self.behind: KeyQueue | None = None
-        self.ahead: KeyQueue | None = None
+        self.first: GateWaiter | None = None
+        self.last: GateWaiter | None = None
+        self.previous: KeyQueue | None = None
+        self.following: KeyQueue | None = None
 
 
 class PriorityClass:
-    """The waiters of one class: a rotation over queues, and all of them by age."""
+    """The waiters of one class: a rotation of key queues, and a list of all waiters by age."""
 
     def __init__(self) -> None:
         self.count = 0
         self.key_count = 0
-        self.oldest: Waiter | None = None
-        self.newest: Waiter | None = None
-        # the queue whose next_queue it is; the last one in the rotation
-        self.next_queue: KeyQueue | None = None
-        self.last_queue: KeyQueue | None = None
-        self.queues: dict[Hashable, KeyQueue] = {}
-        # almost always the longest queue: it is set by whoever joins a longer one, and not when it shrinks
-        self.heaviest: KeyQueue | None = None
+        self.oldest: GateWaiter | None = None
+        self.newest: GateWaiter | None = None
+        # the rotation: the first key queue is served next
+        self.first: KeyQueue | None = None
+        self.last: KeyQueue | None = None
+        self.key_queues: dict[Hashable, KeyQueue] = {}
+        # almost always the longest one: updated when a queue grows, and not when it shrinks
+        self.longest: KeyQueue | None = None
 
-    def add(self, waiter: Waiter) -> None:
-        """Put it at the end of its key's queue."""
-        queue = self.queues.get(waiter.key)
-        # an empty one was left behind by a key that could not be found again
+    def append(self, waiter: GateWaiter) -> None:
+        """Put a waiter at the end of its key's queue."""
+        queue = self.key_queues.get(waiter.key)
+        # an empty queue stays behind when its key changed its hash
         if queue is None or queue.count == 0:
-            queue = self.queues[waiter.key] = KeyQueue(waiter.key)
+            queue = self.key_queues[waiter.key] = KeyQueue(waiter.key)
             self.link(queue)
-        waiter.queue = queue
+        waiter.key_queue = queue
         waiter.before = queue.last
         if queue.last is None:
             queue.first = waiter
@@ -110,12 +111,12 @@ class PriorityClass:
             self.newest.newer = waiter
         self.newest = waiter
         self.count += 1
-        if self.heaviest is None or queue.count > self.heaviest.count:
-            self.heaviest = queue
+        if self.longest is None or queue.count > self.longest.count:
+            self.longest = queue
 
-    def remove(self, waiter: Waiter) -> None:
-        """Take it out, wherever it stands."""
-        queue = waiter.queue
+    def remove(self, waiter: GateWaiter) -> None:
+        """Take a waiter out, wherever it stands. Raise LookupError if it is in no queue."""
+        queue = waiter.key_queue
         if queue is None:
             raise LookupError("this waiter is in no queue")
         older, newer, before, after = waiter.older, waiter.newer, waiter.before, waiter.after
@@ -135,143 +136,149 @@ class PriorityClass:
             queue.last = before
         else:
             after.before = before
-        waiter.older = waiter.newer = waiter.before = waiter.after = waiter.queue = None
+        waiter.older = waiter.newer = waiter.before = waiter.after = waiter.key_queue = None
         self.count -= 1
         queue.count -= 1
         if queue.count == 0:
             self.unlink(queue)
-            self.forget(queue.key)
-            if self.heaviest is queue:
-                self.heaviest = self.next_queue
+            self.discard(queue.key)
+            if self.longest is queue:
+                self.longest = self.first
 
-    def forget(self, key: Hashable) -> None:
-        """Take the key's empty queue out of the table, unless the key's own code now hashes or compares otherwise."""
+    def discard(self, key: Hashable) -> None:
+        """Remove the key's empty queue from the table. The key's own code may fail meanwhile: it then stays."""
         try:
-            self.queues.pop(key, None)
+            self.key_queues.pop(key, None)
         except Exception:
             pass
 
     def link(self, queue: KeyQueue) -> None:
-        """Put the queue at the end of the rotation."""
-        queue.ahead = self.last_queue
-        if self.last_queue is None:
-            self.next_queue = queue
+        """Put a key queue at the end of the rotation."""
+        queue.previous = self.last
+        if self.last is None:
+            self.first = queue
         else:
-            self.last_queue.behind = queue
-        self.last_queue = queue
+            self.last.following = queue
+        self.last = queue
         self.key_count += 1
 
     def unlink(self, queue: KeyQueue) -> None:
-        """Take the queue out of the rotation."""
-        ahead, behind = queue.ahead, queue.behind
-        if ahead is None:
-            self.next_queue = behind
+        """Take a key queue out of the rotation."""
+        previous, following = queue.previous, queue.following
+        if previous is None:
+            self.first = following
         else:
-            ahead.behind = behind
-        if behind is None:
-            self.last_queue = ahead
+            previous.following = following
+        if following is None:
+            self.last = previous
         else:
-            behind.ahead = ahead
-        queue.ahead = queue.behind = None
+            following.previous = previous
+        queue.previous = queue.following = None
         self.key_count -= 1
 
-    def take(self, newest_first: bool) -> Waiter:
-        """The next of the queue whose next_queue it is, out of the queue; the rotation goes on."""
-        queue = self.next_queue
+    def pop(self, newest_first: bool) -> GateWaiter:
+        """Take out and return the next waiter of the next key queue, and rotate. Raise LookupError if empty."""
+        queue = self.first
         waiter = None if queue is None else queue.last if newest_first else queue.first
         if queue is None or waiter is None:
-            raise LookupError("nobody waits in this class")
+            raise LookupError("no waiter in this class")
         if self.key_count > 1:
             self.unlink(queue)
             self.link(queue)
         self.remove(waiter)
         return waiter
 
-    def share(self, key: Hashable) -> int:
-        """How many places are fair for the key: all that are taken, by the keys that have some or want one."""
-        queues = self.key_count if key in self.queues else self.key_count + 1
-        return (self.count + queues - 1) // queues
+    def fair_share(self, key: Hashable) -> int:
+        """Return the fair number of places for a key: the places taken, divided by the keys that have or want one."""
+        keys = self.key_count if key in self.key_queues else self.key_count + 1
+        return (self.count + keys - 1) // keys
 
-    def queued(self, key: Hashable) -> int:
-        """How many of the key wait."""
-        queue = self.queues.get(key)
+    def queued_of(self, key: Hashable) -> int:
+        """Return the number of the key's waiters."""
+        queue = self.key_queues.get(key)
         return 0 if queue is None else queue.count
 
-    def before_next(self, key: Hashable) -> int:
-        """How many would be served before a new one of the key: at most one more of each other than of its own."""
-        queued = self.queued(key)
-        others = self.key_count - (1 if queued else 0)
-        return min(self.count, queued + (queued + 1) * others)
+    def count_ahead(self, key: Hashable) -> int:
+        """Return the number of waiters before a new one of the key.
+
+        Of each other key, at most one more than of its own is served before it.
+        """
+        own = self.queued_of(key)
+        others = self.key_count - (1 if own else 0)
+        return min(self.count, own + (own + 1) * others)
 
 
 class WaitQueue:
-    """All waiters of a gate: four classes, each served before the lower ones (0 is the highest)."""
+    """All waiters of a gate, in four classes. A class is served before the classes with higher numbers."""
 
     def __init__(self) -> None:
         self.count = 0
         self.classes = [PriorityClass() for _ in range(CLASSES)]
 
-    def push(self, waiter: Waiter) -> None:
-        """Put it at the end of its class and key."""
-        one_class: PriorityClass = self.classes[waiter.priority]
-        one_class.add(waiter)
+    def push(self, waiter: GateWaiter) -> None:
+        """Put a waiter at the end of its class and key."""
+        own_class: PriorityClass = self.classes[waiter.priority]
+        own_class.append(waiter)
         self.count += 1
 
-    def remove(self, waiter: Waiter) -> None:
-        """Take it out, wherever it stands."""
-        one_class: PriorityClass = self.classes[waiter.priority]
-        one_class.remove(waiter)
+    def remove(self, waiter: GateWaiter) -> None:
+        """Take a waiter out, wherever it stands. Raise LookupError if it is in no queue."""
+        own_class: PriorityClass = self.classes[waiter.priority]
+        own_class.remove(waiter)
         self.count -= 1
 
-    def take(self, newest_first: bool) -> Waiter:
-        """The next to be served, out of the queue, which must not be empty."""
-        for one_class in self.classes:
-            if one_class.count:
+    def pop(self, newest_first: bool) -> GateWaiter:
+        """Take out and return the next waiter. Raise LookupError if the queue is empty."""
+        for each in self.classes:
+            if each.count:
                 self.count -= 1
-                return one_class.take(newest_first)
-        raise IndexError("nobody waits")
+                return each.pop(newest_first)
+        raise LookupError("no waiter in the queue")
 
     def critical_count(self) -> int:
-        """How many of the highest class wait."""
-        one_class: PriorityClass = self.classes[0]
-        return one_class.count
+        """Return the number of waiters of the highest class."""
+        highest: PriorityClass = self.classes[0]
+        return highest.count
 
-    def oldest(self) -> Waiter | None:
-        """Whoever has waited longest."""
-        found: Waiter | None = None
-        for one_class in self.classes:
-            waiter = one_class.oldest
+    def oldest(self) -> GateWaiter | None:
+        """Return the waiter that has waited longest, None if there is none."""
+        found: GateWaiter | None = None
+        for each in self.classes:
+            waiter = each.oldest
             if waiter is not None and (found is None or waiter.queued_s < found.queued_s):
                 found = waiter
         return found
 
-    def before_next(self, priority: int, key: Hashable) -> int:
-        """How many would be served before a new one of this class and key."""
+    def count_ahead(self, priority: int, key: Hashable) -> int:
+        """Return the number of waiters before a new one of this class and key."""
         count = 0
         for at in range(priority):
-            one_class: PriorityClass = self.classes[at]
-            count += one_class.count
-        one_class = self.classes[priority]
-        return count + one_class.before_next(key)
+            each: PriorityClass = self.classes[at]
+            count += each.count
+        each = self.classes[priority]
+        return count + each.count_ahead(key)
 
     def is_over_share(self, priority: int, key: Hashable) -> bool:
-        """Whether one more of the key would be more than is fair in its class; never if no other key waits there."""
-        one_class: PriorityClass = self.classes[priority]
-        queued = one_class.queued(key)
-        return one_class.key_count > (1 if queued else 0) and queued + 1 > one_class.share(key)
+        """Return whether one more of the key is more than its fair share; False if no other key waits in the class."""
+        own_class: PriorityClass = self.classes[priority]
+        own = own_class.queued_of(key)
+        return own_class.key_count > (1 if own else 0) and own + 1 > own_class.fair_share(key)
 
-    def lowest_newest(self, priority: int) -> Waiter | None:
-        """The newest of the lowest class, if that is below `priority`."""
+    def newest_of_lowest(self, priority: int) -> GateWaiter | None:
+        """Return the newest waiter of the lowest class below `priority`, None if those classes are empty."""
         for at in range(CLASSES - 1, priority, -1):
-            one_class: PriorityClass = self.classes[at]
-            if one_class.count:
-                return one_class.newest
+            each: PriorityClass = self.classes[at]
+            if each.count:
+                return each.newest
         return None
 
-    def heaviest_newest(self, priority: int, key: Hashable) -> Waiter | None:
-        """The newest of the longest queue in the class, if that has more than its share and is another key's."""
-        one_class: PriorityClass = self.classes[priority]
-        queue = one_class.heaviest
-        if queue is None or queue.key == key or queue.count <= one_class.share(key):
+    def newest_of_longest(self, priority: int, key: Hashable) -> GateWaiter | None:
+        """Return the newest waiter of the longest key queue in the class.
+
+        None if that queue is within its fair share, or is the key's own.
+        """
+        own_class: PriorityClass = self.classes[priority]
+        queue = own_class.longest
+        if queue is None or queue.key == key or queue.count <= own_class.fair_share(key):
             return None
         return queue.last

@@ -18,9 +18,9 @@ from penstock.purity import is_native_disabled
 if TYPE_CHECKING:
     from penstock._core.sync.gate import REASONS, Entry, GateCore
     from penstock._core.sync.turnstile import Turnstile
-    from penstock._core.sync.waiting import DONE, Waiting
+    from penstock._core.sync.waiting import DONE, Waiter
 
-__all__ = ["DONE", "REASONS", "Entry", "GateCore", "Turnstile", "Waiting", "plain"]
+__all__ = ["DONE", "REASONS", "Entry", "GateCore", "Turnstile", "Waiter", "plain"]
 
 NATIVE = "penstock._core.sync"
 PACKAGE = "penstock._core_as_source"
@@ -68,4 +68,4 @@ if not TYPE_CHECKING:
     REASONS, Entry, GateCore = _gate.REASONS, _gate.Entry, _gate.GateCore
     Turnstile = _chosen("turnstile").Turnstile
     _waiting = _chosen("waiting")
-    DONE, Waiting = _waiting.DONE, _waiting.Waiting
+    DONE, Waiter = _waiting.DONE, _waiting.Waiter

@@ -20,6 +20,7 @@ from penstock.pressure.admission.core import REASONS, Entry, GateCore
 from penstock.pressure.admission.registry import register
 from penstock.pressure.admission.streams import Stream
 from penstock.pressure.limits import LEAST_SAMPLES, GrowingLimit, Limit, Window, make_limit
+from penstock.pressure.renames import refuse_former_names
 from penstock.times import Histogram, Times, taken
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class GateStatistics:
     queued: int
     oldest_wait_s: float
     # entries that came in, that came out again, and that had to wait before they came in
-    entered: int
-    left: int
+    admitted: int
+    finished: int
     waited: int
     # of those that waited and came in: how long; of those that were measured: the time inside
     wait: Times = field(default_factory=Times)
@@ -73,6 +74,9 @@ class GateStatistics:
     limit_moved_at_s: float = 0.0
     # answers that go on: they hold no permit any more
     streams: int = 0
+
+    if not TYPE_CHECKING:
+        __getattr__ = refuse_former_names({"entered": "admitted", "left": "finished"})
 
 
 class Gate(GateCore):
@@ -121,7 +125,7 @@ class Gate(GateCore):
         self._reason = self._limiter.reason
         self._moved_at_s = 0.0
         self.began_s = -math.inf
-        self._left_before = 0
+        self._finished_before = 0
         self._watch()
         register(self)
 
@@ -168,7 +172,7 @@ class Gate(GateCore):
         self.leave()
         return stream
 
-    def refused_stream(self) -> Overloaded:
+    def shed_stream(self) -> Overloaded:
         """Count a stream that was refused, as there are `max_streams`; its exception."""
         self.sheds[STREAMS] += 1
         self.notify(REASONS[STREAMS])
@@ -198,13 +202,13 @@ class Gate(GateCore):
     def scale(self, value: float) -> None:
         _check("scale", value, 0 < value <= 1, "more than 0, at most 1")
         self.factor = value
-        self.rebound()
+        self.update_bound()
 
     def close(self) -> None:
         """Refuse from now on, those who wait as well; those inside leave as ever."""
         self.shut()
 
-    def window_over(self, now_s: float) -> None:
+    def end_window(self, now_s: float) -> None:
         """Hand what was measured to the limit, and take its number."""
         if self.began_s == -math.inf:
             self._open_window(now_s, -math.inf)
@@ -218,7 +222,7 @@ class Gate(GateCore):
             if value != self.limit or self._limiter.reason != reason:
                 self._adopt(value, self._limiter.reason)
 
-    def met_full(self, now_s: float) -> None:
+    def on_full(self, now_s: float) -> None:
         """Ask the limit for more before a call that found no permit free is queued or refused."""
         self.was_full = True
         if self._growing is None:
@@ -235,7 +239,7 @@ class Gate(GateCore):
             ended_s=now_s,
             rtts_s=self.rtts_s,
             begins_s=self.begins_s,
-            completed=self._left() - self._left_before,
+            completed=self._finished() - self._finished_before,
             dropped=self.dropped,
             most_inflight=self.most_inflight,
             inflight=self.inflight,
@@ -246,17 +250,17 @@ class Gate(GateCore):
         self.epoch_s, self.began_s = epoch_s, now_s
         self.window_at_s = now_s + self._limiter.window_s
         self.rtts_s, self.begins_s = [], []
-        self._left_before = self._left()
+        self._finished_before = self._finished()
         self.dropped, self.most_inflight, self.was_full = 0, self.inflight, False
 
     def _adopt(self, value: int, reason: str) -> None:
         if value != self.limit:
             self._moved_at_s = 0.0 if self.loop is None else self.clock()
         self.limit, self._reason = value, reason
-        self.rebound()
+        self.update_bound()
 
-    def _left(self) -> int:
-        return self.entered - (self.inflight - self.granted)
+    def _finished(self) -> int:
+        return self.admitted - (self.inflight - self.granted)
 
     # --- what is told ---
 
@@ -269,8 +273,8 @@ class Gate(GateCore):
             inflight=self.inflight,
             queued=self.queued(),
             oldest_wait_s=self.oldest_wait_s(),
-            entered=self.entered,
-            left=self._left(),
+            admitted=self.admitted,
+            finished=self._finished(),
             waited=self.waited,
             wait=taken(self.waits),
             service=taken(self.services),

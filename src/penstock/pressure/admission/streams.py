@@ -77,7 +77,7 @@ class Passage:
         """Make it a stream at once. Raises Overloaded, reason `streams`, if the gate has as many as it may."""
         self._stream = self._gate.stream(self._entry, holds_drain=self._holds_drain)
         if self._stream is None:
-            raise self._gate.refused_stream()
+            raise self._gate.shed_stream()
 
     def _check(self, has_begun: Callable[[], bool]) -> None:
         if has_begun():

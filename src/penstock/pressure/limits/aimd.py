@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.pressure.limits.moving import Moving
+from penstock.pressure.limits.window import MovingLimit
 
 if TYPE_CHECKING:
     from penstock.pressure.limits.window import Window
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Aimd"]
 
 
-class Aimd(Moving):
+class Aimd(MovingLimit):
     """Times `backoff` when something was dropped or the window's mean latency is above `timeout_s`; else 1 more.
 
     One more only if at least half of the limit was in use. `timeout_s` should be about half the deadline. Counts of

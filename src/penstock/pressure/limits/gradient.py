@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from penstock.pressure.limits.correlation import Correlation
 from penstock.pressure.limits.floor import Floors
-from penstock.pressure.limits.moving import Moving
 from penstock.pressure.limits.probe import Probe
 from penstock.pressure.limits.reading import HIDDEN, readings, risen_from
-from penstock.pressure.limits.window import LEAST_SAMPLES
+from penstock.pressure.limits.window import LEAST_SAMPLES, MovingLimit
 
 if TYPE_CHECKING:
     from penstock.pressure.limits.reading import Readings
@@ -45,7 +44,7 @@ CLOSE = 1.1
 ANOTHER = 2.0
 
 
-class Gradient(Moving):
+class Gradient(MovingLimit):
     """The windowed gradient: `L = clamp(L * g + sqrt(L))` with `g = clamp(floor * tolerance / median, 0.5, 2)`.
 
     `initial`, `least` and `most` are counts of permits; `window_s` is how long a window is, `memory_s` for how long

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.pressure.limits.moving import Moving
+from penstock.pressure.limits.window import MovingLimit
 
 if TYPE_CHECKING:
     from penstock.pressure.limits.window import Window
@@ -19,7 +19,7 @@ WARM_UP = 10
 LEAST_GRADIENT = 0.5
 
 
-class Gradient2(Moving):
+class Gradient2(MovingLimit):
     """`L = L * 0.8 + (L * clamp(tolerance * long / short, 0.5, 1) + queue) * 0.2`, on windows of a second.
 
     `long_windows` is the long average's length; the short one is the window's mean. After Netflix's Gradient2Limit and

@@ -10,7 +10,7 @@ from math import ceil, log10
 from random import Random
 from typing import TYPE_CHECKING
 
-from penstock.pressure.limits.moving import Moving
+from penstock.pressure.limits.window import MovingLimit
 
 if TYPE_CHECKING:
     from penstock.pressure.limits.window import Window
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Vegas"]
 
 
-class Vegas(Moving):
+class Vegas(MovingLimit):
     """Estimates the queue as `ceil(L * (1 - floor / rtt))` and keeps it between 3 and 6 times `log10(L)`.
 
     `probe_rounds` is after how many samples, in limits, the floor is taken anew, times a random half to one (`seed`

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LEAST_SAMPLES", "MOST_SAMPLES", "GrowingLimit", "Limit", "Window"]
+__all__ = ["LEAST_SAMPLES", "MOST_SAMPLES", "GrowingLimit", "Limit", "MovingLimit", "Window"]
 
 # A median of fewer says little; more than the most cost time to sort and say nothing new.
 LEAST_SAMPLES = 10
@@ -118,3 +118,27 @@ class GrowingLimit(Limit, Protocol):
     def when_full(self, window: Window) -> int:
         """Take in the window so far, which may have no samples. Return the number from now on, which is not lower."""
         ...
+
+
+class MovingLimit:
+    """The base of limits that move: an exact number between two bounds, and the whole number that is enforced.
+
+    `least`, `initial` and `most` are counts of permits, in ascending order from 1; `window_s` is the length of a window
+    in seconds. Raises ValueError.
+    """
+
+    __slots__ = ("_exact", "_least", "_most", "reason", "value", "window_s")
+
+    def __init__(self, initial: int, least: int, most: int, window_s: float) -> None:
+        if not 1 <= least <= initial <= most:
+            raise ValueError(f"least = {least}, initial = {initial}, most = {most}: must ascend from 1")
+        self.value, self._exact = initial, float(initial)
+        self.reason = "initial"
+        self.window_s = window_s
+        self._least, self._most = least, most
+
+    def _set(self, wanted: float, why: str) -> None:
+        """Move to the nearest number within the bounds, with the reason if the enforced number changes."""
+        self._exact = max(self._least, min(self._most, wanted))
+        if int(self._exact) != self.value:
+            self.value, self.reason = int(self._exact), why

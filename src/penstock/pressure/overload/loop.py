@@ -8,14 +8,15 @@ the loop are scaled down, accepts slowed and then paused, and somebody is told. 
 from __future__ import annotations
 
 import logging
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from penstock.pressure.admission import registry
-from penstock.pressure.overload.arrival import arrived_at
-from penstock.pressure.overload.sheds import Counts, ShedLog, register, shown
+from penstock.pressure.overload.sheds import Counts, ShedLog, format_sheds, register_source
+from penstock.pressure.renames import refuse_former_names
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,22 +24,35 @@ if TYPE_CHECKING:
 
     from penstock.pressure.overload.tasks import TaskLimit
 
-__all__ = ["LOOP", "LoopGate", "LoopStatistics", "is_overloaded", "loop_statistics", "pause_watch", "resume_watch"]
+__all__ = [
+    "LOOP",
+    "LoopGate",
+    "LoopStatistics",
+    "arrived_at",
+    "is_overloaded",
+    "loop_statistics",
+    "pause_watch",
+    "resume_watch",
+]
 
 logger = logging.getLogger("penstock.pressure")
 
-LOOK_EVERY_S = 0.1
+CHECK_EVERY_S = 0.1
 # however far behind: some are let in, or nothing would tell that it is over
 LEAST_SCALE = 0.1
 # Looks in a row above the high watermark until nothing is accepted. The native loop accepts nothing in turns that are
 # late; that it stays late tells that its work comes from elsewhere.
-LOOKS_UNTIL_PAUSE = 10
+CHECKS_UNTIL_PAUSE = 10
 # held for so long, and its client has shut its side down: it waits for no answer
-LEFT_AFTER_S = 1.0
+ABANDONED_AFTER_S = 1.0
 LOG_EVERY_S = 10.0
 LAG = "lag"
 # the name of the loop's own gate in counts of sheds
 LOOP = "loop"
+
+# The time on the loop's clock, in seconds, at which the kernel reported the data of a deferred read. It is set while
+# the protocol gets the data, so that tasks made there have it, and not set for data that was read in time.
+arrived_at: ContextVar[float] = ContextVar("penstock_arrived_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +68,17 @@ class LoopStatistics:
     # what the limits of the loop's gates are multiplied with
     scale: float = 1.0
     # connections whose data is not read yet: now, at most, ever; and those closed unread, their client gone
-    held: int = 0
-    held_most: int = 0
-    held_total: int = 0
-    held_left: int = 0
+    deferred_reads: int = 0
+    deferred_reads_most: int = 0
+    deferred_reads_total: int = 0
+    deferred_reads_abandoned: int = 0
     # connections accepted of which nothing is made yet: likewise
-    parked: int = 0
-    parked_most: int = 0
-    parked_total: int = 0
-    parked_left: int = 0
+    deferred_accepts: int = 0
+    deferred_accepts_most: int = 0
+    deferred_accepts_total: int = 0
+    deferred_accepts_abandoned: int = 0
     # answered unread since they would have waited too long
-    turned_away: int = 0
+    shed_unread: int = 0
     # health checks that were read before all that waited
     health_checks: int = 0
     # reason -> all that were shed: lag, told unread; left, gone unread; closed, parked when their server closed; tasks,
@@ -73,7 +87,7 @@ class LoopStatistics:
     # connections that have had their last answer and are read on: now, ever, and those closed before their clients were
     lingering: int = 0
     lingering_total: int = 0
-    lingering_cut: int = 0
+    lingering_aborted: int = 0
     # whether nothing is accepted because the loop is behind, and how often that has begun
     accepts_paused: bool = False
     accept_pauses: int = 0
@@ -83,12 +97,28 @@ class LoopStatistics:
     tasks_exceeded: int = 0
     tasks_waiting: int = 0
 
+    if not TYPE_CHECKING:
+        __getattr__ = refuse_former_names(
+            {
+                "held": "deferred_reads",
+                "held_most": "deferred_reads_most",
+                "held_total": "deferred_reads_total",
+                "held_left": "deferred_reads_abandoned",
+                "parked": "deferred_accepts",
+                "parked_most": "deferred_accepts_most",
+                "parked_total": "deferred_accepts_total",
+                "parked_left": "deferred_accepts_abandoned",
+                "turned_away": "shed_unread",
+                "lingering_cut": "lingering_aborted",
+            }
+        )
+
 
 class LoopGate:
     """Keeps one loop's intake to what it can do.
 
     `lag` is the native loop's (a `penstock._core.overload.lag.Lag`), None where nobody measures. `gates()` lists the
-    gates that there are, of which those with this `loop` are scaled. `tell(kind, text, took_ns)`
+    gates that there are, of which those with this `loop` are scaled. `notify(kind, text, took_ns)`
     is called after each overload. `tasks` is the bound on the loop's tasks, if there is one.
     """
 
@@ -98,28 +128,28 @@ class LoopGate:
         *,
         lag: Any = None,
         gates: Callable[[], Iterable[Any]] = registry.gates,
-        tell: Callable[[str, str, int], None] | None = None,
+        notify: Callable[[str, str, int], None] | None = None,
         tasks: TaskLimit | None = None,
     ) -> None:
         self._loop = ref(loop)
-        self._lag, self._gates, self._tell, self._tasks = lag, gates, tell, tasks
+        self._lag, self._gates, self._notify, self._tasks = lag, gates, notify, tasks
         self._scale = 1.0
-        self._drops_left = True
-        self._is_looking = self._is_paused = False
-        self._late_looks = self._pauses = 0
+        self._closes_abandoned = True
+        self._is_checking = self._is_paused = False
+        self._late_checks = self._pauses = 0
         self._logged_s, self._unlogged = -LOG_EVERY_S, 0
         self._before = 0, 0, 0
         self._noted = self.sheds()
         self._log = ShedLog(loop, self.sheds, self._gate_sheds)
         _loop_gates[loop] = self
-        register(self)
+        register_source(self)
 
-    def watch(self, *, drops_left: bool = True) -> None:
-        """Begin to hold reads when the loop is behind; the lag's `report` is to be `changed`."""
+    def watch(self, *, closes_abandoned: bool = True) -> None:
+        """Begin to hold reads when the loop is behind; the lag's `report` is to be `on_change`."""
         loop = self._loop()
-        self._drops_left = drops_left
+        self._closes_abandoned = closes_abandoned
         if loop is not None and self._lag is not None:
-            loop._sheds.watch(self._shed)
+            loop._sheds.watch(self._on_shed)
             self.resume()
 
     def pause(self) -> None:
@@ -132,22 +162,22 @@ class LoopGate:
         """Measure again, with what was measured before the pause."""
         loop = self._loop()
         if loop is not None and self._lag is not None:
-            loop._watch_lag(self._lag, arrived_at, self._drops_left)
+            loop._watch_lag(self._lag, arrived_at, self._closes_abandoned)
 
     @property
     def is_overloaded(self) -> bool:
         """Whether the loop is behind, and has been for a time."""
         return self._lag is not None and bool(self._lag.is_overloaded)
 
-    def changed(self) -> None:
+    def on_change(self) -> None:
         """The loop is overloaded now, or is not any more. Called between two turns."""
         loop = self._loop()
         if loop is None:
             return
         if self._lag.is_overloaded:
-            self._began(loop)
+            self._begin_overload(loop)
         else:
-            self._ended(loop)
+            self._end_overload(loop)
 
     def sheds(self) -> Counts:
         """How many this loop has shed, by (`loop`, reason). Any thread may ask."""
@@ -167,23 +197,23 @@ class LoopGate:
         if lag is not None and loop is not None:
             held, parked, lingering = loop._held, loop._parked, loop._sheds.lingering
             figures |= {
-                "state": "overloaded" if lag.is_overloaded else "holding" if lag.is_deferring else "calm",
+                "state": "overloaded" if lag.is_overloaded else "deferring" if lag.is_deferring else "calm",
                 "lag_s": lag.lag_ns / 1e9,
                 "overloaded_count": lag.overloaded_count,
                 "overloaded_s": lag.overloaded_for_ns() / 1e9,
-                "held": held.count,
-                "held_most": held.most,
-                "held_total": held.total,
-                "held_left": held.abandoned,
-                "parked": parked.count,
-                "parked_most": parked.most,
-                "parked_total": parked.total,
-                "parked_left": parked.abandoned,
-                "turned_away": loop._turned_away,
+                "deferred_reads": held.count,
+                "deferred_reads_most": held.most,
+                "deferred_reads_total": held.total,
+                "deferred_reads_abandoned": held.abandoned,
+                "deferred_accepts": parked.count,
+                "deferred_accepts_most": parked.most,
+                "deferred_accepts_total": parked.total,
+                "deferred_accepts_abandoned": parked.abandoned,
+                "shed_unread": loop._turned_away,
                 "health_checks": 0 if parked.urgent is None else parked.urgent.admitted,
                 "lingering": lingering.count,
                 "lingering_total": lingering.total,
-                "lingering_cut": lingering.cut,
+                "lingering_aborted": lingering.cut,
             }
         if tasks is not None:
             figures |= {
@@ -196,11 +226,11 @@ class LoopGate:
 
     # --- what was shed
 
-    def _shed(self) -> None:
+    def _on_shed(self) -> None:
         """Some were, in this turn. Called between two turns."""
         sheds = self.sheds()
-        if self._tell is not None:
-            self._tell("shed", shown(sheds - self._noted), 0)
+        if self._notify is not None:
+            self._notify("shed", format_sheds(sheds - self._noted), 0)
         self._noted = sheds
         self._log.note()
 
@@ -215,17 +245,17 @@ class LoopGate:
 
     # --- while it is overloaded, and until the gates are as they were
 
-    def _began(self, loop: Any) -> None:
-        self._late_looks = 0
+    def _begin_overload(self, loop: Any) -> None:
+        self._late_checks = 0
         self._before = self._lag.overloaded_for_ns(), loop._held.total, loop._turned_away
         self._adjust(loop)
         self._log_beginning()
-        if not self._is_looking:
-            self._is_looking = True
-            loop.call_later(LOOK_EVERY_S, self._look)
+        if not self._is_checking:
+            self._is_checking = True
+            loop.call_later(CHECK_EVERY_S, self._check)
 
-    def _ended(self, loop: Any) -> None:
-        self._accept_again(loop)
+    def _end_overload(self, loop: Any) -> None:
+        self._resume_accepts(loop)
         took_ns = self._lag.overloaded_for_ns() - self._before[0]
         held, turned_away = loop._held.total - self._before[1], loop._turned_away - self._before[2]
         text = (
@@ -233,12 +263,12 @@ class LoopGate:
             " clients turned away"
         )
         logger.info("%s", text)
-        if self._tell is not None:
-            self._tell("overload", text, took_ns)
+        if self._notify is not None:
+            self._notify("overload", text, took_ns)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         loop = self._loop()
-        self._is_looking = False
+        self._is_checking = False
         if loop is None:
             return
         if self._lag.is_overloaded:
@@ -246,20 +276,20 @@ class LoopGate:
         else:
             self._scale_gates(loop, 1.0)
         if self._lag.is_overloaded or self._scale < 1.0:
-            self._is_looking = True
-            loop.call_later(LOOK_EVERY_S, self._look)
+            self._is_checking = True
+            loop.call_later(CHECK_EVERY_S, self._check)
 
     def _adjust(self, loop: Any) -> None:
         lag_ns, high_ns = self._lag.lag_ns, self._lag.high_ns
         self._scale_gates(loop, max(LEAST_SCALE, min(1.0, high_ns / lag_ns)) if lag_ns > 0 else 1.0)
-        loop._drop_left(int(LEFT_AFTER_S * 1e9))
+        loop._drop_left(int(ABANDONED_AFTER_S * 1e9))
         if lag_ns < self._lag.low_ns:
-            self._late_looks = 0
-            self._accept_again(loop)
+            self._late_checks = 0
+            self._resume_accepts(loop)
         elif lag_ns > high_ns:
-            self._late_looks += 1
-            if self._late_looks >= LOOKS_UNTIL_PAUSE:
-                self._accept_none(loop)
+            self._late_checks += 1
+            if self._late_checks >= CHECKS_UNTIL_PAUSE:
+                self._pause_accepts(loop)
 
     def _scale_gates(self, loop: Any, wanted: float) -> None:
         """Down at once, up by doubling: what is let in meanwhile is seen in time."""
@@ -269,7 +299,7 @@ class LoopGate:
                 if gate.loop is loop:
                     gate.scale = self._scale
 
-    def _accept_none(self, loop: Any) -> None:
+    def _pause_accepts(self, loop: Any) -> None:
         # who is told at once is better off than in the kernel's backlog
         silent = [server for server in loop.servers() if not server._sheds_unread()]
         if silent and not self._is_paused:
@@ -278,7 +308,7 @@ class LoopGate:
         for server in silent:
             server._pause(LAG)
 
-    def _accept_again(self, loop: Any) -> None:
+    def _resume_accepts(self, loop: Any) -> None:
         if self._is_paused:
             self._is_paused = False
             for server in loop.servers():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
-__all__ = ["Counts", "ShedLog", "all_sheds", "count", "register", "shown"]
+__all__ = ["Counts", "ShedLog", "all_sheds", "count_shed", "format_sheds", "register_source"]
 
 logger = logging.getLogger("penstock.pressure")
 
@@ -26,7 +26,7 @@ LOG_EVERY_S = 10.0
 Counts = Counter[tuple[str, str]]
 
 
-class Source(Protocol):
+class ShedSource(Protocol):
     """Something that sheds and counts it."""
 
     def sheds(self) -> Counts:
@@ -34,17 +34,17 @@ class Source(Protocol):
 
 
 _counts: Counts = Counter()
-_sources: WeakSet[Source] = WeakSet()
+_sources: WeakSet[ShedSource] = WeakSet()
 _lock = threading.Lock()
 
 
-def count(source: str, reason: str) -> None:
+def count_shed(source: str, reason: str) -> None:
     """Count a shed by a source without counts of its own. Any thread may."""
     with _lock:
         _counts[source, reason] += 1
 
 
-def register(source: Source) -> None:
+def register_source(source: ShedSource) -> None:
     """List the sheds of a source for as long as it lives."""
     with _lock:
         _sources.add(source)
@@ -101,12 +101,12 @@ class ShedLog:
             "%d requests and clients were shed in %.1f s: %s",
             grown.total(),
             over_s,
-            shown(grown),
+            format_sheds(grown),
             extra={"penstock": {"seconds": over_s, "sheds": sheds}},
         )
 
 
-def shown(counts: Mapping[tuple[str, str], int]) -> str:
+def format_sheds(counts: Mapping[tuple[str, str], int]) -> str:
     """As text: `loop: lag 2590, left 10; asgi: full 5`."""
     by_source: dict[str, list[str]] = {}
     for (source, reason), more in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):

@@ -29,7 +29,7 @@ Ts = TypeVarTuple("Ts")
 # What the running task was given its permit by. Who waits for its own children does no work, so if no permit of the
 # limit is free, it hands on the one that it has itself: else tasks that all hold one and all wait for another would
 # wait for ever. A context variable, because who spawns may be a task of the holder's: gather() makes such.
-_mine: ContextVar[Permit | None] = ContextVar("penstock_permit", default=None)
+_current_permit: ContextVar[Permit | None] = ContextVar("penstock_permit", default=None)
 
 
 class BoundedTaskGroup(asyncio.TaskGroup):
@@ -97,7 +97,11 @@ class BoundedTaskGroup(asyncio.TaskGroup):
     def _quick(self) -> Permit | None:
         """A permit without a wait or a refusal: a free one, or the running task's own."""
         permit = self._source.quick()
-        if permit is None and (mine := _mine.get()) is not None and (own := mine.of_limit(self._source.limit)):
+        if (
+            permit is None
+            and (mine := _current_permit.get()) is not None
+            and (own := mine.of_limit(self._source.limit))
+        ):
             return own.handed_on()
         return permit
 
@@ -128,11 +132,11 @@ class BoundedTaskGroup(asyncio.TaskGroup):
 
 def _context_with(permit: Permit, context: Context | None) -> Context:
     """The context for a permit's task: a copy of this one, unless one is given."""
-    permit.put_under(_mine.get())
+    permit.put_under(_current_permit.get())
     if context is None:
         context = copy_context()
     try:
-        context.run(_mine.set, permit)
+        context.run(_current_permit.set, permit)
     except RuntimeError:
         # the running one itself, which is to be shared: what is under our permit is under ours
         pass

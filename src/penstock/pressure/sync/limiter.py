@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import Overloaded
-from penstock.pressure.admission.core import DONE, Waiting
+from penstock.pressure.admission.core import DONE, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Hashable
@@ -44,11 +44,11 @@ class CapacityLimiter:
         self._total = _checked(total_tokens)
         # OrderedDicts: the first one is had, and any one removed, in O(1)
         self._borrowers: dict[Hashable, None] = {}
-        self._line: OrderedDict[Hashable, Waiting] = OrderedDict()
+        self._waiters: OrderedDict[Hashable, Waiter] = OrderedDict()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
-        waiting = f", waiting:{len(self._line)}" if self._line else ""
+        waiting = f", waiting:{len(self._waiters)}" if self._waiters else ""
         return f"<CapacityLimiter at {id(self):#x} [{len(self._borrowers)}/{self._total} borrowed{waiting}]>"
 
     @property
@@ -59,7 +59,7 @@ class CapacityLimiter:
     @total_tokens.setter
     def total_tokens(self, total_tokens: float) -> None:
         self._total = _checked(total_tokens)
-        self._lend()
+        self._grant_waiters()
 
     @property
     def borrowed_tokens(self) -> int:
@@ -73,7 +73,7 @@ class CapacityLimiter:
 
     def statistics(self) -> CapacityStatistics:
         """The counts as they are now."""
-        return CapacityStatistics(len(self._borrowers), self._total, tuple(self._borrowers), len(self._line))
+        return CapacityStatistics(len(self._borrowers), self._total, tuple(self._borrowers), len(self._waiters))
 
     def acquire_nowait(self) -> None:
         """Borrow a token for the running task without waiting, as `acquire_on_behalf_of_nowait` does."""
@@ -85,12 +85,12 @@ class CapacityLimiter:
         Raises `Overloaded` (reason `limit`) if none is left or others wait; RuntimeError if the borrower has one.
         """
         self._check_new(borrower)
-        if not self._has_one():
+        if not self._is_free():
             raise Overloaded(
-                f"all {self._total} tokens are borrowed and {len(self._line)} tasks wait: "
+                f"all {self._total} tokens are borrowed and {len(self._waiters)} tasks wait: "
                 "wait with acquire(), or raise total_tokens",
                 reason="limit",
-                queued=len(self._line),
+                queued=len(self._waiters),
                 limit=int(self._total),
             )
         self._borrowers[borrower] = None
@@ -104,7 +104,7 @@ class CapacityLimiter:
 
         Raises RuntimeError if the borrower has one or waits already, or if it would wait in another loop than before.
         """
-        await self._lent(borrower)
+        await self._borrow(borrower)
 
     def release(self) -> None:
         """Give back the running task's token; RuntimeError if it has none."""
@@ -116,10 +116,10 @@ class CapacityLimiter:
             del self._borrowers[borrower]
         except KeyError:
             raise RuntimeError("this borrower isn't holding any of this CapacityLimiter's tokens") from None
-        self._lend()
+        self._grant_waiters()
 
     def __aenter__(self) -> Awaitable[None]:
-        return self._lent(_this_task())
+        return self._borrow(_this_task())
 
     def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, traceback: TracebackType | None
@@ -134,46 +134,46 @@ class CapacityLimiter:
     def _check_new(self, borrower: Hashable) -> None:
         if borrower in self._borrowers:
             raise RuntimeError("this borrower is already holding one of this CapacityLimiter's tokens")
-        if borrower in self._line:
+        if borrower in self._waiters:
             raise RuntimeError("this borrower is already waiting for one of this CapacityLimiter's tokens")
 
-    def _has_one(self) -> bool:
-        return not self._line and len(self._borrowers) < self._total
+    def _is_free(self) -> bool:
+        return not self._waiters and len(self._borrowers) < self._total
 
-    def _lend(self) -> None:
+    def _grant_waiters(self) -> None:
         """Give what there is to the first in the line."""
-        while self._line and len(self._borrowers) < self._total:
-            borrower, waiter = self._line.popitem(last=False)
+        while self._waiters and len(self._borrowers) < self._total:
+            borrower, waiter = self._waiters.popitem(last=False)
             self._borrowers[borrower] = None
             waiter.grant()
 
-    def _lent(self, borrower: Hashable) -> Awaitable[None]:
+    def _borrow(self, borrower: Hashable) -> Awaitable[None]:
         """A token: at once if that can be, else when what this gives has been awaited."""
-        if self._has_one() and borrower not in self._borrowers:
+        if self._is_free() and borrower not in self._borrowers:
             self._borrowers[borrower] = None
             return DONE
-        waiter = Waiting()
-        waiter.owner, waiter.key, waiter.is_fresh = self, borrower, True
+        waiter = Waiter()
+        waiter.owner, waiter.key, waiter.is_unstarted = self, borrower, True
         return waiter
 
     # What a waiter tells: it is awaited, its task runs with a token, it was cancelled, it has a token but is going.
 
-    def _begins(self, waiter: Waiting) -> bool:
+    def _start(self, waiter: Waiter) -> bool:
         self._check_new(waiter.key)
-        if self._has_one():
+        if self._is_free():
             self._borrowers[waiter.key] = None
             return False
         waiter.loop = self._bound_loop()
-        self._line[waiter.key] = waiter
+        self._waiters[waiter.key] = waiter
         return True
 
-    def _resumed(self, _: Waiting) -> None:
+    def _admitted(self, _: Waiter) -> None:
         pass
 
-    def _gave_up(self, waiter: Waiting) -> None:
-        del self._line[waiter.key]
+    def _abandoned(self, waiter: Waiter) -> None:
+        del self._waiters[waiter.key]
 
-    def _passed_on(self, waiter: Waiting) -> None:
+    def _forfeited(self, waiter: Waiter) -> None:
         self.release_on_behalf_of(waiter.key)
 
     def _bound_loop(self) -> asyncio.AbstractEventLoop:

@@ -69,7 +69,7 @@ class _Mapping(Generic[T, R]):
         self._places = Semaphore(limit)
         self._running: set[asyncio.Future[R]] = set()
         # results to come, in order; or those that are there, as they came
-        self._line: deque[asyncio.Future[R]] = deque()
+        self._results: deque[asyncio.Future[R]] = deque()
         self._ordered = ordered
         self._feeder: asyncio.Task[None] | None = None
         self._problem: BaseException | None = None
@@ -101,22 +101,22 @@ class _Mapping(Generic[T, R]):
         call = asyncio.ensure_future(self._fn(item))
         self._running.add(call)
         if self._ordered:
-            self._line.append(call)
+            self._results.append(call)
         call.add_done_callback(self._on_done)
 
     def _on_fed(self, feeder: asyncio.Task[None]) -> None:
         self._fed = True
-        self._note(feeder)
-        self._tell()
+        self._note_end(feeder)
+        self._wake_consumer()
 
     def _on_done(self, call: asyncio.Future[R]) -> None:
         self._running.discard(call)
         if not self._ordered:
-            self._line.append(call)
-        self._note(call)
-        self._tell()
+            self._results.append(call)
+        self._note_end(call)
+        self._wake_consumer()
 
-    def _note(self, ended: asyncio.Future[Any]) -> None:
+    def _note_end(self, ended: asyncio.Future[Any]) -> None:
         """The first failure ends all. Each has been looked at, so that asyncio does not report it as forgotten."""
         problem: BaseException | None = (
             asyncio.CancelledError("a call of map_bounded() was cancelled") if ended.cancelled() else ended.exception()
@@ -134,7 +134,7 @@ class _Mapping(Generic[T, R]):
                 one.cancel()
         return pending
 
-    def _tell(self) -> None:
+    def _wake_consumer(self) -> None:
         if self._consumer is not None and not self._consumer.done():
             self._consumer.set_result(None)
 
@@ -143,10 +143,10 @@ class _Mapping(Generic[T, R]):
         while True:
             if self._problem is not None:
                 raise self._problem
-            if self._line and self._line[0].done():
+            if self._results and self._results[0].done():
                 self._places.release()
-                return self._line.popleft()
-            if not self._line and not self._running and self._fed:
+                return self._results.popleft()
+            if not self._results and not self._running and self._fed:
                 return None
             self._consumer = asyncio.get_running_loop().create_future()
             await self._consumer

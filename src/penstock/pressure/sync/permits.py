@@ -14,7 +14,7 @@ from penstock.pressure.sync.semaphore import Semaphore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["GateLike", "Permit", "Source", "source_of"]
+__all__ = ["GateLike", "Permit", "PermitSource", "source_of"]
 
 
 @runtime_checkable
@@ -77,7 +77,7 @@ class Permit:
         return permit
 
 
-class Source(Protocol):
+class PermitSource(Protocol):
     """Where permits come from."""
 
     @property
@@ -94,22 +94,22 @@ class Source(Protocol):
         """A permit, which is had once what stands beside it has been awaited: that waits in turn."""
 
 
-def source_of(limit: int | Semaphore | CapacityLimiter | GateLike) -> Source:
+def source_of(limit: int | Semaphore | CapacityLimiter | GateLike) -> PermitSource:
     """The source of permits that `limit` means; TypeError or ValueError if it means none."""
     if isinstance(limit, int):
         if limit < 1:
             raise ValueError(f"limit = {limit}: must be 1 or more, or nothing could ever run")
-        return _OfSemaphore(Semaphore(limit))
+        return _SemaphoreSource(Semaphore(limit))
     if isinstance(limit, Semaphore):
-        return _OfSemaphore(limit)
+        return _SemaphoreSource(limit)
     if isinstance(limit, CapacityLimiter):
-        return _OfLimiter(limit)
+        return _LimiterSource(limit)
     if isinstance(limit, GateLike):
-        return _OfGate(limit)
+        return _GateSource(limit)
     raise TypeError(f"limit = {limit!r}: must be an int, or penstock's Semaphore, CapacityLimiter or Gate")
 
 
-class _OfSemaphore:
+class _SemaphoreSource:
     def __init__(self, limit: Semaphore) -> None:
         self.limit = limit
 
@@ -123,7 +123,7 @@ class _OfSemaphore:
         return Permit(self.limit, self.limit.release), self.limit.__aenter__()
 
 
-class _OfLimiter:
+class _LimiterSource:
     """The borrower is an object of its own: the task that it will belong to does not exist yet."""
 
     def __init__(self, limit: CapacityLimiter) -> None:
@@ -147,7 +147,7 @@ class _OfLimiter:
         return self._permit(borrower), self.limit.acquire_on_behalf_of(borrower)
 
 
-class _OfGate:
+class _GateSource:
     def __init__(self, limit: GateLike) -> None:
         self.limit = limit
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from penstock.pressure.sync.line import Line
 
 if TYPE_CHECKING:
     from collections.abc import Sized
+
+    Futures = deque[asyncio.Future[Any]]
+else:
+    Futures = deque
 
 __all__ = ["LifoQueue", "PriorityQueue", "Queue", "QueueShutDown"]
 
@@ -25,6 +28,57 @@ else:
 
     class QueueShutDown(Exception):
         """The queue is shut down: nothing can be put, and nothing is left to be had."""
+
+
+# up to so many waiters that have gone stay in a queue of waiters
+FEW = 32
+
+
+class FutureQueue(Futures):
+    """Waiting futures, oldest first: a deque from which a cancelled one goes in amortised O(1).
+
+    A cancelled future is not searched for: it is skipped when it is first, and removed with others when they are half
+    of the queue. That costs less than an ordered dict.
+    """
+
+    # futures known to have gone; too small by those that were skipped before their tasks ran
+    __slots__ = ("_gone_count",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gone_count = 0
+
+    def pop_waiting(self) -> asyncio.Future[Any] | None:
+        """Take out and return the first future that waits; None if none does."""
+        while self:
+            first = self.popleft()
+            if not first.done():
+                return first
+            self._gone_count -= 1
+        return None
+
+    def has_waiting(self) -> bool:
+        """Return whether any future waits."""
+        while self and self[0].done():
+            self.popleft()
+            self._gone_count -= 1
+        return bool(self)
+
+    def leave(self) -> None:
+        """Account for a future that was cancelled. Its task calls this once."""
+        self._gone_count += 1
+        while self and self[-1].done():
+            self.pop()
+            self._gone_count -= 1
+        if self.has_waiting() and self._gone_count > FEW and self._gone_count * 2 > len(self):
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Remove all futures that do not wait."""
+        waiting = [future for future in self if not future.done()]
+        self._gone_count -= len(self) - len(waiting)
+        self.clear()
+        self.extend(waiting)
 
 
 class Queue(asyncio.Queue[T]):
@@ -46,19 +100,19 @@ class Queue(asyncio.Queue[T]):
         super().__init__(maxsize)
         self._is_shutdown = False
         # over asyncio's deques of the same names, which its repr counts
-        self._getters = Line()
-        self._putters = Line()
+        self._getters = FutureQueue()
+        self._putters = FutureQueue()
 
     def _format(self) -> str:
-        for line in (self._getters, self._putters):
-            line.sweep()
+        for waiters in (self._getters, self._putters):
+            waiters.sweep()
         text: str = super()._format()
         return text + " shutdown" if self._is_shutdown and not text.endswith(" shutdown") else text
 
     async def put(self, item: T) -> None:
         """Put an item in, waiting while the queue is full. Raises `QueueShutDown` if it is shut down meanwhile."""
         while self.qsize() >= self._maxsize and not self._is_shutdown:
-            await self._turn(self._putters, self.full)
+            await self._wait_in(self._putters, self.full)
         self.put_nowait(item)
 
     def put_nowait(self, item: T) -> None:
@@ -76,7 +130,7 @@ class Queue(asyncio.Queue[T]):
     async def get(self) -> T:
         """The next item, waiting until there is one. Raises `QueueShutDown` if there will be none."""
         while not self._queue and not self._is_shutdown:
-            await self._turn(self._getters, self.empty)
+            await self._wait_in(self._getters, self.empty)
         return self.get_nowait()
 
     def get_nowait(self) -> T:
@@ -92,24 +146,24 @@ class Queue(asyncio.Queue[T]):
         """What task telemetry says of who waits here: kind and state."""
         return "queue", f"{'full' if method == 'put' else 'empty'}, maxsize {self._maxsize}"
 
-    async def _turn(self, line: Line, in_vain: Any) -> None:
-        """Wait in the line to be woken; who is woken and cancelled wakes the next, unless that would be `in_vain`."""
+    async def _wait_in(self, waiters: FutureQueue, in_vain: Any) -> None:
+        """Wait to be woken. A task that is cancelled after that wakes the next one, unless `in_vain()`."""
         future: asyncio.Future[None] = self._get_loop().create_future()  # type: ignore[attr-defined]
-        line.append(future)
+        waiters.append(future)
         try:
             await future
         except BaseException:
             if future.cancelled():
-                line.leave()
+                waiters.leave()
             elif not future.done():
                 # the coroutine is closed while it waits
-                line.remove(future)
+                waiters.remove(future)
             elif not in_vain():
-                self._wakeup_next(line)
+                self._wakeup_next(waiters)
             raise
 
-    def _wakeup_next(self, waiters: Line) -> None:
-        future = waiters.take()
+    def _wakeup_next(self, waiters: FutureQueue) -> None:
+        future = waiters.pop_waiting()
         if future is not None:
             future.set_result(None)
 
@@ -123,9 +177,9 @@ class Queue(asyncio.Queue[T]):
             self._get()
             if self._unfinished_tasks > 0:
                 self.task_done()
-        for line in (self._getters, self._putters):
-            while line:
-                self._wakeup_next(line)
+        for waiters in (self._getters, self._putters):
+            while waiters:
+                self._wakeup_next(waiters)
 
 
 class PriorityQueue(Queue[T], asyncio.PriorityQueue[T]):  # type: ignore[type-var]

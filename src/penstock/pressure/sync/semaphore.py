@@ -51,7 +51,7 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         state = "locked" if self.locked() else f"unlocked, value:{self._value}"
-        waiters = f", waiters:{self._inside}" if self._inside else ""
+        waiters = f", waiters:{self._unfinished}" if self._unfinished else ""
         return f"<{object.__repr__(self)[1:-1]} [{state}{waiters}]>"
 
     async def acquire(self) -> Literal[True]:
@@ -60,7 +60,7 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
         Raises RuntimeError if it would wait in another loop than before. When it raises, no permit is taken.
         """
         if not self.try_acquire():
-            await self._waiter()
+            await self._new_waiter()
         return True
 
     def _awaited_in(self, _: str) -> tuple[str, str]:
