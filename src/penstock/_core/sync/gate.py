@@ -2,7 +2,8 @@
 """The enforcement of a limit: permits, the queue for them, and sheds, at once or after a wait.
 
 Native where it is built (`gate.pxd` has the types), this very source elsewhere. It imports only modules of the core:
-exceptions, measurement windows and statistics are `penstock.pressure.admission.gate`'s.
+exceptions, measurement windows and statistics are `penstock.pressure.admission.gate`'s. Long because permits, queue and
+samples are one state, and a call between classes costs more than the work that it would separate.
 """
 
 from __future__ import annotations
