@@ -141,7 +141,7 @@ def runner_of(marker: pytest.Mark | None) -> tuple[str, dict[str, Any]]:
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays: tests that collect garbage, some hundreds of times, need not walk over it."""
+    """Freeze the objects that exist now: later collections need not walk over them."""
     gc.collect()
     gc.freeze()
 

@@ -35,7 +35,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Report:
-    """What a child's stream said so far."""
+    """The output of a child's stream so far."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     unfinished: str | None = None

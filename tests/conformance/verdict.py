@@ -1,4 +1,4 @@
-"""What a conformance run comes to: penstock's outcomes against stock asyncio's and the list of expected failures.
+"""The verdict of a conformance run: penstock's outcomes against stock asyncio's and the expected failures.
 
 Only what stock passes counts, and stock runs only what penstock does not pass. A test that stock passes and penstock
 skips is a failure: nothing may hide in a skip.

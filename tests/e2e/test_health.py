@@ -122,7 +122,7 @@ def health_port() -> int:
 
 
 def told(port: int, path: str) -> tuple[int, str]:
-    """What the health port says: status and text."""
+    """Return the status and the text of the health port."""
     head, _, text = get(("127.0.0.1", port), path).partition(b"\r\n\r\n")
     return int(head.split()[1]), text.decode().strip()
 

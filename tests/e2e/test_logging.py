@@ -1,4 +1,4 @@
-"""What `penstock run` and `penstock serve` log: a stall of half a second by default, in lines or JSON, or by a file."""
+"""The logs of `penstock run` and `penstock serve`: a stall of half a second by default; lines, JSON, a logging file."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a command writes: to a reader that has gone it says nothing more, of a full disk it says one line."""
+"""The output of a command: none to a closed pipe, one line about a full disk."""
 
 import os
 import subprocess

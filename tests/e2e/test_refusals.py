@@ -1,4 +1,4 @@
-"""What clients, metrics and the log say of refusals by a service that is overloaded: the real command, real clients."""
+"""Sheds of an overloaded service in responses, metrics and the log: the real command, real clients."""
 
 import re
 import socket

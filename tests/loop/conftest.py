@@ -48,7 +48,7 @@ def turn(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
 
 @pytest.fixture
 def problems(loop: asyncio.AbstractEventLoop) -> list[dict[str, Any]]:
-    """What the loop's exception handler is told, instead of logging it."""
+    """The contexts that the loop's exception handler gets, which are not logged."""
     found: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: found.append(context))
     return found

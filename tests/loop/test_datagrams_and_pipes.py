@@ -1,4 +1,4 @@
-"""What is rare: datagrams, subprocesses, pipes. asyncio's own code, over penstock's watches."""
+"""Datagrams, subprocesses and pipes: asyncio's code over penstock's watches."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What stress runs found: code that runs where one expects none (a destructor), a faster peer, a dropped loop."""
+"""Edge cases that stress runs found: a destructor that runs code, a faster peer, a dropped loop."""
 
 import asyncio
 import contextvars

@@ -1,4 +1,4 @@
-"""What protocols may do to a transport: buffers of their own, being swapped, raising in any callback."""
+"""Protocols on a transport: buffers of their own, a new protocol, exceptions in any callback."""
 
 import asyncio
 import socket

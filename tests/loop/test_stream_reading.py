@@ -1,4 +1,4 @@
-"""What a transport reads: sizes, pausing, ends of stream, odd messages. Nothing lost, nothing late, nothing twice."""
+"""Reading transports: sizes, pauses, ends of stream, odd messages. No byte is lost, late or duplicated."""
 
 import array
 import asyncio

@@ -1,4 +1,4 @@
-"""What a transport writes: order, backpressure and watermarks, errors, and what is in the kernel when."""
+"""Writing transports: order, backpressure and watermarks, errors, and the bytes in the kernel."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""What differs for the meta tests: they read files and leave no garbage whose collection could warn."""
+"""Fixtures of the meta tests: they read files and leave no garbage whose collection could warn."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What the meta tests read: the files that git keeps, and the imports of a `.py`, `.pyx` or `.pxd`."""
+"""Sources for the meta tests: the tracked files, and the imports of a `.py`, `.pyx` or `.pxd`."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What becomes of the native core where it cannot be: nothing is built or loaded, and the package is pure."""
+"""The package where the native core cannot exist: it builds and loads nothing, and is pure."""
 
 import os
 import re
@@ -63,7 +63,7 @@ def test_a_change_of_setup_py_alone_has_cython_make_the_c_files_again(age_s: int
 
 
 def set_up(folder: Path, **variables: str) -> str:
-    """What setup.py would build in a folder, and whether anew, or its complaint."""
+    """Return the output of setup.py in a folder: its extensions and whether it builds them again, or its error."""
     shutil.copy2(ROOT / "setup.py", folder)
     program = """
 import runpy, setuptools, Cython.Build

@@ -1,4 +1,4 @@
-"""What type checkers make of programs: the right calls pass, with their results' types; the wrong ones are refused."""
+"""Type checkers on programs: right calls pass with the types of their results, wrong ones are errors."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""What hostile and hapless clients do to a server, and how one that behaves fares meanwhile.
+"""Hostile and broken clients of a server, and the latency of a well-behaved one meanwhile.
 
 `serving()` starts `penstock serve` in a process of its own; an attack is an async context; `Probe` is the client that
 behaves. The tests that use them are long in tests/soak and short in tests/e2e.

@@ -89,7 +89,7 @@ class Fuzz:
             self.wrong[what] += 1
 
     def state(self) -> tuple[object, ...]:
-        """What a run sets, and restores."""
+        """The state that a run sets and restores."""
         loop = asyncio._get_running_loop()
         hooks, depth = sys.get_asyncgen_hooks(), sys.get_coroutine_origin_tracking_depth()
         return loop, self.loop.is_running(), tuple(hooks), depth, self.scope.inside, signal.getsignal(signal.SIGINT)

@@ -92,7 +92,7 @@ class Side:
 
 
 class Shared:
-    """What both kinds of protocol do alike."""
+    """The common part of both kinds of protocol."""
 
     def __init__(self, side: Side) -> None:
         self.side = side

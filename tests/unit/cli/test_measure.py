@@ -1,4 +1,4 @@
-"""What `penstock doctor --measure` measures, and how it is told."""
+"""The measurements of `penstock doctor --measure`, and its report."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""What `penstock serve` makes of the config: its own defaults are for what nobody has named, none is a value too."""
+"""The config under `penstock serve`: its defaults apply to keys that no source sets; none is a value."""
 
 import pytest
 

@@ -59,7 +59,7 @@ async def accepted(loop, *protocols):
 
 
 async def send_to_be_held(loop, *clients):
-    """What each client sends is held, one after the other."""
+    """Return the clients, whose requests are deferred one after the other."""
     for client in clients:
         before = loop._held.total
         client.sendall(b"data")

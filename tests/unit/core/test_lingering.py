@@ -34,7 +34,7 @@ MS = 1_000_000
 
 
 def upload(client, size_bytes=MEGABYTE):
-    """What a client gets that sends all of its request before it reads: a thread's work."""
+    """Return the response to a client that sends its whole request before it reads, in a thread."""
     client.setblocking(True)
     client.settimeout(20)
     client.sendall(bytes(size_bytes))

@@ -1,4 +1,4 @@
-"""What becomes of parked connections when their server or the whole service ends: served by a drain, or closed."""
+"""Deferred connections at the end of their server or service: a drain serves them, else they are closed."""
 
 import asyncio
 import socket

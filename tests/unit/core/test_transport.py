@@ -95,7 +95,7 @@ def test_a_descriptor_closed_behind_our_back_and_used_anew_gets_its_own_watch(lo
 
 
 def registered() -> list[str]:
-    """What is in the kernel's interest lists of this process, duplicates of closed descriptors too."""
+    """Return the entries of the process's epoll instances, duplicates of closed descriptors too."""
     found: list[str] = []
     for entry in Path("/proc/self/fd").iterdir():
         if entry.is_symlink() and os.readlink(entry) == "anon_inode:[eventpoll]":

@@ -1,4 +1,4 @@
-"""Who comes to a full line is answered unread, over real sockets. A loop with something always ready is behind."""
+"""A request beyond a full backlog is answered unread, over real sockets. A loop that is always busy is behind."""
 
 import asyncio
 import socket
@@ -107,7 +107,7 @@ async def test_a_long_request_is_answered_too_and_not_reset(loop):
 
 
 async def test_one_stall_turns_nobody_away(loop):
-    """Nobody in the line has waited for a loop that cannot do more: it was not there for a moment."""
+    """The backlog waited for a loop that was suspended, not for one at its capacity."""
 
     protocols = [Telling(), Telling()]
     server, clients = await accepted(loop, *protocols)

@@ -1,4 +1,4 @@
-"""What the tests have workers run: importable by name, as a job must be."""
+"""Functions that workers run in the tests, importable by name."""
 
 import contextvars
 import multiprocessing
@@ -108,7 +108,7 @@ def interrupt():
 
 
 def signals_of_a_program():
-    """What a program that a job starts ignores and blocks, as the kernel says it."""
+    """Return the ignored and blocked signals of a program that a job starts, from the kernel."""
     status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
     return {
         line.split()[0]: int(line.split()[1], 16) for line in status.splitlines() if line[:6] in ("SigIgn", "SigBlk")

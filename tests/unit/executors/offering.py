@@ -12,7 +12,7 @@ FLAT_BLOCKS = 2000
 
 
 def offer_many(offer, count):
-    """What became of `count` offers: refused, or taken (also those that displaced another or ran here)."""
+    """Return the outcomes of `count` offers: shed, or accepted (also those that displaced a job or ran here)."""
     refused = 0
     for _ in range(count):
         try:

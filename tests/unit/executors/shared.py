@@ -1,4 +1,4 @@
-"""What the tests of process lanes share."""
+"""The common parts of the tests of process lanes."""
 
 import asyncio
 import os

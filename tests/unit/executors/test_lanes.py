@@ -50,7 +50,7 @@ class Quiet(Lane):
 
 @pytest.fixture
 def notes(monkeypatch):
-    """What the lanes that a set builds are told."""
+    """Return the arguments of the lanes that a set builds."""
     told = []
     monkeypatch.setattr(module, "build_lane", lambda name, config, lanes: Quiet(name, config, told))
     return told

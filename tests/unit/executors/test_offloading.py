@@ -61,7 +61,7 @@ def thread_name(*args, **kwargs):
 
 @penstock.offloaded
 def decorated(*args, **kwargs):
-    """What it says."""
+    """Its documentation."""
     return thread_name(*args, **kwargs)
 
 
@@ -89,7 +89,7 @@ def test_a_decorated_function_is_awaited_and_runs_in_its_lane(run):
     assert (args, kwargs) == ((1,), {"key": 2})
     assert db.startswith("penstock-db")
     assert argument == "an argument of its own"
-    assert decorated.__doc__ == "What it says."
+    assert decorated.__doc__ == "Its documentation."
 
 
 def test_to_thread_runs_in_io_in_a_copy_of_the_context(run):

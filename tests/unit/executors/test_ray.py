@@ -71,7 +71,7 @@ def test_jobs_run_in_a_local_cluster_and_nothing_is_left(tmp_path_factory):
 
 
 def end_session(session):
-    """Whatever the program started, should it have failed, is of its session."""
+    """Kill the session of the program, in case it failed."""
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdecimal() and os.getsid(int(entry.name)) == session:

@@ -175,7 +175,7 @@ class Fine:
 
 
 def test_more_workers_than_a_socket_queues_are_all_heard(service: Service) -> None:
-    """Nobody asks while they start: what they hand over fills the queue, and none waits for that in its loop."""
+    """No reader exists while the workers start: their messages fill the queue, and no loop waits for it."""
     for _ in range(30):
         HealthReporter(service.health.handover, Fine()).start()  # type: ignore[arg-type]
     service.until(lambda: service.ask("/readyz") == (200, "ok") and service.health.workers == 30)

@@ -17,7 +17,7 @@ OPENMETRICS = b"application/openmetrics-text; version=1.0.0"
 
 
 class Observer:
-    """What watches a loop, as far as exporters need it."""
+    """An observer of a loop, as far as exporters use it."""
 
     def __init__(self, name):
         self.name = name

@@ -1,4 +1,4 @@
-"""What clients of uvicorn and of streams are told by a loop that is behind, and reads nothing. Real sockets."""
+"""Responses of an overloaded loop to unread requests of uvicorn and streams, over real sockets."""
 
 import asyncio
 import functools

@@ -33,7 +33,7 @@ def chunked(size_bytes):
 
 
 def send_all_then_read(address, request):
-    """What a proxy does that reads no answer before it has sent the request: as nginx."""
+    """Send the whole request before reading the response, as nginx does."""
     with socket.create_connection(address, timeout=20) as client:
         client.sendall(request)
         got = b""

@@ -1,4 +1,4 @@
-"""What the worker processes get: exactly the config, and a socket that says why it cannot be had."""
+"""The config and the socket of worker processes, and the error of a socket that cannot be bound."""
 
 import asyncio
 import socket

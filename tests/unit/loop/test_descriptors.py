@@ -77,7 +77,7 @@ class Few:
             client.settimeout(PATIENCE_S)
 
     def replace(self) -> float:
-        """One that is served leaves, and the next comes in: how long that took it, in seconds."""
+        """Return the seconds from the end of a served connection to the accept of the next."""
         began_s = time.monotonic()
         self.served.pop(0).close()
         client = self.waiting.pop(0)

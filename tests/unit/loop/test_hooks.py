@@ -1,4 +1,4 @@
-"""What the runtime hangs on a loop, on both of penstock's loops."""
+"""The hooks of the runtime on both of penstock's loops."""
 
 import asyncio
 import contextlib

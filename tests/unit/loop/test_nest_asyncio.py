@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not NATIVE, reason="the pure loop has a selector
 
 
 def _patch_loop(loop):
-    """What nest_asyncio does to a loop, in its order."""
+    """Patch a loop as nest_asyncio does, in the same order."""
     if hasattr(loop, "_nest_patched"):
         return
     if not isinstance(loop, asyncio.BaseEventLoop):

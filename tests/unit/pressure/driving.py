@@ -111,7 +111,7 @@ class Crowd:
             self.refused[name] = problem
 
     async def leave(self, *names: Any) -> None:
-        """Those inside leave."""
+        """Release the permits of the admitted entries."""
         for name in names:
             self._leave[name].set()
             await self.tasks[name]

@@ -46,7 +46,7 @@ SETUPS = {
 
 @dataclass(eq=False)
 class Arrival:
-    """One that comes to the gate, and what became of it."""
+    """A request at the gate, and its outcome."""
 
     style: str
     priority: int
@@ -315,7 +315,7 @@ class Driver:
         self.entered_since.clear()
 
     def check_order(self) -> None:
-        """Of one class and key, whoever is inside came before whoever still waits."""
+        """Check that within one class and key the admitted requests came before the waiting ones."""
         newest: dict[tuple[int, str | None], int] = {}
         for arrival in self.entered_since:
             line = arrival.priority, arrival.key

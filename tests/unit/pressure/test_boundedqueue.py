@@ -232,7 +232,7 @@ async def _compare(queue: Any, steps: list[str], maxsize: int) -> None:
 
 
 async def _tried(call: Any, cancel: bool) -> Any:
-    """What the call comes to if it need not wait; else, or if it is to be, it is cancelled."""
+    """Return the result of a call that need not wait; otherwise cancel it."""
     task = asyncio.create_task(call)
     if not cancel:
         await turns()

@@ -24,7 +24,7 @@ MOST_QUEUED = 4
 
 
 class Model:
-    """What a gate is: permits, and a line before them."""
+    """The state machine of a gate: permits, and a queue before them."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

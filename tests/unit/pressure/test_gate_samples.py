@@ -1,4 +1,4 @@
-"""What a gate measures of the tasks inside: by the task itself, and not by its address alone."""
+"""The measurements of admitted tasks: by the task itself, not by its address."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What a gate tells: counts that add up, times, refusals by reason, why its limit moved; its listener and its list."""
+"""The statistics of a gate: counts that add up, times, sheds by reason, limit changes; its listener and registry."""
 
 import asyncio
 import gc

@@ -1,5 +1,6 @@
-"""What a traceback shows of a refusal or a cancellation at a gate: every line of the program, and on the native core no
-line of the gate's; of any other exception, the gate's lines too.
+"""Tracebacks of sheds and cancellations at a gate: every line of the program, and on the native core none of the gate.
+
+The traceback of any other exception has the gate's lines, too.
 """
 
 import asyncio

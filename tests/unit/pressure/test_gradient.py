@@ -233,7 +233,7 @@ def test_a_queue_at_the_start_is_seen_against_the_first_answers() -> None:
 
 
 def test_a_queue_is_met_only_where_both_the_median_and_the_mean_have_risen() -> None:
-    """Of two kinds of calls the median jumps from one to the other."""
+    """The median of a mix of two kinds of calls jumps from one kind to the other."""
     usual = [0.002] * 11 + [0.5] * 9
     limit = Gradient(20)
     for rtts_s in (usual, usual, [0.002] * 9 + [0.5] * 11):

@@ -19,7 +19,7 @@ MS = 1_000_000
 
 
 class Lag(SimpleNamespace):
-    """What a native Lag shows, to be set at will."""
+    """The interface of a native Lag, with settable values."""
 
     def __init__(self):
         super().__init__(lag_ns=0.0, high_ns=10 * MS, low_ns=5 * MS, for_ns=100 * MS)
@@ -298,7 +298,7 @@ def test_statistics_say_how_it_stands(made):
 
 
 def block(seconds):
-    """What a callback that computes does to a loop."""
+    """Advance the clock as a callback that computes does."""
     import time
 
     time.sleep(seconds)

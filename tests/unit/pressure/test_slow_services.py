@@ -48,7 +48,7 @@ def served(outcomes: list[Outcome], since_s: float) -> list[Outcome]:
 
 @pytest.mark.parametrize(("slots", "rate"), [(20, 20.0), (4, 100.0)])
 def test_a_slow_service_that_is_full_is_not_buried(slots: int, rate: float) -> None:
-    """What came in blindly drains; afterwards capacity is used and latency is a few times the service's own."""
+    """The backlog of the blind phase drains; then the capacity is used at a latency of a few service times."""
     outcomes, _ = simulate(Scenario("", 180, constant(rate), fixed_s(3.0), slots))
     late = served(outcomes, 110)
     assert len(late) >= 0.7 * 70 * slots / 3

@@ -1,4 +1,4 @@
-"""What a drain waits for, what it does not, and that it ends in time, whatever the program's threads do."""
+"""A drain waits for work in flight only, and ends in time, whatever the program's threads do."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""What gates refuse is in the flight recorder, while it records and no longer."""
+"""Sheds of gates are in the flight recorder only while it records."""
 
 import asyncio
 

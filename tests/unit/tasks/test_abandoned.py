@@ -17,7 +17,7 @@ NAME = "_warn_unawaited_coroutine"
 
 
 def contexts_of(main: Any, debug: bool = False) -> list[Finding]:
-    """What an asyncio loop's exception handler gets while `main()` runs, as findings."""
+    """Return the contexts of an asyncio loop's exception handler during `main()`, as findings."""
     found: list[Finding] = []
 
     def handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ Coro = Coroutine[Any, Any, Any]
 
 
 class Planned(Exception):
-    """What a task fails with."""
+    """An exception that a task raises."""
 
 
 @dataclass(eq=False)
@@ -262,7 +262,7 @@ def test_every_task_is_counted_with_its_outcome(kind, eager, seed):
 
 
 def test_a_task_made_by_its_class_is_beyond_a_factory(loop):
-    """What TaskFactory documents, and what the native loop does better."""
+    """The documented behaviour of TaskFactory, and the differences of the native loop."""
     factory = TaskFactory()
     loop.set_task_factory(factory)
 

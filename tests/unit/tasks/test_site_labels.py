@@ -36,7 +36,7 @@ penstock.run(main())
 
 
 def deployed(folder: Path, program: str = PROGRAM, **environment: str) -> list[str]:
-    """What the program prints, installed in the folder."""
+    """Return the output of the program, installed in the folder."""
     (folder / "shop").mkdir(parents=True)
     (folder / "framework").mkdir()
     (folder / "framework/__init__.py").touch()

@@ -495,7 +495,7 @@ print(stall.evidence["cause"])
 
 
 def run_stopped(program: str) -> str:
-    """What the program prints; it stops itself, and goes on after a second. A stall is 0.6 s."""
+    """Return the output of the program, which stops itself and continues after a second. A stall is 0.6 s."""
     command = [sys.executable, "-c", PRELUDE.replace(f"{STALL_S}", "0.6") + program]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

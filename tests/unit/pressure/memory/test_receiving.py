@@ -1,4 +1,4 @@
-"""What an integration that knows its protocol tells: a request has begun, and it is whole."""
+"""The reports of an integration that knows its protocol: a request has begun, a request is complete."""
 
 import asyncio
 import time

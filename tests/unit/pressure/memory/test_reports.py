@@ -1,4 +1,4 @@
-"""What is told of bounds: figures, log records, exceptions; and where they come from: the config."""
+"""The reports of bounds: figures, log records, exceptions. The bounds come from the config."""
 
 import asyncio
 import logging
