@@ -10,23 +10,15 @@ from fractions import Fraction
 import pytest
 
 from penstock.loop import NATIVE, EventLoop
+from tests.support.clocks import HandClock
 
 numpy = pytest.importorskip("numpy", reason="numpy is not there yet for this Python")
 
 
-class ManualClock:
-    """A clock the test moves; patched onto a loop it makes timers exact."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock(loop, monkeypatch):
-    manual = ManualClock()
+    """A clock that the test moves: on a loop it makes timers exact."""
+    manual = HandClock()
     monkeypatch.setattr(loop, "time", manual)
     return manual
 

@@ -8,25 +8,26 @@ __all__ = ["PATIENCE_S", "turns", "until", "wait_until"]
 
 # Generous: it is used up only by a test that fails.
 PATIENCE_S = 20.0
+Told = str | Callable[[], str]
 
 
 async def until(
-    condition: Callable[[], object], patience_s: float = PATIENCE_S, *, every_s: float = 0.002, told: str = ""
+    condition: Callable[[], object], patience_s: float = PATIENCE_S, *, every_s: float = 0.002, told: Told = ""
 ) -> None:
     """Wait, while the loop runs on, until the condition holds."""
     end_s = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < end_s, told or f"not within {patience_s:g} s"
+        assert time.monotonic() < end_s, _reason(told, patience_s)
         await asyncio.sleep(every_s)
 
 
 def wait_until(
-    condition: Callable[[], object], patience_s: float = PATIENCE_S, *, every_s: float = 0.002, told: str = ""
+    condition: Callable[[], object], patience_s: float = PATIENCE_S, *, every_s: float = 0.002, told: Told = ""
 ) -> None:
     """Block this thread until the condition holds, which other threads or processes bring about."""
     end_s = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < end_s, told or f"not within {patience_s:g} s"
+        assert time.monotonic() < end_s, _reason(told, patience_s)
         time.sleep(every_s)
 
 
@@ -34,3 +35,7 @@ async def turns(count: int = 3) -> None:
     """Let the loop run what is ready, and what that makes ready, for `count` turns."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def _reason(told: Told, patience_s: float) -> str:
+    return (told() if callable(told) else told) or f"not within {patience_s:g} s"

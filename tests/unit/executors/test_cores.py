@@ -8,6 +8,7 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.executors.cores import CoreReader, Cores, current_cores, quota_cores, usable_cores
+from tests.support.clocks import HandClock
 
 
 def write(path, text):
@@ -84,15 +85,13 @@ def test_this_machine_has_a_core():
 def test_the_cores_are_read_again_while_running_but_not_at_every_question(tmp_path):
     write(tmp_path / "cpu.max", "200000 100000")
     write(tmp_path / "own", "0::/\n")
-    now_s = [100.0]
-    reader = CoreReader(
-        lambda: usable_cores({}, affinity=8, root=tmp_path, own_cgroup=tmp_path / "own"), clock=lambda: now_s[0]
-    )
+    clock = HandClock()
+    reader = CoreReader(lambda: usable_cores({}, affinity=8, root=tmp_path, own_cgroup=tmp_path / "own"), clock=clock)
     assert reader().chosen == 2
     write(tmp_path / "cpu.max", "400000 100000")
-    now_s[0] += 4.9
+    clock.now_s += 4.9
     assert reader().chosen == 2
-    now_s[0] += 0.2
+    clock.now_s += 0.2
     assert reader().chosen == 4
 
 

@@ -19,6 +19,8 @@ from penstock.integrations.health.liveness import HealthState
 from penstock.integrations.health.port import HealthPort, listen
 from penstock.integrations.health.server import HealthEndpoints, HealthServer
 from penstock.loop import NATIVE
+from tests.support.clients import answer_of, ask_http
+from tests.support.waiting import wait_until
 
 STARTED = HealthState(is_started=True)
 PATIENCE_S = 20.0
@@ -29,19 +31,6 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
 }
 every_loop = pytest.mark.parametrize("make", LOOPS.values(), ids=LOOPS)
-
-
-def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
-    """Status and body."""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as client:
-        client.sendall(f"{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-        return answer_of(client)
-
-
-def answer_of(client: socket.socket) -> tuple[int, str]:
-    with client.makefile("rb") as stream:
-        head, _, body = stream.read().partition(b"\r\n\r\n")
-    return int(head.split()[1]), body.decode().rstrip("\n")
 
 
 @contextmanager
@@ -55,13 +44,6 @@ def served(answer: Callable[[str], tuple[int, str] | None] = lambda path: (200, 
         yield number
     finally:
         port.close()
-
-
-def wait_for(predicate: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + PATIENCE_S
-    while not predicate():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
 
 
 # --- the response to each state ---
@@ -110,18 +92,18 @@ def test_several_processes_live_if_each_does_and_are_ready_if_any_is() -> None:
 
 def test_the_answer_is_whole_and_only_gets_and_heads_have_one() -> None:
     with served(lambda path: (503, "stuck") if path == "/livez" else None) as port:
-        assert ask(port, "/livez?verbose") == (503, "stuck")
-        assert ask(port, "/livez", "HEAD") == (503, "")
-        assert ask(port, "/livez", "POST")[0] == 405
-        assert ask(port, "/")[0] == 404
-        assert ask(port, "livez")[0] == 400
+        assert ask_http(port, "/livez?verbose") == (503, "stuck")
+        assert ask_http(port, "/livez", "HEAD") == (503, "")
+        assert ask_http(port, "/livez", "POST")[0] == 405
+        assert ask_http(port, "/")[0] == 404
+        assert ask_http(port, "livez")[0] == 400
 
 
 def test_a_request_that_comes_bit_by_bit_is_answered_and_others_meanwhile() -> None:
     with served() as port, socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as slow:
         for piece in (b"GET /sl", b"ow HTTP/1.1\r\n", b"host: x\r\n"):
             slow.sendall(piece)
-            assert ask(port, "/livez") == (200, "/livez")
+            assert ask_http(port, "/livez") == (200, "/livez")
         slow.sendall(b"\r\n")
         assert answer_of(slow) == (200, "/slow")
 
@@ -132,7 +114,7 @@ def test_clients_that_keep_connections_open_keep_nobody_out() -> None:
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S))
             for _ in range(healthport.MAX_CLIENTS + 10)
         ]
-        assert ask(port, "/livez") == (200, "/livez")
+        assert ask_http(port, "/livez") == (200, "/livez")
         assert clients[0].recv(1) == b"", "the oldest makes room"
         clients[-1].sendall(b"GET /last HTTP/1.1\r\n\r\n")
         assert answer_of(clients[-1]) == (200, "/last")
@@ -158,8 +140,8 @@ def test_an_answer_that_raises_is_logged_once_and_the_port_goes_on(caplog: pytes
     with served(answer) as port:
         for _ in range(2):
             with pytest.raises((ConnectionError, IndexError)):
-                ask(port, "/bad")
-        assert ask(port, "/livez") == (200, "/livez")
+                ask_http(port, "/bad")
+        assert ask_http(port, "/livez") == (200, "/livez")
     assert [record.message for record in caplog.records] == ["the health port failed, and goes on"]
 
 
@@ -182,7 +164,7 @@ def test_a_client_that_leaves_before_the_reserved_descriptor_serves_it_is_no_fai
     listener.setblocking(False)
     port = HealthPort(listener, lambda path: (200, path))
     port.start()
-    assert ask(listener.getsockname()[1], "/livez") == (200, "/livez")
+    assert ask_http(listener.getsockname()[1], "/livez") == (200, "/livez")
     port.close()
     assert not listener.failures
     assert not caplog.records
@@ -192,7 +174,8 @@ def test_it_answers_when_the_process_has_no_descriptor_left() -> None:
     program = f"""
 import os, resource, socket, sys
 sys.path.insert(0, {os.getcwd()!r})
-from tests.unit.integrations.test_health import answer_of, listen, HealthPort
+from tests.support.clients import answer_of
+from tests.unit.integrations.test_health import listen, HealthPort
 listener = listen("127.0.0.1", 0)
 port = HealthPort(listener, lambda path: (200, path))
 port.start()
@@ -253,7 +236,7 @@ def test_a_blocked_loop_lives_until_it_is_stuck_and_again_afterwards(
             watcher = threading.Thread(target=watch, args=(health.port, seen))
             watcher.start()
             # blocked until the port has said what is expected of it: this is no sleep of the loop
-            wait_for(lambda: bool(seen) and seen[-1][0] == 503)
+            wait_until(lambda: bool(seen) and seen[-1][0] == 503)
             assert seen[0][0] == 200, "it is not stuck at once"
             assert seen[-1][1].startswith("stuck for "), seen
             # the beat that has waited arrives in a turn of the loop, which the port's thread may be ahead of
@@ -262,11 +245,11 @@ def test_a_blocked_loop_lives_until_it_is_stuck_and_again_afterwards(
             await loop.run_in_executor(None, watcher.join)
 
     async def there(health: HealthServer, path: str) -> tuple[int, str]:
-        return await asyncio.get_running_loop().run_in_executor(None, ask, health.port, path)
+        return await asyncio.get_running_loop().run_in_executor(None, ask_http, health.port, path)
 
     def watch(port: int, seen: list[tuple[int, str]]) -> None:
         while not seen or seen[-1][0] != 503:
-            seen.append(ask(port, "/livez"))
+            seen.append(ask_http(port, "/livez"))
             time.sleep(0.05)
 
     with asyncio.Runner(loop_factory=make) as runner:
@@ -279,7 +262,7 @@ def test_a_loop_that_computes_is_answered_for_meanwhile(make: Callable[[], async
         with HealthServer(0, stuck_s=600.0) as health:
             health.ready()
             seen: list[tuple[int, str]] = []
-            asker = threading.Thread(target=lambda: seen.extend(ask(health.port, "/livez") for _ in range(10)))
+            asker = threading.Thread(target=lambda: seen.extend(ask_http(health.port, "/livez") for _ in range(10)))
             asker.start()
             while asker.is_alive():
                 sum(range(1000))
@@ -294,8 +277,8 @@ def test_a_service_that_takes_no_more_work_lives_and_is_not_ready() -> None:
         health.follow(new := asyncio.new_event_loop())
         health.ready()
         health.ready(False)
-        assert ask(health.port, "/livez") == (200, "draining")
-        assert ask(health.port, "/readyz") == (503, "draining")
+        assert ask_http(health.port, "/livez") == (200, "draining")
+        assert ask_http(health.port, "/readyz") == (503, "draining")
         new.close()
 
 
@@ -312,8 +295,8 @@ def test_a_loop_that_is_behind_is_overloaded_and_lives() -> None:
             assert asked.result() == (200, "overloaded")
 
     def until_overloaded(port: int) -> tuple[int, str]:
-        wait_for(lambda: ask(port, "/livez")[1] != "ok")
-        return ask(port, "/livez")
+        wait_until(lambda: ask_http(port, "/livez")[1] != "ok")
+        return ask_http(port, "/livez")
 
     config = Config(pressure=PressureConfig(lag_high_s=1e-9, lag_for_s=0.0))
     with asyncio.Runner(loop_factory=lambda: new_event_loop(config)) as runner:
@@ -327,7 +310,7 @@ def test_an_idle_process_is_not_woken_by_a_port_that_nobody_asks() -> None:
     async def main() -> None:
         with HealthServer(0) as health:
             health.ready()
-            await asyncio.get_running_loop().run_in_executor(None, ask, health.port, "/livez")
+            await asyncio.get_running_loop().run_in_executor(None, ask_http, health.port, "/livez")
             assert health._send_ping() is None
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,7 +11,8 @@ import pytest
 from penstock.integrations.health.liveness import HealthState
 from penstock.integrations.health.server import HealthEndpoints
 from penstock.integrations.health.workers import HealthReporter, WorkersHealth
-from tests.unit.integrations.test_health import ask
+from tests.support.clients import ask_http
+from tests.support.waiting import wait_until
 
 PATIENCE_S = 30.0
 # a worker that does what it reads
@@ -86,13 +86,10 @@ class Service:
         return worker
 
     def ask(self, path: str) -> tuple[int, str]:
-        return ask(self.health.port, path)
+        return ask_http(self.health.port, path)
 
     def until(self, predicate: Callable[[], bool]) -> None:
-        until_s = time.monotonic() + PATIENCE_S
-        while not predicate():
-            assert time.monotonic() < until_s, (self.ask("/livez"), self.ask("/readyz"))
-            time.sleep(0.02)
+        wait_until(predicate, every_s=0.02, told=lambda: f"{self.ask('/livez')} {self.ask('/readyz')}")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """/metrics: as an ASGI application, and on a port of its own that answers while the loop is blocked."""
 
 import asyncio
-import http.client
 import sys
 import threading
 
@@ -11,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 import penstock
 from penstock.integrations.metrics.exporter import MetricsApp, metrics_app, process_sources, serve_metrics
 from penstock.tasks.observers import registry
+from tests.support.clients import ask_http
 from tests.unit.telemetry.figures import loop_of, site_of
 
 OPENMETRICS = b"application/openmetrics-text; version=1.0.0"
@@ -172,16 +172,6 @@ def test_the_lanes_of_a_loop_without_an_observer_go_by_its_kind():
 # a port of its own
 
 
-def get(port, path="/metrics"):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
-
-
 def test_the_port_answers_while_the_loop_is_blocked(observed):
     with serve_metrics(0) as server:
         blocked, answered = threading.Event(), threading.Event()
@@ -194,7 +184,7 @@ def test_the_port_answers_while_the_loop_is_blocked(observed):
         results = []
         loop.start()
         assert blocked.wait(10)
-        status, body = get(server.port)
+        status, body = ask_http(server.port, "/metrics")
         answered.set()
         loop.join()
     assert results == [True]
@@ -208,7 +198,7 @@ def test_a_closed_server_gives_its_port_back():
     server.close()
     server.close()
     with serve_metrics(port) as again:
-        assert get(again.port)[0] == 200
+        assert ask_http(again.port, "/metrics")[0] == 200
 
 
 def test_a_port_in_use_is_one_clear_error():

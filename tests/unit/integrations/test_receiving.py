@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.waiting import until
+
 pytest.importorskip("uvicorn")
 
 import uvicorn
@@ -87,8 +89,7 @@ class Served:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.writers = []
         self.serving = asyncio.ensure_future(self.server.serve(sockets=[self.listener]))
-        while not self.server.started:
-            await asyncio.sleep(0.001)
+        await until(lambda: self.server.started)
         return self
 
     async def __aexit__(self, *error):

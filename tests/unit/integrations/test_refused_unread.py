@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.support.loops import run_on
+from tests.support.waiting import until
 
 pytest.importorskip("uvicorn")
 
@@ -52,8 +53,7 @@ class Served:
         watch(high_ns=HOUR_NS)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.serving = asyncio.ensure_future(self.server.serve(sockets=[self.listener]))
-        while not self.server.started:
-            await asyncio.sleep(0.001)
+        await until(lambda: self.server.started)
         self.silent = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
         self.stuck = socket.create_connection(self.silent.sockets[0].getsockname())
         reader, writer = await self.connect()
@@ -69,8 +69,7 @@ class Served:
         self.stuck.close()
         self.silent.close()
         await self.serving
-        while connection_count(self.silent):
-            await asyncio.sleep(0.001)
+        await until(lambda: not connection_count(self.silent))
         self.listener.close()
 
     async def behind(self):
@@ -205,8 +204,7 @@ async def test_a_new_client_of_streams_is_sent_the_refusal_and_no_handler_hears_
     server = await start_server(handle, "127.0.0.1", 0, refusal=b"busy\n")
     with socket.create_connection(silent.sockets[0].getsockname()) as stuck:
         first = socket.create_connection(server.sockets[0].getsockname())
-        while not connection_count(server):
-            await asyncio.sleep(0.001)
+        await until(lambda: connection_count(server))
         await behind(stuck)
         assert await told(server.sockets[0].getsockname(), b"second\n") == b"busy\n"
         # a handler may have spoken to this one: it waits
@@ -215,8 +213,7 @@ async def test_a_new_client_of_streams_is_sent_the_refusal_and_no_handler_hears_
         while len(loop._held) == before:
             await asyncio.sleep(0)
         loop._watch_lag(None)
-        while not heard:
-            await asyncio.sleep(0.001)
+        await until(lambda: heard)
         assert heard == [b"first\n"]
         first.close()
     silent.close()

@@ -14,6 +14,7 @@ from penstock.loop import EventLoop
 from penstock.pressure.admission import gate
 from penstock.pressure.admission.core import GateCore, plain
 from penstock.pressure.sync import limiter, semaphore
+from tests.support.clocks import StandingTime
 
 __all__ = ["BOUNDED", "GATES", "LIMITERS", "LOOPS", "SEMAPHORES", "Crowd", "Run", "cancelled", "settle"]
 
@@ -52,20 +53,6 @@ BOUNDED: dict[str, type[semaphore.BoundedSemaphore]] = _cores(semaphore, "Bounde
 LIMITERS: dict[str, type[limiter.CapacityLimiter]] = _cores(
     limiter, "CapacityLimiter", _plain_parts("waiting", "DONE", "Waiter")
 )
-
-
-class StandingTime:
-    """A loop whose clock moves when a test says so, and which counts what is made for its tasks."""
-
-    now_s = 1000.0
-    futures = 0
-
-    def time(self) -> float:
-        return self.now_s
-
-    def create_future(self) -> Any:
-        self.futures += 1
-        return super().create_future()  # type: ignore[misc]
 
 
 class AsyncioLoop(StandingTime, asyncio.SelectorEventLoop):

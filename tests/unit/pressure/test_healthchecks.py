@@ -12,18 +12,12 @@ from penstock.loop.servers import connection_count
 from penstock.pressure import loop_statistics
 from penstock.pressure.admission.gate import Gate, Priority
 from penstock.pressure.admission.healthchecks import MOST_AT_ONCE, MOST_IN_A_BURST, MOST_PER_SECOND, PATHS, HealthChecks
+from tests.support.clocks import HandClock
 from tests.unit.pressure.driving import Crowd
 
 pytestmark = pytest.mark.runner("on_loop")
 
 CHECK = b"GET /up HTTP/1.1\r\n\r\n"
-
-
-class Clock:
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.mark.parametrize(
@@ -47,14 +41,14 @@ def test_one_path_may_be_given_as_text() -> None:
 
 
 def test_a_bounded_number_passes_at_once() -> None:
-    checks = HealthChecks(clock=Clock())
+    checks = HealthChecks(clock=HandClock())
     assert [checks.enter() for _ in range(MOST_AT_ONCE + 1)] == [True] * MOST_AT_ONCE + [False]
     checks.leave()
     assert checks.enter()
 
 
 def test_a_bounded_number_passes_in_a_second() -> None:
-    clock = Clock()
+    clock = HandClock()
     checks = HealthChecks(clock=clock)
 
     def pass_through(count: int) -> int:

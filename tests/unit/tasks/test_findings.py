@@ -8,6 +8,7 @@ import pytest
 from penstock.tasks.finding import Finding
 from penstock.tasks.finding_log import FindingLog
 from penstock.tasks.place import Place
+from tests.support.clocks import HandClock
 
 HERE = Place("app.py", 10, "handler")
 THERE = Place("app.py", 20, "other")
@@ -15,13 +16,6 @@ THERE = Place("app.py", 20, "other")
 
 def finding(kind: str = "stall", site: Place | None = HERE, message: str = "") -> Finding:
     return Finding(kind, message or f"a {kind}", site)
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def test_the_newest_are_kept_and_all_are_counted() -> None:
@@ -53,7 +47,7 @@ def test_each_kind_and_each_site_has_a_rate_of_its_own() -> None:
 
 
 def test_after_a_minute_a_site_may_be_told_of_again() -> None:
-    clock = Clock()
+    clock = HandClock(0.0)
     log = FindingLog(per_minute=1, clock=clock)
     assert log.add(finding())
     clock.now_s = 59.9
