@@ -223,6 +223,12 @@ def test_a_key_of_a_former_version_is_refused_with_the_new_one(given):
         load(**given)
 
 
+@pytest.mark.parametrize(("old", "new"), [("hold_s", "defer_s"), ("drop_left", "close_abandoned")])
+def test_a_renamed_key_is_an_error_that_names_the_new_one(old, new):
+    with pytest.raises(ConfigError, match=rf"pressure\.{old} .*set pressure\.{new}, its new name"):
+        load(overrides={f"pressure.{old}": "1"})
+
+
 def test_find_takes_the_nearest_file_upwards(tmp_path):
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)

@@ -14,51 +14,52 @@ __all__ = ["AdmissionConfig", "ConnectionsConfig", "HealthConfig", "OverloadConf
 
 @dataclass(frozen=True)
 class AdmissionConfig(Group):
-    """How many requests `penstock serve` admits at once, and how long a request may wait."""
+    """Admission of requests by `penstock serve`: the limit, the queue, streams, health checks."""
 
     GROUP = "pressure"
 
-    # requests that `penstock serve` has an application work on at once, in each process; the rest wait a little or are
-    # refused. auto: found by the service's own times
+    # concurrent requests in each process of `penstock serve`; further requests wait a short time or are shed. auto: an
+    # adaptive limit from measured latencies
     limit: int | Literal["auto"] | None = key(None, LIMIT)
-    # what auto starts from. None: 10
+    # the first limit of auto. None: 10
     initial: int | None = key(None, optional(whole(1, "requests", highest=1000), "10"))
-    # how long a request may wait for its turn. None: half the deadline, and no more than 50 ms
+    # the longest wait of a request for its permit. None: half of the deadline, at most 50 ms
     max_wait_s: float | None = key(None, optional(seconds(zero=True), "half of deadline_s, at most 0.05"))
-    # a request that cannot be answered within so long of its arrival is refused
+    # a request that cannot finish within so long of its arrival is shed
     deadline_s: float | None = key(None, optional(seconds(zero=False), "no deadline"))
-    # paths that pressure.limit is not for, such as long polls; /events/* is all below it
+    # paths without a limit, such as long polls; /events/* matches all paths below /events/
     exempt_paths: tuple[str, ...] = key((), PATHS)
-    # of each gate: responses that go on and hold no permit any more; a stream beyond is refused. None: any number
+    # of each gate: streaming responses, which hold no permit; a stream beyond the bound is shed. None: any number
     max_streams: int | None = key(None, optional(whole(0, "streams"), "any number"))
-    # an answer that goes on for so long after it began is a stream
+    # a response that lasts longer after its start is a stream
     stream_after_s: float = key(1.0, seconds(zero=True))
-    # health checks: GET and HEAD requests for these paths are read first while the native loop is behind, and pass the
-    # gate; a bounded number of them. Empty: none are
+    # health checks: GET and HEAD requests for these paths are read first while the native loop is overloaded, and need
+    # no permit; their number is bounded. Empty: no health checks
     health_paths: tuple[str, ...] = key(("/healthz", "/livez", "/readyz"), PATHS)
 
 
 @dataclass(frozen=True)
 class OverloadConfig(Group):
-    """When a loop is overloaded, and its response to that."""
+    """Overload of a loop: its detection, deferred reads and accepts, the bound on tasks."""
 
     GROUP = "pressure"
 
-    # the native loop is behind when what is ready waits so long on average, for lag_for_s, and has caught up below
-    # lag_low_s, by default half of it: until then it does not read what adds work, slows accepts and scales its gates
+    # The native loop is overloaded when ready callbacks wait so long on average, for lag_for_s, until they wait less
+    # than lag_low_s, by default half of it. Meanwhile it defers reads of new requests, slows accepts and scales its
+    # gates.
     lag_high_s: float | None = key(None, optional(seconds(zero=False), "off"))
     lag_low_s: float | None = key(None, optional(seconds(zero=False), "half of lag_high_s"))
     lag_for_s: float = key(0.1, seconds(zero=True))
-    # until then the oldest of what is not read goes first, and as much is kept as is read within that time; what comes
-    # beyond is refused at once, where its protocol can. None: five times lag_high_s, at most half of deadline_s.
-    # 0: newest first, nothing is refused
-    hold_s: float | None = key(None, optional(seconds(zero=True), "five times lag_high_s, at most half of deadline_s"))
-    # a client that shuts its side down while its request is not read yet has given up: the connection is closed unread
-    drop_left: bool = key(True, BOOL)
-    # so many tasks may live in a loop: beyond it a warning from time to time, also to those who wait for room by
-    # spawn_when_free(), or Overloaded
+    # Deferred requests are read oldest first until the oldest has waited so long, then newest first. The backlog is
+    # bounded to the requests that are read within that time; further ones are shed, where their protocol can. None:
+    # five times lag_high_s, at most half of deadline_s. 0: newest first, none is shed.
+    defer_s: float | None = key(None, optional(seconds(zero=True), "five times lag_high_s, at most half of deadline_s"))
+    # a deferred request is closed unread when its client has shut down its side of the connection
+    close_abandoned: bool = key(True, BOOL)
+    # the bound of live tasks in a loop. Beyond it the loop warns from time to time, spawn_when_free() waits for a place
+    # (wait), or a new task raises Overloaded (shed)
     max_tasks: int | None = key(None, optional(whole(1, "tasks"), "any number"))
-    tasks_full: Literal["warn", "wait", "refuse"] = key("warn", choice("warn", "wait", "refuse"))
+    tasks_full: Literal["warn", "wait", "shed"] = key("warn", choice("warn", "wait", "shed"))
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,18 @@ class ConnectionsConfig(Group):
 
     GROUP = "pressure"
 
-    # for `penstock serve`: connections the kernel holds unaccepted
+    # the listen backlog of `penstock serve`: connections in the kernel that are not accepted yet
     backlog: int = key(2048, whole(1, "connections", highest=65535))
-    # of each server: beyond it, connections wait in the kernel's backlog
+    # of each server: further connections wait in the listen backlog
     max_connections: int | None = key(None, optional(whole(1, "connections"), "any number"))
-    # the bytes that may wait in the buffers of all connections of the process: above, the heaviest are paused
+    # bytes in the buffers of all connections of the process; beyond it the largest ones are paused
     buffer_bytes: int | None = key(None, optional(whole(1, "bytes"), "no bound"))
-    # a peer that leaves more unread, and for slow_reader_s takes next to nothing of it, is disconnected
+    # a peer that leaves more bytes unread, and reads almost none of them for slow_reader_s, is disconnected
     slow_reader_bytes: int | None = key(None, optional(whole(1, "bytes"), "each connection's own high watermark"))
     slow_reader_s: float | None = key(None, optional(seconds(zero=False), "never"))
-    # a client that for so long sends nothing after it was accepted, or goes on sending bit by bit, is disconnected
+    # a client that has not sent a whole request within so long is disconnected
     receive_s: float | None = key(None, optional(seconds(zero=False), "never"))
-    # an accepted connection on which nothing comes or goes for so long is closed
+    # a connection without traffic for so long is closed
     idle_s: float | None = key(None, optional(seconds(zero=False), "never"))
 
 
@@ -88,13 +89,13 @@ class HealthConfig(Group):
 
     GROUP = "pressure"
 
-    # a port of `penstock serve` on which a thread answers /livez and /readyz, whatever the loop does
+    # a port of `penstock serve` on which a thread answers /livez and /readyz, even while the loop is blocked
     health_port: int | None = key(None, optional(PORT, "no such port"))
-    # where it listens. None: where the service does
+    # the address of that port. None: the address of the service
     health_host: str | None = key(None, optional(HOST, "as --host"))
-    # /livez fails when one callback has kept the loop for so long
+    # /livez fails when one callback has blocked the loop for so long
     health_stuck_s: float = key(10.0, seconds(zero=False))
-    # whether /readyz fails while the loop is overloaded
+    # /readyz fails while the loop is overloaded
     health_overload_unready: bool = key(False, BOOL)
 
 

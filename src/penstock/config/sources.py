@@ -39,7 +39,11 @@ CONVERTERS: dict[str, Converter] = {
     f"{group}.{item.name}": item.metadata["converter"] for group, made in GROUPS.items() for item in fields(made)
 }
 # keys of former versions -> the instruction in the error
-REMOVED = {"signals.drain": "set signals.drain_s to the seconds that work in flight gets, or to none for no drain"}
+REMOVED = {
+    "signals.drain": "set signals.drain_s to the seconds that work in flight gets, or to none for no drain",
+    "pressure.hold_s": "set pressure.defer_s, its new name",
+    "pressure.drop_left": "set pressure.close_abandoned, its new name",
+}
 # keys whose value has keys: executors.cpu.workers, executors.lanes.db, executors.lanes.db.workers
 LANES = {key: converter for key, converter in CONVERTERS.items() if isinstance(converter, LaneConverter)}
 

@@ -18,7 +18,7 @@ __all__ = ["gate_loop"]
 logger = logging.getLogger("penstock.pressure")
 
 MOST_SITES = 3
-HOLD_LAGS = 5
+DEFER_LAGS = 5
 
 
 def gate_loop(loop: EventLoop, config: PressureConfig, notify: Callable[[str, str, int], None] | None = None) -> None:
@@ -38,7 +38,7 @@ def gate_loop(loop: EventLoop, config: PressureConfig, notify: Callable[[str, st
     gate = LoopGate(loop, lag=lag, notify=notify, tasks=tasks)
     if lag is not None:
         lag.report = gate.on_change
-        gate.watch(closes_abandoned=config.drop_left)
+        gate.watch(closes_abandoned=config.close_abandoned)
         if config.health_paths:
             from penstock._core.overload.urgent import UrgentRequests
 
@@ -58,14 +58,14 @@ def _lag(loop: Any, config: PressureConfig) -> Any:
         high_ns=int(config.lag_high_s * 1e9),
         low_ns=max(int(low_s * 1e9), 1),
         for_ns=int(config.lag_for_s * 1e9),
-        defer_ns=int(_hold_s(config.lag_high_s, config) * 1e9),
+        defer_ns=int(_defer_s(config.lag_high_s, config) * 1e9),
     )
 
 
-def _hold_s(high_s: float, config: PressureConfig) -> float:
-    if config.hold_s is not None:
-        return config.hold_s
-    return HOLD_LAGS * high_s if config.deadline_s is None else min(HOLD_LAGS * high_s, config.deadline_s / 2)
+def _defer_s(high_s: float, config: PressureConfig) -> float:
+    if config.defer_s is not None:
+        return config.defer_s
+    return DEFER_LAGS * high_s if config.deadline_s is None else min(DEFER_LAGS * high_s, config.deadline_s / 2)
 
 
 def _bounded(loop: Any, most: int, full: str) -> TaskLimit:

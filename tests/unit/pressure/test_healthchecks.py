@@ -149,6 +149,6 @@ def test_a_loop_that_is_behind_reads_its_health_paths_first(paths: tuple[str, ..
         while connection_count(server):
             await asyncio.sleep(0.001)
 
-    config = Config(pressure=PressureConfig(lag_high_s=1e-9, hold_s=0.5, health_paths=paths))
+    config = Config(pressure=PressureConfig(lag_high_s=1e-9, defer_s=0.5, health_paths=paths))
     with asyncio.Runner(loop_factory=lambda: new_event_loop(config)) as runner:
         runner.run(main())

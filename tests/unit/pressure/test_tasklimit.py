@@ -39,7 +39,7 @@ async def forever(event):
 
 @pytest.mark.parametrize("level", ["off", "time"])
 def test_one_too_many_is_refused_and_its_coroutine_closed(make, level):
-    loop = make(4, "refuse", level)
+    loop = make(4, "shed", level)
 
     async def main():
         event = asyncio.Event()

@@ -41,7 +41,7 @@ class TaskLimit:
     ) -> None:
         self.most, self.live = most, live
         self.refused = self.exceeded = 0
-        self._refuses = full == "refuse"
+        self._sheds_new = full == "shed"
         self._want_room, self._busiest = want_room, busiest
         self._waiters: deque[asyncio.Future[None]] = deque()
         # told that there is room, and not there yet
@@ -55,7 +55,7 @@ class TaskLimit:
 
     def on_full(self, coro: Any) -> None:
         """A task is about to be made of `coro` although `most` live. Raises Overloaded if that is refused."""
-        if not self._refuses:
+        if not self._sheds_new:
             self.exceeded += 1
             self._warn()
             return
