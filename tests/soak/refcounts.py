@@ -15,6 +15,7 @@ from typing import Any
 from penstock._core.net.budget import shared_budget
 from penstock._core.net.peer_timeouts import TimeoutBounds
 from penstock.loop import NATIVE, EventLoop
+from penstock.loop.native import native_core
 from penstock.loop.servers import connection_count
 from penstock.pressure import BoundedSemaphore, BoundedTaskGroup, CapacityLimiter, Semaphore
 from penstock.pressure.admission.gate import Gate
@@ -99,7 +100,7 @@ def telemetry(loop: Any) -> None:
         tasks = [asyncio.create_task(asyncio.wait([forever])) for _ in range(5)]
         asyncio.create_task(lost())  # noqa: RUF006 (nobody holds it)
         await asyncio.sleep(0)
-        snapshot = loop._snapshot_tasks()
+        snapshot = native_core(loop).snapshot_tasks()
         assert all(snapshot[at] for at in range(len(snapshot)))
         for task in tasks:
             task.cancel()
@@ -107,7 +108,7 @@ def telemetry(loop: Any) -> None:
 
     loop.run_until_complete(main())
     gc.collect()
-    probe = loop._probe
+    probe = native_core(loop).probe
     (
         probe.ledger.sweep(0),
         probe.ledger.site_counts(),
@@ -233,7 +234,7 @@ async def ended(server: Any, *clients: Any) -> None:
 def watch(loop: Any, high_ns: int, defer_ns: int = 0) -> None:
     from penstock._core.overload.lag import Lag
 
-    loop._watch_lag(Lag(high_ns=high_ns, low_ns=1, for_ns=10**12, defer_ns=defer_ns), arrived_at)
+    native_core(loop).watch_lag(Lag(high_ns=high_ns, low_ns=1, for_ns=10**12, defer_ns=defer_ns), arrived_at)
 
 
 async def behind(loop: Any, defer_ns: int = 0) -> None:
@@ -272,13 +273,13 @@ def held_reads(loop: Any) -> None:
         await behind(loop)
         for client in clients:
             client.sendall(b"x")
-        while len(loop._held) < 3:
+        while len(native_core(loop).deferred_reads) < 3:
             await asyncio.sleep(0)
         resets(clients[0])
-        while len(loop._held) > 2:
+        while len(native_core(loop).deferred_reads) > 2:
             await asyncio.sleep(0)
         await asyncio.sleep(0.0001)
-        loop._watch_lag(None)
+        native_core(loop).watch_lag(None)
         await ended(server, *clients)
 
     loop.run_until_complete(main())
@@ -297,17 +298,17 @@ def turned_away(loop: Any) -> None:
         watch(loop, 10**12)
         clients = connects(server, 2)
         await asyncio.sleep(0.001)
-        before = loop._turned_away
+        before = native_core(loop).shed_unread_count
         await behind(loop, defer_ns=10**12)
         clients += connects(server, 1)
         for client in clients[1:]:
             client.sendall(b"x")
-        while len(loop._held) + len(loop._parked) < 2:
+        while len(native_core(loop).deferred_reads) + len(native_core(loop).deferred_accepts) < 2:
             await asyncio.sleep(0)
         await behind(loop, defer_ns=1)
-        while loop._turned_away < before + 2:
+        while native_core(loop).shed_unread_count < before + 2:
             await asyncio.sleep(0)
-        loop._watch_lag(None)
+        native_core(loop).watch_lag(None)
         await ended(server, *clients)
 
     loop.run_until_complete(main())
@@ -323,15 +324,15 @@ def parked(loop: Any) -> None:
         clients = connects(server, 4)
         for client in clients:
             client.sendall(b"x")
-        while len(loop._parked) < 4:
+        while len(native_core(loop).deferred_accepts) < 4:
             await asyncio.sleep(0)
         resets(clients[0])
-        while len(loop._parked) > 3:
+        while len(native_core(loop).deferred_accepts) > 3:
             await asyncio.sleep(0)
         # with nothing ready one is let in, and perhaps more
         await asyncio.sleep(0.0001)
         server.close()
-        loop._watch_lag(None)
+        native_core(loop).watch_lag(None)
         await ended(server, *clients)
 
     loop.run_until_complete(main())
@@ -356,23 +357,23 @@ def bounded_tasks(loop: Any) -> None:
         raise LookupError
 
     async def main() -> None:
-        loop._bound_tasks(1, refuse)
+        native_core(loop).limit_tasks(1, refuse)
         await asyncio.sleep(0)
         try:
             loop.create_task(asyncio.sleep(0))
         except LookupError:
             pass
-        loop._want_room(int)
+        native_core(loop).watch_room(int)
         await asyncio.sleep(0)
-        loop._want_room(None)
-        loop._bound_tasks(0)
+        native_core(loop).watch_room(None)
+        native_core(loop).limit_tasks(0)
 
     loop.run_until_complete(main())
 
 
 def bounds(loop: Any) -> None:
     """Connections that the budget holds and lets go, that are idle, told of and cut, and that go away held."""
-    loop._bound(shared_budget(), TimeoutBounds(slow_reader_ns=1, receive_ns=1, idle_ns=10**12))
+    native_core(loop).limit_connections(shared_budget(), TimeoutBounds(slow_reader_ns=1, receive_ns=1, idle_ns=10**12))
     shared_budget().set_marks(100_000)
 
     async def main() -> None:
@@ -391,15 +392,15 @@ def bounds(loop: Any) -> None:
         await asyncio.sleep(0.0001)
         # The wheel comes round early.
         sender.set_receive_deadline(1e-9)
-        loop._on_cut = lambda *_: ConnectionAbortedError("late")
+        native_core(loop).on_disconnect = lambda *_: ConnectionAbortedError("late")
         for transport in (sender, late):
             transport._cut_late()
         sender.abort()
         await ended(server, late, two)
 
     loop.run_until_complete(main())
-    loop._on_cut = None
-    loop._bound(None, None)
+    native_core(loop).on_disconnect = None
+    native_core(loop).limit_connections(None, None)
     shared_budget().set_marks(None)
 
 
@@ -442,7 +443,7 @@ def growth(case: Callable[[Any], None]) -> float:
     """References gained per iteration; the least of the rounds, since caches only grow."""
     loop = EventLoop()
     loop.set_exception_handler(lambda *_: None)
-    loop._probe.set_level(3)
+    native_core(loop).probe.set_level(3)
     grown: list[float] = []
     for _ in range(ROUNDS):
         gc.collect()

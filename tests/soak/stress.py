@@ -27,6 +27,7 @@ from collections import Counter, deque
 from typing import Any
 
 from penstock.loop import EventLoop
+from penstock.loop.native import native_core
 from tests.soak.wires import LARGEST_BYTES, Lending, Plain, PlannedError, Side
 
 SIDES = 60
@@ -225,7 +226,7 @@ class World:
         probe = getattr(self.loop, "_probe", None)
         if probe is None:
             return
-        snapshot = self.loop._snapshot_tasks()  # type: ignore[attr-defined]
+        snapshot = native_core(self.loop).snapshot_tasks()  # type: ignore[attr-defined]
         tasks = {snapshot[at][1]() for at in range(len(snapshot))} - {None}
         if probe.level and not self.level_changed:
             self.expect(asyncio.all_tasks(self.loop) <= tasks, "a task without a record")
@@ -447,8 +448,9 @@ def resident_bytes() -> int:
 def stress(kind: type[asyncio.AbstractEventLoop], seconds: float, seed: int, contexts: Any) -> World:
     """One run on a fresh loop; `world.wrong` has what was wrong."""
     loop = kind()
-    if hasattr(loop, "_probe"):
-        loop._probe.set_level(3 - seed % 4)
+    core = native_core(loop)
+    if core is not None:
+        core.probe.set_level(3 - seed % 4)
     world = World(loop, seed)
     world.contexts = contexts
     try:

@@ -72,3 +72,4 @@ cdef class Reactor(RunLifecycle):
     cdef int check_open(self) except -1
     cdef int inspect(self, Handle handle, str method, bint same_thread) except -1
     cdef int drain_inbox(self) except -1
+    cdef int dispose(self) except -1

@@ -7,7 +7,7 @@ The GIL is held from one blocking poll to the next: a poll that does not wait ke
 busy most turns do not poll at all, bounded by `poll_every_turns` and `poll_every_us`. When the last blocking poll had
 nothing to wait for, the next turn looks first without blocking: under load the GIL is not handed over at all.
 
-Ownership: the reactor owns its io, timers, inbox and waker until `_dispose`.
+Ownership: the reactor owns its io, timers, inbox and waker until `dispose`.
 """
 
 import sys
@@ -15,9 +15,8 @@ from asyncio import base_events, format_helpers, futures, tasks
 
 from cpython.object cimport PyObject, PyObject_GenericSetAttr
 from cpython.ref cimport Py_DECREF
-from libc.limits cimport INT_MAX
 from libc.math cimport INFINITY, nextafter
-from libc.stdint cimport SIZE_MAX, int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core cimport backlog
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
@@ -29,18 +28,15 @@ from penstock._core.events.poller cimport Source
 from penstock._core.events.ready cimport pop, push, relax
 from penstock._core.events.timers cimport Timers
 from penstock._core.events.waker cimport Waker, fall_asleep, stay_awake, wake
-from penstock._core.net.budget cimport Budget
 from penstock._core.net.io_context cimport IOContext
-from penstock._core.net.listen cimport Listener
-from penstock._core.net.peer_timeouts cimport TimeoutBounds
-from penstock._core.net.stream cimport Stream, expire
+from penstock._core.net.stream cimport expire
 from penstock._core.net.watch cimport fileno_of, keep_file, set_reader, set_writer, watched_fileno
 from penstock._core.net.writer cimport flush_gathered
 from penstock._core.overload.lag cimport Lag
 from penstock._core.runs cimport RunLifecycle
 from penstock._core.sheds cimport ShedCounts
 from penstock._core.tasks.histogram cimport record as add_time
-from penstock._core.tasks.probe cimport COUNT, NEVER_NS, OFF, TIME, Probe
+from penstock._core.tasks.probe cimport NEVER_NS, OFF, TIME, Probe
 
 # The clock's resolution: a timer this close to due is due, as asyncio's.
 cdef double RESOLUTION_S = 1e-9
@@ -71,19 +67,6 @@ cdef class Reactor(RunLifecycle):
         self.poll_every_turns, self.poll_every_ns = 64, 100_000
         self.owns_clock = type(self).time is Reactor.time
         self.probe.asks_for_ends = type(self).call_soon is not Reactor.call_soon
-
-    def _configure(
-        self, *, int poll_every_turns, int64_t poll_every_us, int64_t spin_us, int read_budget_bytes, int accept_batch
-    ):
-        """Set the poll policy and the budgets; in turns, microseconds, bytes and connections."""
-        self.poll_every_turns, self.poll_every_ns = poll_every_turns, poll_every_us * 1000
-        self.spin_ns = spin_us * 1000
-        self.io.read_budget_bytes = read_budget_bytes
-        self.io.accept_batch = self.io.accept_now = accept_batch
-
-    def _expect(self, int64_t soon_ns):
-        """Something is about to arrive: the next blocking poll looks for so many nanoseconds before it sleeps."""
-        self.soon_ns = soon_ns
 
     def watch_waker(self):
         self.waker_source.fd = self.waker.fd
@@ -355,86 +338,6 @@ cdef class Reactor(RunLifecycle):
             backlog.accept_all(self.io)
         return 0
 
-    def _watch_lag(self, Lag lag, arrival=None, bint closes_abandoned=True):
-        """Hold reads and tell `lag.report` when the loop is behind; None: never. From the loop's own thread.
-
-        `arrival` is a context variable for when the data of a held read came, in seconds on the loop's clock.
-        `closes_abandoned`: a client that shuts its side down while it is held is taken to have left.
-        """
-        self.lag, self.io.arrival, self.io.closes_abandoned = lag, arrival, closes_abandoned
-        self.observes_lag = lag is not None or self.on_room is not None
-        self.slept_ns, self.deferred_before = 0, 0
-        if lag is None:
-            self.io.counts_reads = self.accepts_in_turn = False
-            self.io.accept_now, self.io.defer_now = self.io.accept_batch, -1
-            self.io.backlog_limit = SIZE_MAX
-            backlog.admit(self.io, None, backlog.count(self.io))
-        else:
-            self.io.counts_reads = True
-            lag.stand_still()
-
-    def _drop_left(self, int64_t older_ns):
-        """Close what has been held or parked for longer and whose client has shut its side down; how many."""
-        return backlog.close_abandoned(self.io, now_ns() - older_ns)
-
-    def _bound_tasks(self, size_t most, on_full=None):
-        """Call `on_full(coro)` before a task is made while so many live; what it raises, `create_task` does. 0: never."""
-        self.most_tasks, self.on_full = most, on_full
-        self.probe.least_level = COUNT if most else OFF
-        self.probe.set_level(self.probe.level)
-
-    def _want_room(self, on_room):
-        """Call `on_room()` in each turn in which fewer tasks live than may, until told None."""
-        self.on_room = on_room
-        self.observes_lag = self.lag is not None or on_room is not None
-
-    def _accepts_now(self):
-        """How many connections this turn may accept from a listening socket while the loop is behind; None: it is not."""
-        return self.io.accept_now if self.lag is not None and self.lag.is_deferring else None
-
-    @property
-    def _held(self):
-        """The reads that are held."""
-        return self.io.deferred_reads
-
-    @property
-    def _turned_away(self):
-        """How many were answered unread since they came to a full backlog."""
-        return self.io.shed_count + self.io.deferred_accepts.shed
-
-    @property
-    def _sheds(self):
-        """The connections that were closed unread, and their listener."""
-        return self.sheds
-
-    @property
-    def _parked(self):
-        """The connections that are parked."""
-        return self.io.deferred_accepts
-
-    def _bound(self, Budget budget, TimeoutBounds bounds):
-        """What streams made from now on are bound by; None: by nothing."""
-        self.io.budget, self.io.bounds = budget, bounds
-
-    @property
-    def _is_bound(self):
-        """Whether `_bound` has bound them by anything."""
-        return self.io.budget is not None or self.io.bounds is not None
-
-    @property
-    def _on_cut(self):
-        """`on_cut(transport, reason, bytes, seconds)` gives the exception for the protocol of a connection that is cut."""
-        return self.io.on_cut
-
-    @_on_cut.setter
-    def _on_cut(self, on_cut):
-        self.io.on_cut = on_cut
-
-    @property
-    def _wheel(self):
-        """The deadlines of connections."""
-        return self.io.wheel
-
     # --- the clock
 
     def time(self):
@@ -527,39 +430,6 @@ cdef class Reactor(RunLifecycle):
             handle.debug_info = (format_helpers.extract_stack(sys._getframe(0)), None)
         return handle
 
-    def _make_stream(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
-        """The native transport over a connected stream socket."""
-        return Stream(self, self.io, sock, sock.fileno(), protocol, waiter, extra, server, context)
-
-    def _make_listener(self, sock, protocol_factory, server=None, context=None):
-        """The native acceptor over a listening stream socket; it accepts from `resume()` on."""
-        return Listener(self, self.io, sock, protocol_factory, server, context)
-
-    def _source_at(self, fd):
-        """The watch, transport or listener at a descriptor, or None."""
-        return self.io.poller.at(fd) if 0 <= fd <= INT_MAX else None
-
-    def _sources(self):
-        """Every watch, transport and listener, by descriptor; the loop's own are left out."""
-        ours = self.waker_source, self.io.lingering
-        return {fd: source for fd, source in self.io.poller.sources().items() if source not in ours}
-
-    @property
-    def _probe(self):
-        """What sees this loop's tasks."""
-        return self.probe
-
-    def _snapshot_tasks(self):
-        """A copy of the record of each task that has not ended."""
-        cdef int64_t at_ns = now_ns()
-        self.probe.mark_ready(self.io.ready)
-        return self.probe.ledger.snapshot(at_ns)
-
-    def _queue_figures(self):
-        """(how many are ready, how long the oldest has been in nanoseconds, how many timers are set)."""
-        cdef int64_t since_ns = self.io.ready.oldest_ns()
-        return self.io.ready.count, now_ns() - since_ns if since_ns else 0, self.timers.count
-
     @property
     def _ready(self):
         return self.io.ready.snapshot()
@@ -576,8 +446,8 @@ cdef class Reactor(RunLifecycle):
     def _scheduled(self, value):
         """As `_ready`."""
 
-    def _dispose(self):
-        """Give every kernel object and reference back; the loop is closed."""
+    cdef int dispose(self) except -1:
+        """Release every kernel object and reference: the loop is closed."""
         self.probe.stop()
         self.io.ready.clear()
         self.io.deferred_accepts.close_of(None)
@@ -588,6 +458,7 @@ cdef class Reactor(RunLifecycle):
         self.timers.clear()
         self.waker.close()
         self.io.poller.close()
+        return 0
 
 
 cdef inline double just_after(double now_s) noexcept:

@@ -14,7 +14,7 @@ from asyncio import runners
 from typing import TYPE_CHECKING, Any
 
 from penstock.integrations.heartbeat import HeartbeatThread
-from penstock.loop.hooks import LoopHooks
+from penstock.loop.runs import RunHooks
 from penstock.tasks.observers.sites import creator, place_at
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class LeakWatch:
     def start(self) -> None:
         """Wrap asyncio's functions: loops that run from now on are watched."""
         base = asyncio.BaseEventLoop
-        for holder in (base, LoopHooks):  # penstock's native loop has a run_forever of its own
+        for holder in (base, RunHooks):  # penstock's native loop has a run_forever of its own
             self._wrap(holder, "run_forever", self._run_forever)
         self._wrap(base, "__init__", self._init)
         if self._leaks:

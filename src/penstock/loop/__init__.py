@@ -23,7 +23,7 @@ else:
     EventLoop = SelectorLoop
     if not is_native_disabled():
         try:
-            from penstock.loop.native import EventLoop
+            from penstock.loop.eventloop import EventLoop
         except ImportError as refused:
             # not built, or a subinterpreter, which the extension does not load in; a broken build is an error
             not_built = isinstance(refused, ModuleNotFoundError) and (refused.name or "").startswith("penstock._core")

@@ -1,121 +1,99 @@
-"""The native loop: penstock's reactor before asyncio's selector loop.
-
-What is rare (subprocesses, pipes, datagrams, TLS, happy eyeballs) is asyncio's own code over native watches; this
-module holds the seams where native code takes over: sockets become transports, servers listen, signals arrive.
-"""
+"""The native core as the package sees it: its type, and the one test for a loop that has it."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from asyncio import sslproto
-from typing import TYPE_CHECKING, Any
-
-import penstock._core.schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
-from penstock._core.net.io_context import warm_allocator
-from penstock._core.net.listen import Listener, bound_unsent, set_nodelay
-from penstock._core.net.stream import Stream
-from penstock._core.reactor import Reactor
-from penstock.config import LoopConfig
-from penstock.loop.hooks import LoopHooks
-from penstock.loop.lanes import ExecutorLanes
-from penstock.loop.selector_view import PollerView
-from penstock.loop.tls import CountedTLS
-
-__all__ = ["EventLoop"]
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     import contextvars
     import socket
     from collections.abc import Callable
 
+    from penstock._core.events.poller import Source
     from penstock._core.net.budget import Budget
+    from penstock._core.net.deferred_accepts import DeferredAccepts
+    from penstock._core.net.listen import Listener
     from penstock._core.net.peer_timeouts import TimeoutBounds
+    from penstock._core.net.stream import Stream
+    from penstock._core.net.wheel import Wheel
+    from penstock._core.overload.deferred_reads import DeferredReads
+    from penstock._core.overload.lag import Lag
+    from penstock._core.sheds import ShedCounts
+    from penstock._core.tasks.ledger import LedgerSnapshot
+    from penstock._core.tasks.probe import Probe
+    from penstock._core.tasks.rows import QueueFigures
 
-    class SelectorLoop(asyncio.SelectorEventLoop):
-        """asyncio's loop with the seam of its own that typeshed leaves out."""
-
-        _internal_fds: int
-
-        def _check_closed(self) -> None: ...
-        def _make_self_pipe(self) -> None: ...
-        def _close_self_pipe(self) -> None: ...
-        def _ensure_fd_no_transport(self, fd: Any) -> None: ...
-        async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int: ...
-        def _start_serving(self, protocol_factory: Any, sock: socket.socket, *args: Any, **kwargs: Any) -> None: ...
-        def _stop_serving(self, sock: socket.socket) -> None: ...
-
-else:
-    SelectorLoop = asyncio.SelectorEventLoop
+__all__ = ["NativeCore", "native_core"]
 
 
-class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
-    """penstock's event loop, a drop-in for asyncio's.
+class NativeCore(Protocol):
+    """The interface of a native loop beside asyncio's. Call it in the loop's thread, or while the loop does not run.
 
-    `config` is the loop's part of a `Config`; without one, the defaults hold.
+    It refers to its loop: an object that must not keep the loop alive keeps what it needs of the core (the probe, say).
     """
 
-    def __init__(self, config: LoopConfig | None = None) -> None:
-        config = config or LoopConfig()
-        self._ssock: socket.socket | None = None
-        self._csock: socket.socket | None = None
-        super().__init__(PollerView(self))
-        if config.warm_allocator:
-            warm_allocator()
-        self._configure(
-            poll_every_turns=config.poll_every_turns,
-            poll_every_us=config.poll_every_us,
-            spin_us=config.spin_us,
-            read_budget_bytes=config.read_budget_bytes,
-            accept_batch=config.accept_batch,
-        )
-        self.slow_callback_duration = config.slow_callback_s
-        if config.debug is not None:
-            self.set_debug(config.debug)
+    # on_disconnect(transport, reason, bytes, seconds) -> the exception for `connection_lost` of a slow peer
+    on_disconnect: Callable[..., BaseException | None] | None
+
+    def configure(
+        self, *, poll_every_turns: int, poll_every_us: int, spin_us: int, read_budget_bytes: int, accept_batch: int
+    ) -> None:
+        """Set the poll policy and the budgets of one turn: in turns, microseconds, bytes and connections."""
+
+    def expect_event(self, spin_ns: int, /) -> None:
+        """Have the next blocking poll spin for `spin_ns` nanoseconds before it sleeps: an event is about to arrive."""
+
+    def dispose(self) -> None:
+        """Release every kernel object and reference. The loop must be closed."""
+
+    def watch_lag(
+        self, lag: Lag | None, arrival: contextvars.ContextVar[Any] | None = None, closes_abandoned: bool = True
+    ) -> None:
+        """Defer reads while the loop is behind, and call `lag.report` at each change; None: never.
+
+        `arrival` is set to the time at which the data of a deferred read came, in seconds on the loop's clock. Unless
+        `closes_abandoned`, a client that shuts its side down while it is deferred is read all the same.
+        """
+
+    def close_abandoned(self, older_ns: int, /) -> int:
+        """Close the deferred connections older than `older_ns` whose client has shut its side down. Return a count."""
+
+    def accepts_now(self) -> int | None:
+        """Return how many connections this turn may accept from one listening socket; None: the loop is not behind."""
 
     @property
-    def _nest_patched(self) -> bool:
-        # nest_asyncio looks for this attribute before it replaces our methods by asyncio's: Python code that polls a
-        # selector, which this loop has not. Refused in its own words, with which it refuses uvloop's.
-        if sys._getframe(1).f_code.co_name == "_patch_loop":
-            raise ValueError(f"Can't patch loop of type {type(self)}")
-        raise AttributeError("_nest_patched")
+    def deferred_reads(self) -> DeferredReads:
+        """The deferred reads."""
 
-    def close(self) -> None:
-        """Close the loop: nothing runs any more, every descriptor is given back. RuntimeError while it runs."""
-        was_closed = self.is_closed()
-        super().close()
-        if not was_closed:
-            self._dispose()
+    @property
+    def deferred_accepts(self) -> DeferredAccepts:
+        """The deferred accepts."""
 
-    # The self-pipe is asyncio's way to hear of signals and to be woken. Ours is an eventfd; a signal's number needs a
-    # pipe still, made when the first handler is set.
+    @property
+    def sheds(self) -> ShedCounts:
+        """The counts of connections that were shed, and their listener."""
 
-    def _make_self_pipe(self) -> None:
-        self._internal_fds += 1
+    @property
+    def shed_unread_count(self) -> int:
+        """The number of connections that were answered unread, for the backlog was full."""
 
-    def _close_self_pipe(self) -> None:
-        if self._csock is not None:
-            super()._close_self_pipe()
-        else:
-            self._internal_fds -= 1
+    def limit_connections(self, budget: Budget | None, bounds: TimeoutBounds | None) -> None:
+        """Set the budget and the timeouts of streams that are made from now on; None: no such limit."""
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
-        """Run `callback(*args)` in the loop when the signal arrives; main thread only."""
-        self._check_closed()
-        self.signal_fd()
-        super().add_signal_handler(sig, callback, *args)
+    @property
+    def limits_connections(self) -> bool:
+        """Whether new streams have a budget or timeouts."""
 
-    def signal_fd(self) -> int:
-        """What `signal.set_wakeup_fd` takes to end this loop's wait; the pipe is made when first asked for."""
-        if self._csock is None:
-            super()._make_self_pipe()
-            self._internal_fds -= 1
-        return super().signal_fd()
+    @property
+    def limits_bytes(self) -> bool:
+        """Whether new streams have a budget."""
 
-    # Connected sockets become native transports; with TLS, asyncio's protocol runs over one.
+    @property
+    def wheel(self) -> Wheel:
+        """The timer wheel of connection deadlines."""
 
-    def _make_socket_transport(
+    def make_stream(
         self,
         sock: socket.socket,
         protocol: asyncio.BaseProtocol,
@@ -125,86 +103,41 @@ class EventLoop(ExecutorLanes, LoopHooks, Reactor, SelectorLoop):
         server: asyncio.AbstractServer | None = None,
         context: contextvars.Context | None = None,
     ) -> Stream:
-        self._ensure_fd_no_transport(sock)
-        set_nodelay(sock)
-        return self._make_stream(sock, protocol, waiter, extra=extra, server=server, context=context)
+        """Make the native transport over a connected stream socket."""
 
-    def _make_ssl_transport(
+    def make_listener(
         self,
-        rawsock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        sslcontext: Any,
-        waiter: asyncio.Future[None] | None = None,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        extra: dict[str, Any] | None = None,
+        sock: socket.socket,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: asyncio.AbstractServer | None = None,
         context: contextvars.Context | None = None,
-        **timeouts: Any,
-    ) -> asyncio.Transport:
-        # There may be no waiter, which typeshed does not know.
-        make: Any = CountedTLS if self._is_bound else sslproto.SSLProtocol
-        wrapped = make(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
-        self._make_socket_transport(rawsock, wrapped, extra=extra, server=server, context=context)
-        transport: asyncio.Transport = wrapped._app_transport
-        return transport
+    ) -> Listener:
+        """Make the native acceptor over a listening stream socket. It accepts after `resume()`."""
 
-    def _ensure_fd_no_transport(self, fd: Any) -> None:
-        super()._ensure_fd_no_transport(fd)
-        source = self._source_at(fd if isinstance(fd, int) else int(fd.fileno()))
-        if isinstance(source, Stream) and not source.is_closing():
-            raise RuntimeError(f"File descriptor {fd!r} is used by transport {source!r}")
+    def source_at(self, fd: int, /) -> Source | None:
+        """Return the watch, transport or listener at a descriptor, or None."""
 
-    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
-        if not isinstance(transp, Stream):
-            return await super()._sendfile_native(transp, file, offset, count)
-        resume_reading = transp.is_reading()
-        transp.pause_reading()
-        await transp._make_empty_waiter()
-        transp._detach()
-        try:
-            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
-        finally:
-            transp._reset_empty_waiter()
-            transp._reattach()
-            if resume_reading:
-                transp.resume_reading()
+    def sources(self) -> dict[int, Source]:
+        """Return every watch, transport and listener by descriptor, without the loop's own."""
 
-    _accepts_now = Reactor._accepts_now
-    _run_within = Reactor._run_within
-    _has_budget = False
+    @property
+    def probe(self) -> Probe:
+        """The probe, which records the loop's tasks."""
 
-    def _bound(self, budget: Budget | None, bounds: TimeoutBounds | None) -> None:
-        super()._bound(budget, bounds)
-        self._has_budget = budget is not None
+    def limit_tasks(self, limit: int, on_full: Callable[[Any], object] | None = None) -> None:
+        """Call `on_full(coro)` before a task beyond `limit` is made; 0: never. Its exception leaves `create_task`."""
 
-    # Servers: accepted without a task for each connection; with TLS still asyncio's way.
+    def watch_room(self, on_room: Callable[[], object] | None, /) -> None:
+        """Call `on_room()` in each turn in which fewer tasks live than `limit_tasks` allows; None: no more."""
 
-    def _start_serving(
-        self,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        sock: socket.socket,
-        sslcontext: Any = None,
-        server: asyncio.AbstractServer | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        if sslcontext is not None:
-            if self._has_budget:
-                bound_unsent(sock)
-            super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
-            return
-        listener = self._make_listener(sock, protocol_factory, server, kwargs.get("context"))
-        if isinstance(server, asyncio.base_events.Server):
-            adopted = self.adopt_server(server)
-            listener.on_deferred = adopted._deferred_changed
-            adopted._begin_accepting(sock, listener)
-        else:
-            listener.resume()
+    def snapshot_tasks(self) -> LedgerSnapshot:
+        """Return a copy of the record of each live task."""
 
-    def _stop_serving(self, sock: socket.socket) -> None:
-        listener = self._source_at(sock.fileno())
-        if isinstance(listener, Listener):
-            listener.pause()
-        super()._stop_serving(sock)
+    def queue_figures(self) -> QueueFigures:
+        """Return the lengths of the loop's queues."""
+
+
+def native_core(loop: object) -> NativeCore | None:
+    """Return the native core of `loop`; None for asyncio's loops, the pure loop and those of other libraries."""
+    core: NativeCore | None = getattr(loop, "_native_core", None)
+    return core

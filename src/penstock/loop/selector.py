@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.config import LoopConfig
 from penstock.loop.hooks import LoopHooks
-from penstock.loop.lanes import ExecutorLanes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 __all__ = ["EventLoop"]
 
 
-class EventLoop(ExecutorLanes, LoopHooks, asyncio.SelectorEventLoop):
+class EventLoop(LoopHooks, asyncio.SelectorEventLoop):
     """asyncio's selector loop built by a LoopConfig, of which `debug` and `slow_callback_s` apply here."""
 
     def __init__(self, config: LoopConfig | None = None) -> None:
@@ -21,6 +24,10 @@ class EventLoop(ExecutorLanes, LoopHooks, asyncio.SelectorEventLoop):
         self.slow_callback_duration = chosen.slow_callback_s
         if chosen.debug is not None:
             self.set_debug(chosen.debug)
+
+    def _run_within(self, scope: AbstractContextManager[Any], run: Callable[[], None]) -> None:
+        with scope:
+            run()
 
     def create_task(  # type: ignore[override]
         self, coro: Any, *, name: str | None = None, **kwargs: Any

@@ -20,7 +20,7 @@ class PollerView(selectors.BaseSelector):
         self._loop = loop
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return {fd: key_of(fd, source) for fd, source in self._loop._sources().items()}
+        return {fd: key_of(fd, source) for fd, source in self._loop._native_core.sources().items()}
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         return super().get_key(fileobj if isinstance(fileobj, int) else fileobj.fileno())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.loop.native import native_core
+
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["gather_writes", "native_transport"]
+__all__ = ["gather_writes", "native_transport", "transports_of"]
 
 
 def native_transport(transport: Any) -> Any:
@@ -30,3 +32,9 @@ def gather_writes(transport: asyncio.BaseTransport) -> bool:
     if native is not None:
         native.gather_writes()
     return native is not None
+
+
+def transports_of(loop: Any) -> list[Any]:
+    """Return the transports of asyncio's or penstock's loop; of a native loop, its watches and listeners too."""
+    core = native_core(loop)
+    return list(loop._transports.values() if core is None else core.sources().values())

@@ -15,6 +15,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from penstock.loop.servers import Server
+from penstock.loop.transports import transports_of
 from penstock.runtime.acceptqueue import empty_once
 from penstock.runtime.deadline import write_line
 from penstock.runtime.inflight import Inflight, close_idle, find_inflight
@@ -146,9 +147,7 @@ def abort_connections(loop: Any, server: Any) -> None:
     if hasattr(server, "abort_clients"):
         server.abort_clients()
         return
-    # Before 3.13 a server does not know its connections. asyncio's loop has a table of transports, the native loop a
-    # table of all sources.
-    sources = loop._sources() if hasattr(loop, "_sources") else loop._transports
-    for transport in list(sources.values()):
+    # Before 3.13 a server does not know its connections.
+    for transport in transports_of(loop):
         if getattr(transport, "_server", None) is server:
             transport.abort()

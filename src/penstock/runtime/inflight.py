@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from penstock.loop.transports import transports_of
 from penstock.tasks.awaits.chain import awaited_object
 
 if TYPE_CHECKING:
@@ -102,9 +103,7 @@ def close_idle(found: Inflight) -> None:
 def _accepted(loop: Any) -> Iterator[Any]:
     """Yield the transports of the loop's servers, closing ones too."""
     servers = loop.servers()
-    # asyncio's loop has a table of transports, the native one of all sources
-    sources = loop._sources() if hasattr(loop, "_sources") else loop._transports
-    for transport in list(sources.values()):
+    for transport in transports_of(loop):
         if getattr(transport, "_server", None) in servers:
             yield transport
 

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.errors import ConfigError
+from penstock.loop.native import native_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ def watch_tasks(loop: EventLoop, config: TasksConfig) -> Listener | None:
     """
     if config.skip_modules:
         _skip(loop, config.skip_modules)
-    if hasattr(loop, "_probe"):
+    if native_core(loop) is not None:
         return _by_probe(loop, config)
     if config.level != "off":
         # on asyncio's loop telemetry costs each task a callback, so it is not prepared for a later level
@@ -38,8 +39,9 @@ def _skip(loop: Any, packages: tuple[str, ...]) -> None:
     from penstock.tasks.observers.sites import is_skipped, skip_modules
 
     skip_modules(packages)
-    if hasattr(loop, "_probe"):
-        loop._probe.sites.skips = is_skipped
+    core = native_core(loop)
+    if core is not None:
+        core.probe.sites.skips = is_skipped
 
 
 def _by_probe(loop: Any, config: TasksConfig) -> Listener:

@@ -6,6 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from penstock.loop.native import native_core
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,12 +44,13 @@ def gate_loop(loop: EventLoop, config: PressureConfig, notify: Callable[[str, st
         if config.health_paths:
             from penstock._core.overload.urgent import UrgentRequests
 
-            untyped: Any = loop
-            untyped._parked.urgent = UrgentRequests([path.encode() for path in config.health_paths])
+            core = native_core(loop)
+            assert core is not None
+            core.deferred_accepts.urgent = UrgentRequests([path.encode() for path in config.health_paths])
 
 
 def _lag(loop: Any, config: PressureConfig) -> Any:
-    if not hasattr(loop, "_watch_lag"):
+    if native_core(loop) is None:
         logger.warning("pressure.lag_high_s has no effect: asyncio's loop does not measure its lag")
         return None
     from penstock._core.overload.lag import Lag
@@ -72,9 +75,9 @@ def _bounded(loop: Any, most: int, full: str) -> TaskLimit:
     from penstock.pressure.overload.tasks import CountedTasks, TaskLimit
     from penstock.tasks.spawning import limit_spawns
 
-    weak = ref(loop)
-    if hasattr(loop, "_bound_tasks"):
-        ledger = loop._probe.ledger
+    weak, core = ref(loop), native_core(loop)
+    if core is not None:
+        ledger = core.probe.ledger
         limit = TaskLimit(
             most,
             full,
@@ -82,7 +85,7 @@ def _bounded(loop: Any, most: int, full: str) -> TaskLimit:
             want_room=lambda on_room: _want_room(weak(), on_room),
             busiest=lambda: _busiest(weak()),
         )
-        loop._bound_tasks(most, limit.on_full)
+        core.limit_tasks(most, limit.on_full)
     else:
         counted, former = CountedTasks(), loop.get_task_hook()
         limit = counted.limit = TaskLimit(
@@ -95,8 +98,9 @@ def _bounded(loop: Any, most: int, full: str) -> TaskLimit:
 
 
 def _want_room(loop: Any, on_room: Callable[[], None] | None) -> None:
-    if loop is not None:
-        loop._want_room(on_room)
+    core = native_core(loop)
+    if core is not None:
+        core.watch_room(on_room)
 
 
 def _busiest(loop: Any) -> str:

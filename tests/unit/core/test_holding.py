@@ -13,6 +13,7 @@ import pytest
 
 from penstock._core.overload.lag import Lag
 from penstock.loop import EventLoop
+from penstock.loop.native import native_core
 from penstock.runtime.drain import abort_connections
 from tests.loop.wire import BufferedRecorder, Recorder
 from tests.support import waiting
@@ -43,7 +44,7 @@ until = functools.partial(waiting.until, every_s=0.0)
 def watch(loop, **more):
     """From now on the loop is behind whenever anything has been ready for a nanosecond."""
     lag = Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS)
-    loop._watch_lag(lag, arrived_at, **more)
+    native_core(loop).watch_lag(lag, arrived_at, **more)
     return lag
 
 
@@ -61,9 +62,9 @@ async def accepted(loop, *protocols):
 async def send_to_be_held(loop, *clients):
     """Return the clients, whose requests are deferred one after the other."""
     for client in clients:
-        before = loop._held.total
+        before = native_core(loop).deferred_reads.total
         client.sendall(b"data")
-        await until(lambda before=before: loop._held.total > before)
+        await until(lambda before=before: native_core(loop).deferred_reads.total > before)
 
 
 async def begin(loop, *protocols, **more):
@@ -106,9 +107,13 @@ async def test_a_held_read_waits_while_anything_is_late_and_not_longer(loop, mak
     protocol = make()
     async with held(loop, protocol):
         await turns(200)
-        assert (bytes(protocol.data), len(loop._held)) == (b"", 1)
+        assert (bytes(protocol.data), len(native_core(loop).deferred_reads)) == (b"", 1)
         await getattr(protocol, "inner", protocol).until(lambda: bytes(protocol.data) == b"data")
-        assert (len(loop._held), loop._held.total, loop._held.most) == (0, 1, 1)
+        assert (
+            len(native_core(loop).deferred_reads),
+            native_core(loop).deferred_reads.total,
+            native_core(loop).deferred_reads.most,
+        ) == (0, 1, 1)
 
 
 async def test_a_programs_own_connections_are_read_on(loop):
@@ -120,7 +125,7 @@ async def test_a_programs_own_connections_are_read_on(loop):
     await turns(3)
     theirs.sendall(b"answer")
     await until(lambda: own.data == b"answer")
-    assert loop._held.total == 0
+    assert native_core(loop).deferred_reads.total == 0
     own.transport.abort()
     theirs.close()
     await end(server, clients)
@@ -158,7 +163,7 @@ async def test_a_client_that_resets_is_closed_unread(loop):
         reset(clients[0])
         await until(lambda: "lost" in protocol.events)
         assert (protocol.events, type(protocol.error)) == (["made", "lost"], ConnectionResetError)
-        assert (len(loop._held), loop._held.abandoned) == (0, 1)
+        assert (len(native_core(loop).deferred_reads), native_core(loop).deferred_reads.abandoned) == (0, 1)
 
 
 async def test_a_client_that_has_long_waited_and_leaves_is_closed_unread(loop):
@@ -168,7 +173,11 @@ async def test_a_client_that_has_long_waited_and_leaves_is_closed_unread(loop):
         await until(lambda: loop.time() > since_s + 0.02)
         clients[0].close()
         await until(lambda: "lost" in protocol.events)
-        assert (protocol.events, protocol.error, loop._held.abandoned) == (["made", "lost"], None, 1)
+        assert (protocol.events, protocol.error, native_core(loop).deferred_reads.abandoned) == (
+            ["made", "lost"],
+            None,
+            1,
+        )
 
 
 async def test_a_client_that_shuts_down_behind_its_request_is_read(loop):
@@ -176,7 +185,7 @@ async def test_a_client_that_shuts_down_behind_its_request_is_read(loop):
     async with behind(loop, protocol) as clients:
         clients[0].sendall(b"data")
         clients[0].shutdown(socket.SHUT_WR)
-        await until(lambda: len(loop._held))
+        await until(lambda: len(native_core(loop).deferred_reads))
         await protocol.until_event("lost")
         assert (protocol.data, protocol.events) == (b"data", ["made", "data", "eof", "lost"])
 
@@ -188,7 +197,7 @@ async def test_who_leaves_is_read_all_the_same_if_told_so(loop):
         await until(lambda: loop.time() > since_s + 0.02)
         clients[0].shutdown(socket.SHUT_WR)
         await protocol.until_event("lost")
-        assert (protocol.data, loop._held.abandoned) == (b"data", 0)
+        assert (protocol.data, native_core(loop).deferred_reads.abandoned) == (b"data", 0)
 
 
 async def test_the_end_of_an_idle_connection_is_no_work_and_is_not_held(loop):
@@ -196,7 +205,7 @@ async def test_the_end_of_an_idle_connection_is_no_work_and_is_not_held(loop):
     async with behind(loop, protocol) as clients:
         clients[0].close()
         await until(lambda: "lost" in protocol.events)
-        assert loop._held.total == 0
+        assert native_core(loop).deferred_reads.total == 0
 
 
 async def test_what_is_long_held_and_shut_down_is_dropped_when_asked(loop):
@@ -205,11 +214,11 @@ async def test_what_is_long_held_and_shut_down_is_dropped_when_asked(loop):
         clients[0].sendall(b"data")
         clients[1].sendall(b"data")
         clients[1].shutdown(socket.SHUT_WR)
-        await until(lambda: len(loop._held) == 2)
-        assert loop._drop_left(HOUR_NS) == 0
-        assert loop._drop_left(0) == 1
+        await until(lambda: len(native_core(loop).deferred_reads) == 2)
+        assert native_core(loop).close_abandoned(HOUR_NS) == 0
+        assert native_core(loop).close_abandoned(0) == 1
         await until(lambda: "lost" in leaves.events)
-        assert (leaves.data, len(loop._held)) == (b"", 1)
+        assert (leaves.data, len(native_core(loop).deferred_reads)) == (b"", 1)
         await stays.until_bytes(4)
 
 
@@ -220,7 +229,7 @@ async def test_a_read_that_was_held_tells_when_its_data_came_and_the_next_does_n
         after_s = loop.time()
         await asyncio.sleep(0.001)
         await protocol.until_bytes(4)
-        loop._watch_lag(None)
+        native_core(loop).watch_lag(None)
         clients[0].sendall(b"more")
         await protocol.until_bytes(8)
         late, in_time = protocol.arrivals
@@ -253,7 +262,7 @@ async def test_a_pause_outlasts_being_held(loop):
     async with held(loop, protocol):
         protocol.transport.pause_reading()
         await asyncio.sleep(0.001)
-        assert (len(loop._held), protocol.data) == (0, b"")
+        assert (len(native_core(loop).deferred_reads), protocol.data) == (0, b"")
         protocol.transport.resume_reading()
         await protocol.until_bytes(4)
 
@@ -273,7 +282,7 @@ async def test_a_transport_that_ends_while_held_leaves_the_list(loop, how):
     first, second = Recorder(), Recorder()
     async with held(loop, first, second):
         getattr(first.transport, how)()
-        assert [source for source, _ in loop._held.snapshot()] == [second.transport]
+        assert [source for source, _ in native_core(loop).deferred_reads.snapshot()] == [second.transport]
         await until(lambda: "lost" in first.events)
         await second.until_bytes(4)
         assert first.data == b""
@@ -290,14 +299,14 @@ async def test_what_can_be_written_is_written_while_reads_are_held(loop):
                 received += len(clients[0].recv(1_000_000))
             except BlockingIOError:
                 await asyncio.sleep(0)
-        assert (protocol.data, len(loop._held)) == (b"", 1)
+        assert (protocol.data, len(native_core(loop).deferred_reads)) == (b"", 1)
         await protocol.until_bytes(4)
 
 
 async def test_watching_no_more_lets_everything_go(loop):
     protocols = [Recorder(), Recorder()]
     async with held(loop, *protocols):
-        loop._watch_lag(None)
+        native_core(loop).watch_lag(None)
         await until(lambda: all(protocol.data for protocol in protocols))
 
 
@@ -313,9 +322,9 @@ def test_a_loop_closed_with_held_reads_gives_everything_back():
 
     clients = loop.run_until_complete(main())
     weak = weakref.ref(protocol.transport)
-    assert len(loop._held) == 1
+    assert len(native_core(loop).deferred_reads) == 1
     loop.close()
-    assert len(loop._held) == 0
+    assert len(native_core(loop).deferred_reads) == 0
     with pytest.warns(ResourceWarning):
         del protocol.transport
         gc.collect()
@@ -352,15 +361,15 @@ def test_tasks_beyond_the_bound_are_told_before_they_are_made(loop, run):
 
     async def main():
         # counted from here on: tasks that are there already, as they next run
-        loop._bound_tasks(1000, refuse)
+        native_core(loop).limit_tasks(1000, refuse)
         await asyncio.sleep(0)
-        loop._bound_tasks(loop._probe.ledger.live + 1, refuse)
+        native_core(loop).limit_tasks(native_core(loop).probe.ledger.live + 1, refuse)
         task = asyncio.ensure_future(asyncio.sleep(0))
         with pytest.raises(LookupError):
             loop.create_task(asyncio.sleep(0))
         await task
         await asyncio.ensure_future(asyncio.sleep(0))
-        loop._bound_tasks(0)
+        native_core(loop).limit_tasks(0)
 
     run(main())
     assert len(told) == 1

@@ -11,6 +11,7 @@ import pytest
 from penstock._core.net import listen
 from penstock._core.overload.lag import Lag
 from penstock.loop import EventLoop
+from penstock.loop.native import native_core
 from tests.loop.test_servers import no_more_descriptors
 from tests.loop.wire import Recorder
 from tests.unit.core.test_holding import HOUR_NS, Noting, accepted, end, until, watch
@@ -54,14 +55,14 @@ async def uploaded(loop, *clients):
 
 
 async def no_more(loop):
-    await until(lambda: not loop._sheds.lingering.count)
+    await until(lambda: not native_core(loop).sheds.lingering.count)
 
 
 async def test_a_connection_that_is_turned_away_while_it_sends_a_megabyte_reads_its_answer(loop):
     protocols = [Telling() for _ in range(4)]
     server, clients = await full(loop, *protocols)
     assert await uploaded(loop, *clients[1:]) == [REPLY] * 4
-    assert loop._turned_away == 4
+    assert native_core(loop).shed_unread_count == 4
     await no_more(loop)
     await end(server, clients)
 
@@ -69,7 +70,7 @@ async def test_a_connection_that_is_turned_away_while_it_sends_a_megabyte_reads_
 async def test_so_does_a_new_one_at_a_full_line(loop):
     server, clients, other = await full_of_parked(loop, MadeTelling())
     assert await uploaded(loop, *[connect(server) for _ in range(8)]) == [REPLY] * 8
-    assert (loop._turned_away, loop._parked.total) == (8, 0)
+    assert (native_core(loop).shed_unread_count, native_core(loop).deferred_accepts.total) == (8, 0)
     await no_more(loop)
     await end(server, clients)
     await end(other)
@@ -78,9 +79,9 @@ async def test_so_does_a_new_one_at_a_full_line(loop):
 async def test_so_does_one_that_was_silent_when_it_came(loop):
     server, clients, other = await full_of_parked(loop, MadeTelling())
     late = connect(server, b"")
-    await until(lambda: loop._parked.total)
+    await until(lambda: native_core(loop).deferred_accepts.total)
     assert await uploaded(loop, late) == [REPLY]
-    assert loop._parked.shed == 1
+    assert native_core(loop).deferred_accepts.shed == 1
     await no_more(loop)
     await end(server, clients)
     await end(other)
@@ -97,9 +98,9 @@ async def test_so_do_parked_ones_that_have_waited_too_long(loop):
 async def lingering(loop, *, most=None, linger_ns=None):
     """A server whose loop is calm, one connection of which was answered for the last time, and its client."""
     if most is not None:
-        loop._sheds.lingering.most = most
+        native_core(loop).sheds.lingering.most = most
     if linger_ns is not None:
-        loop._sheds.lingering.linger_ns = linger_ns
+        native_core(loop).sheds.lingering.linger_ns = linger_ns
     protocols = [Recorder(loop) for _ in range(3)]
     server, clients = await accepted(loop, *protocols)
     for protocol in protocols:
@@ -114,22 +115,25 @@ async def lingering(loop, *, most=None, linger_ns=None):
 async def test_its_protocol_has_lost_a_lingering_connection_already(loop):
     server, clients, protocols = await lingering(loop)
     assert [protocol.error for protocol in protocols] == [None] * 3
-    assert (loop._sheds.lingering.count, server.sockets[0].fileno() in loop._sources()) == (3, True)
+    assert (native_core(loop).sheds.lingering.count, server.sockets[0].fileno() in native_core(loop).sources()) == (
+        3,
+        True,
+    )
     assert [await loop.run_in_executor(None, upload, client) for client in clients] == [REPLY] * 3
     await no_more(loop)
-    assert (loop._sheds.lingering.total, loop._sheds.lingering.cut) == (3, 0)
+    assert (native_core(loop).sheds.lingering.total, native_core(loop).sheds.lingering.cut) == (3, 0)
     await end(server, clients)
 
 
 async def test_one_whose_client_has_ended_already_does_not_linger(loop):
     server, clients = await accepted(loop, Noting())
-    (protocol,) = [source._protocol for source in loop._sources().values() if hasattr(source, "_protocol")]
+    (protocol,) = [source._protocol for source in native_core(loop).sources().values() if hasattr(source, "_protocol")]
     protocol.transport.pause_reading()
     clients[0].shutdown(socket.SHUT_WR)
     protocol.transport.linger()
     protocol.transport.close()
     await until(lambda: "lost" in protocol.events)
-    assert loop._sheds.lingering.total == 0
+    assert native_core(loop).sheds.lingering.total == 0
     await end(server, clients)
 
 
@@ -140,16 +144,20 @@ async def test_a_client_that_does_not_end_is_closed_in_time_although_nothing_els
     loop.add_reader(clients[0], lambda: ended.done() or ended.set_result(clients[0].recv(100)))
     assert await ended == REPLY
     loop.remove_reader(clients[0])
-    while loop._sheds.lingering.count:
+    while native_core(loop).sheds.lingering.count:
         await asyncio.sleep(0.005)
     assert loop.time() - began_s >= 0.02
-    assert loop._sheds.lingering.cut == 3
+    assert native_core(loop).sheds.lingering.cut == 3
     await end(server, clients)
 
 
 async def test_beyond_the_bound_the_oldest_is_closed(loop):
     server, clients, _ = await lingering(loop, most=2)
-    assert (loop._sheds.lingering.count, loop._sheds.lingering.total, loop._sheds.lingering.cut) == (2, 3, 1)
+    assert (
+        native_core(loop).sheds.lingering.count,
+        native_core(loop).sheds.lingering.total,
+        native_core(loop).sheds.lingering.cut,
+    ) == (2, 3, 1)
     assert [await loop.run_in_executor(None, upload, client) for client in clients[1:]] == [REPLY] * 2
     await no_more(loop)
     await end(server, clients)
@@ -158,9 +166,9 @@ async def test_beyond_the_bound_the_oldest_is_closed(loop):
 async def test_the_bound_cannot_change_once_one_has_lingered(loop):
     server, clients, _ = await lingering(loop)
     with pytest.raises(ValueError, match="before the first"):
-        loop._sheds.lingering.most = 100_000
+        native_core(loop).sheds.lingering.most = 100_000
     with pytest.raises(ValueError, match="1 or more"):
-        loop._sheds.lingering.most = 0
+        native_core(loop).sheds.lingering.most = 0
     await end(server, clients)
 
 
@@ -172,7 +180,7 @@ async def test_who_sends_without_end_is_cut(loop):
             upload(clients[0], 100 * MEGABYTE)
 
     await loop.run_in_executor(None, flood)
-    assert loop._sheds.lingering.cut == 1
+    assert native_core(loop).sheds.lingering.cut == 1
     await end(server, clients)
 
 
@@ -185,7 +193,7 @@ async def test_an_abort_does_not_linger(loop):
     protocol.transport.close()
     protocol.transport.abort()
     await protocol.until_event("lost")
-    assert loop._sheds.lingering.total == 0
+    assert native_core(loop).sheds.lingering.total == 0
     await end(server, clients)
 
 
@@ -201,7 +209,7 @@ async def test_what_is_queued_goes_out_before_it_lingers(loop, asks_for_socket):
     got = await loop.run_in_executor(None, upload, clients[0])
     assert len(got) == 8 * MEGABYTE
     await no_more(loop)
-    assert loop._sheds.lingering.total == 1
+    assert native_core(loop).sheds.lingering.total == 1
     await end(server, clients)
 
 
@@ -210,11 +218,11 @@ async def test_a_forked_child_ends_none_of_its_parents(loop):
     server, clients, _ = await lingering(loop)
     child = os.fork()
     if child == 0:
-        loop._sheds.lingering.__class__  # noqa: B018 - the child has the parent's object
-        loop._dispose()
+        native_core(loop).sheds.lingering.__class__  # noqa: B018 - the child has the parent's object
+        native_core(loop).dispose()
         os._exit(0)
     os.waitpid(child, 0)
-    assert loop._sheds.lingering.count == 3
+    assert native_core(loop).sheds.lingering.count == 3
     assert [await loop.run_in_executor(None, upload, client) for client in clients] == [REPLY] * 3
     await no_more(loop)
     await end(server, clients)
@@ -225,7 +233,7 @@ def test_a_closed_loop_keeps_none(loop, run):
         return await lingering(loop)
 
     server, clients, _ = run(main())
-    assert loop._sheds.lingering.count == 3
+    assert native_core(loop).sheds.lingering.count == 3
     server.close()
     for client in clients:
         client.close()
@@ -246,13 +254,13 @@ def test_where_descriptors_run_out_they_make_room_for_the_next_client_at_once(lo
             await protocol.until_event("made")
             protocol.transport.linger()
             protocol.transport.close()
-        await until(lambda: loop._sheds.lingering.count == 3)
+        await until(lambda: native_core(loop).sheds.lingering.count == 3)
         clients.append(socket.socket())
         with no_more_descriptors():
             clients[-1].connect(address)
             await protocols[3].until_event("made")
-            assert (loop._sheds.lingering.count, loop._sheds.lingering.cut) == (0, 3)
-        loop._watch_lag(None)
+            assert (native_core(loop).sheds.lingering.count, native_core(loop).sheds.lingering.cut) == (0, 3)
+        native_core(loop).watch_lag(None)
         await end(server, clients)
 
     run(main())
@@ -264,7 +272,7 @@ def test_a_loop_dropped_with_lingering_connections_is_collected():
     def leave():
         loop = EventLoop()
         server, clients, _ = loop.run_until_complete(lingering(loop))
-        assert loop._sheds.lingering.count == 3
+        assert native_core(loop).sheds.lingering.count == 3
         server.close()
         loop.run_until_complete(server.wait_closed())
         for client in clients:
@@ -302,14 +310,14 @@ async def test_answers_that_are_no_bytes_are_told_to_the_exception_handler(loop,
     loop.set_exception_handler(lambda loop, context: told.append(context))
     protocol = type("Wrong", (Telling,), {"reply": reply})()
     server, clients = await accepted(loop, Noting(), protocol)
-    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, defer_ns=1))
+    native_core(loop).watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, defer_ns=1))
     for _ in range(3):
         await asyncio.sleep(0)
     await hold_too_long(loop, clients[0])
     told.clear()
     clients[1].sendall(b"data")
-    await until(lambda: len(loop._held) == 2)
-    assert loop._turned_away == 0
+    await until(lambda: len(native_core(loop).deferred_reads) == 2)
+    assert native_core(loop).shed_unread_count == 0
     assert [type(context["exception"]) for context in told] == ([] if reply == () else [TypeError])
     await protocol.until_bytes(4)
     await end(server, clients)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from penstock.loop.native import native_core
 from penstock.loop.servers import connection_count
 from tests.unit.core.test_holding import end
 from tests.unit.core.test_parking import Made, begin, no_descriptor_is_left, park, serving
@@ -15,6 +16,7 @@ __all__ = ["no_descriptor_is_left"]
 
 PROGRAM = """
 import asyncio, penstock
+from penstock.loop.native import native_core
 from penstock._core.overload.lag import Lag
 
 async def serve(reader, writer):
@@ -26,13 +28,13 @@ async def main():
     def drains(loop):
         nonlocal spins
         spins = {spins}
-        print("drains", len(loop._parked))
+        print("drains", len(native_core(loop).deferred_accepts))
     loop.add_drain_hook(drains)
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     # behind whenever anything has been ready for a nanosecond
-    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**13))
+    native_core(loop).watch_lag(Lag(high_ns=1, low_ns=1, for_ns=10**13))
     print("port", server.sockets[0].getsockname()[1])
-    while len(loop._parked) < 2:
+    while len(native_core(loop).deferred_accepts) < 2:
         await asyncio.sleep(0)
     print("ready")
     while spins:
@@ -54,7 +56,7 @@ async def test_a_server_that_ends_its_clients_ends_those_that_are_parked_and_ser
     make = Made()
     server, clients = await begin(loop, make, 2)
     getattr(server, how)()
-    assert (len(loop._parked), connection_count(server), make.protocols) == (0, 0, [])
+    assert (len(native_core(loop).deferred_accepts), connection_count(server), make.protocols) == (0, 0, [])
     for client in clients:
         reset(client)
     assert server.is_accepting()
@@ -90,7 +92,7 @@ async def test_a_closed_server_waits_for_whom_it_serves_and_not_for_those_that_a
     clients[0].close()
     await make.protocols[0].until_event("lost")
     await waiting
-    assert (len(make.protocols), connection_count(server), len(loop._parked)) == (1, 0, 0)
+    assert (len(make.protocols), connection_count(server), len(native_core(loop).deferred_accepts)) == (1, 0, 0)
     for client in clients:
         client.close()
 

@@ -12,6 +12,7 @@ import pytest
 from penstock._core.net import deferred_accepts as parked
 from penstock._core.overload.lag import Lag
 from penstock.loop import EventLoop
+from penstock.loop.native import native_core
 from penstock.loop.servers import connection_count
 from penstock.runtime.drain import abort_connections
 from tests.loop.wire import Recorder
@@ -68,12 +69,12 @@ async def park(loop, server, count=1, data=b"data", then=None):
     """So many clients, parked one after the other; of each, `then(client)` comes right behind its data."""
     clients = []
     for _ in range(count):
-        before = loop._parked.total
+        before = native_core(loop).deferred_accepts.total
         clients.append(socket.create_connection(server.sockets[0].getsockname()))
         clients[-1].sendall(data)
         if then is not None:
             then(clients[-1])
-        await until(lambda before=before: loop._parked.total > before)
+        await until(lambda before=before: native_core(loop).deferred_accepts.total > before)
     return clients
 
 
@@ -87,7 +88,7 @@ async def later(loop):
     since_s = loop.time()
     await until(lambda: loop.time() > since_s + LATER_S)
     # All are looked at, now: after a look that was slow, the loop's own next one may be a second away.
-    assert loop._drop_left(HOUR_NS) == 0
+    assert native_core(loop).close_abandoned(HOUR_NS) == 0
 
 
 async def test_a_connection_that_is_parked_has_no_protocol_until_the_loop_catches_up(loop):
@@ -95,10 +96,15 @@ async def test_a_connection_that_is_parked_has_no_protocol_until_the_loop_catche
     server, clients = await begin(loop, make)
     for _ in range(200):
         await asyncio.sleep(0)
-    assert (make.protocols, len(loop._parked), connection_count(server)) == ([], 1, 1)
+    assert (make.protocols, len(native_core(loop).deferred_accepts), connection_count(server)) == ([], 1, 1)
     await make.until_made(1)
     await make.protocols[0].until_bytes(4)
-    assert (len(loop._parked), loop._parked.most, loop._parked.total, loop._parked.abandoned) == (0, 1, 1, 0)
+    assert (
+        len(native_core(loop).deferred_accepts),
+        native_core(loop).deferred_accepts.most,
+        native_core(loop).deferred_accepts.total,
+        native_core(loop).deferred_accepts.abandoned,
+    ) == (0, 1, 1, 0)
     assert connection_count(server) == 1
     await end(server, clients)
 
@@ -106,17 +112,17 @@ async def test_a_connection_that_is_parked_has_no_protocol_until_the_loop_catche
 async def test_a_calm_loop_parks_nothing(loop):
     make = Made()
     server = await loop.create_server(make, "127.0.0.1", 0)
-    loop._watch_lag(Lag(high_ns=HOUR_NS, low_ns=HOUR_NS, for_ns=HOUR_NS))
+    native_core(loop).watch_lag(Lag(high_ns=HOUR_NS, low_ns=HOUR_NS, for_ns=HOUR_NS))
     client = socket.create_connection(server.sockets[0].getsockname())
     await make.until_made(1)
-    assert loop._parked.total == 0
+    assert native_core(loop).deferred_accepts.total == 0
     await end(server, [client])
 
 
 async def test_the_newest_is_let_in_first(loop):
     make = Made()
     server, clients = await begin(loop, make, 5)
-    accepted = [since_ns for _, since_ns in loop._parked.snapshot()]
+    accepted = [since_ns for _, since_ns in native_core(loop).deferred_accepts.snapshot()]
     await make.until_made(5)
     for protocol in make.protocols:
         await protocol.until_bytes(4)
@@ -140,7 +146,7 @@ async def test_held_reads_and_parked_connections_are_one_line(loop):
     clients += await park(loop, server)
     await send_to_be_held(loop, clients[1])
     clients += await park(loop, server)
-    await until(lambda: len(loop._held) + len(loop._parked) == 4)
+    await until(lambda: len(native_core(loop).deferred_reads) + len(native_core(loop).deferred_accepts) == 4)
     make.order.clear()
     await make.until_made(4)
     for protocol in make.protocols:
@@ -157,7 +163,7 @@ async def test_one_that_has_sent_nothing_is_let_in_all_the_same_and_has_no_arriv
     clients = await park(loop, server, data=b"")
     await make.until_made(1)
     await make.protocols[0].until_event("made")
-    loop._watch_lag(None)
+    native_core(loop).watch_lag(None)
     clients[0].sendall(b"data")
     await make.protocols[0].until_bytes(4)
     assert make.protocols[0].arrivals == [(None, None)]
@@ -170,8 +176,8 @@ async def test_a_client_that_leaves_costs_no_protocol(loop, leave):
     server, clients = await begin(loop, make, 3)
     await later(loop)
     leave(clients[1])
-    await until(lambda: len(loop._parked) == 2)
-    assert loop._parked.abandoned == 1
+    await until(lambda: len(native_core(loop).deferred_accepts) == 2)
+    assert native_core(loop).deferred_accepts.abandoned == 1
     await make.until_made(2)
     await end(server, clients)
     assert len(make.protocols) == 2
@@ -183,7 +189,11 @@ async def test_a_client_is_looked_at_once_more_before_it_is_let_in(loop):
     reset(clients[1])
     await make.until_made(1)
     await make.protocols[0].until_bytes(4)
-    assert (loop._parked.abandoned, len(loop._parked), len(make.protocols)) == (1, 0, 1)
+    assert (
+        native_core(loop).deferred_accepts.abandoned,
+        len(native_core(loop).deferred_accepts),
+        len(make.protocols),
+    ) == (1, 0, 1)
     await end(server, clients)
 
 
@@ -193,7 +203,7 @@ async def test_a_client_that_shuts_down_behind_its_request_is_read(loop):
     clients = await park(loop, server, then=shut)
     await later(loop)
     await later(loop)
-    assert len(loop._parked) == 1
+    assert len(native_core(loop).deferred_accepts) == 1
     await make.until_made(1)
     await make.protocols[0].until_event("lost")
     assert make.protocols[0].data == b"data"
@@ -205,9 +215,9 @@ async def test_what_is_long_parked_and_shut_down_is_dropped_when_asked(loop):
     server = await serving(loop, make)
     clients = await park(loop, server, then=shut) + await park(loop, server)
     await later(loop)
-    assert loop._drop_left(HOUR_NS) == 0
-    assert loop._drop_left(0) == 1
-    assert (loop._parked.abandoned, len(loop._parked)) == (1, 1)
+    assert native_core(loop).close_abandoned(HOUR_NS) == 0
+    assert native_core(loop).close_abandoned(0) == 1
+    assert (native_core(loop).deferred_accepts.abandoned, len(native_core(loop).deferred_accepts)) == (1, 1)
     await make.until_made(1)
     await end(server, clients)
 
@@ -218,12 +228,16 @@ async def test_who_shuts_down_is_read_all_the_same_if_told_so_and_who_resets_is_
     await later(loop)
     clients[0].shutdown(socket.SHUT_WR)
     reset(clients[1])
-    await until(lambda: len(loop._parked) == 1)
+    await until(lambda: len(native_core(loop).deferred_accepts) == 1)
     await later(loop)
-    assert loop._drop_left(0) == 0
+    assert native_core(loop).close_abandoned(0) == 0
     await make.until_made(1)
     await make.protocols[0].until_event("lost")
-    assert (make.protocols[0].data, loop._parked.abandoned, len(make.protocols)) == (b"data", 1, 1)
+    assert (make.protocols[0].data, native_core(loop).deferred_accepts.abandoned, len(make.protocols)) == (
+        b"data",
+        1,
+        1,
+    )
     await end(server, clients)
 
 
@@ -234,11 +248,11 @@ async def test_many_come_and_go_and_those_that_stay_are_served_in_order(loop):
     leaving = clients[::3]
     for client in leaving:
         client.close()
-    await until(lambda: len(loop._parked) == 100)
-    since = [since_ns for _, since_ns in loop._parked.snapshot()]
+    await until(lambda: len(native_core(loop).deferred_accepts) == 100)
+    since = [since_ns for _, since_ns in native_core(loop).deferred_accepts.snapshot()]
     assert since == sorted(since, reverse=True)
     await make.until_made(100)
-    assert (loop._parked.abandoned, loop._parked.most) == (50, 150)
+    assert (native_core(loop).deferred_accepts.abandoned, native_core(loop).deferred_accepts.most) == (50, 150)
     for protocol in make.protocols:
         await protocol.until_bytes(4)
     await end(server, clients)
@@ -247,13 +261,13 @@ async def test_many_come_and_go_and_those_that_stay_are_served_in_order(loop):
 async def test_what_finds_no_room_stays_in_the_backlog_and_is_not_lost(loop):
     make = Made()
     server = await serving(loop, make)
-    loop._parked.capacity = 2
+    native_core(loop).deferred_accepts.capacity = 2
     clients = await park(loop, server, 2)
     clients.append(socket.create_connection(server.sockets[0].getsockname()))
     clients[2].sendall(b"data")
     for _ in range(300):
         await asyncio.sleep(0)
-    assert (loop._parked.total, make.protocols) == (2, [])
+    assert (native_core(loop).deferred_accepts.total, make.protocols) == (2, [])
     await make.until_made(3)
     for protocol in make.protocols:
         await protocol.until_bytes(4)
@@ -268,10 +282,14 @@ async def test_parked_connections_count_as_connections(loop):
     assert not server.is_accepting()
     clients.append(socket.create_connection(server.sockets[0].getsockname()))
     await later(loop)
-    assert (len(loop._parked), loop._parked.total) == (2, 2)
+    assert (len(native_core(loop).deferred_accepts), native_core(loop).deferred_accepts.total) == (2, 2)
     clients[0].close()
-    await until(lambda: loop._parked.total == 3)
-    assert (loop._parked.abandoned, len(loop._parked), server.is_accepting()) == (1, 2, False)
+    await until(lambda: native_core(loop).deferred_accepts.total == 3)
+    assert (
+        native_core(loop).deferred_accepts.abandoned,
+        len(native_core(loop).deferred_accepts),
+        server.is_accepting(),
+    ) == (1, 2, False)
     await make.until_made(2)
     assert connection_count(server) == 2
     assert not server.is_accepting()
@@ -305,7 +323,7 @@ async def test_a_paused_server_lets_in_what_it_has_accepted(loop):
 async def test_watching_no_more_lets_everyone_in(loop):
     make = Made()
     server, clients = await begin(loop, make, 3)
-    loop._watch_lag(None)
+    native_core(loop).watch_lag(None)
     assert len(make.protocols) == 3
     await until(lambda: all(protocol.data for protocol in make.protocols))
     await end(server, clients)
@@ -321,7 +339,7 @@ async def test_a_server_that_ends_closes_what_is_parked_for_it_alone(loop, how):
         server.close()
     else:
         abort_connections(loop, server)
-    assert (len(loop._parked), connection_count(server), connection_count(second)) == (1, 0, 1)
+    assert (len(native_core(loop).deferred_accepts), connection_count(server), connection_count(second)) == (1, 0, 1)
     for client in (clients[0], clients[1], clients[3]):
         with pytest.raises(ConnectionResetError):
             client.recv(1)
@@ -344,10 +362,10 @@ async def test_a_unix_server_parks_too(loop, tmp_path):
     for client in clients:
         client.connect(path)
         client.sendall(b"data")
-    await until(lambda: len(loop._parked) == 2)
+    await until(lambda: len(native_core(loop).deferred_accepts) == 2)
     await later(loop)
     clients[0].close()
-    await until(lambda: len(loop._parked) == 1)
+    await until(lambda: len(native_core(loop).deferred_accepts) == 1)
     await make.until_made(1)
     await make.protocols[0].until_bytes(4)
     assert len(make.protocols) == 1
@@ -372,7 +390,7 @@ async def test_new_connections_alone_do_not_keep_a_loop_behind(loop):
     make = Made()
     server = await loop.create_server(make, "127.0.0.1", 0)
     lag = Lag(high_ns=50_000_000, low_ns=50_000_000, for_ns=100_000_000)
-    loop._watch_lag(lag)
+    native_core(loop).watch_lag(lag)
     await asyncio.sleep(0)
     time.sleep(0.06)
     await until(lambda: lag.is_deferring)
@@ -381,7 +399,7 @@ async def test_new_connections_alone_do_not_keep_a_loop_behind(loop):
         assert len(clients) < 1000
         clients.append(socket.create_connection(server.sockets[0].getsockname()))
         await asyncio.sleep(0.001)
-    assert loop._parked.total > 1
+    assert native_core(loop).deferred_accepts.total > 1
     await make.until_made(len(clients))
     await end(server, clients)
 
@@ -397,9 +415,9 @@ def leave_parked(loop, make):
 def test_a_loop_closed_with_parked_connections_gives_everything_back():
     loop, make = EventLoop(), Made()
     server, clients = leave_parked(loop, make)
-    assert len(loop._parked) == 3
+    assert len(native_core(loop).deferred_accepts) == 3
     loop.close()
-    assert (len(loop._parked), make.protocols) == (0, [])
+    assert (len(native_core(loop).deferred_accepts), make.protocols) == (0, [])
     for client in clients:
         with pytest.raises(ConnectionResetError):
             client.recv(1)
@@ -423,5 +441,5 @@ def test_a_loop_dropped_with_parked_connections_is_collected():
 
 def test_no_more_are_parked_than_leave_half_of_the_descriptors():
     loop = EventLoop()
-    assert 0 < loop._parked.capacity <= parked.MOST_AT_ONCE
+    assert 0 < native_core(loop).deferred_accepts.capacity <= parked.MOST_AT_ONCE
     loop.close()

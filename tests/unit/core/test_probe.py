@@ -12,6 +12,7 @@ import pytest
 from penstock._core.tasks import layout
 from penstock._core.tasks import sites as task_sites
 from penstock.loop import EventLoop
+from penstock.loop.native import native_core
 
 OFF, COUNT, TIME, TRACE = range(4)
 WAITING = 2
@@ -20,7 +21,7 @@ WAITING = 2
 @pytest.fixture(params=[COUNT, TIME, TRACE])
 def loop(request):
     loop = EventLoop()
-    loop._probe.set_level(request.param)
+    native_core(loop).probe.set_level(request.param)
     yield loop
     loop.close()
 
@@ -28,13 +29,13 @@ def loop(request):
 @pytest.fixture
 def timed():
     loop = EventLoop()
-    loop._probe.set_level(TIME)
+    native_core(loop).probe.set_level(TIME)
     yield loop
     loop.close()
 
 
 def records(loop):
-    snapshot = loop._snapshot_tasks()
+    snapshot = native_core(loop).snapshot_tasks()
     return [snapshot[at] for at in range(len(snapshot))]
 
 
@@ -66,7 +67,7 @@ def test_every_outcome_is_counted(loop):
         await asyncio.gather(*tasks, waits, return_exceptions=True)
 
     loop.run_until_complete(main())
-    ledger = loop._probe.ledger
+    ledger = native_core(loop).probe.ledger
     assert (ledger.created, ledger.outcomes(), ledger.live) == (6, (3, 1, 2, 0), 0)
 
 
@@ -90,20 +91,20 @@ def test_a_task_that_asyncio_made_by_itself_is_adopted_at_its_first_step(loop):
         await asyncio.Task(sleep_a_turn(), loop=loop)
 
     loop.run_until_complete(main())
-    assert loop._probe.ledger.created == 2
-    assert loop._probe.ledger.outcomes() == (2, 0, 0, 0)
+    assert native_core(loop).probe.ledger.created == 2
+    assert native_core(loop).probe.ledger.outcomes() == (2, 0, 0, 0)
 
 
 def test_a_callback_that_is_a_method_of_a_task_is_no_step_of_it(loop):
     async def main():
         task = asyncio.create_task(asyncio.sleep(60))
         await asyncio.sleep(0)
-        steps = loop._probe.ledger.steps
+        steps = native_core(loop).probe.ledger.steps
         loop.call_soon(task.get_name)
         loop.call_soon(task.cancel)
         await asyncio.sleep(0)
         # one step: that of this task itself
-        assert loop._probe.ledger.steps == steps + 1
+        assert native_core(loop).probe.ledger.steps == steps + 1
         with pytest.raises(asyncio.CancelledError):
             await task
 
@@ -126,8 +127,8 @@ def test_records_follow_ten_thousand_tasks_that_end_in_any_order(loop):
             assert alive == asyncio.all_tasks()
 
     loop.run_until_complete(main())
-    assert loop._probe.ledger.outcomes() == (1, 0, 10_000, 0)
-    assert loop._probe.ledger.live == 0
+    assert native_core(loop).probe.ledger.outcomes() == (1, 0, 10_000, 0)
+    assert native_core(loop).probe.ledger.live == 0
 
 
 def test_a_record_keeps_no_task_alive_and_tells_that_it_was_lost(loop):
@@ -140,12 +141,12 @@ def test_a_record_keeps_no_task_alive_and_tells_that_it_was_lost(loop):
         await asyncio.sleep(0)
         gc.collect()
         assert seen() is None
-        (lost,) = loop._probe.ledger.sweep(0)
+        (lost,) = native_core(loop).probe.ledger.sweep(0)
         assert lost[3] == 1  # steps
 
     loop.set_exception_handler(lambda *_: None)
     loop.run_until_complete(main())
-    assert loop._probe.ledger.outcomes()[3] == 1
+    assert native_core(loop).probe.ledger.outcomes()[3] == 1
 
 
 def test_tasks_whose_addresses_are_used_again_are_counted_apart(loop):
@@ -162,9 +163,9 @@ def test_tasks_whose_addresses_are_used_again_are_counted_apart(loop):
             gc.collect()
 
     loop.run_until_complete(main())
-    loop._probe.ledger.sweep(0)
-    assert loop._probe.ledger.created == 201
-    assert loop._probe.ledger.outcomes() == (1, 0, 0, 200)
+    native_core(loop).probe.ledger.sweep(0)
+    assert native_core(loop).probe.ledger.created == 201
+    assert native_core(loop).probe.ledger.outcomes() == (1, 0, 0, 200)
 
 
 def test_steps_and_times_add_up(timed):
@@ -184,10 +185,12 @@ def test_steps_and_times_add_up(timed):
         return task
 
     timed.run_until_complete(main())
-    (busiest,) = [counts for counts in timed._probe.ledger.site_counts() if counts[4] > 19e6 and counts[1] == 1][:1]
+    (busiest,) = [
+        counts for counts in native_core(timed).probe.ledger.site_counts() if counts[4] > 19e6 and counts[1] == 1
+    ][:1]
     assert busiest[2] == (1, 0, 0, 0)
-    assert timed._probe.ledger.latency.longest_ns >= 50e6
-    assert timed._probe.idle_ns >= 25e6
+    assert native_core(timed).probe.ledger.latency.longest_ns >= 50e6
+    assert native_core(timed).probe.idle_ns >= 25e6
 
 
 def test_a_waiting_task_takes_no_time_but_that_of_its_steps(timed):
@@ -206,7 +209,7 @@ def test_the_site_is_the_programs_line(timed):
         async with asyncio.TaskGroup() as group:
             grouped = group.create_task(noop())
         gathered = asyncio.gather(noop())
-        probe = timed._probe
+        probe = native_core(timed).probe
         await direct, await gathered
         return here, [probe.sites.sites[counts[0]] for counts in probe.ledger.site_counts()], grouped
 
@@ -233,7 +236,10 @@ def test_a_servers_handler_is_its_own_site(timed):
         server.close()
 
     timed.run_until_complete(main())
-    sites = [timed._probe.sites.sites[counts[0]][0].co_name for counts in timed._probe.ledger.site_counts()]
+    sites = [
+        native_core(timed).probe.sites.sites[counts[0]][0].co_name
+        for counts in native_core(timed).probe.ledger.site_counts()
+    ]
     assert "handler" in sites
 
 
@@ -283,7 +289,7 @@ def test_eager_tasks_are_counted_whether_they_wait_or_not(loop):
         await waits
 
     loop.run_until_complete(main())
-    ledger = loop._probe.ledger
+    ledger = native_core(loop).probe.ledger
     assert (ledger.created, ledger.eager, ledger.outcomes(), ledger.live) == (5, 3, (5, 0, 0, 0), 0)
 
 
@@ -298,8 +304,8 @@ def test_a_users_factory_keeps_its_place_and_what_it_makes_is_counted(loop):
         await asyncio.create_task(sleep_a_turn())
 
     loop.run_until_complete(main())
-    assert loop._probe.ledger.created == 3
-    assert loop._probe.ledger.outcomes() == (3, 0, 0, 0)
+    assert native_core(loop).probe.ledger.created == 3
+    assert native_core(loop).probe.ledger.outcomes() == (3, 0, 0, 0)
 
 
 def test_tasks_written_in_python_are_counted(loop):
@@ -309,12 +315,12 @@ def test_tasks_written_in_python_are_counted(loop):
         await asyncio.gather(noop(), sleep_a_turn(), fail(), return_exceptions=True)
 
     loop.run_until_complete(main())
-    assert loop._probe.ledger.created == 4
-    assert loop._probe.ledger.outcomes() == (3, 1, 0, 0)
+    assert native_core(loop).probe.ledger.created == 4
+    assert native_core(loop).probe.ledger.outcomes() == (3, 1, 0, 0)
 
 
 def test_the_level_may_change_at_any_step(timed):
-    probe = timed._probe
+    probe = native_core(timed).probe
 
     async def changes():
         for level in (OFF, TRACE, COUNT, TIME, OFF, COUNT, TRACE):
@@ -334,46 +340,46 @@ def test_the_level_may_change_at_any_step(timed):
 
 def test_tasks_that_were_born_when_nobody_looked_at_the_clock_have_no_age():
     loop = EventLoop()
-    loop._probe.set_level(COUNT)
+    native_core(loop).probe.set_level(COUNT)
 
     async def main():
         early = asyncio.create_task(asyncio.sleep(0.01))
         await asyncio.sleep(0)
-        loop._probe.set_level(TIME)
+        native_core(loop).probe.set_level(TIME)
         await early
 
     loop.run_until_complete(main())
     # neither of the two that were born before
-    assert loop._probe.ledger.latency.count == 0
-    assert loop._probe.start_delay.count == 0
-    assert loop._probe.ledger.overdue(time.monotonic_ns(), [1] * 10, 10) == []
+    assert native_core(loop).probe.ledger.latency.count == 0
+    assert native_core(loop).probe.start_delay.count == 0
+    assert native_core(loop).probe.ledger.overdue(time.monotonic_ns(), [1] * 10, 10) == []
     loop.close()
 
 
 def test_off_leaves_nothing_and_counts_nothing(timed):
-    timed._probe.set_level(OFF)
+    native_core(timed).probe.set_level(OFF)
     timed.run_until_complete(sleep_a_turn())
-    assert timed._probe.ledger.created == 0
-    assert timed._probe.turns == 0
+    assert native_core(timed).probe.ledger.created == 0
+    assert native_core(timed).probe.turns == 0
 
 
 def test_debug_mode_counts_the_same(loop):
     loop.set_debug(True)
     loop.run_until_complete(sleep_a_turn())
-    assert loop._probe.ledger.outcomes() == (1, 0, 0, 0)
-    assert loop._probe.ledger.steps == 2
+    assert native_core(loop).probe.ledger.outcomes() == (1, 0, 0, 0)
+    assert native_core(loop).probe.ledger.steps == 2
 
 
 def test_a_loop_closed_with_tasks_pending_leaves_no_dangling_record():
     loop = EventLoop()
-    loop._probe.set_level(TIME)
+    native_core(loop).probe.set_level(TIME)
     loop.set_exception_handler(lambda *_: None)
     coroutines = [noop() for _ in range(5)]
     for coroutine in coroutines:
         loop.create_task(coroutine)
     loop.close()
     gc.collect()
-    assert len(loop._probe.ledger.sweep(0)) == 5
+    assert len(native_core(loop).probe.ledger.sweep(0)) == 5
     for coroutine in coroutines:
         coroutine.close()
 
@@ -387,11 +393,11 @@ def test_the_loop_wakes_for_its_check_and_survives_one_that_raises(timed, caplog
             timed.stop()
         raise LookupError
 
-    timed._probe.set_check(check, 1_000_000)
+    native_core(timed).probe.set_check(check, 1_000_000)
     timed.run_forever()
-    timed._probe.set_check(None, 0)
+    native_core(timed).probe.set_check(None, 0)
     assert seen == [True] * 3
-    assert timed._probe.errors == 3
+    assert native_core(timed).probe.errors == 3
     # one a minute is logged
     assert [record.exc_info[0] for record in caplog.records] == [LookupError]
 
@@ -402,9 +408,9 @@ def test_the_flight_recorder_holds_the_newest():
     with pytest.raises(ValueError, match="a power of two, not 3"):
         FlightRecorder(3)
     loop = EventLoop()
-    loop._probe.set_level(TRACE)
+    native_core(loop).probe.set_level(TRACE)
     loop.run_until_complete(sleep_a_turn())
-    kinds = [entry[0] for entry in loop._probe.flight.read(0)]
+    kinds = [entry[0] for entry in native_core(loop).probe.flight.read(0)]
     assert kinds.count(0) == kinds.count(2) == 1
     assert kinds.count(1) == 2
     loop.close()

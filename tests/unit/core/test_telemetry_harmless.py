@@ -11,6 +11,7 @@ import pytest
 
 from penstock._core.tasks import heartbeat
 from penstock.loop import EventLoop
+from penstock.loop.native import native_core
 
 OFF, COUNT, TIME, TRACE = range(4)
 
@@ -18,10 +19,10 @@ OFF, COUNT, TIME, TRACE = range(4)
 @pytest.fixture(params=[COUNT, TIME, TRACE])
 def loop(request):
     loop = EventLoop()
-    loop._probe.set_level(request.param)
+    native_core(loop).probe.set_level(request.param)
     loop.set_exception_handler(lambda *_: None)
     yield loop
-    loop._probe.set_check(None, 0)
+    native_core(loop).probe.set_check(None, 0)
     loop.close()
 
 
@@ -60,16 +61,19 @@ def test_a_method_of_what_has_a_lost_tasks_memory_is_no_step(loop):
             gc.collect()
             made = [kind() for kind in SHAPES for _ in range(100)]
             taken.extend(one for one in made if id(one) in lost)
-            steps = loop._probe.ledger.steps
+            steps = native_core(loop).probe.ledger.steps
             for one in made:
                 loop.call_soon(one.hello)
             await asyncio.sleep(0)
             # this task's own
-            assert loop._probe.ledger.steps == steps + 1
+            assert native_core(loop).probe.ledger.steps == steps + 1
 
     loop.run_until_complete(main())
-    assert loop._probe.errors == 0
-    assert sum(loop._probe.ledger.outcomes()) + loop._probe.ledger.live == loop._probe.ledger.created
+    assert native_core(loop).probe.errors == 0
+    assert (
+        sum(native_core(loop).probe.ledger.outcomes()) + native_core(loop).probe.ledger.live
+        == native_core(loop).probe.ledger.created
+    )
     # the sanitizers give no memory a second time
     assert taken or "PENSTOCK_SANITIZE" in os.environ, "no address was used again: this has tested nothing"
 
@@ -82,10 +86,10 @@ def test_a_method_of_a_live_task_that_is_no_step_is_none_whatever_its_class(loop
     async def main():
         task = Own(asyncio.sleep(60), loop=loop)
         await asyncio.sleep(0)
-        steps = loop._probe.ledger.steps
+        steps = native_core(loop).probe.ledger.steps
         loop.call_soon(task.hello)
         await asyncio.sleep(0)
-        assert loop._probe.ledger.steps == steps + 1
+        assert native_core(loop).probe.ledger.steps == steps + 1
         task.cancel()
 
     loop.run_until_complete(main())
@@ -119,13 +123,13 @@ def test_eager_tasks_of_coroutines_that_are_not_cpythons_leave_no_dangling_recor
         await asyncio.sleep(0)
         gc.collect()
         rubbish = [bytearray(100 + n % 60) for n in range(5000)]
-        snapshot = loop._snapshot_tasks()
+        snapshot = native_core(loop).snapshot_tasks()
         assert {snapshot[at][1]() for at in range(len(snapshot))} <= {None, asyncio.current_task()}
         del rubbish
 
     loop.run_until_complete(main())
-    loop._probe.ledger.sweep(0)
-    assert loop._probe.ledger.outcomes() == (1, 0, 0, 300)
+    native_core(loop).probe.ledger.sweep(0)
+    assert native_core(loop).probe.ledger.outcomes() == (1, 0, 0, 300)
 
 
 def test_tasks_are_counted_right_though_call_soon_is_wrapped(loop):
@@ -142,8 +146,8 @@ def test_tasks_are_counted_right_though_call_soon_is_wrapped(loop):
         await asyncio.sleep(0)
 
     loop.run_until_complete(main())
-    assert loop._probe.ledger.sweep(0) == []
-    assert (loop._probe.ledger.outcomes(), loop._probe.ledger.live) == ((52, 1, 1, 0), 0)
+    assert native_core(loop).probe.ledger.sweep(0) == []
+    assert (native_core(loop).probe.ledger.outcomes(), native_core(loop).probe.ledger.live) == ((52, 1, 1, 0), 0)
 
 
 async def fails():
@@ -156,11 +160,11 @@ def test_a_class_that_wraps_call_soon_is_seen_to_do_so():
             return super().call_soon(functools.partial(callback, *args), context=context)
 
     loop = Instrumented()
-    loop._probe.set_level(TIME)
+    native_core(loop).probe.set_level(TIME)
     loop.run_until_complete(noop())
     loop.run_until_complete(asyncio.sleep(0))
-    assert loop._probe.ledger.sweep(0) == []
-    assert loop._probe.ledger.outcomes()[0] >= 1
+    assert native_core(loop).probe.ledger.sweep(0) == []
+    assert native_core(loop).probe.ledger.outcomes()[0] >= 1
     loop.close()
 
 
@@ -196,7 +200,7 @@ def test_a_task_that_raises_when_asked_for_its_state_ends_nothing(loop, caplog):
         loop.call_soon(loop.stop)
         loop.run_forever()
     assert (ran, task._state) == ([1, 2], "FINISHED")
-    assert loop._probe.errors == 2
+    assert native_core(loop).probe.errors == 2
     assert len([record for record in caplog.records if record.name == "penstock.tasks"]) == 1
 
 
@@ -214,7 +218,7 @@ def test_a_task_that_cannot_be_told_at_its_birth_is_made_all_the_same(loop):
     loop.call_soon(loop.stop)
     loop.run_forever()
     assert (ran, task._state) == ([1], "FINISHED")
-    assert loop._probe.errors >= 1
+    assert native_core(loop).probe.errors >= 1
 
 
 def test_ctrl_c_while_a_task_is_asked_ends_the_run_and_loses_no_callback(loop):
@@ -227,7 +231,7 @@ def test_ctrl_c_while_a_task_is_asked_ends_the_run_and_loses_no_callback(loop):
     loop.call_soon(loop.stop)
     loop.run_forever()
     assert (ran, task._state) == (["after"], "FINISHED")
-    assert loop._probe.errors == 0
+    assert native_core(loop).probe.errors == 0
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
@@ -237,27 +241,27 @@ def test_what_is_to_end_the_program_goes_through_the_check(loop, kind):
     def check():
         raise kind
 
-    loop._probe.set_check(check, 1)
+    native_core(loop).probe.set_check(check, 1)
     loop.call_soon(ran.append, "kept")
     with pytest.raises(kind):
         loop.run_forever()
-    loop._probe.set_check(None, 0)
+    native_core(loop).probe.set_check(None, 0)
     loop.call_soon(loop.stop)
     loop.run_forever()
     assert ran == ["kept"]
-    assert loop._probe.errors == 0
+    assert native_core(loop).probe.errors == 0
 
 
 def test_what_runs_is_known_no_more_once_the_level_has_sunk():
     loop = EventLoop()
-    loop._probe.set_level(TIME)
+    native_core(loop).probe.set_level(TIME)
     seen = []
 
     def sinks():
-        loop._probe.set_level(COUNT)
+        native_core(loop).probe.set_level(COUNT)
 
     loop.call_soon(sinks)
-    loop.call_soon(lambda: seen.append(loop._probe.heartbeat.running_now()))
+    loop.call_soon(lambda: seen.append(native_core(loop).probe.heartbeat.running_now()))
     loop.call_soon(loop.stop)
     loop.run_forever()
     assert seen == [None]

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from penstock._core.overload.lag import Lag
+from penstock.loop.native import native_core
 from tests.loop.wire import Recorder
 from tests.unit.core.test_holding import (
     HOUR_NS,
@@ -53,7 +54,7 @@ class MadeTelling(Made):
 async def behind(loop, defer_ns=HOUR_NS):
     """Behind whenever anything has been ready for a nanosecond. With `defer_ns=1` what is held is soon too late."""
     lag = Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS, defer_ns=defer_ns)
-    loop._watch_lag(lag, arrived_at)
+    native_core(loop).watch_lag(lag, arrived_at)
     for _ in range(3):
         await asyncio.sleep(0)
     return lag
@@ -94,7 +95,12 @@ async def test_who_comes_to_a_full_line_is_answered_unread(loop):
     clients[1].sendall(b"request")
     assert await read_all(loop, clients[1]) == REPLY
     await protocol.until_event("lost")
-    assert (protocol.data, protocol.error, loop._turned_away, len(loop._held)) == (b"", None, 1, 1)
+    assert (
+        protocol.data,
+        protocol.error,
+        native_core(loop).shed_unread_count,
+        len(native_core(loop).deferred_reads),
+    ) == (b"", None, 1, 1)
     await end(server, clients)
 
 
@@ -115,7 +121,7 @@ async def test_one_stall_turns_nobody_away(loop):
     await send_to_be_held(loop, clients[0])
     time.sleep(0.3)
     await send_to_be_held(loop, clients[1])
-    assert (len(loop._held), loop._turned_away) == (2, 0)
+    assert (len(native_core(loop).deferred_reads), native_core(loop).shed_unread_count) == (2, 0)
     for protocol in protocols:
         await protocol.until_bytes(4)
     await end(server, clients)
@@ -126,7 +132,7 @@ async def test_without_an_answer_it_is_held(loop, make):
     protocol = make()
     server, clients = await full(loop, protocol)
     await send_to_be_held(loop, clients[1])
-    assert (len(loop._held), loop._turned_away) == (2, 0)
+    assert (len(native_core(loop).deferred_reads), native_core(loop).shed_unread_count) == (2, 0)
     await protocol.until_bytes(4)
     await end(server, clients)
 
@@ -139,7 +145,7 @@ async def test_an_answer_that_cannot_be_made_is_told_and_the_read_held(loop, mak
     server, clients = await full(loop, protocol)
     told.clear()
     await send_to_be_held(loop, clients[1])
-    assert (len(loop._held), loop._turned_away) == (2, 0)
+    assert (len(native_core(loop).deferred_reads), native_core(loop).shed_unread_count) == (2, 0)
     assert [context["message"] for context in told] == ["protocol.overload_reply failed"]
     assert told[0]["protocol"] is protocol
     await protocol.until_bytes(4)
@@ -158,7 +164,7 @@ async def test_a_property_that_closes_its_connection_turns_nobody_away(loop):
     server, clients = await full(loop, protocol)
     clients[1].sendall(b"request")
     await until(lambda: "lost" in protocol.events)
-    assert loop._turned_away == 0
+    assert native_core(loop).shed_unread_count == 0
     await end(server, clients)
 
 
@@ -168,7 +174,7 @@ async def test_one_that_was_reset_meanwhile_is_only_closed(loop):
     clients[1].sendall(b"request")
     reset(clients[1])
     await until(lambda: "lost" in protocol.events)
-    assert (protocol.data, loop._turned_away) == (b"", 0)
+    assert (protocol.data, native_core(loop).shed_unread_count) == (b"", 0)
     await end(server, clients)
 
 
@@ -208,7 +214,7 @@ async def test_who_has_waited_far_too_long_is_told_at_last(loop):
     replies = [await read_all(loop, client) for client in clients]
     assert replies == [REPLY, b"a former answer; " + REPLY, REPLY, REPLY]
     assert [protocol.data for protocol in protocols] == [b""] * 4
-    assert (loop._turned_away, len(loop._held)) == (4, 0)
+    assert (native_core(loop).shed_unread_count, len(native_core(loop).deferred_reads)) == (4, 0)
     await end(server, clients)
 
 
@@ -219,7 +225,10 @@ async def test_who_has_waited_too_long_and_cannot_be_told_is_held_on_and_read(lo
     await send_to_be_held(loop, *clients)
     await behind(loop, defer_ns=1)
     assert await read_all(loop, clients[0]) == REPLY
-    assert [client for client, _ in loop._held.snapshot()] == [protocols[2].transport, protocols[1].transport]
+    assert [client for client, _ in native_core(loop).deferred_reads.snapshot()] == [
+        protocols[2].transport,
+        protocols[1].transport,
+    ]
     for protocol in protocols[1:]:
         await protocol.until_bytes(4)
     await end(server, clients)
@@ -230,7 +239,7 @@ async def test_without_a_bound_nobody_is_turned_away(loop):
     server, clients = await accepted(loop, first, second)
     await behind(loop, defer_ns=0)
     await send_to_be_held(loop, *clients)
-    assert (len(loop._held), loop._turned_away) == (2, 0)
+    assert (len(native_core(loop).deferred_reads), native_core(loop).shed_unread_count) == (2, 0)
     await end(server, clients)
 
 
@@ -240,7 +249,7 @@ async def test_without_a_bound_nobody_is_turned_away(loop):
 async def full_of_parked(loop, make):
     """A server that knows its answer, whose loop is behind; another's connection is held for too long already."""
     other, clients = await accepted(loop, Noting())
-    loop._watch_lag(Lag(high_ns=HOUR_NS, low_ns=HOUR_NS, for_ns=HOUR_NS))
+    native_core(loop).watch_lag(Lag(high_ns=HOUR_NS, low_ns=HOUR_NS, for_ns=HOUR_NS))
     server = await loop.create_server(make, "127.0.0.1", 0)
     known = connect(server, b"")
     await make.until_made(1)
@@ -262,7 +271,11 @@ async def test_a_connection_beyond_the_line_is_answered_before_anything_is_made_
     made = len(make.protocols)
     clients.append(connect(server))
     assert await read_all(loop, clients[-1]) == REPLY
-    assert (len(make.protocols), loop._turned_away, loop._parked.abandoned) == (made, 1, 0)
+    assert (len(make.protocols), native_core(loop).shed_unread_count, native_core(loop).deferred_accepts.abandoned) == (
+        made,
+        1,
+        0,
+    )
     await end(server, clients)
     await end(other)
 
@@ -279,7 +292,7 @@ async def test_who_was_silent_at_a_full_line_is_served_when_there_is_no_answer_a
     make = MadeMute()
     server, clients, other = await full_of_parked(loop, make)
     clients += [connect(server, b"") for _ in range(4)]
-    await until(lambda: len(loop._parked) == 4)
+    await until(lambda: len(native_core(loop).deferred_accepts) == 4)
     # nothing is ready for a while: the newest is let in, and its protocol has no answer
     while len(make.protocols) < 2:
         await asyncio.sleep(0.001)
@@ -287,7 +300,7 @@ async def test_who_was_silent_at_a_full_line_is_served_when_there_is_no_answer_a
         client.sendall(b"late")
     for protocol in make.protocols[1:]:
         await protocol.until_bytes(4)
-    assert loop._turned_away == 0
+    assert native_core(loop).shed_unread_count == 0
     await end(server, clients)
     await end(other)
 
@@ -299,7 +312,7 @@ async def test_who_comes_in_the_middle_of_a_long_turn_is_told_in_that_turn(loop,
     server, clients, other = await full_of_parked(loop, make)
     loop.slow_callback_duration = HOUR_NS / 1e9
     loop.set_debug(debug)
-    loop._probe.set_level({"off": 0, "time": 2}[level])
+    native_core(loop).probe.set_level({"off": 0, "time": 2}[level])
     told = []
 
     def come():
@@ -324,13 +337,17 @@ async def test_who_comes_in_the_middle_of_a_long_turn_is_told_in_that_turn(loop,
 async def test_one_that_has_sent_nothing_yet_is_answered_once_it_has(loop):
     make = MadeTelling()
     server, clients, other = await full_of_parked(loop, make)
-    made, before = len(make.protocols), loop._parked.total
+    made, before = len(make.protocols), native_core(loop).deferred_accepts.total
     clients.append(connect(server, b""))
-    await until(lambda: loop._parked.total > before)
-    assert loop._turned_away == 0
+    await until(lambda: native_core(loop).deferred_accepts.total > before)
+    assert native_core(loop).shed_unread_count == 0
     clients[-1].sendall(b"request")
     assert await read_all(loop, clients[-1]) == REPLY
-    assert (len(make.protocols), loop._turned_away, loop._parked.shed) == (made, 1, 1)
+    assert (len(make.protocols), native_core(loop).shed_unread_count, native_core(loop).deferred_accepts.shed) == (
+        made,
+        1,
+        1,
+    )
     await end(server, clients)
     await end(other)
 
@@ -352,21 +369,25 @@ async def test_parked_ones_that_have_waited_far_too_long_are_told(loop):
     made = len(make.protocols)
     await behind(loop, defer_ns=1)
     assert [await read_all(loop, client) for client in clients] == [REPLY] * 3
-    assert (len(make.protocols), loop._parked.shed, len(loop._parked)) == (made, 3, 0)
+    assert (len(make.protocols), native_core(loop).deferred_accepts.shed, len(native_core(loop).deferred_accepts)) == (
+        made,
+        3,
+        0,
+    )
     await end(server, [known, *clients])
 
 
 async def test_one_that_finds_a_place_after_all_is_served(loop):
     make = MadeTelling()
     server, clients, other = await full_of_parked(loop, make)
-    before = loop._parked.total
+    before = native_core(loop).deferred_accepts.total
     clients.append(connect(server, b""))
-    await until(lambda: loop._parked.total > before)
-    loop._watch_lag(None)
+    await until(lambda: native_core(loop).deferred_accepts.total > before)
+    native_core(loop).watch_lag(None)
     clients[-1].sendall(b"request")
     await make.until_made(2)
     await make.protocols[1].until_bytes(7)
-    assert loop._turned_away == 0
+    assert native_core(loop).shed_unread_count == 0
     await end(server, clients)
     await end(other)
 
@@ -376,10 +397,10 @@ async def test_one_that_resets_before_it_is_answered_is_only_closed(loop):
     server, clients, other = await full_of_parked(loop, make)
     client = connect(server, b"")
     reset(client)
-    left = loop._parked.abandoned
+    left = native_core(loop).deferred_accepts.abandoned
     clients.append(connect(server))
     assert await read_all(loop, clients[-1]) == REPLY
-    assert (loop._turned_away, loop._parked.abandoned - left) == (1, 0)
+    assert (native_core(loop).shed_unread_count, native_core(loop).deferred_accepts.abandoned - left) == (1, 0)
     await end(server, clients)
     await end(other)
 
@@ -392,8 +413,8 @@ async def test_a_thousand_are_turned_away_and_their_descriptors_given_back(loop)
         client = connect(server)
         assert await read_all(loop, client) == REPLY
         client.close()
-    assert (loop._turned_away, len(make.protocols)) == (1000, made)
-    await until(lambda: not loop._sheds.lingering.count)
+    assert (native_core(loop).shed_unread_count, len(make.protocols)) == (1000, made)
+    await until(lambda: not native_core(loop).sheds.lingering.count)
     # those that linger have an epoll set
     assert descriptors() <= before + 1
     await end(server, clients)
@@ -404,7 +425,7 @@ async def test_a_server_whose_protocols_have_no_answer_parks_all(loop):
     server = await loop.create_server(Recorder, "127.0.0.1", 0)
     await behind(loop, defer_ns=1)
     clients = await park(loop, server, 3)
-    assert (len(loop._parked), loop._turned_away) == (3, 0)
+    assert (len(native_core(loop).deferred_accepts), native_core(loop).shed_unread_count) == (3, 0)
     await end(server, clients)
 
 
@@ -430,7 +451,7 @@ async def test_parked_from_both_ends_are_all_let_in_once(loop):
     while len(made) < 40:
         await asyncio.sleep(0.0001)
     clients += await park_numbered(loop, server, range(70, 150))
-    loop._watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS), arrived_at)
+    native_core(loop).watch_lag(Lag(high_ns=1, low_ns=1, for_ns=HOUR_NS), arrived_at)
     while len(made) < 150:
         await asyncio.sleep(0.0001)
     for protocol in made:

@@ -44,11 +44,10 @@ def test_what_was_never_made_whole_raises_and_crashes_nothing(module, name):
 
 
 def test_native_types_refuse_none_where_they_need_an_object():
-    from penstock._core.tasks.ledger import Ledger, LedgerSnapshot
-
     from penstock._core.overload.lingering import LingeringConnections
     from penstock._core.overload.urgent import UrgentRequests
     from penstock._core.sheds import ShedCounts
+    from penstock._core.tasks.ledger import Ledger, LedgerSnapshot
     from penstock._core.tasks.watchdog import Watchdog, WatchedLoop
 
     with pytest.raises(TypeError):

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from penstock._core.overload.urgent import UrgentRequests
+from penstock.loop.native import native_core
 from tests.support.waiting import turns
 from tests.unit.core.test_holding import Noting, accepted, end, send_to_be_held, until, watch
 from tests.unit.core.test_parking import Made, no_descriptor_is_left, park, serving
@@ -70,12 +71,12 @@ def test_what_is_no_path_is_an_error(path):
 async def test_a_new_connection_with_an_urgent_request_is_read_before_all_that_wait(loop):
     make = Made()
     server = await serving(loop, make)
-    loop._parked.urgent = urgent()
+    native_core(loop).deferred_accepts.urgent = urgent()
     clients = await park(loop, server, 3)
     clients.append(socket.create_connection(server.sockets[0].getsockname()))
     clients[-1].sendall(CHECK)
     await until(lambda: make.protocols and make.protocols[0].data)
-    assert (len(make.protocols), make.protocols[0].data, len(loop._parked)) == (1, CHECK, 3)
+    assert (len(make.protocols), make.protocols[0].data, len(native_core(loop).deferred_accepts)) == (1, CHECK, 3)
     await end(server, clients)
 
 
@@ -84,16 +85,16 @@ async def test_a_parked_connection_is_let_in_when_its_urgent_request_comes(loop)
 
     make = Made()
     server = await serving(loop, make)
-    loop._parked.urgent = urgent()
+    native_core(loop).deferred_accepts.urgent = urgent()
     clients = await park(loop, server, 3)
     clients += await park(loop, server, 1, data=b"")
     clients[-1].sendall(CHECK[:7])
     before = loop.time()
     await until(lambda: loop.time() > before + 0.03)
-    assert (make.protocols, len(loop._parked)) == ([], 4)
+    assert (make.protocols, len(native_core(loop).deferred_accepts)) == ([], 4)
     clients[-1].sendall(CHECK[7:])
     await until(lambda: make.protocols and make.protocols[0].data)
-    assert (make.protocols[0].data, len(make.protocols), len(loop._parked)) == (CHECK, 1, 3)
+    assert (make.protocols[0].data, len(make.protocols), len(native_core(loop).deferred_accepts)) == (CHECK, 1, 3)
     # the others are as they were, in their order
     await make.until_made(4)
     await end(server, clients)
@@ -104,13 +105,13 @@ async def test_an_urgent_request_found_by_another_look_is_let_in_by_the_next_tur
 
     make = Made()
     server = await serving(loop, make)
-    loop._parked.urgent = urgent()
+    native_core(loop).deferred_accepts.urgent = urgent()
     clients = await park(loop, server, 3)
     clients += await park(loop, server, 1, data=b"")
     clients[-1].sendall(CHECK)
-    assert loop._drop_left(1_000_000_000) == 0
+    assert native_core(loop).close_abandoned(1_000_000_000) == 0
     await turns(2)
-    assert (len(make.protocols), len(loop._parked)) == (1, 3)
+    assert (len(make.protocols), len(native_core(loop).deferred_accepts)) == (1, 3)
     await end(server, clients)
 
 
@@ -118,7 +119,7 @@ async def held_beside_a_check(loop):
     """Connect two clients, and have the first one's request held; return their protocols after them."""
     slow, check = Noting(), Noting()
     server, clients = await accepted(loop, slow, check)
-    loop._parked.urgent = urgent()
+    native_core(loop).deferred_accepts.urgent = urgent()
     watch(loop)
     await turns(3)
     await send_to_be_held(loop, clients[0])
@@ -129,30 +130,30 @@ async def test_an_urgent_request_on_a_kept_connection_is_not_held(loop):
     server, clients, slow, check = await held_beside_a_check(loop)
     clients[1].sendall(CHECK)
     await until(lambda: check.data)
-    assert (check.data, slow.data, len(loop._held)) == (CHECK, b"", 1)
+    assert (check.data, slow.data, len(native_core(loop).deferred_reads)) == (CHECK, b"", 1)
     await end(server, clients)
 
 
 async def test_a_held_request_that_turns_out_to_be_urgent_is_read(loop):
     server, clients, slow, check = await held_beside_a_check(loop)
-    before = loop._held.total
+    before = native_core(loop).deferred_reads.total
     clients[1].sendall(CHECK[:9])
-    await until(lambda: loop._held.total > before)
+    await until(lambda: native_core(loop).deferred_reads.total > before)
     clients[1].sendall(CHECK[9:])
     await until(lambda: check.data)
-    assert (check.data, slow.data, len(loop._held)) == (CHECK, b"", 1)
+    assert (check.data, slow.data, len(native_core(loop).deferred_reads)) == (CHECK, b"", 1)
     await end(server, clients)
 
 
 async def test_who_comes_to_a_full_line_with_an_urgent_request_is_served(loop):
     told, check = Telling(), Telling()
     server, clients = await full(loop, told, check)
-    loop._parked.urgent = urgent()
+    native_core(loop).deferred_accepts.urgent = urgent()
     clients[1].sendall(b"request")
     assert await read_all(loop, clients[1]) == Telling.reply
     clients[2].sendall(CHECK)
     await until(lambda: check.data)
-    assert (check.data, loop._turned_away) == (CHECK, 1)
+    assert (check.data, native_core(loop).shed_unread_count) == (CHECK, 1)
     await end(server, clients)
 
 
@@ -161,14 +162,14 @@ async def test_a_new_connection_to_a_full_line_with_an_urgent_request_is_served(
     make = MadeTelling()
     blocked, held = await full(loop)
     server = await loop.create_server(make, "127.0.0.1", 0)
-    loop._parked.urgent = urgent()
+    native_core(loop).deferred_accepts.urgent = urgent()
     await learn(loop, server, make)
     clients = [] if at_once else await park(loop, server, 1, data=b"")
     if at_once:
         clients.append(socket.create_connection(server.sockets[0].getsockname()))
     clients[-1].sendall(CHECK)
     await until(lambda: any(protocol.data == CHECK for protocol in make.protocols))
-    assert loop._turned_away == 0
+    assert native_core(loop).shed_unread_count == 0
     await end(server, clients)
     await end(blocked, held)
 
@@ -187,7 +188,7 @@ async def test_a_flood_of_urgent_requests_waits_as_any_other(loop):
     make = Made()
     server = await serving(loop, make)
     checks = urgent()
-    loop._parked.urgent = checks
+    native_core(loop).deferred_accepts.urgent = checks
     while checks.take():
         pass
     # for a hundredth of a second nothing passes
@@ -195,23 +196,23 @@ async def test_a_flood_of_urgent_requests_waits_as_any_other(loop):
     for client in clients:
         client.sendall(CHECK)
     since_s = loop.time()
-    await until(lambda: loop._parked.total + len(make.protocols) >= 100)
+    await until(lambda: native_core(loop).deferred_accepts.total + len(make.protocols) >= 100)
     took_s = loop.time() - since_s
     assert checks.admitted <= 2 * BURST + 1 + 100 * (took_s + 1)
-    assert loop._parked.total > 0
+    assert native_core(loop).deferred_accepts.total > 0
     await end(server, clients)
 
 
 async def test_a_parked_connection_whose_client_leaves_before_it_asks_is_closed(loop):
     make = Made()
     server = await serving(loop, make)
-    loop._parked.urgent = urgent()
+    native_core(loop).deferred_accepts.urgent = urgent()
     clients = await park(loop, server, 2, data=b"")
     before = loop.time()
     await until(lambda: loop.time() > before + 0.03)
     clients[0].close()
-    await until(lambda: loop._parked.abandoned == 1)
-    assert (len(loop._parked), make.protocols) == (1, [])
+    await until(lambda: native_core(loop).deferred_accepts.abandoned == 1)
+    assert (len(native_core(loop).deferred_accepts), make.protocols) == (1, [])
     await end(server, clients)
 
 
@@ -221,16 +222,16 @@ async def test_a_server_that_closes_while_an_urgent_request_is_let_in_leaves_not
     server = None
 
     def make():
-        loop._parked.snapshot()
+        native_core(loop).deferred_accepts.snapshot()
         server.close()
         return Noting()
 
     server = await serving(loop, make)
-    loop._parked.urgent = urgent()
+    native_core(loop).deferred_accepts.urgent = urgent()
     clients = await park(loop, server, 4, data=b"")
     for client in clients[1:3]:
         client.sendall(CHECK)
-    await until(lambda: not len(loop._parked))
+    await until(lambda: not len(native_core(loop).deferred_accepts))
     await end(server, clients)
 
 
@@ -239,5 +240,5 @@ async def test_without_urgent_paths_a_check_waits_as_any_other(loop):
     server = await serving(loop, make)
     clients = await park(loop, server, 1, data=CHECK)
     await turns(50)
-    assert (make.protocols, len(loop._parked)) == ([], 1)
+    assert (make.protocols, len(native_core(loop).deferred_accepts)) == ([], 1)
     await end(server, clients)

@@ -474,13 +474,13 @@ def test_asks(no_leaked_tasks, no_stalls):
 
 def test_everything_is_as_it_was_after_one_that_did():
     import warnings
-    from penstock.loop.hooks import LoopHooks
+    from penstock.loop.runs import RunHooks
 
     assert asyncio.BaseEventLoop.run_forever.__module__ == "asyncio.base_events"
     assert asyncio.BaseEventLoop.__init__.__module__ == "asyncio.base_events"
     assert asyncio.BaseEventLoop.call_exception_handler.__module__ == "asyncio.base_events"
     assert asyncio.runners._cancel_all_tasks.__module__ == "asyncio.runners"
-    assert LoopHooks.run_forever.__module__ == "penstock.loop.hooks"
+    assert RunHooks.run_forever.__module__ == "penstock.loop.runs"
     assert "integrations" not in warnings._warn_unawaited_coroutine.__module__
 
 

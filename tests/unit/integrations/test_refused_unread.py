@@ -19,6 +19,7 @@ from penstock.integrations.metrics.exporter import process_sources
 from penstock.integrations.streams import start_server
 from penstock.integrations.uvicorn.shedding import UNREAD, shed_unread
 from penstock.loop import NATIVE, EventLoop
+from penstock.loop.native import native_core
 from penstock.loop.servers import connection_count
 from penstock.pressure import loop_statistics
 from penstock.tasks.observers.registry import observer_of
@@ -63,7 +64,7 @@ class Served:
         return self
 
     async def __aexit__(self, *error):
-        asyncio.get_running_loop()._watch_lag(None)
+        native_core(asyncio.get_running_loop()).watch_lag(None)
         self.go.set()
         self.server.should_exit = True
         self.stuck.close()
@@ -87,7 +88,7 @@ class Served:
 def watch(high_ns):
     from penstock._core.overload.lag import Lag
 
-    asyncio.get_running_loop()._watch_lag(Lag(high_ns=high_ns, low_ns=high_ns, for_ns=HOUR_NS, defer_ns=1))
+    native_core(asyncio.get_running_loop()).watch_lag(Lag(high_ns=high_ns, low_ns=high_ns, for_ns=HOUR_NS, defer_ns=1))
 
 
 async def behind(stuck):
@@ -96,7 +97,7 @@ async def behind(stuck):
     watch(high_ns=1)
     await asyncio.sleep(0)
     stuck.sendall(b"x")
-    while not len(loop._held):
+    while not len(native_core(loop).deferred_reads):
         await asyncio.sleep(0)
     # one turn more than may be a stall
     for _ in range(2):
@@ -152,7 +153,7 @@ def test_an_idle_connection_is_told_at_once_and_the_application_hears_nothing(ru
             writer.write(REQUEST % b"/unread")
             assert await busy(reader.read()) in UNREAD
             assert served.asked == ["/", "/"]
-            assert asyncio.get_running_loop()._turned_away == 1
+            assert native_core(asyncio.get_running_loop()).shed_unread_count == 1
             writer.close()
 
     run(main())
@@ -181,9 +182,9 @@ def test_a_connection_whose_request_is_worked_on_is_not(run, http):
             await served.behind()
             writer.write(REQUEST % b"/next")
             loop = asyncio.get_running_loop()
-            while len(loop._held) < 2:
+            while len(native_core(loop).deferred_reads) < 2:
                 await asyncio.sleep(0)
-            assert loop._turned_away == 0
+            assert native_core(loop).shed_unread_count == 0
             served.go.set()
             assert (await busy(reader.readuntil(b"\r\n\r\n"))).startswith(b"HTTP/1.1 200 ")
             writer.close()
@@ -208,11 +209,11 @@ async def test_a_new_client_of_streams_is_sent_the_refusal_and_no_handler_hears_
         await behind(stuck)
         assert await told(server.sockets[0].getsockname(), b"second\n") == b"busy\n"
         # a handler may have spoken to this one: it waits
-        before = len(loop._held)
+        before = len(native_core(loop).deferred_reads)
         first.sendall(b"first\n")
-        while len(loop._held) == before:
+        while len(native_core(loop).deferred_reads) == before:
             await asyncio.sleep(0)
-        loop._watch_lag(None)
+        native_core(loop).watch_lag(None)
         await until(lambda: heard)
         assert heard == [b"first\n"]
         first.close()
@@ -257,7 +258,7 @@ def test_who_is_turned_away_is_in_the_statistics_the_metrics_the_trace_and_the_l
             while not caplog.records:
                 await asyncio.sleep(0)
             found = loop_statistics().sheds, metric(reason="lag"), noted()
-            loop._watch_lag(None)
+            native_core(loop).watch_lag(None)
         silent.close()
         server.close()
         while connection_count(silent) or connection_count(server):
@@ -287,7 +288,7 @@ def test_a_listener_that_fails_is_told_to_the_exception_handler_and_the_loop_goe
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: failed.append(context))
         watch(high_ns=HOUR_NS)
-        loop._sheds.watch(lambda: 1 / 0)
+        native_core(loop).sheds.watch(lambda: 1 / 0)
         silent = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         server = await start_server(read_a_line, "127.0.0.1", 0, refusal=b"busy\n")
         with socket.create_connection(silent.sockets[0].getsockname()) as stuck:
@@ -295,12 +296,12 @@ def test_a_listener_that_fails_is_told_to_the_exception_handler_and_the_loop_goe
             await behind(stuck)
             for _ in range(2):
                 assert await told(server.sockets[0].getsockname(), b"next\n") == b"busy\n"
-            loop._watch_lag(None)
+            native_core(loop).watch_lag(None)
         silent.close()
         server.close()
         while connection_count(silent) or connection_count(server):
             await asyncio.sleep(0.001)
-        return failed, loop._sheds
+        return failed, native_core(loop).sheds
 
     failed, sheds = run(main())
     assert [(context["message"], type(context["exception"])) for context in failed] == [

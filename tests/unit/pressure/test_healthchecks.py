@@ -8,6 +8,7 @@ import pytest
 from penstock import Config, PressureConfig, new_event_loop
 from penstock.errors import ConfigError
 from penstock.loop import NATIVE
+from penstock.loop.native import native_core
 from penstock.loop.servers import connection_count
 from penstock.pressure import loop_statistics
 from penstock.pressure.admission.gate import Gate, Priority
@@ -134,7 +135,7 @@ def test_a_loop_that_is_behind_reads_its_health_paths_first(paths: tuple[str, ..
             await asyncio.sleep(0)
         with socket.create_connection(address) as slow, socket.create_connection(address) as check:
             slow.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            while not loop._parked.total:  # type: ignore[attr-defined]
+            while not native_core(loop).deferred_accepts.total:  # type: ignore[attr-defined]
                 await asyncio.sleep(0)
             check.sendall(CHECK)
             since_s = loop.time()

@@ -60,15 +60,18 @@ class FakeLoop:
     def __init__(self):
         self.timers, self.dropped, self.delays = [], [], []
         self.server = FakeServer()
-        self._held = SimpleNamespace(count=3, most=7, total=20, abandoned=2)
-        self._parked = SimpleNamespace(count=4, most=8, total=30, abandoned=21, urgent=SimpleNamespace(admitted=7))
+        self.deferred_reads = SimpleNamespace(count=3, most=7, total=20, abandoned=2)
+        self.deferred_accepts = SimpleNamespace(
+            count=4, most=8, total=30, abandoned=21, urgent=SimpleNamespace(admitted=7)
+        )
         lingering = SimpleNamespace(count=5, total=50, cut=1)
-        self._sheds = SimpleNamespace(lingering=lingering, counts=self.sheds)
-        self._turned_away = 40
+        self.sheds = SimpleNamespace(lingering=lingering, counts=self.counts, watch=lambda _: None)
+        self._native_core = self
+        self.shed_unread_count = 40
         self.gone = [23, 2]
 
-    def sheds(self):
-        return self._turned_away, *self.gone
+    def counts(self):
+        return self.shed_unread_count, *self.gone
 
     def is_closed(self):
         return False
@@ -80,7 +83,7 @@ class FakeLoop:
     def servers(self):
         return [self.server]
 
-    def _drop_left(self, older_ns):
+    def close_abandoned(self, older_ns):
         self.dropped.append(older_ns)
 
     def look(self):
@@ -111,8 +114,8 @@ def recover(made):
     made.lag.lag_ns = MS
     made.lag.is_overloaded = False
     made.lag.spent_ns += 300 * MS
-    made.loop._held.total += 5
-    made.loop._turned_away += 6
+    made.loop.deferred_reads.total += 5
+    made.loop.shed_unread_count += 6
     made.gate.on_change()
 
 
@@ -206,7 +209,7 @@ def test_a_loop_that_is_behind_by_held_reads_alone_says_so_and_nothing_of_a_wait
 
 
 def shed(made, lag=0, left=0):
-    made.loop._turned_away += lag
+    made.loop.shed_unread_count += lag
     made.loop.gone[0] += left
     made.gate._on_shed()
 

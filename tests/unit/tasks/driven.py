@@ -25,7 +25,7 @@ class DrivenLoop:
         self.findings.listen(lambda finding: self.told.set())
 
     def is_running(self) -> bool:
-        return self.heartbeat.look()[4] != 0
+        return self.heartbeat.read().thread_id != 0
 
     def call_soon_threadsafe(self, callback: Call) -> None:
         self.posted.append(callback)

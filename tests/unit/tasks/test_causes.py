@@ -5,7 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from penstock.tasks.detectors.stall_causes import CAUSES, Sighting, cause_of, figures_of
+from penstock._core.tasks.rows import StallSighting
+from penstock.tasks.detectors.stall_causes import CAUSES, cause_of, figures_of
 from penstock.tasks.detectors.stalls import StallWatch
 from penstock.tasks.finding_log import FindingLog
 
@@ -13,7 +14,7 @@ MS = 1_000_000
 SWITCH_NS = 5 * MS
 
 
-def sight(**figures: Any) -> Sighting:
+def sight(**figures: Any) -> StallSighting:
     """A stall of 100 ms in which the loop's thread was blocked, but for the figures given, those in ms."""
     quiet = {
         "since_ns": 1,
@@ -28,7 +29,7 @@ def sight(**figures: Any) -> Sighting:
     }
     times = {name: value * MS for name, value in (quiet | figures).items() if name in quiet}
     rest = {"turn": 1, "callbacks": 0, "is_turn": False, "again": False, "is_over": False}
-    return Sighting(watched=None, **(times | rest))
+    return StallSighting(watched=None, **(times | rest))
 
 
 @pytest.mark.parametrize(

@@ -66,3 +66,19 @@ cdef extern from "Python.h":
 
     object PyDescr_NewMethod(PyTypeObject *type_, PyMethodDef *method)
     void PyType_Modified(PyTypeObject *type_)
+
+
+cdef extern from *:
+    """
+    /* `kind(*values)` for a named tuple, whose own constructor is Python code. */
+    static PyObject *penstock_row(PyObject *kind, PyObject *values)
+    {
+        PyObject *args = PyTuple_Pack(1, values), *row;
+        if (args == NULL)
+            return NULL;
+        row = PyTuple_Type.tp_new((PyTypeObject *)kind, args, NULL);
+        Py_DECREF(args);
+        return row;
+    }
+    """
+    object row "penstock_row"(object kind, tuple values)

@@ -48,8 +48,8 @@ cdef class IOContext:
     # What new streams are bound by; None: by nothing.
     cdef Budget budget
     cdef TimeoutBounds bounds
-    # on_cut(transport, reason, queued bytes, seconds) -> the exception for connection_lost
-    cdef object on_cut
+    # on_disconnect(transport, reason, queued bytes, seconds) -> the exception for connection_lost
+    cdef object on_disconnect
     # When the last wait began, and in which turn: until then the loop was at work.
     cdef int64_t wait_began_ns
     cdef uint64_t wait_turn

@@ -6,7 +6,7 @@ from penstock._core.net.transport import Transport
 
 REASON_NAMES: tuple[str, ...]
 
-def cut_counts() -> dict[str, int]: ...
+def disconnect_counts() -> dict[str, int]: ...
 
 @disjoint_base
 class LimitedTransport(Transport):

@@ -24,13 +24,13 @@ cdef enum:
 
 REASON_NAMES = ("", "slow_reader", "receive", "idle")
 # Of the process.
-cdef uint64_t[REASONS] cut_count
+cdef uint64_t[REASONS] disconnect_count
 cdef TimeoutBounds no_bounds = TimeoutBounds()
 
 
-def cut_counts():
+def disconnect_counts():
     """How many connections were cut, by reason, in this process."""
-    return {REASON_NAMES[reason]: cut_count[reason] for reason in range(1, REASONS)}
+    return {REASON_NAMES[reason]: disconnect_count[reason] for reason in range(1, REASONS)}
 
 
 cdef class LimitedTransport(Transport):
@@ -177,7 +177,7 @@ cdef class LimitedTransport(Transport):
         cdef size_t waiting_bytes = self.queue.size_bytes + self.layer_bytes
         cdef linger at_once = linger(1, 0)
         cdef int64_t late_ns = self.timeouts.since_ns(reason, now_ns())
-        cut_count[reason] += 1
+        disconnect_count[reason] += 1
         exc = self.explain(REASON_NAMES[reason], self.timeouts.counted(reason, waiting_bytes), late_ns / 1e9)
         if reason == IDLE and waiting_bytes == 0:
             exc = None
@@ -188,13 +188,13 @@ cdef class LimitedTransport(Transport):
 
     def explain(self, reason, size_bytes, double late_s):
         """The exception for connection_lost."""
-        if self.io.on_cut is not None:
+        if self.io.on_disconnect is not None:
             try:
-                return self.io.on_cut(self, reason, size_bytes, late_s)
+                return self.io.on_disconnect(self, reason, size_bytes, late_s)
             except Exception as exc:
-                self.io.on_cut = None
+                self.io.on_disconnect = None
                 self.loop.call_exception_handler(
-                    {"message": "on_cut failed, and is told nothing any more", "exception": exc, "transport": self}
+                    {"message": "on_disconnect failed, and is told nothing any more", "exception": exc, "transport": self}
                 )
         return ConnectionAbortedError(f"{reason}: {size_bytes} bytes in {late_s:.1f} s")
 

@@ -3,8 +3,12 @@
 Ownership: its events, plain numbers, no references. Only code that holds the GIL touches it.
 """
 
+from penstock._core.tasks.rows import FlightRow
+
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint64_t
+
+from penstock._core._sys.python cimport row
 
 
 cdef class FlightRecorder:
@@ -22,13 +26,15 @@ cdef class FlightRecorder:
         PyMem_Free(self.events)
 
     def read(self, int64_t since_ns):
-        """(kind, at_ns, took_ns, task, site, detail) of each event that is not older, in the order of writing."""
+        """Return a `FlightRow` for each event that ended at `since_ns` or later, in the order of writing."""
         cdef uint64_t at, first = 0 if self.written <= self.mask else self.written - self.mask - 1
         found = []
         for at in range(first, self.written):
             event = self.events[at & self.mask]
             if event.at_ns + event.took_ns >= since_ns:
-                found.append((event.kind, event.at_ns, event.took_ns, event.task, event.site, event.detail))
+                found.append(row(
+                    FlightRow, (event.kind, event.at_ns, event.took_ns, event.task, event.site, event.detail)
+                ))
         return found
 
     @property

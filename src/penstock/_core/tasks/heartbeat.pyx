@@ -5,11 +5,14 @@ HeartbeatWords of plain memory, written by one thread and read by another withou
 
 import threading
 
+from penstock._core.tasks.rows import HeartbeatRow
+
 from cpython.object cimport PyObject
 
 from cpython.exc cimport PyErr_SetFromErrno
 from posix.unistd cimport close
 
+from penstock._core._sys.python cimport row
 from penstock._core._sys.epoll cimport EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_write
 from penstock._core._sys.threads cimport open_schedule, own_cpu_clock, own_thread_number, replace_fd
 from penstock._core.events.clock cimport now_ns
@@ -86,9 +89,11 @@ cdef class Heartbeat:
         self.native_id = self.cpu_clock = 0
         return 0
 
-    def look(self):
-        """(turn_since_ns, callback_since_ns, turn_number, callbacks_done, thread_id) as they are now."""
-        return self.turn_since_ns, self.callback_since_ns, self.turn_number, self.callbacks_done, self.thread_id
+    def read(self):
+        """Return the words as they are now, as a `HeartbeatRow`. Any thread may call it."""
+        return row(HeartbeatRow, (
+            self.turn_since_ns, self.callback_since_ns, self.turn_number, self.callbacks_done, self.thread_id,
+        ))
 
     def ended(self, bint is_turn, since_ns):
         """When the newest stall ended, which began at `since_ns`; None of any other."""

@@ -62,7 +62,7 @@ cdef class Ledger:
     cdef readonly Histogram latency
 
     cdef Record *record_at(self, size_t at) noexcept
-    cdef tuple site_tuple(self, uint32_t site, SiteCounts *now)
+    cdef object site_row(self, uint32_t site, SiteCounts *now)
     cdef Record *find(self, PyObject *task) noexcept
     cdef Record *find_live(self, PyObject *task) noexcept
     cdef Record *add(self, object task, uint32_t site, int64_t born_ns, uint64_t number) except NULL

@@ -8,6 +8,8 @@ is never made an object again. A record whose task is gone was lost: collected w
 Ownership: a record owns its weak reference and its creation stack. Only code that holds the GIL touches any of it.
 """
 
+from penstock._core.tasks.rows import LostRow, Outcomes, SiteRow, TaskRow
+
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
@@ -22,12 +24,18 @@ cdef extern from *:
     """
     PyObject *referent "penstock_referent"(PyObject *weak) noexcept
 
+from penstock._core._sys.python cimport row
+
 cdef extern from "Python.h":
     object PyWeakref_NewRef(object referent, PyObject *callback)
 
 cdef enum:
     FIRST_SIZE = 256
     BLOCK_RECORDS = 256
+
+
+cdef object outcomes_of(uint64_t *ended):
+    return row(Outcomes, (ended[RETURNED], ended[RAISED], ended[CANCELED], ended[LOST]))
 
 
 cdef bint is_gone(Record *record) noexcept:
@@ -220,8 +228,8 @@ cdef class Ledger:
         return self.count
 
     def outcomes(self):
-        """(returned, raised, cancelled, lost)."""
-        return self.ended[RETURNED], self.ended[RAISED], self.ended[CANCELED], self.ended[LOST]
+        """Return the counts of ended tasks, as `Outcomes`."""
+        return outcomes_of(self.ended)
 
     def times_ns(self):
         """What all tasks have spent (running, ready), in nanoseconds, those that live still included."""
@@ -236,7 +244,7 @@ cdef class Ledger:
         return running_ns, ready_ns
 
     def site_counts(self):
-        """A tuple for each site with tasks: (number, created, outcomes, live, running_ns, ready_ns, histogram)."""
+        """Return a `SiteRow` for each site with tasks."""
         cdef uint32_t site
         cdef size_t at
         cdef Record *record
@@ -252,24 +260,26 @@ cdef class Ledger:
                     now[record.site].running_ns += record.running_ns
                     now[record.site].ready_ns += record.ready_ns
             return [
-                self.site_tuple(site, &now[site]) for site in range(self.site_count) if self.by_site[site].created
+                self.site_row(site, &now[site]) for site in range(self.site_count) if self.by_site[site].created
             ]
         finally:
             PyMem_Free(now)
 
-    cdef tuple site_tuple(self, uint32_t site, SiteCounts *now):
+    cdef object site_row(self, uint32_t site, SiteCounts *now):
         # a copy: to make a tuple may collect garbage, and a finalizer may make tasks at new sites
         cdef SiteCounts counts = self.by_site[site]
-        ended = counts.ended[RETURNED], counts.ended[RAISED], counts.ended[CANCELED], counts.ended[LOST]
         running_ns, ready_ns = counts.running_ns + now.running_ns, counts.ready_ns + now.ready_ns
-        return site, counts.created, ended, now.created, running_ns, ready_ns, self.latencies[site]
+        return row(
+            SiteRow,
+            (site, counts.created, outcomes_of(counts.ended), now.created, running_ns, ready_ns, self.latencies[site]),
+        )
 
     def sweep(self, int64_t now_ns):
-        """End the records whose tasks are gone. A tuple for each: (number, site, born_ns, steps, stack)."""
+        """End the records whose tasks were collected. Return a `LostRow` for each. `now_ns` is the present time."""
         return self.take_out(now_ns, True)
 
     def abandon(self, int64_t now_ns):
-        """End all records, their loop is over: a tuple for each, as `sweep`, with a weak reference to the task last."""
+        """End all records, for their loop is closed. Return a `LostRow` for each. `now_ns` is the present time."""
         return self.take_out(now_ns, False)
 
     cdef list take_out(self, int64_t now_ns, bint only_gone):
@@ -285,9 +295,9 @@ cdef class Ledger:
                 continue
             stack = None if record.stack is NULL else <object>record.stack
             number = record.number
-            told = number, record.site, record.born_ns, record.steps, stack, <object>record.weak
+            lost = row(LostRow, (number, record.site, record.born_ns, record.steps, stack, <object>record.weak))
             if record.number == number:
-                found.append(told)
+                found.append(lost)
                 self.end(record, LOST, now_ns)
         return found
 
@@ -379,11 +389,12 @@ cdef class LedgerSnapshot:
         return self.count
 
     def __getitem__(self, Py_ssize_t at):
-        """(number, weak reference, site, born_ns, since_ns, state, running_ns, ready_ns, steps, stack)."""
+        """Return the record at an index, as a `TaskRow`. IndexError beyond the last."""
         if not 0 <= at < self.count:
             raise IndexError(at)
         record = self.records[at]
-        return (
+        stack = None if record.stack is NULL else <object>record.stack
+        return row(TaskRow, (
             record.number, <object>record.weak, record.site, record.born_ns, record.since_ns, record.state,
-            record.running_ns, record.ready_ns, record.steps, None if record.stack is NULL else <object>record.stack,
-        )
+            record.running_ns, record.ready_ns, record.steps, stack,
+        ))

@@ -15,11 +15,14 @@ still to run and its handle to be let go: what they meet is told at the turn's e
 
 import logging
 
+from penstock._core.tasks.rows import LostRow
+
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport strcmp
 
+from penstock._core._sys.python cimport row
 from penstock._core.events.clock cimport now_ns
 from penstock._core.events.handle cimport Handle, Runnable, ThreadSafeHandle, TimerHandle
 from penstock._core.events.ready cimport Ready
@@ -328,14 +331,14 @@ cdef class Probe:
         return None if record is NULL or record.stack is NULL else <object>record.stack
 
     def lose(self, task):
-        """The task is being collected: (number, site, born_ns, steps, stack) of its record, which ends; None without."""
+        """End the record of a task that is being collected, and return its `LostRow`; None for a task without record."""
         cdef Record *record = self.ledger.find(<PyObject *>task)
         if record is NULL:
             return None
         stack = None if record.stack is NULL else <object>record.stack
-        told = record.number, record.site, record.born_ns, record.steps, stack
+        lost = row(LostRow, (record.number, record.site, record.born_ns, record.steps, stack, None))
         self.ledger.end(record, LOST, now_ns())
-        return told
+        return lost
 
     def stop(self):
         """The loop is about to drop what is ready."""

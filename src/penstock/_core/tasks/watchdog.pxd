@@ -96,5 +96,5 @@ cdef class Watchdog:
     cdef bint has_ended(self, Observation *observation, int64_t at_ns) noexcept nogil
     cdef bint inspect(self, Observation *observation, int64_t at_ns) noexcept nogil
     cdef Totals totals(self, Observation *observation, int64_t at_ns) noexcept nogil
-    cdef tuple stall_report(self, WatchedLoop watched)
+    cdef object stall_report(self, WatchedLoop watched)
     cdef void note_reported(self, Observation *observation, int64_t lasted_ns) noexcept

@@ -12,12 +12,15 @@ schedule; the watchdog and those heartbeat own its wake_event.
 
 import gc
 
+from penstock._core.tasks.rows import StallEnd, StallSighting
+
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
 from penstock._core._sys.epoll cimport eventfd_t
 from penstock._core._sys.poll cimport wait_readable
+from penstock._core._sys.python cimport row
 from penstock._core._sys.threads cimport cpu_ns, runnable_ns
 from penstock._core.events.clock cimport now_ns
 from penstock._core.tasks.heartbeat cimport WakeEvent, SchedulerStats, Span, Heartbeat
@@ -260,7 +263,9 @@ cdef class Watchdog:
                 found = self.watch()
                 self.asked_ns = now_ns()
             if found and self.found_end:
-                return held[self.found], bool(self.found_turn), self.ended.since_ns, self.ended.until_ns
+                return row(StallEnd, (
+                    held[self.found], bool(self.found_turn), self.ended.since_ns, self.ended.until_ns,
+                ))
             if found:
                 return self.stall_report(<WatchedLoop>held[self.found])
         return None
@@ -381,7 +386,7 @@ cdef class Watchdog:
         totals.late_ns = self.late_ns
         return totals
 
-    cdef tuple stall_report(self, WatchedLoop watched):
+    cdef object stall_report(self, WatchedLoop watched):
         """What was found, as it is now that the GIL is here: the loop's thread may have gone on meanwhile."""
         cdef Observation *observation = &watched.observation
         cdef HeartbeatReading *then = &observation.then
@@ -411,7 +416,7 @@ cdef class Watchdog:
             else:
                 observation.callback_open_ns = since_ns
             again = observation.turn_reported > 0 if self.found_turn else observation.callback_reported > 0
-        result = (
+        result = row(StallSighting, (
             watched, since_ns, lasted_ns, end.at_ns - self.asked_ns, end.at_ns - begin.at_ns,
             -1 if begin.cpu_ns < 0 or end.cpu_ns < 0 else end.cpu_ns - begin.cpu_ns,
             -1 if observation.last.cpu_ns < 0 or end.cpu_ns < 0 else end.cpu_ns - observation.last.cpu_ns,
@@ -419,7 +424,7 @@ cdef class Watchdog:
             0 if begin.runnable_ns < 0 else max(<int64_t>0, end.runnable_ns - begin.runnable_ns),
             end.late_ns - begin.late_ns, then.turn_number, then.callbacks_done,
             bool(self.found_turn), bool(again), bool(is_over),
-        )
+        ))
         if self.found_gone:
             observation.last = end
         else:

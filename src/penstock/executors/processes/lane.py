@@ -26,6 +26,7 @@ from penstock.executors.processes.pool import WorkerPool
 from penstock.executors.processes.protocol import Status
 from penstock.executors.processes.worker import WorkerOptions
 from penstock.executors.remote_errors import EXITS, describe_error, rebuild_error, without_frames
+from penstock.loop.native import native_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,14 +65,15 @@ class ProcessLane(HomeLoopLane):
         self._run_ns = AHEAD_NS
         # how many may be with one worker
         self._depth = 1
-        self._expect: Callable[[int], None] | None = None
+        self._expect_event: Callable[[int], None] | None = None
         self._spin = AdaptiveSpin()
         self._spun_for: Job | None = None
 
     def _live_on(self, home: asyncio.AbstractEventLoop) -> None:
         super()._live_on(home)
         # only penstock's own loop knows how to look before it sleeps
-        self._expect = getattr(home, "_expect", None) if self._may_spin else None
+        core = native_core(home) if self._may_spin else None
+        self._expect_event = None if core is None else core.expect_event
 
     # --- taking jobs
 
@@ -189,9 +191,9 @@ class ProcessLane(HomeLoopLane):
         was_idle = not connection.jobs
         job.started_ns = monotonic_ns()
         connection.send(job)
-        if was_idle and self._expect is not None and self._run_ns < SHORT_NS and self._spin.should_spin():
+        if was_idle and self._expect_event is not None and self._run_ns < SHORT_NS and self._spin.should_spin():
             self._spun_for = job
-            self._expect(SPIN_NS)
+            self._expect_event(SPIN_NS)
 
     def on_free(self, connection: WorkerConnection) -> None:
         """A worker has answered, or is new: fill it up."""

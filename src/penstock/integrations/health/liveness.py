@@ -6,10 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from penstock.loop.native import native_core
 from penstock.pressure.overload.loop import is_overloaded
 
 if TYPE_CHECKING:
     import asyncio
+
+    from penstock._core.tasks.probe import Probe
 
 __all__ = ["PING_S", "HealthState", "LoopLiveness"]
 
@@ -37,7 +40,8 @@ class LoopLiveness:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop: Any = loop
-        self._probe: Any = getattr(loop, "_probe", None)
+        core = native_core(loop)
+        self._probe: Probe | None = None if core is None else core.probe
         # when the outstanding ping was sent; how late the last one was
         self._sent_s: float | None = None
         self._late_s = 0.0
@@ -64,10 +68,10 @@ class LoopLiveness:
 
     def read(self) -> tuple[float, bool]:
         """Return for how long one callback has blocked the loop, in seconds, and whether the loop is overloaded."""
-        if self.needs_pings:
+        if self._probe is None or self.needs_pings:
             waited_s = 0.0 if self._sent_s is None or not self._loop.is_running() else time.monotonic() - self._sent_s
             return waited_s, is_overloaded(self._loop) or self._late_s > LATE_S
-        turn_since_ns, callback_since_ns, *_ = self._probe.heartbeat.look()
+        turn_since_ns, callback_since_ns, *_ = self._probe.heartbeat.read()
         now_ns = time.monotonic_ns()
         blocked_s = (now_ns - callback_since_ns) / 1e9 if callback_since_ns else 0.0
         turn_s = (now_ns - turn_since_ns) / 1e9 if turn_since_ns else 0.0

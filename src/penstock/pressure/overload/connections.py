@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.errors import SlowPeer
 from penstock.loop import NATIVE
+from penstock.loop.native import native_core
 from penstock.loop.transports import native_transport
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def memory_statistics() -> MemoryStatistics:
     if not NATIVE:
         return MemoryStatistics()
     from penstock._core.net.budget import shared_budget
-    from penstock._core.net.limited import cut_counts
+    from penstock._core.net.limited import disconnect_counts
 
     budget, marks = shared_budget(), shared_budget().marks
     return MemoryStatistics(
@@ -69,7 +70,7 @@ def memory_statistics() -> MemoryStatistics:
         most_bytes=budget.most,
         paused=budget.paused_now,
         pauses=budget.pauses,
-        disconnects=MappingProxyType(cut_counts()),
+        disconnects=MappingProxyType(disconnect_counts()),
     )
 
 
@@ -87,7 +88,8 @@ def bound_memory(
     `buffer_bytes` is the budget of the process, whichever loop sets it last. Without `slow_reader_bytes` a peer is slow
     above its connection's own high watermark. Times in seconds.
     """
-    if not hasattr(loop, "_bound"):
+    core = native_core(loop)
+    if core is None:
         return False
     from penstock._core.net.budget import shared_budget
     from penstock._core.net.peer_timeouts import TimeoutBounds
@@ -104,8 +106,8 @@ def bound_memory(
             receive_ns=_ns(receive_s),
             idle_ns=_ns(idle_s),
         )
-    loop._bound(budget, bounds)
-    loop._on_cut = _Reports(slow_reader=slow_reader_s, receive=receive_s, idle=idle_s).cut  # type: ignore[attr-defined]
+    core.limit_connections(budget, bounds)
+    core.on_disconnect = _Reports(slow_reader=slow_reader_s, receive=receive_s, idle=idle_s).cut
     return True
 
 
@@ -123,8 +125,9 @@ def set_receive_deadline(transport: asyncio.BaseTransport, seconds: float | None
     native = native_transport(transport)
     if native is not None:
         native.set_receive_deadline(seconds)
-        if native._loop._on_cut is None:
-            native._loop._on_cut = _Reports().cut
+        core = native_core(native._loop)
+        if core is not None and core.on_disconnect is None:
+            core.on_disconnect = _Reports().cut
     return native is not None
 
 

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
+from penstock.loop.native import native_core
 from penstock.pressure.admission import registry
 from penstock.pressure.overload.sheds import Counts, ShedLog, format_sheds, register_source
 from penstock.pressure.renames import refuse_former_names
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Mapping
 
+    from penstock.loop.native import NativeCore
     from penstock.pressure.overload.tasks import TaskLimit
 
 __all__ = [
@@ -149,20 +151,20 @@ class LoopGate:
         loop = self._loop()
         self._closes_abandoned = closes_abandoned
         if loop is not None and self._lag is not None:
-            loop._sheds.watch(self._on_shed)
+            _core(loop).sheds.watch(self._on_shed)
             self.resume()
 
     def pause(self) -> None:
         """Measure nothing until `resume`: time that passes meanwhile is no client's wait."""
         loop = self._loop()
         if loop is not None and self._lag is not None:
-            loop._watch_lag(None)
+            _core(loop).watch_lag(None)
 
     def resume(self) -> None:
         """Measure again, with what was measured before the pause."""
         loop = self._loop()
         if loop is not None and self._lag is not None:
-            loop._watch_lag(self._lag, arrived_at, self._closes_abandoned)
+            _core(loop).watch_lag(self._lag, arrived_at, self._closes_abandoned)
 
     @property
     def is_overloaded(self) -> bool:
@@ -184,7 +186,7 @@ class LoopGate:
         found = Counts()
         loop = self._loop()
         if self._lag is not None and loop is not None:
-            counts = zip(("lag", "left", "closed"), loop._sheds.counts(), strict=True)
+            counts = zip(("lag", "left", "closed"), _core(loop).sheds.counts(), strict=True)
             found.update({(LOOP, reason): number for reason, number in counts})
         if self._tasks is not None:
             found[LOOP, "tasks"] = self._tasks.refused
@@ -195,7 +197,8 @@ class LoopGate:
         loop, lag, tasks = self._loop(), self._lag, self._tasks
         figures: dict[str, Any] = {"sheds": {reason: number for (_, reason), number in self.sheds().items()}}
         if lag is not None and loop is not None:
-            held, parked, lingering = loop._held, loop._parked, loop._sheds.lingering
+            core = _core(loop)
+            held, parked, lingering = core.deferred_reads, core.deferred_accepts, core.sheds.lingering
             figures |= {
                 "state": "overloaded" if lag.is_overloaded else "deferring" if lag.is_deferring else "calm",
                 "lag_s": lag.lag_ns / 1e9,
@@ -209,7 +212,7 @@ class LoopGate:
                 "deferred_accepts_most": parked.most,
                 "deferred_accepts_total": parked.total,
                 "deferred_accepts_abandoned": parked.abandoned,
-                "shed_unread": loop._turned_away,
+                "shed_unread": core.shed_unread_count,
                 "health_checks": 0 if parked.urgent is None else parked.urgent.admitted,
                 "lingering": lingering.count,
                 "lingering_total": lingering.total,
@@ -247,7 +250,7 @@ class LoopGate:
 
     def _begin_overload(self, loop: Any) -> None:
         self._late_checks = 0
-        self._before = self._lag.overloaded_for_ns(), loop._held.total, loop._turned_away
+        self._before = self._lag.overloaded_for_ns(), *_deferred_and_shed(loop)
         self._adjust(loop)
         self._log_beginning()
         if not self._is_checking:
@@ -257,7 +260,8 @@ class LoopGate:
     def _end_overload(self, loop: Any) -> None:
         self._resume_accepts(loop)
         took_ns = self._lag.overloaded_for_ns() - self._before[0]
-        held, turned_away = loop._held.total - self._before[1], loop._turned_away - self._before[2]
+        deferred, shed = _deferred_and_shed(loop)
+        held, turned_away = deferred - self._before[1], shed - self._before[2]
         text = (
             f"the loop has caught up, after {took_ns / 1e9:.3f} s in which {held} reads were held and {turned_away}"
             " clients turned away"
@@ -282,7 +286,7 @@ class LoopGate:
     def _adjust(self, loop: Any) -> None:
         lag_ns, high_ns = self._lag.lag_ns, self._lag.high_ns
         self._scale_gates(loop, max(LEAST_SCALE, min(1.0, high_ns / lag_ns)) if lag_ns > 0 else 1.0)
-        loop._drop_left(int(ABANDONED_AFTER_S * 1e9))
+        _core(loop).close_abandoned(int(ABANDONED_AFTER_S * 1e9))
         if lag_ns < self._lag.low_ns:
             self._late_checks = 0
             self._resume_accepts(loop)
@@ -369,3 +373,16 @@ def is_overloaded(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether a loop is overloaded, as `loop_statistics` says; callable from any thread."""
     gate = _loop_gates.get(loop)
     return gate is not None and gate.is_overloaded
+
+
+def _core(loop: Any) -> NativeCore:
+    """Return the native core of a loop with a lag: no other loop has one."""
+    core = native_core(loop)
+    assert core is not None
+    return core
+
+
+def _deferred_and_shed(loop: Any) -> tuple[int, int]:
+    """Return how many reads were deferred and how many connections shed unread, so far."""
+    core = _core(loop)
+    return core.deferred_reads.total, core.shed_unread_count

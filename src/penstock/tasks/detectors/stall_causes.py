@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from penstock._core.tasks.watchdog import WatchedLoop
+    from penstock._core.tasks.rows import StallSighting
 
-__all__ = ["CAUSES", "Ended", "Sighting", "cause_of", "figures_of"]
+__all__ = ["CAUSES", "cause_of", "figures_of"]
 
 CAUSES = ("python", "gil", "gc", "descheduled")
 
@@ -21,47 +21,7 @@ STARVED_SHARE = 0.6
 BLOCKED_SHARE = 0.5
 
 
-class Sighting(NamedTuple):
-    """The watchdog's measurements of a stall, in its order. Times are nanoseconds; -1 is unknown."""
-
-    watched: WatchedLoop | None
-    # when it began, on time.monotonic_ns()'s clock, and how long it has lasted
-    since_ns: int
-    lasted_ns: int
-    # how long the watchdog waited for the GIL
-    gil_wait_ns: int
-    # The period of the figures below: from the first observation, in the first half of the stall, to now.
-    observed_ns: int
-    # CPU time of the loop's thread: in all, and while the watchdog waited for the GIL
-    cpu_ns: int
-    wait_cpu_ns: int
-    # time in garbage collections, of any thread
-    gc_ns: int
-    # time in which the loop's thread was ready to run and had no CPU
-    runnable_ns: int
-    # how late the watchdog itself woke
-    late_ns: int
-    turn: int
-    # callbacks of the turn that had ended
-    callbacks: int
-    # a turn of many callbacks, not one long callback
-    is_turn: bool
-    # reported before
-    again: bool
-    # the stall has ended: its stack cannot be sampled
-    is_over: bool
-
-
-class Ended(NamedTuple):
-    """The end of a stall that was reported while it lasted. Times are as in `Sighting`."""
-
-    watched: WatchedLoop
-    is_turn: bool
-    since_ns: int
-    until_ns: int
-
-
-def cause_of(sight: Sighting, switch_ns: int) -> str:
+def cause_of(sight: StallSighting, switch_ns: int) -> str:
     """Return python, gil, gc or descheduled. `switch_ns` is the interpreter's switch interval.
 
     descheduled is tested first: if the process does not run, all other times are long too. There are two signs of it.
@@ -78,7 +38,7 @@ def cause_of(sight: Sighting, switch_ns: int) -> str:
     return "gil" if _held_gil(sight, switch_ns) else "python"
 
 
-def _held_gil(sight: Sighting, switch_ns: int) -> bool:
+def _held_gil(sight: StallSighting, switch_ns: int) -> bool:
     """Return whether C code kept the GIL: in the loop's thread, busy all the time, or in another for much longer."""
     wait_ns = sight.gil_wait_ns
     if sight.wait_cpu_ns >= 0.7 * wait_ns and wait_ns >= HELD_SWITCHES * switch_ns:
@@ -86,7 +46,7 @@ def _held_gil(sight: Sighting, switch_ns: int) -> bool:
     return wait_ns >= max(SHARED_SWITCHES * switch_ns, sight.lasted_ns / 4)
 
 
-def figures_of(sight: Sighting, cause: str) -> dict[str, Any]:
+def figures_of(sight: StallSighting, cause: str) -> dict[str, Any]:
     """Return the numbers of a finding's evidence, times in seconds."""
     share = max(0.0, sight.cpu_ns / sight.observed_ns) if sight.observed_ns > 0 and sight.cpu_ns >= 0 else None
     return {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType
 
-    from penstock.tasks.detectors.stall_causes import Sighting
+    from penstock._core.tasks.rows import StallSighting
     from penstock.tasks.place import Place
 
 __all__ = [
@@ -49,7 +49,7 @@ class Sample(NamedTuple):
     in_debugger: bool
 
 
-def sample(sight: Sighting) -> Sample:
+def sample(sight: StallSighting) -> Sample:
     """Sample the thread of the sighted loop; an empty sample of a stall that is over.
 
     Call it first: the loop's thread continues as soon as it has the GIL.
@@ -57,7 +57,7 @@ def sample(sight: Sighting) -> Sample:
     if sight.watched is None or sight.is_over:
         return Sample([], None, False)
     heartbeat = sight.watched.heartbeat
-    frame, handle = frame_of_thread(heartbeat.look()[4]), heartbeat.running_now()
+    frame, handle = frame_of_thread(heartbeat.read().thread_id), heartbeat.running_now()
     # the frames that run the loop are not part of the stall
     places = list(takewhile(_is_inside, islice(outward(frame), MOST_DEPTH)))
     return Sample(places, handle, stands_in_debugger(places) or is_stepped(frame))
@@ -78,7 +78,7 @@ def running_task(loop: asyncio.AbstractEventLoop | None, handle: object) -> asyn
 # --- findings
 
 
-def stall_finding(sight: Sighting, cause: str, seen: Sample, loop: str, task: str | None) -> Finding:
+def stall_finding(sight: StallSighting, cause: str, seen: Sample, loop: str, task: str | None) -> Finding:
     """Return the finding of a stall of the loop named `loop`, in the step of the task named `task`."""
     evidence = figures_of(sight, cause)
     evidence["stack"] = place_lines(seen.places)

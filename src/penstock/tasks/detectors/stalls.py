@@ -15,8 +15,9 @@ import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
+from penstock._core.tasks.rows import StallEnd, StallSighting
 from penstock.purity import is_native_disabled
-from penstock.tasks.detectors.stall_causes import CAUSES, Ended, Sighting, cause_of
+from penstock.tasks.detectors.stall_causes import CAUSES, cause_of
 from penstock.tasks.detectors.stall_report import running_task, sample, stall_finding, with_whole_length
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class _LoopWatch:
         task = running_task(self.loop(), handle) if handle is not None else None
         return None if task is None else self.describe(task)
 
-    def add(self, sight: Sighting, finding: Finding) -> None:
+    def add(self, sight: StallSighting, finding: Finding) -> None:
         """Add the finding to the loop's log, and keep it for the end of the stall."""
         findings = self.findings()
         if findings is None:
@@ -158,7 +159,7 @@ class StallWatch:
         """Report no stall of the loop's current turn: no client waits for it yet. Call it in the loop's thread."""
         entry = self._loops.get(self._by_loop.get(loop))  # type: ignore[arg-type]
         if entry is not None:
-            entry.exempt_turn = entry.watched.heartbeat.look()[2]
+            entry.exempt_turn = entry.watched.heartbeat.read().turn_number
 
     def causes(self, loop: asyncio.AbstractEventLoop) -> dict[str, int]:
         """Return the number of stalls of the loop so far, by cause. A stall that is reported again counts once."""
@@ -290,13 +291,13 @@ class StallWatch:
 
     # --- findings
 
-    def _report(self, found: tuple[Any, ...]) -> None:
-        if len(found) == len(Ended._fields):
-            self._report_end(Ended._make(found))
+    def _report(self, found: StallEnd | StallSighting) -> None:
+        if isinstance(found, StallEnd):
+            self._report_end(found)
         else:
-            self._report_stall(Sighting._make(found))
+            self._report_stall(found)
 
-    def _report_stall(self, sight: Sighting) -> None:
+    def _report_stall(self, sight: StallSighting) -> None:
         entry = None if sight.watched is None else self._loops.get(sight.watched)
         if entry is None:
             return
@@ -314,7 +315,7 @@ class StallWatch:
             entry.causes[cause] += 1
         entry.add(sight, finding)
 
-    def _report_end(self, ended: Ended) -> None:
+    def _report_end(self, ended: StallEnd) -> None:
         entry = self._loops.get(ended.watched)
         if entry is not None:
             entry.end(ended.is_turn, ended.since_ns, ended.until_ns)

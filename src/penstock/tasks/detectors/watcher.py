@@ -28,11 +28,12 @@ from penstock.tasks.flighttrace import Event
 from penstock.tasks.observers import registry
 
 if TYPE_CHECKING:
+    from penstock._core.tasks.rows import LostRow
     from penstock.config import TasksConfig
     from penstock.tasks.detectors.stuck import StuckSearch
     from penstock.tasks.detectors.trends import GrowthWatch, HungWatch
     from penstock.tasks.observers.factory import TaskFactory
-    from penstock.tasks.observers.native import Lost, NativeObserver
+    from penstock.tasks.observers.native import NativeObserver
 
 __all__ = ["SelectorWatcher", "Watcher"]
 
@@ -150,17 +151,17 @@ class Watcher:
     def _report_lost(self) -> None:
         """Report the collected tasks that asyncio has not reported: its own flag for that was off."""
         for lost in self._observer.sweep():
-            site = self._observer.site(lost[1])
+            site = self._observer.site(lost.site)
             message = f"a task was collected before it ended, for lack of a reference (created at {site})"
             finding = Finding("destroyed_pending", message, site, loop=self._observer.name)
             self._observer.findings.add(self._with_record(finding, lost))
 
-    def _with_record(self, finding: Finding, lost: Lost | None) -> Finding:
+    def _with_record(self, finding: Finding, lost: LostRow | None) -> Finding:
         """Return the finding with the task's entry in the ledger."""
         if lost is None:
             return finding
         evidence, now_s = dict(finding.evidence), monotonic()
-        _, _, born_ns, steps, stack = lost[:5]
+        born_ns, steps, stack = lost.born_ns, lost.steps, lost.stack
         evidence |= {"age_s": round(now_s - born_ns / 1e9, 6), "steps": steps}
         if stack:
             evidence["creation_stack"] = [str(frame) for frame in self._observer.named_stack(stack)]

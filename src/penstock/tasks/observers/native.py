@@ -13,6 +13,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from penstock.loop.native import native_core
 from penstock.tasks.detectors.stalls import stall_watch
 from penstock.tasks.finding_log import FindingLog
 from penstock.tasks.flighttrace import Event
@@ -23,15 +24,14 @@ from penstock.times import taken
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-    from typing import TypeAlias
 
     from penstock._core.tasks.heartbeat import Heartbeat
+    from penstock._core.tasks.probe import Probe
+    from penstock._core.tasks.rows import LostRow
     from penstock.tasks.observers.livetasks import LiveTasks
     from penstock.tasks.place import Place
     from penstock.tasks.records import SiteStatistics, TaskStatistics
 
-    # (number, number of its site, time of birth, steps, raw creation stack or None)
-    Lost: TypeAlias = tuple[int, int, int, int, Any]
 
 __all__ = ["NativeObserver"]
 
@@ -48,7 +48,9 @@ class NativeObserver:
         self.name = f"penstock-{next(_loop_numbers)}"
         self.findings = FindingLog()
         self._loop = ref(loop)
-        self._probe = loop._probe
+        core = native_core(loop)
+        assert core is not None
+        self._probe: Probe = core.probe
         self._trace_ns = int(trace_s * 1e9)
         # events that the probe does not see: stalls, collections, jobs, sheds
         self._notes: deque[Event] = deque(maxlen=MOST_NOTES)
@@ -104,10 +106,10 @@ class NativeObserver:
         from penstock.tasks.observers.livetasks import LiveTasks
         from penstock.tasks.observers.nativerecords import task_row
 
-        loop = self._loop()
-        if loop is None:
+        core = native_core(self._loop())
+        if core is None:
             return LiveTasks((), lambda entry: task_row(entry, self.site), monotonic_ns())
-        snapshot = loop._snapshot_tasks()
+        snapshot: Any = core.snapshot_tasks()
         return LiveTasks(snapshot, lambda entry: task_row(entry, self.site), snapshot.taken_ns)
 
     def sites(self) -> list[SiteStatistics]:
@@ -135,21 +137,19 @@ class NativeObserver:
         """Have the loop call `check()` between two turns, every `every_s` seconds; None stops it."""
         self._probe.set_check(check, int(every_s * 1e9))
 
-    def sweep(self) -> list[Lost]:
+    def sweep(self) -> list[LostRow]:
         """Return the collected tasks that had not ended, and count them as lost."""
-        found: list[Lost] = self._probe.ledger.sweep(monotonic_ns())
-        return found
+        return self._probe.ledger.sweep(monotonic_ns())
 
-    def mark_lost(self, task: object) -> Lost | None:
+    def mark_lost(self, task: object) -> LostRow | None:
         """Count a task that is being collected now as lost, and return its record; None if it has none."""
-        found: Lost | None = self._probe.lose(task)
-        return found
+        return self._probe.lose(task)
 
     def abandon(self) -> list[tuple[Place, str]]:
         """Close the records of the tasks that have not ended; return the site and name of each."""
         self._probe.stop()
         left = self._probe.ledger.abandon(monotonic_ns())
-        return [(self.site(site), _name(weak())) for _, site, _, _, _, weak in left]
+        return [(self.site(lost.site), _name(lost.weak and lost.weak())) for lost in left]
 
     def overdue(
         self, factor: float, least_s: float, least_samples: int, most: int

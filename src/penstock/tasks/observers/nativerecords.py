@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.loop.native import native_core
 from penstock.tasks.flighttrace import Event
 from penstock.tasks.observers.livetasks import TaskRow
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
@@ -66,7 +67,8 @@ def statistics(
 
 
 def _figures(probe: Any, loop: Any, stalls: Mapping[str, int]) -> LoopFigures:
-    ready_count, ready_age_ns, timer_count = loop._queue_figures() if loop is not None else (0, 0, 0)
+    core = native_core(loop)
+    ready_count, ready_age_ns, timer_count = (0, 0, 0) if core is None else core.queue_figures()
     return LoopFigures(
         turns=probe.turns,
         polls=probe.polls,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import SlowPeer
+from penstock.loop.native import native_core
 from penstock.pressure import expect_request, memory_statistics, set_receive_deadline
 from tests.loop.wire import read_exactly, settle
 from tests.unit.pressure.memory.peers import Accepted, Service, swallow
@@ -335,8 +336,8 @@ async def test_without_bounds_nothing_is_counted_and_nothing_wakes_the_loop():
         side.transport.write(bytes(1_000_000))
         assert side.transport.get_write_buffer_size() > 0
         assert memory_statistics().buffered_bytes == 0
-        assert len(side.transport._loop._wheel) == 0
-        assert side.transport._loop._wheel.next_at_ns is None
+        assert len(native_core(side.transport._loop).wheel) == 0
+        assert native_core(side.transport._loop).wheel.next_at_ns is None
 
 
 def test_an_idle_connection_wakes_the_loop_only_when_something_may_be_due(make_loop):
@@ -345,10 +346,10 @@ def test_an_idle_connection_wakes_the_loop_only_when_something_may_be_due(make_l
             side, client = await service.connect()
             await ask(client, 1, 0)
             await asyncio.sleep(0.35)
-            polls = loop._probe.polls
+            polls = native_core(loop).probe.polls
             await asyncio.sleep(0.5)
             # One for the sleep itself.
-            assert loop._probe.polls - polls <= 2
+            assert native_core(loop).probe.polls - polls <= 2
 
     loop = make_loop(receive_s=0.1, idle_s=30.0)
     loop.run_until_complete(asyncio.wait_for(main(), 20))

@@ -8,6 +8,7 @@ import pytest
 
 from penstock import Config, LoopConfig, PressureConfig
 from penstock.errors import ConfigError, PenstockError, SlowPeer
+from penstock.loop.native import native_core
 from penstock.pressure import bound_memory, memory_statistics
 from penstock.runtime.build import build_loop
 from tests.unit.pressure.memory.peers import Service
@@ -33,7 +34,7 @@ def test_the_config_binds_a_loop(make_loop):
 
 def test_a_loop_is_bound_by_nothing_unless_it_is_told():
     loop: Any = build_loop(Config())
-    assert not loop._is_bound
+    assert not native_core(loop).limits_connections
     loop.close()
 
 
@@ -90,7 +91,7 @@ def test_a_hook_that_raises_is_reported_and_the_connection_is_cut_all_the_same(m
     loop = make_loop(receive_s=0.15)
     problems: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: problems.append(context))
-    loop._on_cut = lambda *_: 1 / 0
+    native_core(loop).on_disconnect = lambda *_: 1 / 0
 
     async def main() -> None:
         async with Service() as service:
