@@ -201,12 +201,17 @@ def test_uvicorns_options_that_cannot_be_are_one_line(penstock: Command) -> None
     refuses("--ws-max-size", "much", says="'much' is not a valid integer")
     refuses("--lifespan", "maybe", says="--lifespan: 'maybe' is not one of")
     refuses("--log-config", "none.ini", says="none.ini")
+    refuses("--http", "nonsense", says="--http nonsense: allowed is auto, h11, httptools")
+    refuses("--ws", "nonsense:Protocol", says="--ws nonsense:Protocol: allowed is auto, none")
+    refuses(says="--http nonsense: allowed is auto", UVICORN_HTTP="nonsense")
     refuses(says="UVICORN_PORT: 'http' is not a port", UVICORN_PORT="http")
     refuses(says="UVICORN_RELOAD: 'maybe' is neither", UVICORN_RELOAD="maybe")
     refuses(says="UVICORN_LOG_LEVEL: 'loud' is none of", UVICORN_LOG_LEVEL="loud")
     refuses(says="WEB_CONCURRENCY: 'many' is not a count", WEB_CONCURRENCY="many")
     broken = str(penstock.write("log.json", "no json"))
     refuses("--port", "0", "--log-config", broken, code=1, says=f"--log-config {broken}: ")
+    folder = os.path.dirname(broken)
+    refuses("--port", "0", "--log-config", folder, code=1, says=f"--log-config {folder}: a folder, not a file")
 
 
 def test_a_files_name_is_told_its_modules(penstock: Command) -> None:

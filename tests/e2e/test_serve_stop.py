@@ -479,3 +479,16 @@ def test_a_shutdown_that_hangs_ends_at_its_bound(shop: Command, free_port: int, 
     assert server.returncode == 128 + signal.SIGTERM
     assert "stops" in output and "shutdown took longer than" in output and "Traceback" not in output
     assert time.monotonic() - began_s < PATIENCE_S / 2
+
+
+@pytest.mark.parametrize("step", ["await asyncio.sleep(0.01)", "time.sleep(0.01)"])
+@pytest.mark.parametrize("processes", ["one process", "workers"])
+def test_a_startup_that_hangs_ends_with_the_drain(shop: Command, free_port: int, processes: str, step: str) -> None:
+    shop.write("slow.py", STARTING.replace("STEP", f"open('begun', 'w').close(); {step}"))
+    options = ("--port", str(free_port), "--drain", "0.3", *PROCESSES[processes])
+    server = shop.start("serve", "slow:app", *options)
+    wait_for((shop.folder / "begun").exists, server)
+    server.send_signal(signal.SIGTERM)
+    output = server.communicate(timeout=PATIENCE_S)[0]
+    assert server.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in output and "stops" not in output

@@ -172,10 +172,12 @@ def _parser(*, is_help_whole: bool) -> LineParser:
 
 
 def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
+    from penstock.integrations.uvicorn.server_config import check_protocols
     from penstock.integrations.uvicorn.serving import Binding, serve
 
     choices = {name: value for name, value in uvicorn_choices(options).items() if name not in OWN}
     choices.setdefault("log_config", uvicorn_logging(options.log_format or "text"))
+    _attempt(lambda: check_protocols(choices), code=2)
     several = _many_processes(options)
     return serve(
         options.app if several else app,

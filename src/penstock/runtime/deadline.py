@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-__all__ = ["Deadline", "DeadlineOptions", "format_lines_by", "write_line"]
+__all__ = ["GRACE_S", "Deadline", "DeadlineOptions", "format_lines_by", "write_line"]
 
 # the time for the clean-up of cancelled tasks, after the drain
 GRACE_S = 0.75
@@ -44,7 +44,8 @@ class DeadlineOptions:
     `drain_s` is the time of the drain in seconds. `is_end(signum)` returns True for a signal that ends the run; it is
     called in the deadline's thread. `waited()` describes the work that the drain waits for. `relay(numbers)` receives
     the number of every signal, as the loop's wakeup descriptor would. With `ends_at_second` a second signal ends the
-    process at once. `at_end()` is called before the process ends.
+    process at once. `at_end()` is called before the process ends. `grace_s()` is the time for the clean-up of cancelled
+    tasks after the drain, in seconds; it is read again until the process ends.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class DeadlineOptions:
         relay: Callable[[bytes], object] = bool,
         ends_at_second: bool = True,
         at_end: Callable[[], object] = bool,
+        grace_s: Callable[[], float] = lambda: GRACE_S,
     ) -> None:
         self.drain_s = drain_s
         self.is_end = is_end
@@ -63,6 +65,7 @@ class DeadlineOptions:
         self.relay = relay
         self.ends_at_second = ends_at_second
         self.at_end = at_end
+        self.grace_s = grace_s
 
 
 class Deadline:
@@ -76,7 +79,7 @@ class Deadline:
         self._options: DeadlineOptions | None = None
         # the first signal, its time, and whether a second one followed
         self.signum: int | None = None
-        self._began_s = self._end_s = 0.0
+        self._began_s = self._drained_s = 0.0
         self._came_again = False
         # Each signal arrives twice, through the pipe and through the handler, which may run much later. The first time
         # of either.
@@ -126,10 +129,10 @@ class Deadline:
     def _count(self, signum: int, options: DeadlineOptions, arrived_by: str) -> None:
         now_s = time.monotonic()
         if self.signum is None:
-            self._began_s, self._end_s = now_s, now_s + options.drain_s + GRACE_S
+            self._began_s, self._drained_s = now_s, now_s + options.drain_s
             self.signum = signum
             # in this thread, whichever it is: the next one to get the GIL may keep it
-            self._end_without_gil()
+            self._end_without_gil(options)
         if now_s - self._first_s.setdefault(arrived_by, now_s) > TOGETHER_S:
             self._came_again = True
 
@@ -145,11 +148,16 @@ class Deadline:
                 continue
             if options.ends_at_second and self._came_again:
                 self._end(options, signum, "second signal")
-            if time.monotonic() >= self._end_s:
+            if time.monotonic() >= self._end_s(options):
                 self._end(options, signum, f"{time.monotonic() - self._began_s:.1f} s have passed")
 
     def _left_ms(self) -> float | None:
-        return None if self.signum is None else max(0.0, self._end_s - time.monotonic()) * 1000 + 1
+        if self.signum is None or self._options is None:
+            return None
+        return max(0.0, self._end_s(self._options) - time.monotonic()) * 1000 + 1
+
+    def _end_s(self, options: DeadlineOptions) -> float:
+        return self._drained_s + options.grace_s()
 
     def _take(self, arrived: bytes) -> None:
         options = self._options
@@ -159,9 +167,9 @@ class Deadline:
             if signum and options is not None and options.is_end(signum):
                 self._count(signum, options, "pipe")
 
-    def _end_without_gil(self) -> None:
+    def _end_without_gil(self, options: DeadlineOptions) -> None:
         """Arm a thread that ends the process with exit code 1 without the GIL, in case this thread does not get it."""
-        left_s = self._end_s + WITHOUT_GIL_S - time.monotonic()
+        left_s = self._end_s(options) + WITHOUT_GIL_S - time.monotonic()
         with suppress(Exception):
             # imported here: an isolated subinterpreter cannot import it
             import faulthandler

@@ -1,7 +1,10 @@
 """The config and the socket of worker processes, and the error of a socket that cannot be bound."""
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,10 @@ import uvicorn
 
 import penstock
 from penstock import Config, LoopConfig
-from penstock.integrations.uvicorn.serving import Binding, ServerConfig, export, listening
+from penstock.errors import ConfigError
+from penstock.integrations.uvicorn.binding import Binding, listening
+from penstock.integrations.uvicorn.server_config import ServerConfig
+from penstock.integrations.uvicorn.serving import export
 from penstock.loop import NATIVE
 from tests.unit.integrations.asgi_driven import answer
 
@@ -96,3 +102,44 @@ def test_a_header_and_its_body_are_one_system_call_under_penstock_serve(http: st
     with peer, asyncio.Runner(loop_factory=penstock.EventLoop) as runner:
         message = runner.run(main())
     assert message.startswith(b"HTTP/1.1 200") and b"done" in message
+
+
+BY_OBJECT = """
+import asyncio, os, signal, threading
+from concurrent.futures import ThreadPoolExecutor
+from penstock import Config, ExecutorsConfig, LaneConfig, TasksConfig, offload
+from penstock.integrations.uvicorn import Binding, serve
+
+made = []
+
+def factory(loop, coro, make, **options):
+    made.append(coro)
+    return make(loop, coro, **options)
+
+async def app(scope, receive, send):
+    await receive()
+    name = await offload.options(lane="own")(lambda: threading.current_thread().name)
+    print(len(made) > 0, name, [key for key in os.environ if key.startswith("PENSTOCK_") and key != "PENSTOCK_PURE"])
+    await send({"type": "lifespan.startup.complete"})
+    os.kill(os.getpid(), signal.SIGTERM)
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+pool = ThreadPoolExecutor(1, thread_name_prefix="a-pool")
+config = Config(tasks=TasksConfig(factory=factory), executors=ExecutorsConfig(lanes={"own": LaneConfig(pool)}))
+raise SystemExit(serve(app, Binding(port=0), config, lifespan="on"))
+"""
+
+
+def test_one_process_serves_by_a_config_whose_values_have_no_text() -> None:
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("PENSTOCK_") or "PURE" in name}
+    command = [sys.executable, "-c", BY_OBJECT]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (128 + 15, "True a-pool_0 []\n"), done.stderr
+
+
+def test_a_config_whose_values_have_no_text_leaves_the_environment_as_it_was() -> None:
+    environ = {"PENSTOCK_LOOP_SPIN_US": "50"}
+    with pytest.raises(ConfigError, match=r"tasks\.factory"):
+        export(Config(tasks=penstock.TasksConfig(factory=lambda *a, **k: None)), environ)
+    assert environ == {"PENSTOCK_LOOP_SPIN_US": "50"}

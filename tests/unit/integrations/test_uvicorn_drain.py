@@ -11,7 +11,7 @@ pytest.importorskip("uvicorn")
 
 from penstock.integrations.uvicorn.drain import (
     CLOSE,
-    PATIENCE,
+    PARTIAL_FACTOR,
     _ClosingConnections,
     close_after_responses,
     close_connections,
@@ -41,55 +41,53 @@ def pair() -> Any:
         yield Connection(ours), peer
 
 
+def assert_closed_between(closing: _ClosingConnections, connection: Any, open_s: float, closed_s: float) -> None:
+    closing.check({connection}, open_s)
+    assert not connection.ended
+    closing.check({connection}, closed_s)
+    assert connection.ended
+
+
 def test_an_idle_connection_ends_after_a_quiet_moment_and_not_before(pair: Any) -> None:
     connection, _ = pair
-    ends = _ClosingConnections(0.5)
-    ends.look({connection}, 10.0)
-    ends.look({connection}, 10.4)
-    assert not connection.ended
-    ends.look({connection}, 10.5)
-    assert connection.ended
+    closing = _ClosingConnections(0.5)
+    closing.check({connection}, 10.0)
+    assert_closed_between(closing, connection, 10.4, 10.5)
 
 
 def test_a_request_that_the_kernel_has_makes_a_connection_busy(pair: Any) -> None:
     connection, peer = pair
-    ends = _ClosingConnections(0.5)
-    ends.look({connection}, 10.0)
+    closing = _ClosingConnections(0.5)
+    closing.check({connection}, 10.0)
     peer.sendall(b"GET")
-    ends.look({connection}, 10.6)
+    closing.check({connection}, 10.6)
     assert not connection.ended
 
 
 def test_the_moment_begins_anew_when_an_answer_is_complete(pair: Any) -> None:
     connection, _ = pair
-    ends = _ClosingConnections(0.5)
-    ends.look({connection}, 10.0)
+    closing = _ClosingConnections(0.5)
+    closing.check({connection}, 10.0)
     connection.cycle = cycle(started=True)
-    ends.look({connection}, 10.6)
-    assert not connection.ended and ends.has_only_busy({connection})
+    closing.check({connection}, 10.6)
+    assert not connection.ended and closing.has_only_busy({connection})
     connection.cycle.response_complete = True
-    ends.look({connection}, 20.0)
-    ends.look({connection}, 20.4)
-    assert not connection.ended
-    ends.look({connection}, 20.5)
-    assert connection.ended
+    closing.check({connection}, 20.0)
+    assert_closed_between(closing, connection, 20.4, 20.5)
 
 
 def test_a_request_that_has_come_in_part_has_more_time(pair: Any) -> None:
     connection, _ = pair
     connection.parser, connection.scope = object(), {"type": "http"}
-    ends = _ClosingConnections(0.5)
-    ends.look({connection}, 10.0)
-    ends.look({connection}, 10.6)
-    assert not connection.ended
-    ends.look({connection}, 10.0 + 0.5 * PATIENCE)
-    assert connection.ended
+    closing = _ClosingConnections(0.5)
+    closing.check({connection}, 10.0)
+    assert_closed_between(closing, connection, 10.6, 10.0 + 0.5 * PARTIAL_FACTOR)
 
 
 def test_a_protocol_without_requests_is_ended_at_once(pair: Any) -> None:
     connection, _ = pair
     del connection.cycle
-    _ClosingConnections(0.5).look({connection}, 10.0)
+    _ClosingConnections(0.5).check({connection}, 10.0)
     assert connection.ended
 
 

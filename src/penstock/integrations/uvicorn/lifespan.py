@@ -1,4 +1,4 @@
-"""uvicorn's lifespan with bounds: a startup or a shutdown of the application that hangs ends the process in time."""
+"""uvicorn's lifespan with bounds: an application whose startup or shutdown hangs does not keep the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from penstock.runtime.deadline import write_line
+from penstock.runtime.deadline import GRACE_S, write_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,17 +18,15 @@ __all__ = ["FAILED_START", "BoundedLifespan"]
 
 logger = logging.getLogger("uvicorn.error")
 
-# the exit code of a process that never began to serve, as uvicorn's
+# uvicorn's exit code of a process that never began to serve
 FAILED_START = 3
-# time that cancelled code has for its clean-up
-GRACE_S = 0.75
 
 
 class BoundedLifespan:
-    """A lifespan of uvicorn's with a bound for its startup and its shutdown; None for no bound.
+    """A lifespan of uvicorn's with bounds in seconds for its startup and its shutdown; None for no bound.
 
-    `started()` is called when the application has started. `left_s()` is what the end of the process leaves for the
-    shutdown.
+    `started()` is called after the application's startup. `left_s()` returns the time that the process has left for
+    the shutdown.
     """
 
     def __init__(
@@ -45,25 +43,52 @@ class BoundedLifespan:
         self._shutdown_s = shutdown_s
         self._started = started
         self._left_s = left_s
+        self._bound: asyncio.Timeout | None = None
+        self._drain_s: float | None = None
+        self._is_bound_by_drain = False
+        # whether the startup did not end within a drain
+        self.is_drained = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._lifespan, name)
 
     async def startup(self) -> None:
-        """Start the application; `should_exit` is true afterwards if it did not in time."""
+        """Start the application. `should_exit` is true afterwards if it did not start in time."""
         try:
             with _exit_if_blocked(self._startup_s):
-                async with asyncio.timeout(self._startup_s):
+                async with asyncio.timeout(self._startup_s) as self._bound:
                     await self._lifespan.startup()
         except TimeoutError:
-            logger.error("The application's startup took longer than serve.startup_s, %g s. Exiting.", self._startup_s)
-            # uvicorn then takes the application's end for what it is
-            self._lifespan.startup_failed = self._lifespan.should_exit = True
+            self._fail_startup()
+        finally:
+            self._bound = None
         if not self._lifespan.should_exit:
             self._started()
 
+    def drain(self, drain_s: float) -> None:
+        """Let the startup take `drain_s` seconds from now on. Called by a signal's handler in the loop's thread."""
+        if self._bound is not None and self._drain_s is None:
+            self._drain_s = drain_s
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(self._reschedule, loop.time() + drain_s)
+
+    def _reschedule(self, until_s: float) -> None:
+        bound = self._bound
+        if bound is not None and not bound.expired() and until_s < (bound.when() or float("inf")):
+            self._is_bound_by_drain = True
+            bound.reschedule(until_s)
+
+    def _fail_startup(self) -> None:
+        self.is_drained = self._is_bound_by_drain
+        if self.is_drained:
+            logger.error("The application's startup took longer than the drain, %g s. Exiting.", self._drain_s)
+        else:
+            logger.error("The application's startup took longer than serve.startup_s, %g s. Exiting.", self._startup_s)
+        # with these, uvicorn logs no error of the application's task and exits
+        self._lifespan.startup_failed = self._lifespan.should_exit = True
+
     async def shutdown(self) -> None:
-        """Stop the application, within its own bound and what is left of the drain."""
+        """Stop the application, within its own bound and the rest of the drain."""
         bounds = [bound for bound in (self._shutdown_s, self._left_s()) if bound is not None]
         bound_s = min(bounds, default=None)
         try:
@@ -76,11 +101,11 @@ class BoundedLifespan:
 
 @contextmanager
 def _exit_if_blocked(bound_s: float | None) -> Iterator[None]:
-    """End the process should it still be within this block at its bound: a blocked loop cannot tell the time."""
+    """End the process if it is still in the block some time after the bound: a blocked loop runs no timer."""
     if bound_s is None:
         yield
         return
-    timer = threading.Timer(bound_s + GRACE_S, _end, (bound_s,))
+    timer = threading.Timer(bound_s + GRACE_S, _exit, (bound_s,))
     timer.daemon = True
     timer.start()
     try:
@@ -89,7 +114,7 @@ def _exit_if_blocked(bound_s: float | None) -> Iterator[None]:
         timer.cancel()
 
 
-def _end(bound_s: float) -> None:
+def _exit(bound_s: float) -> None:
     write_line(
         f"penstock: the application's startup blocks for longer than serve.startup_s, {bound_s:g} s: the process ends"
     )

@@ -1,6 +1,6 @@
-"""uvicorn's server with penstock's start and end: it listens once the application has started, and ends without a loss.
+"""uvicorn's server with penstock's start and end: it listens after the application's startup, and loses no client.
 
-In a worker process it ends when its parent does.
+In a worker process it drains when its parent has ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from penstock.config import Config, ServeConfig
+from penstock.config.choice import default_config
 from penstock.integrations.uvicorn.drain import close_after_responses, close_connections
 from penstock.integrations.uvicorn.lifespan import FAILED_START, BoundedLifespan
 from penstock.pressure.overload.loop import pause_watch, resume_watch
@@ -28,23 +28,25 @@ from penstock.tasks.detectors.stalls import stall_watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
 __all__ = ["ENDING", "FAILED", "MAX_REPORT_BYTES", "STARTED", "Server", "report"]
 
 logger = logging.getLogger("uvicorn.error")
 
-# the application's shutdown has at least so long, also where requests have taken all of the drain
+# the least time of the application's shutdown, even if requests have taken all of the drain
 MIN_SHUTDOWN_S = 0.5
-# a worker's report of its start or end to its parent: the word, and its process's number or the reason
+# a worker's report of its start or end to its parent: the word, and its process id or the reason
 STARTED, FAILED, ENDING = "started", "failed", "ending"
 MAX_REPORT_BYTES = 2000
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; `owns_listener`: no other server goes on with its listening socket."""
+    """uvicorn's server. `owns_listener` says that no other server goes on with its listening socket."""
 
     owns_listener = False
     _until_s: float | None = None
+    _lifespan: BoundedLifespan | None = None
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal ends it."""
@@ -53,41 +55,55 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load the application and serve it until a signal ends it."""
-        # imports and the lifespan's startup block the loop, and no client waits for it yet; `startup` resumes
+        # imports and the lifespan's startup block the loop while no client waits; `startup` resumes the watch
         loop = asyncio.get_running_loop()
         pause_watch(loop)
         stall_watch.exempt_turn(loop)
         await super().serve(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, then listen. SystemExit(3) if either fails."""
-        told: ServeConfig = Config.load().serve
+        """Start the application, then listen. SystemExit(3) if either fails; a drain may end it too."""
+        bounds = default_config().serve
         lifespan: Any = BoundedLifespan(
             self.lifespan,
-            told.startup_s,
-            told.shutdown_s,
+            bounds.startup_s,
+            bounds.shutdown_s,
             started=lambda: _allow_listening(sockets or ()),
             left_s=self._left_s,
         )
-        self.lifespan = lifespan
+        self.lifespan = self._lifespan = lifespan
         try:
             await super().startup(sockets=sockets)
         except OSError as error:
             logger.error("cannot listen: %s", error)
             await lifespan.shutdown()
+        except SystemExit:
+            # newer uvicorns exit with the code of a failed startup
+            if not lifespan.is_drained:
+                raise
+        if lifespan.is_drained:
+            # uvicorn ends by the signal that it has captured
+            return
         if not self.started:
             sys.exit(FAILED_START)
         resume_watch(asyncio.get_running_loop())
         report(self.config, STARTED, str(os.getpid()))
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note a signal. The application's startup has the drain's time from then on."""
+        super().handle_exit(sig, frame)
+        drain_s, lifespan = self.config.timeout_graceful_shutdown, self._lifespan
+        if drain_s is not None and lifespan is not None and not self.started:
+            lifespan.drain(drain_s)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept the kernel's clients, answer all requests, then stop the application."""
+        """Accept the clients in the kernel's queue, answer all requests, then stop the application."""
         logger.info("Shutting down")
         loop, drain_s = asyncio.get_running_loop(), self.config.timeout_graceful_shutdown
         until_s = float("inf") if drain_s is None else loop.time() + drain_s
         self._until_s = None if drain_s is None else until_s
         close_after_responses(self)
-        # at once: where connections are bounded, clients are accepted when idle ones have ended
+        # concurrently: with bounded connections, clients are accepted as idle connections are closed
         await asyncio.gather(self._stop_accepting(sockets or [], until_s), close_connections(self, until_s))
         await close_connections(self, until_s)
         await self._end_tasks(until_s)
@@ -106,7 +122,7 @@ class Server(uvicorn.Server):
         report(self.config, ENDING, str(os.getpid()))
 
     async def _end_tasks(self, until_s: float) -> None:
-        """Wait for tasks that requests have left behind, as uvicorn does; cancel them when the drain is over."""
+        """Wait for the tasks of requests, as uvicorn does; cancel them when the drain is over."""
         tasks = self.server_state.tasks
         loop = asyncio.get_running_loop()
         while tasks and loop.time() < until_s and not self.force_exit:
@@ -124,7 +140,7 @@ class Server(uvicorn.Server):
 
 
 def report(config: Any, word: str, text: str) -> bool:
-    """Tell the parent how this worker's start or end goes; False if there is no parent to tell."""
+    """Report this worker's start or end to the parent. Return False in a process without one."""
     channel: socket.socket | None = getattr(config, "start_reports", None)
     if channel is None:
         return False
@@ -135,25 +151,25 @@ def report(config: Any, word: str, text: str) -> bool:
 
 
 def _allow_listening(sockets: Sequence[socket.socket]) -> None:
-    """Let sockets that were bound for this process alone be listened on, beside connections of a server before it."""
+    """Set SO_REUSEADDR: listening fails without it while connections of an earlier server linger."""
     for sock in sockets:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def _drain_with_parent() -> None:
-    """In a child process: be ended by SIGTERM, and so drain, when the parent is gone, however it ended."""
+    """Drain by SIGTERM when the parent has ended, for whatever reason. Does nothing in a process without one."""
     parent = multiprocessing.parent_process()
     if parent is None or threading.current_thread() is not threading.main_thread():
         return
-    # its other end is the parent's alone, and the kernel closes it
+    # the kernel closes the other end, which only the parent has
     arguments = (parent.sentinel,)
     threading.Thread(target=_wait_for_parent, args=arguments, name="penstock-parent", daemon=True).start()
 
 
 def _wait_for_parent(lifeline_fd: int) -> None:
     poll = select.poll()
-    # only that it hangs up
+    # no event but the hang-up
     poll.register(lifeline_fd, 0)
     poll.poll()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,10 +1,8 @@
-"""uvicorn refuses before there is a task: at once, in the turn that reads the request, not behind all that is ready.
+"""Sheds requests in uvicorn's protocol before a task exists, in the turn that reads them.
 
-A task, its context and its turn cost more than the refusal does, and so does an answer made of messages. This reaches
-into uvicorn's httptools protocol, where a request's task is made; where that is not as expected, the middleware refuses
-in its task, as under any server.
-
-What the loop itself turns away is not even read: the protocol says what is answered then, and whether it can be.
+A task with its context costs more than a refusal, and so do ASGI messages. The hook is in uvicorn's httptools protocol,
+where it makes a request's task. With any other protocol the middleware refuses in the request's task, as under any
+server. The loop itself sheds requests unread: the protocol provides the answer, if it can be sent.
 """
 
 from __future__ import annotations
@@ -27,24 +25,24 @@ if TYPE_CHECKING:
 __all__ = ["complete_handshakes", "shed_early", "shed_unread"]
 
 NEEDED = ("_start_asgi_task", "_unset_keepalive_if_required")
-# what a request that is answered here has to have
+# arguments that uvicorn's request class must have for a request to be answered here
 CYCLE = {"keep_alive", "access_log", "access_logger", "default_headers", "on_response"}
-# given in turn
+# sent in rotation
 UNREAD = tuple(reply.to_bytes() for reply in http_replies(Overloaded(reason="lag"), close=True))
 
 
 def shed_unread(config: uvicorn.Config) -> None:
-    """Have a loaded config's server say what a client is answered that the loop turns away."""
+    """Let the server of a loaded config provide the answer to connections that the loop sheds unread."""
     config.http_protocol_class = _answering(config.http_protocol_class)
 
 
 def _answering(protocol: Any) -> Any:
     class Answering(protocol):  # type: ignore[misc]
-        """uvicorn's protocol, between two requests as long as nothing is answered."""
+        """uvicorn's protocol with an answer for the time between two requests."""
 
         @property
         def overload_reply(self) -> tuple[bytes, ...] | None:
-            """503, each with its own time to come back; None while a request, or one behind it, is worked on."""
+            """The 503s, each with its own Retry-After; None while a request is in progress."""
             cycle = self.cycle
             return UNREAD if cycle is None or (cycle.response_complete and not cycle.more_body) else None
 
@@ -52,55 +50,55 @@ def _answering(protocol: Any) -> Any:
 
 
 def complete_handshakes(config: uvicorn.Config) -> None:
-    """Have a loaded config's WebSockets know that one which was answered by HTTP has had its handshake.
+    """Complete the handshake of WebSockets that are answered by an HTTP response, on the server of a loaded config.
 
-    Some of uvicorn's protocols do not, and log an error of the application's for each.
+    Some of uvicorn's protocols do not, and log an error of the application for each.
     """
     if config.ws_protocol_class is not None:
-        config.ws_protocol_class = _ending(config.ws_protocol_class)
+        config.ws_protocol_class = _completing(config.ws_protocol_class)
 
 
-def _ending(protocol: Any) -> Any:
-    class Ending(protocol):  # type: ignore[misc]
-        """uvicorn's protocol, whose handshake is complete with the end of an answer."""
+def _completing(protocol: Any) -> Any:
+    class Completing(protocol):  # type: ignore[misc]
+        """uvicorn's protocol; the end of an HTTP response completes its handshake."""
 
         async def send(self, message: Any) -> None:
             await super().send(message)
             if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
                 self.handshake_complete = True
 
-    # the one on the older half of websockets sends by another name, and needs none of this
-    return protocol if hasattr(protocol, "asgi_send") else Ending
+    # the protocol for websockets' legacy API sends by another method, and does not need this
+    return protocol if hasattr(protocol, "asgi_send") else Completing
 
 
 def shed_early(config: uvicorn.Config, admission: AdmissionMiddleware) -> bool:
-    """Have a loaded config's server refuse early what `admission`, its outermost application, refuses.
+    """Shed requests early that `admission`, the outermost application of a loaded config, would refuse.
 
-    False, and nothing is changed, with a protocol or a version of uvicorn that cannot.
+    Return False, and change nothing, for a protocol or a version of uvicorn without the hook.
     """
     protocol: Any = config.http_protocol_class
-    if not (all(hasattr(protocol, name) for name in NEEDED) and _asked_of_cycle(protocol) >= CYCLE):
+    if not (all(hasattr(protocol, name) for name in NEEDED) and _cycle_arguments(protocol) >= CYCLE):
         return False
-    config.http_protocol_class = _refusing(protocol, admission)
+    config.http_protocol_class = _shedding(protocol, admission)
     return True
 
 
-def _asked_of_cycle(protocol: Any) -> set[str]:
-    """What the class behind a protocol's requests is made of: it stands beside the protocol's, or beside a base's."""
+def _cycle_arguments(protocol: Any) -> set[str]:
+    """Return the arguments of the protocol's request class. It is in the module of the protocol or of a base."""
     modules = [sys.modules[kind.__module__] for kind in protocol.__mro__]
     cycles = [module.RequestResponseCycle for module in modules if hasattr(module, "RequestResponseCycle")]
     return set(signature(cycles[0]).parameters) if cycles else set()
 
 
-def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
-    class Refusing(protocol):  # type: ignore[misc]
-        """uvicorn's protocol, with the question asked first."""
+def _shedding(protocol: Any, admission: AdmissionMiddleware) -> Any:
+    class Shedding(protocol):  # type: ignore[misc]
+        """uvicorn's protocol; it asks the gate before it makes a task."""
 
-        # while one is answered, the next of a pipeline is begun: that one has a task, so that this does not nest
+        # an answer begins the next request of a pipeline: that one gets a task, so that answers do not nest
         _is_answering = False
 
         def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-            # of a request answered while the same data brings another one
+            # a request that was answered here has set it, and the same data begins another request
             self._unset_keepalive_if_required()
             refusal = None
             if app is admission and not self._is_answering and self._has_room():
@@ -111,11 +109,11 @@ def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
                 self._answer(cycle, refusal.reply(cycle.scope, close=not cycle.keep_alive))
 
         def _has_room(self) -> bool:
-            # then the answer, far less than what makes a transport pause, is written without waiting
+            # an answer is far shorter than the high watermark: it is written without a pause
             return not self.transport.is_closing() and self.transport.get_write_buffer_size() == 0
 
         def _answer(self, cycle: Any, reply: HttpReply) -> None:
-            """As the request's own task would, in one write."""
+            """Answer as the request's own task would, in one write."""
             cycle.keep_alive = not reply.closes
             if cycle.access_log:
                 _log(cycle, reply.status)
@@ -129,14 +127,14 @@ def _refusing(protocol: Any, admission: AdmissionMiddleware) -> Any:
                 cycle.on_response()
             finally:
                 self._is_answering = False
-                # which keeps the protocol, as the protocol keeps its last request
+                # breaks a reference cycle: the protocol keeps its last request
                 cycle.on_response = None
 
-    return Refusing
+    return Shedding
 
 
 def _log(cycle: Any, status: int) -> None:
-    """uvicorn's line of access, whose five arguments its formatter knows."""
+    """Write uvicorn's access log line; its formatter needs these five arguments."""
     scope = cycle.scope
-    who, what = get_client_addr(scope), get_path_with_query_string(scope)
-    cycle.access_logger.info('%s - "%s %s HTTP/%s" %d', who, scope["method"], what, scope["http_version"], status)
+    client, path = get_client_addr(scope), get_path_with_query_string(scope)
+    cycle.access_logger.info('%s - "%s %s HTTP/%s" %d', client, scope["method"], path, scope["http_version"], status)

@@ -1,4 +1,4 @@
-"""The TLS files of a server, checked before anything starts: each error names the file that it is about."""
+"""The TLS files of a server, checked before it starts: each error names its file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ CERTIFICATE, KEY, ENCRYPTED = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The files of a certificate and its key; without `keyfile` the key is in `certfile`."""
+    """The files of a certificate and its private key; without `keyfile` the key is in `certfile`."""
 
     certfile: str
     keyfile: str | None = None
     password: str | None = None
 
     def check(self, more: Mapping[str, object] | None = None) -> None:
-        """Raise OSError for a file that cannot be read, ValueError for files that do not make a certificate chain.
+        """Check that the files are a certificate chain with its key. `more` has uvicorn's other TLS arguments.
 
-        `more` has uvicorn's other TLS arguments.
+        Raises OSError for a file that cannot be read, and ValueError for files that do not fit.
         """
         key_path = self.keyfile or self.certfile
         if CERTIFICATE not in _read(self.certfile):
@@ -37,7 +37,7 @@ class Tls:
             raise ValueError(f"{key_path} has no private key in PEM form{hint}")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            # A callable, since without one OpenSSL would ask the terminal for the password.
+            # a callable: without one OpenSSL asks the terminal for the password
             context.load_cert_chain(self.certfile, self.keyfile, lambda: self.password or "")
         except ssl.SSLError as error:
             raise ValueError(self._reason(error, is_encrypted=ENCRYPTED in key)) from error

@@ -1,4 +1,4 @@
-"""uvicorn's supervisors of worker processes and of the reloader, with ends of penstock's."""
+"""uvicorn's supervisors, of worker processes and of the reloader's child, with penstock's start reports and end."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = ["Reloader", "Workers"]
 
 logger = logging.getLogger("uvicorn.error")
 ENDS = (signal.SIGTERM, signal.SIGINT)
-# so many workers that end before they serve, with none between them that serves, are no accident
+# so many workers in a row that end before they serve are no accident
 MAX_FAILED_STARTS = 5
 POLL_INTERVAL_S = 0.02
 
 
 class WorkerProcess(multiprocess.Process):
-    """A worker of uvicorn's that serves by penstock's server; older uvicorns are told what a worker runs."""
+    """uvicorn's worker process with penstock's server; older uvicorns take a target instead."""
 
     @property
     def server(self) -> Server:
@@ -43,7 +43,7 @@ class WorkerProcess(multiprocess.Process):
         return self._server  # type: ignore[return-value]
 
     def ping(self, timeout: float = 5) -> bool:
-        """Ask the worker whether it lives; uvicorn waits the whole time where the worker ends meanwhile."""
+        """Return whether the worker answers within `timeout` seconds, or False as soon as it ends."""
         with suppress(OSError, EOFError):
             self.parent_conn.send(b"ping")
             wait([self.parent_conn, self.process.sentinel], timeout)
@@ -54,22 +54,22 @@ class WorkerProcess(multiprocess.Process):
 
 
 class SignalSafeEvent:
-    """An event as `threading.Event`, which a signal's handler may set: it takes no lock."""
+    """An event like `threading.Event` that takes no lock, so that a signal's handler may set it."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
 
     def is_set(self) -> bool:
-        """Whether it is set."""
+        """Return whether the event is set."""
         return self.wait(0)
 
     def set(self) -> None:
-        """Set it, once and for all."""
+        """Set the event; it is never cleared."""
         if not self.is_set():
             os.write(self._writer, b"\0")
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set; False if that takes longer than `timeout` seconds."""
+        """Wait until the event is set. Return False if that takes longer than `timeout` seconds."""
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         return bool(poll.poll(None if timeout is None else timeout * 1000))
@@ -78,7 +78,7 @@ class SignalSafeEvent:
 class StartReports:
     """The workers' reports of their starts and ends.
 
-    Ownership: the parent reads, each worker has a copy of the other end.
+    Ownership: the parent has the reading end, and each worker a copy of the other one.
     """
 
     def __init__(self) -> None:
@@ -91,10 +91,10 @@ class StartReports:
         self.failed_in_a_row = 0
 
     def read(self) -> None:
-        """Read the reports; log the first reason why a worker cannot start, since the others say the same."""
+        """Read the reports, and log the first reason for a failed start: the other workers report the same."""
         with suppress(BlockingIOError):
             while True:
-                # a long reason may be cut within a character
+                # a long reason may end within a character
                 word, _, text = self._reader.recv(MAX_REPORT_BYTES).decode(errors="replace").partition(" ")
                 if word == STARTED:
                     self._started.add(int(text))
@@ -106,22 +106,22 @@ class StartReports:
                     logger.error("%s", text)
 
     def has_started(self, pid: int) -> bool:
-        """Whether the worker has said that it serves."""
+        """Return whether the worker has reported that it serves."""
         return pid in self._started
 
     def is_ending(self, pid: int) -> bool:
-        """Whether the worker has said that it accepts no more clients."""
+        """Return whether the worker has reported that it accepts no more clients."""
         return pid in self._ending
 
     def record_end(self, pid: int) -> None:
-        """Hear that a worker has ended; whether it had served counts."""
+        """Record that a worker has ended, and whether it had served."""
         if pid not in self._started | self._ended:
             self.failed_in_a_row += 1
         self._ended.add(pid)
 
 
 class Workers(Multiprocess):
-    """uvicorn's worker processes. A start that fails ends them all, and a stop is heard of at once."""
+    """uvicorn's supervisor of workers. A failed start ends all of them, and a signal stops the accepting at once."""
 
     should_exit: Any
     _has_last = False
@@ -136,32 +136,32 @@ class Workers(Multiprocess):
             signal.signal(signum, self._on_end)
 
     def _on_end(self, signum: int, frame: FrameType | None) -> None:
-        # Here, not when it is looked at: the signal may have come to the whole group, and the workers stop accepting.
-        _refuse_new(self)
+        # in the handler, not later: the signal may have come to the whole group, whose workers stop accepting now
+        _stop_accepting(self)
         self.should_exit.set()
 
     def keep_subprocess_alive(self) -> None:
-        """Replace workers that have died, unless one has failed to start: the next would fail as well."""
-        self._look()
+        """Replace dead workers, unless one has failed to start: its replacement would fail too."""
+        self._check_workers()
         if not self.has_failed():
             super().keep_subprocess_alive()
-            self._look()
+            self._check_workers()
         if not self.has_failed():
             return
-        # newer uvicorns have seen it, and have said so
+        # newer uvicorns have noticed and logged it
         if not self.should_exit.is_set():
             logger.error("a worker process failed to start, stopping the parent process.")
-        _refuse_new(self)
+        _stop_accepting(self)
         self.should_exit.set()
 
-    def _look(self) -> None:
+    def _check_workers(self) -> None:
         self._reports.read()
         for process in self.processes:
             if process.process.exitcode is not None:
                 self._reports.record_end(process.process.pid or 0)
 
     def terminate_all(self) -> None:
-        """End the workers. If clients wait while none of them accepts, one has the drain's time to begin."""
+        """End the workers. If clients wait and no worker accepts, wait for one to start, within the drain's time."""
         drain_s = self.config.timeout_graceful_shutdown
         until_s = math.inf if drain_s is None else time.monotonic() + drain_s
         while any(map(has_clients, self.sockets)) and not self._is_served() and time.monotonic() < until_s:
@@ -169,8 +169,8 @@ class Workers(Multiprocess):
         super().terminate_all()
 
     def _is_served(self) -> bool:
-        """Whether a worker accepts clients, or none ever will. Where all have ended, one more is started."""
-        self._look()
+        """Return whether a worker accepts clients, or none ever will. If all have ended, start one more."""
+        self._check_workers()
         alive = [process.process.pid or 0 for process in self.processes if process.process.is_alive()]
         accepting = [pid for pid in alive if not self._reports.is_ending(pid)]
         if not accepting and not self._has_last and not self.has_failed():
@@ -185,28 +185,28 @@ class Workers(Multiprocess):
         self.processes.append(process)
 
     def has_failed(self) -> bool:
-        """Whether a worker has ended before it served: with the code that says so, or again and again."""
+        """Return whether a worker has failed to start: by its exit code, or several in a row."""
         if self._reports.failed_in_a_row >= MAX_FAILED_STARTS:
             return True
         return any(process.process.exitcode == FAILED_START for process in self.processes)
 
 
 class Reloader(ChangeReload):  # type: ignore[misc, valid-type]
-    """uvicorn's reloader. Clients wait in the listening socket from one child to the next, and for none at the end."""
+    """uvicorn's reloader. Clients wait in the listening socket from one child to the next, but not at the end."""
 
     def signal_handler(self, sig: int, frame: FrameType | None) -> None:
-        """Hear of the end. The signal may have come to the whole group: the child stops accepting at the same time."""
-        _refuse_new(self)
+        """Stop accepting at once: the signal may have come to the whole group, whose child stops accepting now."""
+        _stop_accepting(self)
         super().signal_handler(sig, frame)
 
     def startup(self) -> None:
-        """Note the sources' times before the child reads them: a change made while it starts reloads, too."""
+        """Record the sources' times before the child reads them, so that a change during its start reloads too."""
         if hasattr(self, "mtimes"):
             self.mtimes = self._times()
         super().startup()
 
     def restart(self) -> None:
-        """The same for the next child; uvicorn looks a moment after its start."""
+        """Record the sources' times for the next child too; uvicorn does so only after its start."""
         times = self._times() if hasattr(self, "mtimes") else None
         super().restart()
         if times is not None:
@@ -220,8 +220,8 @@ class Reloader(ChangeReload):  # type: ignore[misc, valid-type]
         return times
 
 
-def _refuse_new(supervisor: Any) -> None:
-    """Let no new client in. An inherited socket stays open, and its clients wait there for the next server."""
+def _stop_accepting(supervisor: Any) -> None:
+    """Stop accepting clients. An inherited socket stays open, and its clients wait there for the next server."""
     if supervisor.config.fd is None:
         for listener in supervisor.sockets:
             stop_new(listener)

@@ -1,0 +1,86 @@
+"""Ends uvicorn's processes in time after their first signal: a server, or the supervisor with its workers."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+import threading
+from functools import partial
+from typing import Any
+
+import uvicorn
+
+from penstock.integrations.uvicorn.binding import remove_socket_file
+from penstock.runtime.deadline import GRACE_S, Deadline, DeadlineOptions
+
+__all__ = ["END_SIGNALS", "bound_server", "bound_supervisor", "current_server"]
+
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# while the application starts no client waits for an answer: its cancelled startup has less time than a drain's tasks
+STARTUP_GRACE_S = 0.15
+
+
+def bound_server(drain_s: float | None, socket_file: str | None) -> None:
+    """Bound the end of this process, in whose main thread uvicorn serves, from its first signal on.
+
+    `drain_s` is the time of the drain in seconds; None for no bound. `socket_file` is removed at a forced end.
+    """
+    if threading.current_thread() is not threading.main_thread() or drain_s is None:
+        return
+    loop: Any = asyncio.get_running_loop()
+    # a second signal to a worker means nothing: the supervisor itself sends one to workers that have had the first
+    is_alone = multiprocessing.parent_process() is None
+    options = DeadlineOptions(
+        drain_s,
+        lambda signum: _handling_server(signum) is not None,
+        waited=_unfinished_work,
+        relay=loop.relay_signals,
+        ends_at_second=is_alone,
+        at_end=partial(remove_socket_file, socket_file) if is_alone else bool,
+        grace_s=_grace_s,
+    )
+    loop.watch_signals(Deadline.get().serve(options))
+
+
+def bound_supervisor(drain_s: float | None, socket_file: str | None) -> None:
+    """Bound the end of this process and its workers from its first signal on; a second signal ends them at once."""
+    if drain_s is None:
+        return
+    options = DeadlineOptions(
+        drain_s,
+        lambda signum: signum in END_SIGNALS,
+        waited=lambda: f"{len(multiprocessing.active_children())} processes",
+        at_end=partial(_kill_workers, socket_file),
+    )
+    signal.set_wakeup_fd(Deadline.get().serve(options), warn_on_full_buffer=False)
+
+
+def _handling_server(signum: int) -> uvicorn.Server | None:
+    """Return the server that handles the signal; None once uvicorn has ended and raises the signal again."""
+    server = getattr(signal.getsignal(signum), "__self__", None) if signum in END_SIGNALS else None
+    return server if isinstance(server, uvicorn.Server) else None
+
+
+def current_server() -> uvicorn.Server | None:
+    """Return the server that handles signals now."""
+    return next(filter(None, map(_handling_server, END_SIGNALS)), None)
+
+
+def _grace_s() -> float:
+    server = current_server()
+    return STARTUP_GRACE_S if server is not None and not server.started else GRACE_S
+
+
+def _unfinished_work() -> str:
+    server = current_server()
+    if server is None:
+        return ""
+    counts = {"connection": len(server.server_state.connections), "task": len(server.server_state.tasks)}
+    return ", ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in counts.items() if count)
+
+
+def _kill_workers(socket_file: str | None) -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
+    remove_socket_file(socket_file)

@@ -1,0 +1,191 @@
+"""uvicorn's config with penstock's loop, and with penstock's changes to the application and protocols it loads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+from importlib import import_module
+from traceback import extract_tb
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import uvicorn
+from uvicorn.importer import import_from_string
+
+import penstock
+from penstock.config.choice import default_config
+from penstock.integrations.admission import AdmissionMiddleware
+from penstock.integrations.health.server import HealthServer, LoopHealth
+from penstock.integrations.health.workers import HealthReporter
+from penstock.integrations.metrics.exporter import join_workers
+from penstock.integrations.uvicorn.lifespan import FAILED_START
+from penstock.integrations.uvicorn.process_deadline import bound_server, current_server
+from penstock.integrations.uvicorn.request_timing import report_receiving
+from penstock.integrations.uvicorn.server import FAILED, report
+from penstock.integrations.uvicorn.shedding import complete_handshakes, shed_early, shed_unread
+from penstock.logformats import json_line
+from penstock.loop.transports import gather_writes
+from penstock.runtime.deadline import Deadline, format_lines_by
+from penstock.tasks.finding_fields import show_records
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from penstock.config import Config, PressureConfig
+
+__all__ = ["ServerConfig", "check_protocols"]
+
+logger = logging.getLogger("uvicorn.error")
+LOOP = "penstock:new_event_loop"
+# uvicorn takes the loop as a factory's import string since 0.36; before, by a set-up call that installs a policy
+TAKES_A_FACTORY = hasattr(uvicorn.Config, "get_loop_factory")
+
+
+class ServerConfig(uvicorn.Config):
+    """uvicorn's config with penstock's loop. It is pickled to the worker processes."""
+
+    # the Unix socket's file, which the serving process removes if its end is forced
+    uds_file: str | None = None
+    # the health port of this process, or a worker's way to that of its parent
+    health: HealthServer | None = None
+    health_handover: socket.socket | None = None
+    # a worker's way to the metrics of its parent
+    metrics_handover: socket.socket | None = None
+    # a worker's way to report its start to its parent
+    start_reports: socket.socket | None = None
+
+    def __init__(self, app: Any, log_format: str = "text", **choices: Any) -> None:
+        # before uvicorn sets up logging
+        self.log_format = log_format
+        super().__init__(app, loop=LOOP if TAKES_A_FACTORY else "none", **choices)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one process serves: without workers and without a reloader."""
+        return not self.should_reload and self.workers == 1
+
+    def load(self) -> None:
+        """Load the application; uvicorn calls this in the running loop. SystemExit(3) if it cannot, in a worker."""
+        _follow_health(self)
+        if self.metrics_handover is not None:
+            join_workers(self.metrics_handover)
+        if multiprocessing.parent_process() is None:
+            super().load()
+        else:
+            _load_in_worker(super().load, self)
+        bound_server(self.timeout_graceful_shutdown, self.uds_file)
+        self._apply(default_config())
+
+    def _apply(self, config: Config) -> None:
+        """Change the loaded application and protocols by penstock's config."""
+        self.http_protocol_class = _gathering(self.http_protocol_class)
+        if config.pressure.receive_s is not None:
+            report_receiving(self)
+        if config.pressure.limit is not None:
+            self.loaded_app = admission = _admitted(self.loaded_app, config.pressure)
+            shed_early(self, admission)
+            complete_handshakes(self)
+        if config.pressure.lag_high_s is not None:
+            shed_unread(self)
+        if config.loop.debug is not None:
+            # on Python 3.11 uvicorn's own runner has turned it off since the loop was made
+            asyncio.get_running_loop().set_debug(config.loop.debug)
+
+    def configure_logging(self) -> None:
+        """Set up uvicorn's logging and that of penstock's own records; uvicorn calls this in each process."""
+        super().configure_logging()
+        show_records(logging.getLogger("uvicorn.error").getEffectiveLevel(), self.log_format)
+        if self.log_format == "json":
+            format_lines_by(json_line)
+
+    if not TAKES_A_FACTORY:
+
+        def setup_event_loop(self) -> None:
+            """Install penstock's policy: uvicorn before 0.36 chooses a loop by the policy."""
+            penstock.install()
+
+
+def check_protocols(choices: dict[str, Any]) -> None:
+    """Raise ValueError, naming the option, for an HTTP or WebSocket protocol that uvicorn cannot load."""
+    config = import_module("uvicorn.config")
+    for option, known in (("http", config.HTTP_PROTOCOLS), ("ws", config.WS_PROTOCOLS)):
+        name = choices.get(option, "auto")
+        if not isinstance(name, str) or name in known:
+            continue
+        try:
+            import_from_string(name)
+        except Exception as error:
+            allowed = ", ".join(map(str, known))
+            reason = " ".join(str(error).split())
+            raise ValueError(f"--{option} {name}: allowed is {allowed}, or module:class; {reason}") from None
+
+
+def _load_in_worker(load: Callable[[], None], config: ServerConfig) -> None:
+    """Load the application. An error becomes one line for the parent: every worker would fail in the same way."""
+    try:
+        load()
+    except Exception as error:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        _fail(config, f"cannot load {config.app}: {text} ({_place(error.__traceback__)})", error)
+    except SystemExit as error:
+        # uvicorn has logged its own exit
+        if error.code != FAILED_START:
+            _fail(config, f"cannot load {config.app}: it ends the process by SystemExit({error.code!r})", error)
+        raise
+
+
+def _fail(config: ServerConfig, reason: str, error: BaseException) -> NoReturn:
+    """End this process before it serves. The parent logs the reason once; without a parent this process does."""
+    if not report(config, FAILED, reason):
+        logger.error(reason, exc_info=error)
+    raise SystemExit(FAILED_START) from error
+
+
+def _place(traceback: TracebackType | None) -> str:
+    """Return the innermost line of a traceback."""
+    frame = extract_tb(traceback)[-1]
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"
+
+
+def _gathering(protocol: Any) -> Any:
+    class Gathering(protocol):  # type: ignore[misc]
+        """uvicorn's protocol with gathered writes: one system call sends a response's header and its body."""
+
+        def connection_made(self, transport: Any) -> None:
+            gather_writes(transport)
+            super().connection_made(transport)
+
+    return Gathering
+
+
+def _admitted(app: Any, pressure: PressureConfig) -> AdmissionMiddleware:
+    """Return the application behind a gate, outside uvicorn's own middleware."""
+    return AdmissionMiddleware(
+        app,
+        limit=pressure.limit,
+        initial=pressure.initial,
+        max_wait_s=pressure.max_wait_s,
+        deadline_s=pressure.deadline_s,
+        health=pressure.health_paths,
+        exempt=pressure.exempt_paths,
+        max_streams=pressure.max_streams,
+        stream_after_s=pressure.stream_after_s,
+    )
+
+
+def _follow_health(config: ServerConfig) -> None:
+    """Answer health checks for this process. Called in its loop, before the application is loaded."""
+    if config.health is None and config.health_handover is None:
+        return
+    server = current_server()
+    health = LoopHealth(
+        asyncio.get_running_loop(),
+        lambda: server is None or server.started,
+        lambda: Deadline.has_begun() or (server is not None and server.should_exit),
+    )
+    if config.health is not None:
+        config.health.follow_health(health)
+    if config.health_handover is not None:
+        HealthReporter(config.health_handover, health).start()
