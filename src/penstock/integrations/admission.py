@@ -7,16 +7,15 @@ listens meanwhile for its client to leave. Deadlines and the time of arrival com
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from penstock.errors import Overloaded
 from penstock.integrations.body_drain import drain
+from penstock.integrations.client_watch import ReadAhead
 from penstock.integrations.deadline_scope import asked_s, inherited, sooner_s
 from penstock.integrations.sending import Sender
-from penstock.integrations.turns import EarlyTurn, Turn, unless
-from penstock.pressure.admission.gate import Gate, Priority
+from penstock.pressure.admission.gate import Entry, Gate, Priority
 from penstock.pressure.admission.healthchecks import PATHS, HealthChecks
 from penstock.pressure.admission.paths import PathSet
 from penstock.pressure.admission.replies import CLOSE, HttpReply, http_reply
@@ -24,6 +23,7 @@ from penstock.pressure.admission.streams import STREAM_AFTER_S
 from penstock.pressure.overload.loop import arrived_at
 
 if TYPE_CHECKING:
+    from penstock.pressure.admission.core import Waiter
     from penstock.pressure.limits import Limit
 
 __all__ = ["AdmissionMiddleware", "Refusal", "refusal"]
@@ -33,16 +33,15 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+# the entry, its waiter, the deadline and the time that the deadline counts from
+Asked: TypeAlias = tuple[Entry, "Waiter | None", float | None, float | None]
 
-# of a request that waits, so much of the body is read ahead; what is longer stays with the server
-AHEAD_BYTES = 65536
 # a refused request's body up to this size is let pass, so that the connection can be used again
 UNREAD_BYTES = 65536
 # a WebSocket's close code for "try again later"
 TRY_AGAIN_LATER = 1013
 # where a scope carries what was asked before its task was made
 ASKED = "penstock.asked"
-GONE = frozenset({"http.disconnect", "websocket.disconnect"})
 
 
 class AdmissionMiddleware:
@@ -118,23 +117,24 @@ class AdmissionMiddleware:
             await self._run(scope, receive, Sender(send), self._health.leave)
             return
         try:
-            turn, deadline_s, arrived_s = scope.pop(ASKED, None) or self._ask(scope)
-            if turn.waiter is not None:
-                receive = ahead = Ahead(receive)
-                if not await ahead.watch(turn):
-                    await self._leave(scope, send)
+            early = scope.pop(ASKED, None)
+            entry, waiter, deadline_s, arrived_s = self._ask(scope) if early is None else early.take()
+            if waiter is not None:
+                receive = ahead = ReadAhead(receive)
+                if not await ahead.wait(entry, waiter):
+                    await self._end_disconnected(scope, send)
                     return
         except Overloaded as refused:
             await self._answer(refused)(scope, receive, send)
             return
         is_websocket = scope["type"] == "websocket"
         may_stream = not is_websocket or self._websockets == "handshake"
-        sender = Sender(send, self.gate, turn if may_stream else None, self._stream_after_s)
-        # a WebSocket is to begin in time; it may stay
-        await self._run(scope, receive, sender, turn.leave, None if is_websocket else deadline_s, arrived_s)
+        sender = Sender(send, self.gate, entry if may_stream else None, self._stream_after_s)
+        # the deadline of a WebSocket bounds its handshake only
+        await self._run(scope, receive, sender, entry.abandon, None if is_websocket else deadline_s, arrived_s)
 
-    async def _leave(self, scope: Scope, send: Send) -> None:
-        """Count a client that has left while it waited. It reads no answer, but servers want a handshake ended."""
+    async def _end_disconnected(self, scope: Scope, send: Send) -> None:
+        """Count a client that disconnected while it waited. It reads no answer, but servers want a handshake ended."""
         self.gate.count_disconnected()
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
@@ -176,7 +176,7 @@ class AdmissionMiddleware:
         if self._is_health_check(scope) or self._is_exempt(scope):
             return None
         try:
-            scope[ASKED] = self._ask(scope, EarlyTurn)
+            scope[ASKED] = EarlyAsk(self._ask(scope))
         except Overloaded as refused:
             return self._answer(refused)
         except Exception:
@@ -184,8 +184,11 @@ class AdmissionMiddleware:
             scope.pop(ASKED, None)
         return None
 
-    def _ask(self, scope: Scope, turn: type[Turn] = Turn) -> tuple[Turn, float | None, float | None]:
-        """Ask the gate: the turn, and the deadline with the time that it counts from. Raises Overloaded."""
+    def _ask(self, scope: Scope) -> Asked:
+        """Ask the gate. Return the entry, its waiter if it must wait, the deadline in seconds and when that began.
+
+        Raises Overloaded.
+        """
         # how late the loop was in reading it counts: a request that was held is older than it looks
         arrived_s = arrived_at.get(None)
         deadline_s = sooner_s(self.gate.deadline_s, asked_s(scope["headers"]))
@@ -197,7 +200,7 @@ class AdmissionMiddleware:
             priority = Priority.NORMAL if self._priority is None else self._priority(scope)
         key = None if self._key is None else self._key(scope)
         entry = self.gate.entry(priority=priority, key=key, arrived_s=arrived_s, deadline_s=deadline_s)
-        return turn(entry), deadline_s, arrived_s
+        return entry, entry.ask(), deadline_s, arrived_s
 
     def _is_health_check(self, scope: Scope) -> bool:
         if scope["type"] != "http":
@@ -221,42 +224,23 @@ class AdmissionMiddleware:
         return receive_and_close
 
 
-class Ahead:
-    """The `receive` of a request that had to wait: what came meanwhile, in its order, then what comes."""
+class EarlyAsk:
+    """An answer of the gate to a request that has no task yet. Its permit or place is given up if no task takes it."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._kept: deque[Message] = deque()
+    __slots__ = ("_asked",)
 
-    async def __call__(self) -> Message:
-        """The next message, for the application."""
-        return self._kept.popleft() if self._kept else await self._receive()
+    def __init__(self, asked: Asked) -> None:
+        self._asked: Asked | None = asked
 
-    async def watch(self, turn: Turn) -> bool:
-        """Wait for the turn, and for the client to leave; False if it has. Raises Overloaded.
+    def take(self) -> Asked:
+        """Return the answer, which is the caller's from now on."""
+        asked, self._asked = self._asked, None
+        assert asked is not None
+        return asked
 
-        That a client has left is told after its body only, so this reads ahead: up to a bound.
-        """
-        read_bytes = 0
-        while turn.waiter is not None and not turn.waiter.done() and read_bytes <= AHEAD_BYTES:
-            message = await self._next(turn)
-            if message is None:
-                break
-            if message["type"] in GONE:
-                turn.drop()
-                return False
-            self._kept.append(message)
-            read_bytes += len(message.get("body", b""))
-        await turn
-        return True
-
-    async def _next(self, turn: Turn) -> Message | None:
-        try:
-            return await unless(turn.waiter, self._receive)
-        except BaseException:
-            # cancelled, or the server's own failure: the place in the queue is for somebody else
-            turn.drop()
-            raise
+    def __del__(self) -> None:
+        if self._asked is not None:
+            self._asked[0].abandon()
 
 
 class Refusal:

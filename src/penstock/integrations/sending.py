@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from penstock.errors import Overloaded
-    from penstock.integrations.turns import Turn
-    from penstock.pressure.admission.gate import Gate
+    from penstock.pressure.admission.gate import Entry, Gate
+    from penstock.pressure.admission.streams import Stream
 
 __all__ = ["Sender"]
 
@@ -25,64 +25,74 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
 class Sender:
-    """Passes messages on. Given a gate and a turn, it gives the turn's permit back when the answer is a stream.
+    """The `send` of a request. Given a gate and an entry, it gives the permit back when the answer is a stream.
 
-    Where the gate has as many streams as it may, what is one from the beginning is refused: sending raises `refused`.
-    Any other one keeps its permit and asks again after as long.
+    If the gate has its most streams already, an answer that is a stream from the beginning is shed: sending raises
+    `refused`. Any other answer keeps its permit and asks again after `after_s` seconds.
     """
 
-    __slots__ = ("_after_s", "_gate", "_timer", "_turn", "has_begun", "refused", "send")
+    __slots__ = ("_after_s", "_entry", "_gate", "_stream", "_timer", "has_begun", "refused", "send")
 
-    def __init__(self, send: Send, gate: Gate | None = None, turn: Turn | None = None, after_s: float = STREAM_AFTER_S):
+    def __init__(
+        self, send: Send, gate: Gate | None = None, entry: Entry | None = None, after_s: float = STREAM_AFTER_S
+    ) -> None:
         self.send = send
-        self._gate, self._turn, self._after_s = gate, turn, after_s
+        # the entry while its answer may become a stream, then the stream
+        self._gate, self._entry, self._after_s = gate, entry, after_s
+        self._stream: Stream | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.has_begun = False
         self.refused: Overloaded | None = None
 
     async def __call__(self, message: Message) -> None:
-        """Pass a message on."""
+        """Pass a message on. Raises Overloaded for a stream that is shed."""
         if not self.has_begun:
             self._begin(message)
-        elif self._timer is None and self._turn is not None and message.get("more_body"):
-            self._wait()
+        elif self._timer is None and self._entry is not None and message.get("more_body"):
+            self._set_timer()
         await self.send(message)
 
     def end(self) -> None:
-        """Stop watching: the application has ended."""
-        self._turn = None
+        """End the stream, if it became one. The application has ended."""
+        self._entry = None
         if self._timer is not None:
             self._timer.cancel()
+        if self._stream is not None:
+            self._stream.leave()
 
     def _begin(self, message: Message) -> None:
-        if self._turn is not None:
+        if self._entry is not None:
             if _is_stream(message):
-                self._stream(self._turn)
+                self._require_stream(self._entry)
             elif message["type"].startswith("websocket."):
                 # the handshake has failed
-                self._turn.leave()
-                self._turn = None
+                self._entry.leave()
+                self._entry = None
         self.has_begun = True
 
-    def _stream(self, turn: Turn) -> None:
+    def _require_stream(self, entry: Entry) -> None:
         assert self._gate is not None
-        if self.refused is None and not turn.become_stream(self._gate):
+        if self.refused is None and not self._become_stream(self._gate, entry):
             self.refused = self._gate.shed_stream()
         if self.refused is not None:
             raise self.refused
-        self._turn = None
 
-    def _wait(self) -> None:
+    def _become_stream(self, gate: Gate, entry: Entry) -> bool:
+        self._stream = gate.stream(entry)
+        if self._stream is None:
+            return False
+        self._entry = None
+        return True
+
+    def _set_timer(self) -> None:
         assert self._gate is not None
         self._timer = self._gate.loop.call_later(self._after_s, self._check)
 
     def _check(self) -> None:
-        if self._turn is None or self._gate is None:
+        if self._entry is None or self._gate is None:
             return
-        if self._turn.become_stream(self._gate):
-            self._turn = None
-        else:
-            self._wait()
+        if not self._become_stream(self._gate, self._entry):
+            self._set_timer()
 
 
 def _is_stream(message: Message) -> bool:

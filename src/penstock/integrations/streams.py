@@ -10,14 +10,14 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.errors import Overloaded
-from penstock.integrations.turns import Turn
 from penstock.loop.lingering import close_lingering
 from penstock.pressure.overload.sheds import count_shed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from penstock.pressure.admission.gate import Gate
+    from penstock.pressure.admission.core import Waiter
+    from penstock.pressure.admission.gate import Entry, Gate
 
     Handler: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -94,23 +94,26 @@ class _Door:
 
     def open(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Handling | None:
         """The handler's coroutine, or None for a connection that is refused."""
-        turn = None
+        entry = waiter = None
         try:
             if self._most is not None and self._open_count >= self._most:
                 count_shed("connections", "limit")
                 raise Overloaded(reason="limit", limit=self._most)
             if self._gate is not None:
-                turn = Turn(self._gate.entry())
+                entry = self._gate.entry()
+                waiter = entry.ask()
         except Overloaded:
             self._refuse(writer)
             return None
         self._open_count += 1
-        return Handling(self._handle(reader, writer, turn), lambda: self._end(turn))
+        return Handling(self._handle(reader, writer, entry, waiter), lambda: self._end(entry))
 
-    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, turn: Turn | None) -> None:
+    async def _handle(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, entry: Entry | None, waiter: Waiter | None
+    ) -> None:
         try:
-            if turn is not None and turn.waiter is not None:
-                await turn
+            if waiter is not None:
+                await waiter
                 if writer.is_closing() or reader.at_eof():
                     self._has_left(writer)
                     return
@@ -118,7 +121,7 @@ class _Door:
         except Overloaded:
             self._refuse(writer)
         finally:
-            self._end(turn)
+            self._end(entry)
 
     def _has_left(self, writer: asyncio.StreamWriter) -> None:
         """The client has gone while it waited."""
@@ -126,10 +129,10 @@ class _Door:
         assert self._gate is not None
         self._gate.count_disconnected()
 
-    def _end(self, turn: Turn | None) -> None:
+    def _end(self, entry: Entry | None) -> None:
         self._open_count -= 1
-        if turn is not None:
-            turn.drop()
+        if entry is not None:
+            entry.abandon()
 
     def _refuse(self, writer: asyncio.StreamWriter) -> None:
         if self._refusal:

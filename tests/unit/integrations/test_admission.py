@@ -6,7 +6,8 @@ import math
 import pytest
 
 from penstock.errors import Overloaded
-from penstock.integrations.admission import AHEAD_BYTES, AdmissionMiddleware, refusal
+from penstock.integrations.admission import AdmissionMiddleware, refusal
+from penstock.integrations.client_watch import AHEAD_BYTES
 from penstock.pressure.admission.gate import Gate, Priority
 from penstock.pressure.admission.healthchecks import MOST_AT_ONCE, HealthChecks
 from penstock.pressure.client.deadline import remaining_s
@@ -325,10 +326,10 @@ class Asked:
         self.entries.append(how)
         return self
 
-    async def enter(self):
-        pass
+    def ask(self):
+        return None
 
-    def leave(self):
+    def abandon(self):
         pass
 
 

@@ -16,8 +16,7 @@ pytest.importorskip("uvicorn")
 import uvicorn
 
 from penstock.errors import Overloaded
-from penstock.integrations.admission import AdmissionMiddleware, refusal
-from penstock.integrations.turns import EarlyTurn
+from penstock.integrations.admission import AdmissionMiddleware, EarlyAsk, refusal
 from penstock.integrations.uvicorn.shedding import shed_early
 from penstock.pressure.admission import replies
 from penstock.pressure.admission.gate import Gate
@@ -253,8 +252,7 @@ async def test_a_priority_that_fails_is_the_requests_failure():
 
 async def test_a_turn_asked_for_early_and_never_taken_gives_its_permit_back():
     gate = Gate(1, max_wait_s=math.inf)
-    asked = EarlyTurn(gate.entry())
-    waiting = EarlyTurn(gate.entry())
+    asked, waiting = (EarlyAsk((entry, entry.ask(), None, None)) for entry in (gate.entry(), gate.entry()))
     assert (gate.inflight, gate.queued()) == (1, 1)
     del waiting
     assert (gate.inflight, gate.queued()) == (1, 0)

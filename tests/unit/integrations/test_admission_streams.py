@@ -231,12 +231,12 @@ async def test_an_accepted_websocket_is_a_stream_and_one_beyond_the_bound_is_ref
 async def test_only_an_entry_that_is_inside_becomes_a_stream():
     gate = Gate(1)
     entry = gate.entry()
-    with pytest.raises(RuntimeError, match="not inside"):
+    with pytest.raises(RuntimeError, match="has no permit"):
         gate.stream(entry)
     await entry.enter()
     stream = gate.stream(entry)
     assert stream is not None
-    with pytest.raises(RuntimeError, match="not inside"):
+    with pytest.raises(RuntimeError, match="has no permit"):
         entry.leave()
     stream.leave()
     stream.leave()

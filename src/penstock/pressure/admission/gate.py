@@ -164,7 +164,7 @@ class Gate(GateCore):
         waits for the stream as for an entry; others it waits for only as long as their connections are busy.
         """
         if not entry.is_inside:
-            raise RuntimeError("this entry is not inside its gate: it cannot become a stream")
+            raise RuntimeError("this entry has no permit: it cannot become a stream")
         if self.max_streams is not None and len(self.live_streams) >= self.max_streams:
             return None
         entry.is_begun = entry.is_inside = False
