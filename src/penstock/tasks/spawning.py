@@ -75,7 +75,8 @@ async def spawn_when_free(
     """Make a task as `spawn` does, once fewer than `pressure.max_tasks` tasks live in the running loop.
 
     It waits only with `pressure.tasks_full = "wait"`, first come, first served. If it is cancelled while it waits, it
-    closes the coroutine and makes no task. Returns the task.
+    closes the coroutine and makes no task; so it does when 10,000 callers wait already, and raises `Overloaded` (reason
+    `tasks`). Returns the task.
     """
     wait = _limits.get(asyncio.get_running_loop())
     if wait is not None:

@@ -8,9 +8,11 @@ import pytest
 from penstock.config import Config, LoopConfig, PressureConfig, TasksConfig
 from penstock.errors import Overloaded
 from penstock.pressure import loop_statistics
+from penstock.pressure.overload.tasks import TaskLimit
 from penstock.runtime.build import build_loop
 from penstock.tasks import spawn_when_free
 from tests.support.loops import POLLERS
+from tests.support.waiting import turns
 
 TIMEOUT_S = 20.0
 
@@ -159,3 +161,159 @@ def test_without_a_bound_nobody_waits():
 
     loop.run_until_complete(main())
     loop.close()
+
+
+class Counted:
+    """A bound of one task over a count that the test sets, in place of a loop's own count."""
+
+    def __init__(self, **options):
+        self.live = 1
+        self.on_room = None
+        self.entered = []
+        self.limit = TaskLimit(1, "wait", live=lambda: self.live, want_room=self.want_room, **options)
+
+    def want_room(self, on_room):
+        self.on_room = on_room
+
+    async def enter(self, name):
+        await self.limit.room()
+        self.entered.append(name)
+        self.live += 1
+
+    async def come(self, *names):
+        tasks = [asyncio.create_task(self.enter(name)) for name in names]
+        await turns()
+        return tasks
+
+    def end_one(self):
+        """End a task: there is room, and the first waiter is woken."""
+        self.live -= 1
+        self.on_room()
+
+
+@pytest.fixture
+def run_on(make):
+    return make(1000, "warn").run_until_complete
+
+
+def test_a_woken_waiter_whose_place_was_taken_is_still_the_first(run_on):
+    async def main():
+        counted = Counted()
+        tasks = await counted.come("first", "second")
+        counted.end_one()
+        counted.live += 1
+        await turns()
+        assert counted.entered == []
+        for expected in (["first"], ["first", "second"]):
+            counted.end_one()
+            await turns()
+            assert counted.entered == expected
+        await asyncio.gather(*tasks)
+
+    run_on(main())
+
+
+def test_no_later_waiter_overtakes_a_woken_one_whose_place_was_taken(run_on):
+    async def main():
+        counted = Counted()
+        counted.limit.most = counted.live = 2
+        tasks = await counted.come("first", "second", "third")
+        counted.live = 0
+        counted.on_room()
+        counted.live = 2
+        # the first waiter finds no place; before the second one runs, there is room again
+        counted.limit.live = iter_live(counted, 2, 1)
+        await turns()
+        counted.limit.live = lambda: counted.live
+        assert counted.entered in ([], ["first"])
+        while len(counted.entered) < 3:
+            counted.live = 0
+            counted.on_room()
+            await turns()
+        assert counted.entered == ["first", "second", "third"]
+        await asyncio.gather(*tasks)
+
+    run_on(main())
+
+
+def iter_live(counted, *first):
+    """A count that is these numbers at first, and then the test's."""
+    numbers = iter(first)
+    return lambda: next(numbers, counted.live)
+
+
+def test_a_woken_waiter_that_is_cancelled_hands_its_place_on(run_on):
+    async def main():
+        counted = Counted()
+        first, second = await counted.come("first", "second")
+        counted.end_one()
+        first.cancel()
+        await turns()
+        assert counted.entered == ["second"]
+        assert first.cancelled()
+        await second
+        assert counted.limit.waiting == 0
+
+    run_on(main())
+
+
+def test_cancelling_waiters_takes_the_same_work_for_each_however_many_wait(run_on):
+    async def calls_of(count):
+        counted = Counted()
+        tasks = await counted.come(*range(count))
+        live_calls = 0
+
+        def live():
+            nonlocal live_calls
+            live_calls += 1
+            return counted.live
+
+        counted.limit.live = live
+        for task in reversed(tasks):
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert counted.limit.waiting == 0
+        return live_calls
+
+    async def main():
+        assert await calls_of(200) <= 200
+        assert isinstance(Counted().limit._waiters, dict)
+
+    run_on(main())
+
+
+def test_beyond_the_bound_of_waiters_the_next_is_shed_and_counted(run_on):
+    async def main():
+        counted = Counted(most_waiting=2)
+        tasks = await counted.come("first", "second")
+        with pytest.raises(Overloaded, match=r"2 callers wait .* at most 2") as caught:
+            await counted.limit.room()
+        assert (caught.value.reason, caught.value.queued, caught.value.limit) == ("tasks", 2, 2)
+        assert (counted.limit.refused, counted.limit.waiting) == (1, 2)
+        tasks[0].cancel()
+        await turns()
+        third = asyncio.create_task(counted.enter("third"))
+        for expected in (["second"], ["second", "third"]):
+            counted.end_one()
+            await turns()
+            assert counted.entered == expected
+        await third
+
+    run_on(main())
+
+
+def test_a_shed_wait_closes_the_coroutine(make, monkeypatch):
+    monkeypatch.setattr(TaskLimit, "room", shed_room)
+    loop = make(1, "wait")
+
+    async def main():
+        refused = forever(asyncio.Event())
+        with pytest.raises(Overloaded):
+            await spawn_when_free(refused)
+        assert refused.cr_frame is None
+
+    loop.run_until_complete(main())
+
+
+async def shed_room(limit):
+    raise Overloaded(reason="tasks")

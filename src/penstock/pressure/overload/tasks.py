@@ -1,13 +1,13 @@
-"""A bound on the tasks that live in one loop: beyond it the loop warns, or refuses, or has `spawn_when_free` wait.
+"""A bound on the tasks that live in one loop: beyond it the loop warns, sheds, or has `spawn_when_free` wait.
 
-Counting is not done here: who counts gives `live()`, and says by `want_room` when there is room again.
+The tasks are counted elsewhere: the counter gives `live()`, and calls back by `want_room` when there is room again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +16,21 @@ from penstock.errors import Overloaded
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CountedTasks", "TaskLimit"]
+__all__ = ["MOST_WAITING", "CountedTasks", "TaskLimit"]
 
 logger = logging.getLogger("penstock.pressure")
 
+# callers that may wait for room in one loop
+MOST_WAITING = 10_000
 WARN_EVERY_S = 10.0
 
 
 class TaskLimit:
-    """At most `most` tasks in a loop, or what is done about it.
+    """A bound of `most` tasks in a loop. `full` is the action beyond it: "warn", "wait" or "shed".
 
-    `live()` counts them; `want_room(callback)` has the callback called from time to time while there are fewer, and
-    takes None. `busiest()` says in words where most of them were made.
+    `live()` counts the tasks; `want_room(callback)` has the callback called from time to time while there are fewer
+    than `most`, until it is given None. `busiest()` names the sites of most live tasks. `most_waiting` bounds the
+    callers of `room()` that wait.
     """
 
     def __init__(
@@ -38,34 +41,41 @@ class TaskLimit:
         live: Callable[[], int],
         want_room: Callable[[Callable[[], None] | None], None],
         busiest: Callable[[], str] = str,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
-        self.most, self.live = most, live
+        self.most, self.live, self.most_waiting = most, live, most_waiting
         self.refused = self.exceeded = 0
         self._sheds_new = full == "shed"
         self._want_room, self._busiest = want_room, busiest
-        self._waiters: deque[asyncio.Future[None]] = deque()
-        # told that there is room, and not there yet
-        self._woken = 0
+        # oldest first; a woken waiter keeps its place until it runs, finds room, and goes
+        self._waiters: OrderedDict[_Waiter, None] = OrderedDict()
+        self._woken_count = 0
         self._warned_s = -WARN_EVERY_S
 
     @property
     def waiting(self) -> int:
-        """How many wait for room."""
-        return len(self._waiters)
+        """The number of callers that wait for room and have not been woken."""
+        return len(self._waiters) - self._woken_count
 
     def on_full(self, coro: Any) -> None:
-        """A task is about to be made of `coro` although `most` live. Raises Overloaded if that is refused."""
+        """Warn that a task is about to be made of `coro` beyond the bound, or close it and raise Overloaded."""
         if not self._sheds_new:
             self.exceeded += 1
             self._warn()
             return
-        self.refused += 1
-        # never to be awaited, and nobody need hear of that
+        # never to be awaited, and without asyncio's warning
         if hasattr(coro, "close"):
             coro.close()
         live = self.live()
-        message = f"{live} tasks live in this loop, of at most {self.most} (pressure.max_tasks): no task is made"
-        raise Overloaded(message, reason="tasks", queued=live, limit=self.most)
+        raise self._shed(
+            f"{live} tasks live in this loop, of at most {self.most} (pressure.max_tasks): no task is made",
+            live,
+            self.most,
+        )
+
+    def _shed(self, message: str, queued: int, limit: int) -> Overloaded:
+        self.refused += 1
+        return Overloaded(message, reason="tasks", queued=queued, limit=limit)
 
     def _warn(self) -> None:
         now_s = monotonic()
@@ -77,40 +87,93 @@ class TaskLimit:
         logger.warning("%d tasks live in the loop, of at most %d (pressure.max_tasks)%s", self.live(), self.most, made)
 
     async def room(self) -> None:
-        """Wait until fewer than `most` tasks live and all who came before have been told; at once if they do."""
-        while self.live() + self._woken >= self.most or self._waiters:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            self._want_room(self._on_room)
-            try:
-                await waiter
-            finally:
-                self._leave(waiter)
-            if self.live() < self.most:
+        """Wait until fewer than `most` tasks live: first come, first served. The caller makes its task at once.
+
+        Raises Overloaded, reason `tasks`, if `most_waiting` callers wait already.
+        """
+        if not self._waiters and self.live() < self.most:
+            return
+        count = len(self._waiters)
+        if count >= self.most_waiting:
+            raise self._shed(
+                f"{count} callers wait for room for a task, and at most {self.most_waiting} may: no task is made",
+                count,
+                self.most_waiting,
+            )
+        waiter = _Waiter()
+        self._waiters[waiter] = None
+        self._want_room(self._on_room)
+        try:
+            await self._served(waiter)
+        finally:
+            self._remove(waiter)
+
+    async def _served(self, waiter: _Waiter) -> None:
+        """Wait until the waiter is the first and finds room. It keeps its place if another task took the room."""
+        while True:
+            await waiter.woken()
+            if self.live() < self.most and next(iter(self._waiters)) is waiter:
                 return
+            waiter.is_woken = False
+            self._woken_count -= 1
+            self._on_room()
 
-    def _leave(self, waiter: asyncio.Future[None]) -> None:
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
-            if not self._waiters:
-                self._want_room(None)
-        else:
-            self._woken -= 1
-
-    def _on_room(self) -> None:
-        for _ in range(self.most - self.live() - self._woken):
-            if not self._waiters:
-                break
-            waiter = self._waiters.popleft()
-            self._woken += 1
-            if not waiter.done():
-                waiter.set_result(None)
+    def _remove(self, waiter: _Waiter) -> None:
+        del self._waiters[waiter]
+        if waiter.is_woken:
+            self._woken_count -= 1
+            if waiter.is_cancelled:
+                # the room that it was woken for is the next waiter's
+                self._on_room()
         if not self._waiters:
             self._want_room(None)
 
+    def _on_room(self) -> None:
+        """Wake as many waiters as there is room for, oldest first."""
+        free = self.most - self.live() - self._woken_count
+        if free <= 0:
+            return
+        # woken waiters are few, and are the oldest
+        for waiter in self._waiters:
+            if not waiter.is_woken:
+                waiter.wake()
+                self._woken_count += 1
+                free -= 1
+                if free == 0:
+                    return
+
+
+class _Waiter:
+    """The place of one caller of `room()`."""
+
+    __slots__ = ("_future", "is_cancelled", "is_woken")
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[None] | None = None
+        # since it was last woken it has not found the room taken
+        self.is_woken = False
+        self.is_cancelled = False
+
+    async def woken(self) -> None:
+        """Wait for `wake`."""
+        if self.is_woken:
+            return
+        self._future = asyncio.get_running_loop().create_future()
+        try:
+            await self._future
+        except BaseException:
+            self.is_cancelled = True
+            raise
+
+    def wake(self) -> None:
+        """Wake the caller."""
+        self.is_woken = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
 
 class CountedTasks:
-    """Counts a loop's tasks by a task hook, where no native loop does."""
+    """A count of a loop's tasks by a task hook, for loops without the native count."""
 
     def __init__(self) -> None:
         self._live = 0
@@ -118,15 +181,15 @@ class CountedTasks:
         self.limit: TaskLimit | None = None
 
     def live(self) -> int:
-        """How many have been made and have not ended."""
+        """Return the number of tasks that were made and have not ended."""
         return self._live
 
     def want_room(self, on_room: Callable[[], None] | None) -> None:
-        """Have it called at the end of each task, until told None."""
+        """Have `on_room` called at the end of each task; None ends that."""
         self._on_room = on_room
 
     def hook_before(self, former: Callable[..., Any] | None) -> Callable[..., Any]:
-        """What `loop.set_task_hook` takes; `former` is the hook that was there, and is asked after it."""
+        """Return a hook for `loop.set_task_hook`; it calls `former`, the hook that was there."""
 
         def hook(loop: Any, coro: Any, make: Callable[..., Any], **kwargs: Any) -> Any:
             if self.limit is not None and self._live >= self.limit.most:
