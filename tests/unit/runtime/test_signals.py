@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import time
 from contextlib import suppress
 
 import pytest
@@ -31,29 +32,30 @@ run(main())
 ONE_REQUEST = """
 async def on_connection(reader, writer):
     print("ready", await reader.readline())
-    while not asked():
-        await asyncio.sleep(0.001)
-    writer.write(b"answered")
-    await writer.drain()
+    if await reader.readline():
+        writer.write(b"answered")
+        await writer.drain()
     writer.close()
 
-def asked():
-    try:
-        socket.create_connection(address, 5).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-import socket, sys
 async def main():
-    global address
     server = await asyncio.start_server(on_connection, "127.0.0.1", 0)
-    address = server.sockets[0].getsockname()
-    print("port", address[1])
+    print("port", server.sockets[0].getsockname()[1])
     async with server:
         await server.serve_forever()
 run(main())
 """
+PATIENCE_S = 30
+
+
+def wait_until_refused(port: int) -> None:
+    """Connect from this process again and again: connecting in the server would block the loop on its own backlog."""
+    end_s = time.monotonic() + PATIENCE_S
+    with suppress(ConnectionRefusedError):
+        while True:
+            assert time.monotonic() < end_s, "the server still accepts"
+            with suppress(TimeoutError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+            time.sleep(0.01)
 
 
 @pytest.fixture(params=WAYS)
@@ -82,11 +84,12 @@ def test_a_server_stops_accepting_and_answers_what_is_in_flight(way, signum):
     start, env = way
     with Child("import logging; logging.basicConfig()\n" + start + ONE_REQUEST, **env) as child:
         port = int(child.expect("port").split()[1])
-        with socket.create_connection(("127.0.0.1", port), 30) as client:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as client:
             client.sendall(b"hello\n")
             child.expect("ready")
             child.send(signum)
-            # the handler answers only when the port refuses connections
+            wait_until_refused(port)
+            client.sendall(b"the port is closed\n")
             assert client.recv(100) == b"answered"
         assert child.ended().returncode in ((143,) if signum == TERM else (-INT, 130))
 

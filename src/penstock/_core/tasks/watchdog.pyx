@@ -282,11 +282,10 @@ cdef class Watchdog:
 
     cdef bint watch(self) noexcept nogil:
         """Looks and sleeps until it finds something, True, or the list of loops has changed."""
-        cdef int64_t at_ns, wake_ns, slept_ns, woke_ns
+        cdef int64_t at_ns = now_ns(), wake_ns, slept_ns, looked_ns
         cdef eventfd_t ignored
         cdef int ready
         while True:
-            at_ns = now_ns()
             wake_ns = NEVER_NS
             for self.found in range(self.observation_count):
                 if self.inspect(self.observations[self.found], at_ns):
@@ -296,13 +295,14 @@ cdef class Watchdog:
                 return False
             slept_ns = now_ns()
             ready = wait_readable(self.wake_event.fd, -1 if wake_ns == NEVER_NS else max(<int64_t>0, wake_ns - slept_ns))
-            woke_ns = now_ns()
             if ready > 0:
+                wake_ns = min(wake_ns, self.woken_ns if self.woken_ns else now_ns())
                 eventfd_read(self.wake_event.fd, &ignored)
-                wake_ns = min(wake_ns, self.woken_ns if self.woken_ns else woke_ns)
                 self.woken_ns = 0
-            # Late is what it slept too long, and what a few instructions before the sleep took: it may be stopped there.
-            self.late_ns += max(<int64_t>0, woke_ns - max(wake_ns, slept_ns)) + slept_ns - at_ns
+            # Late is what it slept too long, and what the few instructions around the sleep took: the process may be
+            # stopped at any of them, so no time lies between one check's account and the next one's.
+            looked_ns, at_ns = at_ns, now_ns()
+            self.late_ns += max(<int64_t>0, at_ns - max(wake_ns, slept_ns)) + slept_ns - looked_ns
 
     cdef bint has_ended(self, Observation *observation, int64_t at_ns) noexcept nogil:
         """Whether a stall is over that has been told of."""
