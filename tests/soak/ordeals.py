@@ -83,17 +83,17 @@ async def _attacked(
 def slow_senders(count: int, seconds: float, bound: Bound, receive_s: float = RECEIVE_S) -> None:
     """Connections that do not end their requests: the others are served as before, and each of them is cut in time."""
     with serving(f"pressure.receive_s={receive_s}") as server:
-        before = server.descriptors()
+        before = server.sockets()
         attack = Slowloris(server.address, count)
 
         def closed() -> None:
             assert attack.begun >= count * max(1.0, seconds / (receive_s + 3)), f"{attack.begun} were cut and came anew"
             attack.renews = False
             # the probe's connection is one
-            server.wait_until_descriptors(before + 1)
+            server.wait_until_sockets(before + 1)
 
         asyncio.run(_attacked(server, attack, seconds, bound, closed))
-        server.wait_until_descriptors(before)
+        server.wait_until_sockets(before)
 
 
 def stalls(count: int, seconds: float, bound: Bound) -> None:
@@ -109,10 +109,10 @@ def stalls(count: int, seconds: float, bound: Bound) -> None:
 def resets(per_s: int, seconds: float, bound: Bound) -> None:
     """Connections that are reset with a request in them: the others are served, nothing is left of those."""
     with serving() as server:
-        before = server.descriptors()
+        before = server.sockets()
         attack = storm_of_resets(server.address, per_s)
         asyncio.run(_attacked(server, attack, seconds, bound))
-        server.wait_until_descriptors(before)
+        server.wait_until_sockets(before)
         balanced(server)
 
 
@@ -121,44 +121,44 @@ def readers_that_do_not_read(count: int, seconds: float, bound: Bound) -> None:
     keys = (f"pressure.slow_reader_s={SLOW_READER_S}", "pressure.buffer_bytes=8388608")
     # each of them holds a permit until it is disconnected
     with serving(*keys, limit=str(2 * count)) as server:
-        before, rss_bytes = server.descriptors(), server.rss_bytes()
+        before, rss_bytes = server.sockets(), server.rss_bytes()
 
         def bounded() -> None:
             assert server.rss_bytes() - rss_bytes < GROWTH_BYTES, f"{server.rss_bytes() - rss_bytes} bytes more"
-            server.wait_until_descriptors(before + 1)
+            server.wait_until_sockets(before + 1)
 
         asyncio.run(_attacked(server, never_reading(server.address, count), seconds, bound, bounded))
-        server.wait_until_descriptors(before)
+        server.wait_until_sockets(before)
         balanced(server)
 
 
 def no_descriptors_left(seconds: float, bound: Bound) -> None:
     """More connections than the process may open: those that are open are served, and it does not spin."""
     with serving() as server:
-        before = server.descriptors()
+        before = server.sockets()
         server.allow_descriptors(FEW_DESCRIPTORS)
         began = server.cpu_s(), time.monotonic()
 
         def idles() -> None:
-            assert server.descriptors() >= FEW_DESCRIPTORS - 2, "the attack has left some free"
+            assert len(server.descriptors()) >= FEW_DESCRIPTORS - 2, "the attack has left some free"
             # the probe's requests are in it, and a try each second
             share = (server.cpu_s() - began[0]) / (time.monotonic() - began[1])
             assert share < 0.6, f"{share:.0%} of a processor while no descriptor is free"
 
         attack = connected(server.address, 3 * FEW_DESCRIPTORS)
         asyncio.run(_attacked(server, attack, seconds, bound, idles))
-        server.wait_until_descriptors(before)
+        server.wait_until_sockets(before)
         assert server.get("/") == b"done\n", "it serves again once there are descriptors"
 
 
 def overload(rate_per_s: int, seconds: float, growth: Callable[[list[tuple[float, int]]], None]) -> None:
-    """Ten times what it can do: memory as `growth` allows, each permit back, each descriptor closed."""
+    """Ten times what it can do: memory as `growth` allows, each permit back, each connection closed."""
     with serving("pressure.lag_high_s=0.01", limit="4", deadline_s=0.1) as server:
         _load(server, 500, 1.0)
-        server.wait_until_descriptors(before := server.descriptors())
+        server.wait_until_sockets(before := server.sockets())
         samples = _load(server, rate_per_s, seconds)
         growth(samples)
-        server.wait_until_descriptors(before)
+        server.wait_until_sockets(before)
         balanced(server)
 
 

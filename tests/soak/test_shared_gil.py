@@ -19,7 +19,7 @@ def test_c_code_in_another_thread_that_holds_the_gil_is_found(watch: StallWatch)
     other = threading.Thread(target=hold)
     other.start()
     try:
-        finding = found_in(watch, lambda: [lambda: busy(0.01)] * 10, "gil", tries=3)
+        finding = found_in(watch, lambda loop: [lambda: busy(0.01)] * 10, "gil", tries=3)
     finally:
         is_over.set()
         other.join()

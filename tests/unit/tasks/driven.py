@@ -58,6 +58,10 @@ class DrivenLoop:
     def stalls(self) -> list[Finding]:
         return [finding for finding in self.findings.all() if finding.kind == "stall"]
 
+    def seen_stalls(self) -> list[Finding]:
+        """Return the stalls that were seen while they lasted; the others are a busy machine's."""
+        return [finding for finding in self.stalls() if finding.evidence["stack"]]
+
 
 @contextmanager
 def watched(watch: StallWatch, stall_s: float) -> Iterator[DrivenLoop]:

@@ -6,17 +6,11 @@ tries a few times, and then accepts that one if the kernel says so.
 
 import asyncio
 import gc
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -30,7 +24,9 @@ if StallWatch()._watchdog is None:
     pytest.skip("needs the native code", allow_module_level=True)
 
 STALL_S = 0.06
-ROOT = Path(__file__).parents[3]
+# longer than a busy machine keeps a thread from its CPU
+RARE_S = 0.5
+PATIENCE_S = 10.0
 
 
 @pytest.fixture
@@ -41,12 +37,15 @@ def watch() -> Iterator[StallWatch]:
     assert not [thread for thread in threading.enumerate() if thread is watch._thread]
 
 
-def found_in(watch: StallWatch, callbacks: Callable[[], list[Call]], cause: str, tries: int = 4) -> Finding:
-    """The first stall of a turn of the callbacks made, which has the cause, unless every try was short of a CPU."""
+def found_in(watch: StallWatch, callbacks: Callable[[DrivenLoop], list[Call]], cause: str, tries: int = 4) -> Finding:
+    """The first stall of a turn of the callbacks made, which has the cause, unless every try was short of a CPU.
+
+    The callbacks go on until a stall of theirs is told of: one that is over by then has no stack.
+    """
     first, end_s = None, time.monotonic() + 20
     while tries and time.monotonic() < end_s:
         with watched(watch, STALL_S) as loop:
-            loop.run_in_thread([callbacks()])
+            loop.run_in_thread([callbacks(loop)])
             # what waits for the GIL at the end of it is told a moment later
             if not loop.told.wait(1):
                 continue  # on a crowded machine one may be over before it is looked at: that was no try
@@ -70,11 +69,18 @@ def until_told(loop: DrivenLoop, count: int = 1) -> Call:
 
     def stands_still() -> None:
         end_s = time.monotonic() + 10
-        while len(loop.stalls()) < count:
+        while len(loop.seen_stalls()) < count:
             assert time.monotonic() < end_s, "no stall was found"
             time.sleep(0.002)
 
     return stands_still
+
+
+def goes_on(loop: DrivenLoop, work: Call) -> None:
+    """Work until a stall has been told of."""
+    end_s = time.monotonic() + PATIENCE_S
+    while not loop.told.is_set() and time.monotonic() < end_s:
+        work()
 
 
 def busy(for_s: float) -> None:
@@ -83,20 +89,21 @@ def busy(for_s: float) -> None:
         pass
 
 
-def holding_the_gil(for_s: float = 0.2) -> Call:
-    """A C call that takes about `for_s` of a CPU and never gives the GIL up."""
+def holding_the_gil(for_s: float = 0.2, then: Call = lambda: None) -> Call:
+    """A C call that takes about `for_s` of a CPU and never gives the GIL up, and then `then` from the same frame."""
     count = 200_000
     while True:
         began_s = time.thread_time()
         sum(range(count))
         took_s = time.thread_time() - began_s
         if took_s > 0.01:
-            return partial(add_up, int(count * for_s / took_s))
+            return partial(add_up, int(count * for_s / took_s), then)
         count *= 2
 
 
-def add_up(count: int) -> int:
-    return sum(range(count))
+def add_up(count: int, then: Call) -> None:
+    sum(range(count))
+    then()
 
 
 def cycles(count: int) -> None:
@@ -114,7 +121,7 @@ def test_a_blocking_call_is_found_while_it_lasts(watch: StallWatch) -> None:
             assert loop.told.wait(10)
 
         loop.run_in_thread([[blocks]])
-        [finding] = loop.stalls()
+        [finding] = loop.seen_stalls()
     assert finding.evidence["lasted_s"] >= STALL_S
     assert finding.loop == "driven"
 
@@ -127,12 +134,15 @@ def test_a_turn_that_is_excused_is_no_stall_and_the_next_one_is(watch: StallWatc
             time.sleep(6 * STALL_S)
 
         loop.run_in_thread([[starts], [until_told(loop)]])
-        [finding] = loop.stalls()
+        [finding] = loop.seen_stalls()
     assert "stands_still" in finding.evidence["stack"][0]
 
 
 def test_a_blocking_call_is_pythons_and_blocked(watch: StallWatch) -> None:
-    finding = found_in(watch, lambda: [lambda: time.sleep(0.2)], "python")
+    def sleeping(loop: DrivenLoop) -> list[Call]:
+        return [lambda: goes_on(loop, lambda: time.sleep(0.2))]
+
+    finding = found_in(watch, sleeping, "python")
     assert finding.evidence["blocked"] or is_starved(finding)
     assert finding.evidence["cpu_share"] < 0.5
     assert "time.sleep(0.2)" in finding.evidence["stack"][0]
@@ -141,7 +151,7 @@ def test_a_blocking_call_is_pythons_and_blocked(watch: StallWatch) -> None:
 
 
 def test_a_busy_loop_is_pythons(watch: StallWatch) -> None:
-    finding = found_in(watch, lambda: [lambda: busy(0.3)], "python")
+    finding = found_in(watch, lambda loop: [lambda: goes_on(loop, lambda: busy(0.3))], "python")
     assert finding.site is not None
     assert finding.site.function == "busy"
     assert "<lambda>" in finding.evidence["ran"]
@@ -149,21 +159,23 @@ def test_a_busy_loop_is_pythons(watch: StallWatch) -> None:
 
 
 def test_c_code_that_holds_the_gil_is_found(watch: StallWatch) -> None:
-    finding = found_in(watch, lambda: [holding_the_gil()], "gil")
+    finding = found_in(watch, lambda loop: [holding_the_gil(then=partial(loop.told.wait, PATIENCE_S))], "gil")
     assert finding.evidence["gil_wait_s"] > 0.05
-    # the stack is the one of the call, which has hardly ended
+    # the stack is the one of the call, which has just ended
     assert finding.site is not None
     assert finding.site.function == "add_up"
 
 
 def test_a_long_collection_is_found(watch: StallWatch) -> None:
-    def litter() -> list[Call]:
+    def litter(loop: DrivenLoop) -> list[Call]:
         gc.collect()
         cycles(800_000)
-        return [collects]
+        return [lambda: collects(loop)]
 
-    def collects() -> None:
+    def collects(loop: DrivenLoop) -> None:
         gc.collect()
+        # the stack is looked at when the collection has given the GIL up
+        loop.told.wait(PATIENCE_S)
 
     gc.disable()
     try:
@@ -179,7 +191,7 @@ def test_a_long_collection_is_found(watch: StallWatch) -> None:
 
 
 def test_a_turn_of_many_small_callbacks_is_found(watch: StallWatch) -> None:
-    finding = found_in(watch, lambda: [lambda: busy(0.001)] * 400, "python")
+    finding = found_in(watch, lambda loop: [lambda: loop.told.is_set() or busy(0.001)] * 10_000, "python")
     assert finding.evidence["turn"]
     assert finding.evidence["callbacks"] > 3
     assert re.match(f"a turn of {finding.evidence['callbacks'] + 1} (or more )?callbacks ", finding.message)
@@ -188,7 +200,7 @@ def test_a_turn_of_many_small_callbacks_is_found(watch: StallWatch) -> None:
 def test_a_callback_that_is_most_of_its_turn_is_told_of_once(watch: StallWatch) -> None:
     with watched(watch, 0.5) as loop:
         loop.run_in_thread([[lambda: time.sleep(0.05), until_told(loop)]])
-        [finding] = loop.stalls()
+        [finding] = loop.seen_stalls()
     assert not finding.evidence["turn"]
     assert finding.evidence["callbacks"] == 1
 
@@ -239,11 +251,17 @@ def test_the_whole_length_of_a_stall_is_told_when_it_ends_with_the_stack_of_whil
             time.sleep(0.2)
             took_s = time.monotonic() - began_s
 
-        loop.run_in_thread([[*[lambda: None] * calls_before, stands_still]], rest=lambda: ended.wait(10))
+        def rests() -> None:
+            nonlocal most_s
+            most_s = time.monotonic() - run_s
+            ended.wait(10)
+
+        run_s, most_s = time.monotonic(), 0.0
+        loop.run_in_thread([[*[lambda: None] * calls_before, stands_still]], rest=rests)
         [kept] = loop.stalls()
         first, last = told
     assert kept is last
-    assert took_s <= last.evidence["lasted_s"] < took_s + 0.05
+    assert took_s <= last.evidence["lasted_s"] <= most_s
     assert last.evidence["lasted_s"] >= first.evidence["lasted_s"] + 0.1
     assert (first.evidence["ended"], last.evidence["ended"]) == (False, True)
     assert first.evidence["stack"] == last.evidence["stack"]
@@ -255,7 +273,7 @@ def test_the_whole_length_of_a_stall_is_told_when_it_ends_with_the_stack_of_whil
 def test_a_loop_that_is_closed_at_once_still_tells_how_long_its_last_stall_was(watch: StallWatch) -> None:
     with watched(watch, STALL_S) as loop:
         loop.run_in_thread([[until_told(loop), lambda: None]])
-    [stall] = loop.stalls()
+    [stall] = loop.seen_stalls()
     assert stall.evidence["ended"]
     assert stall.evidence["lasted_s"] >= STALL_S
 
@@ -290,7 +308,8 @@ def test_each_stall_is_told_of_and_counted_by_cause(watch: StallWatch) -> None:
     with watched(watch, STALL_S) as loop:
         loop.run_in_thread([[until_told(loop, count)] for count in (1, 2, 3)])
         causes = watch.causes(loop)  # type: ignore[arg-type]
-    assert len(loop.stalls()) == sum(causes.values()) == 3
+    assert len(loop.seen_stalls()) == 3
+    assert len(loop.stalls()) == sum(causes.values())
     assert watch.causes(loop) == causes  # type: ignore[arg-type]
 
 
@@ -303,15 +322,15 @@ def test_work_in_good_time_gives_no_finding(watch: StallWatch) -> None:
 
 
 def test_a_loop_that_waits_for_long_gives_no_finding(watch: StallWatch) -> None:
-    with watched(watch, STALL_S) as loop:
-        loop.run_in_thread([[lambda: None]], rest=lambda: time.sleep(STALL_S * 4))
+    with watched(watch, RARE_S) as loop:
+        loop.run_in_thread([[lambda: None]], rest=lambda: time.sleep(RARE_S * 2))
         assert loop.stalls() == []
 
 
 def test_a_stall_between_runs_is_none(watch: StallWatch) -> None:
-    with watched(watch, STALL_S) as loop:
+    with watched(watch, RARE_S) as loop:
         loop.run_in_thread([[lambda: None]])
-        time.sleep(STALL_S * 3)
+        time.sleep(RARE_S * 2)
         loop.run_in_thread([[lambda: None]])
         assert loop.stalls() == []
 
@@ -323,7 +342,7 @@ def test_two_loops_are_watched_at_once_each_by_its_own_time(watch: StallWatch) -
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(quick.stalls()) == 1
+        assert len(quick.seen_stalls()) == 1
         assert patient.stalls() == []
 
 
@@ -413,7 +432,7 @@ def test_loops_may_come_and_go_while_the_thread_looks(watch: StallWatch) -> None
             loop.run([[lambda: None], [lambda: None]])
     with watched(watch, STALL_S) as loop:
         loop.run_in_thread([[until_told(loop)]])
-        assert len(loop.stalls()) == 1
+        assert len(loop.seen_stalls()) == 1
 
 
 def test_a_report_that_fails_ends_nothing(watch: StallWatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -425,192 +444,4 @@ def test_a_report_that_fails_ends_nothing(watch: StallWatch, caplog: pytest.LogC
         loop.run_in_thread([[lambda: wait_until(lambda: "could not be reported" in caplog.text)]])
         del loop.findings.add
         loop.run_in_thread([[until_told(loop)]])
-        assert len(loop.stalls()) == 1
-
-
-# in processes of their own
-
-PRELUDE = f"""
-import os, sys, threading, time, warnings
-from penstock.tasks.detectors.stalls import stall_watch
-from tests.unit.tasks.driven import DrivenLoop
-loop = DrivenLoop()
-assert stall_watch.watch(loop, loop.heartbeat, {STALL_S}, loop.findings)
-def stand_still(loop):
-    end_s = time.monotonic() + 10
-    while not loop.stalls():
-        assert time.monotonic() < end_s, "no stall was found"
-        time.sleep(0.01)
-"""
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-
-
-def run_program(text: str) -> str:
-    command = [sys.executable, "-W", "error", "-c", PRELUDE + text]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=50)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-# A stop is known by two looks, one before it and one after: the loop has the watchdog look, and stops when it has. On a
-# busy machine the look may take so long that the turn is almost a stall before the stop: the next turn tries again.
-STOPS = """
-import signal
-from penstock._core.seams import is_seen
-watched = stall_watch._by_loop[loop]
-LONGEST_LOOK_S = 0.1
-TURNS = 100
-has_stopped = False
-def stop():
-    global has_stopped
-    if has_stopped:
-        return False
-    end_s = time.monotonic() + LONGEST_LOOK_S
-    stall_watch._watchdog.wake()
-    while not is_seen(watched):
-        if time.monotonic() >= end_s:
-            return False
-        time.sleep(0.002)
-    has_stopped = time.monotonic() < end_s
-    if has_stopped:
-        os.kill(os.getpid(), signal.SIGSTOP)
-    return has_stopped
-"""
-
-
-def test_a_stopped_process_is_descheduled() -> None:
-    program = """
-def work():
-    if stop():
-        assert loop.told.wait(10)
-thread = threading.Thread(target=loop.run, args=([[work]] * TURNS,))
-thread.start(); thread.join()
-assert has_stopped, "the watchdog never looked in time"
-[stall] = loop.stalls()
-print(stall.evidence["cause"], stall.evidence["late_s"])
-"""
-    cause, late_s = run_stopped(STOPS + program).split()
-    assert cause == "descheduled"
-    assert float(late_s) > 0.4
-
-
-def test_a_stop_is_told_of_once_though_the_turn_it_met_is_over() -> None:
-    program = """
-thread = threading.Thread(target=loop.run, args=([[stop]] * TURNS, lambda: loop.told.wait(10)))
-thread.start(); thread.join()
-assert has_stopped, "the watchdog never looked in time"
-[stall] = loop.stalls()
-print(stall.evidence["cause"])
-"""
-    assert run_stopped(STOPS + program).split() == ["descheduled"]
-
-
-STOP_AT_READ = """
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <unistd.h>
-int eventfd_read(int fd, unsigned long *value)
-{
-    int (*real)(int, unsigned long *) = dlsym(RTLD_NEXT, "eventfd_read");
-    int result = real(fd, value);
-    if (getenv("STOP_NOW")) {
-        unsetenv("STOP_NOW");
-        kill(getpid(), SIGSTOP);
-    }
-    return result;
-}
-"""
-
-
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="the stop is put in its place by a library that gcc builds")
-def test_a_stop_while_the_watchdog_wakes_is_descheduled(tmp_path: Path) -> None:
-    library = tmp_path / "stop_at_read.so"
-    command = ["gcc", "-shared", "-fPIC", "-w", "-x", "c", "-", "-o", str(library), "-ldl"]
-    subprocess.run(command, input=STOP_AT_READ, text=True, check=True)
-    program = """
-def work():
-    os.environ["STOP_NOW"] = "1"
-    stall_watch._watchdog.wake()
-    assert loop.told.wait(10)
-thread = threading.Thread(target=loop.run, args=([[work]],))
-thread.start(); thread.join()
-[stall] = loop.stalls()
-print(stall.evidence["cause"])
-"""
-    preloaded = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)]))
-    assert run_stopped(program, LD_PRELOAD=preloaded).split() == ["descheduled"]
-
-
-def run_stopped(program: str, **env: str) -> str:
-    """Return the output of the program, which stops itself and continues after a second. A stall is 0.6 s."""
-    command = [sys.executable, "-c", PRELUDE.replace(f"{STALL_S}", "0.6") + program]
-    process = subprocess.Popen(command, env=environment() | env, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-        time.sleep(1.0)
-        process.send_signal(signal.SIGCONT)
-        output = process.stdout.read()
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
-    return output
-
-
-FORK = """
-def fork():
-    {before}
-    pid = os.fork()
-    if pid:
-        assert os.waitpid(pid, 0)[1] == 0
-    else:
-        try:
-            assert [each.name for each in threading.enumerate()] == ["MainThread"]
-            own = DrivenLoop()
-            assert stall_watch.watch(own, own.heartbeat, 0.06, own.findings)
-            own.run([[lambda: stand_still(own)]])
-            assert len(own.stalls()) == 1, own.stalls()
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-"""
-
-
-def test_a_fork_meets_no_thread_of_ours_and_both_sides_are_watched_after_it() -> None:
-    # Python 3.12 and later warn of a fork beside threads, which `-W error` makes an error
-    run_program(
-        FORK.format(before="assert stall_watch._thread is not None")
-        + """
-loop.run([[fork], [lambda: stand_still(loop)]])
-# the turn that forked is not looked at any more, though it waits for the child: the next one is
-# (a busy machine may add a stall of the watchdog's own, which has no site)
-assert {each.site.function for each in loop.stalls() if each.site} <= {"stand_still"}, loop.stalls()
-assert stall_watch._thread is not None and stall_watch._thread.is_alive()
-"""
-    )
-
-
-def test_a_fork_while_no_loop_runs_starts_no_thread() -> None:
-    run_program(
-        FORK.format(before="")
-        + """
-loop.run([[lambda: None]])
-fork()
-assert stall_watch._thread is None
-loop.run([[lambda: stand_still(loop)]])
-assert len(loop.stalls()) == 1
-"""
-    )
-
-
-def test_a_program_ends_with_its_loops_still_watched() -> None:
-    run_program("loop.run([[lambda: time.sleep(0.1)]]); assert stall_watch._thread.is_alive()")
+        assert len(loop.seen_stalls()) == 1
