@@ -106,30 +106,31 @@ test: $(BUILT) $(PURE)/built-$(THIS)
 	echo "legs of the tests, $(LEGS_AT_ONCE) at a time: $(LEGS)"
 	$(MAKE) $(AT_ONCE) --jobs=$(LEGS_AT_ONCE) --keep-going $(LEGS:%=leg-%)
 
-# Legs share a machine, and no cache. What depends on no version of Python is a leg of its own: tests/conftest.py.
-PYTEST := python -m pytest -p no:cacheprovider
+# Legs share a machine, and no cache; tests/leg.py runs the few tests that failed once more. What depends on no version of
+# Python is a leg of its own: tests/conftest.py.
+LEG := python tests/leg.py
 VARYING := tests/unit tests/loop tests/e2e
 
 leg-once:
 	@echo "Python $(THIS), what runs on one Python alone"
-	$(BIN)/$(PYTEST) -m once
+	$(BIN)/$(LEG) -m once
 	echo "Python $(THIS) -O: the native core guards itself by no assert"
-	$(BIN)/python -O -m pytest -p no:cacheprovider -W ignore::pytest.PytestConfigWarning tests/unit/core tests/unit/pressure/test_gate_keys.py
+	$(BIN)/python -O tests/leg.py -W ignore::pytest.PytestConfigWarning tests/unit/core tests/unit/pressure/test_gate_keys.py
 
 leg-$(THIS):
 	@echo "Python $(THIS)"
-	$(BIN)/$(PYTEST) $(VARYING) -m 'not once'
+	$(BIN)/$(LEG) $(VARYING) -m 'not once'
 
 leg-pure: $(PURE)/built-$(THIS)
 	@echo "Python $(THIS), the wheel without the extension"
 	rm -rf build/pure/tests
 	tar -c --exclude='*.so' --exclude=__pycache__ pyproject.toml README.md tests examples docs benchmarks | tar -x -C build/pure
 	cd build/pure
-	../../$(PURE)/bin/$(PYTEST) $(VARYING) -m 'not once' --ignore tests/unit/executors/threads
+	../../$(PURE)/bin/$(LEG) $(VARYING) -m 'not once' --ignore tests/unit/executors/threads
 
 leg-%: .venv-%/built
 	@echo "Python $*"
-	.venv-$*/bin/$(PYTEST) $(VARYING) -m 'not once and not cores'
+	.venv-$*/bin/$(LEG) $(VARYING) -m 'not once and not cores'
 
 check: $(BUILT)
 	@$(BIN)/ruff check .

@@ -7,10 +7,7 @@ import shutil
 import signal
 import ssl
 import subprocess
-import sys
-import traceback
-import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,8 @@ from hypothesis import HealthCheck, settings
 
 import penstock.testing
 from penstock.loop import NATIVE
+
+pytest_plugins = ["tests.support.leftovers", "tests.support.retried"]
 
 # A shell's background job ignores SIGINT, and so would every process that a test starts to be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -144,49 +143,6 @@ def pytest_collection_finish() -> None:
     """Freeze the objects that exist now: later collections need not walk over them."""
     gc.collect()
     gc.freeze()
-
-
-failures: list[BaseException] = []
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
-        failures.append(call.excinfo.value)
-    return (yield)
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Collect a test's garbage in its own teardown: what warns then is this test's error, and not a neighbour's."""
-    yield
-    if not failures:
-        gc.collect()
-        # what has survived is the session's: the next collection walks over the next test's objects alone
-        gc.freeze()
-
-
-def pytest_runtest_logfinish() -> None:
-    """Collect what a failed test leaves, without a word: an error in the next test would only hide the failure."""
-    if failures:
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                clear_failures()
-                gc.collect()
-        finally:
-            sys.unraisablehook = hook
-
-
-def clear_failures() -> None:
-    """Clear the locals of every frame that a failure keeps, those of its causes and of a group's members too."""
-    while failures:
-        error = failures.pop()
-        traceback.clear_frames(error.__traceback__)
-        related = [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
-        failures.extend(each for each in related if each is not None)
-    sys.last_exc = sys.last_value = sys.last_traceback = None
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ pytest.importorskip("httptools")
 
 from tests.soak import ordeals
 from tests.soak.ordeals import Bound, TooSlow
+from tests.support.retried import note_retry
 
 pytestmark = [
     pytest.mark.skipif(not NATIVE, reason="the bounds of connections are the native loop's"),
@@ -28,6 +29,7 @@ def bounded(ordeal: Callable[..., None], *size: Any) -> None:
     for _ in range(TRIES - 1):
         with contextlib.suppress(TooSlow):
             return ordeal(*size, BOUND)
+        note_retry("too slow under attack")
     return ordeal(*size, BOUND)
 
 

@@ -17,6 +17,7 @@ import pytest
 from penstock.tasks.detectors.stalls import StallWatch
 from penstock.tasks.finding import Finding
 from penstock.tasks.finding_log import FindingLog
+from tests.support.retried import note_retry
 from tests.support.waiting import wait_until
 from tests.unit.tasks.driven import Call, DrivenLoop, watched
 
@@ -52,6 +53,7 @@ def found_in(watch: StallWatch, callbacks: Callable[[DrivenLoop], list[Call]], c
             first, tries = loop.stalls()[0], tries - 1
         if first.evidence["cause"] == cause and not first.evidence["over"]:
             break
+        note_retry(f"a stall was not seen as {cause}")
     assert first is not None, "no stall was found"
     assert first.evidence["cause"] == cause or is_starved(first), first.evidence
     return first
