@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port as find_free_port
+
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 Address = str | tuple[str, int]
 
 
@@ -136,9 +138,7 @@ def certificate(tmp_path: Path) -> tuple[str, str]:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return find_free_port()
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

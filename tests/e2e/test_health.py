@@ -11,6 +11,7 @@ import pytest
 
 from penstock.loop import NATIVE
 from tests.e2e.conftest import Command, answers, get, wait_for
+from tests.support.ports import free_port as find_free_port
 
 pytest.importorskip("uvicorn")
 
@@ -117,8 +118,7 @@ def test_the_paths_are_those_of_the_command_line(penstock: Command, free_port: i
 
 @pytest.fixture
 def health_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+    return find_free_port()
 
 
 def told(port: int, path: str) -> tuple[int, str]:

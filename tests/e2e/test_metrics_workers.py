@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import PATIENCE_S, Command, get, wait_for
+from tests.support.ports import free_port
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
@@ -93,13 +94,10 @@ def workers(penstock: Command, free_ports: list[int]) -> Service:
 
 @pytest.fixture
 def free_ports() -> list[int]:
-    probes = [socket.socket() for _ in range(3)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    ports: set[int] = set()
+    while len(ports) < 3:
+        ports.add(free_port())
+    return list(ports)
 
 
 def test_one_scrape_has_all_workers_and_their_sum_is_right(workers: Service) -> None:

@@ -23,6 +23,8 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any, Self
 
+from tests.support.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
 PROBE_EVERY_S = 0.02
@@ -87,9 +89,7 @@ def serving(*options: str, limit: str = "64", deadline_s: float = 1.0) -> Iterat
     """A server with keys set as `pressure.receive_s=2`; its output is shown when it ends by itself."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "penstock", "serve", "tests.soak.abused:app", "--port", str(port)]
     command += ["--no-access-log", "--limit", limit, "--deadline", str(deadline_s)]
     command += [word for option in options for word in ("--set", option)]

@@ -4,14 +4,15 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 ROOT = Path(__file__).parents[3]
-START_S = 20
+START_S = 60
 
 
 class Cluster:
@@ -62,6 +63,4 @@ def _address(told, process):
 
 
 def unused_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return "{}:{}".format(*probe.getsockname())
+    return f"127.0.0.1:{free_port()}"

@@ -45,6 +45,8 @@ def found_in(watch: StallWatch, callbacks: Callable[[DrivenLoop], list[Call]], c
     """
     first, end_s = None, time.monotonic() + 20
     while tries and time.monotonic() < end_s:
+        if first is not None:
+            note_retry(f"a stall was not seen as {cause}")
         with watched(watch, STALL_S) as loop:
             loop.run_in_thread([callbacks(loop)])
             # what waits for the GIL at the end of it is told a moment later
@@ -53,7 +55,6 @@ def found_in(watch: StallWatch, callbacks: Callable[[DrivenLoop], list[Call]], c
             first, tries = loop.stalls()[0], tries - 1
         if first.evidence["cause"] == cause and not first.evidence["over"]:
             break
-        note_retry(f"a stall was not seen as {cause}")
     assert first is not None, "no stall was found"
     assert first.evidence["cause"] == cause or is_starved(first), first.evidence
     return first
