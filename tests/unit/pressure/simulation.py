@@ -119,9 +119,9 @@ class CpuService:
         self._ready.append((cost_s, act))
         if not self._running:
             self._running = True
-            self._waiter()
+            self._step_next()
 
-    def _turn(self) -> None:
+    def _step_next(self) -> None:
         cost_s, act = self._ready[0]
         self._clock.at(self._clock.now_s + cost_s, lambda: self._after(act))
 
@@ -129,7 +129,7 @@ class CpuService:
         self._ready.popleft()
         act()
         if self._ready:
-            self._waiter()
+            self._step_next()
         else:
             self._running = False
 
