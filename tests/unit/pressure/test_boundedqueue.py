@@ -29,7 +29,7 @@ def test_ours_is_asyncios_and_has_a_bound() -> None:
     assert isinstance(Queue(1), asyncio.Queue)
     assert isinstance(LifoQueue(1), asyncio.LifoQueue)
     assert isinstance(PriorityQueue(1), asyncio.PriorityQueue)
-    with pytest.raises(ValueError, match="maxsize = 0: a queue has a bound"):
+    with pytest.raises(ValueError, match="maxsize = 0: must be at least 1"):
         Queue(0)
     with pytest.raises(TypeError):
         Queue()  # type: ignore[call-arg]

@@ -143,12 +143,12 @@ async def test_a_closed_channel_gives_what_it_has_and_ends() -> None:
     channel.close()
     channel.close()
     assert channel.closed
-    with pytest.raises(ChannelClosed, match="nothing can be sent"):
+    with pytest.raises(ChannelClosed, match="closed for sending"):
         await sending
     with pytest.raises(ChannelClosed):
         channel.try_send(4)
     assert [item async for item in channel] == [1, 2]
-    with pytest.raises(ChannelClosed, match="nothing is left"):
+    with pytest.raises(ChannelClosed, match="closed and empty"):
         await channel.receive()
 
 

@@ -251,11 +251,11 @@ def test_a_limit_says_why_it_fell() -> None:
     assert limit.reason == "latency 3.1x its floor"
 
 
-def test_calls_that_are_given_up_halve_the_limit() -> None:
+def test_dropped_calls_halve_the_limit() -> None:
     limit = Gradient()
     limit.update(quick())
     limit.update(quick(completed=12, dropped=30))
-    assert (limit.value, limit.reason) == (5, "30 of 42 calls were given up")
+    assert (limit.value, limit.reason) == (5, "30 of 42 calls were dropped")
 
 
 def test_growth_that_brings_no_throughput_is_vetoed() -> None:

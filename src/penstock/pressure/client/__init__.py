@@ -1,3 +1,3 @@
-"""Client side: deadlines, throttling and retry budgets."""
+"""Client-side overload control: deadlines, throttling and retry budgets."""
 
 __all__: list[str] = []

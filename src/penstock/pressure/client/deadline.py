@@ -1,7 +1,7 @@
-"""Until when the answer is wanted: known to all that is called on the way, and to the services behind.
+"""Deadlines: the time after which the caller does not want the answer, for all code that it calls.
 
-A context variable, so that tasks inherit it; on the loop's clock, so that a virtual one works. Over the wire goes the
-time that is left, not a time of day: no two clocks need to agree.
+A deadline is a context variable, so tasks inherit it. It is a time on the loop's clock, so a virtual clock works.
+Requests to other services carry the remaining time, not a time of day, so clocks need not agree.
 """
 
 from __future__ import annotations
@@ -19,36 +19,38 @@ __all__ = ["deadline", "expires_at", "remaining_s"]
 
 
 def expires_at() -> float | None:
-    """When the present deadline passes, on the loop's clock; None without one."""
+    """Return the present deadline in seconds on the loop's clock; None without a deadline."""
     return expiry.get()
 
 
 def remaining_s() -> float | None:
-    """How many seconds are left, 0.0 when the deadline has passed; None without one."""
+    """Return the seconds until the deadline, 0.0 once it has passed; None without a deadline."""
     at_s = expiry.get()
     return None if at_s is None else max(0.0, at_s - now_s())
 
 
 class deadline:  # noqa: N801  used like a function, as contextlib's
-    """`with deadline(0.1):` the answer is wanted within 0.1 seconds; a deadline around it that is sooner stays.
+    """A context manager that sets a deadline for its block: `with deadline(0.1): ...`.
 
-    `with` only tells: gates, lanes, retries and clients look at `remaining_s()`. `async with` also ends the block, with
-    TimeoutError, when the time is up. None is no deadline of one's own. Raises ValueError.
+    `seconds` is the time from the block's begin, at least 0; None sets no deadline. An earlier deadline of a block
+    around it stays. `with` sets the deadline only, which gates, lanes, retries and clients read by `remaining_s()`.
+    `async with` also ends the block with TimeoutError once the deadline has passed. Raises ValueError for a negative
+    time, and RuntimeError if one object is entered twice.
     """
 
     __slots__ = ("_seconds", "_timeout", "_token")
 
     def __init__(self, seconds: float | None) -> None:
         if seconds is not None and not seconds >= 0:
-            raise ValueError(f"deadline({seconds!r}): seconds from now, at least 0, or None")
+            raise ValueError(f"deadline({seconds!r}): seconds must be at least 0 or None")
         self._seconds = seconds
         self._token: Token[float | None] | None = None
         self._timeout: asyncio.Timeout | None = None
 
     def __enter__(self) -> float | None:
-        """When it passes, on the loop's clock."""
+        """Set the deadline. Return it in seconds on the loop's clock; None without a deadline."""
         if self._token is not None:
-            raise RuntimeError("a deadline() is entered once: make one for each block")
+            raise RuntimeError("a deadline() can be entered only once: create one for each block")
         around = expiry.get()
         own = None if self._seconds is None else now_s() + self._seconds
         at_s = min((at_s for at_s in (around, own) if at_s is not None), default=None)

@@ -1,7 +1,7 @@
-"""A deadline in a request's headers: `x-request-timeout-ms` for HTTP, `grpc-timeout` for gRPC.
+"""Deadlines in the headers of requests: `x-request-timeout-ms` for HTTP, `grpc-timeout` for gRPC.
 
-HTTP has no standard one; whole milliseconds is what meshes use, and Envoy's own name is read too. gRPC's is its wire
-protocol's: up to eight digits and a unit. What is not exactly that is ignored: a header is a stranger's.
+HTTP has no standard header; service meshes use whole milliseconds, and Envoy's header is read too. gRPC's header has up
+to eight digits and a unit. Malformed values are ignored, because headers are untrusted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["GRPC_HEADER", "HTTP_HEADER", "format_grpc_timeout", "from_headers", 
 HTTP_HEADER = "x-request-timeout-ms"
 GRPC_HEADER = "grpc-timeout"
 ENVOY_HEADER = "x-envoy-expected-rq-timeout-ms"
-# Who asks for more asks for nothing that a request can use.
+# A longer timeout is no deadline.
 LONGEST_S = 86_400.0
 MILLISECONDS = re.compile(r"[0-9]{1,10}", re.ASCII)
 GRPC_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])", re.ASCII)
@@ -31,7 +31,10 @@ MOST_DIGITS = 99_999_999
 
 
 def to_headers(*, grpc: bool = False) -> dict[str, str]:
-    """The header that tells another service how long there is; empty without a deadline. 0 when it has passed."""
+    """Return the header with the remaining time for another service; empty without a deadline.
+
+    The value is 0 once the deadline has passed. `grpc` selects gRPC's header instead of the one for HTTP.
+    """
     left_s = remaining_s()
     if left_s is None:
         return {}
@@ -41,10 +44,10 @@ def to_headers(*, grpc: bool = False) -> dict[str, str]:
 
 
 def from_headers(headers: Mapping[str, str] | Iterable[tuple[Name, Name]]) -> float | None:
-    """How many seconds a request's headers leave for it; None if they say nothing, or nothing sensible.
+    """Return the remaining seconds that a request's headers give; None without a valid deadline.
 
-    A mapping or pairs, of text or bytes, as ASGI has them; names in any case. Of several the shortest counts. Longer
-    than a day is no deadline.
+    `headers` is a mapping or an iterable of pairs, of text or of bytes as in ASGI; the case of names does not matter.
+    Of several deadlines the shortest counts. A timeout of more than a day is no deadline.
     """
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     found = [left_s for name, value in pairs if (left_s := _parsed(name, value)) is not None]
@@ -58,7 +61,7 @@ def _parsed(name: Name, value: Name) -> float | None:
     if word not in (HTTP_HEADER, ENVOY_HEADER) or not MILLISECONDS.fullmatch(_text(value)):
         return None
     left_s = int(_text(value)) / 1000
-    # Envoy's 0 switches its timeout off
+    # Envoy's 0 disables its timeout
     return None if left_s > LONGEST_S or (left_s == 0 and word == ENVOY_HEADER) else left_s
 
 
@@ -67,7 +70,7 @@ def _text(value: Name) -> str:
 
 
 def parse_grpc_timeout(value: str) -> float | None:
-    """`"100m"` is 0.1 seconds; None for what is no such value, or longer than a day."""
+    """Return a `grpc-timeout` value in seconds, 0.1 for "100m"; None if it is malformed or longer than a day."""
     match = GRPC_TIMEOUT.fullmatch(value)
     if match is None:
         return None
@@ -76,7 +79,10 @@ def parse_grpc_timeout(value: str) -> float | None:
 
 
 def format_grpc_timeout(seconds: float) -> str:
-    """0.1 is `"100000u"`: in the finest unit, down from microseconds, that eight digits hold; never more time."""
+    """Return `seconds` as a `grpc-timeout` value, "100000u" for 0.1, rounded down.
+
+    The unit is the finest one, from microseconds, for which eight digits suffice.
+    """
     if seconds <= 0:
         return "0n"
     for unit in "umSMH":

@@ -1,7 +1,7 @@
-"""Retries that cannot make an overload worse: a share of all requests, never more, and never past the deadline.
+"""`RetryBudget`: retries limited to a share of all requests and to the time before the deadline.
 
-Three attempts each, in a chain of three services, are 27 times the load just when there is least room for it. A budget
-bounds the whole at a tenth more, whatever fails. The form is Finagle's: a share, and a floor for quiet hours.
+Three attempts in each of three services in a chain multiply the load by 27 during an overload. A budget limits the
+additional load to a tenth. It has Finagle's form: a share of the requests, and a floor for times of few requests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ RETRIED = (Overloaded, TimeoutError, ConnectionError)
 
 @dataclass(frozen=True, slots=True)
 class RetryStatistics:
-    """Of the last `window_s`: `requests`, `retries`, and how many more are `left`. `denied` since the start."""
+    """The counts of a retry budget.
+
+    `requests` and `retries` are those of the last `window_s` seconds, and `left` is the count of retries that the
+    budget allows now. `denied` is the count of retries without budget since the start.
+    """
 
     requests: int
     retries: int
@@ -35,10 +39,11 @@ class RetryStatistics:
 
 
 class RetryBudget:
-    """At most `ratio` retries a request, plus `floor_per_s` a second, over the last `window_s` seconds.
+    """A budget of `ratio` retries a request and `floor_per_s` retries a second, over the last `window_s` seconds.
 
-    `seed` makes the waits the same in every run. One budget for one backend, shared by all who call it, of one loop.
-    Raises ValueError.
+    Use one budget for one backend in one loop, and share it among all callers. `ratio` and `floor_per_s` are at least
+    0; `window_s` is above 0. `seed` is the seed of the random delays, for reproducible runs. Raises ValueError for
+    values outside these ranges.
     """
 
     def __init__(
@@ -55,17 +60,17 @@ class RetryBudget:
 
     @property
     def left(self) -> int:
-        """How many retries there is budget for now."""
+        """The count of retries that the budget allows now."""
         self._counts.forget(_now_s())
-        # a count of tenths is a hair off
+        # sums of tenths have a rounding error
         return max(0, int(self._counts.first * self._ratio + self._floor - self._counts.second + 1e-9))
 
     def request(self) -> None:
-        """Count a first attempt: it pays in."""
+        """Count a first attempt, which adds `ratio` retries to the budget."""
         self._counts.add(_now_s(), 1)
 
     def spend(self) -> bool:
-        """Take out one retry; False if there is no budget for it."""
+        """Take one retry from the budget. Return False if none is left."""
         if self.left < 1:
             self._denied += 1
             return False
@@ -81,11 +86,13 @@ class RetryBudget:
         most_backoff_s: float = 5.0,
         errors: tuple[type[Exception], ...] = RETRIED,
     ) -> T:
-        """Await `function()`, which must be idempotent, up to `attempts` times in all, while it raises one of `errors`.
+        """Await `function()` and return its result; repeat it while it raises one of `errors`.
 
-        Before the n-th retry a random time up to `backoff_s * 2**(n - 1)` passes, at most `most_backoff_s`, and at
-        least the error's `retry_after_s` if it has one. Raises the last error, with a note of why it was not retried:
-        no attempt or no budget left, or the deadline would pass first.
+        `function` must be idempotent. `attempts` is the highest count of calls, at least 1. The delay before the n-th
+        retry is random, from 0 to `backoff_s * 2**(n - 1)` seconds but at most `most_backoff_s`; the error's
+        `retry_after_s`, if it has one, is added. Raises the last error, with a note of the reason why it was not
+        retried: no attempt left, no budget left, or a deadline before the next attempt. Raises ValueError for
+        `attempts` below 1.
         """
         if attempts < 1:
             raise ValueError(f"attempts = {attempts}: at least 1")
@@ -100,10 +107,10 @@ class RetryBudget:
                     error.add_note(f"not retried: {refusal}")
                     raise
             await asyncio.sleep(delay_s)
-        raise AssertionError("the last attempt returns or raises")
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _delay_s(self, error: Exception, most_s: float) -> float:
-        """Full jitter: who failed together does not come back together."""
+        """Return the delay with full jitter, in seconds: calls that failed together are not retried together."""
         jitter_s = self._random.uniform(0.0, most_s)
         after_s = getattr(error, "retry_after_s", None)
         return jitter_s + (after_s if after_s and after_s > 0 else 0.0)
@@ -117,7 +124,7 @@ class RetryBudget:
         return ""
 
     def statistics(self) -> RetryStatistics:
-        """Counts as they are now."""
+        """Return the present counts."""
         left = self.left
         return RetryStatistics(round(self._counts.first), round(self._counts.second), left, self._denied)
 

@@ -1,4 +1,4 @@
-"""Counts of the last while: a ring of buckets, so that what is old leaves in steps and nothing is kept per event."""
+"""`RollingCount`: counts over a sliding window, kept in a ring of buckets instead of one record for each event."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ BUCKET_COUNT = 24
 
 
 class RollingCount:
-    """Two counts over the last `window_s` seconds, in 24 steps. Times are of the caller's clock and never go back.
+    """Two counts over the last `window_s` seconds, in 24 steps.
 
-    Not thread-safe: whoever owns one confines it to a loop.
+    Times are those of the caller's clock, and never go back. Not thread-safe: use one only in one loop.
     """
 
     __slots__ = ("_buckets", "_step_s", "first", "second")
@@ -23,7 +23,7 @@ class RollingCount:
         self.first = self.second = 0.0
 
     def add(self, now_s: float, first: float = 0.0, second: float = 0.0) -> None:
-        """Count so many more, now."""
+        """Add to both counts at the time `now_s`."""
         self.forget(now_s)
         if not self._buckets or now_s >= self._buckets[-1][0] + self._step_s:
             self._buckets.append([now_s, 0.0, 0.0])
@@ -34,7 +34,7 @@ class RollingCount:
         self.second += second
 
     def forget(self, now_s: float) -> None:
-        """Let go of what is older than the window."""
+        """Remove the counts that are older than the window at the time `now_s`."""
         buckets, since_s = self._buckets, now_s - self._step_s * BUCKET_COUNT
         while buckets and buckets[0][0] <= since_s:
             _, first, second = buckets.popleft()

@@ -1,7 +1,7 @@
-"""A client's own restraint: what a backend would refuse anyway is refused here, before it costs the backend anything.
+"""`Throttle`: client-side throttling, which refuses calls that the backend would probably refuse.
 
-The adaptive throttling of Google's SRE book, chapter "Handling Overload". Each client decides for itself, by what it
-has seen; no server needs to know.
+It is the adaptive throttling of Google's *Site Reliability Engineering*, chapter "Handling Overload". Each client
+decides by the results of its own calls, so servers need no change.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ UNANSWERED = (TimeoutError, ConnectionError)
 
 @dataclass(frozen=True, slots=True)
 class ThrottleStatistics:
-    """Of the last `window_s`: `requests` that ended or were refused here, `accepts` of them. `refused` since the start.
+    """The counts of a throttle.
 
-    `probability` is that of the next refusal, 0 to 1.
+    `requests` is the count of calls that ended or were refused here in the last `window_s` seconds, and `accepts` the
+    count of those that the backend accepted. `refused` is the count of calls refused here since the start.
+    `probability` is that of refusing the next call, 0 to 1.
     """
 
     requests: int
@@ -42,25 +44,26 @@ class ThrottleStatistics:
 
 
 class Throttle:
-    """Refuses a call with probability `max(0, (requests - k * accepts) / (requests + 1))`, as `Overloaded`.
+    """A throttle that refuses a call with probability `max(0, (requests - k * accepts) / (requests + 1))`.
 
-    `requests` are the calls that ended in the last `window_s` seconds, those refused here too; `accepts` came back
-    without `Overloaded` or one of `errors`. Any other exception is an answer. A call in flight counts for nothing yet:
-    many at once are no sign that a backend refuses. Nor does a call that is cancelled: a timeout belongs inside, where
-    its TimeoutError is seen.
+    A refusal raises `Overloaded`. `requests` counts the calls that ended or were refused here in the last `window_s`
+    seconds. `accepts` counts the calls that ended without `Overloaded` or one of `errors`; any other exception is an
+    answer. Calls in flight do not count: many at once do not show that the backend refuses. Cancelled calls do not
+    count either, so put a timeout inside the throttle, which then sees its TimeoutError.
 
-    No more than `most` of the calls are refused. The book has no such bound, and its formula takes a dozen windows to
-    notice that a backend which had been gone for long is back: by then only one call in a thousand goes to look.
+    `most` is the largest probability of a refusal, 0 to 1. The book has no such bound. Without it, recovery from a long
+    outage is noticed only after a dozen windows, because only one call in a thousand reaches the backend.
 
-    `k`, at least 1: at 2 a backend gets twice what it accepts, and tells of its recovery soon; nearer to 1 where a
-    refusal costs it as much as an answer. `seed` makes the refusals the same in every run. Raises ValueError.
+    `k` is at least 1. At 2 the backend gets twice the calls that it accepts, so a recovery is noticed soon. Use a lower
+    value if a refusal costs the backend as much as an answer. `seed` is the seed of the random decisions, for
+    reproducible runs. `name` appears in messages. Raises ValueError for values outside these ranges.
 
         throttle = Throttle()
 
         async with throttle:
             await call_the_backend()
 
-    `throttle.of(key)` is one for each key (a host, a method), of which the 1024 used last are kept.
+    `throttle.of(key)` returns a throttle for each key, such as a host or a method.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class Throttle:
         self._children: OrderedDict[Hashable, Throttle] = OrderedDict()
 
     def of(self, key: Hashable) -> Throttle:
-        """The throttle of this key, with counts of its own."""
+        """Return the throttle of this key, with its own counts. The 1024 most recently used are kept."""
         child = self._children.get(key)
         if child is None:
             name = f"{self.name} {key}".lstrip()
@@ -97,7 +100,7 @@ class Throttle:
 
     @property
     def probability(self) -> float:
-        """That the next call is refused, 0 to 1."""
+        """The probability of refusing the next call, 0 to 1."""
         self._counts.forget(_now_s())
         return self._probability()
 
@@ -106,7 +109,7 @@ class Throttle:
         return min(self._most, max(0.0, (requests - self._k * accepts) / (requests + 1)))
 
     def enter(self) -> None:
-        """Let a call be made, or refuse it: raises Overloaded, reason `throttled`. Then `leave()` once it is over."""
+        """Permit a call or raise `Overloaded`, reason `throttled`. Call `leave()` once a permitted call has ended."""
         now_s = _now_s()
         self._counts.forget(now_s)
         probability = self._probability()
@@ -117,10 +120,10 @@ class Throttle:
 
     def _message(self, probability: float) -> str:
         counts = f"{self._counts.second:.0f} of {self._counts.first:.0f} calls accepted in {self._window_s:g} s"
-        return f"throttled{' ' * bool(self.name)}{self.name}: {counts}, {probability:.0%} are not made: try later"
+        return f"throttled{' ' * bool(self.name)}{self.name}: {counts}, {probability:.0%} are refused: try later"
 
     def leave(self, error: BaseException | None = None) -> None:
-        """Count how the call ended: `error` is what it raised, None if it came back."""
+        """Count a call's end: `error` is the exception that it raised, or None."""
         if not isinstance(error, asyncio.CancelledError):
             self._counts.add(_now_s(), 1, not isinstance(error, (Overloaded, *self._errors)))
 
@@ -133,7 +136,7 @@ class Throttle:
         self.leave(error)
 
     def guard(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-        """Decorate an async function: each call of it goes through this throttle."""
+        """Decorate an async function: each call passes this throttle. Return the decorated function."""
 
         @wraps(function)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -143,7 +146,7 @@ class Throttle:
         return guarded
 
     def statistics(self) -> ThrottleStatistics:
-        """Counts as they are now."""
+        """Return the present counts."""
         probability = self.probability
         return ThrottleStatistics(round(self._counts.first), round(self._counts.second), self._refused, probability)
 

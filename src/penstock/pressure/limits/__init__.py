@@ -1,4 +1,4 @@
-"""How many at once: the algorithms that move a limit. Pure arithmetic over windows; no asyncio, no clock."""
+"""Concurrency limits and the algorithms that move them: pure arithmetic over windows, without asyncio or a clock."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""Additive increase, multiplicative decrease: TCP's rule, on latency against a bound that somebody must know.
+"""`Aimd`: additive increase and multiplicative decrease, TCP's rule, driven by latency above a configured bound.
 
-For comparison, and for who wants it: there is no floor that could be poisoned, but the limit is a saw whose teeth
-stand at the bound, so that much of what is served is as late as the bound.
+No measured floor can mislead it, but the bound must be known. The limit oscillates around the bound, so the latency of
+many served calls is near it. Kept for comparison, and for services whose latency bound is known.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ __all__ = ["Aimd"]
 
 
 class Aimd(MovingLimit):
-    """Times `backoff` when something was dropped or the window's mean latency is above `timeout_s`; else 1 more.
+    """A limit with additive increase and multiplicative decrease, after Netflix's AIMDLimit.
 
-    One more only if at least half of the limit was in use. `timeout_s` should be about half the deadline. Counts of
-    permits, seconds. Raises ValueError. After Netflix's AIMDLimit.
+    A window with dropped calls, or with a mean latency above `timeout_s`, multiplies the limit by `backoff`. Any other
+    window raises it by 1 if at least half of it was in use.
+
+    `initial`, `least` and `most` are counts of permits, in ascending order from 1. `timeout_s` is a latency in seconds,
+    best about half the deadline; `backoff` is a factor between 0 and 1; `window_s` is the length of a window in
+    seconds. Raises ValueError for values outside these ranges.
     """
 
     __slots__ = ("_backoff", "_timeout_s")
@@ -41,7 +45,7 @@ class Aimd(MovingLimit):
         self._timeout_s, self._backoff = timeout_s, backoff
 
     def update(self, window: Window) -> int:
-        """Down by a factor, or up by one."""
+        """Lower the limit by the factor or raise it by one, as the window says. Return the limit."""
         mean_s = window.mean_s
         if window.dropped:
             self._set(self._exact * self._backoff, f"{window.dropped} dropped")

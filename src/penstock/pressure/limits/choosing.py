@@ -1,4 +1,4 @@
-"""From what a config or a caller says to a limit: a number, a name, or a limit of the caller's own."""
+"""Construction of a limit from its specification: a number, a name or a `Limit` object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "make_limit"]
 
-# A module's, imported when it is chosen.
+# Name to module and class; a module is imported when its limit is chosen.
 NAMES = {
     "auto": "gradient:Gradient",
     "gradient": "gradient:Gradient",
@@ -24,10 +24,11 @@ NAMES = {
 
 
 def make_limit(spec: int | str | Limit, *, initial: int | None = None) -> Limit:
-    """The limit that `spec` asks for: a whole number is `Fixed`, "auto" is `Gradient()`, a limit is itself.
+    """Return the limit that `spec` specifies.
 
-    Also named: "gradient", "vegas", "aimd", "gradient2"; and a number in words, "64". `initial` is what a named limit
-    starts from; others ignore it. Raises ValueError.
+    A whole number, or its digits as text ("64"), gives `Fixed`; "auto" and "gradient" give `Gradient`; "vegas", "aimd"
+    and "gradient2" give those limits; a `Limit` object is returned as it is. `initial` is the count of permits that a
+    named limit starts from; other limits ignore it. Raises ValueError for any other `spec`.
     """
     if isinstance(spec, str):
         return _named(spec, initial)

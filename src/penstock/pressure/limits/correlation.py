@@ -1,7 +1,7 @@
-"""How two figures move together over the last windows: whether more in flight brought more done, or only more waiting.
+"""Correlation of the inflight count with throughput and latency over recent windows: the veto on a limit's growth.
 
-The rule that vetoes growth is failsafe-go's adaptive limiter's (Uber's Cinnamon tells the same by covariance): a limit
-that grows while throughput stands still is filling a queue, whatever the latency says.
+The rule is that of failsafe-go's adaptive limiter; Uber's Cinnamon uses a covariance. A limit that grows while
+throughput stands still fills a queue, even if latency does not show it yet.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["Correlation", "pearson", "variation"]
 
 WINDOW_COUNT = 50
-# Below this many windows a correlation is mostly chance: of 8 of noise, one in ten is beyond 0.6.
+# Fewer windows give correlations that are mostly chance: with 8 windows of noise one in ten is beyond 0.6.
 LEAST_COUNT = 8
-# Of a limit that stands still, what correlates with it is noise.
+# While the inflight count hardly varies, a correlation with it is noise.
 LEAST_VARIATION = 0.1
 
 
 def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """The correlation of two rows of figures, -1 to 1; 0.0 where one of them does not vary."""
+    """Return the correlation of two sequences of equal length, -1 to 1; 0.0 if one of them does not vary."""
     mean_x, mean_y = _mean(xs), _mean(ys)
     across = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
     spread = sqrt(sum((x - mean_x) ** 2 for x in xs)) * sqrt(sum((y - mean_y) ** 2 for y in ys))
@@ -31,7 +31,7 @@ def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def variation(xs: Sequence[float]) -> float:
-    """The coefficient of variation: the standard deviation in means; 0.0 where the mean is 0."""
+    """Return the coefficient of variation, the standard deviation divided by the mean; 0.0 if the mean is 0."""
     mean = _mean(xs)
     return sqrt(_mean([(x - mean) ** 2 for x in xs])) / mean if mean > 0 else 0.0
 
@@ -42,7 +42,7 @@ def _mean(xs: Iterable[float]) -> float:
 
 
 class Correlation:
-    """The last `count` windows' inflight, throughput and latency, and what they say together."""
+    """A record of inflight count, throughput and latency of the last `count` windows."""
 
     __slots__ = ("_inflight", "_rtts_s", "_throughput")
 
@@ -55,29 +55,29 @@ class Correlation:
         return len(self._inflight)
 
     def add(self, inflight: float, throughput: float, rtt_s: float) -> None:
-        """Take in one window's figures."""
+        """Add one window: a count of permits, completions a second and a latency in seconds."""
         self._inflight.append(inflight)
         self._throughput.append(throughput)
         self._rtts_s.append(rtt_s)
 
     def clear(self) -> None:
-        """Forget all windows: the service is another one now."""
+        """Forget all windows, because the service has changed."""
         self._inflight.clear()
         self._throughput.clear()
         self._rtts_s.clear()
 
     @property
     def with_throughput(self) -> float:
-        """How inflight and throughput move together, -1 to 1."""
+        """The correlation of inflight count and throughput, -1 to 1."""
         return pearson(self._inflight, self._throughput)
 
     @property
     def with_rtt(self) -> float:
-        """How inflight and latency move together, -1 to 1."""
+        """The correlation of inflight count and latency, -1 to 1."""
         return pearson(self._inflight, self._rtts_s)
 
     def veto(self) -> str:
-        """Why a full limit must not grow, in words; "" if nothing speaks against it."""
+        """Return the reason why a full limit must not grow; "" if it may."""
         if len(self) < LEAST_COUNT or variation(self._inflight) < LEAST_VARIATION:
             return ""
         throughput, rtt = self.with_throughput, self.with_rtt

@@ -1,4 +1,4 @@
-"""A limit that does not move: the size of the database's pool, the number of cores, what a measurement has shown."""
+"""`Fixed`: a limit that does not move, such as the size of a connection pool or a measured capacity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ __all__ = ["Fixed"]
 
 
 class Fixed:
-    """Always `limit`, a whole number of at least 1. `window_s` is infinite: it has no use for windows."""
+    """A constant limit.
+
+    `limit` is a count of permits, a whole number of at least 1. `window_s` is infinite, because no window is needed.
+    Raises ValueError for any other `limit`.
+    """
 
     __slots__ = ("reason", "value", "window_s")
 
@@ -24,7 +28,7 @@ class Fixed:
         self.window_s = inf
 
     def update(self, window: Window) -> int:
-        """The same number, whatever happened."""
+        """Return the limit, which no window changes."""
         return self.value
 
     def __repr__(self) -> str:

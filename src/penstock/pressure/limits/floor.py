@@ -1,8 +1,8 @@
-"""What latency is without a queue: the lowest of the last while, and when to stop believing it.
+"""The floor: an estimate of latency without a queue, the lowest latency of recent windows.
 
-A lowest value has two faults. Of noisy medians the lowest is too low: so what competes is the upper end of each
-median's confidence interval. And a service that turns slower leaves it standing, far too low, until it is forgotten:
-so it is given up as soon as fewer in flight have not brought latency down, for then the latency is not a queue's.
+A plain minimum has two faults. The lowest of many noisy medians is too low; therefore the upper ends of their
+confidence intervals are compared. A service that becomes slower leaves the old minimum far too low; therefore the floor
+is reset once a smaller inflight count has not lowered latency, which shows that no queue causes the latency.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Floor", "Floors"]
 
-# How far the count in flight must have come down before latency is expected to follow.
+# By this factor the inflight count must have fallen before latency is expected to follow.
 LESS = 1.3
-# How many standard errors decide.
+# A balance beyond so many standard errors is significant.
 CLEAR = 1.5
+# A floor is remembered for at least so many times its own latency.
 MEMORY_LATENCIES = 30.0
 
 
 class Floor:
-    """The floor of latency over the last `memory_s` seconds of windows."""
+    """The floor of latency over the windows of the last `memory_s` seconds."""
 
     __slots__ = ("_candidates", "_memory_s", "_now_s", "_reference")
 
@@ -39,42 +40,42 @@ class Floor:
         return self._candidates[0][1] if self._candidates else 0.0
 
     def add(self, duration_s: float, now: Reading) -> bool:
-        """Take in a window; whether the old floor has been given up for this window's latency."""
+        """Add a window of `duration_s` seconds. Return whether its latency has replaced the floor."""
         risen = self.has_risen(duration_s, now)
-        self.take(now, given_up=risen)
+        self.take(now, reset=risen)
         return risen
 
     def has_risen(self, duration_s: float, now: Reading) -> bool:
-        """Look at a window: whether the floor is to be given up. `take` it afterwards."""
+        """Return whether a window of `duration_s` seconds shows that the floor is outdated. Call `take` afterwards."""
         self._now_s += duration_s
         return self._stood_still(now) and now.rtt.low_s > self.floor_s
 
-    def take(self, now: Reading, *, given_up: bool) -> None:
-        """Let a window's latency compete; for an empty place, where the old floor is given up."""
-        if given_up:
+    def take(self, now: Reading, *, reset: bool) -> None:
+        """Add a window's latency to the candidates for the floor; `reset` removes all earlier candidates."""
+        if reset:
             self._candidates.clear()
         self._compete(now.rtt.high_s)
 
     def restart(self, now: Reading) -> None:
-        """Give the old floor up for this window's latency."""
+        """Replace the floor by this window's latency."""
         self._candidates.clear()
         self._compete(now.rtt.high_s)
 
     def _compete(self, high_s: float) -> None:
-        """Keep, of the rising candidates, those that could still be the lowest of a later while."""
+        """Add a candidate. Remove higher ones, which can never become the floor again, and expired ones."""
         candidates = self._candidates
         while candidates and candidates[-1][1] >= high_s:
             candidates.pop()
         candidates.append((self._now_s, high_s))
-        # of slow calls, so many must have ended before what they say is forgotten
+        # slow calls are remembered for longer, so that enough of them have ended
         while candidates[0][0] < self._now_s - max(self._memory_s, MEMORY_LATENCIES * candidates[0][1]):
             candidates.popleft()
 
     def _stood_still(self, now: Reading) -> bool:
-        """Whether clearly fewer in flight have left latency where it was, against the last window with more.
+        """Return whether a clearly lower inflight count has not lowered latency, compared with the reference window.
 
-        What is not clear yet waits for fewer still. Latency that has risen meanwhile is a service that is just
-        changing: nothing is learnt from that but where to start again.
+        An unclear result waits for a still lower count. If latency has risen meanwhile, the service is just changing:
+        the window becomes the new reference and decides nothing.
         """
         before = self._reference
         if before is None or now.inflight >= before.inflight:
@@ -90,7 +91,7 @@ class Floor:
 
 
 class Floors:
-    """The floors of the median and of the mean of latency. A queue is met only above both."""
+    """The floors of the median and of the mean of latency. Only latency above both shows a queue."""
 
     __slots__ = ("_of_mean", "_of_median")
 
@@ -108,21 +109,21 @@ class Floors:
         return self._of_median.floor_s, self._of_mean.floor_s
 
     def add(self, duration_s: float, now: Readings) -> bool:
-        """Take in a window. Return whether the old floors have been given up: both are, or none."""
+        """Add a window of `duration_s` seconds. Return whether its latencies have replaced both floors."""
         by_median = self._of_median.has_risen(duration_s, now.by_median)
         by_mean = self._of_mean.has_risen(duration_s, now.by_mean)
         risen = by_median and by_mean
-        self._of_median.take(now.by_median, given_up=risen)
-        self._of_mean.take(now.by_mean, given_up=risen)
+        self._of_median.take(now.by_median, reset=risen)
+        self._of_mean.take(now.by_mean, reset=risen)
         return risen
 
     def restart(self, now: Readings) -> None:
-        """Give the old floors up for this window's latencies."""
+        """Replace both floors by this window's latencies."""
         self._of_median.restart(now.by_median)
         self._of_mean.restart(now.by_mean)
 
     def times(self, median_s: float, mean_s: float) -> float:
-        """Return how many times its floor latency is: the lesser of the two. 0.0 before the first window."""
+        """Return latency as a multiple of its floor, the lower of median and mean; 0.0 before the first window."""
         if not self.floor_s:
             return 0.0
         return min(median_s / self._of_median.floor_s, mean_s / self._of_mean.floor_s)

@@ -1,8 +1,8 @@
-"""The limit that needs no number: it follows latency against its floor, window by window. "auto" is this one.
+"""`Gradient`: a limit that follows the ratio of the floor latency to the present one. "auto" is this limit.
 
-Envoy's gradient over windows, with its known faults taken out: the floor comes from live traffic (nothing is ever
-pinned to measure it), short probes look for it, it is given up when the service has really become slower, and growth
-that brings no throughput is vetoed.
+It is Envoy's gradient controller without its known faults. The floor comes from live traffic, and short probes lower
+the limit only by half to find it. The floor is reset when the service has really become slower. Growth that brings no
+throughput is vetoed.
 """
 
 from __future__ import annotations
@@ -24,32 +24,35 @@ if TYPE_CHECKING:
 __all__ = ["Gradient"]
 
 LEAST_GRADIENT, MOST_GRADIENT = 0.5, 2.0
-# A limit of which less than this share was in use does not grow.
+# A limit does not grow while less than this share of it is in use.
 USED = 0.75
-# Latency this near its floor needs no probe; a limit that would shrink below this share of itself is not at rest.
+# Latency within NEAR times its floor needs no probe. A limit about to shrink below STEADY of itself is not at rest.
 NEAR, STEADY = 1.2, 0.95
+# Iterations of the formula until it has converged.
 REST_STEPS = 20
-# A window is one round, in which everyone in flight has answered once; of more than so many samples it need not be.
+# A window lasts until each call in flight has ended once, or until it has so many samples.
 ROUND = 100
+# A window lasts at least so many latencies.
 LATENCIES = 2.0
-# After so many, calls that are still not over are held by something else.
+# A first window of so many latencies is judged although its calls seem to be held by something else.
 LONG = 5.0
 # Before the first answers a limit grows up to so many permits, or to its initial value.
 MOST_BLIND = 100
-# So few answers may stop that, and tell nothing else.
+# So few answers are enough to stop that growth, and for nothing else.
 LEAST_BLIND = 8
-# Latency this near a floor that a probe has met is that floor.
+# Latency within this factor of a floor that a probe has confirmed is that floor.
 CLOSE = 1.1
-# A floor that has fallen so much is another service's, of which past windows say nothing.
+# After a fall of the floor by this factor, earlier windows say nothing of the service.
 ANOTHER = 2.0
 
 
 class Gradient(MovingLimit):
     """The windowed gradient: `L = clamp(L * g + sqrt(L))` with `g = clamp(floor * tolerance / median, 0.5, 2)`.
 
-    `initial`, `least` and `most` are counts of permits; `window_s` is how long a window is, `memory_s` for how long
-    the lowest median of latency is the floor, both in seconds; `tolerance` is how far above its floor latency may be
-    before the limit shrinks. Raises ValueError.
+    `initial`, `least` and `most` are counts of permits, in ascending order from 1. `tolerance`, above 1, is the
+    multiple of its floor that latency may reach before the limit shrinks. `window_s` is the length of a window and
+    `memory_s` the time for which a lowest latency is remembered as the floor, both in seconds. Raises ValueError for
+    values outside these ranges.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class Gradient(MovingLimit):
         self._probe = Probe(memory_s)
         self._correlation = Correlation()
         self._pending: Window | None = None
-        self._first, self._starts, self._looks_up = True, True, False
+        self._first, self._starts, self._probes_up = True, True, False
         self._met_queue = False
         self._blind = max(initial, MOST_BLIND)
         self._now_s = 0.0
@@ -79,14 +82,14 @@ class Gradient(MovingLimit):
 
     @property
     def floor_s(self) -> float:
-        """What latency is taken to be without a queue, in seconds; 0.0 before the first window."""
+        """The estimated latency without a queue, in seconds; 0.0 before the first window."""
         return self._floor.floor_s
 
     def update(self, window: Window) -> int:
-        """Move the limit by what the window shows; windows of few samples are put together first."""
+        """Move the limit as the window shows and return it. Windows with too few samples are joined first."""
         window = window.since(self._cut_at_s)
         window = self._pending.joined(window) if self._pending else window
-        if not self._tells(window):
+        if not self._is_conclusive(window):
             self._pending = window
             return self.value
         self._pending = None
@@ -97,9 +100,9 @@ class Gradient(MovingLimit):
         return self.value
 
     def _begin(self, window: Window) -> None:
-        """Take the first floor. Where the service was empty at first and has a queue now, it is that of the beginning.
+        """Take the first floor: from the earliest calls if the service was empty then and has a queue now.
 
-        A floor of cold caches and first connections is too high, and the next window lowers it.
+        Cold caches and new connections make the first floor too high; the next window lowers it.
         """
         self._first = False
         early, now = risen_from(window), readings(window)
@@ -107,13 +110,13 @@ class Gradient(MovingLimit):
         if early or window.held_s > HIDDEN * window.mean_s:
             self._starts, self._met_queue = False, True
             times = self._floor.times(max(window.median_s, window.held_s), max(window.mean_s, window.held_s))
-            self._probe.end(self._now_s, taught=True, bottom=False)
-            # the queue that was let in would speak for itself for long
+            self._probe.end(self._now_s, found=True, bottom=False)
+            # calls already in the queue would raise the measured latency for long
             self._cut_at_s = window.ended_s or -inf
             self._set(min(self._exact, self._rest(self._exact, times)), f"latency rises to {times:.1f}x its floor")
 
     def when_full(self, window: Window) -> int:
-        """Double the limit where calls that began under it have met no queue, or where none has ended yet."""
+        """Double the limit if calls that began under it met no queue, or if no call has ended yet. Return the limit."""
         if self._met_queue or self._probe.base is not None:
             return self.value
         window = self._pending.joined(window) if self._pending else window
@@ -127,22 +130,22 @@ class Gradient(MovingLimit):
         return self.value
 
     def _met_no_queue(self, window: Window) -> bool:
-        """Whether enough calls that began since the last growth have ended, without a queue."""
+        """Return whether enough calls that began since the last growth have ended without a queue."""
         if not self.floor_s or len(window.rtts_s) < LEAST_SAMPLES or window.held_s > HIDDEN * window.mean_s:
             return False
-        # a shorter window will soon tell more
+        # a window that is still short is joined with the next one
         is_slow = window.duration_s >= self.window_s
         return is_slow and not self._correlation.veto() and self._floor.times(window.median_s, window.mean_s) < NEAR
 
-    def _tells(self, window: Window) -> bool:
-        """Whether everyone has answered once since the limit last moved, or enough to see that latency is beyond all.
+    def _is_conclusive(self, window: Window) -> bool:
+        """Return whether the window shows the effect of the last move, or latency far above its floor.
 
-        A limit that moves sooner than its last move can be seen swings to and fro.
+        The effect shows once each call in flight has ended. A limit that moves sooner oscillates.
         """
         count = len(window.rtts_s)
         if count < LEAST_SAMPLES:
             return False
-        # permits tell of calls that are not over yet
+        # the time for which permits are held includes calls that have not ended
         rtt_s = max(window.median_s, window.mean_s, window.held_s)
         enough = min(window.duration_s, window.ended_s - self._grown_at_s) >= rtt_s * LATENCIES
         if self._first:
@@ -152,7 +155,7 @@ class Gradient(MovingLimit):
         return beyond or (enough and count >= min(self.value, ROUND))
 
     def _beyond(self, times: float) -> bool:
-        """Whether latency is so far above its floor that the gradient has no more to say than its least."""
+        """Return whether latency is so far above its floor that the gradient is at its lower bound."""
         return times * LEAST_GRADIENT > self._tolerance
 
     def _take_in(self, window: Window, now: Readings) -> None:
@@ -165,11 +168,11 @@ class Gradient(MovingLimit):
         if window.was_full:
             self._correlation.add(window.most_inflight, window.throughput, now.by_median.rtt.middle_s)
         else:
-            self._probe.is_first = False  # with a permit free, what latency is has been seen
+            self._probe.is_first = False  # latency with a free permit has been measured
         ended = window.completed + window.dropped
         if window.dropped * 2 >= ended > 0:
             wanted = max(self._least, self._exact * LEAST_GRADIENT)
-            self._set(wanted, f"{window.dropped} of {ended} calls were given up")
+            self._set(wanted, f"{window.dropped} of {ended} calls were dropped")
         elif self._probe.base is not None:
             self._judge(now, self._probe.base, window.was_full)
         else:
@@ -183,16 +186,16 @@ class Gradient(MovingLimit):
     def _move(self, now: Readings, window: Window) -> None:
         was_full, times = window.was_full, self._times(now, window.was_full)
         wanted = self._wanted(self._exact, times)
-        # from its initial value it doubles, until it meets a queue for the first time
+        # the limit doubles from its initial value until it first meets a queue
         self._starts = self._starts and times < NEAR
         if was_full == (times >= NEAR):
             self._met_queue = was_full
         if was_full and self._should_probe(wanted, times):
-            # full before it had any floor: without a queue seen, more in flight tells whether there is one
+            # full before the floor was known and no queue seen: only a higher limit shows whether there is one
             up = self._beyond(times) or (self._probe.is_first and not self._met_queue)
             self._probe.begin(now, self._exact)
             self._floors_before_s = self._floor.both_s
-            self._look(up)
+            self._probe_limit(up)
         elif wanted <= self._exact:
             self._set(wanted, f"latency {times:.1f}x its floor")
         elif window.most_inflight < self._exact * USED:
@@ -208,7 +211,7 @@ class Gradient(MovingLimit):
         return max(self._least, min(self._most, exact * gradient + sqrt(exact)))
 
     def _rest(self, exact: float, times: float) -> float:
-        """Where the formula comes to rest while latency is in proportion to the limit, as behind a queue it is."""
+        """Return where the formula converges if latency is proportional to the limit, as behind a queue."""
         for _ in range(REST_STEPS):
             wanted = self._wanted(exact, times)
             times *= wanted / exact
@@ -216,39 +219,39 @@ class Gradient(MovingLimit):
         return exact
 
     def _should_probe(self, wanted: float, times: float) -> bool:
-        """A limit that has come to rest above its floor, or that was full before it had any: look before it grows."""
+        """Return whether to probe before growing: at rest above the floor, or full before any floor was known."""
         due = self._probe.due(self._now_s) and self._exact > self._least
         return due and (self._probe.is_first or (times > NEAR and wanted > self._exact * STEADY))
 
-    def _look(self, up: bool) -> None:
-        """Latency so far above its floor that the gradient has no more say: does it come down at all? Look above.
+    def _probe_limit(self, up: bool) -> None:
+        """Set the limit to be probed: `up` doubles it, otherwise it is halved to look for a lower floor.
 
-        Else whether there is a lower floor: look below.
+        The limit is doubled where latency is so far above its floor that there may be no queue at all.
         """
-        self._looks_up = up
+        self._probes_up = up
         probed = min(self._most, self._exact * 2) if up else max(self._least, ceil(self._exact / 2))
-        self._set(probed, f"{'above' if up else 'below'} itself for a moment, to see what latency is without a queue")
+        self._set(probed, f"probing {'above' if up else 'below'} the limit for the latency without a queue")
 
     def _judge(self, now: Readings, base: Readings, was_full: bool) -> None:
         balance = now.balance(base)
-        if self._looks_up:
+        if self._probes_up:
             self._judge_above(now, balance)
             return
         bottom = balance >= 0 or not was_full or self.value <= self._least
         known = self._probe.knows(self._now_s) and self._times(now, was_full=False) < CLOSE
         if not bottom and not known:
             self._probe.step(now)
-            self._look(up=False)
+            self._probe_limit(up=False)
             return
-        taught = self._floor.fell(self._floors_before_s) > CLOSE
-        self._probe.end(self._now_s, taught=taught, bottom=bottom)
+        found = self._floor.fell(self._floors_before_s) > CLOSE
+        self._probe.end(self._now_s, found=found, bottom=bottom)
         self._set(
-            self._taught() if taught else self._probe.start,
+            self._limit_by_found_floor() if found else self._probe.start,
             f"latency comes down to {self.floor_s * 1e3:.1f} ms without a queue",
         )
 
-    def _taught(self) -> float:
-        """Where the limit rests that the probe started from, by the floor that the probe has found."""
+    def _limit_by_found_floor(self) -> float:
+        """Return where the limit before the probe converges with the floor that the probe has found."""
         exact, base = self._probe.start, self._probe.start_base
         assert base is not None
         times = self._floor.times(base.by_median.full_s, base.by_mean.full_s)
@@ -262,10 +265,10 @@ class Gradient(MovingLimit):
             self.reason = f"more in flight brings more throughput: the floor is {self.floor_s * 1e3:.1f} ms"
         else:
             self._set(self._probe.start, "more in flight brings only more latency")
-            # so there is a queue, and below it a floor
+            # there is a queue, so a lower limit may find a lower floor
             self._probe.is_first = not self._met_queue
             self._met_queue = True
-        self._probe.end(self._now_s, taught=balance > 0, bottom=False)
+        self._probe.end(self._now_s, found=balance > 0, bottom=False)
 
     def __repr__(self) -> str:
         return f"<Gradient {self.value}: {self.reason}>"

@@ -1,7 +1,7 @@
-"""The gradient of two averages, a long and a short one, as Netflix's Gradient2: known best, and worst under overload.
+"""`Gradient2`: a limit by the ratio of a long and a short average of latency, after Netflix's Gradient2Limit.
 
-For comparison. The long average follows latency up, so lasting overload becomes the normal state, and the constant
-that is added each time has no counterweight. Do not choose it for a service; the benchmark shows why.
+Kept for comparison only. The long average follows latency upwards, so lasting overload becomes the normal state, and
+nothing offsets the constant that each window adds. Do not choose it for a service; the benchmark shows why.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ LEAST_GRADIENT = 0.5
 
 
 class Gradient2(MovingLimit):
-    """`L = L * 0.8 + (L * clamp(tolerance * long / short, 0.5, 1) + queue) * 0.2`, on windows of a second.
+    """The gradient of two averages: `L = L * 0.8 + (L * clamp(tolerance * long / short, 0.5, 1) + queue) * 0.2`.
 
-    `long_windows` is the long average's length; the short one is the window's mean. After Netflix's Gradient2Limit and
-    WindowedLimit, with their defaults.
+    The short average is the window's mean latency. The defaults are those of Netflix's Gradient2Limit and
+    WindowedLimit. `initial`, `least` and `most` are counts of permits, in ascending order from 1. `tolerance` is the
+    factor by which the short average may exceed the long one; `queue` is the count of permits added each time;
+    `smoothing` is the weight of the new value, 0 to 1; `long_windows` is the length of the long average in windows;
+    `window_s` is the length of a window in seconds. Raises ValueError for counts that do not ascend.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class Gradient2(MovingLimit):
         self.long_s, self._count, self._sum_s = 0.0, 0, 0.0
 
     def update(self, window: Window) -> int:
-        """Move a fifth of the way to where the two averages point."""
+        """Move the limit by `smoothing` of the way to the value that the averages give. Return the limit."""
         short_s = window.mean_s
         if short_s <= 0:
             return self.value
@@ -57,7 +60,7 @@ class Gradient2(MovingLimit):
         return self.value
 
     def _average(self, short_s: float) -> None:
-        """The plain mean of the first windows, then an exponential one."""
+        """Update the long average: the mean of the first windows, then an exponential average."""
         self._count += 1
         if self._count <= WARM_UP:
             self._sum_s += short_s

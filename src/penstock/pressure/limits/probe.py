@@ -1,8 +1,8 @@
-"""When a limit looks for its floor, and what it started from: a short stay at half the limit, or at twice of it.
+"""`Probe`: the schedule of a limit's probes for its floor, each a short time at half or twice the limit.
 
-Under lasting overload no call ever meets an empty service, and the lowest latency is a queue's. So a limit at rest
-halves itself for two windows, and again while that brings latency down more than throughput. Nothing is pinned: one
-step is a fifth of a second, and of throughput it costs only what the queue did not hold.
+Under lasting overload every call waits in a queue, so the lowest latency includes that wait. Therefore a limit at rest
+halves itself for two windows, and halves itself again while latency falls by more than throughput. A step takes a fifth
+of a second, and the queue's backlog covers most of the throughput that it would cost.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Probe"]
 
-# Half a second after one that taught something, else ever more rarely, up to one in 10 s: 2 % of the time.
+# The pause after a probe that changed the floor, and the longest pause otherwise: probes take 2 % of the time.
 SOON_S, LATE_S = 0.5, 10.0
-# What was in flight before a dip must have drained; calls so slow are not waited for longer than this.
+# Calls admitted before a step down must end before it is judged; so many windows are waited for at most.
 MOST_WINDOWS = 10
 
 
 class Probe:
-    """The schedule of probes and the one under way. `memory_s`: for how long a floor found by one counts as known."""
+    """The schedule of probes and the present probe. A floor found by a probe counts as known for `memory_s` seconds."""
 
     __slots__ = (
         "_at_s",
@@ -40,7 +40,7 @@ class Probe:
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s
         self._pause_s, self._at_s, self._known_until_s = SOON_S, 0.0, 0.0
-        # often enough that there is always a floor to remember
+        # probe often enough that a remembered floor never expires before the next one
         self._late_s = min(LATE_S, memory_s / 3)
         self._waiting, self._waited = False, 0
         self.is_first = True
@@ -49,36 +49,36 @@ class Probe:
         self.start_base: Readings | None = None
 
     def due(self, now_s: float) -> bool:
-        """Whether it is time for another."""
+        """Return whether the next probe is due."""
         return now_s >= self._at_s
 
     def begin(self, base: Readings, exact: float) -> None:
-        """Start one, from the limit `exact` and the reading it will be held against."""
+        """Start a probe from the limit `exact`, to be compared with the reading `base`."""
         self.is_first = False
         self.start, self.start_base = exact, base
         self.step(base)
 
     def step(self, base: Readings) -> None:
-        """Go on to another limit, to be held against this reading."""
+        """Continue the probe at another limit, to be compared with the reading `base`."""
         self.base = base
         self._waiting, self._waited = True, 0
 
     def waits(self, inflight: int, limit: int) -> bool:
-        """Whether the window that has just ended is still of two limits, and says nothing of the present one."""
+        """Return whether the ended window mixes calls of two limits and must be ignored."""
         waiting, self._waiting = self._waiting, False
         if not waiting and self.base is not None and inflight > limit and self._waited < MOST_WINDOWS:
             self._waited += 1
             return True
         return waiting
 
-    def end(self, now_s: float, *, taught: bool, bottom: bool) -> None:
-        """It is over; whether it has moved the limit, and whether it met latency that no smaller limit would lower."""
+    def end(self, now_s: float, *, found: bool, bottom: bool) -> None:
+        """End the probe: `found` if it changed the floor, `bottom` if no lower limit would lower latency."""
         self.base, self._waiting = None, True
-        self._pause_s = SOON_S if taught else min(self._late_s, self._pause_s * 2)
+        self._pause_s = SOON_S if found else min(self._late_s, self._pause_s * 2)
         self._at_s = now_s + self._pause_s
         if bottom:
             self._known_until_s = now_s + self._memory_s
 
     def knows(self, now_s: float) -> bool:
-        """Whether the floor has been met not long ago."""
+        """Return whether a probe has confirmed the floor recently."""
         return now_s < self._known_until_s

@@ -1,10 +1,11 @@
-"""Readings of the service in one window: how many in flight, how many done a second, and the latency.
+"""Readings of the service in one window: inflight count, throughput and latency.
 
-Latency is measured twice, by its median and by its mean. A median says nothing of two kinds of calls, of which one is
-quick and one is slow; a mean says little where a few calls take very long. A queue shows in both.
+Latency is measured by its median and by its mean. A median hides a mix of quick and slow calls; a mean is unreliable
+where a few calls take very long. A queue shows in both.
 
-Two readings with different counts in flight tell a queue from a slow service: behind a queue latency is in proportion
-to the count and throughput stands; without one throughput is in proportion and latency stands.
+Two readings with different inflight counts distinguish a queue from a slow service. Behind a queue, latency is
+proportional to the count and throughput is constant. Without a queue, throughput is proportional and latency is
+constant.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Estimate", "Reading", "Readings", "mean", "median", "readings", "risen_from"]
 
-# Standard errors to each side. Of order statistics one is sqrt(n) / 2 places, whatever the distribution.
+# Standard errors to each side of an estimate. For a median, one is sqrt(n) / 2 ranks in any distribution.
 ERRORS = 1.5
-# No figure of a live service is better known than to a tenth, however many samples it is of.
+# The least relative error of a measured value: a live service varies by a tenth even with many samples.
 LEAST_ERROR = 0.1
-# Permits held for so many times what calls took are held for something else. Less may be calls that are too long for
-# the windows they end in, whose times nobody hears of.
+# Permits held for more than so many times the service time wait for something that it does not include. A smaller
+# factor may be due to calls that are longer than a window, which have no sample.
 HIDDEN = 3.0
-# Of so many calls or more, latency has risen where the lower quartile of the later half is so many times the upper one
-# of the first calls: a quarter, and no more than these, as those behind them may have met a queue.
+# With LEAST_CALLS calls or more, latency has risen if the lower quartile of the later half is RISEN times the upper
+# quartile of the first calls. These are a quarter of all, at most EARLY_CALLS: later ones may have met a queue.
 EARLY_CALLS = 8
 LEAST_CALLS, RISEN = 32, 1.25
-# A gate that takes the loop's lag off may be left with nothing, and nothing has no logarithm.
+# Bounds of an estimate. A service time without the loop's lag may be 0, which has no logarithm.
 SHORTEST_S, LONGEST_S = 1e-6, 1e6
 
 
@@ -46,13 +47,17 @@ class Estimate:
 
     @property
     def error(self) -> float:
-        """The standard error of its logarithm."""
+        """The standard error of the estimate's logarithm."""
         return log(self.high_s / self.low_s) / 2 / ERRORS
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`inflight` is the highest count, `left` that at the end, `completed` how many ended, `throughput` a second's."""
+    """The figures of one window.
+
+    `inflight` is the highest count of permits held and `left` the count at the end; `completed` is the count of ended
+    calls and `throughput` that count a second; `rtt` and `mean_s` are service times in seconds.
+    """
 
     inflight: int
     left: int
@@ -63,27 +68,27 @@ class Reading:
 
     @property
     def felt_s(self) -> float:
-        """The latency, and on top of it what calls in flight wait for that no service time tells: the loop's own lag.
+        """Latency including waits that no service time contains, such as the loop's lag, in seconds.
 
-        By Little's law again: a full gate holds a permit for as long as its count divided by its throughput.
+        By Little's law a full gate holds each permit for its count divided by its throughput.
         """
         held_s = self.left / self.throughput if self.throughput > 0 else 0.0
         return self.rtt.middle_s + max(0.0, held_s - HIDDEN * self.mean_s)
 
     @property
     def full_s(self) -> float:
-        """Latency once it has caught up with what is in flight, in seconds; at least what was measured.
+        """Latency that calls admitted now will have, in seconds; at least the measured latency.
 
-        By Little's law the count is throughput times latency. While a queue grows, latency is still that of calls
-        which found less of it.
+        By Little's law the count is throughput times latency. While a queue grows, the measured latency is that of
+        calls which found a shorter queue.
         """
         return max(self.rtt.middle_s, self.left / self.throughput) if self.throughput > 0 else self.rtt.middle_s
 
     def balance(self, before: Reading) -> float:
-        """Which of the two followed the count in flight from `before` to here, in standard errors.
+        """Return whether throughput or latency followed the inflight count since `before`, in standard errors.
 
-        Above 0, throughput did: there is no queue in the service. Below 0, latency did: there is one. 0.0 if a figure
-        is missing or the count is the same.
+        Above 0 throughput followed it, so the service has no queue. Below 0 latency followed it, so there is a queue.
+        0.0 if a figure is missing or the count is the same.
         """
         if self.throughput <= 0 or before.throughput <= 0:
             return 0.0
@@ -100,19 +105,19 @@ class Readings(NamedTuple):
     by_mean: Reading
 
     def balance(self, before: Readings) -> float:
-        """Return the balance that speaks less for a queue."""
+        """Return the higher balance of median and mean, which is the weaker sign of a queue."""
         return max(self.by_median.balance(before.by_median), self.by_mean.balance(before.by_mean))
 
 
 def median(values_s: Sequence[float]) -> Estimate:
-    """Return the median of at least one value, and between which of the values the true one is likely to lie."""
+    """Return the median of one or more values in seconds, with its confidence interval."""
     row = sorted(values_s)
     middle, reach = len(row) // 2, round(ERRORS * sqrt(len(row)) / 2)
     return _estimate(row[max(0, middle - reach)], row[middle], row[min(len(row) - 1, middle + reach)])
 
 
 def mean(values_s: Sequence[float]) -> Estimate:
-    """Return the mean of at least one value, and between which values the true one is likely to lie."""
+    """Return the mean of one or more values in seconds, with its confidence interval."""
     middle_s = fmean(values_s)
     reach_s = ERRORS * pstdev(values_s, middle_s) / sqrt(len(values_s))
     return _estimate(middle_s - reach_s, middle_s, middle_s + reach_s)
@@ -139,10 +144,10 @@ def readings(window: Window) -> Readings:
 
 
 def risen_from(window: Window, least: int = LEAST_CALLS) -> Sequence[float]:
-    """Return the earliest latencies if those that began later are clearly longer, else an empty sequence.
+    """Return the latencies of the earliest calls if later calls are clearly longer, else an empty sequence.
 
-    Behind a queue that grows they are. Latencies that merely differ do not depend on when a call began; that of the
-    later calls only short ones have ended yet does not look like a queue.
+    `least` is the lowest count of calls to judge by. Behind a growing queue, later calls take longer; other differences
+    of latency do not depend on when a call began. Short calls that end first do not look like a queue either.
     """
     row = window.by_begin_s
     early, late = row[: min(EARLY_CALLS, len(row) // 4)], sorted(row[len(row) // 2 :])

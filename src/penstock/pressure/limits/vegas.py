@@ -1,7 +1,7 @@
-"""TCP Vegas's rule: the limit moves by what it estimates of the queue it makes itself.
+"""`Vegas`: a limit by an estimate of its own queue, after TCP Vegas.
 
-For comparison. Its floor is the lowest latency since the last probe, and the probe takes the present latency for it:
-under lasting overload that is a queue's, and the limit climbs. Gradient is what came of that.
+Kept for comparison. The floor is the lowest latency since the last probe, and a probe takes the present latency as the
+floor. Under lasting overload that includes a queue, so the limit climbs; `Gradient` was written to avoid this.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ __all__ = ["Vegas"]
 
 
 class Vegas(MovingLimit):
-    """Estimates the queue as `ceil(L * (1 - floor / rtt))` and keeps it between 3 and 6 times `log10(L)`.
+    """A limit that keeps its queue, `ceil(L * (1 - floor / rtt))`, between 3 and 6 times `log10(L)`.
 
-    `probe_rounds` is after how many samples, in limits, the floor is taken anew, times a random half to one (`seed`
-    makes it the same in every run). After Netflix's VegasLimit, a window's mean in place of each sample.
+    It is Netflix's VegasLimit with a window's mean in place of each sample. `initial`, `least` and `most` are counts of
+    permits, in ascending order from 1. After `probe_rounds` times the limit of samples, times a random factor between
+    a half and one, the floor is measured anew; `seed` is the seed of that factor. `window_s` is the length of a window
+    in seconds. Raises ValueError for counts that do not ascend.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Vegas(MovingLimit):
         return 0.5 + self._random.random() / 2
 
     def update(self, window: Window) -> int:
-        """Up or down by steps of `log10(L)`, or a fast start's 6 of them."""
+        """Move the limit up or down by `log10(L)`, or up by six times that without a queue. Return the limit."""
         rtt_s = window.mean_s
         if rtt_s <= 0:
             return self.value

@@ -1,7 +1,7 @@
-"""What a limit is told, and what it answers: the contract between the gate, which counts, and the arithmetic.
+"""The interface between a gate and its limit: windows of counts and samples, and the limit's value.
 
-The gate closes a window when the limit's `window_s` have passed and `LEAST_SAMPLES` have come, hands it to `update()`,
-and enforces the number that comes back. Neither side knows more of the other than this.
+The gate closes a window when the limit's `window_s` have passed and `LEAST_SAMPLES` samples have been taken, passes it
+to `update()` and enforces the returned value. Gate and limit share nothing else.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 __all__ = ["LEAST_SAMPLES", "MOST_SAMPLES", "GrowingLimit", "Limit", "MovingLimit", "Window"]
 
-# A median of fewer says little; more than the most cost time to sort and say nothing new.
+# A median of fewer samples is unreliable; more samples cost time to sort and do not improve it.
 LEAST_SAMPLES = 10
 MOST_SAMPLES = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What happened at a gate in `duration_s` seconds.
+    """The counts and samples of a gate in `duration_s` seconds.
 
-    `rtts_s`: service times after admission, with the loop's lag or without, in seconds, any order; a sample of at most
-    `MOST_SAMPLES`, only of entries that began after the window in which the limit last moved, so that what an older
-    limit let in says nothing of this one. `begins_s`: when each of them began, in the same order, and `ended_s` when
-    the window ended, on the gate's clock; may be left out. `completed` and `dropped` count all that ended in it: in
-    order, or for want of time. `most_inflight` is the highest count of permits held at once, `inflight` the count at
-    the end; `was_full` says that a call found no permit free.
+    `rtts_s` has at most `MOST_SAMPLES` service times after admission in seconds, in any order, with the loop's lag or
+    without. Only entries that began after the window in which the limit last moved have a sample, so that all samples
+    belong to the present limit. `begins_s` has their begins in the same order, and `ended_s` is the window's end, both
+    in seconds on the gate's clock; they may be left out. `completed` and `dropped` count the entries that ended in the
+    window, in order or for lack of time. `most_inflight` is the highest count of permits held at once and `inflight`
+    the count at the end. `was_full` is true if a call found no free permit.
     """
 
     duration_s: float
@@ -43,26 +43,29 @@ class Window:
 
     @property
     def throughput(self) -> float:
-        """Completions a second."""
+        """The count of completed entries a second."""
         return self.completed / self.duration_s if self.duration_s > 0 else 0.0
 
     @property
     def median_s(self) -> float:
-        """The middle of the service times, in seconds; the upper one of two. 0.0 without any."""
+        """The median service time in seconds, the upper one of two; 0.0 without samples."""
         return sorted(self.rtts_s)[len(self.rtts_s) // 2] if self.rtts_s else 0.0
 
     @property
     def mean_s(self) -> float:
-        """The mean of the service times, in seconds. 0.0 without any."""
+        """The mean service time in seconds; 0.0 without samples."""
         return sum(self.rtts_s) / len(self.rtts_s) if self.rtts_s else 0.0
 
     @property
     def held_s(self) -> float:
-        """How long a permit is held, by Little's law, in seconds: calls that have not ended count. 0.0 if unknown."""
+        """The time for which a permit is held, in seconds, by Little's law, unended calls included; 0.0 if unknown."""
         return self.inflight / self.throughput if self.completed and self.throughput > 0 else 0.0
 
     def since(self, begin_s: float) -> Window:
-        """This window with the samples of entries that began at that time or later; all, where begins are left out."""
+        """Return this window with only the samples of entries that began at `begin_s` or later, in seconds.
+
+        All samples are kept if begins are left out.
+        """
         if len(self.begins_s) != len(self.rtts_s):
             return self
         fresh = [(rtt_s, at_s) for rtt_s, at_s in zip(self.rtts_s, self.begins_s, strict=True) if at_s >= begin_s]
@@ -70,13 +73,13 @@ class Window:
 
     @property
     def by_begin_s(self) -> list[float]:
-        """The service times in the order of their begins; in their own order where those are left out."""
+        """The service times in seconds, ordered by begin; in their own order if begins are left out."""
         if len(self.begins_s) != len(self.rtts_s):
             return list(self.rtts_s)
         return [rtt_s for _, rtt_s in sorted(zip(self.begins_s, self.rtts_s, strict=True))]
 
     def joined(self, later: Window) -> Window:
-        """This window and the one right after it, as one."""
+        """Return one window of this one and the one right after it."""
         return Window(
             duration_s=self.duration_s + later.duration_s,
             ended_s=later.ended_s,
@@ -92,11 +95,10 @@ class Window:
 
 @runtime_checkable
 class Limit(Protocol):
-    """How many may be in flight at once, and what moves that number.
+    """The interface of a limit: a count of permits, and the rule that moves it.
 
-    `value` is the number, at least 1; `reason` a short phrase of why it last moved; `window_s` how long a window
-    should be, in seconds. `update()` takes a window and returns the new `value`: deterministic, never raises, and
-    reads no clock.
+    `value` is the count, at least 1; `reason` is a short phrase that says why it last moved; `window_s` is the wanted
+    length of a window in seconds. `update()` is deterministic, never raises and reads no clock.
     """
 
     value: int
@@ -104,27 +106,27 @@ class Limit(Protocol):
     window_s: float
 
     def update(self, window: Window) -> int:
-        """Take what happened into account; the number from now on."""
+        """Apply a window. Return the new `value`."""
         ...
 
 
 @runtime_checkable
 class GrowingLimit(Limit, Protocol):
-    """A limit that may grow within a window, when a call finds no permit free.
+    """The interface of a limit that may grow within a window, while a call finds no free permit.
 
-    The gate asks a few times in a window.
+    The gate calls `when_full()` a few times in a window.
     """
 
     def when_full(self, window: Window) -> int:
-        """Take in the window so far, which may have no samples. Return the number from now on, which is not lower."""
+        """Apply the unfinished window, which may have no samples. Return the new `value`, which is not lower."""
         ...
 
 
 class MovingLimit:
-    """The base of limits that move: an exact number between two bounds, and the whole number that is enforced.
+    """The base of limits that move: an exact value between two bounds, and the whole number that is enforced.
 
     `least`, `initial` and `most` are counts of permits, in ascending order from 1; `window_s` is the length of a window
-    in seconds. Raises ValueError.
+    in seconds. Raises ValueError for counts that do not ascend.
     """
 
     __slots__ = ("_exact", "_least", "_most", "reason", "value", "window_s")
@@ -138,7 +140,7 @@ class MovingLimit:
         self._least, self._most = least, most
 
     def _set(self, wanted: float, why: str) -> None:
-        """Move to the nearest number within the bounds, with the reason if the enforced number changes."""
+        """Move to the nearest value within the bounds; `why` becomes the reason if the enforced number changes."""
         self._exact = max(self._least, min(self._most, wanted))
         if int(self._exact) != self.value:
             self.value, self.reason = int(self._exact), why

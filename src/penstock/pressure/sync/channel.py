@@ -1,7 +1,7 @@
-"""`Channel`: a bounded way for items between tasks, with two watermarks and an end.
+"""`Channel`: a bounded channel for items between tasks, with two watermarks and an end.
 
-Nobody is handed an item or a place by another task: a waiter is woken, and takes it itself when it runs. So one that is
-cancelled just then has taken nothing, and the next is woken: no item is lost, none is there twice.
+A task never hands an item or a place to another task. A waiter is woken and takes the item itself when it runs. A
+waiter that is cancelled before that has taken nothing, and the next one is woken. So no item is lost or duplicated.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatistics:
-    """A channel's counts.
+    """The counts of a channel.
 
-    `queued` items are inside, of the `size` that their sizes make together (their number, without a size function).
-    `paused` is whether senders wait for it to fall to `low`.
+    `queued` is the count of items inside and `size` the sum of their sizes, which is their count without a size
+    function. `high` and `low` are the watermarks, in the same unit as `size`. `paused` is true while senders wait until
+    `size` has fallen to `low`. `senders_waiting` and `receivers_waiting` are counts of waiting tasks; `sent` and
+    `received` are counts of items since the start.
     """
 
     queued: int
@@ -42,30 +44,33 @@ class ChannelStatistics:
 
 
 class Channel(Generic[T]):
-    """Items from any number of senders to any number of receivers, each to one of them, first in, first out.
+    """A bounded first-in, first-out queue from any number of senders to any number of receivers.
 
-    `send()` waits from the moment that `high` is reached until the channel is down at `low` (half of `high`, unless
-    given), so that a sender works in stretches. Both count items, or what `size(item)` makes of them, bytes for
-    instance; one item may go beyond `high`, so that even one larger than that gets through. Who waited first goes
-    first. `close()` lets receivers have what is inside, and then ends them. The first wait binds it to the running
-    loop; it is not for use from other threads.
+    Each item goes to one receiver. Once `high` is reached, `send()` waits until the channel has fallen to `low`, so
+    that a sender works in batches. One item may exceed `high`, so that an item larger than `high` can be sent. Waiters
+    are served in the order of their arrival. After `close()`, receivers get the items inside and then the end. The
+    first wait binds the channel to the running loop; it must not be used from other threads.
     """
 
     def __init__(self, high: int, low: int | None = None, *, size: Callable[[T], int] | None = None) -> None:
-        """ValueError unless 0 <= `low` < `high`."""
+        """Set the watermarks.
+
+        `high` and `low` are sums of sizes; `low` is half of `high` unless given. `size(item)` returns the size of an
+        item, in bytes for instance; without it each item has size 1. Raises ValueError unless 0 <= `low` < `high`.
+        """
         self._high = high
         self._low = high // 2 if low is None else low
         if not 0 <= self._low < high:
             raise ValueError(f"watermarks high = {high}, low = {self._low}: must be 0 <= low < high")
         self._size_of = size
         self._items: deque[tuple[T, int]] = deque()
-        # of the items, and of those that woken senders are about to put
+        # the sizes of the items inside and of the items that woken senders are about to put
         self._size = 0
         self._paused = False
-        # those that wait, with the size of what they bring; who is cancelled may stand here until its task runs
+        # waiting senders with the sizes of their items; a cancelled one may stay until its task runs
         self._senders: OrderedDict[asyncio.Future[bool], int] = OrderedDict()
         self._receivers: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
-        # how many were woken for a place or an item, and have not run since
+        # counts of senders and receivers that were woken and have not run since
         self._placed = self._promised = 0
         self._sent = self._received = 0
         self._closed = False
@@ -78,11 +83,11 @@ class Channel(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be sent any more."""
+        """Whether the channel is closed for sending."""
         return self._closed
 
     def statistics(self) -> ChannelStatistics:
-        """The counts as they are now."""
+        """Return the present counts."""
         return ChannelStatistics(
             queued=len(self._items),
             size=self._size,
@@ -99,10 +104,10 @@ class Channel(Generic[T]):
     # Sending
 
     async def send(self, item: T) -> None:
-        """Send an item, waiting in turn while the channel is paused.
+        """Send an item; wait, in order of arrival, while the channel is paused.
 
-        Raises `ChannelClosed`, or what it failed with, if it is closed before the item is in. When it raises, the item
-        was not sent.
+        Raises `ChannelClosed`, or the exception given to `fail()`, if the channel is closed before the item is inside.
+        If this raises, the item was not sent.
         """
         self._check_open()
         size = 1 if self._size_of is None else self._size_of(item)
@@ -113,7 +118,10 @@ class Channel(Generic[T]):
         self._put(item, size)
 
     def try_send(self, item: T) -> bool:
-        """Send an item if that needs no waiting, and tell whether. Raises as `send` does if it is closed."""
+        """Send an item if that needs no wait. Return whether it was sent.
+
+        Raises `ChannelClosed`, or the exception given to `fail()`, if the channel is closed.
+        """
         self._check_open()
         if self._paused or self._placed:
             return False
@@ -124,7 +132,7 @@ class Channel(Generic[T]):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise self._end("the channel is closed: nothing can be sent any more")
+            raise self._end("the channel is closed for sending")
 
     def _reserve(self, size: int) -> None:
         self._size += size
@@ -149,7 +157,7 @@ class Channel(Generic[T]):
         finally:
             if _was_served(future):
                 self._placed -= 1
-                # a newcomer may have waited behind us although there was room
+                # a sender that came meanwhile may wait although there is room
                 self._wake_senders()
 
     def _give_up(self, size: int) -> None:
@@ -169,17 +177,18 @@ class Channel(Generic[T]):
     # Receiving
 
     async def receive(self) -> T:
-        """The next item, waiting in turn until there is one.
+        """Return the next item; wait, in order of arrival, until there is one.
 
-        Raises `ChannelClosed`, or what it failed with, once it is closed and empty. When it raises, no item was taken.
+        Raises `ChannelClosed`, or the exception given to `fail()`, once the channel is closed and empty. If this
+        raises, no item was taken.
         """
-        in_turn = not self._items or self._promised > 0
-        if in_turn:
+        waited = not self._items or self._promised > 0
+        if waited:
             await self._wait_for_item()
         item, size = self._items.popleft()
-        if in_turn:
+        if waited:
             self._promised -= 1
-            # a newcomer may have waited behind us although there was an item
+            # a receiver that came meanwhile may wait although there is an item
             self._wake_receivers()
         self._received += 1
         self._size -= size
@@ -226,11 +235,11 @@ class Channel(Generic[T]):
     # The end
 
     def _awaited_in(self, method: str) -> tuple[str, str]:
-        """What task telemetry says of who waits here: kind and state."""
+        """Return kind and state for task telemetry, which shows them for a waiting task."""
         return "channel", "send, paused" if method in {"send", "_wait_for_place"} else "receive, empty"
 
     def close(self) -> None:
-        """Nothing can be sent from now on; who waits to send gets `ChannelClosed`. Receivers have what is inside."""
+        """Close the channel for sending. Waiting senders get `ChannelClosed`; receivers get the items inside."""
         if self._closed:
             return
         self._closed = True
@@ -239,13 +248,16 @@ class Channel(Generic[T]):
             _end_all(self._receivers)
 
     def fail(self, problem: BaseException) -> None:
-        """Close it, with `problem` in the place of the end: senders get it at once, receivers after what is inside."""
+        """Close the channel with an exception: senders get it at once, receivers after the last item inside.
+
+        `problem` is raised in place of `ChannelClosed`. A channel that is closed already does not change.
+        """
         if not self._closed:
             self._failure = problem
             self.close()
 
-    def _end(self, words: str = "the channel is closed, and nothing is left in it") -> BaseException:
-        return ChannelClosed(words) if self._failure is None else self._failure
+    def _end(self, message: str = "the channel is closed and empty") -> BaseException:
+        return ChannelClosed(message) if self._failure is None else self._failure
 
     def _bound_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
@@ -257,12 +269,12 @@ class Channel(Generic[T]):
 
 
 def _was_served(future: asyncio.Future[bool]) -> bool:
-    """Whether it was woken for a place or an item, not for the end, and not cancelled before."""
+    """Return whether the waiter was woken for a place or an item, neither cancelled nor ended by a close."""
     return future.done() and not future.cancelled() and future.result()
 
 
-def _end_all(line: OrderedDict[asyncio.Future[bool], Any]) -> None:
-    while line:
-        future, _ = line.popitem(last=False)
+def _end_all(waiters: OrderedDict[asyncio.Future[bool], Any]) -> None:
+    while waiters:
+        future, _ = waiters.popitem(last=False)
         if not future.done():
             future.set_result(False)

@@ -1,6 +1,6 @@
 """`BoundedTaskGroup`: asyncio's TaskGroup with a limit, in which no task exists before its permit.
 
-Knows of limits what `permits` says of them.
+Every kind of limit is used through `permits`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = ["BoundedTaskGroup"]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# What the running task was given its permit by. Who waits for its own children does no work, so if no permit of the
-# limit is free, it hands on the one that it has itself: else tasks that all hold one and all wait for another would
-# wait for ever. A context variable, because who spawns may be a task of the holder's: gather() makes such.
+# The permit of the running task. A task that waits for its children does no work, so it hands its own permit on if no
+# other of the limit is free. Otherwise tasks that each hold a permit and wait for another would wait for ever. It is a
+# context variable, because a task made by the holder may spawn too, for instance one of gather().
 _current_permit: ContextVar[Permit | None] = ContextVar("penstock_permit", default=None)
 
 
 class BoundedTaskGroup(asyncio.TaskGroup):
-    """An `asyncio.TaskGroup` of which at most `limit` tasks exist at a time.
+    """An `asyncio.TaskGroup` with at most `limit` tasks at a time.
 
-    `limit` is a number of this group's own, or a `Semaphore`, `CapacityLimiter` or `Gate` that groups share: nested
-    groups with one limit are bounded together, and do not wait for each other in a circle. When a task spawns and its
-    limit is used up, it hands on the permit that it has itself; what it does after that is not counted.
+    `limit` is a count for this group alone, or a `Semaphore`, `CapacityLimiter` or `Gate` that groups share. Nested
+    groups with a shared limit are bounded together and do not wait for each other in a circle. A task that spawns while
+    its limit is used up hands its own permit on; its further work is not counted.
     """
 
     def __init__(
@@ -46,7 +46,10 @@ class BoundedTaskGroup(asyncio.TaskGroup):
         *,
         gate: GateLike | None = None,
     ) -> None:
-        """Either `limit` or `gate`. ValueError for a number below 1, TypeError for what is no limit."""
+        """Set the limit: either `limit`, a count of tasks or a limit object, or `gate`.
+
+        Raises ValueError for a count below 1, and TypeError for any other object or unless exactly one is given.
+        """
         super().__init__()
         given = [one for one in (limit, gate) if one is not None]
         if len(given) != 1:
@@ -63,10 +66,11 @@ class BoundedTaskGroup(asyncio.TaskGroup):
         name: str | None = None,
         context: Context | None = None,
     ) -> asyncio.Task[T]:
-        """Wait for a permit, then start `fn(*args)` as a task, which gives the permit back when it ends.
+        """Wait for a permit, then start `fn(*args)` as a task and return it. The task's end releases the permit.
 
-        Until there is a permit, neither the coroutine nor the task exists. Raises what the limit raises (a gate's
-        `Overloaded`), and RuntimeError, as `create_task` does, if the group takes no tasks when the permit is there.
+        Neither the coroutine nor the task exists before the permit. `name` and `context` are those of the task. Raises
+        the limit's exception, such as a gate's `Overloaded`; and RuntimeError, as `create_task` does, if the group is
+        not active when the permit is granted.
         """
         permit = self._quick()
         if permit is None:
@@ -82,9 +86,10 @@ class BoundedTaskGroup(asyncio.TaskGroup):
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None, **options: Any
     ) -> asyncio.Task[T]:
-        """Start a task at once, as asyncio's group does, if a permit is free.
+        """Start `coro` as a task at once, as asyncio's group does, if a permit is free. Return the task.
 
-        It cannot wait for one: if none is free it closes the coroutine and raises `Overloaded` (reason `limit`).
+        `name`, `context` and `options` are those of asyncio's `TaskGroup.create_task`. Without a free permit the
+        coroutine is closed and `Overloaded` is raised, with reason `limit`.
         """
         permit = self._quick() or self._source.try_take()
         if permit is None:
@@ -95,7 +100,7 @@ class BoundedTaskGroup(asyncio.TaskGroup):
         return self._started(coro, permit, name, context, options)
 
     def _quick(self) -> Permit | None:
-        """A permit without a wait or a refusal: a free one, or the running task's own."""
+        """Return a free permit, or the running task's own; None if there is neither. No refusal is counted."""
         permit = self._source.quick()
         if (
             permit is None
@@ -123,7 +128,7 @@ class BoundedTaskGroup(asyncio.TaskGroup):
             permit.give_back()
             raise
         if task.done():
-            # an eager one
+            # an eager task
             permit.give_back()
         else:
             task.add_done_callback(permit.give_back)
@@ -131,13 +136,13 @@ class BoundedTaskGroup(asyncio.TaskGroup):
 
 
 def _context_with(permit: Permit, context: Context | None) -> Context:
-    """The context for a permit's task: a copy of this one, unless one is given."""
+    """Return the context for a permit's task: the given one, or a copy of the present one."""
     permit.put_under(_current_permit.get())
     if context is None:
         context = copy_context()
     try:
         context.run(_current_permit.set, permit)
     except RuntimeError:
-        # the running one itself, which is to be shared: what is under our permit is under ours
+        # the given context is the running one: it keeps its own permit
         pass
     return context

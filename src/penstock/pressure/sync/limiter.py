@@ -1,7 +1,7 @@
-"""`CapacityLimiter`: permits that have borrowers, as many as is set at any time. The shape is anyio's.
+"""`CapacityLimiter`: tokens with borrowers and an adjustable total, with the interface of anyio's.
 
-What differs is what asyncio differs in: an `acquire()` that need not wait does not, and a full limiter that may not
-wait raises `Overloaded`. Every operation is O(1). Knows no gate.
+Two things differ from anyio. `acquire()` does not yield to the loop unless it waits, and a full limiter raises
+`Overloaded` from the methods that do not wait. Every operation is O(1).
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ __all__ = ["CapacityLimiter", "CapacityStatistics"]
 
 @dataclass(frozen=True, slots=True)
 class CapacityStatistics:
-    """A limiter's counts: `total_tokens`, of which `borrowed_tokens` are with `borrowers`; `tasks_waiting` for one."""
+    """The counts of a limiter.
+
+    `borrowed_tokens` of `total_tokens` are borrowed, by `borrowers`; `tasks_waiting` is the count of waiting tasks.
+    """
 
     borrowed_tokens: int
     total_tokens: float
@@ -33,16 +36,19 @@ class CapacityStatistics:
 
 
 class CapacityLimiter:
-    """Lends tokens to borrowers, a task by default, at most one to each and `total_tokens` in all.
+    """A limiter that lends at most `total_tokens` tokens, at most one to each borrower.
 
-    `async with limiter` borrows one for the running task; `acquire_on_behalf_of` for any other object that can be
-    hashed. First come, first served. The first wait binds it to the running loop.
+    `async with limiter` borrows a token for the running task; `acquire_on_behalf_of` borrows one for any other hashable
+    object. Waiters are served in the order of their arrival. The first wait binds the limiter to the running loop.
     """
 
     def __init__(self, total_tokens: float) -> None:
-        """`total_tokens` is a whole number, 0 or more, or `math.inf`; else TypeError or ValueError."""
+        """Set the count of tokens, `total_tokens`: a whole number of at least 0, or `math.inf`.
+
+        Raises TypeError for another type and ValueError for a number below 0.
+        """
         self._total = _checked(total_tokens)
-        # OrderedDicts: the first one is had, and any one removed, in O(1)
+        # an OrderedDict removes its first and any other waiter in O(1)
         self._borrowers: dict[Hashable, None] = {}
         self._waiters: OrderedDict[Hashable, Waiter] = OrderedDict()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -53,7 +59,7 @@ class CapacityLimiter:
 
     @property
     def total_tokens(self) -> float:
-        """How many tokens may be out. More let in at once who waits; fewer take effect as they come back."""
+        """The count of tokens. Raising it serves waiters at once; lowering it takes effect as tokens are released."""
         return self._total
 
     @total_tokens.setter
@@ -63,26 +69,29 @@ class CapacityLimiter:
 
     @property
     def borrowed_tokens(self) -> int:
-        """How many tokens are out; more than the total for a while after it was lowered."""
+        """The count of borrowed tokens; it may exceed the total after that was lowered."""
         return len(self._borrowers)
 
     @property
     def available_tokens(self) -> float:
-        """How many more could be lent; below 0 after the total was lowered."""
+        """The count of tokens that are left; it may be below 0 after the total was lowered."""
         return self._total - len(self._borrowers)
 
     def statistics(self) -> CapacityStatistics:
-        """The counts as they are now."""
+        """Return the present counts."""
         return CapacityStatistics(len(self._borrowers), self._total, tuple(self._borrowers), len(self._waiters))
 
     def acquire_nowait(self) -> None:
-        """Borrow a token for the running task without waiting, as `acquire_on_behalf_of_nowait` does."""
+        """Borrow a token for the running task without waiting.
+
+        Raises `Overloaded` (reason `limit`) if none is left or other tasks wait; RuntimeError if the task has one.
+        """
         self.acquire_on_behalf_of_nowait(_this_task())
 
     def acquire_on_behalf_of_nowait(self, borrower: Hashable) -> None:
-        """Borrow a token without waiting.
+        """Borrow a token for `borrower`, any hashable object, without waiting.
 
-        Raises `Overloaded` (reason `limit`) if none is left or others wait; RuntimeError if the borrower has one.
+        Raises `Overloaded` (reason `limit`) if none is left or other tasks wait; RuntimeError if the borrower has one.
         """
         self._check_new(borrower)
         if not self._is_free():
@@ -96,22 +105,26 @@ class CapacityLimiter:
         self._borrowers[borrower] = None
 
     async def acquire(self) -> None:
-        """Borrow a token for the running task, waiting in turn until there is one."""
+        """Borrow a token for the running task; wait, in order of arrival, until there is one.
+
+        Raises RuntimeError as `acquire_on_behalf_of` does.
+        """
         await self.acquire_on_behalf_of(_this_task())
 
     async def acquire_on_behalf_of(self, borrower: Hashable) -> None:
-        """Borrow a token, waiting in turn until there is one. When it raises, none is borrowed.
+        """Borrow a token for `borrower`, any hashable object; wait, in order of arrival, until there is one.
 
-        Raises RuntimeError if the borrower has one or waits already, or if it would wait in another loop than before.
+        Raises RuntimeError if the borrower has a token or waits already, or if the wait would be in another loop than
+        earlier ones. If this raises, no token is borrowed.
         """
         await self._borrow(borrower)
 
     def release(self) -> None:
-        """Give back the running task's token; RuntimeError if it has none."""
+        """Release the running task's token. Raises RuntimeError if it has none."""
         self.release_on_behalf_of(_this_task())
 
     def release_on_behalf_of(self, borrower: Hashable) -> None:
-        """Give back a borrower's token, which goes to the first that waits; RuntimeError if it has none."""
+        """Release the token of `borrower`; the first waiter gets it. Raises RuntimeError if the borrower has none."""
         try:
             del self._borrowers[borrower]
         except KeyError:
@@ -128,7 +141,7 @@ class CapacityLimiter:
         return DONE
 
     def _awaited_in(self, _: str) -> tuple[str, str]:
-        """What task telemetry says of who waits here: kind and state."""
+        """Return kind and state for task telemetry, which shows them for a waiting task."""
         return "limiter", f"{len(self._borrowers)}/{self._total} borrowed"
 
     def _check_new(self, borrower: Hashable) -> None:
@@ -141,14 +154,14 @@ class CapacityLimiter:
         return not self._waiters and len(self._borrowers) < self._total
 
     def _grant_waiters(self) -> None:
-        """Give what there is to the first in the line."""
+        """Grant the free tokens to the first waiters."""
         while self._waiters and len(self._borrowers) < self._total:
             borrower, waiter = self._waiters.popitem(last=False)
             self._borrowers[borrower] = None
             waiter.grant()
 
     def _borrow(self, borrower: Hashable) -> Awaitable[None]:
-        """A token: at once if that can be, else when what this gives has been awaited."""
+        """Borrow a token at once if possible. Return an awaitable that ends when the token is borrowed."""
         if self._is_free() and borrower not in self._borrowers:
             self._borrowers[borrower] = None
             return DONE
@@ -156,7 +169,7 @@ class CapacityLimiter:
         waiter.owner, waiter.key, waiter.is_unstarted = self, borrower, True
         return waiter
 
-    # What a waiter tells: it is awaited, its task runs with a token, it was cancelled, it has a token but is going.
+    # Calls of a waiter: when it is awaited, resumed with a token, cancelled, or cancelled after its token was granted.
 
     def _start(self, waiter: Waiter) -> bool:
         self._check_new(waiter.key)

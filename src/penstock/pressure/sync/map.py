@@ -1,7 +1,7 @@
-"""`map_bounded()`: an async function over each item of a source, a bounded number at a time, as an async iterator.
+"""`map_bounded()`: an async iterator over the results of an async function, with a bounded number of calls.
 
-One task, the feeder, reads the source and starts a task for each item; it takes a place before it reads, and a place
-is free again when a result is handed out. So neither calls nor results pile up when the consumer is slow.
+One task, the feeder, reads the source and starts a task for each item. It takes a place before it reads an item, and
+the place is released when the consumer gets the result. So neither calls nor results accumulate behind a slow consumer.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ R = TypeVar("R")
 def map_bounded(
     fn: Callable[[T], Awaitable[R]], source: AsyncIterable[T] | Iterable[T], limit: int, *, ordered: bool = True
 ) -> AsyncGenerator[R, None]:
-    """The results of `fn(item)` for each item of `source`, sync or async, with at most `limit` calls running.
+    """Return an async iterator over the results of `fn(item)` for each item of `source`, sync or async.
 
-    In the order of the items, or, not `ordered`, as they are done. No more than `limit` items are taken from the source
-    before their results are handed out. The first failure, of a call or of the source, cancels the calls that run, and
-    is raised once they have ended; results that were not handed out are lost. Ending early (`aclose()`, a cancelled
-    consumer) also cancels and awaits them; after a mere `break` the loop does so soon after, so close it by
-    `contextlib.aclosing` to know when. A source that is a generator is then closed too. Raises ValueError for `limit`
-    below 1, TypeError for what is no source.
+    At most `limit` calls run at once, and at most `limit` items are taken from the source ahead of the consumer. The
+    results come in the order of the items or, unless `ordered`, in the order of completion.
+
+    The first failure of a call or of the source cancels all running calls and is raised once they have ended; results
+    that were not consumed are lost. Ending early, by `aclose()` or a cancelled consumer, also cancels and awaits the
+    calls, and closes a source that is a generator. After a mere `break` the loop does this soon; use
+    `contextlib.aclosing` to do it at once.
+
+    Raises ValueError for a `limit` below 1 and TypeError for a `source` that cannot be iterated.
     """
     if limit < 1:
-        raise ValueError(f"limit = {limit}: must be 1 or more, or nothing could ever run")
+        raise ValueError(f"limit = {limit}: must be at least 1")
     items = aiter(source) if isinstance(source, AsyncIterable) else _iterated(iter(source))
     return _results(_Mapping(fn, items, limit, ordered))
 
@@ -59,8 +62,9 @@ async def _results(mapping: _Mapping[T, R]) -> AsyncGenerator[R, None]:
 
 
 class _Mapping(Generic[T, R]):
-    """What is between the source and the consumer. Refers to neither the consumer nor its generator, which a `break`
-    must be able to collect.
+    """The calls, results and feeder between the source and the consumer.
+
+    It has no reference to the consumer or its generator, which must be collectable after a `break`.
     """
 
     def __init__(self, fn: Callable[[T], Awaitable[R]], items: AsyncIterator[T], limit: int, ordered: bool) -> None:
@@ -68,12 +72,12 @@ class _Mapping(Generic[T, R]):
         self._items = items
         self._places = Semaphore(limit)
         self._running: set[asyncio.Future[R]] = set()
-        # results to come, in order; or those that are there, as they came
+        # calls in the order of their items if ordered, else ended calls in the order of completion
         self._results: deque[asyncio.Future[R]] = deque()
         self._ordered = ordered
         self._feeder: asyncio.Task[None] | None = None
         self._problem: BaseException | None = None
-        # not what the feeder's done() says: that is so before its end has been looked at
+        # set after the feeder's end has been checked, while its done() is true before that
         self._fed = False
         self._ending = False
         self._consumer: asyncio.Future[None] | None = None
@@ -90,7 +94,7 @@ class _Mapping(Generic[T, R]):
                     item = await anext(self._items)
                 except StopAsyncIteration:
                     return
-                # a source may hold back a cancellation
+                # a source may suppress a cancellation
                 if not self._ending:
                     self._call(item)
         finally:
@@ -117,7 +121,7 @@ class _Mapping(Generic[T, R]):
         self._wake_consumer()
 
     def _note_end(self, ended: asyncio.Future[Any]) -> None:
-        """The first failure ends all. Each has been looked at, so that asyncio does not report it as forgotten."""
+        """Record the first failure and cancel the rest. Retrieve each exception, so that asyncio does not report it."""
         problem: BaseException | None = (
             asyncio.CancelledError("a call of map_bounded() was cancelled") if ended.cancelled() else ended.exception()
         )
@@ -126,7 +130,7 @@ class _Mapping(Generic[T, R]):
             self._cancel()
 
     def _cancel(self) -> set[asyncio.Future[Any]]:
-        """Cancel what runs, once: a call may be busy with its own ending. Gives what has not ended."""
+        """Cancel the feeder and the calls, once, so that a call can finish its cleanup. Return the unended ones."""
         pending = {one for one in (self._feeder, *self._running) if one is not None and not one.done()}
         if not self._ending:
             self._ending = True
@@ -139,7 +143,7 @@ class _Mapping(Generic[T, R]):
             self._consumer.set_result(None)
 
     async def next(self) -> asyncio.Future[R] | None:
-        """The next result to hand out; None if there are no more. Raises the first failure."""
+        """Return the next ended call; None after the last one. Raises the first failure."""
         while True:
             if self._problem is not None:
                 raise self._problem
@@ -152,7 +156,7 @@ class _Mapping(Generic[T, R]):
             await self._consumer
 
     async def close(self) -> None:
-        """Cancel what runs and wait for it, however often the waiting itself is cancelled."""
+        """Cancel the feeder and the calls, and wait until they have ended even if this wait is cancelled."""
         interruption: asyncio.CancelledError | None = None
         pending = self._cancel()
         while pending:

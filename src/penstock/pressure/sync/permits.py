@@ -1,6 +1,6 @@
-"""What a bounded group takes its permits from: a number, a semaphore, a capacity limiter or a gate, all seen alike.
+"""Permits of a bounded group: one interface to a count, a semaphore, a capacity limiter and a gate.
 
-A permit is an object that is handed on and given back once. Knows no groups.
+A permit is an object that can be handed on, and is given back once.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ __all__ = ["GateLike", "Permit", "PermitSource", "source_of"]
 
 @runtime_checkable
 class GateLike(Protocol):
-    """What a gate must have to be a group's limit."""
+    """The interface that a gate needs to be a group's limit."""
 
     def try_enter(self) -> bool:
-        """Enter without waiting, if that can be, and tell whether; a refusal is counted."""
+        """Enter if that needs no wait, and return whether it did; a refusal is counted."""
 
     def leave(self) -> None:
-        """Leave, after `try_enter`."""
+        """Release the permit that `try_enter` took."""
 
     def entry(self) -> Any:
-        """A passage: `await entry.enter()`, which may wait, and may raise `Overloaded`; then `entry.leave()`."""
+        """Return an entry: `await entry.enter()` may wait or raise `Overloaded`; `entry.leave()` releases it."""
 
 
 class Permit:
-    """One permit of `limit`, with whoever holds it now; `outer` is the one that its maker ran under.
+    """One permit of `limit`, linked to the permit under which its holder was made.
 
-    Given back or handed on, it holds nothing any more; giving it back then does nothing.
+    A permit that was given back or handed on is empty; giving it back again does nothing.
     """
 
     __slots__ = ("_giving_back", "_outer", "limit")
@@ -45,22 +45,22 @@ class Permit:
         self._outer: Permit | None = None
 
     def give_back(self, _: object = None) -> None:
-        """Give it back to where it came from, unless that was done or it was handed on."""
+        """Give the permit back to its limit, unless it is empty."""
         giving_back, self._giving_back = self._giving_back, None
         if giving_back is not None:
             giving_back()
 
     def handed_on(self) -> Permit:
-        """The same permit for another holder."""
+        """Return the same permit for another holder, and empty this object."""
         giving_back, self._giving_back = self._giving_back, None
         assert giving_back is not None
         return Permit(self.limit, giving_back)
 
     def put_under(self, outer: Permit | None) -> None:
-        """Note under which permit the holder was made."""
+        """Record the permit under which the holder was made."""
         self._outer = outer
         if outer is not None:
-            # the chain has only what was held lately: tasks that spawn tasks for ever do not make it longer
+            # skip empty permits, so that an endless series of tasks that spawn tasks does not lengthen the chain
             outer._outer = outer._next_held()
 
     def _next_held(self) -> Permit | None:
@@ -70,7 +70,7 @@ class Permit:
         return permit
 
     def of_limit(self, limit: object) -> Permit | None:
-        """The nearest permit of `limit` that is held, from this one outwards."""
+        """Return the nearest held permit of `limit`, from this one outwards; None if there is none."""
         permit: Permit | None = self
         while permit is not None and (permit._giving_back is None or permit.limit is not limit):
             permit = permit._outer
@@ -78,27 +78,27 @@ class Permit:
 
 
 class PermitSource(Protocol):
-    """Where permits come from."""
+    """The interface of a source of permits."""
 
     @property
     def limit(self) -> object:
-        """What the permits are permits of."""
+        """The object whose permits these are."""
 
     def quick(self) -> Permit | None:
-        """A permit if one is free, else None; None always where each refusal is counted."""
+        """Return a permit if one is free, else None. Always None for a limit that counts each refusal."""
 
     def try_take(self) -> Permit | None:
-        """A permit if that needs no waiting, else None."""
+        """Return a permit if that needs no wait, else None."""
 
     def begin(self) -> tuple[Permit, Awaitable[object]]:
-        """A permit, which is had once what stands beside it has been awaited: that waits in turn."""
+        """Return a permit and an awaitable; the permit is held once the awaitable has ended."""
 
 
 def source_of(limit: int | Semaphore | CapacityLimiter | GateLike) -> PermitSource:
-    """The source of permits that `limit` means; TypeError or ValueError if it means none."""
+    """Return the source of permits for `limit`, a count or a limit object. Raises TypeError or ValueError."""
     if isinstance(limit, int):
         if limit < 1:
-            raise ValueError(f"limit = {limit}: must be 1 or more, or nothing could ever run")
+            raise ValueError(f"limit = {limit}: must be at least 1")
         return _SemaphoreSource(Semaphore(limit))
     if isinstance(limit, Semaphore):
         return _SemaphoreSource(limit)
@@ -119,12 +119,12 @@ class _SemaphoreSource:
     quick = try_take
 
     def begin(self) -> tuple[Permit, Awaitable[object]]:
-        # a coroutine less than acquire(), unless a subclass has one of its own
+        # saves a coroutine compared with acquire(), unless a subclass overrides that
         return Permit(self.limit, self.limit.release), self.limit.__aenter__()
 
 
 class _LimiterSource:
-    """The borrower is an object of its own: the task that it will belong to does not exist yet."""
+    """A limiter as a source. Each borrower is a new object, because its task does not exist yet."""
 
     def __init__(self, limit: CapacityLimiter) -> None:
         self.limit = limit
@@ -158,6 +158,6 @@ class _GateSource:
         return Permit(self.limit, self.limit.leave) if self.limit.try_enter() else None
 
     def begin(self) -> tuple[Permit, Awaitable[object]]:
-        # an entry, so that the gate knows how long it was inside
+        # an entry, so that the gate measures its service time
         entry = self.limit.entry()
         return Permit(self.limit, entry.leave), entry.enter()

@@ -1,7 +1,7 @@
-"""`Queue`, `LifoQueue`, `PriorityQueue`: asyncio's, with a bound that must be given and O(1) cancellation.
+"""`Queue`, `LifoQueue` and `PriorityQueue`: asyncio's queues with a required bound and O(1) cancellation.
 
-The shutting down that asyncio has from 3.13 on is here on every Python. asyncio searches its line of waiters for each
-that is cancelled; these do not.
+They have the `shutdown()` of Python 3.13 on every Python. asyncio searches its queue of waiters for each cancelled one;
+these queues do not.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if sys.version_info >= (3, 13):
 else:
 
     class QueueShutDown(Exception):
-        """The queue is shut down: nothing can be put, and nothing is left to be had."""
+        """The error of an operation on a queue that is shut down."""
 
 
-# up to so many waiters that have gone stay in a queue of waiters
+# a queue of waiters may keep so many cancelled ones
 FEW = 32
 
 
 class FutureQueue(Futures):
-    """Waiting futures, oldest first: a deque from which a cancelled one goes in amortised O(1).
+    """A deque of waiting futures, oldest first, with removal of cancelled ones in amortised O(1).
 
-    A cancelled future is not searched for: it is skipped when it is first, and removed with others when they are half
-    of the queue. That costs less than an ordered dict.
+    A cancelled future is skipped when it is first, and removed with all others once they are half of the queue. That
+    costs less than an ordered dict.
     """
 
-    # futures known to have gone; too small by those that were skipped before their tasks ran
+    # the count of cancelled futures inside; lower by the futures that were skipped before their tasks ran
     __slots__ = ("_gone_count",)
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class FutureQueue(Futures):
         self._gone_count = 0
 
     def pop_waiting(self) -> asyncio.Future[Any] | None:
-        """Take out and return the first future that waits; None if none does."""
+        """Remove and return the first waiting future; None if there is none."""
         while self:
             first = self.popleft()
             if not first.done():
@@ -82,10 +82,10 @@ class FutureQueue(Futures):
 
 
 class Queue(asyncio.Queue[T]):
-    """A queue of at most `maxsize` items, in all else an `asyncio.Queue` as Python 3.13 has it.
+    """A queue of at most `maxsize` items, otherwise the `asyncio.Queue` of Python 3.13.
 
-    Raises `asyncio.QueueFull` and `asyncio.QueueEmpty` from the calls that do not wait, `QueueShutDown` once it is shut
-    down. There is no queue without a bound: `maxsize` below 1 raises ValueError.
+    Methods that do not wait raise `asyncio.QueueFull` and `asyncio.QueueEmpty`. A queue that is shut down raises
+    `QueueShutDown`.
     """
 
     _maxsize: int
@@ -94,12 +94,12 @@ class Queue(asyncio.Queue[T]):
     _finished: asyncio.Event
 
     def __init__(self, maxsize: int) -> None:
-        """`maxsize` is how many items it holds before `put()` waits."""
+        """Set the bound, `maxsize`, a count of items. Raises ValueError for a `maxsize` below 1."""
         if maxsize < 1:
-            raise ValueError(f"maxsize = {maxsize}: a queue has a bound, 1 or more")
+            raise ValueError(f"maxsize = {maxsize}: must be at least 1")
         super().__init__(maxsize)
         self._is_shutdown = False
-        # over asyncio's deques of the same names, which its repr counts
+        # these replace asyncio's deques of the same names, which its repr counts
         self._getters = FutureQueue()
         self._putters = FutureQueue()
 
@@ -110,13 +110,16 @@ class Queue(asyncio.Queue[T]):
         return text + " shutdown" if self._is_shutdown and not text.endswith(" shutdown") else text
 
     async def put(self, item: T) -> None:
-        """Put an item in, waiting while the queue is full. Raises `QueueShutDown` if it is shut down meanwhile."""
+        """Put an item; wait while the queue is full. Raises `QueueShutDown` if the queue is or gets shut down."""
         while self.qsize() >= self._maxsize and not self._is_shutdown:
             await self._wait_in(self._putters, self.full)
         self.put_nowait(item)
 
     def put_nowait(self, item: T) -> None:
-        """Put an item in; `asyncio.QueueFull` if there is no place, `QueueShutDown` if it is shut down."""
+        """Put an item without waiting.
+
+        Raises `asyncio.QueueFull` if there is no place, and `QueueShutDown` if the queue is shut down.
+        """
         if self._is_shutdown:
             raise QueueShutDown
         if self.qsize() >= self._maxsize:
@@ -128,13 +131,16 @@ class Queue(asyncio.Queue[T]):
             self._wakeup_next(self._getters)
 
     async def get(self) -> T:
-        """The next item, waiting until there is one. Raises `QueueShutDown` if there will be none."""
+        """Return the next item; wait until there is one. Raises `QueueShutDown` if shut down and empty."""
         while not self._queue and not self._is_shutdown:
             await self._wait_in(self._getters, self.empty)
         return self.get_nowait()
 
     def get_nowait(self) -> T:
-        """The next item; `asyncio.QueueEmpty` if there is none, `QueueShutDown` if there will be none."""
+        """Return the next item without waiting.
+
+        Raises `asyncio.QueueEmpty` if there is none, and `QueueShutDown` if the queue is also shut down.
+        """
         if not self._queue:
             raise QueueShutDown if self._is_shutdown else asyncio.QueueEmpty
         item = self._get()
@@ -143,11 +149,11 @@ class Queue(asyncio.Queue[T]):
         return item
 
     def _awaited_in(self, method: str) -> tuple[str, str]:
-        """What task telemetry says of who waits here: kind and state."""
+        """Return kind and state for task telemetry, which shows them for a waiting task."""
         return "queue", f"{'full' if method == 'put' else 'empty'}, maxsize {self._maxsize}"
 
-    async def _wait_in(self, waiters: FutureQueue, in_vain: Any) -> None:
-        """Wait to be woken. A task that is cancelled after that wakes the next one, unless `in_vain()`."""
+    async def _wait_in(self, waiters: FutureQueue, is_blocked: Any) -> None:
+        """Wait to be woken. If the task is cancelled after that, wake the next waiter unless `is_blocked()`."""
         future: asyncio.Future[None] = self._get_loop().create_future()  # type: ignore[attr-defined]
         waiters.append(future)
         try:
@@ -156,9 +162,9 @@ class Queue(asyncio.Queue[T]):
             if future.cancelled():
                 waiters.leave()
             elif not future.done():
-                # the coroutine is closed while it waits
+                # the coroutine was closed during its wait
                 waiters.remove(future)
-            elif not in_vain():
+            elif not is_blocked():
                 self._wakeup_next(waiters)
             raise
 
@@ -168,9 +174,9 @@ class Queue(asyncio.Queue[T]):
             future.set_result(None)
 
     def shutdown(self, immediate: bool = False) -> None:
-        """Nothing can be put from now on. `get()` gives what is left, then raises; if `immediate`, nothing is left.
+        """Shut the queue down: `put()` raises from now on, and `get()` once the queue is empty.
 
-        What is thrown away counts as done for `join()`, which may end by it.
+        If `immediate`, discard all items; they count as done, so that `join()` may return.
         """
         self._is_shutdown = True
         while immediate and not self.empty():
@@ -183,8 +189,8 @@ class Queue(asyncio.Queue[T]):
 
 
 class PriorityQueue(Queue[T], asyncio.PriorityQueue[T]):  # type: ignore[type-var]
-    """A `Queue` that gives the lowest item first."""
+    """A `Queue` that returns the lowest item first."""
 
 
 class LifoQueue(Queue[T], asyncio.LifoQueue[T]):
-    """A `Queue` that gives the newest item first."""
+    """A `Queue` that returns the newest item first."""

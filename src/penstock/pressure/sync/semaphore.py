@@ -1,8 +1,8 @@
-"""`Semaphore` and `BoundedSemaphore`: asyncio's, with every wait, wake-up and cancellation in O(1).
+"""`Semaphore` and `BoundedSemaphore`: asyncio's semaphores with every wait, wake-up and cancellation in O(1).
 
-asyncio keeps those it has woken in the line until they run, and looks past all of them for the next one; it searches
-the line again for each that is cancelled: both are O(n) each, in the moment of most load. Here the line holds only
-those that still wait: it is `penstock._core.sync.turnstile`'s. Knows no gate and no limit that moves.
+asyncio keeps woken waiters in its queue until they run, skips all of them at each release, and searches the queue for
+each cancelled waiter. Both are O(n) under the highest load. The queue of `penstock._core.sync.turnstile` has only
+waiters that still wait.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundedSemaphore", "Semaphore"]
 
-# more permits than there will ever be
+# the bound of permits of a semaphore that has none
 UNBOUNDED = sys.maxsize
 
 
 class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
-    """A counter of permits: `acquire()` takes one and waits for it in turn, `release()` gives one back.
+    """A counter of permits: `acquire()` takes one or waits for it, `release()` gives one back.
 
-    It is an `asyncio.Semaphore` in all that can be seen from outside, on every Python as 3.13 has it: who comes first
-    is served first, and a permit that was handed to a waiter whose task is then cancelled goes to the next one. Use it
-    as `async with semaphore`. The first wait binds it to the running loop. Its line is not bounded: `Gate` is for that.
+    Its interface and behaviour are those of `asyncio.Semaphore` in Python 3.13, on every Python. Waiters are served in
+    the order of their arrival. If a waiter's task is cancelled after its permit was granted, the next waiter gets the
+    permit. Use it as `async with semaphore`. The first wait binds it to the running loop. Its queue is unbounded; use
+    `Gate` for a bounded one. `value` is the count of permits. Raises ValueError for a `value` below 0.
     """
 
     def __init__(self, value: int = 1) -> None:
-        """`value` is how many permits there are; below 0 raises ValueError."""
         if value < 0:
             raise ValueError("Semaphore initial value must be >= 0")
         Turnstile.__init__(self, value, UNBOUNDED)
 
     @property
     def _waiters(self) -> Sequence[Any]:  # type: ignore[override]
-        """What asyncio calls its line: programs look at its length."""
+        """The queued waiters under asyncio's name, whose length programs read."""
         return self._queued_waiters()
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        # the short way in and out would pass by what a subclass has of its own
+        # the direct entry and exit would bypass methods that a subclass overrides
         if cls.acquire is not Semaphore.acquire:
             cls.__aenter__ = asyncio.Semaphore.__aenter__  # type: ignore[assignment, method-assign]
         if cls.release is not Semaphore.release:
@@ -55,23 +55,25 @@ class Semaphore(Turnstile, asyncio.Semaphore):  # type: ignore[misc]
         return f"<{object.__repr__(self)[1:-1]} [{state}{waiters}]>"
 
     async def acquire(self) -> Literal[True]:
-        """Take a permit, waiting in turn until there is one; True.
+        """Take a permit; wait, in order of arrival, until there is one. Return True.
 
-        Raises RuntimeError if it would wait in another loop than before. When it raises, no permit is taken.
+        Raises RuntimeError if the wait would be in another loop than earlier ones. If this raises, no permit is taken.
         """
         if not self.try_acquire():
             await self._new_waiter()
         return True
 
     def _awaited_in(self, _: str) -> tuple[str, str]:
-        """What task telemetry says of who waits here: kind and state."""
+        """Return kind and state for task telemetry, which shows them for a waiting task."""
         return "semaphore", f"{max(0, self._value)} left"
 
 
 class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore):  # type: ignore[misc]
-    """A `Semaphore` that raises ValueError when more permits are given back than were taken."""
+    """A `Semaphore` that raises ValueError if more permits are given back than were taken.
+
+    `value` is the count of permits at the start and at most. Raises ValueError for a `value` below 0.
+    """
 
     def __init__(self, value: int = 1) -> None:
-        """`value` is how many permits there are, at the start and at most; below 0 raises ValueError."""
         Semaphore.__init__(self, value)
         self._bound_value = value
