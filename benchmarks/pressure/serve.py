@@ -54,7 +54,7 @@ class Asked:
 
 async def _statistics(scope: Message, receive: Receive, send: Send) -> None:
     from penstock.pressure import loop_statistics
-    from penstock.pressure.admission.registry import statistics
+    from penstock.pressure.admission.gate import statistics
 
     known = {name: dataclasses.asdict(found) for name, found in statistics().items()}
     known["the loop"] = dataclasses.asdict(loop_statistics())

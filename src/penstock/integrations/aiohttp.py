@@ -13,7 +13,7 @@ from aiohttp import web
 
 from penstock.errors import Overloaded
 from penstock.integrations.deadline_scope import asked_s, inherited, sooner_s
-from penstock.pressure.admission.gate import Gate, Priority
+from penstock.pressure.admission.gate import Entry, Gate, Priority
 from penstock.pressure.admission.healthchecks import PATHS, HealthChecks
 from penstock.pressure.admission.paths import PathSet
 from penstock.pressure.admission.replies import http_reply
@@ -45,39 +45,63 @@ def admission_middleware(
     `stream_after_s` seconds gives its permit back and is one of the gate's streams; a WebSocket is from its beginning.
     A request whose client has left while it waited is dropped. An `Overloaded` of a handler's is answered as well.
     """
-    checks, exempted = HealthChecks(health), PathSet(exempt)
+    admission = _Admission(gate, priority, key, HealthChecks(health), stream_after_s)
+    exempted = PathSet(exempt)
 
     async def admit(request: web.Request, handler: Any) -> Any:
         if request.path in exempted:
             return await handler(request)
-        is_check = checks.is_one(request.method, request.path)
         try:
-            if is_check and checks.enter():
-                try:
-                    return await handler(request)
-                finally:
-                    checks.leave()
-            if is_check:
-                rank = Priority.CRITICAL
-            else:
-                rank = Priority.NORMAL if priority is None else priority(request)
-            deadline_s = sooner_s(gate.deadline_s, asked_s(request.raw_headers))
-            entry = gate.entry(priority=rank, key=None if key is None else key(request), deadline_s=deadline_s)
-            arrived_s = asyncio.get_running_loop().time()
-            async with Passage(gate, entry, stream_after_s) as passage:
-                if _has_left(request):
-                    gate.count_disconnected()
-                    return web.Response(status=CLIENT_HAS_LEFT)
-                if _is_websocket(request):
-                    passage.become_stream()
-                    return await handler(request)
-                passage.watch(lambda: _has_begun(request))
-                with inherited(deadline_s, arrived_s):
-                    return await handler(request)
+            return await admission.serve(request, handler)
         except Overloaded as refused:
             return _answer(request, refused, as_json)
 
     return web.middleware(admit)
+
+
+class _Admission:
+    """A gate before aiohttp's handlers."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        priority: Callable[[web.Request], Priority] | None,
+        key: Callable[[web.Request], object] | None,
+        checks: HealthChecks,
+        stream_after_s: float,
+    ) -> None:
+        self._gate, self._priority, self._key = gate, priority, key
+        self._checks, self._stream_after_s = checks, stream_after_s
+
+    async def serve(self, request: web.Request, handler: Any) -> Any:
+        """Serve a request when the gate admits it. Raises Overloaded when it is shed."""
+        is_check = self._checks.is_one(request.method, request.path)
+        if is_check and self._checks.enter():
+            try:
+                return await handler(request)
+            finally:
+                self._checks.leave()
+        deadline_s = sooner_s(self._gate.deadline_s, asked_s(request.raw_headers))
+        entry = self._entry(request, is_check, deadline_s)
+        arrived_s = asyncio.get_running_loop().time()
+        async with Passage(self._gate, entry, self._stream_after_s) as passage:
+            if _has_left(request):
+                self._gate.count_disconnected()
+                return web.Response(status=CLIENT_HAS_LEFT)
+            if _is_websocket(request):
+                passage.become_stream()
+                return await handler(request)
+            passage.watch(lambda: _has_begun(request))
+            with inherited(deadline_s, arrived_s):
+                return await handler(request)
+
+    def _entry(self, request: web.Request, is_check: bool, deadline_s: float | None) -> Entry:
+        if is_check:
+            priority = Priority.CRITICAL
+        else:
+            priority = Priority.NORMAL if self._priority is None else self._priority(request)
+        key = None if self._key is None else self._key(request)
+        return self._gate.entry(priority=priority, key=key, deadline_s=deadline_s)
 
 
 def receiving_middleware() -> Any:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from penstock.errors import Overloaded
-    from penstock.pressure.admission.gate import Entry, Gate
-    from penstock.pressure.admission.streams import Stream
+    from penstock.pressure.admission.gate import Entry, Gate, Stream
 
 __all__ = ["Sender"]
 

@@ -1,4 +1,4 @@
-"""Backpressure: a service does what it can, refuses the rest at once, and its memory stands still."""
+"""Backpressure: bounds on work in flight, on waits and on memory; the rest is shed at once."""
 
 from typing import TYPE_CHECKING
 
@@ -6,8 +6,7 @@ from penstock.lazy import lazy_names
 
 if TYPE_CHECKING:
     from penstock.pressure import limits
-    from penstock.pressure.admission.gate import Entry, Gate, GateStatistics, Priority
-    from penstock.pressure.admission.registry import gates, statistics
+    from penstock.pressure.admission.gate import Entry, Gate, GateStatistics, Priority, gates, statistics
     from penstock.pressure.client.deadline import deadline, expires_at, remaining_s
     from penstock.pressure.client.headers import from_headers, to_headers
     from penstock.pressure.client.retry import RetryBudget, RetryStatistics
@@ -77,7 +76,7 @@ if not TYPE_CHECKING:
             "penstock.pressure.sync.channel": ("Channel", "ChannelStatistics"),
             "penstock.pressure.client.headers": ("from_headers", "to_headers"),
             "penstock.pressure.client.deadline": ("deadline", "expires_at", "remaining_s"),
-            "penstock.pressure.admission.gate": ("Entry", "Gate", "GateStatistics", "Priority"),
+            "penstock.pressure.admission.gate": ("Entry", "Gate", "GateStatistics", "Priority", "gates", "statistics"),
             "penstock.pressure.sync.group": ("BoundedTaskGroup",),
             "penstock.pressure.overload.loop": ("LoopGate", "LoopStatistics", "loop_statistics"),
             "penstock.pressure.sync.map": ("map_bounded",),
@@ -89,7 +88,6 @@ if not TYPE_CHECKING:
                 "set_receive_deadline",
                 "set_receiving",
             ),
-            "penstock.pressure.admission.registry": ("gates", "statistics"),
             "penstock.pressure.client.retry": ("RetryBudget", "RetryStatistics"),
             "penstock.pressure.sync.semaphore": ("BoundedSemaphore", "Semaphore"),
             "penstock.pressure.client.throttle": ("Throttle", "ThrottleStatistics"),

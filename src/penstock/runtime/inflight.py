@@ -206,11 +206,11 @@ def _jobs(loop: EventLoop) -> dict[str, int]:
 
 def _requests(loop: EventLoop) -> dict[str, int]:
     # imported here: a program without gates does not load it
-    from penstock.pressure.admission.registry import gates
+    from penstock.pressure.admission.registry import registered
 
     counts = {
         gate.name: gate.inflight + sum(stream.holds_drain for stream in gate.live_streams)
-        for gate in gates()
+        for gate in registered()
         if gate.loop is loop
     }
     return {name: count for name, count in counts.items() if count}

@@ -14,8 +14,7 @@ import pytest
 import penstock
 from penstock import pressure
 from penstock.errors import Overloaded
-from penstock.pressure.admission.gate import Gate, Priority
-from penstock.pressure.admission.registry import gates, statistics
+from penstock.pressure.admission.gate import Gate, Priority, gates, statistics
 from penstock.pressure.limits import Window
 from tests.unit.pressure.driving import Crowd, settle
 

@@ -196,7 +196,7 @@ def test_the_program_hears_of_an_overload_in_its_log_but_not_of_each(made, caplo
     begins = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(begins) == 1
     assert begins[0].getMessage() == (
-        "the loop is behind: what is ready waits 40.0 ms on average, above pressure.lag_high_s (10 ms);"
+        "the loop is behind: ready callbacks wait 40.0 ms on average, above pressure.lag_high_s (10 ms);"
         " its gates are scaled to 25 % of their limits"
     )
 
@@ -204,7 +204,7 @@ def test_the_program_hears_of_an_overload_in_its_log_but_not_of_each(made, caplo
 def test_a_loop_that_is_behind_by_held_reads_alone_says_so_and_nothing_of_a_wait_above_the_watermark(made, caplog):
     overload(made, 6.7)
     assert [record.getMessage() for record in caplog.records] == [
-        "the loop is behind: reads have been held back for 0.1 s, so that what is ready waits 6.7 ms only"
+        "the loop is behind: reads have been deferred for 0.1 s, so that ready callbacks wait 6.7 ms only"
     ]
 
 
@@ -258,7 +258,7 @@ def test_whoever_keeps_a_trace_hears_of_each(made):
     recover(made)
     ((kind, text, took_ns),) = made.told
     assert (kind, took_ns) == ("overload", 300 * MS)
-    assert "after 0.300 s in which 5 reads were held and 6 clients turned away" in text
+    assert "after 0.300 s in which 5 reads were deferred and 6 requests shed unread" in text
 
 
 def test_clients_that_left_long_ago_are_dropped_at_each_look(made):

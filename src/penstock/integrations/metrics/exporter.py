@@ -18,7 +18,7 @@ from penstock.integrations.metrics.reporter import (
     start_reporter,
     worker_reporter,
 )
-from penstock.pressure.admission.registry import gates
+from penstock.pressure.admission.registry import registered
 from penstock.pressure.overload.connections import memory_statistics
 from penstock.pressure.overload.sheds import all_sheds
 from penstock.tasks.observers.registry import observer_of, observers
@@ -68,7 +68,7 @@ def _sites() -> dict[str, list[SiteStatistics]]:
 
 
 def _gates() -> list[GateStatistics]:
-    return [gate.statistics() for gate in gates()]
+    return [gate.statistics() for gate in registered()]
 
 
 def _disconnects() -> Mapping[str, int]:

@@ -1,7 +1,7 @@
-"""The gate: how many may be in flight, who waits, for how long, and who is refused at once.
+"""The gate: a bound on the calls in flight, with a queue that is bounded in length and in time.
 
-The work is done in `penstock._core.sync.gate`; this module has its public class, its exceptions, its windows for
-a limit that moves, and its statistics. Knows no server and no protocol.
+`penstock._core.sync.gate` does the work. This module has the public class, its exceptions, the measurement windows of a
+moving limit, and the statistics. It knows no server and no protocol.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import itertools
 import math
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
 from weakref import WeakSet
 
 from penstock.errors import Overloaded
 from penstock.expiry import expiry
 from penstock.pressure.admission.core import REASONS, Entry, GateCore
-from penstock.pressure.admission.registry import register
-from penstock.pressure.admission.streams import Stream
+from penstock.pressure.admission.registry import register, registered
 from penstock.pressure.limits import LEAST_SAMPLES, GrowingLimit, Limit, Window, make_limit
 from penstock.pressure.renames import refuse_former_names
 from penstock.times import Histogram, Times, taken
@@ -26,21 +25,21 @@ from penstock.times import Histogram, Times, taken
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 
-__all__ = ["Entry", "Gate", "GateStatistics", "Priority"]
+__all__ = ["Entry", "Gate", "GateStatistics", "Priority", "Stream", "gates", "statistics"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# How long one may wait where nothing else is said: half of the deadline at most.
+# The longest wait by default, in seconds; at most half of the deadline.
 MAX_WAIT_S = 0.05
 STREAMS = REASONS.index("streams")
-# A full gate asks its limit for more so many times in a window.
+# How often in a window a full gate asks its limit for more permits.
 FULL_LOOKS = 5
 _numbers = itertools.count(1)
 
 
 class Priority(IntEnum):
-    """The classes of entries: each is served before those below it, and refused after them."""
+    """The classes of entries: each is served before the classes below it, and shed after them."""
 
     CRITICAL = 0
     HIGH = 1
@@ -50,29 +49,29 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class GateStatistics:
-    """A gate at one moment. Gauges are of now; counts and times so far."""
+    """A gate at one moment: gauges of now; counts and times since it was made. All times are in seconds."""
 
     name: str
-    # permits there may be, before `scale`, which multiplies them
+    # the number of permits, before `scale` multiplies it
     limit: int
     scale: float
-    # permits that are held; entries that wait, and how long the oldest has
+    # permits in use; entries that wait, and how long the oldest has waited
     inflight: int
     queued: int
     oldest_wait_s: float
-    # entries that came in, that came out again, and that had to wait before they came in
+    # entries that got a permit, that gave it back, and that waited before they got it
     admitted: int
     finished: int
     waited: int
-    # of those that waited and came in: how long; of those that were measured: the time inside
+    # the waits of entries that waited and got a permit; the time with a permit of those that were measured
     wait: Times = field(default_factory=Times)
     service: Times = field(default_factory=Times)
-    # reason -> entries refused
+    # reason -> number of sheds
     sheds: Mapping[str, int] = field(default_factory=dict)
-    # why the limit last moved, and when, on the loop's clock (0 if it never has)
+    # the reason and the time of the limit's last move, on the loop's clock (0 if it never moved)
     limit_reason: str = ""
     limit_moved_at_s: float = 0.0
-    # answers that go on: they hold no permit any more
+    # streams, which have no permit any more
     streams: int = 0
 
     if not TYPE_CHECKING:
@@ -80,16 +79,16 @@ class GateStatistics:
 
 
 class Gate(GateCore):
-    """Lets as many in as the limit says, has others wait for a bounded time, and refuses the rest at once.
+    """A bound on calls in flight: further calls wait for a bounded time, and the rest are shed at once.
 
-    `limit` is a number, "auto", or an object with `update()` as in `penstock.pressure.limits`. `initial`: what "auto"
-    starts from (10); up to so many, and at least 100, are let in before the first have ended. `max_wait_s`: the
-    longest wait (default: 0.05, or half of the deadline if that is less; 0 never waits, `math.inf` waits as long as it
-    takes). `deadline_s`: the time that an entry has in all. `reserve`: permits beyond the limit that only CRITICAL
-    entries take. `max_queued`: the longest queue. `max_streams`: how many entries may have become streams; None for any
-    number. A refusal raises `penstock.errors.Overloaded`.
+    `limit` is a number of permits, "auto", or an object with `update()` as in `penstock.pressure.limits`. `initial` is
+    the number that "auto" starts from (10); until the first calls have ended it admits up to that number, and at least
+    100. `max_wait_s` is the longest wait in seconds (default: 0.05, or half of the deadline if that is less; 0 for no
+    wait, `math.inf` for no bound). `deadline_s` are the seconds in which a call must finish. `reserve` is the number of
+    permits beyond the limit for CRITICAL entries alone. `max_queued` is the longest queue. `max_streams` bounds the
+    entries that have become streams, None for no bound. A shed raises `penstock.errors.Overloaded`.
 
-    A gate belongs to the event loop that it is first used in. Not thread-safe. Raises ValueError for a bad argument.
+    A gate belongs to the event loop of its first use. It is not thread-safe. Raises ValueError for a bad argument.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class Gate(GateCore):
         self.name = name or f"gate-{next(_numbers)}"
         self.waits, self.services = Histogram(), Histogram()
         self.max_streams = max_streams
-        # weakly: a stream of a loop that was closed is not counted
+        # weakly: streams of a closed loop do not count
         self.live_streams: WeakSet[Stream] = WeakSet()
         self._reason = self._limiter.reason
         self._moved_at_s = 0.0
@@ -142,11 +141,11 @@ class Gate(GateCore):
         arrived_s: float | None = None,
         deadline_s: float | None = None,
     ) -> None:
-        """Wait for a permit; `leave()` gives it back. Raises Overloaded when refused."""
+        """Wait for a permit, with the arguments of `entry`; `leave()` gives it back. Raises Overloaded when shed."""
         await self.through(priority, key, arrived_s, deadline_s)
 
     def guard(self, fn: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-        """Decorate an async function: each call passes the gate. A refused call raises Overloaded."""
+        """Decorate an async function: each call needs a permit. A call that is shed raises Overloaded."""
 
         @functools.wraps(fn)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -158,10 +157,11 @@ class Gate(GateCore):
     # --- streams ---
 
     def stream(self, entry: Entry, *, holds_drain: bool = False) -> Stream | None:
-        """Turn an entry that is inside into a stream, to be left in its place; None if there are `max_streams`.
+        """Turn an entry with a permit into a stream, and return it; None if there are `max_streams`.
 
-        The entry's permit is given back. How long it was held tells nothing of the service. `holds_drain`: a drain
-        waits for the stream as for an entry; others it waits for only as long as their connections are busy.
+        The permit is given back, without a measurement: a stream's time says nothing of the service. The stream's
+        `leave()` takes the place of the entry's. `holds_drain`: a drain waits for the stream as for an entry; it waits
+        for other streams only as long as their connections are busy. Raises RuntimeError for an entry without a permit.
         """
         if not entry.is_inside:
             raise RuntimeError("this entry has no permit: it cannot become a stream")
@@ -173,7 +173,7 @@ class Gate(GateCore):
         return stream
 
     def shed_stream(self) -> Overloaded:
-        """Count a stream that was refused, as there are `max_streams`; its exception."""
+        """Count the shed of a stream, as there are `max_streams`; return its exception."""
         self.sheds[STREAMS] += 1
         self.notify(REASONS[STREAMS])
         return Overloaded(None, REASONS[STREAMS], 0, self.max_streams or 0, None, 0.0, self.name)
@@ -181,13 +181,13 @@ class Gate(GateCore):
     # --- the limit ---
 
     def resize(self, limit: int | Literal["auto"] | Limit) -> None:
-        """Change the limit now. Raised, it lets in those who wait; lowered, those inside are left alone."""
+        """Change the limit now. A higher one admits waiters; a lower one leaves calls in flight alone."""
         self._limiter = make_limit(limit)
         self._adopt(self._limiter.value, "resized")
         self._watch()
 
     def _watch(self) -> None:
-        # the first look opens a window; a limit that never moves needs none
+        # the first call opens a window; a limit that never moves needs none
         self.began_s = -math.inf
         self.window_at_s = math.inf if math.isinf(self._limiter.window_s) else -math.inf
         self._growing = self._limiter if isinstance(self._limiter, GrowingLimit) else None
@@ -195,7 +195,7 @@ class Gate(GateCore):
 
     @property
     def scale(self) -> float:
-        """What the limit is multiplied with, more than 0 and at most 1: the loop's own gate sets it."""
+        """The factor of the limit, more than 0 and at most 1. The loop's own gate sets it."""
         return self.factor
 
     @scale.setter
@@ -205,11 +205,11 @@ class Gate(GateCore):
         self.update_bound()
 
     def close(self) -> None:
-        """Refuse from now on, those who wait as well; those inside leave as ever."""
+        """Shed every call from now on, and those that wait. Calls in flight are left alone."""
         self.shut()
 
     def end_window(self, now_s: float) -> None:
-        """Hand what was measured to the limit, and take its number."""
+        """Give the limit the window's measurements, and adopt its number."""
         if self.began_s == -math.inf:
             self._open_window(now_s, -math.inf)
         elif len(self.rtts_s) < LEAST_SAMPLES:
@@ -217,13 +217,13 @@ class Gate(GateCore):
         else:
             reason = self._limiter.reason
             value = self._limiter.update(self._window(now_s))
-            # what an older limit let in says nothing of this one
+            # calls that an older limit admitted say nothing of this one
             self._open_window(now_s, self.epoch_s if value == self.limit else self.began_s)
             if value != self.limit or self._limiter.reason != reason:
                 self._adopt(value, self._limiter.reason)
 
     def on_full(self, now_s: float) -> None:
-        """Ask the limit for more before a call that found no permit free is queued or refused."""
+        """Ask the limit for more permits before a call is queued or shed."""
         self.was_full = True
         if self._growing is None:
             return
@@ -262,10 +262,10 @@ class Gate(GateCore):
     def _finished(self) -> int:
         return self.admitted - (self.inflight - self.granted)
 
-    # --- what is told ---
+    # --- statistics ---
 
     def statistics(self) -> GateStatistics:
-        """The gate as it is now."""
+        """Return the gate's gauges, counts and times."""
         return GateStatistics(
             name=self.name,
             limit=self.limit,
@@ -283,6 +283,40 @@ class Gate(GateCore):
             limit_moved_at_s=self._moved_at_s,
             streams=len(self.live_streams),
         )
+
+
+class Stream:
+    """A response that goes on without a permit. The gate counts it until `leave()`, or until nothing refers to it.
+
+    `holds_drain`: a drain waits for it as for an entry.
+    """
+
+    __slots__ = ("__weakref__", "_gate", "holds_drain")
+
+    def __init__(self, gate: Gate, *, holds_drain: bool = False) -> None:
+        self._gate, self.holds_drain = gate, holds_drain
+        gate.live_streams.add(self)
+
+    def leave(self) -> None:
+        """End the stream."""
+        self._gate.live_streams.discard(self)
+
+
+def gates() -> list[Gate]:
+    """Return the live gates of this process, by name. Callable from any thread."""
+    return cast("list[Gate]", registered())
+
+
+def statistics() -> dict[str, GateStatistics]:
+    """Return each gate's statistics by its name; of several with one name, the second is "name (2)"."""
+    found: dict[str, GateStatistics] = {}
+    for gate in gates():
+        name, count = gate.name, 1
+        while name in found:
+            count += 1
+            name = f"{gate.name} ({count})"
+        found[name] = gate.statistics()
+    return found
 
 
 def _check(name: str, value: object, is_good: bool, allowed: str) -> None:

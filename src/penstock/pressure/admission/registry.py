@@ -1,42 +1,58 @@
-"""Every gate there is, weakly held: what metrics and the loop's own gate look through."""
+"""The gates of this process, weakly held: for metrics, and for the loop's own gate.
+
+A gate registers itself. The registry imports no gate, so that programs without one need not load it.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.pressure.admission.gate import Gate, GateStatistics
+__all__ = ["RegisteredGate", "listen", "register", "registered"]
 
-__all__ = ["gates", "listen", "register", "statistics"]
 
-_gates: weakref.WeakSet[Gate] = weakref.WeakSet()
+class RegisteredGate(Protocol):
+    """The part of a gate that its observers use."""
+
+    name: str
+    loop: Any
+    inflight: int
+    live_streams: Any
+    on_shed: Callable[[Any, str], object] | None
+    scale: float
+
+    def statistics(self) -> Any:
+        """Return the gate's `GateStatistics`."""
+
+
+_gates: weakref.WeakSet[RegisteredGate] = weakref.WeakSet()
 _lock = threading.RLock()
-_listener: Callable[[Gate, str], object] | None = None
+_listener: Callable[[Any, str], object] | None = None
 
 
-def register(gate: Gate) -> None:
-    """Have the gate listed for as long as it lives."""
+def register(gate: RegisteredGate) -> None:
+    """List a gate for as long as it lives."""
     with _lock:
         _gates.add(gate)
         if _listener is not None and gate.on_shed is None:
             gate.on_shed = _listener
 
 
-def gates() -> list[Gate]:
-    """The gates that live now, by name. Any thread may ask."""
+def registered() -> list[RegisteredGate]:
+    """Return the live gates, by name. Callable from any thread."""
     with _lock:
         return sorted(_gates, key=lambda gate: gate.name)
 
 
-def listen(listener: Callable[[Gate, str], object] | None) -> None:
-    """Have every gate call `listener(gate, reason)` for each refusal, in place of the former one; None: no more.
+def listen(listener: Callable[[Any, str], object] | None) -> None:
+    """Have every gate call `listener(gate, reason)` for each shed, in place of the former listener; None ends it.
 
-    A gate whose `on_shed` is the program's own keeps that. A listener makes refusals dearer: nobody listens for long.
+    A gate keeps an `on_shed` that the program has set. A listener makes sheds dearer, so listen for a short time only.
     """
     global _listener
     with _lock:
@@ -53,15 +69,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def statistics() -> dict[str, GateStatistics]:
-    """Each gate's statistics by its name; of several with one name, the second is "name (2)"."""
-    found: dict[str, GateStatistics] = {}
-    for gate in gates():
-        name, count = gate.name, 1
-        while name in found:
-            count += 1
-            name = f"{gate.name} ({count})"
-        found[name] = gate.statistics()
-    return found

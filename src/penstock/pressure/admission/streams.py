@@ -1,7 +1,7 @@
-"""Responses that go on: they give their permit back and are counted apart, up to a bound of their own.
+"""Calls that may become streams: such a call gives its permit back and counts apart, up to a bound of its own.
 
 A permit stands for work. An event stream works now and then and stays for hours: ten of them would use up the limit of
-an idle service, and teach `auto` a lifetime in place of a latency. Knows no server and no protocol.
+an idle service, and teach `auto` a lifetime in place of a latency. This module knows no server and no protocol.
 """
 
 from __future__ import annotations
@@ -13,35 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from penstock.pressure.admission.gate import Entry, Gate
+    from penstock.pressure.admission.gate import Entry, Gate, Stream
 
-__all__ = ["STREAM_AFTER_S", "Passage", "Stream"]
+__all__ = ["STREAM_AFTER_S", "Passage"]
 
-# A response that goes on for so long after it began is a stream.
+# The age in seconds, from its beginning, at which a response is a stream.
 STREAM_AFTER_S = 1.0
 
 
-class Stream:
-    """One response that goes on beyond its gate, which counts it until `leave()` or until nothing refers to it.
-
-    `holds_drain`: a drain waits for it, as it does for what holds a permit.
-    """
-
-    __slots__ = ("__weakref__", "_gate", "holds_drain")
-
-    def __init__(self, gate: Gate, *, holds_drain: bool = False) -> None:
-        self._gate, self.holds_drain = gate, holds_drain
-        gate.live_streams.add(self)
-
-    def leave(self) -> None:
-        """End it."""
-        self._gate.live_streams.discard(self)
-
-
 class Passage:
-    """An entry on its way through a gate, which may become a stream while it is inside. `async with` it.
+    """An entry that may become a stream while it has its permit. Use it as `async with`.
 
-    `holds_drain`: a drain waits for the stream, whose connection it does not know.
+    It becomes a stream `after_s` seconds after `watch`. `holds_drain`: a drain, which does not know its connection,
+    waits for the stream.
     """
 
     __slots__ = ("_after_s", "_entry", "_gate", "_holds_drain", "_stream", "_timer")
@@ -66,15 +50,15 @@ class Passage:
             await self._entry.__aexit__(kind, value, traceback)
 
     def watch(self, has_begun: Callable[[], bool] = lambda: True) -> None:
-        """Have it become a stream once `after_s` seconds have passed and its answer has begun.
+        """Make it a stream when `after_s` seconds have passed and `has_begun()` is true.
 
-        Where the gate has as many streams as it may, it keeps its permit and asks again after as long.
+        If the gate has its most streams already, it keeps its permit and asks again after the same time.
         """
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._after_s, self._check, has_begun)
 
     def become_stream(self) -> None:
-        """Make it a stream at once. Raises Overloaded, reason `streams`, if the gate has as many as it may."""
+        """Make it a stream now. Raises Overloaded, reason `streams`, if the gate has its most streams already."""
         self._stream = self._gate.stream(self._entry, holds_drain=self._holds_drain)
         if self._stream is None:
             raise self._gate.shed_stream()

@@ -191,20 +191,27 @@ class Gradient(MovingLimit):
         if was_full == (times >= NEAR):
             self._met_queue = was_full
         if was_full and self._should_probe(wanted, times):
-            # full before the floor was known and no queue seen: only a higher limit shows whether there is one
-            up = self._beyond(times) or (self._probe.is_first and not self._met_queue)
-            self._probe.begin(now, self._exact)
-            self._floors_before_s = self._floor.both_s
-            self._probe_limit(up)
+            self._begin_probe(now, times)
         elif wanted <= self._exact:
             self._set(wanted, f"latency {times:.1f}x its floor")
-        elif window.most_inflight < self._exact * USED:
-            return
-        elif was_full and (veto := self._correlation.veto()):
+        elif window.most_inflight >= self._exact * USED:
+            self._grow(wanted, times, was_full)
+
+    def _begin_probe(self, now: Readings, times: float) -> None:
+        # a limit that was full before it had a floor, and met no queue, looks above: that shows whether there is one
+        up = self._beyond(times) or (self._probe.is_first and not self._met_queue)
+        self._probe.begin(now, self._exact)
+        self._floors_before_s = self._floor.both_s
+        self._look(up)
+
+    def _grow(self, wanted: float, times: float, was_full: bool) -> None:
+        """Grow to `wanted`, or to twice the limit while it starts, unless past windows veto growth."""
+        if was_full and (veto := self._correlation.veto()):
             self.reason = f"growth vetoed: {veto}"
-        else:
-            wanted = max(wanted, min(self._most, self._exact * 2)) if self._starts and was_full else wanted
-            self._set(wanted, f"latency near its floor ({times:.2f}x)")
+            return
+        if self._starts and was_full:
+            wanted = max(wanted, min(self._most, self._exact * 2))
+        self._set(wanted, f"latency near its floor ({times:.2f}x)")
 
     def _wanted(self, exact: float, times: float) -> float:
         gradient = max(LEAST_GRADIENT, min(MOST_GRADIENT, self._tolerance / times))

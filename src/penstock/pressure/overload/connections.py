@@ -1,8 +1,7 @@
-"""The bounds of connections, as programs see them: set for a loop, read as figures, told of by log and exception.
+"""Bounds on connections: their configuration, their statistics, and the report of a disconnected peer.
 
-What counts bytes and time is native (`_core/net/budget`, `_core/net/peer_timeouts`, `_core/net/wheel`); this module
-has what happens once for a connection that is cut. On asyncio's own loop there are no bounds: its transports
-do not count.
+The native core counts bytes and time (`_core/net/budget`, `_core/net/peer_timeouts`, `_core/net/wheel`); this module has
+the work that happens once for a disconnected connection. asyncio's own loop has no bounds: its transports do not count.
 """
 
 from __future__ import annotations
@@ -33,31 +32,31 @@ __all__ = [
 
 logger = logging.getLogger("penstock.pressure")
 NS_PER_S = 1_000_000_000
-# longer is for ever
+# a longer time is no bound
 LONGEST_S = 1e9
-# A thousand peers may be cut at once: more lines than this in a second tell nobody anything.
+# A thousand peers may be disconnected at once; more lines than this in a second are of no use.
 LINES_PER_S = 10
 NOTHING_CUT = MappingProxyType({"slow_reader": 0, "receive": 0, "idle": 0})
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryStatistics:
-    """What the connections of this process keep in memory, and how many were cut."""
+    """The memory of this process's connections, and the number of those disconnected by a bound."""
 
-    # the budget, None: there is none, and nothing is counted but time
+    # the budget; None for none: then no bytes are counted
     budget_bytes: int | None = None
-    # in the write queues of native transports, and in TLS above them; the most there ever was
+    # bytes in the write queues of native transports and in TLS above them; their maximum
     buffered_bytes: int = 0
     most_bytes: int = 0
-    # connections that the budget has paused, and how often it has paused one
+    # connections that the budget pauses now, and how often it has paused one
     paused: int = 0
     pauses: int = 0
-    # cut connections by reason: slow_reader, receive, idle
+    # disconnected connections by reason: slow_reader, receive, idle
     disconnects: Mapping[str, int] = field(default_factory=lambda: NOTHING_CUT)
 
 
 def memory_statistics() -> MemoryStatistics:
-    """The figures of this process, over all its loops."""
+    """Return the figures of this process, over all its loops."""
     if not NATIVE:
         return MemoryStatistics()
     from penstock._core.net.budget import shared_budget
@@ -83,10 +82,10 @@ def bound_memory(
     receive_s: float | None = None,
     idle_s: float | None = None,
 ) -> bool:
-    """Bound the connections that a loop makes from now on; None: not by this. False where the loop cannot.
+    """Bound the connections that a loop makes from now on. Return False for a loop that cannot.
 
-    `buffer_bytes` is the budget of the process, whichever loop sets it last. Without `slow_reader_bytes` a peer is slow
-    above its connection's own high watermark. Times in seconds.
+    None is no bound. `buffer_bytes` is the budget of the process; the loop that sets it last decides. A peer is a slow
+    reader above `slow_reader_bytes`, by default its connection's own high watermark. Times are in seconds.
     """
     core = native_core(loop)
     if core is None:
@@ -116,11 +115,11 @@ def _ns(seconds: float | None) -> int:
 
 
 def set_receive_deadline(transport: asyncio.BaseTransport, seconds: float | None) -> bool:
-    """The peer is to have sent a whole request within so many seconds, or it is cut; the loop guesses no more.
+    """Disconnect the peer unless it has sent a whole request within `seconds`. Return False for a foreign transport.
 
-    None: it owes nothing, while its request is worked on or for good: neither `receive_s` nor `idle_s` cuts it. Holds
-    until it is set anew, or `expect_request`. For protocols and integrations, which know what the loop cannot; with or
-    without bounds in the config. False for a transport that is not penstock's own. ValueError for a time of 0 or less.
+    With None no deadline holds, neither `receive_s` nor `idle_s`, for instance while the request is worked on. It holds
+    until it is set anew, or until `expect_request`; the loop does not estimate meanwhile. Protocols and integrations use
+    it, as they know where a request ends; the config need not set bounds. Raises ValueError for a time of 0 or less.
     """
     native = native_transport(transport)
     if native is not None:
@@ -132,9 +131,9 @@ def set_receive_deadline(transport: asyncio.BaseTransport, seconds: float | None
 
 
 def expect_request(transport: asyncio.BaseTransport) -> bool:
-    """The peer may send a new request: `receive_s` holds from its first byte on, `idle_s` until then.
+    """Expect a new request: `receive_s` holds from its first byte on, `idle_s` until then.
 
-    False for a transport that is not penstock's own.
+    Return False for a foreign transport.
     """
     native = native_transport(transport)
     if native is not None:
@@ -143,11 +142,11 @@ def expect_request(transport: asyncio.BaseTransport) -> bool:
 
 
 def set_receiving(transport: asyncio.BaseTransport, is_receiving: bool) -> bool:
-    """Whether a request has begun and is not there as a whole, for whoever knows where requests begin and end.
+    """Tell the loop whether a request has begun and is incomplete. Protocols that know use it.
 
-    True: `receive_s` holds from now on, whether more comes or not; sent at a decent rate, a request may last. False:
-    nothing is owed until the next True, `idle_s` alone holds. The loop guesses no more until `expect_request`. False is
-    returned for a transport that is not penstock's own.
+    With True, `receive_s` holds from now on; a request that comes at a sufficient rate may last longer. With False,
+    `idle_s` alone holds until the next True. The loop does not estimate until `expect_request`. Return False for a
+    foreign transport.
     """
     native = native_transport(transport)
     if native is not None:
@@ -156,7 +155,7 @@ def set_receiving(transport: asyncio.BaseTransport, is_receiving: bool) -> bool:
 
 
 class _Reports:
-    """Says why a connection was cut: to its protocol, and in the log."""
+    """The reports of disconnected peers: an exception for the protocol, and lines in the log."""
 
     def __init__(self, **limits_s: float | None) -> None:
         self._limits_s = limits_s
@@ -169,7 +168,7 @@ class _Reports:
         if logger.isEnabledFor(logging.INFO) and self._may_log():
             left_out, self._left_out = self._left_out, 0
             fields = {"reason": reason, "peer": _name(peer), "bytes": size_bytes, "seconds": late_s}
-            more = f"; {left_out} more were cut since the last line" if left_out else ""
+            more = f"; {left_out} more were disconnected since the last line" if left_out else ""
             logger.info(
                 "disconnected (%s): %s%s", reason, message, more, extra={"penstock": {**fields, "left_out": left_out}}
             )
@@ -191,7 +190,7 @@ class _Reports:
 def _name(peer: object) -> str:
     if isinstance(peer, tuple) and len(peer) >= 2:
         return f"[{peer[0]}]:{peer[1]}" if ":" in str(peer[0]) else f"{peer[0]}:{peer[1]}"
-    return str(peer) if peer else "a peer without a name"
+    return str(peer) if peer else "a peer without an address"
 
 
 def _fault(reason: str, size_bytes: int, late_s: float) -> str:

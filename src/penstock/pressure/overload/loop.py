@@ -1,8 +1,8 @@
-"""The loop's own gate: what is done about a loop that is behind, without a change to the application.
+"""The loop's own gate: it bounds the intake of a loop that is behind, without a change to the application.
 
-The native loop measures how long what is ready waits, and holds the reads that add work
-(`penstock._core.overload.lag`). The rest is done here, a few times a second and only during an overload: the gates of
-the loop are scaled down, accepts slowed and then paused, and somebody is told. Knows gates by their registry alone.
+The native loop measures the wait of ready callbacks, and defers reads that add work (`penstock._core.overload.lag`).
+This module does the rest, a few times a second during an overload: it scales the gates of the loop down, slows and
+pauses accepts, and notifies. It knows gates by their registry alone.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = [
 logger = logging.getLogger("penstock.pressure")
 
 CHECK_EVERY_S = 0.1
-# however far behind: some are let in, or nothing would tell that it is over
+# at any lag some calls are admitted: without any, the end of the overload would not show
 LEAST_SCALE = 0.1
-# Looks in a row above the high watermark until nothing is accepted. The native loop accepts nothing in turns that are
-# late; that it stays late tells that its work comes from elsewhere.
+# Checks in a row above the high watermark until accepts are paused. The native loop accepts nothing in late turns; a
+# lag that stays high shows that its work comes from elsewhere.
 CHECKS_UNTIL_PAUSE = 10
-# held for so long, and its client has shut its side down: it waits for no answer
+# A deferred connection of this age whose client has shut its side down is abandoned.
 ABANDONED_AFTER_S = 1.0
 LOG_EVERY_S = 10.0
 LAG = "lag"
@@ -59,41 +59,41 @@ arrived_at: ContextVar[float] = ContextVar("penstock_arrived_at")
 
 @dataclass(frozen=True, slots=True)
 class LoopStatistics:
-    """How far one loop is behind, and what was done about it. Gauges are of now; counts and times so far."""
+    """The lag of one loop and its effects: gauges of now; counts and times since the loop was made."""
 
-    # off: nobody looks; calm; holding: reads are held for a moment; overloaded
+    # off: not measured; calm; deferring: reads are deferred; overloaded
     state: str = "off"
-    # how long what is ready has waited, averaged over time
+    # the wait of ready callbacks in seconds, averaged over time
     lag_s: float = 0.0
     overloaded_count: int = 0
     overloaded_s: float = 0.0
-    # what the limits of the loop's gates are multiplied with
+    # the factor of the limits of the loop's gates
     scale: float = 1.0
-    # connections whose data is not read yet: now, at most, ever; and those closed unread, their client gone
+    # connections with unread data: now, their maximum, ever; and those closed unread, as their client had gone
     deferred_reads: int = 0
     deferred_reads_most: int = 0
     deferred_reads_total: int = 0
     deferred_reads_abandoned: int = 0
-    # connections accepted of which nothing is made yet: likewise
+    # accepted connections without a transport: likewise
     deferred_accepts: int = 0
     deferred_accepts_most: int = 0
     deferred_accepts_total: int = 0
     deferred_accepts_abandoned: int = 0
-    # answered unread since they would have waited too long
+    # requests answered unread, as they would have waited too long
     shed_unread: int = 0
-    # health checks that were read before all that waited
+    # health checks that were read before other requests
     health_checks: int = 0
-    # reason -> all that were shed: lag, told unread; left, gone unread; closed, parked when their server closed; tasks,
-    # refused by `max_tasks`
+    # reason -> number of sheds: lag, answered unread; left, the client had gone before it was read; closed, an accept
+    # was deferred when its server closed; tasks, beyond `max_tasks`
     sheds: Mapping[str, int] = field(default_factory=dict)
-    # connections that have had their last answer and are read on: now, ever, and those closed before their clients were
+    # connections that are read on after their last answer: now, ever, and those closed before their clients ended
     lingering: int = 0
     lingering_total: int = 0
     lingering_aborted: int = 0
-    # whether nothing is accepted because the loop is behind, and how often that has begun
+    # whether accepts are paused by the lag, and how often that began
     accepts_paused: bool = False
     accept_pauses: int = 0
-    # 0 where `pressure.max_tasks` is not set
+    # of `pressure.max_tasks`; 0 if that is not set
     tasks_live: int = 0
     tasks_refused: int = 0
     tasks_exceeded: int = 0
@@ -117,11 +117,11 @@ class LoopStatistics:
 
 
 class LoopGate:
-    """Keeps one loop's intake to what it can do.
+    """The bound on one loop's intake.
 
-    `lag` is the native loop's (a `penstock._core.overload.lag.Lag`), None where nobody measures. `gates()` lists the
-    gates that there are, of which those with this `loop` are scaled. `notify(kind, text, took_ns)`
-    is called after each overload. `tasks` is the bound on the loop's tasks, if there is one.
+    `lag` is the native loop's `penstock._core.overload.lag.Lag`, None without a measurement. `gates()` lists the gates
+    of the process; those of this `loop` are scaled. `notify(kind, text, took_ns)` is called after each overload and for
+    sheds. `tasks` is the bound on the loop's tasks, if there is one.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class LoopGate:
         loop: Any,
         *,
         lag: Any = None,
-        gates: Callable[[], Iterable[Any]] = registry.gates,
+        gates: Callable[[], Iterable[Any]] = registry.registered,
         notify: Callable[[str, str, int], None] | None = None,
         tasks: TaskLimit | None = None,
     ) -> None:
@@ -147,7 +147,10 @@ class LoopGate:
         register_source(self)
 
     def watch(self, *, closes_abandoned: bool = True) -> None:
-        """Begin to hold reads when the loop is behind; the lag's `report` is to be `on_change`."""
+        """Start to defer reads while the loop is behind. The lag's `report` must be `on_change`.
+
+        `closes_abandoned`: close deferred connections unread when their client shuts its side down.
+        """
         loop = self._loop()
         self._closes_abandoned = closes_abandoned
         if loop is not None and self._lag is not None:
@@ -155,24 +158,24 @@ class LoopGate:
             self.resume()
 
     def pause(self) -> None:
-        """Measure nothing until `resume`: time that passes meanwhile is no client's wait."""
+        """Suspend the measurement until `resume`: no client waits meanwhile."""
         loop = self._loop()
         if loop is not None and self._lag is not None:
             _core(loop).watch_lag(None)
 
     def resume(self) -> None:
-        """Measure again, with what was measured before the pause."""
+        """Go on with the measurement after `pause`."""
         loop = self._loop()
         if loop is not None and self._lag is not None:
             _core(loop).watch_lag(self._lag, arrived_at, self._closes_abandoned)
 
     @property
     def is_overloaded(self) -> bool:
-        """Whether the loop is behind, and has been for a time."""
+        """Whether the loop is overloaded now."""
         return self._lag is not None and bool(self._lag.is_overloaded)
 
     def on_change(self) -> None:
-        """The loop is overloaded now, or is not any more. Called between two turns."""
+        """Act on the beginning or the end of an overload. Called between two turns."""
         loop = self._loop()
         if loop is None:
             return
@@ -182,7 +185,7 @@ class LoopGate:
             self._end_overload(loop)
 
     def sheds(self) -> Counts:
-        """How many this loop has shed, by (`loop`, reason). Any thread may ask."""
+        """Return the sheds of this loop by (`loop`, reason). Callable from any thread."""
         found = Counts()
         loop = self._loop()
         if self._lag is not None and loop is not None:
@@ -193,7 +196,7 @@ class LoopGate:
         return found
 
     def statistics(self) -> LoopStatistics:
-        """How it stands. From the loop's own thread, or while the loop stands still."""
+        """Return the loop's figures. Callable from the loop's thread, or from any while the loop does not run."""
         loop, lag, tasks = self._loop(), self._lag, self._tasks
         figures: dict[str, Any] = {"sheds": {reason: number for (_, reason), number in self.sheds().items()}}
         if lag is not None and loop is not None:
@@ -227,10 +230,10 @@ class LoopGate:
             }
         return LoopStatistics(**figures, scale=self._scale, accepts_paused=self._is_paused, accept_pauses=self._pauses)
 
-    # --- what was shed
+    # --- sheds
 
     def _on_shed(self) -> None:
-        """Some were, in this turn. Called between two turns."""
+        """Notify of the sheds of a turn. Called between two turns."""
         sheds = self.sheds()
         if self._notify is not None:
             self._notify("shed", format_sheds(sheds - self._noted), 0)
@@ -238,7 +241,7 @@ class LoopGate:
         self._log.note()
 
     def _gate_sheds(self) -> Counts:
-        """Those of the loop's gates, by gate and reason."""
+        """Return the sheds of the loop's gates, by gate and reason."""
         loop = self._loop()
         found = Counts()
         for gate in self._gates():
@@ -246,7 +249,7 @@ class LoopGate:
                 found.update({(gate.name, reason): number for reason, number in gate.statistics().sheds.items()})
         return found
 
-    # --- while it is overloaded, and until the gates are as they were
+    # --- during an overload, and until the gates have their full limits again
 
     def _begin_overload(self, loop: Any) -> None:
         self._late_checks = 0
@@ -260,11 +263,11 @@ class LoopGate:
     def _end_overload(self, loop: Any) -> None:
         self._resume_accepts(loop)
         took_ns = self._lag.overloaded_for_ns() - self._before[0]
-        deferred, shed = _deferred_and_shed(loop)
-        held, turned_away = deferred - self._before[1], shed - self._before[2]
+        total, shed_total = _deferred_and_shed(loop)
+        deferred, shed = total - self._before[1], shed_total - self._before[2]
         text = (
-            f"the loop has caught up, after {took_ns / 1e9:.3f} s in which {held} reads were held and {turned_away}"
-            " clients turned away"
+            f"the loop has caught up, after {took_ns / 1e9:.3f} s in which {deferred} reads were deferred and"
+            f" {shed} requests shed unread"
         )
         logger.info("%s", text)
         if self._notify is not None:
@@ -296,7 +299,7 @@ class LoopGate:
                 self._pause_accepts(loop)
 
     def _scale_gates(self, loop: Any, wanted: float) -> None:
-        """Down at once, up by doubling: what is let in meanwhile is seen in time."""
+        """Scale the gates: down at once, up by doubling, so that the lag of admitted calls shows in time."""
         former, self._scale = self._scale, min(wanted, 2 * self._scale)
         if self._scale < 1.0 or former < 1.0:
             for gate in self._gates():
@@ -304,7 +307,7 @@ class LoopGate:
                     gate.scale = self._scale
 
     def _pause_accepts(self, loop: Any) -> None:
-        # who is told at once is better off than in the kernel's backlog
+        # a client with an answer is better off than one in the kernel's backlog
         silent = [server for server in loop.servers() if not server._sheds_unread()]
         if silent and not self._is_paused:
             self._is_paused = True
@@ -328,11 +331,11 @@ class LoopGate:
         logger.warning("the loop is behind: %s%s%s", self._why(), self._scaled(), more)
 
     def _why(self) -> str:
-        """Return which of the two signs of overload there is. Held reads keep the wait of ready callbacks short."""
+        """Return the sign of overload: a long wait, or deferred reads, which keep the wait of ready callbacks short."""
         wait_ms, high_ms, for_s = self._lag.lag_ns / 1e6, self._lag.high_ns / 1e6, self._lag.for_ns / 1e9
         if wait_ms > high_ms:
-            return f"what is ready waits {wait_ms:.1f} ms on average, above pressure.lag_high_s ({high_ms:g} ms)"
-        return f"reads have been held back for {for_s:g} s, so that what is ready waits {wait_ms:.1f} ms only"
+            return f"ready callbacks wait {wait_ms:.1f} ms on average, above pressure.lag_high_s ({high_ms:g} ms)"
+        return f"reads have been deferred for {for_s:g} s, so that ready callbacks wait {wait_ms:.1f} ms only"
 
     def _scaled(self) -> str:
         return f"; its gates are scaled to {self._scale * 100:.0f} % of their limits" if self._scale < 1 else ""
@@ -342,7 +345,7 @@ _loop_gates: WeakKeyDictionary[Any, LoopGate] = WeakKeyDictionary()
 
 
 def loop_statistics(loop: asyncio.AbstractEventLoop | None = None) -> LoopStatistics:
-    """How far a loop is behind and what was done about it; of the running one by default.
+    """Return the overload figures of a loop, by default the running one.
 
     A loop whose config sets neither `pressure.lag_high_s` nor `pressure.max_tasks` has the state "off". Raises
     RuntimeError without a running loop, as asyncio does.
@@ -356,21 +359,21 @@ def loop_statistics(loop: asyncio.AbstractEventLoop | None = None) -> LoopStatis
 
 
 def pause_watch(loop: asyncio.AbstractEventLoop) -> None:
-    """Do not measure the loop until `resume_watch`; a loop without a gate of its own is left alone."""
+    """Suspend the loop's measurement until `resume_watch`; do nothing for a loop without a gate of its own."""
     gate = _loop_gates.get(loop)
     if gate is not None:
         gate.pause()
 
 
 def resume_watch(loop: asyncio.AbstractEventLoop) -> None:
-    """End `pause_watch`."""
+    """Go on after `pause_watch`."""
     gate = _loop_gates.get(loop)
     if gate is not None:
         gate.resume()
 
 
 def is_overloaded(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a loop is overloaded, as `loop_statistics` says; callable from any thread."""
+    """Return whether a loop is overloaded, as `loop_statistics` does. Callable from any thread."""
     gate = _loop_gates.get(loop)
     return gate is not None and gate.is_overloaded
 

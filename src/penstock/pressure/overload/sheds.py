@@ -1,4 +1,4 @@
-"""Counts of sheds elsewhere than at a gate, by source and reason; and a rate-limited line in the log."""
+"""Counts of the sheds that no gate counts, by source and reason; and rate-limited lines in the log."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["Counts", "ShedLog", "all_sheds", "count_shed", "format_sheds", "regi
 
 logger = logging.getLogger("penstock.pressure")
 
-# so that the first line has more than the first of a thousand
+# the first line waits so long, to count more than the first shed
 FIRST_LINE_S = 1.0
 LOG_EVERY_S = 10.0
 
-# (source, reason) -> how many; a source is a gate's name, or what stands for one
+# (source, reason) -> number of sheds; a source is a gate's name, or a name in place of one
 Counts = Counter[tuple[str, str]]
 
 
 class ShedSource(Protocol):
-    """Something that sheds and counts it."""
+    """An object that sheds and counts its sheds."""
 
     def sheds(self) -> Counts:
-        """So far, from any thread."""
+        """Return the counts. Callable from any thread."""
 
 
 _counts: Counts = Counter()
@@ -39,19 +39,19 @@ _lock = threading.Lock()
 
 
 def count_shed(source: str, reason: str) -> None:
-    """Count a shed by a source without counts of its own. Any thread may."""
+    """Count a shed by a source without counts of its own. Callable from any thread."""
     with _lock:
         _counts[source, reason] += 1
 
 
 def register_source(source: ShedSource) -> None:
-    """List the sheds of a source for as long as it lives."""
+    """Include the sheds of a source for as long as it lives."""
     with _lock:
         _sources.add(source)
 
 
 def all_sheds() -> Counts:
-    """Return all that was shed in this process and not by a gate. Any thread may ask."""
+    """Return all sheds of this process that no gate counts. Callable from any thread."""
     with _lock:
         found, sources = _counts.copy(), list(_sources)
     for source in sources:
@@ -69,20 +69,20 @@ if hasattr(os, "register_at_fork"):
 
 
 class ShedLog:
-    """One loop's lines about what it has shed: one in 10 s at most, with all of it since the last one.
+    """The log of one loop's sheds: a line in 10 s at most, with all sheds since the last one.
 
-    `own()` is what the loop sheds, and is noted each time; `gates()` what its gates do, which is told beside it.
+    `own()` returns the loop's own sheds, of which `note` is called; `gates()` those of its gates, which the line adds.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, own: Callable[[], Counts], gates: Callable[[], Counts]) -> None:
         self._loop, self._own, self._gates = ref(loop), own, gates
         self._own_told, self._gates_told = own(), Counts()
-        # the beginning of what the next line is about; when the last one was written
+        # the beginning of the next line's interval; the time of the last line
         self._since_s = self._logged_s = monotonic() - LOG_EVERY_S
         self._is_due = False
 
     def note(self) -> None:
-        """The loop has just shed something: a line follows, in time."""
+        """Note that the loop has shed: a line follows in time."""
         loop = self._loop()
         if self._is_due or loop is None or loop.is_closed():
             return
@@ -98,7 +98,7 @@ class ShedLog:
         over_s = self._logged_s - self._since_s
         sheds = {f"{source}: {reason}": more for (source, reason), more in grown.items()}
         logger.warning(
-            "%d requests and clients were shed in %.1f s: %s",
+            "%d requests and connections were shed in %.1f s: %s",
             grown.total(),
             over_s,
             format_sheds(grown),
@@ -107,7 +107,7 @@ class ShedLog:
 
 
 def format_sheds(counts: Mapping[tuple[str, str], int]) -> str:
-    """As text: `loop: lag 2590, left 10; asgi: full 5`."""
+    """Return counts as text: `loop: lag 2590, left 10; asgi: full 5`."""
     by_source: dict[str, list[str]] = {}
     for (source, reason), more in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
         by_source.setdefault(source, []).append(f"{reason} {more}")
