@@ -1,7 +1,7 @@
 """Bounds on connections: their configuration, their statistics, and the report of a disconnected peer.
 
-The native core counts bytes and time (`_core/net/budget`, `_core/net/peer_timeouts`, `_core/net/wheel`); this module has
-the work that happens once for a disconnected connection. asyncio's own loop has no bounds: its transports do not count.
+The native core counts bytes and time (`_core/net/budget`, `_core/net/peer_timeouts`, `_core/net/wheel`); this module
+has the work of a disconnection. asyncio's own loop has no bounds: its transports do not count.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def set_receive_deadline(transport: asyncio.BaseTransport, seconds: float | None
     """Disconnect the peer unless it has sent a whole request within `seconds`. Return False for a foreign transport.
 
     With None no deadline holds, neither `receive_s` nor `idle_s`, for instance while the request is worked on. It holds
-    until it is set anew, or until `expect_request`; the loop does not estimate meanwhile. Protocols and integrations use
-    it, as they know where a request ends; the config need not set bounds. Raises ValueError for a time of 0 or less.
+    until it is set anew, or until `expect_request`; the loop does not estimate meanwhile. It is for protocols, which
+    know where a request ends; the config need not set bounds. Raises ValueError for a time of 0 or less.
     """
     native = native_transport(transport)
     if native is not None:

@@ -41,7 +41,7 @@ def test_a_loop_is_bound_by_nothing_unless_it_is_told():
 def test_asyncios_own_loop_says_that_it_cannot(caplog):
     config = Config(loop=LoopConfig(poller="selector"), pressure=PressureConfig(idle_s=1.0, receive_s=2.0))
     build_loop(config).close()
-    assert "pressure.receive_s, pressure.idle_s: without effect on asyncio's own loop" in caplog.text
+    assert "pressure.receive_s, pressure.idle_s: no effect on asyncio's loop" in caplog.text
     plain = asyncio.SelectorEventLoop()
     assert not bound_memory(plain, idle_s=1.0)
     plain.close()
