@@ -226,7 +226,8 @@ def test_what_is_shed_is_told_in_one_line_with_all_reasons_and_the_loops_own_gat
     assert made.loop.look()
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert record.getMessage() == "2615 requests and connections were shed in 0.0 s: asgi: full 5; loop: lag 2600, left 10"
+    message = "2615 requests and connections were shed in 0.0 s: asgi: full 5; loop: lag 2600, left 10"
+    assert record.getMessage() == message
     assert record.penstock["sheds"] == {"asgi: full": 5, "loop: lag": 2600, "loop: left": 10}
     assert not made.loop.look()
 
