@@ -198,11 +198,11 @@ class Gradient(MovingLimit):
             self._grow(wanted, times, was_full)
 
     def _begin_probe(self, now: Readings, times: float) -> None:
-        # a limit that was full before it had a floor, and met no queue, looks above: that shows whether there is one
+        # full before the floor was known and no queue seen: only a higher limit shows whether there is one
         up = self._beyond(times) or (self._probe.is_first and not self._met_queue)
         self._probe.begin(now, self._exact)
         self._floors_before_s = self._floor.both_s
-        self._look(up)
+        self._probe_limit(up)
 
     def _grow(self, wanted: float, times: float, was_full: bool) -> None:
         """Grow to `wanted`, or to twice the limit while it starts, unless past windows veto growth."""
