@@ -175,7 +175,7 @@ def balanced(server: Server) -> None:
 
 def _left_in_gate(server: Server) -> tuple[int, int, int]:
     gate = server.gate()
-    return gate["inflight"], gate["queued"], gate["entered"] - gate["left"]
+    return gate["inflight"], gate["queued"], gate["admitted"] - gate["finished"]
 
 
 def stands_still(samples: list[tuple[float, int]]) -> None:
