@@ -1,7 +1,7 @@
-"""A job: one call that a lane runs, and the future its caller holds, in one object.
+"""A job: a call in a lane and the future of its caller, in one object.
 
-A `LoopJob` is an asyncio future, for a call from a loop; a `ThreadJob` is a `concurrent.futures` one, for a call from a
-thread. Either tells its lane when it is cancelled, without a done callback per job.
+A `LoopJob` is an asyncio future, for a call from a loop. A `ThreadJob` is a `concurrent.futures` future, for a call
+from a thread. Both notify their lane of a cancellation, without a done callback per job.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import DeadlineExceeded
-from penstock.executors.call import function_name
+from penstock.executors.call import Call, function_name
 from penstock.expiry import expiry, now_s
 
 if TYPE_CHECKING:
@@ -23,31 +23,29 @@ if TYPE_CHECKING:
 
 __all__ = ["NEVER_NS", "Job", "LoopJob", "ThreadJob", "span_ns"]
 
-# 31 years: a time that is longer has no end
+# 31 years: a longer time has no end.
 NEVER_NS = 10**18
 
 FIELDS = (
-    "args",
     "by_deadline",
-    "context",
+    "call",
+    "carried",
     "expires_ns",
-    "fn",
+    "is_ended",
     "key",
     "kills",
-    "kwargs",
     "loop",
-    "mark",
+    "number",
     "offered_ns",
     "on_cancel",
     "payload",
-    "priority",
-    "retries",
+    "place",
     "size_bytes",
     "started_ns",
     "timer",
 )
 
-# An executor's exceptions, as asyncio's own `run_in_executor` gives them to a loop.
+# Exceptions of `concurrent.futures` and asyncio's own, as asyncio's `run_in_executor` translates them.
 ASYNCIO_ERRORS: dict[type[BaseException], type[BaseException]] = {
     concurrent.futures.CancelledError: asyncio.CancelledError,
     concurrent.futures.InvalidStateError: asyncio.InvalidStateError,
@@ -55,11 +53,14 @@ ASYNCIO_ERRORS: dict[type[BaseException], type[BaseException]] = {
 
 
 def _finished() -> None:
-    """Stand for the function of a job that is over."""
+    """Stand for the function of a finished job."""
+
+
+FINISHED = Call(_finished)
 
 
 def span_ns(seconds: float) -> int | None:
-    """Return a time span in nanoseconds, None for one that never ends. Raises ValueError (nan) and TypeError."""
+    """Convert a time span from seconds to nanoseconds. Return None for an endless one. Raises ValueError, TypeError."""
     try:
         span = int(seconds * 1e9)
     except OverflowError:
@@ -69,8 +70,8 @@ def span_ns(seconds: float) -> int | None:
     return None if span >= NEVER_NS else max(span, -NEVER_NS)
 
 
-def whole_number(value: Any, name: str) -> int:
-    """Return the value as an int. Raises TypeError."""
+def check_whole_number(value: Any, name: str) -> int:
+    """Return `value` as an int. Raises TypeError if it is no whole number."""
     try:
         return index(value)
     except TypeError:
@@ -78,71 +79,58 @@ def whole_number(value: Any, name: str) -> int:
 
 
 class Job:
-    """What is to run, for whom, until when. A lane keeps its own notes in `mark` and `payload`."""
+    """A call with its state in a lane. Base of `LoopJob` and `ThreadJob`."""
 
     if not TYPE_CHECKING:
-        # the two classes have the slots: two bases with slots of their own cannot be joined
+        # the subclasses have the slots: two bases with slots of their own cannot be combined
         __slots__ = ()
 
-    fn: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any] | None
-    # callers with the same key share one place in the lane's rotation
+    call: Call
+    # the call's, which the queue reads
     key: Hashable
-    # the larger runs first, where an executor knows priorities (a cluster's does); a lane's own queue is fair, no more
-    priority: int
-    # how often it may be run again after a lost worker: its caller has said that it is idempotent
-    retries: int
-    # workers it has taken down
-    kills: int
-    # on time.monotonic_ns()'s clock; None never
-    expires_ns: int | None
-    # whether that is the deadline of its caller, not its own timeout
-    by_deadline: bool
-    # what to run in; None the worker's own
-    context: contextvars.Context | None
     # None for a ThreadJob
     loop: asyncio.AbstractEventLoop | None
+    # on the clock of time.monotonic_ns(); None: never
+    expires_ns: int | None
+    # whether `expires_ns` is the deadline of the caller, not the job's own timeout
+    by_deadline: bool
+    offered_ns: int
+    # 0 until a worker has the job
+    started_ns: int
+    # the number of workers that died while they ran it
+    kills: int
     # called once, in the thread that cancels, when the caller gives up
     on_cancel: Callable[[Any], None] | None
-    offered_ns: int
-    # 0 until a worker has it
-    started_ns: int
-    # of the payload, once it is built
+    # of the arguments or the payload; 0 while it is not known
     size_bytes: int
+    # Lanes of threads and lanes over a backend, under their lock: whether the outcome is decided, and the lock that a
+    # calling thread blocks on until the job has a place in the queue.
+    is_ended: bool
+    place: threading.Lock | None
+    # Lanes of processes, in their home loop's thread: context variables to send, the pickled call (a `Pickled`), the
+    # number of the job at its worker (0: no worker has it) and the timer of its deadline.
+    carried: tuple[dict[str, Any], dict[str, str]] | None
     payload: Any
-    # what ends it when its time is up
+    number: int
     timer: asyncio.TimerHandle | None
-    mark: Any
 
-    def _describe(
-        self,
-        loop: asyncio.AbstractEventLoop | None,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        timeout_s: float | None,
-        key: Hashable,
-        priority: int,
-        retries: int,
-        context: contextvars.Context | None,
-    ) -> None:
-        self.loop, self.fn, self.args, self.kwargs = loop, fn, args, kwargs
-        # it is not used before a worker is lost: by then, what raises would leave the job pending for ever
-        self.retries = retries if type(retries) is int else whole_number(retries, "retries")
-        self.key, self.priority, self.context = key, priority, context
+    def _set_up(self, loop: asyncio.AbstractEventLoop | None, call: Call) -> None:
+        # checked now: raised when a worker is lost, it would leave the job pending for ever
+        if type(call.retries) is not int:
+            call = call._replace(retries=check_whole_number(call.retries, "retries"))
+        self.loop, self.call, self.key = loop, call, call.key
         self.offered_ns = now_ns = monotonic_ns()
-        span = None if timeout_s is None else span_ns(timeout_s)
+        span = None if call.timeout_s is None else span_ns(call.timeout_s)
         self.expires_ns = None if span is None else now_ns + span
-        self.by_deadline = False
-        self.kills = self.started_ns = self.size_bytes = 0
-        self.on_cancel = self.payload = self.timer = self.mark = None
+        self.by_deadline = self.is_ended = False
+        self.kills = self.started_ns = self.size_bytes = self.number = 0
+        self.on_cancel = self.carried = self.payload = self.timer = self.place = None
         deadline_s = expiry.get()
         if deadline_s is not None:
             self._apply_deadline(deadline_s)
 
     def _apply_deadline(self, deadline_s: float) -> None:
-        """End by the caller's deadline, if that is sooner than the timeout."""
+        """Expire at the caller's deadline, if that is sooner than the timeout. `deadline_s` is on the loop's clock."""
         now = now_s() if self.loop is None else self.loop.time()
         span = span_ns(deadline_s - now)
         if span is not None and (self.expires_ns is None or self.offered_ns + span < self.expires_ns):
@@ -150,7 +138,7 @@ class Job:
 
     @property
     def allowed(self) -> str:
-        """The time it has, and whether its timeout or its caller's deadline says so, as messages tell it."""
+        """The time that the job has, for messages, with its origin: the timeout or the caller's deadline."""
         assert self.expires_ns is not None
         span_s = (self.expires_ns - self.offered_ns) / 1e9
         return (
@@ -159,113 +147,106 @@ class Job:
             else f"{span_s:g} s (its timeout)"
         )
 
-    def late(self, message: str) -> TimeoutError:
-        """Make the exception for a job whose time is up."""
+    def timeout_error(self, message: str) -> TimeoutError:
+        """Make the exception for an expired job: DeadlineExceeded for its caller's deadline."""
         return DeadlineExceeded(message) if self.by_deadline else TimeoutError(message)
 
-    def run(self) -> tuple[str, Any]:
-        """Run the call in its context. Return "ok" and its value, or "error" and what it raised."""
-        fn, args = self.fn, self.args
-        if self.context is not None:
-            fn, args = self.context.run, (fn, *args)
+    def run(self, context: contextvars.Context | None = None) -> tuple[str, Any]:
+        """Run the call in `context`, the call's own if None. Return "ok" and its value, or "error" and its
+        exception."""
+        call = self.call
+        fn, args, kwargs = call.fn, call.args, call.kwargs
+        if context is None:
+            context = call.context
+        if context is not None:
+            fn, args = context.run, (fn, *args)
         try:
-            return "ok", fn(*args) if self.kwargs is None else fn(*args, **self.kwargs)
+            return "ok", fn(*args) if kwargs is None else fn(*args, **kwargs)
         except BaseException as problem:
             # Without this frame: it would hold the job, and with it the exception that holds the frame.
             return "error", problem.with_traceback(problem.__traceback__ and problem.__traceback__.tb_next)
         finally:
-            del self, fn, args
+            del self, call, fn, args, kwargs
 
     @property
     def name(self) -> str:
-        """The function, as messages name it."""
-        return function_name(self.fn)
+        """The name of the function, for messages."""
+        return function_name(self.call.fn)
 
     def finish(self, value: Any) -> None:
-        """Give the caller the result, in the thread the future belongs to; nothing when it is done already."""
+        """Set the result, in the future's own thread. Do nothing if the job is done."""
         raise NotImplementedError
 
     def fail(self, problem: BaseException) -> None:
-        """Give the caller the exception, in the thread the future belongs to; nothing when it is done already."""
+        """Set the exception, in the future's own thread. Do nothing if the job is done."""
         raise NotImplementedError
 
     def finish_from_thread(self, value: Any) -> None:
-        """`finish`, from any thread."""
+        """Set the result, from any thread."""
         raise NotImplementedError
 
     def fail_from_thread(self, problem: BaseException) -> None:
-        """`fail`, from any thread."""
+        """Set the exception, from any thread."""
         raise NotImplementedError
 
     if TYPE_CHECKING:
 
         def done(self) -> bool:
-            """Whether its caller has an answer, or wants none."""
+            """Return whether the job has an outcome or is cancelled."""
 
         def cancel(self, *args: Any) -> bool:
-            """Give it up."""
+            """Cancel the job."""
 
     def forget_arguments(self) -> None:
-        """Let go of the call of a job that is over; its result may live on. A function may hold much, too."""
-        self.fn, self.args, self.kwargs, self.payload = _finished, (), None, None
+        """Release the call of a finished job: its result may live on, and function and arguments may be large."""
+        self.call, self.payload = FINISHED, None
 
-    def _give_up(self) -> None:
-        tell, self.on_cancel = self.on_cancel, None
-        if tell is not None:
-            tell(self)
+    def _notify_cancelled(self) -> None:
+        notify, self.on_cancel = self.on_cancel, None
+        if notify is not None:
+            notify(self)
 
 
 class LoopJob(Job, asyncio.Future[Any]):
-    """A call from a loop: an asyncio future. Confined to the loop's thread but for the two `_from_thread` methods."""
+    """A call from a loop: an asyncio future. Confined to the loop's thread but for its two `_from_thread` methods."""
 
     __slots__ = FIELDS
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None = None,
-        timeout_s: float | None = None,
-        key: Hashable = None,
-        priority: int = 0,
-        retries: int = 0,
-        context: contextvars.Context | None = None,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, call: Call) -> None:
         asyncio.Future.__init__(self, loop=loop)
-        self._describe(loop, fn, args, kwargs, timeout_s, key, priority, retries, context)
+        self._set_up(loop, call)
 
     def cancel(self, msg: Any = None) -> bool:
-        """As asyncio's; the lane interrupts what runs already."""
+        """Cancel the job, as asyncio's futures; the lane interrupts a running call."""
         cancelled = super().cancel(msg)
         if cancelled:
-            self._give_up()
+            self._notify_cancelled()
         return cancelled
 
     def finish(self, value: Any) -> None:
-        """As Job's."""
+        """Implement Job's method."""
         if not self.done():
             self.set_result(value)
 
     def fail(self, problem: BaseException) -> None:
-        """As Job's. A StopIteration, which no asyncio future can carry, comes as a RuntimeError caused by it; an
-        exception of `concurrent.futures` that asyncio has too comes as asyncio's, as from its own run_in_executor."""
+        """Implement Job's method. An asyncio future cannot hold a StopIteration: it becomes the cause of a
+        RuntimeError. An exception of `concurrent.futures` becomes asyncio's own, as in asyncio's `run_in_executor`."""
         if self.done():
             return
-        asyncios = ASYNCIO_ERRORS.get(type(problem))
-        if asyncios is not None:
-            problem = asyncios(*problem.args).with_traceback(problem.__traceback__)
+        kind = ASYNCIO_ERRORS.get(type(problem))
+        if kind is not None:
+            problem = kind(*problem.args).with_traceback(problem.__traceback__)
         if isinstance(problem, StopIteration):
             cause, problem = problem, RuntimeError("the call raised StopIteration, which no future can carry")
             problem.__cause__ = cause
         self.set_exception(problem)
 
     def finish_from_thread(self, value: Any) -> None:
-        """As Job's."""
+        """Implement Job's method."""
         self._post(self.finish, value)
 
     def fail_from_thread(self, problem: BaseException) -> None:
-        """As Job's."""
+        """Implement Job's method."""
         self._post(self.fail, problem)
 
     def _post(self, deliver: Callable[[Any], None], outcome: Any) -> None:
@@ -273,54 +254,44 @@ class LoopJob(Job, asyncio.Future[Any]):
         try:
             self.loop.call_soon_threadsafe(deliver, outcome)
         except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
+            pass  # the loop is closed: there is no caller any more
 
 
 class ThreadJob(Job, concurrent.futures.Future[Any]):
-    """A call from a thread: a `concurrent.futures` future. Cancelled while it runs, it is interrupted by its lane."""
+    """A call from a thread: a `concurrent.futures` future. Its lane interrupts a running call that is cancelled."""
 
     __slots__ = (*FIELDS, "delivered_by")
 
-    # the thread that delivers the result, if a wait in that thread would be a wait for oneself
+    # the thread of the loop that delivers the result: a wait for the result in that thread would be a deadlock
     delivered_by: int | None
 
-    def __init__(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None = None,
-        timeout_s: float | None = None,
-        key: Hashable = None,
-        priority: int = 0,
-        retries: int = 0,
-        context: contextvars.Context | None = None,
-    ) -> None:
+    def __init__(self, call: Call) -> None:
         concurrent.futures.Future.__init__(self)
         self.delivered_by = None
-        self._describe(None, fn, args, kwargs, timeout_s, key, priority, retries, context)
+        self._set_up(None, call)
 
     def cancel(self) -> bool:
-        """Cancel it, running or not; False when it is done."""
+        """Cancel the job, running or not. Return False if it is done."""
         was_cancelled = self.cancelled()
         cancelled = super().cancel()
         if cancelled and not was_cancelled:
             self.set_running_or_notify_cancel()
-            self._give_up()
+            self._notify_cancelled()
         return cancelled
 
     def running(self) -> bool:
-        """Whether a worker has it."""
+        """Return whether a worker has the job."""
         return self.started_ns != 0 and not self.done()
 
     def finish(self, value: Any) -> None:
-        """As Job's."""
+        """Implement Job's method."""
         try:
             self.set_result(value)
         except concurrent.futures.InvalidStateError:
-            pass  # done already, perhaps this very moment
+            pass  # done already, perhaps at this moment
 
     def fail(self, problem: BaseException) -> None:
-        """As Job's."""
+        """Implement Job's method."""
         try:
             self.set_exception(problem)
         except concurrent.futures.InvalidStateError:
@@ -330,22 +301,22 @@ class ThreadJob(Job, concurrent.futures.Future[Any]):
     fail_from_thread = fail
 
     def result(self, timeout: float | None = None) -> Any:
-        """As `concurrent.futures`'; RuntimeError in the thread of the loop that would deliver it."""
+        """As in `concurrent.futures`. Raises RuntimeError in the thread of the loop that delivers the outcome."""
         self._refuse_to_deadlock()
         try:
             return super().result(timeout)
         finally:
-            # as the standard library does: the exception's traceback leads here
+            # as the standard library does: the traceback of the exception holds this frame
             del self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """As `concurrent.futures`'; RuntimeError in the thread of the loop that would deliver it."""
+        """As in `concurrent.futures`. Raises RuntimeError in the thread of the loop that delivers the outcome."""
         self._refuse_to_deadlock()
         return super().exception(timeout)
 
     def _refuse_to_deadlock(self) -> None:
         if self.delivered_by == threading.get_ident() and not self.done():
             raise RuntimeError(
-                f"{self.name}: to wait for its result here would block the loop that delivers it; "
+                f"{self.name}: a wait for its result here would block the loop that delivers it; "
                 "use await penstock.offload(...) or await loop.run_in_executor(...)"
             )

@@ -95,7 +95,7 @@ class LaneSet:
             if lane is None:
                 self._check_open()
                 lane = self._lanes[name] = build_lane(name, self._configs[name], self)
-                lane.tell(self._listener)
+                lane.set_listener(self._listener)
             return lane
 
     def _unknown(self, name: object) -> ConfigError:

@@ -1,6 +1,7 @@
-"""The functions that programs call to await work in a lane, on penstock's loop, on stock asyncio's or uvloop's.
+"""`offload` and its relatives: functions to await calls in a lane, on penstock's loop, on stock asyncio's or uvloop's.
 
-Every argument and keyword of a call is the function's own. How it is offloaded is said apart: `offload.options(...)`.
+All arguments and keywords of a call belong to the function. The options of the call are set apart from them, by
+`offload.options(...)`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, overload
 
 from penstock.config.converters import nearest
-from penstock.executors.call import check_plain, function_name
+from penstock.executors.call import Call, check_plain, function_name
 from penstock.executors.foreign_loops import lanes_of, present_lanes
 from penstock.executors.job import span_ns
 from penstock.executors.notebook_pickling import identity, is_interactive
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 class OffloadOptions(TypedDict, total=False):
-    """What `Offload.options` takes."""
+    """The options of `Offload.options`."""
 
     lane: str
     timeout: float | None
@@ -44,13 +45,13 @@ class OffloadOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Offload:
-    """How calls are offloaded; a call of it offloads one: `await offload(fn, *args, **kwargs)`.
+    """The options of offloaded calls. An instance is called to offload: `await offload(fn, *args, **kwargs)`.
 
-    `timeout` is in seconds from the call, `deadline` on `loop.time()`'s clock; the sooner one holds, and so does a
-    `penstock.pressure.deadline` around the call. When it passes, or when the call is cancelled, the job is interrupted.
-    Callers with the same `key` share one place in the lane's rotation. `retries` says that the job is idempotent: how
-    often it may be run again after its worker is lost. The larger `priority` goes first where the lane knows priorities
-    (a cluster's does).
+    `timeout` is in seconds from the call, `deadline` in seconds on the clock of `loop.time()`. The sooner one holds,
+    and so does a `penstock.pressure.deadline` around the call. At that time, or when the call is cancelled, the job is
+    interrupted. Calls with the same `key` share one place in the lane's rotation. `retries` is the number of times that
+    an idempotent job may run again after its worker is lost. The larger `priority` runs first where the lane knows
+    priorities (a cluster's does).
     """
 
     lane: str = "cpu"
@@ -63,9 +64,10 @@ class Offload:
     async def __call__(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(*args, **kwargs)` in the lane and return its result.
 
-        Raises what `fn` raises, TimeoutError, Overloaded when the lane refuses, WorkerLost when the worker died,
-        UnpicklableError for what cannot travel, ConfigError for a lane that is not declared, TypeError for a coroutine
-        function and for an option among the arguments of a function that does not take it.
+        Raises the exception of `fn`; TimeoutError; Overloaded if the lane is full and sheds the job; WorkerLost if the
+        worker died; UnpicklableError if the call or its result cannot be sent; ConfigError if no such lane is declared;
+        RuntimeError if the loop's lanes are shut; TypeError for a coroutine function, and for an option among the
+        arguments of a function that does not take it.
         """
         if kwargs:
             _check_keywords(fn, kwargs)
@@ -73,7 +75,10 @@ class Offload:
         return result
 
     def options(self, **changes: Unpack[OffloadOptions]) -> Offload:
-        """Return the same with some options changed: `await offload.options(lane="db", timeout=5)(fn, ...)`."""
+        """Return a copy with some options changed: `await offload.options(lane="db", timeout=5)(fn, ...)`.
+
+        Raises TypeError for an unknown option.
+        """
         for name in changes:
             if name not in OPTIONS:
                 known = list(OffloadOptions.__annotations__)
@@ -88,21 +93,15 @@ class Offload:
         loop = asyncio.get_running_loop()
         lane = lanes_of(loop).get(self.lane)
         context = None
-        if lane.config.kind == "threads":
-            # a thread would run one, and give its coroutine; every other lane refuses it itself
-            check_plain(fn)
-            # it can run in a copy of the context, too; what travels elsewhere is the lane's to say
+        if lane.takes_context:
             context = contextvars.copy_context()
-        return lane.call(
-            loop,
-            fn,
-            args,
-            kwargs or None,
-            timeout_s=timeout_s,
-            key=self.key,
-            priority=self.priority,
-            retries=self.retries,
-            context=context,
+        if lane.takes_coroutine_functions:
+            # such a lane would return the coroutine as the result; every other lane refuses the function itself
+            check_plain(fn)
+        if timeout_s is None:
+            timeout_s = lane.config.timeout_s
+        return lane.begin(
+            loop, Call(fn, args, kwargs or None, timeout_s, self.key, self.priority, self.retries, context)
         )
 
 
@@ -112,7 +111,10 @@ _io = Offload(lane="io")
 
 
 async def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """As asyncio.to_thread, in the lane `io`: run in a copy of the current context. Raises as `offload` does."""
+    """Run `fn(*args, **kwargs)` in the lane `io`, in a copy of the current context. Return its result.
+
+    Raises as `offload` does.
+    """
     if kwargs:
         _check_keywords(fn, kwargs)
     result: T = await _io._begin(fn, args, kwargs)
@@ -126,7 +128,7 @@ def _check_keywords(fn: Callable[..., Any], kwargs: dict[str, Any]) -> None:
     try:
         parameters = inspect.signature(fn).parameters
     except (TypeError, ValueError):
-        return  # a function of C's that does not say what it takes
+        return  # a C function without a signature
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     options = [name for name in kwargs if name in OPTIONS and name not in parameters]
@@ -139,7 +141,7 @@ def _check_keywords(fn: Callable[..., Any], kwargs: dict[str, Any]) -> None:
 
 
 def _time_left_s(fn: object, timeout: float | None, deadline: float | None) -> float | None:
-    """Return the time a job has, in seconds; raise TimeoutError when it is over, before anything is built for it."""
+    """Return the time that the job has, in seconds. Raises TimeoutError if that is over."""
     left_s = timeout
     if deadline is not None and span_ns(deadline) is not None:
         until_s = deadline - asyncio.get_running_loop().time()
@@ -175,18 +177,19 @@ def offloaded(
     retries: int = 0,
     priority: int = 0,
 ) -> Any:
-    """Make a function one whose calls are awaited and run in a lane, as by `offload` with the same options.
+    """Decorate a function so that its calls are awaited and run in a lane, as by `offload` with the same options.
 
-    `@offloaded` or `@offloaded(lane="io", timeout=2)`. The function itself stays reachable as `__wrapped__`.
+    `@offloaded` or `@offloaded(lane="io", timeout=2)`; `timeout` is in seconds. Returns a coroutine function, whose
+    `__wrapped__` is the plain one. Raises TypeError for a coroutine function; its calls raise as `offload` does.
     """
-    how = Offload(lane, timeout, None, key, retries, priority)
+    options = Offload(lane, timeout, None, key, retries, priority)
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         check_plain(fn)
 
         @functools.wraps(fn)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            return await how._begin(undecorated, args, kwargs)
+            return await options._begin(undecorated, args, kwargs)
 
         undecorated = Undecorated(fn, call)
         return call
@@ -195,9 +198,9 @@ def offloaded(
 
 
 class Undecorated:
-    """The function under `@offloaded`, for the way to another process.
+    """The function under `@offloaded`, as it is pickled for another process.
 
-    A function is pickled by its name, and that name is the decorated one's: this is found there by `__wrapped__`.
+    Pickle sends a function by its name, which is that of the decorated function. This one is its `__wrapped__`.
     """
 
     def __init__(self, fn: Callable[..., Any], decorated: Callable[..., Any]) -> None:
@@ -210,12 +213,15 @@ class Undecorated:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if is_interactive() and self._fn.__module__ == "__main__":
-            # by value; and the decorated one, which holds this, cannot be made before it
+            # by value: the decorated function holds this one, and cannot be made before it
             return identity, (self._fn,)
         return getattr, (self._decorated, "__wrapped__")
 
 
 def statistics() -> dict[str, LaneStatistics]:
-    """The counts, times and bytes of each lane of the running loop that has been used."""
+    """Return the counts, times and bytes of each lane of the running loop that was used, by name.
+
+    Raises RuntimeError if no loop is running.
+    """
     lanes = present_lanes(asyncio.get_running_loop())
     return {} if lanes is None else lanes.statistics()

@@ -3,12 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.executors.call import Call
 from penstock.executors.deadlines import Deadlines
 from penstock.executors.job import ThreadJob
 
 
 def timed(timeout_ns, offered_ns=1_000_000_000):
-    made = ThreadJob(int, ())
+    made = ThreadJob(Call(int))
     made.offered_ns, made.expires_ns = offered_ns, offered_ns + timeout_ns
     return made
 

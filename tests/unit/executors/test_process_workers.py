@@ -92,7 +92,7 @@ def test_an_idempotent_job_is_run_again(loop, lane, tmp_path):
 
 def test_a_job_that_kills_too_many_workers_is_poison(loop, lane):
     cpu, made = lane(poison_kills=2)
-    with pytest.raises(PoisonJob, match="has killed 2 workers and is not run again"):
+    with pytest.raises(PoisonJob, match="2 workers died while they ran it; it is not run again"):
         run(loop, cpu(calls.die, retries=9))
     assert made.statistics().restarts["crash"] == 2
     assert run(loop, cpu(calls.same, 5)) == 5

@@ -1,7 +1,8 @@
-"""A lane over somebody else's executor: admission, fairness, times and counts of ours in front of any that there is.
+"""A lane over another executor: bounded queue, fairness, times and counts in front of any `concurrent.futures`
+executor.
 
-`Backend` is the seam: what takes a job and gives a `concurrent.futures` future. Interpreters and clusters are other
-backends of the same lane. Knows no loop but the jobs' own, which get their results by `call_soon_threadsafe`.
+A `Backend` takes a job and returns a `concurrent.futures` future. Interpreters and clusters are other backends of the
+same lane. Results reach a job's own loop by `call_soon_threadsafe`; no other loop is involved.
 """
 
 from __future__ import annotations
@@ -13,11 +14,9 @@ from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import Overloaded, PenstockError, WorkerLost
-from penstock.executors.admission import Admission, Verdict
-from penstock.executors.counters import LaneCounters
-from penstock.executors.deadlines import Deadlines, DeadlineThread
-from penstock.executors.lane import Lane
+from penstock.errors import PenstockError, WorkerLost
+from penstock.executors.admission import Verdict
+from penstock.executors.lane import LockedLane, cancel_job
 from penstock.executors.remote_errors import without_frames
 
 if TYPE_CHECKING:
@@ -30,48 +29,49 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "BackendLane", "ExecutorBackend", "ExecutorLane", "NotRunnableHere"]
 
-# An executor that says how many workers it has is given twice as many jobs, so that none waits for the next one.
+# An executor with a known number of workers gets twice as many jobs, so that no worker waits for its next job.
 AHEAD = 2
 
 
 class NotRunnableHere(PenstockError):
-    """A backend's answer for a job that it has not begun and cannot run: the lane has it run elsewhere."""
+    """A job that its backend cannot run and has not begun. The lane runs it elsewhere."""
 
 
 class Backend(ABC):
-    """What runs the jobs of a lane. Any thread may call it, and the futures it gives may end in any thread."""
+    """The executor under a lane. Any thread may call it, and its futures may end in any thread."""
 
     kind: str
 
-    def open(self) -> None:  # noqa: B027 (most have nothing to refuse)
-        """Called before a job is admitted; what it raises is the caller's. It must not block."""
+    def open(self) -> None:  # noqa: B027 (most have nothing to check)
+        """Prepare for a job, before it is admitted, without blocking. An exception is raised in the caller."""
 
     @abstractmethod
     def submit(self, job: Job) -> Future[Any]:
-        """Begin the job. What it raises is the job's outcome. Cancelling the future cancels the job, if possible."""
+        """Begin the job. Return its future, whose cancellation cancels the job if possible. An exception is its
+        outcome."""
 
     def read(self, value: Any) -> Any:
-        """Make the job's result of what a future gave; raises the job's exception, or NotHere to run it elsewhere."""
+        """Convert the result of a future to the job's. Raises the job's exception, or NotRunnableHere."""
         return value
 
     def failure(self, problem: BaseException) -> BaseException:
-        """Make the job's exception of what a future raises."""
+        """Convert the exception of a future to the job's."""
         return problem
 
     def workers(self) -> int | None:
-        """How many jobs it runs at once; None if it does not say."""
+        """Return the number of jobs that run at once, None if it is not known."""
         return None
 
     def warm(self) -> None:  # noqa: B027
-        """Get ready for the first job; it must not block."""
+        """Prepare for the first job, without blocking."""
 
     @abstractmethod
     def close(self, wait: bool) -> None:
-        """No job will come any more, and none is left."""
+        """Close the executor. No job is left and none will come. `wait`: block until it is closed."""
 
 
 class ExecutorBackend(Backend):
-    """Any `concurrent.futures` executor. Ownership: it is shut by `close`, whoever made it."""
+    """Any `concurrent.futures` executor. Ownership: `close` shuts the executor."""
 
     kind = "executor"
 
@@ -91,7 +91,7 @@ class ExecutorBackend(Backend):
             return self._executor
 
     def submit(self, job: Job) -> Future[Any]:
-        """As Backend's. An executor that broke is made anew, if what makes it makes another."""
+        """Begin the job. Replace a broken executor by a new one, if `make_executor` returns another."""
         executor = self._made()
         try:
             return self._give(executor, job)
@@ -103,106 +103,89 @@ class ExecutorBackend(Backend):
             return self._give(another, job)
 
     def _give(self, executor: Executor, job: Job) -> Future[Any]:
-        if job.context is not None:
-            return executor.submit(job.context.run, job.fn, *job.args, **(job.kwargs or {}))
-        # a keyword of the job's may be one of submit's own; the standard library's are positional only, others' not
-        fn = partial(job.fn, **job.kwargs) if job.kwargs else job.fn
-        return executor.submit(fn, *job.args)
+        fn, args, kwargs, context = job.call.fn, job.call.args, job.call.kwargs, job.call.context
+        if context is not None:
+            return executor.submit(context.run, fn, *args, **(kwargs or {}))
+        # a keyword may be a parameter of submit itself, which is positional only in the standard library alone
+        return executor.submit(partial(fn, **kwargs) if kwargs else fn, *args)
 
     def workers(self) -> int | None:
-        """As the standard library's executors, and those made like them, keep it."""
+        """Return the `_max_workers` of the standard library's executors and similar ones."""
         count = getattr(self._executor, "_max_workers", None)
         return count if isinstance(count, int) and count > 0 else None
 
     def close(self, wait: bool) -> None:
-        """As Backend's."""
+        """Implement Backend's method."""
         with self._lock:
             executor = self._executor
         if executor is not None:
             executor.shutdown(wait=wait)
 
 
-# Every job ends once, in one of three threads that may all come at the same moment: its own (cancelled), the alarm's
-# (late), the backend's (done). Whoever settles it first under the lock, by `mark`, counts the outcome and tells the
-# caller; to the others it is over. A job that the backend goes on with after that keeps its place until it ends there.
-SETTLED = "settled"
+class BackendLane(LockedLane):
+    """The lane over a backend. The backend has at most `config.workers` jobs at once; if the config sets no number,
+    twice the backend's workers; if it has no known number, `queue_jobs`. Together the arguments of its jobs have at
+    most `queue_bytes`, or it has one job. All others are queued in the lane.
 
-
-class BackendLane(Lane):
-    """The lane over a backend. At most `workers` jobs are with it at once, or what it says, or `queue_jobs`; and, in
-    bytes of arguments, one job or `queue_bytes`. All others are queued here, under the lane's bounds."""
+    An ended job that the backend still runs keeps its place there until it returns.
+    """
 
     def __init__(self, name: str, config: LaneConfig, backend: Backend) -> None:
         super().__init__(name, config)
         self._backend = backend
-        self._admission = Admission(name, config)
-        self._counters = LaneCounters(name, backend.kind)
-        self._lock = threading.Lock()
-        self._deadlines = Deadlines()
-        self._deadline_thread = DeadlineThread(f"penstock-{name}-deadlines", self._look)
+        self._kind = backend.kind
+        self._begin()
         self._empty = threading.Condition(self._lock)
-        # with the backend; None while it is being given
+        # the jobs of the backend; None while one is submitted
         self._with: dict[Job, Future[Any] | None] = {}
         self._with_bytes = 0
-        # one thread at a time gives jobs to the backend, and sees what others bring: an end within is no recursion
-        self._is_giving = False
+        # one thread at a time submits jobs, those of other threads too: a job that ends meanwhile is no recursion
+        self._is_submitting = False
         self._is_closed = False
-        self._here = threading.local()
+        # whether this thread is delivering a result
+        self._delivery = threading.local()
 
-    # --- in ----------------------------------------------------------------------------------------------------------
+    # --- offered jobs -------------------------------------------------------------------------------------------------
 
     def _offer(self, job: Job) -> None:
         self._backend.open()
+        place = None
         with self._lock:
             self._check_open()
-            verdict, displaced = self._admitted(job)
-            if verdict is Verdict.CALLER_RUNS:
-                lost = []
-            else:
-                lost = self._enter(job, verdict, displaced)
+            verdict, displaced = self._admit(job)
+            if verdict is not Verdict.CALLER_RUNS:
+                place = self._enter(job, verdict)
+                displaced += self._displace_excess()
         if verdict is Verdict.CALLER_RUNS:
             self._run_in_caller(job)
-            del job  # see Lane.call
+            del job  # see Lane.begin
             return
-        for other in lost:
-            other.fail_from_thread(self._admission.displaced(other))
-            other.forget_arguments()
-        self._give()
-        if isinstance(job.payload, threading.Event):
-            self._wait_for_place(job, job.payload)
+        self._fail_displaced(displaced)
+        self._submit_queued()
+        if place is not None:
+            self._wait_for_place(job, place)
 
-    def _wait_for_place(self, job: Job, door: threading.Event) -> None:
-        try:
-            door.wait()
-        except BaseException:
-            # interrupted: nobody will ever hold this job's future
-            _cancel_from_thread(job)
-            raise
-
-    def _admitted(self, job: Job) -> tuple[Verdict, Job | None]:
-        try:
-            return self._admission.offer(job)
-        except Overloaded:
-            self._counters.shed("full")
-            raise
-
-    def _enter(self, job: Job, verdict: Verdict, displaced: Job | None) -> list[Job]:
-        """Note the job; those that lose their places to it, which are settled."""
-        job.on_cancel = self._cancelled
+    def _enter(self, job: Job, verdict: Verdict) -> threading.Lock | None:
+        """Account for an admitted job. Return the place that its caller waits for, if it waits."""
+        job.on_cancel = self._on_cancel
+        place = None
         if verdict is Verdict.QUEUED:
-            self._admission.set_size(job, _weight_bytes(job))
-        elif job.loop is None and not getattr(self._here, "is_telling", False):
-            # a thread waits for its place; but not the one whose next result may have to make it
-            job.payload = threading.Event()
+            self._on_admitted(job)
+        elif not getattr(self._delivery, "is_delivering", False):
+            # a thread that delivers results must not wait: its next result may free the place
+            place = self._make_place(job)
         if job.expires_ns is not None:
             self._deadline_thread.wake_by(self._deadlines.add(job), daemon=True)
-        lost = [] if displaced is None else [displaced]
+        return place
+
+    def _displace_excess(self) -> list[Job]:
+        displaced = []
         while (heavy := self._admission.excess()) is not None:
-            lost.append(heavy)
-        for other in lost:
-            self._settle(other)
-            self._counters.shed("displaced")
-        return lost
+            displaced.append(self._displace(heavy))
+        return displaced
+
+    def _on_admitted(self, job: Job) -> None:
+        self._admission.set_size(job, _size_bytes(job))
 
     def _count_in_caller(self, job: Job, outcome: str) -> None:
         ended_ns = monotonic_ns()
@@ -211,30 +194,30 @@ class BackendLane(Lane):
             self._counters.ran(ended_ns - job.started_ns)
             self._counters.ended(outcome)
 
-    # --- to the backend ----------------------------------------------------------------------------------------------
+    # --- jobs for the backend -----------------------------------------------------------------------------------------
 
     def _limit(self) -> int:
         known = self._backend.workers()
         return self.config.workers or (known and known * AHEAD) or self.config.queue_jobs
 
-    def _give(self) -> None:
-        """Give the backend what it has room for."""
+    def _submit_queued(self) -> None:
+        """Submit queued jobs, as many as the backend has room for."""
         with self._lock:
-            if self._is_giving:
+            if self._is_submitting:
                 return
-            self._is_giving = True
+            self._is_submitting = True
         while (job := self._next()) is not None:
-            self._begin(job)
+            self._begin_job(job)
 
     def _next(self) -> Job | None:
         with self._lock:
-            job = self._taken()
+            job = self._take_queued()
             if job is None:
-                self._is_giving = False
+                self._is_submitting = False
                 self._end_if_over()
             return job
 
-    def _taken(self) -> Job | None:
+    def _take_queued(self) -> Job | None:
         if len(self._with) >= self._limit() or (self._with and self._with_bytes >= self.config.queue_bytes):
             return None
         job = self._admission.take()
@@ -243,20 +226,14 @@ class BackendLane(Lane):
             self._with_bytes += job.size_bytes
             job.started_ns = monotonic_ns()
             self._counters.waited(job.started_ns - job.offered_ns)
-            self._admit()
+            self._admit_waiting()
         return job
 
-    def _admit(self) -> None:
-        """There may be room: let in who waits."""
-        while (job := self._admission.admit()) is not None:
-            self._admission.set_size(job, _weight_bytes(job))
-            _let_in(job)
-
-    def _begin(self, job: Job) -> None:
+    def _begin_job(self, job: Job) -> None:
         future = self._submitted(job)
         with self._lock:
             self._with[job] = future
-            is_over = job.mark is SETTLED
+            is_over = job.is_ended
         future.add_done_callback(partial(self._ended, job))
         if is_over:
             future.cancel()
@@ -264,44 +241,33 @@ class BackendLane(Lane):
     def _submitted(self, job: Job) -> Future[Any]:
         try:
             return self._backend.submit(job)
-        except BaseException as problem:  # the job's outcome, like any that comes later
+        except BaseException as problem:  # the job's outcome, as if its future had raised it
             failed: Future[Any] = Future()
             failed.set_exception(without_frames(problem))
             return failed
 
-    # --- out ---------------------------------------------------------------------------------------------------------
-
-    def _settle(self, job: Job) -> bool:
-        """Make this the job's end, if it has none yet. The lock is held."""
-        if job.mark is SETTLED:
-            return False
-        job.mark = SETTLED
-        if job.expires_ns is not None:
-            self._deadlines.discard(job)
-        _let_in(job)
-        return True
+    # --- outcomes -----------------------------------------------------------------------------------------------------
 
     def _ended(self, job: Job, future: Future[Any]) -> None:
-        """The backend is through with the job."""
+        """Account for a job whose future has ended, and deliver its outcome."""
         outcome, value = self._read(future)
         if isinstance(value, NotRunnableHere) and self._leave(job):
             self._send_elsewhere(job, value)
         else:
             with self._lock:
                 self._forget(job)
-                is_ours = self._settle(job)
-                if is_ours:
+                is_first = self._end(job, outcome)
+                if is_first:
                     self._counters.ran(monotonic_ns() - job.started_ns)
-                    self._counters.ended(outcome)
             job.forget_arguments()
-            if is_ours:
-                self._tell(job, outcome, value)
-        self._give()
+            if is_first:
+                self._deliver(job, outcome, value)
+        self._submit_queued()
 
     def _read(self, future: Future[Any]) -> tuple[str, Any]:
-        """Return what became of a job. Nothing is raised on the way: an exception's traceback holds the frames that it
-        has passed and all that called them, here those of a done callback, which hold the job. The job holds the
-        exception, and its arguments would stay until the garbage collector comes."""
+        """Return the outcome of a job and its value. Nothing may be raised through this frame: the traceback would hold
+        the frames of a done callback, which hold the job, and the job holds the exception. Its arguments would stay
+        until the garbage collector runs."""
         if future.cancelled():
             return "cancelled", None
         problem = future.exception()
@@ -318,31 +284,30 @@ class BackendLane(Lane):
             self._with_bytes -= job.size_bytes
 
     def _leave(self, job: Job) -> bool:
-        """Whether the job, which is this lane's no more, has still a caller."""
+        """Give up a job that goes elsewhere. Return False if it has ended already."""
         with self._lock:
             self._forget(job)
-            is_wanted = self._settle(job)
-        job.on_cancel = job.mark = job.payload = None
+            is_wanted = self._end(job)
+            job.is_ended = False
         job.started_ns = job.size_bytes = 0
         return is_wanted
 
     def _send_elsewhere(self, job: Job, reason: NotRunnableHere) -> None:
         job.fail_from_thread(reason)
 
-    def _tell(self, job: Job, outcome: str, value: Any) -> None:
-        self._here.is_telling = True
+    def _deliver(self, job: Job, outcome: str, value: Any) -> None:
+        self._delivery.is_delivering = True
         try:
             if outcome == "ok":
                 job.finish_from_thread(value)
             elif outcome == "cancelled":
-                _cancel_from_thread(job)
+                cancel_job(job)
             else:
                 job.fail_from_thread(value)
         finally:
-            self._here.is_telling = False
+            self._delivery.is_delivering = False
 
-    def _cancelled(self, job: Job) -> None:
-        """The caller has given up: in its thread."""
+    def _on_cancel(self, job: Job) -> None:
         self._withdraw(job, "cancelled")
 
     def _look(self) -> None:
@@ -354,37 +319,36 @@ class BackendLane(Lane):
             self._expire(late.pop())
 
     def _expire(self, job: Job) -> None:
-        problem = job.late(f"{job.name} has not ended within {job.allowed} in lane {self.name!r}")
+        problem = job.timeout_error(f"{job.name} has not ended within {job.allowed} in lane {self.name!r}")
         if self._withdraw(job, "timeout"):
             job.fail_from_thread(problem)
 
     def _withdraw(self, job: Job, outcome: str) -> bool:
-        """Settle a job before its result; False if there is one already."""
+        """End a job before its result. Return False if it has ended already."""
         with self._lock:
-            if not self._settle(job):
+            if not self._end(job, outcome):
                 return False
-            self._counters.ended(outcome)
             future = self._with.get(job)
             is_queued = self._admission.discard(job)
             if is_queued:
-                self._admit()
+                self._admit_waiting()
         if is_queued:
             job.forget_arguments()
         if future is not None:
-            # ends in `_ended` at once if the backend had not begun; else the place is taken until it has done
+            # calls `_ended` at once if the backend has not begun the job; else its place is taken until it returns
             future.cancel()
-        self._give()
+        self._submit_queued()
         return True
 
-    # --- the end -----------------------------------------------------------------------------------------------------
+    # --- start and end ------------------------------------------------------------------------------------------------
 
     def start(self, loop: Any) -> None:
-        """As Lane's."""
+        """Prepare the backend if the config wants workers from the start."""
         if self.config.min_workers:
             self._backend.warm()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As Lane's. With `cancel_futures` a cluster's jobs are all cancelled: which have begun is its secret."""
+        """Shut the lane. `cancel_futures` cancels all jobs of a cluster, for which of them have begun is not known."""
         with self._lock:
             self._is_shut = True
             given_up = [*self._admission.drain(), *self._with] if cancel_futures else []
@@ -400,15 +364,15 @@ class BackendLane(Lane):
     def _abandon(self, job: Job) -> None:
         with self._lock:
             future = self._with.get(job)
-            is_settled = job.mark is SETTLED
+            is_ended = job.is_ended
         if future is not None and not future.cancel():
             return
-        if future is None and not is_settled and self._withdraw(job, "cancelled"):
-            _cancel_from_thread(job)
+        if future is None and not is_ended and self._withdraw(job, "cancelled"):
+            cancel_job(job)
 
     def _end_if_over(self) -> None:
-        """Once it is shut and the last job has ended: close what it stands on. The lock is held."""
-        is_over = not (self._with or self._is_giving or self._admission.queued or self._admission.waiting)
+        """Close the backend if the lane is shut and its last job has ended. Under the lock."""
+        is_over = not (self._with or self._is_submitting or self._admission.queued or self._admission.waiting)
         if self._is_shut and is_over and not self._is_closed:
             self._is_closed = True
             self._deadline_thread.wake()
@@ -416,7 +380,7 @@ class BackendLane(Lane):
             self._empty.notify_all()
 
     def statistics(self) -> LaneStatistics:
-        """As Lane's. `workers` is what the backend says; else as many as have jobs."""
+        """Return counts and gauges. `workers` is the backend's number, or else the number of its jobs."""
         with self._lock:
             running, known = len(self._with), self._backend.workers()
             workers = running if known is None else known
@@ -432,39 +396,24 @@ class BackendLane(Lane):
 
 
 class ExecutorLane(BackendLane):
-    """The lane over an executor that `make_executor` gives; made at the first job, shut with the lane."""
+    """The lane over the executor that `make_executor` returns. It is made at the first job and shut with the lane."""
 
     def __init__(self, name: str, config: LaneConfig, make_executor: Callable[[], Executor]) -> None:
         super().__init__(name, config, ExecutorBackend(make_executor))
 
 
-def _let_in(job: Job) -> None:
-    """Let the thread go on that waits for this job's place, if one does."""
-    if isinstance(job.payload, threading.Event):
-        job.payload.set()
+def _size_bytes(job: Job) -> int:
+    """Return the size of the arguments as far as it is known: text and buffers, without the objects they refer to."""
+    args, kwargs = job.call.args, job.call.kwargs
+    total = sum(map(_argument_bytes, args))
+    return total + sum(map(_argument_bytes, kwargs.values())) if kwargs else total
 
 
-def _cancel_from_thread(job: Job) -> None:
-    if job.loop is None:
-        job.cancel()
-        return
-    try:
-        job.loop.call_soon_threadsafe(job.cancel)
-    except RuntimeError:
-        pass  # the loop is closed: nobody waits any more
-
-
-def _weight_bytes(job: Job) -> int:
-    """What the arguments weigh, as far as they say so: their text, their buffers, not what they refer to."""
-    total = sum(map(_one_weight_bytes, job.args))
-    return total + sum(map(_one_weight_bytes, job.kwargs.values())) if job.kwargs else total
-
-
-def _one_weight_bytes(item: Any) -> int:
+def _argument_bytes(item: Any) -> int:
     if isinstance(item, bytes | bytearray | str):
         return len(item)
     try:
         size = item.nbytes
-    except Exception:  # it says nothing; or it computes it, and fails
+    except Exception:  # it has no size, or fails to compute it
         return 0
     return size if isinstance(size, int) else 0

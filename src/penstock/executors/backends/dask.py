@@ -86,13 +86,13 @@ class DaskBackend(Backend):
         self._connecting: asyncio.Task[Any] | None = None
         self._partings: set[asyncio.Task[None]] = set()
 
-    # --- any thread --------------------------------------------------------------------------------------------------
+    # --- any thread ---------------------------------------------------------------------------------------------------
 
     def submit(self, job: Job) -> Future[Any]:
-        """As Backend's."""
+        """Implement Backend's method."""
         # not the job itself: a thread of dask's may hold the last reference, and a LoopJob is its own loop's
-        call = partial(_guarded, partial(job.fn, *job.args, **(job.kwargs or {})))
-        return self._start(self._run(call, job.name, job.priority, job.retries))
+        call = partial(_guarded, partial(job.call.fn, *job.call.args, **(job.call.kwargs or {})))
+        return self._start(self._run(call, job.name, job.call.priority, job.call.retries))
 
     def warm(self) -> None:
         """Connect."""
@@ -108,7 +108,7 @@ class DaskBackend(Backend):
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self, wait: bool) -> None:
-        """As Backend's."""
+        """Implement Backend's method."""
         with self._lock:
             loop, thread = self._loop, self._thread
         if loop is None or thread is None:
@@ -120,7 +120,7 @@ class DaskBackend(Backend):
         if wait and thread is not threading.current_thread():
             thread.join()
 
-    # --- the thread of the lane's own --------------------------------------------------------------------------------
+    # --- the thread of the lane's own ---------------------------------------------------------------------------------
 
     def _turn(self) -> None:
         loop = self._loop

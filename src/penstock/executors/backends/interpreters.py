@@ -51,6 +51,8 @@ class InterpreterLane(BackendLane):
     """
 
     exits_are_errors = True
+    # for the context variables of a call that moves to processes
+    takes_context = True
 
     def __init__(self, name: str, config: LaneConfig, fallback: Callable[[], Lane]) -> None:
         check_version(name)
@@ -59,7 +61,7 @@ class InterpreterLane(BackendLane):
         self._moved: set[str] = set()
 
     def _offer(self, job: Job) -> None:
-        fn = _plain(job.fn)
+        fn = _plain(job.call.fn)
         name = function_name(fn)
         if name not in self._moved and name.startswith("__main__."):
             self._move(name, "it belongs to __main__")
@@ -82,7 +84,7 @@ class InterpreterLane(BackendLane):
             )
 
     def _send_elsewhere(self, job: Job, reason: NotRunnableHere) -> None:
-        self._move(function_name(_plain(job.fn)), reason)
+        self._move(function_name(_plain(job.call.fn)), reason)
         if job.loop is None:
             self._hand_over(job)
             return
@@ -112,13 +114,13 @@ class InterpreterBackend(ExecutorBackend):
 
     def _give(self, executor: Executor, job: Job) -> Future[Any]:
         try:
-            text = pickle.dumps((job.fn, job.args, job.kwargs or {}), 5)
+            text = pickle.dumps((job.call.fn, job.call.args, job.call.kwargs or {}), 5)
         except Exception as problem:
-            raise call_fault(job.fn, job.args, job.kwargs, problem) from problem
+            raise call_fault(job.call, problem) from problem
         return executor.submit(run, text)
 
     def read(self, value: Any) -> Any:
-        """As Backend's."""
+        """Implement Backend's method."""
         ending, text = value
         if ending == "not_here":
             raise NotRunnableHere(text.decode())
@@ -127,7 +129,7 @@ class InterpreterBackend(ExecutorBackend):
         raise rebuild_error(*pickle.loads(text))
 
     def failure(self, problem: BaseException) -> BaseException:
-        """As Backend's."""
+        """Implement Backend's method."""
         if not isinstance(problem, concurrent.futures.BrokenExecutor):
             return problem
         told = WorkerStartError("an interpreter does not start: a module to preload, or the initializer, raised there")

@@ -50,10 +50,10 @@ class RayBackend(Backend):
         self._is_ours = False
 
     def submit(self, job: Job) -> Future[Any]:
-        """As Backend's."""
-        call = partial(job.fn, *job.args, **(job.kwargs or {}))
+        """Implement Backend's method."""
+        call = partial(job.call.fn, *job.call.args, **(job.call.kwargs or {}))
         future = _RayFuture()
-        self._sender.submit(self._send, call, job.name, job.retries, future)
+        self._sender.submit(self._send, call, job.name, job.call.retries, future)
         return future
 
     def warm(self) -> None:
@@ -61,14 +61,14 @@ class RayBackend(Backend):
         self._sender.submit(self._connect)
 
     def close(self, wait: bool) -> None:
-        """As Backend's."""
+        """Implement Backend's method."""
         try:
             self._sender.submit(self._disconnect)
         except RuntimeError:
             pass  # closed already
         self._sender.shutdown(wait=wait)
 
-    # --- the sender's thread -----------------------------------------------------------------------------------------
+    # --- the sender's thread ------------------------------------------------------------------------------------------
 
     def _connect(self) -> Any:
         import ray

@@ -1,7 +1,7 @@
-"""A link: the parent's view of one worker. Writes jobs to its socket, reads results, keeps account of shared memory.
+"""The parent's connection to one worker: writes jobs to its socket, reads results, and accounts for shared memory.
 
-Confined to the thread of the loop that watches the socket. What a reply means for the lane is the lane's part.
-Ownership: a link owns its worker (`Hatched`) until `close`.
+Confined to the thread of the loop that watches the socket. The lane decides what follows from a reply.
+Ownership: a connection owns its worker (`ChildProcess`) until `close`.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 __all__ = ["OnReply", "WorkerConnection"]
 
 RECEIVE_BYTES = 262_144
-# between two interrupts of a job that is to end
+# The time between two interrupts of one job.
 REMIND_S = 0.1
-# on_reply(link, job, status, value, began_ns, ran_ns): the value is the result, or the exception and the text of its
-# traceback there, None if it comes from here
+# on_reply(connection, job, status, value, began_ns, ran_ns): the value is the result, or the exception and the text of
+# its traceback in the worker, which is None for an exception of the parent
 OnReply: TypeAlias = "Callable[[WorkerConnection, Job, int, Any, int, int], None]"
 
 
 class WorkerConnection:
-    """One worker. `jobs` are with it, by number, in the order it will run them."""
+    """A connection to one worker. `jobs` are the jobs it was sent, by number, in the order in which it runs them."""
 
     __slots__ = (
         "_blocks",
@@ -79,11 +79,11 @@ class WorkerConnection:
         self.jobs: dict[int, Job] = {}
         self.jobs_done = 0
         self.is_ready = False
-        # why it is to end when its jobs are done; None: it stays
+        # why the worker ends after its jobs; None: it stays
         self.retiring: str | None = None
-        # what it said when it could not start
+        # the exception of a failed start
         self.fault: BaseException | None = None
-        # the number of the job that was interrupted, and the timer that will kill for it
+        # the number of the interrupted job, and the timer that kills the worker if the job does not end
         self.interrupted = 0
         self.grace: asyncio.TimerHandle | None = None
         # the timer that interrupts the job again
@@ -92,25 +92,25 @@ class WorkerConnection:
         self._frames = FrameReader(RESULT)
         self._offer = worker.arena.claims.offer
         self._room = Extents(*worker.arena.to_worker)
-        # of each job in shared memory; what a worker keeps beyond the job's end moves to _kept
+        # blocks of shared memory by job; blocks that outlive their job in the worker move to _kept
         self._blocks: dict[int, list[tuple[int, int]]] = {}
         self._kept: dict[int, list[tuple[int, int]]] = {}
         self._last_number = 0
-        # written in this turn, and what the socket has not taken
+        # gathered for one write, and the rest that the socket has not taken
         self._outgoing: list[Any] = []
         self._unsent: memoryview | None = None
         self._wants_flush = False
 
     @property
     def pid(self) -> int:
-        """The worker's process."""
+        """The process id of the worker."""
         return self.worker.pid
 
     # --- to the worker
 
     def send(self, job: Job) -> None:
-        """Hand a job over, its payload built. To an idle worker it goes at once, with others it goes at the end of the
-        loop's turn, in one write."""
+        """Send a job, whose payload is built: to an idle worker at once, else at the end of the loop's turn, together
+        with others in one write."""
         number = self._last_number = self._last_number + 1
         pickled, jobs = job.payload, self.jobs
         function = pickled.function
@@ -127,7 +127,7 @@ class WorkerConnection:
         self._outgoing += parts
         self._offer(number)
         jobs[number] = job
-        job.mark = self, number
+        job.number = number
         if is_first:
             self.flush()
             if flags & FILLING:
@@ -146,7 +146,8 @@ class WorkerConnection:
         return sum(map(len, content.parts)), content.parts, content.buffer_count, fills
 
     def _begin_to_fill(self, fills: list[tuple[int, Any]], is_idle: bool) -> int:
-        """An idle worker is told first, and copies out what we copy in; for any other all is put in place now."""
+        """Copy the buffers, unless the worker is idle: it is sent the job first, and copies out while they are copied
+        in."""
         if is_idle and FILLS:
             self.worker.arena.claims.empty()
             return FILLING
@@ -161,7 +162,7 @@ class WorkerConnection:
             done_bytes += len(data)
 
     def flush(self) -> None:
-        """Write what is gathered; what the socket does not take now follows when it can."""
+        """Write the gathered jobs. The rest follows when the socket is writable."""
         self._wants_flush = False
         if self._unsent is not None or not self._outgoing or self.worker.socket.fileno() < 0:
             return
@@ -175,7 +176,7 @@ class WorkerConnection:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # the worker is gone: its end is noticed by reading
+            return  # the worker has ended: reading will notice
         if sent < len(data):
             if self._unsent is None:
                 self._loop.add_writer(self.worker.socket, self._write_on)
@@ -190,17 +191,17 @@ class WorkerConnection:
             self._write(self._unsent)
 
     def take_back(self, job: Job) -> bool:
-        """Whether the job is ours again: the worker has not begun it, and will not."""
-        number = job.mark[1]
+        """Revoke a job that the worker has not begun. Return False if it has."""
+        number = job.number
         if not self.worker.arena.claims.revoke(number):
             return False
         del self.jobs[number]
         self._free(self._blocks, number)
-        job.mark = None
+        job.number = 0
         return True
 
     def take_back_unbegun(self, count: int | None = None) -> list[Job]:
-        """Up to `count` jobs from the end that the worker has not begun, ours again, in their order."""
+        """Revoke up to `count` of the last jobs that the worker has not begun. Return them in their order."""
         taken: list[Job] = []
         for job in reversed(list(self.jobs.values())):
             if count is not None and len(taken) >= count:
@@ -211,11 +212,11 @@ class WorkerConnection:
 
     @property
     def places(self) -> int:
-        """How many jobs more it may have in its life."""
+        """The number of jobs that the worker may still be sent in its life."""
         return self._most_jobs - self.jobs_done - len(self.jobs)
 
     def has_room(self, depth: int) -> bool:
-        """Whether it may be sent a job now, with at most `depth` at once."""
+        """Return whether the worker may be sent a job now, with at most `depth` at once."""
         if not self.jobs:
             return self.is_ready and self.retiring is None and self.jobs_done < self._most_jobs
         return (
@@ -223,18 +224,18 @@ class WorkerConnection:
             and self.places > 0
             and not self.interrupted
             and self.retiring is None
-            # each number's slot on the board must be free of the job that had it before
+            # the slot of the next number in the claim table must be free of the job that had it before
             and self._last_number + 1 - next(iter(self.jobs)) < SLOTS
         )
 
     def interrupt(self, job: Job) -> None:
-        """Ask the worker to stop what it does for this job."""
-        self.interrupted = job.mark[1]
+        """Interrupt the call of this job in the worker."""
+        self.interrupted = job.number
         self.worker.arena.claims.interrupted = self.interrupted
         self._signal_again()
 
     def interrupt_start(self) -> None:
-        """Ask a worker that is not ready to tell where it is, and to end."""
+        """Interrupt a worker that is not ready: it reports its traceback and ends."""
         self.worker.arena.claims.interrupted = PREPARING
         self._signal_again()
 
@@ -246,7 +247,7 @@ class WorkerConnection:
     # --- from the worker
 
     def read(self, on_reply: OnReply) -> bool:
-        """Read what is there and report each reply; False at the end of the stream."""
+        """Read all available replies and report each. Return False at the end of the stream."""
         while True:
             try:
                 data = self.worker.socket.recv(RECEIVE_BYTES)
@@ -275,7 +276,7 @@ class WorkerConnection:
         if number == self.interrupted:
             self.end_grace()
         self.jobs_done += 1
-        job.mark = None
+        job.number = 0
         self.counters.moved("in_inband", end - start)
         value = None
         if status != Status.INTERRUPTED:
@@ -293,7 +294,7 @@ class WorkerConnection:
             shared_bytes += size
             return arena.view(offset, size)
 
-        # what the result keeps is copied: the worker uses the block again as soon as all is read
+        # buffers that the result keeps are copied: the worker reuses the block as soon as all results are read
         content = unpack(body, start, end, buffer_count, view, lambda *block: bytearray(view(*block)))
         try:
             return load(*content)
@@ -315,7 +316,7 @@ class WorkerConnection:
             problem, text = load(body)
         except Exception as error:
             problem, text = _unloadable("its start", Status.ERROR, error), None
-        # when it was interrupted for starting too long, it tells where it was
+        # of a worker that was interrupted because it started too slowly, this is its traceback
         self.fault = rebuild_error(self.fault or problem, text)
 
     def _free(self, blocks: dict[int, list[tuple[int, int]]], number: int) -> None:
@@ -325,7 +326,7 @@ class WorkerConnection:
     # --- its end
 
     def end_grace(self) -> None:
-        """The interrupted job is over: nobody needs to be killed for it."""
+        """Stop the timers of an interrupted job that has ended."""
         self.interrupted = 0
         for timer in (self.grace, self.reminder):
             if timer is not None:
@@ -333,12 +334,12 @@ class WorkerConnection:
         self.grace = self.reminder = None
 
     def trim(self) -> None:
-        """Give unused shared memory back to the machine."""
+        """Return unused shared memory to the system."""
         if not self.jobs and not self._kept:
             self.worker.arena.trim()
 
     def close(self, *, kill: bool = False) -> None:
-        """Stop watching and give the worker up: an idle one ends by itself, `kill` ends any."""
+        """Stop watching and release the worker: an idle worker ends by itself, `kill` ends any."""
         self.end_grace()
         if self.worker.socket.fileno() >= 0 and not self._loop.is_closed():
             self._loop.remove_reader(self.worker.socket)

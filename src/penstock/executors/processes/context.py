@@ -1,6 +1,6 @@
-"""What of a caller's context travels with a job to another process: the variables its lane names, and the trace.
+"""Context variables that are sent with a job to another process: those that the lane's config names, and the trace.
 
-The trace context is OpenTelemetry's, if the program uses it: its own propagators write it and read it.
+The trace context is OpenTelemetry's, if the program uses it. OpenTelemetry's own propagators write and read it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,22 @@ CarriedContext = tuple[dict[str, Any], dict[str, str]]
 
 
 class ContextCapture:
-    """The caller's half: `take` gives what the current context has, None if that is nothing."""
+    """The named variables of a caller's context. `references` name them, as `"module:name"`."""
 
     def __init__(self, references: tuple[str, ...]) -> None:
         self._references = references
         self._variables: dict[str, contextvars.ContextVar[Any]] | None = None
 
-    def take(self) -> CarriedContext | None:
-        """What travels. Raises AttributeError or ImportError for a reference that names nothing."""
+    def capture(self, context: contextvars.Context | None) -> CarriedContext | None:
+        """Return the values in `context`, or in the current context for None. Return None if there are none.
+
+        Raises AttributeError or ImportError for a reference that names nothing.
+        """
         if not self._references and "opentelemetry.trace" not in sys.modules:
             return None
+        return self._capture() if context is None else context.run(self._capture)
+
+    def _capture(self) -> CarriedContext | None:
         if self._variables is None:
             self._variables = {reference: resolve_name(reference) for reference in self._references}
         values = {name: variable.get() for name, variable in self._variables.items() if _is_set(variable)}
@@ -59,7 +65,7 @@ def _trace() -> dict[str, str]:
 def run_in_context(
     carried: CarriedContext, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    """The worker's half: run `fn` in a context of its own that has what was carried."""
+    """Run `fn`, in the worker, in a context of its own with the carried variables."""
     return contextvars.copy_context().run(_run_inside, carried, fn, args, kwargs)
 
 

@@ -165,7 +165,7 @@ class HomeLoopLane(Lane):
     # --- the ways there
 
     def _offer(self, job: Job) -> None:
-        job.payload = self._context_capture.take()
+        job.carried = self._context_capture.capture(job.call.context)
         loop, home = job.loop, self._home
         if loop is None or loop is not home:
             home = self._settle(loop)
@@ -198,7 +198,8 @@ class HomeLoopLane(Lane):
                 queued=limit,
                 limit=limit,
             )
-        self._run_here(job)
+        self._run_in_caller(job)
+        del job
 
     def _count(self, count: Callable[[], None]) -> None:
         """Count at home: the meter belongs to its thread."""
@@ -245,15 +246,11 @@ class HomeLoopLane(Lane):
     def _enter(self, job: Job, is_posted: bool = False) -> None:
         """At home: have the job run, now or later. Raises Overloaded."""
 
-    @abstractmethod
-    def _run_here(self, job: Job) -> None:
-        """Run the job in its caller's thread."""
-
-    def _tell(self, tell: Callable[[Any], None], outcome: Any) -> None:
-        """Give a thread its answer. What its callbacks raise to end a program is raised in the loop, after all that is
-        at hand here."""
+    def _deliver_to_thread(self, deliver: Callable[[Any], None], outcome: Any) -> None:
+        """Deliver an outcome to a ThreadJob. A SystemExit or the like of its callbacks is raised in the loop, after the
+        current callback."""
         try:
-            tell(outcome)
+            deliver(outcome)
         except BaseException as problem:
             assert self._home is not None
             self._home.call_soon(_raise, problem)
@@ -344,7 +341,7 @@ def _cancel_all(jobs: list[Job], home: asyncio.AbstractEventLoop | None) -> None
     for job in jobs:
         if job.timer is not None:
             job.timer.cancel()
-        job.on_cancel = job.timer = job.payload = None
+        job.on_cancel = job.timer = job.payload = job.carried = None
         # a closed loop takes no callbacks, and a callback may raise: the job is cancelled all the same
         with suppress(RuntimeError, SystemExit):
             if job.loop is None or job.loop is home:

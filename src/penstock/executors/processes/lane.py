@@ -1,7 +1,7 @@
-"""The process lane: jobs run in worker processes, which the event loop itself writes to and reads from.
+"""The lane of processes: jobs run in worker processes, whose sockets the event loop itself writes and reads.
 
-It lives on one loop, its home, which has all its state. An idle worker is sent a job at once; short jobs are also sent
-ahead, to busy workers, while more are started, and taken back when another worker runs dry.
+Its state is confined to the thread of one loop, its home loop. An idle worker is sent a job at once. Short jobs are
+also sent ahead, to busy workers, while more workers start; they are revoked when another worker becomes idle.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from penstock.executors.processes.pickling import Pickled, call_fault, dump, dum
 from penstock.executors.processes.pool import WorkerPool
 from penstock.executors.processes.protocol import Status
 from penstock.executors.processes.worker import WorkerOptions
-from penstock.executors.remote_errors import EXITS, describe_error, rebuild_error, without_frames
+from penstock.executors.remote_errors import rebuild_error, without_frames
 from penstock.loop.native import native_core
 
 if TYPE_CHECKING:
@@ -37,15 +37,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessLane"]
 
-# As much work is sent ahead to a worker as it does in this time: the socket's way there and back.
+# A worker is sent as many jobs ahead as it runs in this time, which is that of a round trip through the socket.
 AHEAD_NS = 500_000
 MOST_AHEAD = max(1, SLOTS // 2)
-# Where jobs are shorter, the loop may look for the answer before it sleeps.
+# For shorter jobs the loop may spin for the reply before it sleeps.
 SHORT_NS = 50_000
 
 
 class ProcessLane(HomeLoopLane):
-    """A lane of worker processes: see `LaneConfig` for what it can be told."""
+    """A lane of worker processes. `LaneConfig` documents its options."""
+
+    exits_are_errors = True
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         self._may_spin = current_cores().chosen > 1
@@ -55,15 +57,15 @@ class ProcessLane(HomeLoopLane):
         super().__init__(name, config)
 
     def _begin(self) -> None:
-        """As HomedLane's."""
+        """Start without workers and jobs, on no loop yet."""
         super()._begin()
         config = self.config
         options = WorkerOptions(config.preload, self._initializer, config.nice, self._may_spin)
         self._admission = Admission(self.name, self.config)
         self._pool = WorkerPool(self.name, self.config, self._counters, options)
-        # how long jobs run, a moving average over the last eight or so
+        # the moving average of how long jobs run, over about eight jobs
         self._run_ns = AHEAD_NS
-        # how many may be with one worker
+        # the number of jobs that one worker may have
         self._depth = 1
         self._expect_event: Callable[[int], None] | None = None
         self._spin = AdaptiveSpin()
@@ -71,7 +73,7 @@ class ProcessLane(HomeLoopLane):
 
     def _live_on(self, home: asyncio.AbstractEventLoop) -> None:
         super()._live_on(home)
-        # only penstock's own loop knows how to look before it sleeps
+        # only penstock's own loop can spin before it sleeps
         core = native_core(home) if self._may_spin else None
         self._expect_event = None if core is None else core.expect_event
 
@@ -94,16 +96,16 @@ class ProcessLane(HomeLoopLane):
         try:
             verdict, displaced = self._admission.offer(job)
         except Overloaded as problem:
-            self._over(job)
+            self._detach(job)
             self._counters.shed(problem.reason)
             raise
         if displaced is not None:
             self._displace(displaced)
         if verdict is Verdict.CALLER_RUNS and not is_posted:
-            self._run_here(job)
+            self._run_in_caller(job)
             return
         if verdict is Verdict.CALLER_RUNS:
-            # its caller is another thread, where it was accepted
+            # the caller is another thread, which has not waited for the verdict
             self._admission.put_back(job)
             verdict = Verdict.QUEUED
         if verdict is Verdict.QUEUED:
@@ -122,58 +124,48 @@ class ProcessLane(HomeLoopLane):
         while (heaviest := self._admission.excess()) is not None:
             self._displace(heaviest)
 
-    def _run_here(self, job: Job) -> None:
-        """In the caller's thread, as in a worker: what it sets in the context stays with it, and its SystemExit is an
-        error. Only an interrupt is the caller's as well."""
-        self._over(job)
-        job.started_ns = monotonic_ns()
-        job.context = job.context or contextvars.copy_context()
-        outcome, value = job.run()
-        self._count(
-            partial(self._count_run_here, job.started_ns - job.offered_ns, monotonic_ns() - job.started_ns, outcome)
-        )
-        job.forget_arguments()
-        try:
-            if outcome == "ok":
-                job.finish(value)
-            else:
-                job.fail(describe_error(value)[0] if isinstance(value, EXITS) else value)
-            if outcome != "ok" and isinstance(value, KeyboardInterrupt):
-                raise value
-        finally:
-            # the exception's traceback leads here
-            del job, value
+    def _run_in_caller(self, job: Job) -> None:
+        self._detach(job)
+        super()._run_in_caller(job)
+        del job
 
-    def _count_run_here(self, waited_ns: int, ran_ns: int, outcome: str) -> None:
+    def _caller_context(self) -> contextvars.Context:
+        return contextvars.copy_context()
+
+    def _count_in_caller(self, job: Job, outcome: str) -> None:
+        waited_ns, ran_ns = job.started_ns - job.offered_ns, monotonic_ns() - job.started_ns
+        self._count(partial(self._count_run, waited_ns, ran_ns, outcome))
+
+    def _count_run(self, waited_ns: int, ran_ns: int, outcome: str) -> None:
         self._counters.waited(waited_ns)
         self._counters.ran(ran_ns)
         self._counters.ended(outcome)
 
     def _build(self, job: Job) -> bool:
-        """Make the payload; False when the job has failed for it."""
-        carried = job.payload
-        if type(carried) is Pickled:
+        """Pickle the call. Return False if that fails, and with it the job."""
+        if job.payload is not None:
             return True
         try:
-            job.payload = _call(job, carried)
+            job.payload = _pickle_call(job)
         except Exception as problem:
-            error = _call_error(job, carried, problem)
+            error = _call_error(job, problem)
             self._counters.ended("error")
             self._fail(job, error)
             return False
-        # the payload has all of it now
-        job.args, job.kwargs = (), None
+        # the payload has the arguments now
+        job.call, job.carried = job.call.without_arguments(), None
         return True
 
     # --- handing jobs out
 
     def _connection_for_one(self) -> WorkerConnection | None:
-        """Who is to have one more job: an idle worker, else the least busy of those that are sent ahead."""
+        """Return the connection for one more job: of an idle worker, else of the least busy one with room for a job
+        ahead."""
         connection = self._pool.next_resting()
         depth = self._depth
         if connection is not None or depth == 1:
             return connection
-        # a job that is sent ahead may come to wait behind a long one: the next worker takes it over
+        # a job sent ahead may wait behind a long one: a new worker takes it over
         if len(self._pool.connections) < self._pool.limit_seen:
             self._pool.grow(1)
         best, fewest = None, depth
@@ -196,7 +188,7 @@ class ProcessLane(HomeLoopLane):
             self._expect_event(SPIN_NS)
 
     def on_free(self, connection: WorkerConnection) -> None:
-        """A worker has answered, or is new: fill it up."""
+        """Send queued jobs to a worker that has replied or is new."""
         depth = self._depth
         while connection.has_room(depth):
             job = self._admission.take()
@@ -214,7 +206,8 @@ class ProcessLane(HomeLoopLane):
             connection.send(job)
 
     def _take_over(self, connection: WorkerConnection) -> bool:
-        """Give an idle worker half of what the busiest one has not begun."""
+        """Move half of the jobs that the busiest worker has not begun to an idle one. Return False if there are
+        none."""
         busiest = max(self._pool.connections, key=lambda other: len(other.jobs), default=connection)
         count = min(len(busiest.jobs) // 2, connection.places) if len(busiest.jobs) > 1 else 0
         jobs = busiest.take_back_unbegun(count) if count else []
@@ -223,14 +216,14 @@ class ProcessLane(HomeLoopLane):
         return bool(jobs)
 
     def _admit(self) -> None:
-        """There may be places: let in who waits for one."""
+        """Move waiting jobs into free places of the queue."""
         while (job := self._admission.admit()) is not None:
             self._build_queued(job)
         with self._room:
             self._room.notify_all()
 
     def on_room(self) -> None:
-        """More is queued, or a worker is gone: see that there are enough workers."""
+        """Start workers for the queued jobs, or the `min_workers`."""
         if self._admission.queued:
             self._pool.grow(self._admission.queued)
         elif not self._is_shut:
@@ -243,7 +236,7 @@ class ProcessLane(HomeLoopLane):
     def on_reply(
         self, connection: WorkerConnection, job: Job, status: int, value: Any, began_ns: int, ran_ns: int
     ) -> None:
-        """A worker has answered a job."""
+        """Account for a worker's reply, and deliver the outcome."""
         self._run_ns = run_ns = self._run_ns + ((ran_ns - self._run_ns) >> 3)
         self._depth = min(max(AHEAD_NS // max(run_ns, 1), 1), MOST_AHEAD)
         if job is self._spun_for:
@@ -253,15 +246,15 @@ class ProcessLane(HomeLoopLane):
         counters.ran(ran_ns)
         counters.waited(began_ns - job.offered_ns if began_ns > job.offered_ns else 0)
         if job.done():
-            return  # its caller has given it up; that was counted then
-        self._over(job)
+            return  # cancelled or expired, and counted then
+        self._detach(job)
         job.forget_arguments()
         if status == Status.RESULT:
             counters.ended("ok")
             if job.loop is self._home:
                 job.finish(value)
             elif job.loop is None:
-                self._tell(job.finish, value)
+                self._deliver_to_thread(job.finish, value)
             else:
                 job.finish_from_thread(value)
         elif status == Status.ERROR:
@@ -270,27 +263,27 @@ class ProcessLane(HomeLoopLane):
         else:
             job.cancel()
 
-    def _over(self, job: Job) -> None:
-        """Nothing is to happen to the job any more but its answer."""
+    def _detach(self, job: Job) -> None:
+        """Stop the job's timer and its notification of a cancellation: only its outcome is left."""
         job.on_cancel = None
         if job.timer is not None:
             job.timer.cancel()
             job.timer = None
-        job.payload = None
+        job.payload = job.carried = None
 
     def _fail(self, job: Job, problem: BaseException) -> None:
-        self._over(job)
+        self._detach(job)
         self._deliver_failure(job, problem)
 
     def _deliver_failure(self, job: Job, problem: BaseException) -> None:
         if job.loop is None:
-            self._tell(job.fail, problem)
+            self._deliver_to_thread(job.fail, problem)
         elif job.loop is self._home:
             job.fail(problem)
         else:
             job.fail_from_thread(problem)
 
-    # --- jobs given up, workers lost
+    # --- cancelled and expired jobs, lost workers
 
     def _on_cancel(self, job: Job) -> None:
         if asyncio._get_running_loop() is self._home:
@@ -306,34 +299,29 @@ class ProcessLane(HomeLoopLane):
             self._give_up(job, "timeout")
 
     def _give_up(self, job: Job, cause: str) -> None:
-        """Its caller is gone, or is told that its time is up: out of the queue with it, or out of its worker."""
-        mark = job.mark
-        has_begun = mark is not None and not mark[0].take_back(job)
-        self._over(job)
+        """End a cancelled or expired job: remove it from the queue, or revoke or interrupt it at its worker."""
+        number, connection = job.number, self._pool.connection_of(job)
+        has_begun = connection is not None and not connection.take_back(job)
+        self._detach(job)
         self._counters.ended(cause)
         if cause == "timeout":
-            self._deliver_failure(job, self._late(job, has_begun))
-        if mark is None:
+            self._deliver_failure(job, self._timeout_error(job, has_begun))
+        if connection is None:
             self._admission.discard(job)
             self._admit()
             self._after_jobs()
-            return
-        connection, number = mark
-        if not has_begun:
-            self._freed(connection)
-        elif connection.interrupted != number:
-            self._interrupt(connection, job, cause)
-
-    def _freed(self, connection: WorkerConnection) -> None:
-        if not connection.jobs:
+        elif has_begun:
+            if connection.interrupted != number:
+                self._interrupt(connection, job, cause)
+        elif not connection.jobs:
             self.on_free(connection)
 
-    def _late(self, job: Job, has_begun: bool) -> TimeoutError:
+    def _timeout_error(self, job: Job, has_begun: bool) -> TimeoutError:
         if has_begun:
-            return job.late(f"{job.name} has not ended within {job.allowed}")
+            return job.timeout_error(f"{job.name} has not ended within {job.allowed}")
         is_ready = any(connection.is_ready for connection in self._pool.connections)
         why = "its workers are busy; there may be too few" if is_ready else "no worker of it is ready yet"
-        return job.late(f"{job.name} has not begun within {job.allowed} in lane {self.name!r}: {why}")
+        return job.timeout_error(f"{job.name} has not begun within {job.allowed} in lane {self.name!r}: {why}")
 
     def _interrupt(self, connection: WorkerConnection, job: Job, cause: str) -> None:
         assert self._home is not None
@@ -353,9 +341,9 @@ class ProcessLane(HomeLoopLane):
         self.on_room()
 
     def on_lost(self, connection: WorkerConnection, unbegun: list[Job], code: int | None) -> None:
-        """A worker has ended: what it had begun is lost, the rest goes to others."""
+        """Account for an ended worker: the job that it had begun is lost, its other jobs go to other workers."""
         for job in connection.jobs.values():
-            job.mark = None
+            job.number = 0
             if not job.done():
                 self._lost(job, connection.pid, code)
         connection.jobs.clear()
@@ -363,14 +351,14 @@ class ProcessLane(HomeLoopLane):
 
     def _lost(self, job: Job, pid: int, code: int | None) -> None:
         job.kills += 1
-        if job.retries > 0 and job.kills < self.config.poison_kills:
-            job.retries -= 1
+        may_retry = job.kills <= job.call.retries
+        if may_retry and job.kills < self.config.poison_kills:
             self._admission.put_back(job)
             return
         signal_number = -code if code is not None and code < 0 else None
         exit_code = code if signal_number is None else None
         self._counters.ended("worker_lost")
-        if job.retries > 0:
+        if may_retry:
             kills = job.kills
             problem: WorkerLost = PoisonJob(job.name, kills=kills, pid=pid, signal=signal_number, exit_code=exit_code)
         else:
@@ -378,7 +366,7 @@ class ProcessLane(HomeLoopLane):
         self._fail(job, problem)
 
     def on_no_worker(self, text: str, problem: BaseException | None) -> None:
-        """Nobody is there to run what is queued, and nobody can be had."""
+        """Fail every queued job: no worker is alive, and none can be started."""
         for job in self._admission.drain():
             self._counters.ended("worker_lost")
             error = WorkerStartError(text)
@@ -388,7 +376,7 @@ class ProcessLane(HomeLoopLane):
         self._after_jobs()
 
     def statistics(self) -> LaneStatistics:
-        """Counts, times and bytes so far, frozen. Read from another thread, the gauges may be a moment apart."""
+        """Return counts and gauges. Read in another thread, the gauges may be of slightly different moments."""
         pool, admission = self._pool, self._admission
         connections = list(pool.connections)
         return self._counters.snapshot(
@@ -402,17 +390,18 @@ class ProcessLane(HomeLoopLane):
         )
 
 
-def _call(job: Job, carried: Any) -> Pickled:
-    function = dump_function(job.fn)
-    if function is None or job.kwargs or carried is not None:
-        return dump((job.fn, job.args, job.kwargs, carried))
-    pickled = dump(job.args)
+def _pickle_call(job: Job) -> Pickled:
+    fn, args, kwargs = job.call.fn, job.call.args, job.call.kwargs
+    function = dump_function(fn)
+    if function is None or kwargs or job.carried is not None:
+        return dump((fn, args, kwargs, job.carried))
+    pickled = dump(args)
     pickled.function = function
     return pickled
 
 
-def _call_error(job: Job, carried: Any, problem: Exception) -> Exception:
-    """Why a call cannot be sent: which object is at fault; or the problem itself, where that says it all."""
-    error = call_fault(job.fn, job.args, job.kwargs, problem, carried[0] if carried else None)
+def _call_error(job: Job, problem: Exception) -> Exception:
+    """Make the error for a call that cannot be sent, which names the object at fault."""
+    error = call_fault(job.call, problem, job.carried[0] if job.carried else None)
     error.__cause__ = without_frames(problem)
     return error

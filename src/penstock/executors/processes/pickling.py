@@ -23,6 +23,8 @@ from penstock.executors.processes.claims import LargeBytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from penstock.executors.call import Call
+
 __all__ = ["LARGE_BYTES", "Pickled", "call_fault", "dump", "dump_function", "fault", "load"]
 
 # From here on a buffer travels beside the pickle: below, copying it twice costs less than keeping account of it.
@@ -167,14 +169,9 @@ def dump_function(fn: Callable[..., Any]) -> bytes | None:
 # --- which object is at fault
 
 
-def call_fault(
-    fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any] | None,
-    problem: BaseException,
-    variables: Mapping[str, Any] | None = None,
-) -> UnpicklableError:
-    """The error for a call that cannot be pickled; `variables` are those of the context that go with it."""
+def call_fault(call: Call, problem: BaseException, variables: Mapping[str, Any] | None = None) -> UnpicklableError:
+    """Make the error for a call that cannot be pickled. `variables` are the context variables sent with it."""
+    fn, args, kwargs = call.fn, call.args, call.kwargs
     parts = [("the function itself", fn), *((f"argument {index}", item) for index, item in enumerate(args, 1))]
     parts += [(f"argument {name!r}", item) for name, item in (kwargs or {}).items()]
     parts += [(f"context variable {name!r}", item) for name, item in (variables or {}).items()]

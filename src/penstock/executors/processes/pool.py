@@ -120,6 +120,14 @@ class WorkerPool:
         """Those that any worker has, or had when it was lost."""
         return [job for connection in (*self.connections, *self._leaving) for job in connection.jobs.values()]
 
+    def connection_of(self, job: Job) -> WorkerConnection | None:
+        """Return the connection to the worker that has the job; None if none has it."""
+        if job.number:
+            for connection in (*self.connections, *self._leaving):
+                if connection.jobs.get(job.number) is job:
+                    return connection
+        return None
+
     def keep(self) -> None:
         """See that there are `min_workers`."""
         self.grow(self._config.min_workers - len(self.connections))

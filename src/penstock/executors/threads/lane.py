@@ -1,13 +1,12 @@
-"""A lane of threads: `run_in_executor(None, ...)`, name look-ups, and whatever blocks without computing.
+"""The lane of threads: for `run_in_executor(None, ...)`, name look-ups, and calls that block without computing.
 
-One lock guards the lane. A job goes straight to an idle thread if there is one, else into the queue, where threads
-take their next job themselves. A running call cannot be stopped: one that is cancelled or late answers its caller at
-once, and its thread counts as busy until it returns.
+A job goes straight to an idle thread, or else into the queue, from which threads take their next job. A running call
+cannot be stopped. When its job is cancelled or expires, the caller gets its outcome at once, and the thread counts as
+busy until the call returns.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
@@ -17,58 +16,59 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import Overloaded
-from penstock.executors.admission import Admission, Verdict
+from penstock.executors.admission import Verdict
 from penstock.executors.cores import current_cores
-from penstock.executors.counters import LaneCounters, LaneStatistics
-from penstock.executors.deadlines import Deadlines, DeadlineThread
 from penstock.executors.job import NEVER_NS, span_ns
-from penstock.executors.lane import Lane, LiveLanes
+from penstock.executors.lane import LiveLanes, LockedLane, cancel_job
 from penstock.executors.threads.growth import Growth, computing_cores, threads_cpu_ns
 
 if TYPE_CHECKING:
+    import asyncio
+
     from penstock.config import LaneConfig
+    from penstock.executors.counters import LaneStatistics
     from penstock.executors.job import Job
 
 __all__ = ["ThreadLane"]
 
 logger = logging.getLogger("penstock")
 
-# the standard library's own rule, for threads that mostly wait; ours counts the cores that may really be used
+# The standard library's rule for threads that mostly wait; here it counts usable cores only.
 EXTRA_THREADS = 4
-# where the config sets no other limit
+# The limit of threads, if the config sets none.
 MOST_THREADS = 64
-# in a job's mark: its caller has its answer, or is about to
-ENDED = object()
 
-# every lane there is, for the interpreter's exit and for a child that was forked
+# all lanes of threads, for the interpreter's exit and for a forked child
 _lanes: LiveLanes[ThreadLane] = LiveLanes()
-# since the interpreter's exit has begun, a new lane takes no jobs: nothing would end its threads
+# Whether the interpreter is exiting: a new lane takes no jobs then, for nothing would end its threads.
 _is_exiting = False
 
 
 class _Worker:
-    """A thread and what it waits on. The bell brings the lane, whose next job is in `job`, or None: end."""
+    """A thread and its mailbox. `bell` delivers the lane, with the next job in `job`, or None, which ends the
+    thread."""
 
     __slots__ = ("bell", "idle_ns", "job", "thread")
 
     def __init__(self, job: Job | None) -> None:
         self.bell: SimpleQueue[ThreadLane | None] = SimpleQueue()
         self.job = job
-        # since when, if it is idle
+        # when it became idle
         self.idle_ns = 0
         self.thread: threading.Thread = threading.current_thread()
 
 
-class ThreadLane(Lane):
-    """Threads that run jobs, as many as the load needs: up to four more than the usable cores as soon as there is
-    work, and from there to `config.workers` (64 if it says none) while jobs wait and the threads are blocked.
+class ThreadLane(LockedLane):
+    """Threads that run jobs, as many as the load needs. Up to four more than the usable cores start as soon as there is
+    work. More start, up to `config.workers` (default 64), while jobs wait and the threads are blocked.
 
     Invariant: while a thread is idle, nothing is queued.
     """
 
-    # as asyncio's own executor does: the caller gets the coroutine, in the same process
+    _kind = "threads"
+    # as asyncio's own executor: the caller gets the coroutine, in the same process
     takes_coroutine_functions = True
+    takes_context = True
 
     def __init__(self, name: str, config: LaneConfig) -> None:
         super().__init__(name, config)
@@ -78,64 +78,58 @@ class ThreadLane(Lane):
         self._base = self._sized()
         self._begin()
         _lanes.add(self)
-        # in this order: a lane that the exit does not find sees the exit
+        # in this order: the exit handler finds this lane, or this lane sees that the exit has begun
         self._is_shut = _is_exiting
 
     def _sized(self) -> int:
-        """How many threads are started without asking whether they help."""
+        """Return how many threads start without regard to what the others do."""
         return min(self._limit, max(current_cores().chosen + EXTRA_THREADS, self.config.min_workers))
 
     def _begin(self) -> None:
-        """A lane without threads and jobs; also in a forked child, which has neither, whoever held the lock."""
-        self._lock = threading.Lock()
+        """Start without threads and jobs; also in a forked child."""
+        super()._begin()
         self._workers: dict[threading.Thread, _Worker] = {}
-        # they have left the lane, and may not have ended yet
+        # threads that have left the lane, and may not have ended yet
         self._leaving: list[threading.Thread] = []
-        # the last to become idle is the first to get a job, so that under less load the others stay idle and end
+        # the thread that became idle last gets the next job, so that under less load the others stay idle and end
         self._idle: list[_Worker] = []
         self._started_count = 0
-        self._admission = Admission(self.name, self.config)
-        self._deadlines = Deadlines()
         self._growth = Growth(computing_cores(current_cores().chosen))
-        self._counters = LaneCounters(self.name, "threads")
         self._cancelled: deque[Job] = deque()
-        self._deadline_thread = DeadlineThread(f"penstock-{self.name}-deadlines", self._look)
 
     def __del__(self) -> None:
-        # dropped without a shutdown: all threads are idle, as a busy one holds the lane
+        # dropped without a shutdown: all threads are idle, for a busy thread holds the lane
         for worker in getattr(self, "_idle", ()):
             worker.bell.put(None)
-        if hasattr(self, "_deadline_thread"):
-            self._deadline_thread.wake()
+        super().__del__()
 
     def _offer(self, job: Job) -> None:
-        job.on_cancel = self._give_up
-        displaced = place = None
-        verdict = Verdict.QUEUED
+        job.on_cancel = self._on_cancel
+        place, verdict = None, Verdict.QUEUED
+        displaced: list[Job] = []
         try:
             with self._lock:
                 self._check_open()
                 if not self._hand_over(job):
                     verdict, displaced = self._queue(job)
                     if verdict is Verdict.WAITING:
-                        verdict, place = self._place_for(job)
+                        verdict, place = self._await_place(job)
                 if job.expires_ns is not None and verdict is not Verdict.CALLER_RUNS:
                     self._deadline_thread.wake_by(self._deadlines.add(job), DAEMON)
         finally:
             if self._cancelled:
                 self._clear_cancelled()
-        if displaced is not None:
-            displaced.fail_from_thread(self._admission.displaced(displaced))
-            displaced.forget_arguments()
+        if displaced:
+            self._fail_displaced(displaced)
         if verdict is Verdict.CALLER_RUNS:
             self._run_in_caller(job)
         elif place is not None:
-            self._wait_in_line(job, place)
-        # see Lane.call
+            self._wait_for_place(job, place)
+        # see Lane.begin
         del job
 
     def _hand_over(self, job: Job) -> bool:
-        """Give the job to an idle thread, or to a new one below the base."""
+        """Give the job to an idle thread, or to a new thread below the base. Return False if there is neither."""
         if self._idle:
             worker = self._idle.pop()
             worker.job = job
@@ -146,7 +140,7 @@ class ThreadLane(Lane):
         try:
             self._start_worker(job)
         except RuntimeError:
-            # the system gives no more threads: those there are will come to it
+            # the system gives no more threads: the existing ones will take the job from the queue
             if not self._workers:
                 raise
             return False
@@ -163,62 +157,39 @@ class ThreadLane(Lane):
         self._started_count += 1
         return worker
 
-    def _queue(self, job: Job) -> tuple[Verdict, Job | None]:
-        try:
-            verdict, displaced = self._admission.offer(job)
-        except Overloaded:
-            self._counters.shed("full")
-            raise
-        if displaced is not None:
-            self._settle(displaced)
-            self._counters.shed("displaced")
+    def _queue(self, job: Job) -> tuple[Verdict, list[Job]]:
+        verdict, displaced = self._admit(job)
         if len(self._workers) < self._limit:
             now_ns = time.monotonic_ns()
             if self._growth.arm(now_ns):
                 self._deadline_thread.wake_by(now_ns, DAEMON)
         return verdict, displaced
 
-    def _place_for(self, job: Job) -> tuple[Verdict, threading.Lock | None]:
-        """How the caller of a waiting job waits: a thread blocks on the lock. A loop must not, called by whichever
-        method; nor one of this lane's threads, which would wait for itself: it runs the job."""
-        if job.loop is not None or asyncio._get_running_loop() is not None:
-            return Verdict.WAITING, None
-        if threading.current_thread() in self._workers:
+    def _await_place(self, job: Job) -> tuple[Verdict, threading.Lock | None]:
+        """Make the place of a waiting job. A thread of this lane would wait for itself: it runs the job."""
+        place = self._make_place(job)
+        if place is not None and threading.current_thread() in self._workers:
             self._admission.discard(job)
+            job.place = None
             return Verdict.CALLER_RUNS, None
-        place = job.mark = threading.Lock()
-        place.acquire()
         return Verdict.WAITING, place
 
-    def _wait_in_line(self, job: Job, place: threading.Lock) -> None:
-        try:
-            place.acquire()
-        except BaseException:
-            # interrupted: nobody will ever hold this job's future
-            self._give_up(job)
-            raise
-
-    def _admit_waiting(self) -> None:
-        while (job := self._admission.admit()) is not None:
-            place, job.mark = job.mark, None
-            if place is not None:
-                place.release()
-
     def _work(self, worker: _Worker) -> bool:
-        """In the worker's thread: its job, and others until none is queued; False when the thread is to end."""
+        """Run the worker's job, and others until none is queued, in its thread. Return False if the thread is to
+        end."""
         job, worker.job = worker.job, None
         while job is not None:
             now_ns = time.monotonic_ns()
-            if job.mark is ENDED:
+            if job.is_ended:
                 outcome, value = "cancelled", None
             elif job.expires_ns is not None and now_ns >= job.expires_ns:
-                outcome, value = "timeout", self._late(job, begun=False)
+                outcome, value = "timeout", self._timeout_error(job, begun=False)
             else:
                 job.started_ns = now_ns
                 outcome, value = job.run()
             ended, job = job, None
             if ended.loop is None:
-                # a thread's callbacks are run by the delivery: this thread is busy until they return
+                # the delivery runs the callbacks of a ThreadJob: this thread is busy until they return
                 with self._lock:
                     is_first = self._account(ended, outcome)
                 self._clear_cancelled()
@@ -241,29 +212,15 @@ class ThreadLane(Lane):
         self._clear_cancelled()
 
     def _account(self, job: Job, outcome: str) -> bool:
-        """Count a job that its thread is done with; False if its caller had an answer already."""
+        """Count a job whose call has returned. Return False if its outcome was decided before."""
         if job.started_ns:
             self._counters.waited(job.started_ns - job.offered_ns)
             self._counters.ran(time.monotonic_ns() - job.started_ns)
-        return self._settle(job, outcome)
-
-    def _settle(self, job: Job, outcome: str | None = None) -> bool:
-        """Decide, once, what the caller is told; False if that is decided. Frees a caller that waits for a place."""
-        place = job.mark
-        if place is ENDED:
-            return False
-        job.mark, job.on_cancel = ENDED, None
-        if place is not None:
-            place.release()
-        if job.expires_ns is not None:
-            self._deadlines.discard(job)
-        if outcome is not None:
-            self._counters.ended(outcome)
-        return True
+        return self._end(job, outcome)
 
     def _next_job(self, worker: _Worker) -> Job | None:
         if worker.thread not in self._workers:
-            return None  # a job that forked has come back in the child, whose lane knows no such thread
+            return None  # a job has forked and returns in the child, whose lane does not have this thread
         job = self._admission.take()
         if job is not None:
             self._admit_waiting()
@@ -276,9 +233,9 @@ class ThreadLane(Lane):
                 self._deadline_thread.wake_by(self._idle[0].idle_ns + self._idle_limit_ns, DAEMON)
         return job
 
-    def _give_up(self, job: Job) -> None:
-        """The job is cancelled. Never waits for the lock: a signal's handler (asyncio's, for Ctrl-C) may cancel in a
-        thread that holds it. So whoever has held it looks for cancelled jobs once it is released."""
+    def _on_cancel(self, job: Job) -> None:
+        """End a cancelled job without a wait for the lock: a signal handler (asyncio's, for Ctrl-C) may cancel in a
+        thread that holds it. Therefore every method that has held the lock clears cancelled jobs afterwards."""
         self._cancelled.append(job)
         self._clear_cancelled()
 
@@ -287,25 +244,26 @@ class ThreadLane(Lane):
             try:
                 while self._cancelled:
                     job = self._cancelled.popleft()
-                    self._settle(job, "cancelled")
+                    self._end(job, "cancelled")
                     self._withdraw(job)
                 self._admit_waiting()
             finally:
                 self._lock.release()
 
     def _withdraw(self, job: Job) -> None:
-        # a job that is not queued may be running: it needs its arguments
+        # a job outside the queue may be running: it needs its arguments
         if self._admission.discard(job):
             job.forget_arguments()
 
-    def _late(self, job: Job, begun: bool) -> TimeoutError:
+    def _timeout_error(self, job: Job, begun: bool) -> TimeoutError:
+        name, allowed = job.name, job.allowed
         if begun:
-            return job.late(f"{job.name} has not ended within {job.allowed}; its thread in lane {self.name!r} runs on")
+            return job.timeout_error(f"{name} has not ended within {allowed}; its thread in lane {self.name!r} runs on")
         why = "its workers are busy; there may be too few"
-        return job.late(f"{job.name} has not begun within {job.allowed} in lane {self.name!r}: {why}")
+        return job.timeout_error(f"{name} has not begun within {allowed} in lane {self.name!r}: {why}")
 
     def _look(self) -> None:
-        """In the watch's thread."""
+        """Expire jobs, start and end threads, in the deadline thread."""
         with self._lock:
             now_ns = time.monotonic_ns()
             late = self._expire(now_ns)
@@ -321,8 +279,8 @@ class ThreadLane(Lane):
     def _expire(self, now_ns: int) -> list[tuple[Job, TimeoutError]]:
         late = []
         for job in self._deadlines.expired(now_ns):
-            if self._settle(job, "timeout"):
-                late.append((job, self._late(job, begun=job.started_ns != 0)))
+            if self._end(job, "timeout"):
+                late.append((job, self._timeout_error(job, begun=job.started_ns != 0)))
                 self._withdraw(job)
         self._admit_waiting()
         return late
@@ -354,7 +312,7 @@ class ThreadLane(Lane):
         return True
 
     def _shrink(self, now_ns: int) -> int | None:
-        """End threads beyond the base that have been idle for long; when the next one will have been."""
+        """End threads beyond the base that were idle for `idle_s`. Return when the next thread is due, in ns."""
         while self._idle and len(self._workers) > self._base:
             longest = self._idle[0]
             end_ns = longest.idle_ns + self._idle_limit_ns
@@ -367,14 +325,14 @@ class ThreadLane(Lane):
         return None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start `config.min_workers` threads."""
+        """Start the `min_workers` of the config."""
         with self._lock:
             while not self._is_shut and len(self._workers) < min(self.config.min_workers, self._limit):
                 self._idle.append(self._start_worker(None))
         self._clear_cancelled()
 
     def statistics(self) -> LaneStatistics:
-        """As Lane's. A running job that is cancelled or late counts as running until its thread is free."""
+        """Return counts and gauges. A cancelled or expired job counts as running until its thread is free."""
         self._clear_cancelled()
         with self._lock:
             busy = len(self._workers) - len(self._idle)
@@ -391,11 +349,11 @@ class ThreadLane(Lane):
         return taken
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As Lane's, from any thread: one of the lane's own waits for all the others."""
+        """Shut the lane, as in `concurrent.futures`. A thread of the lane itself waits for all other threads."""
         with self._lock:
             self._is_shut = True
             dropped = self._admission.drain() if cancel_futures else []
-            dropped = [job for job in dropped if self._settle(job, "cancelled")]
+            dropped = [job for job in dropped if self._end(job, "cancelled")]
             for worker in self._idle:
                 worker.bell.put(None)
             self._idle.clear()
@@ -403,7 +361,7 @@ class ThreadLane(Lane):
         self._clear_cancelled()
         for job in dropped:
             job.forget_arguments()
-            _cancel(job)
+            cancel_job(job)
         if wait:
             self._join()
 
@@ -420,10 +378,10 @@ class ThreadLane(Lane):
 
     def _remove(self, worker: _Worker) -> None:
         self._workers.pop(worker.thread, None)
-        # a shutdown that waits waits for its last steps too
+        # a shutdown with `wait` waits for the last steps of this thread too
         self._leaving = [*filter(threading.Thread.is_alive, self._leaving), worker.thread]
         if not self._workers:
-            # nothing is left to watch
+            # nothing can expire any more
             self._deadline_thread.wake()
 
     def _leave(self, worker: _Worker) -> None:
@@ -433,9 +391,9 @@ class ThreadLane(Lane):
 
 
 def _serve(worker: _Worker, lane_reference: weakref.ref[ThreadLane]) -> None:
-    """A thread's life. While it is idle it does not hold the lane, which may be dropped."""
+    """Run a thread. While it is idle it does not keep the lane alive."""
     try:
-        # without a timeout, which costs a timer of the kernel's for each wait: the watch ends whom nobody needs
+        # without a timeout, which costs a kernel timer for each wait: the deadline thread ends idle threads
         while (lane := worker.bell.get()) is not None and lane._work(worker):
             del lane
     finally:
@@ -445,7 +403,7 @@ def _serve(worker: _Worker, lane_reference: weakref.ref[ThreadLane]) -> None:
 
 
 def _deliver(job: Job, outcome: str, value: Any, is_first: bool) -> None:
-    """Let go of what the job needed, and tell its caller, if nobody has."""
+    """Release the job's call, and deliver its outcome if `is_first`."""
     job.forget_arguments()
     if not is_first:
         return
@@ -455,23 +413,12 @@ def _deliver(job: Job, outcome: str, value: Any, is_first: bool) -> None:
         else:
             job.fail_from_thread(value)
     except BaseException:
-        # a callback that raises more than an Exception, or a loop of somebody's own: the thread has other jobs to run
+        # a callback that raises SystemExit, or a foreign loop that fails: the thread has other jobs to run
         logger.exception("%s: its result could not be delivered", job.name)
 
 
-def _cancel(job: Any) -> None:
-    """Cancel in the thread the job's future belongs to."""
-    if job.loop is None or job.loop is asyncio._get_running_loop():
-        job.cancel()
-        return
-    try:
-        job.loop.call_soon_threadsafe(job.cancel)
-    except RuntimeError:
-        pass  # the loop is closed: nobody waits any more
-
-
 def _finish_all() -> None:
-    """At the interpreter's exit: what is queued is run, as the standard library's executors do."""
+    """Run all queued jobs at the interpreter's exit, as the standard library's executors do."""
     global _is_exiting
     _is_exiting = True
     lanes = _lanes.all()
@@ -486,8 +433,8 @@ def _begin_in_child() -> None:
         lane._begin()
 
 
-# The only hook that runs before the interpreter joins its threads (atexit's come after) is the one that the standard
-# library made for its own executors. Without it idle threads would keep the process: then they must be daemons.
+# The only hook that runs before the interpreter joins its threads is the one that the standard library made for its own
+# executors; atexit's hooks come after. Without that hook idle threads would keep the process alive: they are daemons.
 _at_exit = getattr(threading, "_register_atexit", None)
 DAEMON = _at_exit is None
 if _at_exit is not None:

@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 
+from penstock.executors.call import Call
 from penstock.executors.job import ThreadJob
 from tests.support.waiting import wait_until
 from tests.unit.executors.shared import run
@@ -120,7 +121,7 @@ def test_a_queued_call_that_is_cancelled_never_runs(busy, plug, loop):
         assert lane.statistics().queued == 0
         with pytest.raises(asyncio.CancelledError):
             await job
-        assert job.args == ()
+        assert job.call.args == ()
 
     run(loop, main())
     thread_job = lane.submit(ran.append, 2)
@@ -216,7 +217,7 @@ def test_a_job_cancelled_while_another_is_refused_is_not_forgotten(busy):
             raise TypeError("no hash")
 
     with pytest.raises(TypeError, match="no hash"):
-        lane._offer(ThreadJob(int, (), key=Key()))
+        lane._offer(ThreadJob(Call(int, key=Key())))
     assert not lane._cancelled
     assert lane.statistics().queued == 0
 
