@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from penstock.config import ExecutorsConfig, LaneConfig
-from penstock.executors.cores import Cores, current_cores
+from penstock.executors.cores import Cores, current_cores, worker_limit
 from penstock.executors.threads.lane import EXTRA_THREADS, MOST_THREADS
 
 __all__ = ["Workers", "count_workers", "render_workers", "workers_as_json"]
@@ -34,7 +34,7 @@ def _workers(lane: LaneConfig, cores: Cores) -> Workers:
         return Workers(kind, lane.workers, lane.workers, "config")
     if kind not in ("processes", "interpreters"):
         return Workers(kind, None, None, "the cluster decides" if "://" in kind else "the executor decides")
-    count = max(cores.chosen, lane.min_workers)
+    count = worker_limit(lane, cores)
     reason = _cores_reason(cores) if count == cores.chosen else f"min_workers, more than the {_cores_reason(cores)}"
     return Workers(kind, count, count, reason)
 

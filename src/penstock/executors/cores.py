@@ -21,7 +21,9 @@ from penstock.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["CoreReader", "Cores", "current_cores", "quota_cores", "usable_cores"]
+    from penstock.config import LaneConfig
+
+__all__ = ["CoreReader", "Cores", "current_cores", "quota_cores", "usable_cores", "worker_limit"]
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
@@ -61,6 +63,12 @@ def usable_cores(
     limits = [available, override, None if quota is None else math.ceil(quota)]
     chosen = max(1, min(limit for limit in limits if limit is not None))
     return Cores(chosen=chosen, affinity=available, quota_cores=quota, override=override)
+
+
+def worker_limit(config: LaneConfig, cores: Cores) -> int:
+    """Return the most workers of a lane of processes or interpreters: `workers`, or one for each usable core, and at
+    least `min_workers`."""
+    return config.workers or max(cores.chosen, config.min_workers)
 
 
 def _override(text: str) -> int | None:

@@ -85,15 +85,15 @@ class LaneSet:
     def get(self, name: str) -> Lane:
         """The lane called `name`. ConfigError when none is declared so, RuntimeError once the set is shut."""
         lane = self._lanes.get(name)
-        return lane if lane is not None else self._make(name)
+        return self._make(name) if lane is None or self._is_shut else lane
 
     def _make(self, name: str) -> Lane:
         if name not in self._configs:
             raise self._unknown(name)
         with self._lock:
+            self._check_open()
             lane = self._lanes.get(name)
             if lane is None:
-                self._check_open()
                 lane = self._lanes[name] = build_lane(name, self._configs[name], self)
                 lane.set_listener(self._listener)
             return lane
@@ -115,8 +115,8 @@ class LaneSet:
         if self._make_default is None:
             return self.get(str(self._default))
         with self._lock:
+            self._check_open()
             if self._given is None:
-                self._check_open()
                 self._given = self._make_default()
             return self._given
 

@@ -6,7 +6,8 @@ import pytest
 
 from penstock.cli.workers import count_workers, render_workers
 from penstock.config import ExecutorsConfig, LaneConfig
-from penstock.executors.cores import Cores
+from penstock.executors.backends.interpreters import _make_pool
+from penstock.executors.cores import Cores, usable_cores
 
 AFFINITY = Cores(chosen=4, affinity=4, quota_cores=None, override=None)
 QUOTA = Cores(chosen=2, affinity=8, quota_cores=1.5, override=None)
@@ -57,3 +58,17 @@ def test_each_lane_has_a_line() -> None:
         lines = render_workers(count_workers(ExecutorsConfig(lanes={"own": LaneConfig(pool)}), AFFINITY))
     assert [line.split()[0] for line in lines] == ["io", "cpu", "dns", "own"]
     assert lines[-1].endswith("executor (ThreadPoolExecutor)  the executor decides")
+
+
+def test_a_lane_of_interpreters_has_as_many_as_the_doctor_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Pool:
+        def __init__(self, count: int, **options: object) -> None:
+            made.append(count)
+
+    monkeypatch.setattr(concurrent.futures, "InterpreterPoolExecutor", Pool, raising=False)
+    config = LaneConfig(kind="interpreters", min_workers=usable_cores().chosen + 3)
+    _make_pool("cpu", config)
+    told = count_workers(ExecutorsConfig(cpu=config), usable_cores())["cpu"]
+    assert made == [told.count]

@@ -208,3 +208,13 @@ def test_as_many_look_ups_wait_at_once_as_there_are(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     assert penstock.run(main()).completed["ok"] == 48
+
+
+@pytest.mark.parametrize("name", ["io", "default"])
+def test_a_shut_set_gives_no_lane_even_if_it_was_made(name):
+    lanes = LaneSet(ExecutorsConfig())
+    ask = lanes.default if name == "default" else lambda: lanes.get(name)
+    ask()
+    lanes.shutdown()
+    with pytest.raises(RuntimeError, match="the loop's lanes are shut down"):
+        ask()

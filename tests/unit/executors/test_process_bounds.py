@@ -1,6 +1,7 @@
 """A process lane is bounded, in jobs and in bytes, and does what its config says when full."""
 
 import asyncio
+import contextlib
 import os
 import pathlib
 import threading
@@ -104,6 +105,64 @@ def test_what_the_caller_runs_leaves_its_context_and_its_loop_alone(loop, lane, 
 
     run(loop, main())
     assert made.statistics().queued == made.statistics().running == 0
+
+
+@pytest.mark.parametrize("fn", [calls.leave, calls.interrupt, calls.pid], ids=lambda fn: fn.__name__)
+def test_a_job_that_the_caller_runs_ends_however_its_call_ends(loop, lane, tmp_path, monkeypatch, fn):
+    cpu, made = lane(queue_jobs=1, full="caller_runs")
+    ran = []
+    run_in_caller = made._run_in_caller
+    monkeypatch.setattr(made, "_run_in_caller", lambda job: ran.append(job) or run_in_caller(job))
+
+    async def main():
+        gate = str(tmp_path / "gate")
+        first = cpu(calls.wait_for, gate)
+        await until(lambda: made.statistics().running == 1)
+        queued = cpu(calls.pid)
+        with contextlib.suppress(BaseException):
+            await cpu(fn)
+        (job,) = ran
+        assert job.done()
+        assert job.cancelled() or job.exception() is None or isinstance(job.exception(), Exception)
+        pathlib.Path(gate).touch()
+        await asyncio.gather(first, queued)
+
+    run(loop, main())
+
+
+def test_threads_that_run_jobs_themselves_count_them_in_the_home_loops_thread(loop, lane, tmp_path, monkeypatch):
+    cpu, made = lane(queue_jobs=1, full="caller_runs")
+    counted_in = []
+    ended = made._counters.ended
+    monkeypatch.setattr(
+        type(made._counters), "ended", lambda self, outcome: counted_in.append(threading.get_ident()) or ended(outcome)
+    )
+
+    async def main():
+        gate = str(tmp_path / "gate")
+        first = cpu(calls.wait_for, gate)
+        await until(lambda: made.statistics().running == 1)
+        queued = cpu(calls.pid)
+        await asyncio.gather(*(asyncio.to_thread(lambda: made.submit(calls.pid).result(20)) for _ in range(40)))
+        pathlib.Path(gate).touch()
+        await asyncio.gather(first, queued)
+
+    run(loop, main())
+    assert made.statistics().completed["ok"] == 42
+    assert set(counted_in) == {threading.get_ident()}
+
+
+def test_threads_that_run_jobs_themselves_count_under_the_lock_once_the_home_loop_is_closed(lane):
+    _, made = lane()
+    is_locked = []
+    threads = [
+        threading.Thread(target=made._count, args=(lambda: is_locked.append(made._lock.locked()),)) for _ in "ab"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert is_locked == [True, True]
 
 
 async def test_bytes_are_bounded_too(loop, lane, tmp_path):

@@ -186,6 +186,14 @@ def test_named_context_variables_travel(loop, lane):
     assert run(loop, plain(calls.read_context)) == ("none", "none")
 
 
+async def test_the_variables_of_a_jobs_own_context_are_sent(loop, lane):
+    cpu, _ = lane(context=("tests.unit.executors.calls:request_id",))
+    given = contextvars.copy_context()
+    given.run(calls.request_id.set, "given")
+    calls.request_id.set("the caller's")
+    assert (await cpu(calls.read_context, context=given))[0] == "given"
+
+
 def test_a_context_variable_that_cannot_travel_is_named(loop, lane):
     cpu, _ = lane(context=("tests.unit.executors.calls:request_id",))
 

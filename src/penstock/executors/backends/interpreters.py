@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import ConfigError, UnpicklableError, WorkerStartError
 from penstock.executors.backends.adapter import BackendLane, ExecutorBackend, NotRunnableHere
 from penstock.executors.call import function_name
-from penstock.executors.cores import usable_cores
+from penstock.executors.cores import usable_cores, worker_limit
 from penstock.executors.processes.pickling import call_fault
 from penstock.executors.remote_errors import describe_error, rebuild_error, without_frames
 
@@ -140,7 +140,7 @@ class InterpreterBackend(ExecutorBackend):
 def _make_pool(name: str, config: LaneConfig) -> Executor:
     make: Any = concurrent.futures.InterpreterPoolExecutor  # type: ignore[attr-defined,unused-ignore]
     pool: Executor = make(
-        config.workers or usable_cores().chosen,
+        worker_limit(config, usable_cores()),
         thread_name_prefix=f"penstock-{name}",
         initializer=prepare,
         initargs=(tuple(sys.path), config.preload, _reference(config.initializer)),

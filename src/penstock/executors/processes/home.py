@@ -204,13 +204,18 @@ class HomeLoopLane(Lane):
     def _count(self, count: Callable[[], None]) -> None:
         """Count at home: the meter belongs to its thread."""
         home = self._home
-        if home is None or asyncio._get_running_loop() is home:
+        if home is not None and asyncio._get_running_loop() is home:
             count()
             return
         try:
-            home.call_soon_threadsafe(count)
+            if home is not None:
+                home.call_soon_threadsafe(count)
+                return
         except RuntimeError:
-            count()  # the home is closed: nothing else counts
+            pass  # the home loop is closed
+        # without a home loop only threads like this one count
+        with self._lock:
+            count()
 
     def _coming(self) -> int:
         return self._admission.queued + len(self._posted)
@@ -307,8 +312,8 @@ class HomeLoopLane(Lane):
         with self._lock:
             self._is_shut = True
             home, left = self._home, self._leave()
-        for _ in left:
-            self._counters.ended("cancelled")
+            for _ in left:
+                self._counters.ended("cancelled")
         _cancel_all(left, home)
         self._ended.set()
         self._stop_loop_thread()

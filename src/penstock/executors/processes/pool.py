@@ -14,7 +14,7 @@ from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.executors.cores import current_cores
+from penstock.executors.cores import current_cores, worker_limit
 from penstock.executors.processes.connection import WorkerConnection
 from penstock.executors.processes.start import UNGUARDED_CODE, ChildProcess, UnguardedMain, start_worker
 
@@ -95,7 +95,7 @@ class WorkerPool:
     @property
     def limit(self) -> int:
         """How many workers there may be now: as configured, or as many as the usable cores."""
-        self.limit_seen = self._config.workers or max(current_cores().chosen, self._config.min_workers)
+        self.limit_seen = worker_limit(self._config, current_cores())
         return self.limit_seen
 
     @property
