@@ -11,6 +11,7 @@ import pytest
 import penstock
 from penstock.config import Config, LaneConfig, TasksConfig
 from penstock.errors import Overloaded, RemoteError
+from penstock.executors.counters import LaneCounters
 from penstock.executors.processes.lane import ProcessLane
 from tests.support.waiting import until
 from tests.unit.executors import calls
@@ -133,10 +134,15 @@ def test_a_job_that_the_caller_runs_ends_however_its_call_ends(loop, lane, tmp_p
 def test_threads_that_run_jobs_themselves_count_them_in_the_home_loops_thread(loop, lane, tmp_path, monkeypatch):
     cpu, made = lane(queue_jobs=1, full="caller_runs")
     counted_in = []
-    ended = made._counters.ended
-    monkeypatch.setattr(
-        type(made._counters), "ended", lambda self, outcome: counted_in.append(threading.get_ident()) or ended(outcome)
-    )
+    ended = LaneCounters.ended
+
+    def note(counters, outcome):
+        # the threads themselves may be those of another lane
+        if counters is made._counters:
+            counted_in.append(threading.get_ident())
+        ended(counters, outcome)
+
+    monkeypatch.setattr(LaneCounters, "ended", note)
 
     async def main():
         gate = str(tmp_path / "gate")
