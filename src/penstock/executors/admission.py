@@ -1,7 +1,7 @@
-"""Admission: whether a lane takes a job now, and which job is next. Pure bookkeeping over two fair queues.
+"""Admission: the bounded queue of a lane and the policies for a full one. Bookkeeping over two fair queues.
 
-No locks, no asyncio, no clock: the lane that owns it confines it to one thread or holds its own lock. A job is
-admitted before anything is built for it; what its payload weighs is told afterwards.
+It has no locks, no asyncio and no clock: its lane confines it to one thread or holds a lock. A job is admitted before
+its payload is built; the size of the payload is set afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Admission", "Verdict"]
 
 
 class Verdict(Enum):
-    """What became of an offered job: in the queue, waiting for a place in it, or its caller's own to run."""
+    """The result of an offer: the job is queued, waits for a place in the queue, or is to run in its caller."""
 
     QUEUED = "queued"
     WAITING = "waiting"
@@ -28,11 +28,11 @@ class Verdict(Enum):
 
 
 class Admission:
-    """The bounded queue of one lane, and the line of jobs that wait for a place in it (policy `wait`).
+    """The bounded queue of one lane, and the queue of jobs that wait for a place in it (policy `wait`).
 
-    The bytes of a payload are known only once it is built, after admission: `queued_bytes` can pass its bound by the
-    jobs admitted meanwhile, and nothing is admitted until it is below again. The lane's duties: after whatever makes
-    room (`take`, `discard`) call `admit` until it gives None, and after `set_size` call `excess` until it gives None.
+    The size of a payload is known only after admission: `queued_bytes` can exceed its bound by the jobs admitted
+    meanwhile, and nothing is admitted until it is below the bound again. The lane calls `admit` until it returns None
+    after `take` and `discard`, and `excess` until it returns None after `set_size`.
     """
 
     __slots__ = ("_limit_bytes", "_policy", "_queue", "_waiting", "lane", "limit", "queued_bytes")
@@ -48,24 +48,24 @@ class Admission:
 
     @property
     def queued(self) -> int:
-        """Jobs admitted and not yet taken."""
+        """The number of jobs that are admitted and not yet taken."""
         return len(self._queue)
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for a place; nothing is built for them."""
+        """The number of jobs that wait for a place; no payload is built for them."""
         return len(self._waiting)
 
     def is_full(self) -> bool:
-        """Whether jobs or bytes are at their bound."""
+        """Return whether the jobs or their bytes are at their bound."""
         return len(self._queue) >= self.limit or self.queued_bytes >= self._limit_bytes
 
     def offer(self, job: Job) -> tuple[Verdict, Job | None]:
-        """Queue the job, or do what the policy says. The second value is the job it displaced (`drop_oldest`).
+        """Queue the job, or apply the policy. Return the verdict and the job that it displaces (`drop_oldest`).
 
-        Raises Overloaded (`shed`). The lane fails a displaced job with what `displaced` makes.
+        Raises Overloaded (`shed`). The lane fails a displaced job with the exception of `displaced`.
         """
-        # while others wait for a place, a new one that finds room does not overtake them
+        # a new job does not overtake those that wait for a place
         if not self.is_full() and not self._waiting:
             self._queue.push(job)
             return Verdict.QUEUED, None
@@ -87,30 +87,31 @@ class Admission:
         return oldest
 
     def excess(self) -> Job | None:
-        """The next job to displace while payloads weigh more than the bound (`drop_oldest`); never the only one."""
+        """Remove and return the oldest job while the payloads exceed their bound (`drop_oldest`), never the only
+        job."""
         if self._policy == "drop_oldest" and self.queued_bytes > self._limit_bytes and len(self._queue) > 1:
             return self._drop_oldest()
         return None
 
     def set_size(self, job: Job, size_bytes: int) -> None:
-        """Its payload is built: a queued job's bytes count from now on."""
+        """Set the size of a job's payload, which is built now. It counts while the job is queued."""
         if job in self._queue:
             self.queued_bytes += size_bytes - job.size_bytes
         job.size_bytes = size_bytes
 
     def peek(self) -> Job | None:
-        """What `take` would give."""
+        """Return the job that `take` would return."""
         return self._queue.peek()
 
     def take(self) -> Job | None:
-        """The next job, fair by key; it no longer counts."""
+        """Remove and return the next job, fair by key; None if the queue is empty."""
         job = self._queue.pop()
         if job is not None:
             self.queued_bytes -= job.size_bytes
         return job
 
     def admit(self) -> Job | None:
-        """If there is room: the next waiting job, fair by key, which is queued now; the lane builds its payload."""
+        """Move the next waiting job into the queue, fair by key, and return it. Return None without room or jobs."""
         if not self._waiting or self.is_full():
             return None
         job = self._waiting.pop()
@@ -120,19 +121,19 @@ class Admission:
         return job
 
     def put_back(self, job: Job) -> None:
-        """Queue a taken job again, at the head of its key, whatever the bounds."""
+        """Queue a taken job again, as the first of its key, without regard to the bounds."""
         self._queue.push_first(job)
         self.queued_bytes += job.size_bytes
 
     def discard(self, job: Job) -> bool:
-        """Take the job out of whichever queue it is in; False if it is in neither."""
+        """Remove the job from the queue that it is in. Return False if it is in neither."""
         if self._queue.discard(job):
             self.queued_bytes -= job.size_bytes
             return True
         return self._waiting.discard(job)
 
     def drain(self) -> list[Job]:
-        """All jobs, queued and then waiting, which are in neither queue any more."""
+        """Remove and return all jobs, first the queued and then the waiting ones."""
         jobs = []
         for queue in (self._queue, self._waiting):
             while (job := queue.pop()) is not None:
@@ -141,7 +142,7 @@ class Admission:
         return jobs
 
     def displaced(self, job: Job) -> Overloaded:
-        """The exception for a job whose place a newer one took."""
+        """Make the exception for a job that a newer one has displaced."""
         message = (
             f"{job.name}: displaced by a newer job: lane {self.lane!r} is full ({self._bound_met()}) "
             "and its policy is drop_oldest; raise its queue_jobs, queue_bytes or workers"

@@ -1,7 +1,7 @@
-"""How many cores this process may really use: its affinity, its cgroup's CPU quota (v1 and v2), an override.
+"""The number of cores that this process may use, by its affinity, its cgroup's CPU quota (v1 and v2) and an override.
 
-`os.cpu_count()` answers for the machine; in a container with a quota of two cores on a 64-core host that is a pool of
-64 threads fighting for two. Functions of the text of /proc/self/cgroup and of a folder, so that a test can give both.
+`os.cpu_count()` counts the cores of the machine. In a container with a quota of two cores on a 64-core host, a pool of
+that size has 64 threads for two cores.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = ["CoreReader", "Cores", "current_cores", "quota_cores", "usable_cores"
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 OVERRIDE = "PENSTOCK_CPUS"
-# A container's quota may change while it runs; a reading is some file reads, a lane asks at every growth.
+# The quota of a container may change while it runs. A reading takes some file reads, and a lane asks at every growth.
 REREAD_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """How the number of usable cores came about; `quota_cores` and `override` are None where there is none."""
+    """The number of usable cores and the numbers that it comes from; `quota_cores` and `override` may be None."""
 
     chosen: int
     affinity: int
@@ -43,7 +43,7 @@ class Cores:
 
     @property
     def reason(self) -> str:
-        """Which of the numbers decided: `override`, `quota` or `affinity`."""
+        """The name of the number that decided: `override`, `quota` or `affinity`."""
         if self.override is not None and self.chosen == self.override:
             return "override"
         return "affinity" if self.chosen == self.affinity else "quota"
@@ -56,7 +56,11 @@ def usable_cores(
     root: Path = CGROUP_ROOT,
     own_cgroup: Path = OWN_CGROUP,
 ) -> Cores:
-    """The smallest of affinity, quota rounded up, and PENSTOCK_CPUS; at least one. Raises ConfigError."""
+    """Return the smallest of affinity, quota rounded up, and PENSTOCK_CPUS, at least one.
+
+    Raises ConfigError for a PENSTOCK_CPUS that is no whole number of at least 1. The parameters replace the process's
+    own environment and files, for tests.
+    """
     override = _override((os.environ if env is None else env).get(OVERRIDE, ""))
     available = _affinity() if affinity is None else affinity
     quota = quota_cores(_text(own_cgroup), root)
@@ -86,9 +90,9 @@ def _affinity() -> int:
 
 
 def quota_cores(own_cgroup: str, root: Path) -> float | None:
-    """The tightest CPU quota, in cores, of the process's cgroup and all its parents; None without one.
+    """Return the smallest CPU quota, in cores, of the process's cgroup and all its parents; None without one.
 
-    `own_cgroup` is the text of /proc/self/cgroup, `root` where the cgroup file systems are mounted.
+    `own_cgroup` is the text of /proc/self/cgroup, `root` the folder where the cgroup file systems are mounted.
     """
     quotas = [quota for quota in _quotas(own_cgroup, root) if quota is not None]
     return min(quotas, default=None)
@@ -108,8 +112,8 @@ def _quotas(own_cgroup: str, root: Path) -> Iterator[float | None]:
 
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    """The cgroup's folder and its parents up to the mount. A path from outside our cgroup namespace is not below the
-    mount; the mount itself is then our own cgroup, and it is always among the answers."""
+    """Yield the cgroup's folder and its parents up to the mount. A path from outside the process's cgroup namespace is
+    not below the mount. Then the mount is the process's own cgroup, and it is always yielded."""
     parts = [part for part in path.split("/") if part and part != ".."]
     for length in range(len(parts), -1, -1):
         yield mount.joinpath(*parts[:length])
@@ -125,7 +129,7 @@ def _v1_quota(quota_us: str, period_us: str) -> float | None:
 
 
 def _ratio(quota_us: str, period_us: str) -> float | None:
-    # "max" (v2) and -1 (v1) mean no quota; anything unreadable means none that we could obey
+    # "max" (v2) and -1 (v1) mean no quota; so does anything unreadable
     try:
         quota, period = int(quota_us), int(period_us)
     except ValueError:
@@ -143,8 +147,8 @@ def _text(path: Path) -> str:
 class CoreReader:
     """`usable_cores()`, read again at most every few seconds. Any thread may call it.
 
-    In a thread that runs a loop the files are read only if they never were: else the last reading is given at once, and
-    another thread reads them again.
+    A thread that runs a loop reads the files only for the first reading. Later it gets the last reading at once, and
+    another thread reads the files again.
     """
 
     def __init__(
@@ -160,27 +164,27 @@ class CoreReader:
         self._last: tuple[float, Cores] | None = None
 
     def __call__(self) -> Cores:
-        """The cores as last read. Raises ConfigError."""
+        """Return the cores as last read. Raises ConfigError."""
         now = self._clock()
         last = self._last
         if last is not None and now - last[0] < self._every_s:
             return last[1]
         if last is not None and asyncio._get_running_loop() is not None:
-            # the next caller is to start no second thread
+            # so that the next caller starts no second thread
             self._last = (now, last[1])
             self._read_in_a_thread()
             return last[1]
-        # two threads at once both read: the same numbers
+        # two threads may both read: they get the same numbers
         self._last = last = (now, self._read())
         return last[1]
 
     def _read_in_a_thread(self) -> None:
-        # the system may give no more threads: then the reading stays for another period
+        # the system may give no more threads: then the reading stays valid for another period
         with suppress(RuntimeError):
             threading.Thread(target=self._read_again, name="penstock-cores", daemon=True).start()
 
     def _read_again(self) -> None:
-        # a new mistake in the environment changes nothing: the reading before it stays
+        # a new mistake in the environment changes nothing: the last reading stays valid
         with suppress(ConfigError):
             self._last = (self._clock(), self._read())
 

@@ -1,7 +1,7 @@
-"""What a lane counts, and the frozen picture of it that `statistics()` gives.
+"""The counters of a lane, and their frozen snapshot, which `statistics()` returns.
 
-Times go into histograms of fixed memory (`penstock.times`). Not thread-safe: the lane that owns a meter confines it or
-holds its own lock.
+Times go into histograms of fixed memory (`penstock.times`). Counters are not thread-safe: a lane confines its counters
+to one thread or holds a lock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ RESTART_CAUSES = ("crash", "timeout", "cancelled", "max_jobs", "age", "rss", "id
 
 @dataclass(frozen=True, slots=True)
 class LaneStatistics:
-    """A lane at one moment. Gauges are of now; `completed`, `shed`, `transfer_bytes`, `restarts` and times so far."""
+    """A lane at one moment. `completed`, `shed`, `transfer_bytes`, `restarts` and the times count since its start; all
+    other fields are gauges."""
 
     name: str
     # threads, processes, interpreters, dask, ray or executor
@@ -32,14 +33,14 @@ class LaneStatistics:
     workers: int
     workers_busy: int
     workers_limit: int
-    # admitted and not yet with a worker; waiting for a place in the queue; with a worker
+    # jobs that are admitted and not begun; that wait for a place in the queue; that a worker has
     queued: int
     waiting: int
     running: int
     queue_limit: int
     # outcome -> jobs: ok, error, timeout, cancelled, worker_lost
     completed: Mapping[str, int]
-    # reason -> jobs refused: full, displaced
+    # reason -> jobs shed: full, displaced
     shed: Mapping[str, int]
     # from the offer to the start, and from the start to the end
     wait: Times = field(default_factory=Times)
@@ -51,14 +52,14 @@ class LaneStatistics:
 
 
 class LaneCounters:
-    """The counts of one lane since it was made; `name` and `kind` are the lane's."""
+    """The counts of one lane since its start. `name` and `kind` are the lane's."""
 
     __slots__ = ("_completed", "_moved", "_ran", "_restarts", "_shed", "_waited", "kind", "listener", "name")
 
     def __init__(self, name: str, kind: str) -> None:
         self.name = name
         self.kind = kind
-        # told of each job that has run and each that was refused: ("job" or "shed", for people, how long it ran in ns)
+        # called for each finished and each shed job with ("job" or "shed", a text for people, its running time in ns)
         self.listener: Callable[[str, str, int], None] | None = None
         self._waited, self._ran = Histogram(), Histogram()
         self._completed = dict.fromkeys(OUTCOMES, 0)
@@ -67,31 +68,31 @@ class LaneCounters:
         self._restarts = dict.fromkeys(RESTART_CAUSES, 0)
 
     def waited(self, ns: int) -> None:
-        """A job has come to a worker, so long after its offer."""
+        """Count the time from the offer of a job to its start."""
         self._waited.add(ns)
 
     def ran(self, ns: int) -> None:
-        """A worker had a job for so long."""
+        """Count the running time of a job."""
         self._ran.add(ns)
         if self.listener is not None:
             self.listener("job", self.name, ns)
 
     def ended(self, outcome: str) -> None:
-        """A job has come to its end: ok, error, timeout, cancelled or worker_lost."""
+        """Count the outcome of a job: ok, error, timeout, cancelled or worker_lost."""
         self._completed[outcome] += 1
 
     def shed(self, reason: str) -> None:
-        """A job was refused: full or displaced."""
+        """Count a shed job. The reason is full or displaced."""
         self._shed[reason] += 1
         if self.listener is not None:
             self.listener("shed", f"{self.name}: {reason}", 0)
 
     def moved(self, path: str, size_bytes: int) -> None:
-        """Bytes went to a worker (out_inband, out_shm) or came from one (in_inband, in_shm)."""
+        """Count bytes to a worker (out_inband, out_shm) or from one (in_inband, in_shm)."""
         self._moved[path] += size_bytes
 
     def restarted(self, cause: str) -> None:
-        """A worker has ended: crash, timeout, cancelled, max_jobs, age, rss or idle."""
+        """Count an ended worker. The cause is crash, timeout, cancelled, max_jobs, age, rss or idle."""
         self._restarts[cause] += 1
 
     def snapshot(
@@ -105,7 +106,7 @@ class LaneCounters:
         running: int = 0,
         queue_limit: int = 0,
     ) -> LaneStatistics:
-        """The counts so far with the gauges of now."""
+        """Return the counts together with the given gauges."""
         return LaneStatistics(
             name=self.name,
             kind=self.kind,

@@ -1,7 +1,8 @@
-"""A queue of jobs that is fair between keys: each key in turn gives one job, and within a key the first goes first.
+"""A queue of jobs that is fair between keys: it takes one job of each key in rotation, in order of arrival within a
+key.
 
-Every operation is O(1), the removal of any job among them: a cancelled job leaves at once and nothing of it stays.
-Knows no locks, clocks or lanes.
+Every operation is O(1), the removal of any job included: a cancelled job leaves no trace. The queue has no lock and no
+clock.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ if TYPE_CHECKING:
 
 __all__ = ["FairQueue"]
 
-# Ordered dicts, not deques, for their O(1) removal anywhere; not plain dicts, which leave a hole where the first was
-# and walk over all the holes to find the next first one. The value is the job's place in the order of arrival.
+# Ordered dicts, not deques, for O(1) removal anywhere. A plain dict leaves a hole for each removed first item, and
+# walks over all holes to find the next. The value is the job's number in the order of arrival.
 KeyQueue = OrderedDict["Job", int]
 
 
 class FairQueue:
-    """Jobs in lines by `job.key`. A key with a job waits for at most one job of each other key."""
+    """Queues of jobs by `job.key`. A key with a job waits for at most one job of each other key."""
 
     __slots__ = ("_ages", "_count", "_lines", "_newest", "_oldest")
 
     def __init__(self) -> None:
-        # in the order of the rotation; no line is empty
+        # in the order of the rotation; no queue of a key is empty
         self._lines: OrderedDict[Hashable, KeyQueue] = OrderedDict()
         self._count = 0
         self._oldest = self._newest = 0
-        # all jobs by arrival, kept from the first time that somebody asks for the oldest
+        # all jobs by arrival, from the first call of `pop_oldest` on
         self._ages: KeyQueue | None = None
 
     def __len__(self) -> int:
@@ -41,12 +42,12 @@ class FairQueue:
         return job in self._lines.get(job.key, ())
 
     def push(self, job: Job) -> None:
-        """Put the job at the end of its key's line."""
+        """Add the job as the last of its key."""
         self._newest += 1
         self._insert(job, self._newest)
 
     def push_first(self, job: Job) -> None:
-        """Put the job at the head of its key's line; a key that had none joins the rotation at its end all the same."""
+        """Add the job as the first of its key. A new key still joins the rotation at its end."""
         self._oldest -= 1
         self._insert(job, self._oldest)
         self._lines[job.key].move_to_end(job, last=False)
@@ -63,13 +64,13 @@ class FairQueue:
             self._ages[job] = age
 
     def peek(self) -> Job | None:
-        """What `pop` would give."""
+        """Return the job that `pop` would return."""
         for line in self._lines.values():
             return next(iter(line))
         return None
 
     def pop(self) -> Job | None:
-        """The next job of the key whose turn it is; None if there is none."""
+        """Remove and return the next job of the next key in the rotation; None if the queue is empty."""
         if not self._count:
             return None
         key = next(iter(self._lines))
@@ -85,7 +86,7 @@ class FairQueue:
         return job
 
     def pop_oldest(self) -> Job | None:
-        """The job that has been here longest, whatever its key; None if there is none."""
+        """Remove and return the oldest job of all keys; None if the queue is empty."""
         if not self._count:
             return None
         if self._ages is None:
@@ -99,7 +100,7 @@ class FairQueue:
         return OrderedDict(sorted(entries, key=lambda entry: entry[1]))
 
     def discard(self, job: Job) -> bool:
-        """Take the job out, wherever it stands; False if it is not here."""
+        """Remove the job. Return False if it is not in the queue."""
         line = self._lines.get(job.key)
         if line is None or job not in line:
             return False

@@ -1,7 +1,8 @@
-"""Lanes for a loop that is not penstock's: stock asyncio's, uvloop's.
+"""Lanes for a foreign loop: stock asyncio's or uvloop's.
 
-One set is made at first use, by `default_config()`, and shut with the loop's async generators, which `asyncio.run`
-closes at its end; a set that is left over is shut when the next one is made, or as the interpreter exits.
+A set of lanes is made at first use, by `default_config()`, and shut with the loop's async generators, which
+`asyncio.run` closes at its end. A set of a loop that was closed without that is shut when the next set is made, or at
+the interpreter's exit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["lanes_of", "present_lanes"]
 
-# loops that are not penstock's, with the lanes made for each
+# the lanes of foreign loops
 foreign_lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, ForeignLoopLanes] = WeakKeyDictionary()
 # a child made by fork has neither these loops nor their workers
 if hasattr(os, "register_at_fork"):
@@ -31,12 +32,12 @@ _foreign_lanes_lock = threading.Lock()
 
 
 def present_lanes(loop: asyncio.AbstractEventLoop) -> LaneSet | None:
-    """The running loop's lanes; None if it has none so far."""
+    """Return the running loop's lanes; None if it has none yet."""
     return getattr(loop, "lanes", None) or foreign_lanes.get(loop)
 
 
 def lanes_of(loop: asyncio.AbstractEventLoop) -> LaneSet:
-    """The running loop's lanes; made now if it has none. Raises ConfigError."""
+    """Return the running loop's lanes, made now if it has none. Raises ConfigError."""
     return present_lanes(loop) or _make_lanes(loop)
 
 
@@ -45,7 +46,7 @@ def _make_lanes(loop: asyncio.AbstractEventLoop) -> ForeignLoopLanes:
 
     made = ForeignLoopLanes(default_config().executors)
     with _foreign_lanes_lock:
-        # the lanes of a loop that was closed without its generators: nobody else will shut them
+        # lanes of loops that were closed without their async generators: nothing else would shut them
         left = [foreign_lanes.pop(other) for other in list(foreign_lanes) if other.is_closed()]
         foreign_lanes[loop] = made
     for lanes in left:
@@ -56,14 +57,14 @@ def _make_lanes(loop: asyncio.AbstractEventLoop) -> ForeignLoopLanes:
 
 
 class ForeignLoopLanes(LaneSet):
-    """The lanes of a loop that is not penstock's. Ownership: the loop's own shutdown of async generators shuts them."""
+    """The lanes of a foreign loop. Ownership: the loop's shutdown of its async generators shuts them."""
 
     _generator: AsyncGenerator[None, None] | None = None
 
     def shut_with(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the running loop shut the lanes when it ends its async generators."""
+        """Shut the lanes when the running loop shuts down its async generators."""
         self._generator = self._until_closed(loop)
-        # its first step, which registers it with the loop, waits for nothing
+        # the first step registers the generator with the loop, and does not suspend
         with contextlib.suppress(StopIteration):
             self._generator.__anext__().send(None)
 
@@ -74,13 +75,13 @@ class ForeignLoopLanes(LaneSet):
         finally:
             with _foreign_lanes_lock:
                 foreign_lanes.pop(loop, None)
-            # a forked child that ends its copy of the loop has no say over its parent's workers
+            # a forked child that ends its copy of the loop must not end the workers of its parent
             if os.getpid() == pid:
                 await _in_a_thread(loop, self.shutdown)
 
 
 async def _in_a_thread(loop: asyncio.AbstractEventLoop, act: Callable[[], object]) -> None:
-    """Run `act` beside the loop, which may have to turn for it to end; the loop's own executors may be shut by now."""
+    """Run `act` in a thread while the loop runs: `act` may wait for the loop, whose executors may be shut already."""
     done = asyncio.Event()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""The lanes of one loop, by name: made when they are first asked for, as the config says, and shut together."""
+"""The lanes of one loop, by name. Each is made at its first use, by the config; all are shut together."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["LaneSet", "build_lane", "lane_sets"]
 DEFAULT_KEY = "executors.default"
 OWN_NAMES = ("io", "cpu", "dns")
 
-# the loops that have run with lanes, penstock's own and others; neither is kept by it: a lane keeps its loop
+# loops that have run with lanes, penstock's own and foreign ones; weakly held on both sides, for a lane holds its loop
 _started: WeakKeyDictionary[LaneSet, ref[asyncio.AbstractEventLoop]] = WeakKeyDictionary()
 _started_lock = threading.Lock()
 
 
 def lane_sets() -> list[tuple[asyncio.AbstractEventLoop, LaneSet]]:
-    """Each loop of this process that is not closed and has run with lanes, and its lanes. Any thread may ask."""
+    """Return the open loops of this process that have run with lanes, with their lanes. Any thread may call it."""
     with _started_lock:
         found = [(known(), lanes) for lanes, known in _started.items()]
     return [(loop, lanes) for loop, lanes in found if loop is not None and not loop.is_closed()]
@@ -52,14 +52,14 @@ if hasattr(os, "register_at_fork"):
 
 
 class LaneSet:
-    """What a loop's executors are: `get("cpu")` makes or finds a lane. Any thread may ask.
+    """The executors of a loop. Any thread may call its methods.
 
-    Ownership: `shutdown` shuts every lane made here, and the executor that the config names as the default.
+    Ownership: `shutdown` shuts every lane, and the executor that the config names as the default.
     """
 
     def __init__(self, config: ExecutorsConfig, listener: Callable[[str, str, int], None] | None = None) -> None:
         self._listener = listener
-        # the files are read now: lanes begin within a running loop, which must not block
+        # read the files now: lanes are made within a running loop, which must not block
         with suppress(ConfigError):
             current_cores()
         self._configs = config.declared()
@@ -67,7 +67,7 @@ class LaneSet:
         self._make_default = None if self._is_lane(config.default) else executor_maker(config.default, DEFAULT_KEY)
         for name, told in self._configs.items():
             if is_executor(told.kind):
-                # a name that means nothing is told now, not at the first call
+                # refuse an unknown name now, not at the first call
                 executor_maker(told.kind, key_of(name))
             if told.kind == "interpreters":
                 from penstock.executors.backends.interpreters import check_version
@@ -79,11 +79,14 @@ class LaneSet:
         self._is_shut = False
 
     def names(self) -> tuple[str, ...]:
-        """Every lane there is or could be, in the order they were declared."""
+        """Return the names of all declared lanes, in their order."""
         return tuple(self._configs)
 
     def get(self, name: str) -> Lane:
-        """The lane called `name`. ConfigError when none is declared so, RuntimeError once the set is shut."""
+        """Return the lane of this name, made now if it is not.
+
+        Raises ConfigError if no such lane is declared, RuntimeError if the lanes are shut.
+        """
         lane = self._lanes.get(name)
         return self._make(name) if lane is None or self._is_shut else lane
 
@@ -111,7 +114,10 @@ class LaneSet:
             raise RuntimeError("the loop's lanes are shut down: they take no new jobs")
 
     def default(self) -> Executor:
-        """What `run_in_executor(None, ...)` runs in: a lane, or the executor that the config names."""
+        """Return the executor of `run_in_executor(None, ...)`: a lane, or the executor that the config names.
+
+        Raises RuntimeError if the lanes are shut.
+        """
         if self._make_default is None:
             return self.get(str(self._default))
         with self._lock:
@@ -125,7 +131,7 @@ class LaneSet:
         return isinstance(default, str) and ":" not in default
 
     def processes_for(self, name: str) -> Lane:
-        """Where a lane of another kind sends what only processes can run: `cpu`, or one of its own like itself."""
+        """Return the lane for jobs of lane `name` that only processes can run: `cpu`, or else a lane of their own."""
         if self._configs["cpu"].kind == "processes":
             return self.get("cpu")
         own = f"{name}-processes"
@@ -134,16 +140,16 @@ class LaneSet:
         return self.get(own)
 
     def made(self) -> Sequence[Executor]:
-        """The lanes that exist, and the default executor if it is none of them."""
+        """Return the existing lanes, and the default executor if it is not one of them."""
         given = [] if self._given is None else [self._given]
         return [*self._lanes.values(), *given]
 
     def statistics(self) -> dict[str, LaneStatistics]:
-        """Those of each lane that exists."""
+        """Return the statistics of each existing lane, by name."""
         return {name: lane.statistics() for name, lane in list(self._lanes.items())}
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop begins to run: start the lanes there are, and make those that want workers from the start."""
+        """Start the existing lanes, and make those with `min_workers`. Called when the loop begins to run."""
         if self._is_shut:
             return
         with _started_lock:
@@ -153,7 +159,7 @@ class LaneSet:
                 self.get(name).start(loop)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Shut every lane; all are told before any is waited for. No lane is made any more."""
+        """Shut every lane, all of them before the first wait. No lane is made any more."""
         with self._lock:
             self._is_shut = True
         made = self.made()
@@ -164,7 +170,7 @@ class LaneSet:
 
 
 def build_lane(name: str, config: LaneConfig, lanes: LaneSet) -> Lane:
-    """The lane that the config's kind asks for. What it needs is imported now: start-up does not pay for it."""
+    """Make the lane for the config's kind. Import its modules now, not at start-up. Raises ConfigError."""
     kind = config.kind
     if kind == "threads":
         from penstock.executors.threads.lane import ThreadLane
@@ -182,7 +188,7 @@ def build_lane(name: str, config: LaneConfig, lanes: LaneSet) -> Lane:
 
 
 def _build_backend_lane(name: str, config: LaneConfig) -> Lane:
-    """A lane over a cluster or over somebody's executor."""
+    """Make a lane over a cluster or over another executor."""
     kind = config.kind
     if isinstance(kind, str) and kind.startswith("dask://"):
         from penstock.executors.backends.dask import DaskLane
@@ -198,17 +204,17 @@ def _build_backend_lane(name: str, config: LaneConfig) -> Lane:
 
 
 def is_executor(kind: object) -> bool:
-    """Whether a lane's kind is somebody's executor, or names one or what makes one."""
+    """Return whether a lane's kind is an executor, or names an executor or its factory."""
     return not isinstance(kind, str) or (":" in kind and "://" not in kind)
 
 
 def key_of(name: str) -> str:
-    """A lane's key in the config."""
+    """Return the config key of a lane."""
     return f"executors.{name}" if name in OWN_NAMES else f"executors.lanes.{name}"
 
 
 def executor_maker(reference: object, key: str) -> Callable[[], Executor]:
-    """A function that gives the executor that `reference` is, names or makes. Raises ConfigError."""
+    """Return a factory of the executor that `reference` is, names or makes. Raises ConfigError."""
     found: Any = resolve(reference, key)
     if isinstance(found, Executor):
         return lambda: found

@@ -1,7 +1,7 @@
 """Picklers for an interactive session, whose functions and classes no worker can import. Extra `notebook`.
 
-Pickle sends a function of `__main__` by its name, and a worker finds no such name where `__main__` is a notebook, a
-prompt or `python -c`. There cloudpickle sends it by value, and all that it uses with it.
+Pickle sends a function of `__main__` by its name. A worker cannot find that name if `__main__` is a notebook, a prompt
+or `python -c`. cloudpickle sends such a function by value, together with all that it uses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["identity", "is_interactive", "portable", "session_pickler"]
 
-# modules that are run for the prompt that they show
+# modules that run a prompt
 PROMPTS = {"_pyrepl.__main__", "asyncio.__main__", "code"}
 
 Reducers: TypeAlias = "dict[type, Callable[[Any], tuple[Any, ...]]]"
@@ -33,7 +33,7 @@ NEED = (
 
 
 def is_interactive() -> bool:
-    """Return whether `__main__` is a session: it has no file that a worker could import, or that is a prompt's own."""
+    """Return whether `__main__` is an interactive session: it has no file, or the file of a prompt."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None:
@@ -42,7 +42,7 @@ def is_interactive() -> bool:
 
 
 def session_pickler(reducers: Reducers) -> type[pickle.Pickler]:
-    """Return cloudpickle's pickler with some reducers more; without cloudpickle one that says what is needed."""
+    """Return cloudpickle's pickler with more reducers. Without cloudpickle its errors name the extra to install."""
     try:
         from cloudpickle import Pickler
     except ImportError:
@@ -57,7 +57,7 @@ def _extended(base: Any, reducers: tuple[Any, ...]) -> type[pickle.Pickler]:
 
 
 class _RefusingPickler(pickle.Pickler):
-    """Pickle's own, which refuses objects of the session in place of sending a name that leads nowhere."""
+    """Pickle's own pickler, which refuses objects of the session: a worker could not find their names."""
 
     def reducer_override(self, item: Any) -> Any:
         if isinstance(item, FunctionType | type) and item.__module__ == "__main__":
@@ -66,7 +66,7 @@ class _RefusingPickler(pickle.Pickler):
 
 
 def portable(fn: Callable[[], object] | str | None, what: str) -> Callable[[], object] | str | None:
-    """Return the function, or its name, as a worker can be told of it. Raises UnpicklableError, which names `what`."""
+    """Return the function, or its name, in a form that can be sent. Raises UnpicklableError, which names `what`."""
     if fn is None or isinstance(fn, str) or not is_interactive():
         return fn
     stream = io.BytesIO()
@@ -82,5 +82,5 @@ def _call_pickled(text: bytes) -> object:
 
 
 def identity(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function: for what is pickled as nothing but the function in it."""
+    """Return the function. Objects that are pickled as the function they wrap reduce to this call."""
     return fn

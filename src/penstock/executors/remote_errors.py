@@ -1,4 +1,4 @@
-"""How an exception comes back from a worker: itself, its notes, and the text of its traceback there."""
+"""Exceptions of workers: the exception itself, its notes, and the text of its traceback."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["RemoteTraceback", "describe_error", "rebuild_error", "without_frames
 
 T = TypeVar("T", bound=BaseException)
 
-# These end a program when they reach its loop; a job's own must not end the service.
+# These end a program when they reach its loop. A job must not end the program.
 EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
 class RemoteTraceback(Exception):
-    """The cause of an exception that a job raised: where in the worker it came from, as text."""
+    """The cause of a job's exception: its traceback in the worker, as text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -28,7 +28,7 @@ class RemoteTraceback(Exception):
 
 
 def describe_error(problem: BaseException) -> tuple[BaseException, str]:
-    """Worker: the exception as it can travel, and its traceback."""
+    """Return the exception in a form that can be pickled, and the text of its traceback. For the worker."""
     text = "".join(traceback.format_exception(problem))
     if isinstance(problem, EXITS) or not _travels(problem):
         kind = type(problem)
@@ -37,7 +37,7 @@ def describe_error(problem: BaseException) -> tuple[BaseException, str]:
 
 
 def _travels(problem: BaseException) -> bool:
-    """Whether the other side gets this exception: some pickle, and then cannot be made again from their arguments."""
+    """Return whether the exception can be pickled and loaded again: some cannot be made from their arguments."""
     try:
         return type(pickle.loads(pickle.dumps(problem, 5))) is type(problem)
     except Exception:
@@ -52,15 +52,15 @@ def _message(problem: BaseException) -> str:
 
 
 def rebuild_error(problem: BaseException, text: str | None) -> BaseException:
-    """Parent: the exception with its remote traceback as its cause; None if it is not a remote one."""
+    """Return the exception with its remote traceback as its cause; `text` is None without one. For the parent."""
     if text is not None:
         problem.__cause__ = RemoteTraceback(text)
     return problem
 
 
 def without_frames(problem: T) -> T:
-    """Turn the tracebacks of an exception and of its causes into text, a note. Their frames hold the job that gets the
-    exception: its arguments would stay until the garbage collector comes."""
+    """Convert the tracebacks of an exception and of its causes to text, in a note. Their frames hold the job, and the
+    job holds the exception: its arguments would stay until the garbage collector runs."""
     problem.add_note("".join(traceback.format_tb(problem.__traceback__)).rstrip())
     found: BaseException | None = problem
     while found is not None and found.__traceback__ is not None:

@@ -1,7 +1,7 @@
-"""When a lane of threads gets more of them: jobs have waited, and the threads it has are blocked, not computing.
+"""Growth of a lane of threads: threads are added while jobs wait and the existing threads are blocked.
 
-More threads help those that wait for a disk or a database; those that compute only share the cores (one core, with
-a GIL) among more. Which it is, their CPU time tells. Arithmetic alone: the lane gives times and counts.
+More threads help if the existing ones wait for a disk or a database. If they compute, more threads only share the same
+cores (one core, with a GIL). The CPU time of the threads shows the difference. This module is arithmetic alone.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Growth", "computing_cores", "threads_cpu_ns"]
 
-# what a job may wait before more threads are considered, and how often that is looked at
+# How long a job waits before threads are added, and the interval of the checks.
 PATIENCE_NS = 10_000_000
-# where the threads compute, it is looked at less and less often, down to this
+# While the threads compute, the interval doubles up to this.
 RARELY_NS = 16 * PATIENCE_NS
-# threads that use this much of what they can use are computing
+# Threads that use this share of the CPU time they can get are computing.
 COMPUTING_SHARE = 0.5
-# as many at once as make the lane a quarter larger: from 6 threads to 64 in 13 looks
+# A step adds a quarter of the threads: from 6 threads to 64 in 13 steps.
 STEP_SHARE = 4
 
 
 def threads_cpu_ns(threads: Iterable[threading.Thread]) -> int:
-    """The CPU time of these threads, which must all be alive; of the whole process where the system tells no better."""
+    """Return the CPU time of live threads, in ns; of the whole process if the system does not measure threads."""
     if not hasattr(time, "pthread_getcpuclockid"):
         return time.process_time_ns()
     idents = [thread.ident for thread in threads if thread.ident is not None]
@@ -35,13 +35,13 @@ def threads_cpu_ns(threads: Iterable[threading.Thread]) -> int:
 
 
 def computing_cores(cores: int) -> float:
-    """How many cores' worth of CPU time a lane's threads use when they are said to compute."""
+    """Return the CPU time per time, in cores, from which a lane's threads count as computing."""
     has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     return COMPUTING_SHARE * (1 if has_gil else cores)
 
 
 class Growth:
-    """Looks at a lane while jobs are queued: `arm` when the first is, then `look` whenever `due_ns` has come."""
+    """The state of a lane's growth. `arm` when the first job is queued, then `look` at each `due_ns`."""
 
     __slots__ = ("_interval_ns", "_seen_cpu_ns", "_seen_ns", "computing", "due_ns")
 
@@ -53,18 +53,19 @@ class Growth:
         self._seen_ns = self._seen_cpu_ns = 0
 
     def arm(self, now_ns: int) -> bool:
-        """Begin to look, if not begun already: at once, for the CPU time to compare with."""
+        """Begin the checks with one at `now_ns`, which reads the CPU time to compare with. Return False if begun
+        before."""
         if self.due_ns is not None:
             return False
         self.due_ns, self._seen_ns, self._interval_ns = now_ns, 0, PATIENCE_NS
         return True
 
     def disarm(self) -> None:
-        """Nothing is queued, or nothing can be done about it."""
+        """Stop the checks: nothing is queued, or the lane is at its limit."""
         self.due_ns = None
 
     def look(self, now_ns: int, cpu_ns: int, waited_ns: int, threads: int) -> int:
-        """How many threads to add now. `waited_ns` is what the next job has waited, `threads` how many there are."""
+        """Return the number of threads to add now. `waited_ns` is the wait of the next job, `threads` their number."""
         if not self._seen_ns or waited_ns < PATIENCE_NS:
             return self._again(now_ns, cpu_ns, PATIENCE_NS, 0)
         used_cores = (cpu_ns - self._seen_cpu_ns) / max(1, now_ns - self._seen_ns)
