@@ -60,7 +60,24 @@ class JsonFormatter(logging.Formatter):
         if record.stack_info:
             fields["stack"] = record.stack_info
         extras = {key: value for key, value in vars(record).items() if key not in COMMON and key not in fields}
-        return json.dumps(fields | extras, default=str, ensure_ascii=False)
+        try:
+            return _dumped(fields | extras)
+        except (TypeError, ValueError):
+            # an extra with a key that JSON does not have, or an extra that contains itself
+            return _dumped(fields | {str(key): _encodable(value) for key, value in extras.items()})
+
+
+def _dumped(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _encodable(value: Any) -> Any:
+    """Return the value if it can be written as JSON, else its text."""
+    try:
+        _dumped(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return value
 
 
 def json_line(message: str) -> str:

@@ -39,6 +39,19 @@ def test_json_has_exceptions_extras_and_what_json_has_no_word_for():
     assert found["time"].endswith("Z")
 
 
+def test_json_has_extras_whose_keys_are_no_text():
+    made = record(table={("a", 1): 2}, order=7)
+    vars(made)["a", 2] = "by a tuple"
+    found = json.loads(JsonFormatter().format(made))
+    assert (found["table"], found["order"], found["('a', 2)"]) == ("{('a', 1): 2}", 7, "by a tuple")
+
+
+def test_json_has_extras_that_contain_themselves():
+    ring = []
+    ring.append(ring)
+    assert json.loads(JsonFormatter().format(record(ring=ring)))["ring"] == "[[...]]"
+
+
 def test_json_of_an_access_has_its_parts():
     access = record('%s - "%s %s HTTP/%s" %d', ("1.2.3.4:5", "GET", "/x", "1.1", 200), name="uvicorn.access")
     found = json.loads(JsonFormatter().format(access))

@@ -107,7 +107,7 @@ def _level_of_stall(evidence: Mapping[str, Any]) -> int:
     """
     if evidence.get("cause") == "descheduled":
         return logging.DEBUG
-    if evidence.get("again") or evidence.get("lasted_s", 0.0) >= WARNING_S:
+    if evidence.get("repeated") or evidence.get("lasted_s", 0.0) >= WARNING_S:
         return logging.WARNING
     return logging.INFO if evidence.get("ended", True) else logging.DEBUG
 

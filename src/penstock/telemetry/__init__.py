@@ -1,4 +1,4 @@
-"""Telemetry's way out: what the metrics are called, and the exporters to Prometheus and OpenTelemetry."""
+"""The exporters of telemetry to Prometheus and OpenTelemetry, and the table of metrics."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""To OpenTelemetry: observable instruments for all readings. Extra `otel`: the API package alone, the SDK is yours.
+"""The OpenTelemetry exporter: observable instruments for all readings. Extra `otel`, which is the API package alone.
 
-The Python SDK takes no histogram that is already made (it has no MetricProducer), and recording each event would cost
-more than the event: so a histogram goes out as gauges, its percentiles over about the last minute.
+The Python SDK does not take an existing histogram (it has no MetricProducer), and to record each event would cost more
+than the event. So a histogram is exported as gauges, its percentiles over about the last minute.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Instruments"]
 
-# One collection asks every instrument, one after the other: they share a reading that is no older than this.
+# A collection reads all instruments, one after the other; they share a reading that is no older than this.
 FRESH_S = 0.05
-# how far back percentiles look, and how many pictures are kept to look back with
+# the window of percentiles, and the snapshots kept for it
 WINDOW_S = 60.0
-PICTURES = 12
+SNAPSHOTS = 12
 
 
 class Instruments:
-    """Registers every metric with a meter; from then on each collection reads the sources, until `close`.
+    """All metrics, registered with a meter. Each collection reads the sources, until `close`.
 
-    Without a `meter` it is that of the global provider. `most_sites` and `process` are as for `Readings`; `clock` gives
-    seconds. Raises ImportError where opentelemetry-api is not installed.
+    `meter` is by default the global provider's. `most_sites` and `process` are as for `Readings`. `window_s` is the
+    window of percentiles in seconds; `clock` returns seconds. Raises ImportError if opentelemetry-api is not installed.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Instruments:
         metrics = _metrics()
         self._observation = metrics.Observation
         self._readings = Readings(sources, most_sites=most_sites, process=process)
-        self._recent = Recent(window_s)
+        self._recent = RecentTimes(window_s)
         self._clock = clock
         self._lock = threading.Lock()
         self._taken: dict[str, Values] = {}
@@ -59,7 +59,7 @@ class Instruments:
             self._register(meter or metrics.get_meter("penstock"), metric)
 
     def close(self) -> None:
-        """Give nothing from here on. (The API has no way to take an instrument back.)"""
+        """Stop exporting values. (The API cannot unregister an instrument.)"""
         self._is_closed = True
         self._taken = {}
 
@@ -104,25 +104,25 @@ class Instruments:
             return self._taken
 
 
-class Recent:
-    """The times of about the last `window_s`, by pictures of a histogram kept from earlier readings.
+class RecentTimes:
+    """The times of about the last `window_s` seconds, by snapshots of a histogram from earlier readings.
 
-    Several readers, at their own paces, get the same answer. Series that have gone are forgotten.
+    Several readers at different intervals get the same result. Series that have ended are removed.
     """
 
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
-        # series -> (when, picture), oldest first
+        # series -> (time, snapshot), oldest first
         self._kept: dict[tuple[str, ...], deque[tuple[float, Times]]] = {}
 
     def of(self, series: tuple[str, ...], now: Times, now_s: float) -> Times:
-        """The times of a series since a picture as old as the window; all of them where there is none so old."""
+        """Return the times of a series since the snapshot as old as the window, or since the start if none is."""
         kept = self._kept.setdefault(series, deque([(float("-inf"), Times())]))
         if now.count < kept[-1][1].count:  # another histogram under the same name
             kept = self._kept[series] = deque([(float("-inf"), Times())])
         while len(kept) > 1 and kept[1][0] <= now_s - self._window_s:
             kept.popleft()
-        if now_s - kept[-1][0] >= self._window_s / PICTURES:
+        if now_s - kept[-1][0] >= self._window_s / SNAPSHOTS:
             kept.append((now_s, now))
             self._forget(now_s)
         return since(now, kept[0][1])

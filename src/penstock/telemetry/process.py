@@ -1,6 +1,6 @@
-"""What the standard library and /proc tell of this process: garbage collection, CPU time, memory, threads.
+"""The figures of this process, from the standard library and /proc: garbage collection, CPU time, memory, threads.
 
-A figure that the platform does not give is left out.
+A figure that the platform does not report is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GC_COUNTS = (
 
 
 def process_values() -> Iterator[tuple[str, tuple[str, ...], float]]:
-    """Each as (metric, its attributes' values, value)."""
+    """Yield each value as (metric, values of its attributes, value)."""
     for generation, counts in enumerate(gc.get_stats()):
         for name, key in GC_COUNTS:
             yield name, (str(generation),), counts[key]

@@ -1,6 +1,6 @@
-"""To Prometheus: a collector that makes metric families of the readings at each scrape. Extra `prometheus`.
+"""The Prometheus exporter: a collector that makes metric families of the readings at each scrape. Extra `prometheus`.
 
-Histograms are handed over as they are, folded into the bounds of `names.BOUNDS_S`; nothing is recorded for an event.
+Histograms are exported with the bounds of `names.BOUNDS_S`. Nothing is recorded between scrapes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["Collector"]
 
 
 class Collector:
-    """What a `prometheus_client.CollectorRegistry` takes: `registry.register(Collector(sources))`.
+    """A collector for a `prometheus_client.CollectorRegistry`: `registry.register(Collector(sources))`.
 
-    `bounds_s` are the histograms' bounds, ascending; `most_sites` and `process` are as for `Readings`. Raises
-    ImportError where prometheus-client is not installed.
+    `bounds_s` are the histograms' bounds in seconds, ascending; `most_sites` and `process` are as for `Readings`.
+    Raises ImportError if prometheus-client is not installed.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class Collector:
         self._bound_labels = [*map(str, map(float, self._bounds_s)), "+Inf"]
 
     def describe(self) -> Iterator[Any]:
-        """The families without values: what a registry checks for names that clash."""
+        """Yield the families without values. A registry checks their names for clashes."""
         for metric in METRICS.values():
             yield self._family(metric)
 
     def collect(self) -> Iterator[Any]:
-        """The families that have values now."""
+        """Yield the families that have values now."""
         for name, values in self._readings.take().items():
             yield self._filled(METRICS[name], values)
 
@@ -66,7 +66,7 @@ class Collector:
 
 
 def _families() -> dict[str, Any]:
-    """The class of family for each instrument."""
+    """Return the class of the metric family for each instrument."""
     try:
         from prometheus_client import core
     except ImportError:

@@ -1,7 +1,7 @@
-"""What the metrics are right now: sources asked once, their records turned into values by name and attributes.
+"""The readings of all metrics: the sources' records as values by name and attributes.
 
-Both exporters read from here. Sources are callables that the layer above passes in: this knows neither tasks nor lanes,
-only the names of what their records have.
+Both exporters read them. Sources are callables from the layer above: this module knows neither tasks nor lanes, only
+the field names of their records.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from penstock.times import Times, merged
 __all__ = ["GateFigures", "LaneFigures", "Readings", "Sources", "TaskFigures", "Value", "Values"]
 
 Value: TypeAlias = float | Times
-# a metric's values by those of its attributes, in the order that `Metric.attributes` has them
+# attribute values, in the order of `Metric.attributes` -> the metric's value
 Values: TypeAlias = dict[tuple[str, ...], Value]
 
 ABANDONED = ("exception_unretrieved", "never_awaited", "loop_closed")
@@ -27,7 +27,7 @@ KINDS = {"threads": "thread", "processes": "process", "interpreters": "interpret
 
 
 class TaskFigures(Protocol):
-    """The tasks and turns of one loop: `penstock.tasks.records.TaskStatistics`, of which these are named here."""
+    """The tasks and turns of one loop: the fields of `penstock.tasks.TaskStatistics` that are read by name."""
 
     @property
     def loop(self) -> str:
@@ -35,7 +35,7 @@ class TaskFigures(Protocol):
 
     @property
     def implementation(self) -> str:
-        """What kind of loop it is."""
+        """The kind of loop."""
 
     @property
     def lost(self) -> int:
@@ -43,15 +43,15 @@ class TaskFigures(Protocol):
 
     @property
     def findings(self) -> Mapping[str, int]:
-        """Kind of finding -> how many."""
+        """Findings by kind."""
 
     @property
     def figures(self) -> Any:
-        """The loop's turns."""
+        """The figures of the loop's turns."""
 
 
 class LaneFigures(Protocol):
-    """One lane: `penstock.executors.LaneStatistics`, of which these are named here."""
+    """A lane: the fields of `penstock.executors.LaneStatistics` that are read by name."""
 
     @property
     def name(self) -> str:
@@ -59,27 +59,27 @@ class LaneFigures(Protocol):
 
     @property
     def kind(self) -> str:
-        """What its workers are."""
+        """The kind of its workers."""
 
     @property
     def workers(self) -> int:
-        """How many there are."""
+        """Workers, busy or idle."""
 
     @property
     def workers_busy(self) -> int:
-        """How many of them have a job."""
+        """Workers with a job."""
 
     @property
     def workers_limit(self) -> int:
-        """How many there may be."""
+        """The most workers."""
 
     @property
     def transfer_bytes(self) -> Mapping[str, int]:
-        """Path (out_shm) -> bytes."""
+        """Bytes by path, such as out_shm."""
 
 
 class GateFigures(Protocol):
-    """One gate: `penstock.pressure.GateStatistics`, of which these are named here."""
+    """A gate: the fields of `penstock.pressure.GateStatistics` that are read by name."""
 
     @property
     def name(self) -> str:
@@ -87,7 +87,7 @@ class GateFigures(Protocol):
 
     @property
     def sheds(self) -> Mapping[str, int]:
-        """Reason -> how many were refused."""
+        """Shed requests by reason."""
 
 
 def _no_tasks() -> Sequence[TaskFigures]:
@@ -106,17 +106,17 @@ def _no_gates() -> Sequence[GateFigures]:
     return ()
 
 
-def _nothing_shed() -> Mapping[tuple[str, str], int]:
+def _no_sheds() -> Mapping[tuple[str, str], int]:
     return {}
 
 
-def _nothing_cut() -> Mapping[str, int]:
+def _no_disconnects() -> Mapping[str, int]:
     return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where values come from. Each is called at every scrape, from any thread; one left out gives nothing."""
+    """The sources of values. Each is called at every scrape, from any thread; by default a source has no values."""
 
     # a record for each loop
     tasks: Callable[[], Sequence[TaskFigures]] = _no_tasks
@@ -126,13 +126,13 @@ class Sources:
     sites: Callable[[], Mapping[str, Sequence[SiteFigures]]] = _no_sites
     # a record for each gate
     gates: Callable[[], Sequence[GateFigures]] = _no_gates
-    # (what stands for a gate, reason) -> how many were shed by something else than a gate
-    sheds: Callable[[], Mapping[tuple[str, str], int]] = _nothing_shed
-    # reason -> how many connections were cut by a bound on memory or time
-    disconnects: Callable[[], Mapping[str, int]] = _nothing_cut
+    # (a name in place of a gate's, reason) -> requests that were shed before a gate
+    sheds: Callable[[], Mapping[tuple[str, str], int]] = _no_sheds
+    # reason -> connections closed by a bound on memory or time
+    disconnects: Callable[[], Mapping[str, int]] = _no_disconnects
 
 
-# metric, where a record has it, the last attributes' values. A mapping there gives a value for each of its keys.
+# (metric, path in a record, values of the last attributes). A mapping at the path has a value for each of its keys.
 _LOOP_ROWS = (
     ("asyncio.eventloop.time", "figures.active_s", ("active",)),
     ("asyncio.eventloop.time", "figures.idle_s", ("idle",)),
@@ -201,17 +201,17 @@ _GATE_ROWS = (
     ("asyncio.backpressure.service.duration", "service", ()),
     ("asyncio.backpressure.rejected", "sheds", ()),
 )
-# what a gate without a name is called
+# the name of a gate without one
 UNNAMED = "gate"
 
 Reading: TypeAlias = tuple[str, tuple[str, ...], Value]
 
 
 class Readings:
-    """Takes all values at once. Any thread may; a reading holds nothing of a loop.
+    """A reader of all sources. Any thread may read; a reading holds no reference to a loop.
 
-    At most `most_sites` of the places where tasks are made have values of their own, the rest are "other"; 0 leaves the
-    metrics by site out. `process` adds those of the garbage collector and the process.
+    At most `most_sites` sites have values of their own, all others are "other"; 0 leaves out the metrics by site.
+    `process` adds the metrics of the garbage collector and the process.
     """
 
     def __init__(self, sources: Sources, *, most_sites: int = 50, process: bool = True) -> None:
@@ -220,12 +220,12 @@ class Readings:
         self._process = process
 
     def take(self) -> dict[str, Values]:
-        """The values of every metric that has some, by the metric's name."""
+        """Return the values of every metric that has any, by the metric's name."""
         taken: dict[str, Values] = {}
         for name, attributes, value in self._all():
             values = taken.setdefault(name, {})
             before = values.get(attributes)
-            values[attributes] = value if before is None else _together(name, before, value)
+            values[attributes] = value if before is None else _combined(name, before, value)
         return taken
 
     def _all(self) -> Iterator[Reading]:
@@ -261,14 +261,14 @@ def _rows(
 
 def _of_loop(record: TaskFigures) -> Iterator[Reading]:
     first = record.loop, record.implementation
-    # zeros would say that the loop is idle: of a loop whose turns nobody counts, nothing is said
+    # a loop whose turns are not counted has no values: zeros would look like an idle loop
     if record.figures.turns:
         yield from _rows(_LOOP_ROWS, record, first)
     yield from _rows(_TASK_ROWS, record, first)
     for kind, count in record.findings.items():
         if kind in ABANDONED:
             yield "asyncio.task.abandoned", (*first, kind), count
-        elif kind != "destroyed_pending":  # these are `lost`, each of them
+        elif kind != "destroyed_pending":  # each of them is counted as `lost`
             yield "asyncio.task.findings", (*first, kind), count
 
 
@@ -282,8 +282,8 @@ def _of_lane(loop: str, lane: LaneFigures) -> Iterator[Reading]:
         yield "asyncio.executor.transfer.io", (*first, *path.split("_")), size_bytes
 
 
-def _together(name: str, one: Value, other: Value) -> Value:
-    """Two loops of one name are shown as one: their counts and times added, of gauges the larger."""
+def _combined(name: str, one: Value, other: Value) -> Value:
+    """Combine two loops of the same name: counts and times are added, of gauges the larger one holds."""
     if isinstance(one, Times) or isinstance(other, Times):
         return merged(times for times in (one, other) if isinstance(times, Times))
     return max(one, other) if METRICS[name].instrument == "gauge" else one + other

@@ -1,6 +1,6 @@
-"""To OpenTelemetry: a span for each stall and each failed task, with the time when it really was. Extra `otel`.
+"""OpenTelemetry spans of stalls and failed tasks, with their real begin and end. Extra `otel`.
 
-Made from findings, after the fact; what a finding is, the layer above says: this reads its fields.
+A span is made from a finding, afterwards. Knows a finding only by its fields.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ if TYPE_CHECKING:
 
 __all__ = ["FindingFields", "Spans", "span_of"]
 
-# kind of finding -> what its span is called; of other kinds none is made
-SPAN_NAMES = {"stall": "asyncio.eventloop.stall", "exception_unretrieved": "asyncio.task.failed"}
-# evidence, seconds -> how long it lasted; the first that is there counts
-LASTED = ("lasted_s", "age_s")
+# kind of finding -> the name of its span; other kinds have none
+SPAN_NAMES = {
+    "stall": "asyncio.eventloop.stall",
+    "exception_unretrieved": "asyncio.task.failed",
+    "failed": "asyncio.task.failed",
+}
+# the evidence that is the span's length in seconds; the first one present
+DURATIONS = ("lasted_s", "age_s")
 
 
 class FindingFields(Protocol):
-    """Something that should not be: `penstock.tasks.records.Finding`, of which these are used."""
+    """A finding: the fields of `penstock.tasks.Finding` that a span has."""
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """The kind of fault."""
 
     @property
     def message(self) -> str:
@@ -33,7 +37,7 @@ class FindingFields(Protocol):
 
     @property
     def site(self) -> Any:
-        """Where the task was made."""
+        """The place where the task was created."""
 
     @property
     def task(self) -> str | None:
@@ -41,7 +45,7 @@ class FindingFields(Protocol):
 
     @property
     def wall_time_s(self) -> float:
-        """When it began, on time.time()'s clock."""
+        """The begin, on the clock of time.time()."""
 
     @property
     def loop(self) -> str:
@@ -49,36 +53,37 @@ class FindingFields(Protocol):
 
     @property
     def evidence(self) -> Mapping[str, Any]:
-        """Text and numbers."""
+        """Text and numbers about the fault."""
 
 
 class Spans:
-    """A listener for findings: records a span for each stall and each failed task. Any thread may call it.
+    """A listener for findings that records a span for each stall and each failed task. Any thread may call it.
 
-    Without a `tracer` it is that of the global provider. Raises ImportError where opentelemetry-api is not installed.
+    `tracer` is by default the global provider's. Raises ImportError if opentelemetry-api is not installed.
     """
 
     def __init__(self, tracer: Any = None) -> None:
         self._tracer = tracer if tracer is not None else _trace().get_tracer("penstock")
 
     def __call__(self, finding: FindingFields) -> None:
-        """Record a span of the finding, if it is of a kind that has one; of a stall that lasts, when it has ended."""
+        """Record a span of the finding if its kind has one; of a stall, when it has ended."""
         if finding.kind in SPAN_NAMES and finding.evidence.get("ended", True):
             span_of(finding, self._tracer)
 
 
 def span_of(finding: FindingFields, tracer: Any, *, clock: Callable[[], float] = time.time) -> Any:
-    """Record the finding as a span of its own trace, and return it, ended.
+    """Record the finding as a span in a trace of its own. Return the ended span.
 
-    It starts at `wall_time_s` and lasts as long as the evidence says (`lasted_s` or `age_s`), else until now.
+    It starts at `wall_time_s` and lasts for the evidence's `lasted_s` or `age_s` seconds, else until now. `clock`
+    returns seconds as time.time() does. Raises ImportError if opentelemetry-api is not installed.
     """
     from opentelemetry.context import Context
 
     trace = _trace()
     start_ns = round((finding.wall_time_s or clock()) * 1e9)
-    lasted_s = next((finding.evidence[key] for key in LASTED if key in finding.evidence), None)
+    lasted_s = next((finding.evidence[key] for key in DURATIONS if key in finding.evidence), None)
     lasted_ns = round(clock() * 1e9) - start_ns if lasted_s is None else round(float(lasted_s) * 1e9)
-    # whatever span the calling thread is in has nothing to do with it
+    # the calling thread's own span is unrelated
     span = tracer.start_span(
         SPAN_NAMES.get(finding.kind, f"asyncio.task.{finding.kind}"),
         context=Context(),
@@ -108,7 +113,7 @@ def _site(site: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What an attribute may be: text, numbers, lists of text; anything else as JSON."""
+    """Return the value as an attribute: text, a number or a list of text; any other value as JSON."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):

@@ -1,7 +1,7 @@
-"""Tasks by where they are made, for exporters: the busiest places under their own names, the rest as one, "other".
+"""Tasks by site for exporters: the busiest sites by name, all others as "other".
 
-A counter that an exporter shows must never go down. So a place that rises into the top counts from there on only what
-is new, and "other" keeps what it had. Bounded by the sites that the sources know.
+An exported counter must never fall. So a site that rises into the top counts only new tasks under its name, and "other"
+keeps its earlier ones. Bounded by the number of sites in the sources.
 """
 
 from __future__ import annotations
@@ -22,52 +22,52 @@ COUNTERS = ("created", "completed", "failed", "cancelled", "running_s", "ready_s
 
 
 class Labelled(Protocol):
-    """A place in code: `penstock.tasks.Place`, of which this is used."""
+    """A site: the property of `penstock.tasks.Place` that is used here."""
 
     @property
     def label(self) -> str:
-        """Its name, the same in each deployment."""
+        """The name, the same in every deployment."""
 
 
 class SiteFigures(Protocol):
-    """The tasks made at one place: `penstock.tasks.records.SiteStatistics`, of which these are used."""
+    """The tasks of a site: the fields of `penstock.tasks.SiteStatistics` that are used here."""
 
     @property
     def site(self) -> Labelled:
-        """The place."""
+        """The site as a place."""
 
     @property
     def created(self) -> int:
-        """Tasks made there."""
+        """Tasks made at the site."""
 
     @property
     def completed(self) -> int:
-        """Of these: returned."""
+        """Tasks that returned."""
 
     @property
     def failed(self) -> int:
-        """Of these: raised."""
+        """Tasks that raised."""
 
     @property
     def cancelled(self) -> int:
-        """Of these: cancelled."""
+        """Tasks that were cancelled."""
 
     @property
     def live(self) -> int:
-        """Of these: not ended."""
+        """Tasks that have not ended."""
 
     @property
     def running_s(self) -> float:
-        """How long they ran."""
+        """Time for which the tasks ran, in seconds."""
 
     @property
     def ready_s(self) -> float:
-        """How long they were ready to."""
+        """Time for which the tasks were ready to run, in seconds."""
 
 
 @dataclass(slots=True)
 class SiteCounts:
-    """A place's counts, or those of several."""
+    """The counts of one site or of several."""
 
     created: float = 0
     completed: float = 0
@@ -78,7 +78,7 @@ class SiteCounts:
     live: int = 0
 
     def add(self, more: SiteFigures | SiteCounts, before: SiteCounts | None = None) -> None:
-        """Count what `more` has, less what it had before."""
+        """Add the counts of `more` less those of `before`."""
         for name in COUNTERS:
             had = 0 if before is None else getattr(before, name)
             setattr(self, name, getattr(self, name) + getattr(more, name) - had)
@@ -86,34 +86,34 @@ class SiteCounts:
 
 
 class TopSites:
-    """Keeps at most `most` places apart. Thread-safe, since several exporters may read."""
+    """The counts of at most `most` sites by name, and of the others together. Thread-safe: exporters share it."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
         self._top: set[str] = set()
-        # (loop, place) -> what it had when last asked; (loop, place or "other") -> what is shown for it
+        # (loop, site) -> its counts at the last reading; (loop, site or "other") -> its exported counts
         self._seen: dict[tuple[str, str], SiteCounts] = {}
         self._shown: dict[tuple[str, str], SiteCounts] = {}
 
     def take(self, sites: Mapping[str, Sequence[SiteFigures]]) -> list[tuple[str, str, SiteCounts]]:
-        """What to show: loop, place or "other", and counts."""
+        """Return the counts to export, as (loop, site or "other", counts)."""
         with self._lock:
             now = _summed(sites)
             self._choose(now)
             self._shown = {key: counts for key, counts in self._shown.items() if self._is_kept(key, sites)}
             for counts in self._shown.values():
                 counts.live = 0
-            for (loop, place), counts in now.items():
-                self._count(loop, place, counts)
+            for (loop, site), counts in now.items():
+                self._count(loop, site, counts)
             self._seen = now
             return [(*key, _copy(counts)) for key, counts in self._shown.items()]
 
-    def _count(self, loop: str, place: str, counts: SiteCounts) -> None:
-        before = self._seen.get((loop, place))
+    def _count(self, loop: str, site: str, counts: SiteCounts) -> None:
+        before = self._seen.get((loop, site))
         if before is not None and counts.created < before.created:
             before = None  # another loop of the same name
-        label = place if place in self._top else OTHER
+        label = site if site in self._top else OTHER
         self._shown.setdefault((loop, label), SiteCounts()).add(counts, before)
 
     def _is_kept(self, key: tuple[str, str], sites: Mapping[str, object]) -> bool:
@@ -121,20 +121,20 @@ class TopSites:
         return loop in sites and (label == OTHER or label in self._top)
 
     def _choose(self, now: Mapping[tuple[str, str], SiteCounts]) -> None:
-        """Fill the places that are free; a taken one goes to whoever has made twice as many tasks as its owner."""
+        """Choose the sites with a name of their own. A site displaces another with less than half as many tasks."""
         made: Counter[str] = Counter()
-        for (_, place), counts in now.items():
-            made[place] += int(counts.created)
+        for (_, site), counts in now.items():
+            made[site] += int(counts.created)
         self._top &= made.keys()
-        for place, count in made.most_common():
-            if place == OTHER or place in self._top:
+        for site, count in made.most_common():
+            if site == OTHER or site in self._top:
                 continue
             if len(self._top) >= self._most:
-                least = min(self._top, key=lambda owner: made[owner])
+                least = min(self._top, key=lambda name: made[name])
                 if count <= 2 * made[least]:
                     return
                 self._top.remove(least)
-            self._top.add(place)
+            self._top.add(site)
 
 
 def _copy(counts: SiteCounts) -> SiteCounts:

@@ -50,23 +50,25 @@ def test_each_kind_has_a_logger_and_a_level_of_its_subject(caplog, kind):
 
 
 def level_of_stall(caplog, lasted_s, **evidence):
-    return logged(caplog, "stall", evidence={"lasted_s": lasted_s, "again": False, "ended": True, **evidence}).levelname
+    return logged(
+        caplog, "stall", evidence={"lasted_s": lasted_s, "repeated": False, "ended": True, **evidence}
+    ).levelname
 
 
 def test_a_stall_of_half_a_second_warns_and_a_stuck_task_is_an_error(caplog):
     assert level_of_stall(caplog, 0.5) == "WARNING"
     assert level_of_stall(caplog, 0.1) == "INFO"
-    assert level_of_stall(caplog, 0.1, again=True) == "WARNING"
+    assert level_of_stall(caplog, 0.1, repeated=True) == "WARNING"
     assert logged(caplog, "stuck").levelname == "ERROR"
 
 
 def test_a_stall_that_may_be_short_is_told_at_its_end_and_one_that_lasts_on_while_it_does(caplog):
     assert level_of_stall(caplog, 0.1, ended=False) == "DEBUG"
-    assert level_of_stall(caplog, 1.0, ended=False, again=True) == "WARNING"
+    assert level_of_stall(caplog, 1.0, ended=False, repeated=True) == "WARNING"
 
 
 def test_a_busy_machine_is_told_to_those_who_ask_for_everything(caplog):
-    assert logged(caplog, "stall", evidence={"cause": "descheduled", "again": True}).levelname == "DEBUG"
+    assert logged(caplog, "stall", evidence={"cause": "descheduled", "repeated": True}).levelname == "DEBUG"
 
 
 @pytest.mark.parametrize("kind", sorted(REPORTED_ELSEWHERE))
@@ -74,6 +76,13 @@ def test_what_asyncio_tells_by_itself_is_no_record(caplog, kind):
     with caplog.at_level(logging.DEBUG, logger="penstock.tasks"):
         log_finding(Finding(kind, "told"))
     assert not caplog.records
+
+
+def test_a_failed_task_is_a_record_for_debug_alone(caplog):
+    # its exception is raised in the code that awaits the task, or logged by asyncio as an error
+    record = logged(caplog, "failed", evidence={"exception": "LookupError: as asked"})
+    assert (record.name, record.levelname) == ("penstock.tasks.failed", "DEBUG")
+    assert record.penstock["exception"] == "LookupError: as asked"
 
 
 def test_a_kind_that_is_new_has_a_logger_of_its_own(caplog):

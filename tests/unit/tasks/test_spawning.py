@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import sys
+import time
 import weakref
 
 import pytest
@@ -186,6 +187,22 @@ def test_a_failure_is_a_finding_at_once_with_its_traceback(loop, told):
     assert "raise LookupError" in finding.evidence["traceback"]
     finish(loop)
     assert told == []
+
+
+def test_the_finding_of_a_failure_has_its_loop_and_the_age_of_the_task(loop, told):
+    factory = TaskFactory(name="orders")
+    loop.set_task_factory(factory)
+    begun_s = time.monotonic()
+
+    async def main():
+        with pytest.raises(LookupError):
+            await spawn(broken())
+
+    loop.run_until_complete(main())
+    (finding,) = factory.findings.all()
+    assert finding.loop == "orders"
+    assert begun_s <= finding.since_s <= time.monotonic()
+    assert 0 < finding.evidence["age_s"] <= time.monotonic() - begun_s
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from 3.12 on")

@@ -53,7 +53,7 @@ def found_in(watch: StallWatch, callbacks: Callable[[DrivenLoop], list[Call]], c
             if not loop.told.wait(1):
                 continue  # on a crowded machine one may be over before it is looked at: that was no try
             first, tries = loop.stalls()[0], tries - 1
-        if first.evidence["cause"] == cause and not first.evidence["over"]:
+        if first.evidence["cause"] == cause and not first.evidence["unsampled"]:
             break
     assert first is not None, "no stall was found"
     assert first.evidence["cause"] == cause or is_starved(first), first.evidence
@@ -157,7 +157,7 @@ def test_a_busy_loop_is_pythons(watch: StallWatch) -> None:
     finding = found_in(watch, lambda loop: [lambda: goes_on(loop, lambda: busy(0.3))], "python")
     assert finding.site is not None
     assert finding.site.function == "busy"
-    assert "<lambda>" in finding.evidence["ran"]
+    assert "<lambda>" in finding.evidence["handle"]
     assert finding.evidence["cpu_s"] > 0
 
 
@@ -215,7 +215,7 @@ def test_a_long_callback_after_a_long_turn_is_a_stall_of_its_own(watch: StallWat
         turn, callback = loop.stalls()
     assert turn.evidence["turn"]
     assert not callback.evidence["turn"]
-    assert not callback.evidence["again"]
+    assert not callback.evidence["repeated"]
     assert callback.evidence["callbacks"] == 1000
 
 
@@ -230,9 +230,9 @@ def test_at_ten_times_it_is_told_of_again_and_then_no_more(watch: StallWatch) ->
         loop.run_in_thread([[stands_still]])
         first, second = loop.stalls()
         causes = watch.causes(loop)  # type: ignore[arg-type]
-    assert (first.evidence["again"], second.evidence["again"]) == (False, True)
+    assert (first.evidence["repeated"], second.evidence["repeated"]) == (False, True)
     assert second.evidence["lasted_s"] >= 1.0
-    assert not second.evidence["over"]
+    assert not second.evidence["unsampled"]
     assert first.since_s == second.since_s
     assert sum(causes.values()) == 1
 

@@ -1,8 +1,13 @@
 """Trends: tasks far older than their site's others, sites whose live count only grows; and those that look like it."""
 
+import asyncio
+
 import pytest
 
+from penstock.config import TasksConfig
 from penstock.tasks.detectors.trends import GrowthWatch, HungWatch, hung_tasks
+from penstock.tasks.detectors.watcher import SelectorWatcher
+from penstock.tasks.observers.factory import TaskFactory
 from penstock.tasks.place import Place
 from penstock.tasks.records import LiveTask, SiteStatistics
 from penstock.times import Histogram, taken
@@ -120,3 +125,22 @@ def test_sites_that_are_gone_are_forgotten_and_the_many_are_bounded() -> None:
 def test_two_samples_are_no_trend() -> None:
     with pytest.raises(ValueError, match="at least 3"):
         GrowthWatch(samples=2)
+
+
+def test_a_growing_site_of_a_selector_loop_is_a_finding_with_the_loops_name() -> None:
+    loop = asyncio.SelectorEventLoop()
+    factory = TaskFactory(name="orders")
+    loop.set_task_factory(factory)
+    watcher = SelectorWatcher(loop, factory, TasksConfig(check_s=None))
+    tasks = []
+    try:
+        for _ in range(24):
+            tasks += [loop.create_task(asyncio.sleep(60)) for _ in range(5)]
+            watcher._check()
+        (finding,) = factory.findings.all()
+        assert (finding.kind, finding.loop) == ("growing", "orders")
+    finally:
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.close()

@@ -1,11 +1,20 @@
 """The table of metrics: names as OpenTelemetry has them, Prometheus's by its rule, the guide in step with both."""
 
+import pkgutil
 import re
 
 from penstock.telemetry.names import METRICS, SITE, SUMMARIES
 from tests.meta.source import ROOT
 
 GUIDE = (ROOT / "docs" / "telemetry.md").read_text()
+SOURCES = sorted((ROOT / "src" / "penstock" / "telemetry").glob("*.py"))
+
+
+def test_the_records_that_docstrings_name_exist():
+    paths = {path for source in SOURCES for path in re.findall(r"`(penstock(?:\.\w+)+)`", source.read_text())}
+    assert "penstock.tasks.Finding" in paths
+    for path in paths:
+        pkgutil.resolve_name(path)
 
 
 def test_prometheus_names_follow_opentelemetrys_rule():

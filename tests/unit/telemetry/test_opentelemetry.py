@@ -14,7 +14,7 @@ from penstock.tasks.finding import Finding
 from penstock.tasks.place import Place
 from penstock.telemetry import Instruments, Sources, Spans, span_of
 from penstock.telemetry.names import METRICS, SUMMARIES
-from penstock.telemetry.opentelemetry import Recent
+from penstock.telemetry.opentelemetry import RecentTimes
 from tests.unit.telemetry.figures import gate_of, lane_of, loop_of, site_of, times
 
 LOOP = {"asyncio.eventloop.name": "main", "asyncio.eventloop.implementation": "penstock"}
@@ -104,13 +104,13 @@ def test_percentiles_are_of_about_the_last_minute(metered):
 
 
 def test_a_histogram_that_starts_anew_is_not_compared_with_the_old_one():
-    recent = Recent(60)
+    recent = RecentTimes(60)
     recent.of(("name",), times(1, 2, 3), 10.0)
     assert recent.of(("name",), times(5), 100.0) == times(5)
 
 
 def test_series_that_have_gone_are_forgotten():
-    recent = Recent(60)
+    recent = RecentTimes(60)
     recent.of(("gone",), times(1), 0.0)
     recent.of(("here",), times(1), 500.0)
     assert list(recent._kept) == [("here",)]
@@ -191,9 +191,10 @@ def test_a_stall_that_lasts_is_a_span_once_it_has_ended(spans):
     assert [span.end_time - span.start_time for span in finished()] == [500_000_000]
 
 
-def test_a_failed_task_is_a_span_as_long_as_the_task(spans):
+@pytest.mark.parametrize("kind", ["exception_unretrieved", "failed"])
+def test_a_failed_task_is_a_span_as_long_as_the_task(spans, kind):
     tracer, finished = spans
-    Spans(tracer)(finding("exception_unretrieved", evidence={"age_s": 2.0}))
+    Spans(tracer)(finding(kind, evidence={"age_s": 2.0}))
     (span,) = finished()
     assert (span.name, span.end_time - span.start_time) == ("asyncio.task.failed", 2_000_000_000)
 

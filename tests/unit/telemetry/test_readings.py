@@ -37,10 +37,10 @@ def test_a_loop_whose_turns_nobody_counts_is_not_called_idle():
 
 
 def test_findings_are_abandoned_tasks_or_findings_by_kind():
-    findings = {"destroyed_pending": 1, "never_awaited": 2, "hung": 3, "stall": 4}
+    findings = {"destroyed_pending": 1, "never_awaited": 2, "hung": 3, "stall": 4, "failed": 6}
     found = taken(tasks=[loop_of(lost=5, findings=findings)])
     assert found["asyncio.task.abandoned"] == {(*MAIN, "destroyed_pending"): 5, (*MAIN, "never_awaited"): 2}
-    assert found["asyncio.task.findings"] == {(*MAIN, "hung"): 3, (*MAIN, "stall"): 4}
+    assert found["asyncio.task.findings"] == {(*MAIN, "hung"): 3, (*MAIN, "stall"): 4, (*MAIN, "failed"): 6}
 
 
 def test_two_loops_of_one_name_are_one_series():

@@ -63,8 +63,9 @@ def figures_of(sight: StallSighting, cause: str) -> dict[str, Any]:
         "late_s": sight.late_ns / 1e9,
         "callbacks": sight.callbacks,
         "turn": sight.is_turn,
-        "again": sight.again,
-        "over": sight.is_over,
+        "repeated": sight.again,
+        # the stall ended before its stack could be sampled
+        "unsampled": sight.is_over,
         # whether lasted_s is the whole length
         "ended": sight.is_over,
     }

@@ -82,7 +82,7 @@ def stall_finding(sight: StallSighting, cause: str, seen: Sample, loop: str, tas
     """Return the finding of a stall of the loop named `loop`, in the step of the task named `task`."""
     evidence = figures_of(sight, cause)
     evidence["stack"] = place_lines(seen.places)
-    evidence["ran"] = None if seen.handle is None else short_repr(seen.handle)
+    evidence["handle"] = None if seen.handle is None else short_repr(seen.handle)
     site = user_place(seen.places)
     return Finding(
         kind="stall",
@@ -106,7 +106,7 @@ def _message(evidence: dict[str, Any], site: Place | None) -> str:
     subject, verb = "a callback", "lasted" if evidence["ended"] else "has lasted"
     if evidence["turn"]:
         so_far = "or more " if evidence["ended"] else ""
-        subject = "a turn" if evidence["over"] else f"a turn of {evidence['callbacks'] + 1} {so_far}callbacks"
+        subject = "a turn" if evidence["unsampled"] else f"a turn of {evidence['callbacks'] + 1} {so_far}callbacks"
     where = "" if site is None else f" in {site}"
     cause = evidence["cause"] + (", blocked" if evidence["blocked"] else "")
     return f"{subject} {verb} {evidence['lasted_s']:.3f} s{where} ({cause})"
