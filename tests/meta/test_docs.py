@@ -29,6 +29,7 @@ NO_OBJECTS = {
     "penstock.toml",
     "penstock.tasks.growing",
     "penstock.tasks.hung",
+    "penstock.tasks.failed",
     "penstock.tasks.stall",
     "penstock.tasks.stuck",
 }

@@ -263,7 +263,7 @@ def telemetry(sources: penstock.telemetry.Sources, finding: Finding) -> None:
     assert_type(penstock.telemetry.METRICS["asyncio.tasks.created"], penstock.telemetry.Metric)
     penstock.telemetry.Collector(sources)
     penstock.telemetry.Instruments(sources).close()
-    penstock.telemetry.Readings(sources).take()
+    penstock.telemetry.MetricReader(sources).take()
     penstock.tasks.on_finding(penstock.telemetry.Spans())
     penstock.telemetry.span_of(finding, None)
 

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from penstock.telemetry.names import METRICS, SUMMARIES, Metric
-from penstock.telemetry.readings import Readings, Sources
+from penstock.telemetry.readings import MetricReader, Sources
 from penstock.times import Times, since
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SNAPSHOTS = 12
 class Instruments:
     """All metrics, registered with a meter. Each collection reads the sources, until `close`.
 
-    `meter` is by default the global provider's. `most_sites` and `process` are as for `Readings`. `window_s` is the
+    `meter` is by default the global provider's. `most_sites` and `process` are as for `MetricReader`. `window_s` is the
     window of percentiles in seconds; `clock` returns seconds. Raises ImportError if opentelemetry-api is not installed.
     """
 
@@ -48,7 +48,7 @@ class Instruments:
     ) -> None:
         metrics = _metrics()
         self._observation = metrics.Observation
-        self._readings = Readings(sources, most_sites=most_sites, process=process)
+        self._readings = MetricReader(sources, most_sites=most_sites, process=process)
         self._recent = RecentTimes(window_s)
         self._clock = clock
         self._lock = threading.Lock()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.telemetry.names import BOUNDS_S, METRICS, Metric, prometheus_label
-from penstock.telemetry.readings import Readings, Sources
+from penstock.telemetry.readings import MetricReader, Sources
 from penstock.times import Times
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["Collector"]
 class Collector:
     """A collector for a `prometheus_client.CollectorRegistry`: `registry.register(Collector(sources))`.
 
-    `bounds_s` are the histograms' bounds in seconds, ascending; `most_sites` and `process` are as for `Readings`.
+    `bounds_s` are the histograms' bounds in seconds, ascending; `most_sites` and `process` are as for `MetricReader`.
     Raises ImportError if prometheus-client is not installed.
     """
 
@@ -35,7 +35,7 @@ class Collector:
         process: bool = True,
     ) -> None:
         self._families = _families()
-        self._readings = Readings(sources, most_sites=most_sites, process=process)
+        self._readings = MetricReader(sources, most_sites=most_sites, process=process)
         self._bounds_s = tuple(bounds_s)
         self._bound_labels = [*map(str, map(float, self._bounds_s)), "+Inf"]
 

@@ -16,7 +16,7 @@ from penstock.telemetry.process import process_values
 from penstock.telemetry.topsites import SiteFigures, TopSites
 from penstock.times import Times, merged
 
-__all__ = ["GateFigures", "LaneFigures", "Readings", "Sources", "TaskFigures", "Value", "Values"]
+__all__ = ["GateFigures", "LaneFigures", "MetricReader", "Sources", "TaskFigures", "Value", "Values"]
 
 Value: TypeAlias = float | Times
 # attribute values, in the order of `Metric.attributes` -> the metric's value
@@ -207,7 +207,7 @@ UNNAMED = "gate"
 Reading: TypeAlias = tuple[str, tuple[str, ...], Value]
 
 
-class Readings:
+class MetricReader:
     """A reader of all sources. Any thread may read; a reading holds no reference to a loop.
 
     At most `most_sites` sites have values of their own, all others are "other"; 0 leaves out the metrics by site.

@@ -23,7 +23,7 @@ from penstock.loop.native import native_core
 from penstock.loop.servers import connection_count
 from penstock.pressure import loop_statistics
 from penstock.tasks.observers.registry import observer_of
-from penstock.telemetry.readings import Readings
+from penstock.telemetry.readings import MetricReader
 from tests.unit.integrations.asgi_driven import answer
 
 pytestmark = pytest.mark.skipif(not NATIVE, reason="only the native loop has turns to look at")
@@ -267,7 +267,7 @@ def test_who_is_turned_away_is_in_the_statistics_the_metrics_the_trace_and_the_l
 
     def metric(**labels):
         wanted = ("loop", labels["reason"])
-        return Readings(process_sources()).take()["asyncio.backpressure.rejected"][wanted]
+        return MetricReader(process_sources()).take()["asyncio.backpressure.rejected"][wanted]
 
     def noted():
         events = observer_of(asyncio.get_running_loop()).events()

@@ -1,4 +1,4 @@
-"""A loop driven by hand: a thread that writes heartbeat as the reactor does, around callbacks that a test gives it."""
+"""A loop driven by hand: a thread that writes a heartbeat as the reactor does, around callbacks of a test."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ Call = Callable[[], object]
 
 
 class DrivenLoop:
-    """Has the heartbeat of a native loop; `run` is one run, in its own thread, `turns` lists of callbacks."""
+    """A loop with the heartbeat of a native one. `run` runs it once, in a thread; `turns` are lists of callbacks."""
 
     def __init__(self) -> None:
         from penstock._core.tasks.heartbeat import Heartbeat
@@ -21,8 +21,8 @@ class DrivenLoop:
         self.heartbeat = Heartbeat()
         self.findings = FindingLog()
         self.posted: list[Call] = []
-        self.told = threading.Event()
-        self.findings.listen(lambda finding: self.told.set())
+        self.reported = threading.Event()
+        self.findings.listen(lambda finding: self.reported.set())
 
     def is_running(self) -> bool:
         return self.heartbeat.read().thread_id != 0

@@ -1,4 +1,4 @@
-"""Abandoned tasks and coroutines: what asyncio and CPython say of them becomes a finding with its place."""
+"""Abandoned tasks and coroutines: a report of asyncio or CPython becomes a finding with its place."""
 
 import asyncio
 import gc
@@ -70,14 +70,14 @@ async def lose_nothing() -> None:
         await asyncio.create_task(fails())
 
 
-def test_a_task_that_is_collected_while_pending_is_found_with_what_it_waited_for() -> None:
+def test_a_task_that_is_collected_while_pending_is_found_with_its_awaited_future() -> None:
     [finding] = contexts_of(lose_a_pending_task)
     assert (finding.kind, finding.task, finding.loop) == ("destroyed_pending", "lost one", "main")
     assert finding.site == Place(__file__, waits_for_ever.__code__.co_firstlineno, "waits_for_ever")
     assert finding.evidence["waited_for"].startswith("<Future pending")
 
 
-def test_one_whose_coroutine_is_still_there_shows_where_it_stood() -> None:
+def test_a_collected_task_with_its_coroutine_shows_its_place() -> None:
     async def main() -> Finding | None:
         task = asyncio.create_task(waits_for_ever())
         await asyncio.sleep(0)
@@ -101,7 +101,7 @@ def test_in_debug_mode_the_place_is_where_the_task_was_made() -> None:
     assert any("lose_a_pending_task" in line for line in finding.evidence["created"])
 
 
-def test_an_exception_that_nobody_asked_for_is_found_where_it_was_raised() -> None:
+def test_an_exception_that_was_not_retrieved_is_found_with_its_stack() -> None:
     [finding] = contexts_of(lose_an_exception)
     assert (finding.kind, finding.task) == ("exception_unretrieved", "failing one")
     assert finding.evidence["exception"] == "LookupError('lost')"
@@ -122,7 +122,7 @@ def test_other_contexts_are_none_of_ours() -> None:
     assert finding_in_context({}) is None
 
 
-def test_whoever_knows_where_the_task_was_made_says_so() -> None:
+def test_the_callers_knowledge_of_the_site_comes_first() -> None:
     place = Place("app.py", 7, "spawn")
     context = {"message": "Task exception was never retrieved", "future": object(), "exception": ValueError("x")}
     finding = finding_in_context(context, site_of=lambda task: place)
@@ -131,7 +131,7 @@ def test_whoever_knows_where_the_task_was_made_says_so() -> None:
     assert "app.py:7 in spawn" in finding.message
 
 
-# coroutines that nobody awaits
+# coroutines that are never awaited
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def drop_one() -> int:
     return sys._getframe().f_lineno - 1
 
 
-def test_a_coroutine_that_nobody_awaits_is_found(unawaited: list[Finding]) -> None:
+def test_a_coroutine_that_is_never_awaited_is_found(unawaited: list[Finding]) -> None:
     with pytest.warns(RuntimeWarning):
         line = drop_one()
     [finding] = unawaited
@@ -189,7 +189,7 @@ def test_an_awaited_coroutine_gives_no_finding(unawaited: list[Finding]) -> None
     assert unawaited == []
 
 
-def test_watching_twice_tells_once(unawaited: list[Finding]) -> None:
+def test_a_listener_that_is_added_twice_is_called_once(unawaited: list[Finding]) -> None:
     watch_unawaited(unawaited.append)
     with pytest.warns(RuntimeWarning):
         drop_one()
@@ -214,7 +214,7 @@ def test_a_listener_that_raises_is_removed_and_the_warning_comes(
     assert "raised and is not called again" in caplog.text
 
 
-def test_one_who_wrapped_us_meanwhile_stays_in_place() -> None:
+def test_a_later_wrapper_stays_in_place() -> None:
     found: list[Finding] = []
     original = getattr(warnings, NAME)
     watch_unawaited(found.append)

@@ -1,4 +1,4 @@
-"""Causes: what the watchdog's numbers speak for."""
+"""The cause of a stall by the watchdog's numbers."""
 
 import asyncio
 from typing import Any, cast
@@ -52,7 +52,7 @@ def sight(**figures: Any) -> StallSighting:
         ),
     ],
 )
-def test_a_cause_is_what_made_most_of_the_stall(figures: dict[str, int], cause: str) -> None:
+def test_the_cause_is_the_largest_part_of_the_stall(figures: dict[str, int], cause: str) -> None:
     assert cause_of(sight(**figures), SWITCH_NS) == cause
 
 

@@ -212,7 +212,7 @@ def told(observer: Any) -> dict[str, int]:
 
 
 def watched(kind: str, eager: bool) -> tuple[asyncio.AbstractEventLoop, Any]:
-    """A loop and who watches it."""
+    """A loop and its observer."""
     make = asyncio.eager_task_factory if eager else None
     if kind in FOREIGN:
         loop, factory = FOREIGN[kind](), TaskFactory(make)

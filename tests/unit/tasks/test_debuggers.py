@@ -1,4 +1,4 @@
-"""Which stacks stand in a debugger; real ones are in tests/e2e/test_debuggers.py."""
+"""Stacks that stand in a debugger; real debuggers are in tests/e2e/test_debuggers.py."""
 
 import bdb
 import code

@@ -1,4 +1,4 @@
-"""The task factory for loops that are not penstock's: what it counts, composes with and must not disturb."""
+"""The task factory for other loops: its counts, the factories it composes with, and the tasks it must not disturb."""
 
 import asyncio
 import gc
@@ -89,7 +89,7 @@ def test_levels_change_while_tasks_live(loop):
     assert factory.statistics().latency.count == 2
 
 
-def test_an_unknown_level_is_refused_with_those_there_are():
+def test_an_unknown_level_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match="off, count, time, trace"):
         TaskFactory(level="loud")
     factory = TaskFactory()
@@ -149,7 +149,7 @@ def test_a_task_collected_while_pending_is_lost_and_its_site_named(loop):
     assert sum(site.created for site in factory.sites()) == factory.statistics().created
 
 
-def test_a_task_collected_after_its_loop_was_closed_is_counted_and_told():
+def test_a_task_collected_after_its_loop_was_closed_is_counted_and_reported():
     factory = TaskFactory()
     loop = asyncio.SelectorEventLoop()
     loop.set_task_factory(factory)
@@ -164,7 +164,7 @@ def test_a_task_collected_after_its_loop_was_closed_is_counted_and_told():
     assert factory.statistics().findings == {"destroyed_pending": 1}
 
 
-def test_a_failure_nobody_retrieves_is_still_reported_by_asyncio(loop):
+def test_a_failure_that_is_not_retrieved_is_still_reported_by_asyncio(loop):
     loop.set_task_factory(TaskFactory(level="trace"))
     told = []
     loop.set_exception_handler(lambda _, context: told.append(context["message"]))
@@ -179,10 +179,10 @@ def test_a_failure_nobody_retrieves_is_still_reported_by_asyncio(loop):
     assert told == ["Task exception was never retrieved"]
 
 
-# --- what makes the tasks
+# --- factories that make the tasks
 
 
-def test_the_programs_own_factory_makes_the_tasks_with_what_the_caller_gave(loop):
+def test_the_programs_own_factory_makes_the_tasks_with_the_callers_arguments(loop):
     seen = []
 
     def make(its_loop, coro, **kwargs):
@@ -242,7 +242,7 @@ def test_names_and_contexts_pass_through(loop):
     assert loop.run_until_complete(main()) == "first"
 
 
-def test_what_is_no_task_is_handed_on(loop):
+def test_an_object_that_is_no_task_is_returned_as_it_is(loop):
     factory = TaskFactory(lambda loop, coro, **_: (coro.close(), 7)[1])
     assert factory(loop, nothing()) == 7
     assert outcomes(factory) == (0,) * 6
@@ -270,7 +270,7 @@ def test_penstocks_pure_loop_takes_it_as_a_hook_and_leaves_the_factory_free():
         loop.close()
 
 
-# --- what it tells
+# --- its readings
 
 
 def test_it_speaks_for_its_loop_and_goes_with_it():
@@ -301,7 +301,7 @@ def test_an_observer_that_is_there_already_stays(loop):
     assert outcomes(second)[:2] == (2, 2)
 
 
-def test_live_tasks_are_told_by_name_site_age_and_state(loop):
+def test_live_tasks_have_name_site_age_and_state(loop):
     factory = TaskFactory()
     loop.set_task_factory(factory)
 
@@ -323,7 +323,7 @@ def test_live_tasks_are_told_by_name_site_age_and_state(loop):
     assert current.age_s >= waits.age_s >= ready.age_s >= 0
     assert waits.age_s == waits.waiting_s
     assert [task.number for task in live] == sorted(task.number for task in live)
-    # a picture stays what it was, but for the names of those who are gone
+    # a snapshot does not change, except that collected tasks have no name
     assert len(live) == 3 and [task.number for task in live[1:]] == [waits.number, ready.number]
 
 

@@ -46,7 +46,7 @@ def test_each_kind_and_each_site_has_a_rate_of_its_own() -> None:
     assert not log.add(finding("hung", None))
 
 
-def test_after_a_minute_a_site_may_be_told_of_again() -> None:
+def test_after_a_minute_a_site_may_be_reported_again() -> None:
     clock = HandClock(0.0)
     log = FindingLog(per_minute=1, clock=clock)
     assert log.add(finding())
@@ -69,7 +69,7 @@ def test_the_rates_of_a_million_sites_take_bounded_memory() -> None:
     assert len(log._rates) == MOST_KEYS
 
 
-def test_a_mark_gives_what_came_after_it() -> None:
+def test_a_mark_gives_the_findings_after_it() -> None:
     log = FindingLog(limit=4, per_minute=100)
     log.add(finding(message="before"))
     mark = log.mark()

@@ -1,4 +1,4 @@
-"""Findings as log records: a logger a subject, one line, the rest flat and plain JSON beside it."""
+"""Findings as log records: a logger for each subject, one line, and a flat dict of plain JSON."""
 
 import json
 import logging
@@ -62,19 +62,19 @@ def test_a_stall_of_half_a_second_warns_and_a_stuck_task_is_an_error(caplog):
     assert logged(caplog, "stuck").levelname == "ERROR"
 
 
-def test_a_stall_that_may_be_short_is_told_at_its_end_and_one_that_lasts_on_while_it_does(caplog):
+def test_a_short_stall_is_logged_at_its_end_and_a_lasting_one_while_it_lasts(caplog):
     assert level_of_stall(caplog, 0.1, ended=False) == "DEBUG"
     assert level_of_stall(caplog, 1.0, ended=False, repeated=True) == "WARNING"
 
 
-def test_a_busy_machine_is_told_to_those_who_ask_for_everything(caplog):
+def test_a_stall_by_a_busy_machine_is_for_debug(caplog):
     assert logged(caplog, "stall", evidence={"cause": "descheduled", "repeated": True}).levelname == "DEBUG"
 
 
 @pytest.mark.parametrize("kind", sorted(REPORTED_ELSEWHERE))
-def test_what_asyncio_tells_by_itself_is_no_record(caplog, kind):
+def test_findings_that_asyncio_reports_itself_are_no_records(caplog, kind):
     with caplog.at_level(logging.DEBUG, logger="penstock.tasks"):
-        log_finding(Finding(kind, "told"))
+        log_finding(Finding(kind, "reported elsewhere"))
     assert not caplog.records
 
 

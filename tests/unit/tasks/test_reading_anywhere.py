@@ -32,7 +32,7 @@ def test_readers_answer_on_asyncios_own_loop(read, is_plain):
 
 
 @pytest.mark.parametrize("read", [tasks.await_graph, pressure.loop_statistics, executors.statistics])
-def test_what_speaks_of_the_running_loop_says_that_none_runs(read):
+def test_functions_of_the_running_loop_say_that_none_runs(read):
     with pytest.raises(RuntimeError, match="no running event loop"):
         read()
 

@@ -25,11 +25,11 @@ class Orders:
 PROGRAM = """
 import penstock, sys
 from penstock.integrations.metrics.exporter import process_sources
-from penstock.telemetry import Readings
+from penstock.telemetry import MetricReader
 from shop.orders import Orders
 async def main():
     await Orders().fill()
-    for (_, site), count in sorted(Readings(process_sources()).take()["asyncio.task.site.created"].items()):
+    for (_, site), count in sorted(MetricReader(process_sources()).take()["asyncio.task.site.created"].items()):
         print(site, int(count))
 penstock.run(main())
 """

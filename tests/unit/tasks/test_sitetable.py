@@ -35,7 +35,7 @@ def test_an_instruction_without_a_line_is_named_by_its_functions_first():
     assert resolve(code, -1).function == "made_here"
 
 
-def test_what_is_remembered_of_names_is_bounded(monkeypatch):
+def test_the_cache_of_places_is_bounded(monkeypatch):
     monkeypatch.setattr(sitetable, "MOST_SITES", 10)
     for number in range(50):
         scope = {}
@@ -70,7 +70,7 @@ def test_sites_beyond_the_table_are_other(monkeypatch):
     assert [entry.created for entry in table.entries()] == [1, 1, 1, 3]
 
 
-# --- whose line it is
+# --- the line that creates the task
 
 WAYS = {
     "create_task": "await asyncio.create_task(nothing())",
@@ -101,7 +101,7 @@ def test_the_creator_is_the_first_line_that_is_not_asyncios(loop, way):
     assert files == expected
 
 
-def test_a_server_is_not_made_by_who_runs_the_loop(loop):
+def test_a_server_is_not_made_by_the_runner(loop):
     factory = TaskFactory()
     loop.set_task_factory(factory)
     served = asyncio.Event()
@@ -123,17 +123,17 @@ def test_a_server_is_not_made_by_who_runs_the_loop(loop):
     assert any(site.site.file.endswith("streams.py") for site in factory.sites())
 
 
-def test_the_main_task_is_made_by_who_ran_it():
+def test_the_main_task_is_made_by_its_runner():
     with asyncio.Runner() as runner:
         factory = TaskFactory()
         runner.get_loop().set_task_factory(factory)
         runner.run(nothing())
-        assert [site.site.function for site in factory.sites()] == ["test_the_main_task_is_made_by_who_ran_it"]
+        assert [site.site.function for site in factory.sites()] == ["test_the_main_task_is_made_by_its_runner"]
 
 
 def test_without_a_frame_of_the_programs_it_is_asyncios_own():
     namespace = {"__name__": "asyncio.tasks"}
     exec("def connected():\n    yield\n", namespace)
-    # a frame that nobody runs has none around it
+    # a frame that does not run has no caller
     alone = namespace["connected"]().gi_frame
     assert walk(alone) is alone

@@ -1,4 +1,4 @@
-"""spawn(): tasks that nobody has to keep, and whose failures are told exactly once."""
+"""spawn(): tasks that are kept until they end, and whose failures are reported exactly once."""
 
 import asyncio
 import contextvars
@@ -37,11 +37,11 @@ def finish(loop):
     gc.collect()
 
 
-def test_a_task_that_nobody_keeps_runs_to_its_end(loop):
+def test_a_task_without_another_reference_runs_to_its_end(loop):
     waits, ended = [], []
 
     async def forgotten():
-        # the task and the future have each other and nobody else: asyncio alone would collect both
+        # only the task and the future refer to each other: asyncio alone would collect both
         future = asyncio.get_running_loop().create_future()
         waits.append(weakref.ref(future))
         await future
@@ -70,7 +70,7 @@ def test_it_is_kept_only_until_it_has_ended(loop):
     loop.run_until_complete(main())
 
 
-def test_what_a_closed_loop_left_is_let_go_by_the_next_loop():
+def test_the_tasks_of_a_closed_loop_are_released_by_the_next_loop():
     closed = asyncio.SelectorEventLoop()
     coro = nothing()
     task = spawn(coro, loop=closed)
@@ -106,7 +106,7 @@ def test_without_a_running_loop_it_says_so():
     coro.close()
 
 
-def test_a_failure_nobody_awaits_reaches_the_exception_handler_once(loop, told):
+def test_a_failure_that_is_not_awaited_reaches_the_exception_handler_once(loop, told):
     async def main():
         spawn(broken(), name="breaks")
 
@@ -149,7 +149,7 @@ async def by_shield(task):
 
 
 @pytest.mark.parametrize("awaits", [by_await, by_gather, by_wait, by_as_completed, by_wait_for, by_shield])
-def test_a_failure_that_somebody_awaits_is_theirs_alone(loop, told, awaits):
+def test_an_awaited_failure_goes_to_its_awaiter_alone(loop, told, awaits):
     async def main():
         await awaits(spawn(broken()))
 
@@ -206,7 +206,7 @@ def test_the_finding_of_a_failure_has_its_loop_and_the_age_of_the_task(loop, tol
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from 3.12 on")
-def test_a_task_that_fails_before_spawn_returns_is_told_too(loop, told):
+def test_a_task_that_fails_before_spawn_returns_is_reported_too(loop, told):
     async def breaks_at_once():
         raise LookupError("as asked")
 

@@ -54,9 +54,9 @@ def test_ctrl_c_as_the_thread_begins_leaves_one_thread(watch: StallWatch, interr
         for _ in range(3):
             loop.run([[lambda: None]])
         assert not interrupted
-        loop.run_in_thread([[lambda: loop.told.wait(10)]])
+        loop.run_in_thread([[lambda: loop.reported.wait(10)]])
         assert len(loop.stalls()) == 1
-        # the one that had to give way has ended, or is about to
+        # the thread that lost the claim has ended, or is about to
         for thread in watching():
             if thread is not watch._thread:
                 thread.join(10)
@@ -76,7 +76,7 @@ def test_ctrl_c_as_the_thread_is_stopped_leaves_it_to_watch_on(
             patch.setattr(watch._thread, "join", interrupts)
             with pytest.raises(KeyboardInterrupt):
                 watch.close()
-        loop.run_in_thread([[lambda: loop.told.wait(10)]])
+        loop.run_in_thread([[lambda: loop.reported.wait(10)]])
         assert len(loop.stalls()) == 1
 
 
@@ -93,7 +93,7 @@ def test_a_loop_runs_though_no_thread_can_be_had(
             loop.run([[lambda: ran.append(1)]])
         assert ran == [1]
         assert "stalls are not watched" in caplog.text
-        loop.run_in_thread([[lambda: loop.told.wait(10)]])
+        loop.run_in_thread([[lambda: loop.reported.wait(10)]])
         assert len(loop.stalls()) == 1
 
 

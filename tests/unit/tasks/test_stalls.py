@@ -41,7 +41,7 @@ def watch() -> Iterator[StallWatch]:
 def found_in(watch: StallWatch, callbacks: Callable[[DrivenLoop], list[Call]], cause: str, tries: int = 4) -> Finding:
     """The first stall of a turn of the callbacks made, which has the cause, unless every try was short of a CPU.
 
-    The callbacks go on until a stall of theirs is told of: one that is over by then has no stack.
+    The callbacks go on until their stall is reported: a stall that has ended before that has no stack.
     """
     first, end_s = None, time.monotonic() + 20
     while tries and time.monotonic() < end_s:
@@ -49,8 +49,8 @@ def found_in(watch: StallWatch, callbacks: Callable[[DrivenLoop], list[Call]], c
             note_retry(f"a stall was not seen as {cause}")
         with watched(watch, STALL_S) as loop:
             loop.run_in_thread([callbacks(loop)])
-            # what waits for the GIL at the end of it is told a moment later
-            if not loop.told.wait(1):
+            # a watchdog that waits for the GIL reports a moment later
+            if not loop.reported.wait(1):
                 continue  # on a crowded machine one may be over before it is looked at: that was no try
             first, tries = loop.stalls()[0], tries - 1
         if first.evidence["cause"] == cause and not first.evidence["unsampled"]:
@@ -67,8 +67,8 @@ def is_starved(finding: Finding) -> bool:
     return evidence["cause"] == "descheduled" and without_cpu_s >= 0.5 * evidence["observed_s"]
 
 
-def until_told(loop: DrivenLoop, count: int = 1) -> Call:
-    """Stands still until so many stalls have been told of, however late the watchdog has its turn."""
+def until_reported(loop: DrivenLoop, count: int = 1) -> Call:
+    """Block until so many stalls are reported, however late the watchdog runs."""
 
     def stands_still() -> None:
         end_s = time.monotonic() + 10
@@ -80,9 +80,9 @@ def until_told(loop: DrivenLoop, count: int = 1) -> Call:
 
 
 def goes_on(loop: DrivenLoop, work: Call) -> None:
-    """Work until a stall has been told of."""
+    """Work until a stall is reported."""
     end_s = time.monotonic() + PATIENCE_S
-    while not loop.told.is_set() and time.monotonic() < end_s:
+    while not loop.reported.is_set() and time.monotonic() < end_s:
         work()
 
 
@@ -121,7 +121,7 @@ def test_a_blocking_call_is_found_while_it_lasts(watch: StallWatch) -> None:
 
         def blocks() -> None:
             # It ends because it has been found.
-            assert loop.told.wait(10)
+            assert loop.reported.wait(10)
 
         loop.run_in_thread([[blocks]])
         [finding] = loop.seen_stalls()
@@ -129,14 +129,14 @@ def test_a_blocking_call_is_found_while_it_lasts(watch: StallWatch) -> None:
     assert finding.loop == "driven"
 
 
-def test_a_turn_that_is_excused_is_no_stall_and_the_next_one_is(watch: StallWatch) -> None:
+def test_an_exempt_turn_is_no_stall_and_the_next_one_is(watch: StallWatch) -> None:
     with watched(watch, STALL_S) as loop:
 
         def starts() -> None:
             watch.exempt_turn(loop)
             time.sleep(6 * STALL_S)
 
-        loop.run_in_thread([[starts], [until_told(loop)]])
+        loop.run_in_thread([[starts], [until_reported(loop)]])
         [finding] = loop.seen_stalls()
     assert "stands_still" in finding.evidence["stack"][0]
 
@@ -162,7 +162,7 @@ def test_a_busy_loop_is_pythons(watch: StallWatch) -> None:
 
 
 def test_c_code_that_holds_the_gil_is_found(watch: StallWatch) -> None:
-    finding = found_in(watch, lambda loop: [holding_the_gil(then=partial(loop.told.wait, PATIENCE_S))], "gil")
+    finding = found_in(watch, lambda loop: [holding_the_gil(then=partial(loop.reported.wait, PATIENCE_S))], "gil")
     assert finding.evidence["gil_wait_s"] > 0.05
     # the stack is the one of the call, which has just ended
     assert finding.site is not None
@@ -178,7 +178,7 @@ def test_a_long_collection_is_found(watch: StallWatch) -> None:
     def collects(loop: DrivenLoop) -> None:
         gc.collect()
         # the stack is looked at when the collection has given the GIL up
-        loop.told.wait(PATIENCE_S)
+        loop.reported.wait(PATIENCE_S)
 
     gc.disable()
     try:
@@ -186,7 +186,7 @@ def test_a_long_collection_is_found(watch: StallWatch) -> None:
     finally:
         gc.enable()
     assert finding.evidence["gc_s"] > 0.03
-    # innermost may be somebody's gc callback
+    # the innermost frame may be another library's gc callback
     assert any("in collects" in line or ".collects" in line for line in finding.evidence["stack"])
     count, total_s = watch.collections()
     assert count >= 1
@@ -194,15 +194,15 @@ def test_a_long_collection_is_found(watch: StallWatch) -> None:
 
 
 def test_a_turn_of_many_small_callbacks_is_found(watch: StallWatch) -> None:
-    finding = found_in(watch, lambda loop: [lambda: loop.told.is_set() or busy(0.001)] * 10_000, "python")
+    finding = found_in(watch, lambda loop: [lambda: loop.reported.is_set() or busy(0.001)] * 10_000, "python")
     assert finding.evidence["turn"]
     assert finding.evidence["callbacks"] > 3
     assert re.match(f"a turn of {finding.evidence['callbacks'] + 1} (or more )?callbacks ", finding.message)
 
 
-def test_a_callback_that_is_most_of_its_turn_is_told_of_once(watch: StallWatch) -> None:
+def test_a_callback_that_is_most_of_its_turn_is_reported_once(watch: StallWatch) -> None:
     with watched(watch, 0.5) as loop:
-        loop.run_in_thread([[lambda: time.sleep(0.05), until_told(loop)]])
+        loop.run_in_thread([[lambda: time.sleep(0.05), until_reported(loop)]])
         [finding] = loop.seen_stalls()
     assert not finding.evidence["turn"]
     assert finding.evidence["callbacks"] == 1
@@ -210,8 +210,8 @@ def test_a_callback_that_is_most_of_its_turn_is_told_of_once(watch: StallWatch) 
 
 def test_a_long_callback_after_a_long_turn_is_a_stall_of_its_own(watch: StallWatch) -> None:
     with watched(watch, STALL_S) as loop:
-        short: Call = lambda: loop.told.is_set() or time.sleep(0.005)  # noqa: E731
-        loop.run_in_thread([[*[short] * 1000, until_told(loop, 2)]])
+        short: Call = lambda: loop.reported.is_set() or time.sleep(0.005)  # noqa: E731
+        loop.run_in_thread([[*[short] * 1000, until_reported(loop, 2)]])
         turn, callback = loop.stalls()
     assert turn.evidence["turn"]
     assert not callback.evidence["turn"]
@@ -219,12 +219,12 @@ def test_a_long_callback_after_a_long_turn_is_a_stall_of_its_own(watch: StallWat
     assert callback.evidence["callbacks"] == 1000
 
 
-def test_at_ten_times_it_is_told_of_again_and_then_no_more(watch: StallWatch) -> None:
+def test_a_stall_is_reported_again_at_ten_times_its_bound_and_then_no_more(watch: StallWatch) -> None:
     with watched(watch, 0.1) as loop:
-        told_twice = until_told(loop, 2)
+        reported_twice = until_reported(loop, 2)
 
         def stands_still() -> None:
-            told_twice()
+            reported_twice()
             time.sleep(0.5)
 
         loop.run_in_thread([[stands_still]])
@@ -238,19 +238,19 @@ def test_at_ten_times_it_is_told_of_again_and_then_no_more(watch: StallWatch) ->
 
 
 @pytest.mark.parametrize("calls_before", [0, 3])
-def test_the_whole_length_of_a_stall_is_told_when_it_ends_with_the_stack_of_while_it_lasted(
+def test_the_whole_length_of_a_stall_is_reported_at_its_end_with_the_stack_it_had(
     watch: StallWatch, calls_before: int
 ) -> None:
     with watched(watch, 0.2) as loop:
-        told: list[Finding] = []
+        reported: list[Finding] = []
         ended, took_s = threading.Event(), 0.0
-        loop.findings.listen(told.append)
+        loop.findings.listen(reported.append)
         loop.findings.listen(lambda finding: finding.evidence["ended"] and ended.set())
 
         def stands_still() -> None:
             nonlocal took_s
             began_s = time.monotonic()
-            assert loop.told.wait(10)
+            assert loop.reported.wait(10)
             time.sleep(0.2)
             took_s = time.monotonic() - began_s
 
@@ -262,7 +262,7 @@ def test_the_whole_length_of_a_stall_is_told_when_it_ends_with_the_stack_of_whil
         run_s, most_s = time.monotonic(), 0.0
         loop.run_in_thread([[*[lambda: None] * calls_before, stands_still]], rest=rests)
         [kept] = loop.stalls()
-        first, last = told
+        first, last = reported
     assert kept is last
     assert took_s <= last.evidence["lasted_s"] <= most_s
     assert last.evidence["lasted_s"] >= first.evidence["lasted_s"] + 0.1
@@ -273,15 +273,15 @@ def test_the_whole_length_of_a_stall_is_told_when_it_ends_with_the_stack_of_whil
     assert loop.findings.counts() == {"stall": 1}
 
 
-def test_a_loop_that_is_closed_at_once_still_tells_how_long_its_last_stall_was(watch: StallWatch) -> None:
+def test_a_loop_that_is_closed_at_once_still_reports_the_length_of_its_last_stall(watch: StallWatch) -> None:
     with watched(watch, STALL_S) as loop:
-        loop.run_in_thread([[until_told(loop), lambda: None]])
+        loop.run_in_thread([[until_reported(loop), lambda: None]])
     [stall] = loop.seen_stalls()
     assert stall.evidence["ended"]
     assert stall.evidence["lasted_s"] >= STALL_S
 
 
-def test_a_turn_of_many_callbacks_tells_its_whole_length(watch: StallWatch) -> None:
+def test_the_whole_length_of_a_turn_of_many_callbacks_is_reported(watch: StallWatch) -> None:
     with watched(watch, STALL_S) as loop:
         ended = threading.Event()
         loop.findings.listen(lambda finding: finding.evidence["ended"] and finding.evidence["turn"] and ended.set())
@@ -291,7 +291,7 @@ def test_a_turn_of_many_callbacks_tells_its_whole_length(watch: StallWatch) -> N
     assert re.match(r"a turn of \d+ or more callbacks lasted ", stall.message)
 
 
-def test_c_code_that_keeps_the_gil_to_its_end_tells_its_whole_length(watch: StallWatch) -> None:
+def test_the_whole_length_of_c_code_that_keeps_the_gil_is_reported(watch: StallWatch) -> None:
     # ten times a stall: a CPU that becomes twice as fast meanwhile is no matter
     call = holding_the_gil(10 * STALL_S)
     began_s = time.monotonic()
@@ -307,9 +307,9 @@ def test_c_code_that_keeps_the_gil_to_its_end_tells_its_whole_length(watch: Stal
     assert stall.evidence["lasted_s"] > took_s / 3
 
 
-def test_each_stall_is_told_of_and_counted_by_cause(watch: StallWatch) -> None:
+def test_each_stall_is_reported_and_counted_by_cause(watch: StallWatch) -> None:
     with watched(watch, STALL_S) as loop:
-        loop.run_in_thread([[until_told(loop, count)] for count in (1, 2, 3)])
+        loop.run_in_thread([[until_reported(loop, count)] for count in (1, 2, 3)])
         causes = watch.causes(loop)  # type: ignore[arg-type]
     assert len(loop.seen_stalls()) == 3
     assert len(loop.stalls()) == sum(causes.values())
@@ -340,7 +340,7 @@ def test_a_stall_between_runs_is_none(watch: StallWatch) -> None:
 
 def test_two_loops_are_watched_at_once_each_by_its_own_time(watch: StallWatch) -> None:
     with watched(watch, STALL_S) as quick, watched(watch, 10.0) as patient:
-        threads = [threading.Thread(target=loop.run, args=([[until_told(quick)]],)) for loop in (quick, patient)]
+        threads = [threading.Thread(target=loop.run, args=([[until_reported(quick)]],)) for loop in (quick, patient)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -434,7 +434,7 @@ def test_loops_may_come_and_go_while_the_thread_looks(watch: StallWatch) -> None
         with watched(watch, 0.001) as loop:
             loop.run([[lambda: None], [lambda: None]])
     with watched(watch, STALL_S) as loop:
-        loop.run_in_thread([[until_told(loop)]])
+        loop.run_in_thread([[until_reported(loop)]])
         assert len(loop.seen_stalls()) == 1
 
 
@@ -446,5 +446,5 @@ def test_a_report_that_fails_ends_nothing(watch: StallWatch, caplog: pytest.LogC
         loop.findings.add = fails  # type: ignore[method-assign]
         loop.run_in_thread([[lambda: wait_until(lambda: "could not be reported" in caplog.text)]])
         del loop.findings.add
-        loop.run_in_thread([[until_told(loop)]])
+        loop.run_in_thread([[until_reported(loop)]])
         assert len(loop.seen_stalls()) == 1

@@ -1,4 +1,4 @@
-"""Trends: tasks far older than their site's others, sites whose live count only grows; and those that look like it."""
+"""Trends: hung tasks and growing sites, and tasks and sites that only look similar."""
 
 import asyncio
 
@@ -46,7 +46,7 @@ def test_of_a_site_with_few_samples_nothing_is_said() -> None:
     assert hung_tasks([task_of(1, 1e6, THERE)], [site_of()], factor=10, least_s=60) == []
 
 
-def test_a_hung_task_is_told_of_once() -> None:
+def test_a_hung_task_is_reported_once() -> None:
     watch = HungWatch(factor=10, least_s=60, loop="main")
     [finding] = watch.check([task_of(1, 61.0), task_of(2, 1.0)], [site_of()])
     assert (finding.kind, finding.task, finding.site, finding.loop) == ("hung", "Task-1", HERE, "main")
@@ -58,7 +58,7 @@ def test_a_hung_task_is_told_of_once() -> None:
     assert watch.check([task_of(1, 76.0), task_of(2, 70.0)], [site_of()])[0].task == "Task-2"
 
 
-def test_what_was_told_is_forgotten_with_the_task() -> None:
+def test_a_reported_task_is_forgotten_at_its_end() -> None:
     watch = HungWatch(factor=10, least_s=60)
     for number in range(1000):
         assert len(watch.check([task_of(number, 61.0)], [site_of()])) == 1
@@ -66,12 +66,12 @@ def test_what_was_told_is_forgotten_with_the_task() -> None:
 
 
 def course(counts: list[int], watch: GrowthWatch | None = None) -> list[int]:
-    """The looks, by index, at which a site with these live counts is told of."""
+    """The checks, by index, at which a site with these live counts is reported."""
     watch = watch or GrowthWatch(samples=8, least_count=10, share=0.2)
     return [index for index, live in enumerate(counts) if watch.check([site_of(live=live, samples=1)])]
 
 
-def test_a_site_that_only_grows_is_told_of_once_and_again_when_it_has_doubled() -> None:
+def test_a_growing_site_is_reported_once_and_again_when_it_has_doubled() -> None:
     assert course(list(range(0, 400, 5))) == [7, 14, 28]
 
 
@@ -90,7 +90,7 @@ def test_a_slow_leak_with_steps_of_rest_is_growing() -> None:
         pytest.param([index * 10 for index in range(7)], id="too short a time"),
     ],
 )
-def test_what_is_no_leak_is_not_told_of(counts: list[int]) -> None:
+def test_counts_without_a_leak_are_not_reported(counts: list[int]) -> None:
     assert course(counts) == []
 
 

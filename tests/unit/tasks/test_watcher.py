@@ -49,7 +49,7 @@ def of_kind(found, kind):
     return [finding for finding in found if finding.kind == kind]
 
 
-def test_a_task_that_nobody_keeps_is_found_with_its_site_and_age():
+def test_a_lost_task_is_found_with_its_site_and_age():
     async def waits():
         await asyncio.get_running_loop().create_future()
 
@@ -67,9 +67,9 @@ def test_a_task_that_nobody_keeps_is_found_with_its_site_and_age():
     assert "spawn()" in lost.message
 
 
-def test_a_failure_that_nobody_asks_for_is_found():
+def test_a_failure_that_is_not_retrieved_is_found():
     async def fails():
-        raise LookupError("nobody asks")
+        raise LookupError("as asked")
 
     async def main():
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
@@ -79,7 +79,7 @@ def test_a_failure_that_nobody_asks_for_is_found():
         gc.collect()
 
     (failure,) = of_kind(found_by(main), "exception_unretrieved")
-    assert "nobody asks" in failure.message
+    assert "as asked" in failure.message
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
@@ -128,7 +128,7 @@ def found_by_hand(main, config=QUICK):
     return seen
 
 
-def test_a_task_whose_event_nobody_can_set_is_found():
+def test_a_task_whose_event_cannot_be_set_is_found():
     async def waits():
         await asyncio.Event().wait()
 
@@ -143,7 +143,7 @@ def test_a_task_whose_event_nobody_can_set_is_found():
     assert any("waits" in frame for frame in stuck.evidence["await_chain"])
 
 
-def test_a_task_far_older_than_its_like_is_found_once():
+def test_a_hung_task_is_found_once():
     gate = {}
 
     async def work(hangs):
@@ -180,7 +180,7 @@ def test_a_site_that_only_grows_is_found():
     assert ".main" in growing[0].site.function
 
 
-def test_a_loop_that_is_closed_with_tasks_pending_is_told_of():
+def test_a_loop_that_is_closed_with_tasks_pending_is_found():
     async def main():
         task = asyncio.create_task(asyncio.sleep(60), name="left")
         await asyncio.sleep(0)
@@ -203,8 +203,8 @@ def test_a_blocking_call_is_found_while_it_lasts_with_task_and_line():
     assert (stalls[0].evidence["cause"], stalls[0].evidence["blocked"]) in (("python", True), ("descheduled", True))
 
 
-def test_c_code_that_keeps_the_gil_is_told_from_python_code():
-    """The call lasts for long after the watchdog has asked for the GIL, which is what tells it from Python code."""
+def test_c_code_that_keeps_the_gil_is_distinguished_from_python_code():
+    """The call lasts for long after the watchdog has asked for the GIL, which distinguishes it from Python code."""
     count = int(1_000_000 * 3 * QUICK.stall_s / adding_s(1_000_000))
 
     async def main():
@@ -276,7 +276,7 @@ def test_figures_of_several_loops_are_summed():
         loop.close()
 
 
-def test_a_listener_that_raises_hurts_nobody(caplog):
+def test_a_listener_that_raises_affects_no_other(caplog):
     def bad(finding):
         raise ValueError
 
@@ -357,5 +357,5 @@ def test_the_folder_of_traces_is_made(tmp_path):
 
 def test_a_folder_of_traces_that_cannot_be_made_is_one_clear_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"tasks.trace_dir = .*file/traces.*can be made: Not a directory"):
+    with pytest.raises(ConfigError, match=r"tasks.trace_dir = .*file/traces.*can be created: Not a directory"):
         new_event_loop(Config(tasks=TasksConfig(trace_dir=str(tmp_path / "file" / "traces"))))

@@ -1,4 +1,4 @@
-"""Records as penstock's observers and lanes hand them out, filled by hand."""
+"""Records of penstock's observers and lanes, filled by hand."""
 
 from penstock.executors.counters import LaneCounters
 from penstock.pressure.admission.gate import GateStatistics

@@ -69,5 +69,5 @@ def row(metric):
     return f"| `{metric.name}` | `{metric.prometheus}` | {metric.instrument} | {metric.unit} | {attributes} |"
 
 
-def test_the_guide_names_what_a_histogram_becomes():
+def test_the_guide_names_the_gauges_of_a_histogram():
     assert ", ".join(f"`.{summary}`" for summary in SUMMARIES) in GUIDE

@@ -208,7 +208,7 @@ def test_other_findings_are_no_spans(spans):
 
 def test_a_span_of_a_finding_belongs_to_no_span_of_the_thread_that_found_it(spans):
     tracer, finished = spans
-    with tracer.start_as_current_span("somebody's"):
+    with tracer.start_as_current_span("the caller's"):
         Spans(tracer)(finding())
     assert finished()[0].parent is None
 

@@ -1,4 +1,4 @@
-"""The collector: what a registry writes is what the records had, in both of Prometheus's text formats."""
+"""The collector: a registry writes the records' values in both of Prometheus's text formats."""
 
 import sys
 
@@ -65,7 +65,7 @@ def test_a_histogram_is_handed_over_in_the_default_bounds():
     assert registry.get_sample_value(f"{name}_sum", LOOP) == pytest.approx(60.023)
 
 
-def test_bounds_of_ones_own_replace_the_default_ones():
+def test_given_bounds_replace_the_default_ones():
     registry = registered(bounds_s=(1, 100))
     buckets = [
         sample.labels["le"]
@@ -80,7 +80,7 @@ def test_bounds_of_ones_own_replace_the_default_ones():
 @pytest.mark.parametrize(
     ("written", "parse"), [(generate_latest, parse_text), (generate_openmetrics, parse_openmetrics)]
 )
-def test_the_text_is_what_prometheus_reads(written, parse):
+def test_the_text_is_prometheuss_format(written, parse):
     families = {family.name: family for family in parse(written(registered()).decode())}
     assert families["asyncio_task_duration_seconds"].type == "histogram"
     samples = {sample.name for family in families.values() for sample in family.samples}

@@ -1,4 +1,4 @@
-"""Readings: what sources give turned into values; loops of one name are one, sites are capped and never fall."""
+"""Readings: the sources' records as values. Loops of one name are one, sites are capped, counters never fall."""
 
 import sys
 import threading
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.telemetry.names import METRICS
-from penstock.telemetry.readings import Readings, Sources
+from penstock.telemetry.readings import MetricReader, Sources
 from penstock.telemetry.topsites import TopSites
 from tests.unit.telemetry.figures import gate_of, lane_of, loop_of, site_of, times
 
@@ -18,7 +18,7 @@ def taken(*, tasks=(), lanes=None, sites=None, gates=(), sheds=None, cut=None, *
     sources = Sources(
         lambda: tasks, lambda: lanes or {}, lambda: sites or {}, lambda: gates, lambda: sheds or {}, lambda: cut or {}
     )
-    return Readings(sources, **{"process": False} | how).take()
+    return MetricReader(sources, **{"process": False} | how).take()
 
 
 def test_a_loops_figures_are_values_by_kind_state_and_cause():
@@ -30,7 +30,7 @@ def test_a_loops_figures_are_values_by_kind_state_and_cause():
     assert found["asyncio.eventloop.delay"] == {MAIN: times(0.003, 0.2)}
 
 
-def test_a_loop_whose_turns_nobody_counts_is_not_called_idle():
+def test_a_loop_whose_turns_are_not_counted_is_not_called_idle():
     found = taken(tasks=[loop_of(implementation="asyncio", figures=None, created=5)])
     assert found["asyncio.task.created"] == {("main", "asyncio"): 5}
     assert not [name for name in found if name.startswith("asyncio.eventloop.")]
@@ -82,7 +82,7 @@ def test_gates_of_one_name_are_one_series():
     assert found["asyncio.backpressure.queue.age"] == {("api",): 0.5, ("gate",): 0.25}
 
 
-def test_what_is_shed_at_no_gate_stands_beside_what_gates_refuse():
+def test_sheds_before_a_gate_are_beside_the_sheds_of_gates():
     found = taken(gates=[gate_of(), gate_of("loop")], sheds={("loop", "lag"): 26, ("loop", "wait"): 1})
     wanted = {("api", "wait"): 5, ("api", "limit"): 0, ("loop", "wait"): 6, ("loop", "limit"): 0, ("loop", "lag"): 26}
     assert found["asyncio.backpressure.rejected"] == wanted
@@ -126,7 +126,7 @@ def test_a_site_that_rises_into_the_top_takes_nothing_from_other():
     assert risen == {("main", "app:work2"): 95, ("main", "other"): 5}
 
 
-def test_a_site_is_not_put_out_by_one_that_is_hardly_busier():
+def test_a_site_is_not_displaced_by_a_slightly_busier_one():
     top = TopSites(1)
     shown(top, main=[site_of(1, 10), site_of(2, 5)])
     assert ("main", "app:work1") in shown(top, main=[site_of(1, 10), site_of(2, 20)])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from penstock.pressure.limits.correlation import Correlation
 from penstock.pressure.limits.floor import Floors
-from penstock.pressure.limits.probe import Probe
+from penstock.pressure.limits.probe import LimitProbe
 from penstock.pressure.limits.reading import HIDDEN, readings, risen_from
 from penstock.pressure.limits.window import LEAST_SAMPLES, MovingLimit
 
@@ -70,7 +70,7 @@ class Gradient(MovingLimit):
             raise ValueError(f"tolerance = {tolerance}: above 1; window_s = {window_s}, memory_s = {memory_s}: above 0")
         self._tolerance = tolerance
         self._floor = Floors(memory_s)
-        self._probe = Probe(memory_s)
+        self._probe = LimitProbe(memory_s)
         self._correlation = Correlation()
         self._pending: Window | None = None
         self._first, self._starts, self._probes_up = True, True, False

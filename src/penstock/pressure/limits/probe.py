@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from penstock.pressure.limits.reading import Readings
 
-__all__ = ["Probe"]
+__all__ = ["LimitProbe"]
 
 # The pause after a probe that changed the floor, and the longest pause otherwise: probes take 2 % of the time.
 SOON_S, LATE_S = 0.5, 10.0
@@ -20,7 +20,7 @@ SOON_S, LATE_S = 0.5, 10.0
 MOST_WINDOWS = 10
 
 
-class Probe:
+class LimitProbe:
     """The schedule of probes and the present probe. A floor found by a probe counts as known for `memory_s` seconds."""
 
     __slots__ = (

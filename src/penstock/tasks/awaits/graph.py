@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from penstock.tasks.place import Place
 
-__all__ = ["AwaitGraph", "Edge", "Group", "await_cycles", "await_graph"]
+__all__ = ["AwaitGraph", "Edge", "StackGroup", "await_cycles", "await_graph"]
 
 # names in a group, and the bounds of the report
 MOST_NAMES = 5
@@ -32,7 +32,7 @@ WIDTH = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class StackGroup:
     """Tasks with the same stack that await the same kind of object."""
 
     count: int
@@ -60,7 +60,7 @@ class AwaitGraph:
 
     task_count: int
     # the largest first
-    groups: tuple[Group, ...]
+    groups: tuple[StackGroup, ...]
     edges: tuple[Edge, ...]
     # each in order: a task awaits the next one, and the last awaits the first
     cycles: tuple[tuple[str, ...], ...]
@@ -96,12 +96,12 @@ def await_cycles(tasks: Iterable[asyncio.Task[Any]]) -> list[tuple[asyncio.Task[
     return _cycles(_awaits([task for task in tasks if not task.done()]))
 
 
-def _groups(chains: dict[asyncio.Task[Any], AwaitChain], name: dict[asyncio.Task[Any], str]) -> tuple[Group, ...]:
+def _groups(chains: dict[asyncio.Task[Any], AwaitChain], name: dict[asyncio.Task[Any], str]) -> tuple[StackGroup, ...]:
     members: dict[tuple[tuple[Place, ...], str], list[asyncio.Task[Any]]] = {}
     for task, found in chains.items():
         members.setdefault((found.frames, found.awaited.kind), []).append(task)
     groups = (
-        Group(len(alike), tuple(name[task] for task in alike[:MOST_NAMES]), frames, chains[alike[0]].awaited)
+        StackGroup(len(alike), tuple(name[task] for task in alike[:MOST_NAMES]), frames, chains[alike[0]].awaited)
         for (frames, _), alike in members.items()
     )
     return tuple(sorted(groups, key=lambda group: -group.count))
@@ -244,7 +244,7 @@ def _report(graph: AwaitGraph) -> Iterator[str]:
     yield from _rest(len(graph.cycles) - SHOWN_CYCLES, "cycles")
 
 
-def _group_lines(group: Group) -> Iterator[str]:
+def _group_lines(group: StackGroup) -> Iterator[str]:
     names = ", ".join(group.names) + (", ..." if group.count > len(group.names) else "")
     yield _cut(f"{group.count} x {group.awaited.kind}: {names}")
     hidden = len(group.frames) - SHOWN_FRAMES

@@ -17,7 +17,7 @@ from penstock.errors import ConfigError
 from penstock.tasks.finding_log import FindingLog
 from penstock.tasks.flighttrace import Event
 from penstock.tasks.observers import registry
-from penstock.tasks.observers.factoryrecords import TaskRecord, TracedRecord, task_row
+from penstock.tasks.observers.factoryrecords import TaskRecord, TracedRecord, live_row
 from penstock.tasks.observers.livetasks import LiveTasks
 from penstock.tasks.observers.lost import LostTasks
 from penstock.tasks.observers.registry import LEVELS
@@ -205,7 +205,7 @@ class TaskFactory:
     def live(self) -> Sequence[LiveTask]:
         """Return the tasks that have not ended, oldest first; each record is made as it is read."""
         loop = self._loop()
-        return LiveTasks(list(self._live.values()), lambda record: task_row(record, loop), monotonic_ns())
+        return LiveTasks(list(self._live.values()), lambda record: live_row(record, loop), monotonic_ns())
 
     def sites(self) -> list[SiteStatistics]:
         """Return the statistics of each site; tasks made at level count have the site "unknown"."""

@@ -6,14 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from penstock.tasks.observers.livetasks import TaskRow
+from penstock.tasks.observers.livetasks import LiveRow
 from penstock.tasks.observers.sites import place_at
 
 if TYPE_CHECKING:
     from penstock.tasks.observers.sites import Instruction, SiteEntry
     from penstock.tasks.place import Place
 
-__all__ = ["TaskRecord", "TracedRecord", "task_row"]
+__all__ = ["TaskRecord", "TracedRecord", "live_row"]
 
 
 class TaskRecord(ref[Any]):
@@ -40,10 +40,10 @@ class TracedRecord(TaskRecord):
         return [place_at(*frame) for frame in getattr(self, "stack", ())]
 
 
-def task_row(record: TaskRecord, loop: asyncio.AbstractEventLoop | None) -> TaskRow:
+def live_row(record: TaskRecord, loop: asyncio.AbstractEventLoop | None) -> LiveRow:
     """Return the row of a record. Steps and the time in a state cannot be seen from outside the loop."""
     state = _state(record(), loop)
-    return TaskRow(record.number, record, record.entry.site, record.born_ns, 0, state, 0, 0, 0)
+    return LiveRow(record.number, record, record.entry.site, record.born_ns, 0, state, 0, 0, 0)
 
 
 def _state(task: Any, loop: asyncio.AbstractEventLoop | None) -> str:

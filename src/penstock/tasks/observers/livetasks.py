@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from penstock.tasks.place import Place
 
-__all__ = ["LiveTasks", "TaskRow"]
+__all__ = ["LiveRow", "LiveTasks"]
 
 
-class TaskRow(NamedTuple):
+class LiveRow(NamedTuple):
     """A live task as its observer has recorded it. Times are nanoseconds; the start times are monotonic."""
 
     # one number for each task of the process, in the order of birth
@@ -61,7 +61,7 @@ class LiveTasks(Sequence[LiveTask]):
 
     __slots__ = ("_found", "_row_of", "_taken_ns")
 
-    def __init__(self, found: Sequence[Any], row_of: Callable[[Any], TaskRow], taken_ns: int) -> None:
+    def __init__(self, found: Sequence[Any], row_of: Callable[[Any], LiveRow], taken_ns: int) -> None:
         self._found = found
         self._row_of = row_of
         self._taken_ns = taken_ns

@@ -104,13 +104,13 @@ class NativeObserver:
     def live(self) -> LiveTasks:
         """Return the tasks that have not ended, in no order; each record is made as it is read."""
         from penstock.tasks.observers.livetasks import LiveTasks
-        from penstock.tasks.observers.nativerecords import task_row
+        from penstock.tasks.observers.nativerecords import live_row
 
         core = native_core(self._loop())
         if core is None:
-            return LiveTasks((), lambda entry: task_row(entry, self.site), monotonic_ns())
+            return LiveTasks((), lambda entry: live_row(entry, self.site), monotonic_ns())
         snapshot: Any = core.snapshot_tasks()
-        return LiveTasks(snapshot, lambda entry: task_row(entry, self.site), snapshot.taken_ns)
+        return LiveTasks(snapshot, lambda entry: live_row(entry, self.site), snapshot.taken_ns)
 
     def sites(self) -> list[SiteStatistics]:
         """Return the statistics of each site."""

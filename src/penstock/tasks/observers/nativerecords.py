@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.loop.native import native_core
 from penstock.tasks.flighttrace import Event
-from penstock.tasks.observers.livetasks import TaskRow
+from penstock.tasks.observers.livetasks import LiveRow
 from penstock.tasks.records import LoopFigures, SiteStatistics, TaskStatistics
 from penstock.times import Times, merged, taken
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from penstock.tasks.finding_log import FindingLog
     from penstock.tasks.place import Place
 
-__all__ = ["flight_event", "site_statistics", "statistics", "task_row"]
+__all__ = ["flight_event", "live_row", "site_statistics", "statistics"]
 
 # the probe's numbers for kinds of callback, kinds of flight event, outcomes and states of a task
 CALLBACK_KINDS = ("task", "callback", "timer", "io")
@@ -97,10 +97,10 @@ def site_statistics(
     return SiteStatistics(site, created, returned, raised, cancelled, live, running_ns / 1e9, ready_ns / 1e9, times)
 
 
-def task_row(entry: Any, site_of: Callable[[int], Place]) -> TaskRow:
+def live_row(entry: Any, site_of: Callable[[int], Place]) -> LiveRow:
     """Return the row of an entry of the ledger's snapshot; `site_of` names a site by its number."""
     number, weak, site, born_ns, since_ns, state, running_ns, ready_ns, steps = entry[:9]
-    return TaskRow(number, weak, site_of(site), born_ns, since_ns, STATES[state], running_ns, ready_ns, steps)
+    return LiveRow(number, weak, site_of(site), born_ns, since_ns, STATES[state], running_ns, ready_ns, steps)
 
 
 def flight_event(entry: Any, site_of: Callable[[int], Place]) -> Event:

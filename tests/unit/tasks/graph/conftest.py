@@ -1,4 +1,4 @@
-"""Tasks to look at, on penstock's and on stock asyncio's loop."""
+"""Tasks to inspect, on penstock's and on stock asyncio's loop."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ def loop(request):
 
 @pytest.fixture
 def start(loop):
-    """`start(coroutine, name)`: a task; all of them are let go, unfinished, at the end."""
+    """`start(coroutine, name)`: a task; all of them are released, unfinished, at the end."""
     made = []
 
     def begin(coroutine, name=None):

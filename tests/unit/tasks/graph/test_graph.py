@@ -85,7 +85,7 @@ def test_a_cycle_is_in_order_whatever_its_length(loop, start):
     assert [*cycle[at:], *cycle[:at]] == tasks
 
 
-def test_tasks_of_one_name_are_told_apart(loop, start):
+def test_tasks_of_one_name_have_their_address_too(loop, start):
     first, second = start(sleeper(), "same"), start(await_first([]), "x")
     second = start(await_first([first]), "same")
     settle(loop)

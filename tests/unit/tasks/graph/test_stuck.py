@@ -1,4 +1,4 @@
-"""A task is stuck when nobody can complete what it awaits; when somebody might, it never is."""
+"""Stuck tasks: tasks whose awaited object cannot be completed. In doubt a task is not stuck."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from penstock.tasks.detectors.reachability import References
 from penstock.tasks.detectors.stuck import StuckSearch, stuck_tasks
 from tests.unit.tasks.graph.conftest import settle
 
-# for what a test holds against all odds
+# a budget that no machine exceeds
 HELD = {}
 GENEROUS_S = 5.0
 
@@ -33,7 +33,7 @@ def stuck(*tasks):
 
 
 def stuck_of(loop, start, *coroutines):
-    """The places (from 0) of those that are stuck."""
+    """The indices of the stuck tasks."""
     tasks = [start(coroutine, str(at)) for at, coroutine in enumerate(coroutines)]
     del coroutines
     settle(loop)
@@ -41,7 +41,7 @@ def stuck_of(loop, start, *coroutines):
 
 
 class Box:
-    """Something with attributes."""
+    """An object with attributes."""
 
 
 async def lost():
@@ -72,7 +72,7 @@ async def in_order(first, second):
             pass
 
 
-# what is stuck
+# stuck tasks
 
 
 def test_a_future_that_its_maker_lost_keeps_its_task_for_ever(loop, start):
@@ -159,7 +159,7 @@ def test_pythons_own_task_class_is_seen_through_as_well(loop, start):
     }
 
 
-def test_what_a_stuck_task_holds_wakes_nobody(loop, start):
+def test_an_object_that_only_stuck_tasks_hold_wakes_no_task(loop, start):
     async def holder(event):
         await lost()
         event.set()
@@ -187,7 +187,7 @@ def test_a_waiter_is_stuck_whatever_else_its_object_reaches(loop, start):
     assert found == {0}
 
 
-def test_a_record_tells_what_is_awaited_and_keeps_no_task(loop, start):
+def test_a_record_names_the_awaited_object_and_keeps_no_task(loop, start):
     task = start(wait_for_event(), "waiter")
     settle(loop)
     [found] = stuck_tasks([task], GENEROUS_S)
@@ -208,7 +208,7 @@ def test_a_search_leaves_every_count_as_it_was(loop, start):
     assert stuck(task) == {task.get_name()}
 
 
-# what is not
+# tasks that are not stuck
 
 
 def test_a_timer_wakes(loop, start):
@@ -225,7 +225,7 @@ def test_a_timer_wakes(loop, start):
     assert stuck_of(loop, start, asleep(), timed(), timed_event()) == set()
 
 
-def test_a_timeout_wakes_what_is_inside_however_it_is_wrapped(loop, start):
+def test_a_timeout_wakes_the_task_inside_it_however_it_is_wrapped(loop, start):
     @contextlib.asynccontextmanager
     async def limited():
         async with asyncio.timeout(600), contextlib.AsyncExitStack():
@@ -259,7 +259,7 @@ def test_a_timeout_wakes_what_is_inside_however_it_is_wrapped(loop, start):
     assert stuck(*asyncio.all_tasks(loop)) == set()
 
 
-def test_a_timeout_that_is_no_more_wakes_nobody(loop, start):
+def test_a_timeout_that_has_been_left_wakes_no_task(loop, start):
     async def after():
         async with asyncio.timeout(600):
             await asyncio.sleep(0)
@@ -276,7 +276,7 @@ def test_a_wait_with_a_timeout_may_end_in_the_cancellation_of_its_tasks(loop, st
     assert stuck(task) == set()
 
 
-def test_what_a_global_holds_may_be_set(loop, start):
+def test_an_event_in_a_global_may_be_set(loop, start):
     async def own(keep):
         HELD[keep.__name__] = keep(future := asyncio.get_running_loop().create_future())
         await future
@@ -439,7 +439,7 @@ def test_a_lock_that_a_sleeping_task_has_is_released(loop, start):
     assert stuck_of(loop, start, *coroutines) == set()
 
 
-def test_what_a_live_task_has_in_a_local_may_be_set(loop, start):
+def test_an_event_in_a_live_tasks_local_may_be_set(loop, start):
     async def live(*_):
         await asyncio.sleep(600)
 
@@ -449,7 +449,7 @@ def test_what_a_live_task_has_in_a_local_may_be_set(loop, start):
     tasks = [start(coroutines.pop(), "live"), start(coroutines.pop(), "waits")]
     settle(loop)
     assert stuck(*tasks) == set()
-    # nor when the live one is not among those asked about
+    # nor when the live one is not among the given tasks
     assert stuck(tasks[1]) == set()
 
 
@@ -522,7 +522,7 @@ def test_no_time_no_finding(loop, start):
     assert stuck_tasks([task], 0.0) == []
 
 
-def test_a_walk_that_ends_early_calls_what_it_did_not_see_held():
+def test_a_walk_that_ends_early_counts_unseen_objects_as_held():
     # two ways to one box: a short one and one that is longer than the walk
     box, first, long = Box(), Box(), []
     last = long

@@ -1,4 +1,4 @@
-"""Worlds made by chance, and a model of ten lines that knows who can wake whom: never one too many, nor one too few."""
+"""Stuck tasks in random worlds are exactly the stuck tasks of a model of ten lines."""
 
 import asyncio
 import functools
@@ -80,11 +80,11 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_by_chance_just_those_are_stuck_that_the_model_says(loop, start, seed):
+def test_random_worlds_have_the_stuck_tasks_of_the_model(loop, start, seed):
     world = World(random.Random(seed), start)
     settle(loop)
     assert stuck(*world.tasks) == world.stuck()
-    # whoever is asked about: never one too many
+    # for any subset of the tasks: never one too many
     asked = random.Random(seed).sample(world.tasks, len(world.tasks) // 2)
     assert stuck(*asked) <= world.stuck()
     # however short the time: never one too many

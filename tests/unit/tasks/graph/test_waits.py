@@ -1,4 +1,4 @@
-"""Each kind of wait is told by name, at the end of its chain."""
+"""The object at the end of an await chain, by kind."""
 
 import asyncio
 import math
@@ -42,7 +42,7 @@ def test_a_queue_is_named_from_either_end(loop, start):
     assert awaited(loop, start, full.join()).kind == "queue"
 
 
-def test_semaphore_event_and_condition_are_told_apart(loop, start):
+def test_semaphore_event_and_condition_have_their_own_kinds(loop, start):
     condition = asyncio.Condition()
 
     async def notified():
@@ -54,7 +54,7 @@ def test_semaphore_event_and_condition_are_told_apart(loop, start):
     assert awaited(loop, start, notified()).kind == "condition"
 
 
-def test_what_penstock_has_of_these_tells_of_itself(loop, start):
+def test_penstocks_own_primitives_describe_themselves(loop, start):
     semaphore, limiter, queue, channel = Semaphore(0), CapacityLimiter(0), Queue(1), Channel(1)
     queue.put_nowait(1)
     channel.try_send(1)
@@ -102,7 +102,7 @@ def test_a_condition_that_has_been_notified_waits_for_its_lock(loop, start):
     assert await_chain(waiter).awaited.kind == "lock"
 
 
-def test_a_barrier_counts_who_is_there(loop, start):
+def test_a_barrier_counts_its_waiters(loop, start):
     barrier = asyncio.Barrier(3)
     found = awaited(loop, start, barrier.wait())
     assert found.kind == "barrier"
@@ -217,7 +217,7 @@ def test_a_gate_is_named(loop, start):
     loop.run_until_complete(task)
 
 
-def test_what_others_make_known_is_told_in_their_words(loop, start):
+def test_a_registered_function_is_described_by_its_own_text(loop, start):
     class Gate:
         async def enter(self):
             await asyncio.get_running_loop().create_future()
@@ -227,7 +227,7 @@ def test_what_others_make_known_is_told_in_their_words(loop, start):
     assert (found.kind, found.text) == ("gate", "gate Gate")
 
 
-def test_one_that_knows_better_than_what_it_awaits_is_asked_throughout(loop, start):
+def test_a_function_registered_throughout_describes_all_awaits_inside_it(loop, start):
     async def listening(door, event):
         await foreign(event)
 
