@@ -73,7 +73,7 @@ def test_a_stopped_process_is_descheduled() -> None:
     program = """
 def work():
     if stop():
-        assert loop.told.wait(10)
+        assert loop.reported.wait(10)
 thread = threading.Thread(target=loop.run, args=([[work]] * TURNS,))
 thread.start(); thread.join()
 assert has_stopped, "the watchdog never looked in time"
@@ -85,9 +85,9 @@ print(stall.evidence["cause"], stall.evidence["late_s"])
     assert float(late_s) > 0.4
 
 
-def test_a_stop_is_told_of_once_though_the_turn_it_met_is_over() -> None:
+def test_a_stop_is_reported_once_though_its_turn_is_over() -> None:
     program = """
-thread = threading.Thread(target=loop.run, args=([[stop]] * TURNS, lambda: loop.told.wait(10)))
+thread = threading.Thread(target=loop.run, args=([[stop]] * TURNS, lambda: loop.reported.wait(10)))
 thread.start(); thread.join()
 assert has_stopped, "the watchdog never looked in time"
 [stall] = loop.stalls()
@@ -124,7 +124,7 @@ def test_a_stop_while_the_watchdog_wakes_is_descheduled(tmp_path: Path) -> None:
 def work():
     os.environ["STOP_NOW"] = "1"
     stall_watch._watchdog.wake()
-    assert loop.told.wait(10)
+    assert loop.reported.wait(10)
 thread = threading.Thread(target=loop.run, args=([[work]],))
 thread.start(); thread.join()
 [stall] = loop.stalls()
