@@ -1,4 +1,4 @@
-"""Loops and gates that tests of backpressure ask for."""
+"""Fixtures of the pressure tests: loops and gates."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator
@@ -13,13 +13,13 @@ from tests.unit.pressure.driving import GATES, LOOPS, Run
 
 @pytest.fixture(params=sorted(GATES))
 def gate_class(request: pytest.FixtureRequest) -> type[Gate]:
-    """The gate on either core."""
+    """Return the gate's class on each core."""
     return GATES[request.param]
 
 
 @pytest.fixture(params=[f"on-{name}" for name in BOTH])
 def run(request: pytest.FixtureRequest) -> Run:
-    """`run(coroutine)`: to its end on a loop of its own, in a bounded time, with no task left over."""
+    """Return `run(coroutine)`, which runs it on a new loop, in bounded time, and checks that no task is left."""
     factory = BOTH[request.param.removeprefix("on-")]
 
     async def alone(main: Coroutine[Any, Any, Any]) -> None:
@@ -36,7 +36,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 @pytest.fixture(params=sorted(LOOPS))
 def standing(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A loop whose clock stands still."""
+    """Yield a loop whose clock stands still."""
     loop = LOOPS[request.param]()
     yield loop
     loop.close()
@@ -44,6 +44,6 @@ def standing(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.fixture
 def on_loop(standing: Any) -> Run:
-    """`on_loop(coroutine)`: run it to its end there."""
+    """Return `on_loop(coroutine)`, which runs it to its end on the loop `standing`."""
     run: Run = standing.run_until_complete
     return run

@@ -1,4 +1,4 @@
-"""Gates and semaphores under test: on either core, on asyncio's loop and on penstock's, while time stands still."""
+"""Gates and semaphores under test: on both cores, and on loops of asyncio and penstock whose clocks stand still."""
 
 import asyncio
 import importlib.util
@@ -20,7 +20,7 @@ __all__ = ["BOUNDED", "GATES", "LIMITERS", "LOOPS", "SEMAPHORES", "Crowd", "Run"
 
 
 def _on_the_plain_core(face: ModuleType, core: dict[str, Any]) -> Any:
-    """The module once more, over the core's source."""
+    """Return a second copy of the module that uses the core's Python source."""
     name = "penstock.pressure.admission.core"
     stand_in = ModuleType(name)
     stand_in.__dict__.update(core)
@@ -39,7 +39,7 @@ def _plain_parts(name: str, *parts: str) -> dict[str, Any]:
 
 
 def _cores(face: ModuleType, kind: str, core: dict[str, Any]) -> dict[str, Any]:
-    """The class over the core that was chosen, and over the plain one; where that is what was chosen, it alone."""
+    """Return the class over the chosen core and over the plain one; one entry if they are the same."""
     chosen = getattr(face, kind)
     if GateCore is plain("gate").GateCore:
         return {"plain": chosen}
@@ -56,24 +56,24 @@ LIMITERS: dict[str, type[limiter.CapacityLimiter]] = _cores(
 
 
 class AsyncioLoop(StandingTime, asyncio.SelectorEventLoop):
-    """asyncio's."""
+    """asyncio's selector loop with a clock that stands still."""
 
 
 class PenstockLoop(StandingTime, EventLoop):
-    """penstock's."""
+    """penstock's loop with a clock that stands still."""
 
 
 LOOPS: dict[str, Callable[[], Any]] = {"asyncio": AsyncioLoop, "penstock": PenstockLoop}
 
 
 async def settle() -> None:
-    """Let everything run that is ready, and what that makes ready."""
+    """Run all ready callbacks and the callbacks that these make ready."""
     for _ in range(6):
         await asyncio.sleep(0)
 
 
 class Crowd:
-    """Tasks at one gate: who came in, in which order, and what became of the others."""
+    """Tasks at one gate: the admitted ones in their order, and the outcomes of the others."""
 
     def __init__(self, gate: gate.Gate) -> None:
         self.gate = gate
@@ -83,7 +83,7 @@ class Crowd:
         self._leave: dict[Any, asyncio.Event] = {}
 
     async def come(self, *names: Any, **how: Any) -> None:
-        """A task each comes to the gate, by `gate.entry(**how)`; those who get in stay inside."""
+        """Send a task for each name to the gate, by `gate.entry(**how)`; admitted tasks stay inside."""
         for name in names:
             self._leave[name] = asyncio.Event()
             self.tasks[name] = asyncio.ensure_future(self._pass(name, how))
@@ -112,18 +112,18 @@ class Crowd:
         await settle()
 
     async def end(self) -> None:
-        """All leave or give up."""
+        """Cancel all tasks and wait for their ends."""
         for task in self.tasks.values():
             task.cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
 
     def reasons(self) -> dict[Any, str]:
-        """Why each was refused."""
+        """Return the reason for each shed task."""
         return {name: problem.reason for name, problem in self.refused.items()}
 
 
 async def cancelled(*tasks: "asyncio.Task[Any]") -> None:
-    """Cancel tasks and see them end by it."""
+    """Cancel tasks and check that each ends cancelled."""
     for task in tasks:
         task.cancel()
     assert all(isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*tasks, return_exceptions=True))

@@ -1,6 +1,6 @@
-"""A seeded driver for gates: arrivals of every kind, cancels, releases, resizes, time; the invariants after each step.
+"""A seeded driver for gates: arrivals, cancellations, releases, resizes and time, with invariants after each step.
 
-The model is counts and who-is-where, taken from outside: what the gate says must agree with it.
+The model has counts and the state of each arrival, observed from outside; the gate's figures must agree with it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ STYLES = "bare", "entry", "enter", "entry.enter", "guard"
 
 @dataclass(frozen=True)
 class Setup:
-    """A gate's options, and which keys come to it."""
+    """The options of a gate, and the keys and priorities of its arrivals."""
 
     limit: int
     max_wait_s: float
@@ -61,7 +61,7 @@ class Arrival:
 
 
 class Driver:
-    """Drives one gate through random steps on the running virtual loop, and checks it after each."""
+    """A driver of one gate through random steps on the running virtual loop, with checks after each step."""
 
     def __init__(self, setup: Setup, kind: type[Gate] = Gate) -> None:
         loop = asyncio.get_running_loop()
@@ -111,7 +111,7 @@ class Driver:
         await self.finish()
 
     async def finish(self) -> None:
-        """Let all go, after closing the gate or before, and see that nothing is left and all is counted."""
+        """Release all, with the gate closed or open, and check that nothing is left and every arrival is counted."""
         tries = {"limit": self.untaken}
         if self.dice.random() < 0.5:
             self.gate.close()
@@ -132,11 +132,11 @@ class Driver:
         assert sum(statistics.sheds.values()) == self.shed_count
         assert {reason: count for reason, count in statistics.sheds.items() if count} == self.reasons
         for reason, count in self.reasons.items():
-            told = self.ended.get(reason, 0) + tries.get(reason, 0)
-            # one that is cancelled after it was refused, before it resumed, is told of its cancellation
-            assert told <= count <= told + self.ended.get("cancelled", 0)
+            ended = self.ended.get(reason, 0) + tries.get(reason, 0)
+            # an arrival that is cancelled between its shed and its resumption ends cancelled
+            assert ended <= count <= ended + self.ended.get("cancelled", 0)
 
-    # --- what may happen ---
+    # --- steps ---
 
     def arrive(self) -> None:
         if len(self.tasks) >= MOST_LIVE:
@@ -167,7 +167,7 @@ class Driver:
             self.dice.choice(list(self.tasks)).cancel()
 
     def try_enter(self) -> None:
-        """It gets a permit exactly if one is free, those of granted waiters not being free; and it makes nothing."""
+        """Call `try_enter`: it takes a permit exactly if one is free, granted ones excluded, and creates no object."""
         priority = self.dice.choice(self.setup.priorities)
         room = self.bound() + (self.setup.reserve if priority == 0 else 0)
         free, before = self.gate.inflight < room, self.loop.statistics()
@@ -192,7 +192,7 @@ class Driver:
         self.rebound(lambda: setattr(self.gate, "scale", self.scale))
 
     def rebound(self, change: Any) -> None:
-        """Raising wakes exactly as many as are free or wait; lowering touches nobody."""
+        """Change the bound: a raise wakes as many waiters as there are free permits, and a lower bound wakes none."""
         before, queued, sheds = self.gate.inflight, self.gate.queued(), self.shed_count
         change()
         stayed = queued - (self.shed_count - sheds)
@@ -214,7 +214,7 @@ class Driver:
         outcome = arrival.outcomes[0]
         self.ended[outcome] = self.ended.get(outcome, 0) + 1
 
-    # --- one that comes ---
+    # --- an arrival ---
 
     async def come(self, arrival: Arrival) -> None:
         self.order += 1
@@ -229,7 +229,7 @@ class Driver:
         except Overloaded as refused:
             after = self.loop.statistics()
             if after.turns == turn:
-                # refused at once: it made no task and no future
+                # an immediate shed creates no task and no future
                 assert (before.tasks, before.futures) == (after.tasks, after.futures)
             arrival.outcomes.append(refused.reason)
         except asyncio.CancelledError:
@@ -280,13 +280,13 @@ class Driver:
             arrival.state = "left"
             del self.inside[arrival]
 
-    # --- what must hold ---
+    # --- invariants ---
 
     def bound(self) -> int:
         return max(1, int(self.limit * self.scale))
 
     def check(self) -> None:
-        """At any moment, in the middle of a turn too."""
+        """Check the invariants that hold at any moment, in the middle of a turn too."""
         gate, inflight, queued = self.gate, self.gate.inflight, self.gate.queued()
         if gate.loop is None:
             return
@@ -300,7 +300,7 @@ class Driver:
         assert queued <= len(self.waiting)
 
     def check_quiet(self) -> None:
-        """When nobody is under way: all that were granted are inside, all that are queued are those that wait."""
+        """Check the invariants of an idle loop: every grant is inside and every waiting arrival is queued."""
         self.check()
         gate, held = self.gate, len(self.inside) + self.taken
         assert gate.inflight == held, f"{gate.inflight - held} permits lost"
@@ -318,14 +318,14 @@ class Driver:
         """Check that within one class and key the admitted requests came before the waiting ones."""
         newest: dict[tuple[int, str | None], int] = {}
         for arrival in self.entered_since:
-            line = arrival.priority, arrival.key
-            newest[line] = max(newest.get(line, 0), arrival.order)
+            queue = arrival.priority, arrival.key
+            newest[queue] = max(newest.get(queue, 0), arrival.order)
         for arrival in self.waiting:
             assert arrival.order > newest.get((arrival.priority, arrival.key), 0), f"{arrival} was overtaken"
 
 
 def drive(setup: Setup, *, seed: int, steps: int, kind: type[Gate] = Gate) -> Driver:
-    """Drive a new gate through so many steps on a virtual loop; the driver, for its counts."""
+    """Drive a new gate through `steps` steps on a virtual loop. Return the driver with its counts."""
 
     async def main() -> Driver:
         driver = Driver(setup, kind)

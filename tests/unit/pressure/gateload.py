@@ -1,6 +1,6 @@
-"""The scenarios of overload, with a real Gate on virtual time: Poisson arrivals in an open loop, what became of each.
+"""Scenarios of overload with a real Gate on virtual time: Poisson arrivals in an open loop, and all outcomes.
 
-A call is good if its answer comes within the client's deadline. Figures are deterministic: the seed decides all of it.
+A call is good if its answer comes within the client's deadline. Figures are deterministic by the seed.
 `python -m tests.unit.pressure.gateload` prints the table.
 """
 
@@ -18,7 +18,7 @@ from penstock.testing import VirtualLoop, run
 DEADLINE_S = 0.1
 SLOTS, SERVICE_S = 4, 0.01
 CPU_STEPS, CPU_STEP_S = 2, 0.00125
-# What a request costs the loop before anybody can refuse it, where the loop itself is the service.
+# The loop's time for a request before it can be shed, where the loop itself is the service.
 ARRIVAL_S = 5e-6
 CAPACITY = SLOTS / SERVICE_S
 LOADS = 0.5, 1, 2, 5, 10
@@ -26,7 +26,7 @@ LOADS = 0.5, 1, 2, 5, 10
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """`duration_s` of `rate` arrivals a second; each takes the service `slowness` times as long as usual."""
+    """A time of `duration_s` with `rate` arrivals a second, each with `slowness` times the usual service time."""
 
     duration_s: float
     rate: float
@@ -34,13 +34,13 @@ class Phase:
 
     @property
     def feasible(self) -> float:
-        """Answers a second that could be given."""
+        """The feasible answers a second."""
         return min(self.rate, CAPACITY / self.slowness)
 
 
 @dataclass(slots=True)
 class Call:
-    """One arrival."""
+    """One arrival and its outcome."""
 
     arrived_s: float
     slowness: float
@@ -58,7 +58,7 @@ class Call:
 
 @dataclass
 class Report:
-    """The calls of a run, and its gate."""
+    """The calls of a run and its gate."""
 
     gate: Any
     calls: list[Call] = field(default_factory=list)
@@ -67,9 +67,9 @@ class Report:
         return [call for call in self.calls if from_s <= call.arrived_s < until_s]
 
     def goodput(self, phase: Phase, from_s: float, until_s: float) -> float:
-        """Good answers to what arrived then, in percent of those that could be given."""
+        """Return good answers to the arrivals of that time, in percent of the feasible ones."""
         calls = self.part(from_s, until_s)
-        # what came is what could be answered, where less came than could be
+        # below the capacity, the arrivals are the feasible answers
         most = min(len(calls), phase.feasible * (until_s - from_s)) if phase.rate > phase.feasible else len(calls)
         return 100 * sum(call.is_good for call in calls) / max(1.0, most)
 
@@ -80,12 +80,12 @@ class Report:
         return p99([call.latency_s for call in self.part(from_s, until_s) if call.reason])
 
     def refused(self, from_s: float = 0.0, until_s: float = math.inf) -> float:
-        """In percent."""
+        """Return the share of shed calls, in percent."""
         calls = self.part(from_s, until_s)
         return 100 * sum(bool(call.reason) for call in calls) / max(1, len(calls))
 
     def recovery_s(self, phase: Phase, from_s: float, until_s: float, bucket_s: float = 0.25) -> float:
-        """How long after `from_s` goodput is 90 % again and stays there, in buckets."""
+        """Return the seconds after `from_s` until goodput stays above 90 %, in whole buckets."""
         buckets = int((until_s - from_s) / bucket_s)
         bad = [
             at
@@ -103,7 +103,7 @@ Service = Callable[[float], Any]
 
 
 def backend() -> Service:
-    """A dependency with four connections of 10 ms each: who finds none free waits."""
+    """Return a dependency with four connections of 10 ms a call and a queue before them."""
     slots = asyncio.Semaphore(SLOTS)
 
     async def serve(slowness: float) -> None:
@@ -114,7 +114,7 @@ def backend() -> Service:
 
 
 def processor() -> Service:
-    """The loop itself: two steps of Python with an await between them."""
+    """Return the loop itself as a service: two steps with an await between them."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
 
@@ -127,7 +127,7 @@ def processor() -> Service:
 
 
 def shared(service: Callable[[], Service], stalls_per_call: float = 0.025) -> Callable[[], Service]:
-    """The service on a machine that others use too: the loop stands still for 5 to 60 ms now and then."""
+    """Return the service on a shared machine: the loop stalls for 5 to 60 ms now and then."""
 
     def make() -> Service:
         loop, dice, serve = asyncio.get_running_loop(), random.Random(5), service()
@@ -144,7 +144,7 @@ def shared(service: Callable[[], Service], stalls_per_call: float = 0.025) -> Ca
 
 
 class Load:
-    """Sends arrivals at their times, whatever becomes of those before."""
+    """An open-loop load: arrivals are sent at their times, independent of earlier answers."""
 
     def __init__(self, gate: Gate, serve: Service, arrival_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -159,7 +159,7 @@ class Load:
             begins_s, ends_s = ends_s, ends_s + phase.duration_s
             at_s = begins_s
             while (at_s := at_s + dice.expovariate(phase.rate)) < ends_s:
-                # as at a socket: what comes while the loop is busy is seen late, all at once, and came when it came
+                # as at a socket, arrivals during a busy loop are read late together, with their own arrival times
                 if at_s > self.loop.time():
                     await asyncio.sleep(at_s - self.loop.time())
                 self.arrive(Call(at_s, phase.slowness))
@@ -183,7 +183,7 @@ class Load:
 
 
 def simulate(limit: Any, service: Callable[[], Service], phases: Sequence[Phase], *, seed: int = 1) -> Report:
-    """Run the phases one after the other through a gate of this limit."""
+    """Run the phases one after the other through a gate with this limit. Return the report."""
 
     async def main() -> Report:
         gate = Gate(limit, deadline_s=DEADLINE_S)
@@ -202,7 +202,7 @@ SLOW_DEPENDENCY = [Phase(2, 0.6 * CAPACITY), Phase(4, 0.6 * CAPACITY, 4.0), Phas
 
 
 def row(report: Report, phase: Phase, from_s: float, until_s: float) -> str:
-    """Goodput, and what the served and the refused waited."""
+    """Return a line of goodput, latency of served calls, share of shed calls and their latency."""
     return (
         f"{report.goodput(phase, from_s, until_s):5.1f} % good, served p99 "
         f"{1e3 * report.served_p99_s(from_s, until_s):5.1f} ms, {report.refused(from_s, until_s):5.2f} % refused, p99 "

@@ -1,7 +1,7 @@
-"""A service under load in virtual time: Poisson arrivals, a gate that enforces a limit, and what became of each call.
+"""A simulation of a service under load in virtual time: Poisson arrivals, a gate with a limit, and all outcomes.
 
-Open loop: arrivals do not wait for answers. A call is good if its answer comes within the client's deadline; a late
-one has cost the service all the same. Seeded: the same run gives the same figures. Knows limits, and no event loop.
+The load is an open loop: arrivals do not wait for answers. A call is good if its answer comes within the client's
+deadline; a late answer costs the service as much. Runs are seeded and reproducible, and need no event loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Call", "CpuService", "IoService", "Phase", "Report", "simulate"]
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """`rate` arrivals a second for `duration_s`; the service can do `capacity` a second meanwhile."""
+    """A time of `duration_s` with `rate` arrivals a second and a service `capacity` of so many a second."""
 
     duration_s: float
     rate: float
@@ -42,7 +42,7 @@ class Call:
 
 
 class Clock:
-    """Virtual time: what is due next happens next."""
+    """A virtual clock that jumps to the next due event."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -59,7 +59,7 @@ class Clock:
 
 
 class IoService:
-    """`slots` connections to a backend, each busy for `service_s(now)` seconds a call; who finds none free waits."""
+    """A backend with `slots` connections, each busy for `service_s(now)` seconds a call, and a queue before them."""
 
     def __init__(self, slots: int, service_s: Callable[[float], float]) -> None:
         self._free, self._service_s = slots, service_s
@@ -90,7 +90,7 @@ class IoService:
 
 
 class CpuService:
-    """One event loop: each call is `steps` steps of `step_s` seconds in its ready queue, each arrival `arrival_s`."""
+    """A simulated event loop: a call takes `steps` steps of `step_s` in its ready queue, an arrival `arrival_s`."""
 
     def __init__(self, steps: int = 2, step_s: float = 0.00125, arrival_s: float = 5e-6) -> None:
         self._steps, self._step_s, self._arrival_s = steps, step_s, arrival_s
@@ -138,7 +138,7 @@ Service = IoService | CpuService
 
 
 class Recorder:
-    """The windows that a gate hands its limit: samples by epoch, closed when long enough and full enough."""
+    """The windows of a gate: samples by epoch, closed after the limit's time and count of samples."""
 
     def __init__(self, limit: Limit, lag_off: float) -> None:
         self.limit, self._lag_off = limit, lag_off
@@ -180,7 +180,7 @@ class Recorder:
 
 
 class SimulatedGate:
-    """The limit enforced; behind a full one a queue bounded by the wait it predicts, with the deadline's margin."""
+    """A gate that enforces a limit, with a queue bounded by the predicted wait and by the deadline."""
 
     def __init__(
         self, clock: Clock, service: Service, limit: Limit, max_wait_s: float, deadline_s: float, lag_off: float
@@ -229,7 +229,7 @@ class SimulatedGate:
             call = self._queue.popleft()
             waited_s = self._clock.now_s - call.arrived_s
             late = waited_s + 2 * self._service_s > self._deadline_s
-            # Some call must go through, or the estimate that refuses them all would never be corrected.
+            # Admit a call while none is inside, or a wrong estimate would never be corrected.
             if waited_s > self._max_wait_s or (late and self.inflight):
                 call.refused = True
             else:
@@ -238,7 +238,7 @@ class SimulatedGate:
 
 @dataclass(slots=True)
 class Report:
-    """All calls of a run, and the limit once every 10 ms."""
+    """The calls of a run, and the limit every 10 ms."""
 
     phases: Sequence[Phase]
     deadline_s: float
@@ -254,24 +254,24 @@ class Report:
         return (call for call in self.calls if since_s <= call.arrived_s < until_s)
 
     def goodput(self, phase: int = 0, settle_s: float = 0.0) -> float:
-        """Good answers in parts of what was feasible: all arrivals, or all the service can do."""
+        """Return good answers as a share of the feasible ones: the arrivals or the capacity, whichever is lower."""
         calls = list(self._calls(phase, settle_s))
         good = sum(call.ended_s - call.arrived_s <= self.deadline_s for call in calls)
         since_s, until_s = self._span(phase, settle_s)
         return good / min(len(calls), self.phases[phase].capacity * (until_s - since_s))
 
     def p99_s(self, phase: int = 0, settle_s: float = 0.0) -> float:
-        """The p99 of the latency of all that was served, late ones too."""
+        """Return the p99 latency of all served calls, late ones included, in seconds."""
         served = sorted(c.ended_s - c.arrived_s for c in self._calls(phase, settle_s) if c.ended_s < inf)
         return served[int(0.99 * (len(served) - 1))]
 
     def refused(self, phase: int = 0, settle_s: float = 0.0) -> float:
-        """The share of the arrivals that was refused."""
+        """Return the share of the arrivals that was shed."""
         calls = list(self._calls(phase, settle_s))
         return sum(call.refused for call in calls) / len(calls)
 
     def limit_range(self, since_s: float = 0.0, until_s: float = inf) -> tuple[int, int]:
-        """The lowest and the highest limit in a span of time."""
+        """Return the lowest and the highest limit in a span of time."""
         values = [value for time_s, value in self.limits if since_s <= time_s < until_s]
         return min(values), max(values)
 
@@ -286,10 +286,10 @@ def simulate(
     lag_off: float = 0.0,
     seed: int = 1,
 ) -> Report:
-    """Run the phases one after the other; returns when the last call has ended.
+    """Run the phases one after the other until the last call has ended. Return the report.
 
-    `max_wait_s` is how long the gate's queue may take, 0 for none. `lag_off` is the share of its waits in the loop's
-    ready queue that is taken off a call's service time before a limit hears of it.
+    `max_wait_s` is the longest wait in the gate's queue, 0 for none. `lag_off` is the share of a call's wait in the
+    loop's ready queue that is subtracted from its service time in samples.
     """
     clock, random = Clock(), Random(seed)
     service.wire(clock)

@@ -1,4 +1,4 @@
-"""Slow services behind a real Gate with limit "auto", on virtual time: how much is refused while capacity is there.
+"""Scenarios of slow services behind a real Gate with limit "auto" on virtual time: the share shed despite capacity.
 
 Poisson arrivals in an open loop, seeded. `python -m tests.unit.pressure.slowload` prints the table.
 """
@@ -19,7 +19,7 @@ ServiceTime = Callable[[random.Random, float], float]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`rate(now_s)` arrivals a second for `seconds`; `slots` calls run at once (None: any number)."""
+    """A load of `rate(now_s)` arrivals a second for `seconds`, with `slots` calls at once, None for any number."""
 
     name: str
     seconds: float
@@ -30,7 +30,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One call: when it came, how long it took if it was served, and the reason if it was refused."""
+    """The outcome of a call: its arrival, its latency, and the reason if it was shed."""
 
     arrived_s: float
     took_s: float
@@ -95,7 +95,7 @@ async def _main(scenario: Scenario, seed: int, gate: Gate) -> list[Outcome]:
 
 
 def simulate(scenario: Scenario, *, limit: object = "auto", seed: int = 1) -> tuple[list[Outcome], Gate]:
-    """Run the scenario; its outcomes and the gate."""
+    """Run the scenario. Return its outcomes and the gate."""
     made: list[Gate] = []
 
     async def main() -> list[Outcome]:
@@ -107,7 +107,7 @@ def simulate(scenario: Scenario, *, limit: object = "auto", seed: int = 1) -> tu
 
 
 def refused(outcomes: list[Outcome]) -> float:
-    """The share that was refused, in percent."""
+    """Return the share of shed calls, in percent."""
     return 100 * sum(bool(one.reason) for one in outcomes) / len(outcomes)
 
 

@@ -1,4 +1,4 @@
-"""Queues: each claim holds for asyncio's and for ours alike, on every Python but for shutting down."""
+"""Tests of queues: each claim holds for asyncio's and penstock's, except `shutdown()` before Python 3.13."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ from tests.unit.pressure.driving import cancelled
 
 Make = Callable[[int], asyncio.Queue[Any]]
 ONES = [asyncio.Queue, Queue]
-# asyncio's can be shut down since 3.13
+# asyncio's queue has shutdown() since Python 3.13
 SHUTTABLE = ONES if sys.version_info >= (3, 13) else [Queue]
 
 
@@ -35,7 +35,7 @@ def test_ours_is_asyncios_and_has_a_bound() -> None:
         Queue()  # type: ignore[call-arg]
 
 
-async def test_what_goes_in_comes_out_in_its_order() -> None:
+async def test_items_come_out_in_the_queues_order() -> None:
     for kind, order in ((Queue, [2, 3, 1]), (LifoQueue, [1, 3, 2]), (PriorityQueue, [1, 2, 3])):
         queue = kind(3)
         for item in (2, 3, 1):
@@ -43,7 +43,7 @@ async def test_what_goes_in_comes_out_in_its_order() -> None:
         assert [await queue.get() for _ in range(3)] == order
 
 
-async def test_who_may_not_wait_is_told(make: Make) -> None:
+async def test_calls_that_may_not_wait_raise(make: Make) -> None:
     queue = make(1)
     assert (queue.maxsize, queue.qsize(), queue.empty(), queue.full()) == (1, 0, True, False)
     with pytest.raises(asyncio.QueueEmpty):
@@ -55,7 +55,7 @@ async def test_who_may_not_wait_is_told(make: Make) -> None:
     assert queue.get_nowait() == "a"
 
 
-async def test_the_repr_counts_who_waits(make: Make) -> None:
+async def test_the_repr_counts_the_waiters(make: Make) -> None:
     queue = make(1)
     getters = [asyncio.create_task(queue.get()) for _ in range(2)]
     await turns()
@@ -113,7 +113,7 @@ async def test_a_putter_cancelled_when_it_is_woken_wakes_the_next(make: Make) ->
     assert queue.get_nowait() == 2
 
 
-async def test_a_wait_that_is_closed_stands_in_nobodys_way(make: Make) -> None:
+async def test_a_closed_wait_blocks_no_other(make: Make) -> None:
     queue = make(1)
     for closes in (1, 2):
         first, second = queue.get(), asyncio.create_task(queue.get())
@@ -193,7 +193,7 @@ async def test_shutting_down_wakes_all_that_wait(make: Any, immediate: bool) -> 
     assert [type(end) for end in ends] == [QueueShutDown] * 6
 
 
-# What a step does to the queue, and to a plain list; what waits is cancelled, so that the model need not know it.
+# Steps applied to the queue and to a plain list. A call that waits is cancelled, so that the model needs no waiters.
 STEPS = st.lists(st.sampled_from(["put", "get", "put, cancelled", "get, cancelled", "done", "shutdown"]), max_size=40)
 
 
@@ -217,16 +217,16 @@ async def _compare(queue: Any, steps: list[str], maxsize: int) -> None:
             shut = True
             queue.shutdown()
         else:
-            told = await _tried(queue.put(number) if kind == "put" else queue.get(), end == "cancelled")
+            ended = await _tried(queue.put(number) if kind == "put" else queue.get(), end == "cancelled")
             if shut and (kind == "put" or not model):
-                assert isinstance(told, asyncio.CancelledError if end else QueueShutDown)
-            elif isinstance(told, asyncio.CancelledError):
+                assert isinstance(ended, asyncio.CancelledError if end else QueueShutDown)
+            elif isinstance(ended, asyncio.CancelledError):
                 assert end or (len(model) == maxsize if kind == "put" else not model)
             elif kind == "put":
                 model.append(number)
                 unfinished += 1
             else:
-                assert told == model.pop(0)
+                assert ended == model.pop(0)
         assert (queue.qsize(), queue.full(), queue.empty()) == (len(model), len(model) == maxsize, not model)
         assert "ters[" not in str(queue)
 
@@ -237,8 +237,8 @@ async def _tried(call: Any, cancel: bool) -> Any:
     if not cancel:
         await turns()
     task.cancel()
-    (told,) = await asyncio.gather(task, return_exceptions=True)
-    return told
+    (ended,) = await asyncio.gather(task, return_exceptions=True)
+    return ended
 
 
 def test_no_item_is_lost_wherever_a_task_is_cancelled() -> None:

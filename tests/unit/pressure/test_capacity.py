@@ -1,4 +1,4 @@
-"""The capacity limiter: who may borrow, who waits, and what a change of the total does."""
+"""Tests of the capacity limiter: borrowers, waiters and changes of the total."""
 
 import asyncio
 import math
@@ -68,7 +68,7 @@ async def test_a_borrower_waits_once() -> None:
     assert limiter.statistics().borrowers == ("me",)
 
 
-async def test_a_full_one_refuses_who_may_not_wait() -> None:
+async def test_a_full_limiter_sheds_calls_that_may_not_wait() -> None:
     limiter = CapacityLimiter(1)
     limiter.acquire_nowait()
     with pytest.raises(Overloaded, match="all 1 tokens are borrowed") as refused:
@@ -76,7 +76,7 @@ async def test_a_full_one_refuses_who_may_not_wait() -> None:
     assert (refused.value.reason, refused.value.limit, refused.value.queued) == ("limit", 1, 0)
 
 
-async def test_nobody_overtakes_who_waits() -> None:
+async def test_no_task_overtakes_a_waiter() -> None:
     limiter, served = CapacityLimiter(1), []
     await limiter.acquire()
 

@@ -1,4 +1,4 @@
-"""Channels: watermarks, order, the end, and items that are neither lost nor doubled."""
+"""Tests of channels: watermarks, order, the end, and items that are neither lost nor duplicated."""
 
 import asyncio
 from typing import Any
@@ -79,18 +79,18 @@ async def test_first_come_first_served_on_both_sides() -> None:
     assert got == [(name, name) for name in range(4)]
 
 
-async def test_nobody_overtakes_a_woken_receiver() -> None:
+async def test_no_receiver_overtakes_a_woken_one() -> None:
     channel: Channel[str] = Channel(2)
     first = asyncio.create_task(channel.receive())
     await turns()
     channel.try_send("first")
     channel.try_send("second")
-    # from a task that runs, while the woken one does not yet
+    # the running task calls this before the woken one has run
     assert await channel.receive() == "second"
     assert await first == "first"
 
 
-async def test_nobody_overtakes_a_woken_sender() -> None:
+async def test_no_sender_overtakes_a_woken_one() -> None:
     channel: Channel[str] = Channel(2, 0)
     assert channel.try_send("a")
     assert channel.try_send("b")
@@ -98,7 +98,7 @@ async def test_nobody_overtakes_a_woken_sender() -> None:
     await turns()
     assert [await channel.receive() for _ in range(2)] == ["a", "b"]
     assert not channel.try_send("late")
-    # from a task that runs, while the woken one does not yet
+    # the running task calls this before the woken one has run
     await channel.send("d")
     await waiting
     assert [await channel.receive() for _ in range(2)] == ["c", "d"]
@@ -201,7 +201,7 @@ async def test_a_failure_is_the_end_that_both_sides_see() -> None:
     assert got == [1]
 
 
-async def test_a_size_that_cannot_be_told_changes_nothing() -> None:
+async def test_a_size_function_that_raises_changes_nothing() -> None:
     channel: Channel[Any] = Channel(2, size=len)
     with pytest.raises(TypeError):
         await channel.send(5)
@@ -263,7 +263,7 @@ def test_every_item_sent_is_received_once_wherever_a_task_is_cancelled(end: str)
 
 
 class Model(RuleBasedStateMachine):
-    """A channel beside a list: any order of calls, cancellations at any moment, then everything is let run."""
+    """A channel and a model, a list: any order of calls and cancellations, then all tasks run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -336,7 +336,7 @@ class Model(RuleBasedStateMachine):
         now = self.channel.statistics()
         assert now.size == sum(item % 4 for item in set(self.sent) - set(self.got))
         assert now.queued == len(self.sent) - len(self.got)
-        # nobody waits for what is there, and nobody waits for an end that has come
+        # no receiver waits while there is an item or after the end, and no sender while there is room
         assert not (now.receivers_waiting and now.queued)
         assert not (now.senders_waiting and not now.paused)
         assert not (now.closed and now.senders_waiting)

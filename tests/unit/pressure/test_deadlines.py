@@ -1,4 +1,4 @@
-"""Deadlines: known below, only ever sooner, carried over the wire, and safe against what strangers write there."""
+"""Tests of deadlines: inherited, never later than an outer one, sent in headers, safe from malformed headers."""
 
 import asyncio
 import math
@@ -99,7 +99,7 @@ async def test_one_is_entered_once() -> None:
 
 
 @pytest.mark.parametrize("grpc", [False, True])
-async def test_what_is_left_goes_over_the_wire(grpc: bool) -> None:
+async def test_the_remaining_time_is_sent_in_headers(grpc: bool) -> None:
     with deadline(0.25):
         await asyncio.sleep(0.1)
         headers = to_headers(grpc=grpc)
@@ -144,7 +144,7 @@ def test_grpcs_syntax_is_read(value: str, seconds: float | None) -> None:
         "nan",
     ],
 )
-def test_what_is_not_exactly_a_grpc_timeout_is_ignored(value: str) -> None:
+def test_a_malformed_grpc_timeout_is_ignored(value: str) -> None:
     assert parse_grpc_timeout(value) is None
     assert from_headers({"grpc-timeout": value}) is None
 

@@ -1,4 +1,4 @@
-"""Classes, keys and reserves: who goes first, who has to go when the queue is full, and who always gets in."""
+"""Tests of priority classes, keys and reserves: order, sheds from a full queue, and reserved permits."""
 
 import math
 from collections import Counter
@@ -64,7 +64,7 @@ async def test_a_full_queue_refuses_a_key_that_has_its_share_and_makes_room_for_
     assert crowd.reasons()["more"] == "share"
     await crowd.come("second", "third", key="modest")
     await crowd.come("fourth", key="modest")
-    # three places each
+    # each key has three places
     assert Counter(crowd.reasons().values()) == {"share": 5}
     assert crowd.reasons().keys() == {3, 4, 5, "more", "fourth"}
     await crowd.end()
@@ -84,7 +84,7 @@ async def test_the_reserve_is_for_critical_ones_alone(gate_class: type[Gate]) ->
     await crowd.come("probe", "probe 2", priority=Priority.CRITICAL)
     assert crowd.came_in == ["in", "probe"]
     assert not crowd.gate.try_enter()
-    # what comes back beyond the limit is for a critical one again
+    # a permit released beyond the limit goes to the next critical request
     await crowd.leave("in")
     assert crowd.came_in == ["in", "probe", "probe 2"]
     await crowd.leave("probe")

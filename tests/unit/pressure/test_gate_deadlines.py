@@ -1,4 +1,4 @@
-"""A deadline around the caller bounds its wait at any gate below: `penstock.pressure.deadline`, a context variable."""
+"""Tests of `penstock.pressure.deadline` at gates: a caller's deadline bounds its wait at any gate below."""
 
 import asyncio
 import gc
@@ -21,11 +21,11 @@ Run = Callable[..., Any]
 
 
 def timers(loop: Any) -> int:
-    """How many are set and not cancelled."""
+    """Return the count of timers that are set and not cancelled."""
     return sum(not timer.cancelled() for timer in loop._scheduled)
 
 
-async def test_who_waits_is_refused_as_its_deadline_passes_whoever_is_before_it(
+async def test_a_waiter_is_shed_as_its_deadline_passes_at_any_place_in_the_queue(
     gate_class: type[Gate], standing: Any
 ) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=math.inf))
@@ -50,7 +50,7 @@ async def test_who_waits_is_refused_as_its_deadline_passes_whoever_is_before_it(
 
 
 @pytest.mark.parametrize("how", ["comes in", "is cancelled", "is refused", "is abandoned"])
-async def test_whoever_waits_no_longer_leaves_no_timer(gate_class: type[Gate], standing: Any, how: str) -> None:
+async def test_an_ended_wait_leaves_no_timer(gate_class: type[Gate], standing: Any, how: str) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=math.inf))
     await crowd.come("in")
     before = timers(standing)
@@ -76,34 +76,36 @@ async def test_whoever_waits_no_longer_leaves_no_timer(gate_class: type[Gate], s
     await crowd.end()
 
 
-async def test_whose_deadline_has_passed_does_not_begin_to_wait(gate_class: type[Gate], standing: Any) -> None:
+async def test_a_request_past_its_deadline_does_not_begin_to_wait(gate_class: type[Gate], standing: Any) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=math.inf, max_queued=1))
     await crowd.come("in")
     await crowd.come("low", priority=3)
     with deadline(0.5):
         standing.now_s += 0.5
-        # and takes nobody's place
+        # a request past its deadline takes no place
         await crowd.come("late", priority=0)
     assert crowd.reasons() == {"late": "deadline"}
     assert crowd.gate.queued() == 1
     await crowd.end()
 
 
-async def test_a_free_permit_is_taken_without_a_look(gate_class: type[Gate], standing: Any) -> None:
+async def test_a_free_permit_is_taken_even_past_the_deadline(gate_class: type[Gate], standing: Any) -> None:
     gate = gate_class(2)
     with deadline(0.0):
         async with gate, gate.entry():
             assert gate.inflight == 2
 
 
-async def test_who_could_not_finish_by_it_is_refused_when_its_turn_comes(gate_class: type[Gate], standing: Any) -> None:
+async def test_a_request_that_cannot_finish_in_time_is_shed_instead_of_admitted(
+    gate_class: type[Gate], standing: Any
+) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=1.0))
     await pace(crowd, standing, 0.2)
     with deadline(0.55):
         await crowd.come("late")
     await crowd.come("in time")
     standing.now_s += 0.2
-    # it has waited 0.2 s and would take two times 0.2 s
+    # the request has waited for 0.2 s and would take twice 0.2 s
     await crowd.leave(("paced", 11))
     assert crowd.reasons() == {"late": "deadline"}
     assert crowd.came_in[-1] == "in time"
@@ -131,7 +133,7 @@ async def test_a_later_one_than_the_longest_wait_sets_no_timer_of_its_own(
     await crowd.come("in")
     with deadline(1.0):
         await crowd.come(*range(3))
-    # the gate's own: for the old end
+    # this is the gate's own timer, for the oldest waiter
     assert timers(standing) == 1
     standing.now_s += 0.06
     await settle()
@@ -144,7 +146,7 @@ async def test_a_deadline_reaches_a_gate_through_tasks(gate_class: type[Gate], s
 
     @gate.guard
     async def query() -> None:
-        """Never comes to be."""
+        """Do nothing; the coroutine is never created."""
 
     async def handle() -> None:
         async with asyncio.TaskGroup() as group:
@@ -164,9 +166,9 @@ async def test_a_deadline_reaches_a_gate_through_tasks(gate_class: type[Gate], s
     gate.leave()
 
 
-async def test_what_waited_with_a_timer_is_collected(gate_class: type[Gate], standing: Any) -> None:
+async def test_a_waiter_with_a_timer_is_collected(gate_class: type[Gate], standing: Any) -> None:
     class Key:
-        """Something that a weak reference can be had of."""
+        """An object with weak references."""
 
     key = Key()
     seen = weakref.ref(key)
@@ -176,7 +178,7 @@ async def test_what_waited_with_a_timer_is_collected(gate_class: type[Gate], sta
         await crowd.come("hurried", key=key)
     await crowd.cancel("hurried")
     del key, crowd.tasks["hurried"]
-    # the loop forgets a cancelled timer when its time comes
+    # the loop removes a cancelled timer when it is due
     standing.now_s += 6.0
     await settle()
     gc.collect()

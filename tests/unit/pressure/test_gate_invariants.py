@@ -1,4 +1,4 @@
-"""The invariants of a gate: over random steps under a seeded schedule, and with a cancel at every await.
+"""Tests of a gate's invariants: over random steps under a seeded schedule, and with a cancel at every await.
 
 `make soak` drives a million steps (tests/soak/test_gate_soak.py).
 """
@@ -31,7 +31,7 @@ def test_the_same_seed_drives_the_same_way() -> None:
 
 
 async def crowded(*, max_wait_s: float, resize: bool) -> None:
-    """Four come to a gate of one or two; each way in; whoever is cancelled, the others pass and nothing is left."""
+    """Four tasks come to a gate of limit 1 or 2 in each way; after any cancellation the others pass."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     gate = Gate(1, max_wait_s=max_wait_s)
@@ -83,7 +83,7 @@ async def crowded(*, max_wait_s: float, resize: bool) -> None:
 
 @pytest.mark.parametrize("resize", [False, True])
 @pytest.mark.parametrize("max_wait_s", [60, 0.015])
-def test_a_cancel_at_every_await_loses_no_permit_and_nobody(max_wait_s: float, resize: bool) -> None:
+def test_a_cancel_at_every_await_loses_no_permit_and_no_waiter(max_wait_s: float, resize: bool) -> None:
     seen = explore(lambda: crowded(max_wait_s=max_wait_s, resize=resize), seeds=range(20))
     assert seen.cancels > 200
 

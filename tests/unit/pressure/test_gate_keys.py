@@ -1,4 +1,4 @@
-"""Keys are the program's objects: whatever their own code does, a gate keeps its permits and its queue."""
+"""Tests of keys with code of their own: no hash or comparison that fails damages a gate's permits or queue."""
 
 import asyncio
 import functools
@@ -10,7 +10,7 @@ from tests.support.loops import run_on
 
 
 class Key:
-    """A key that hashes and compares as it is told to."""
+    """A key with hash and comparison set by the test."""
 
     def __init__(self):
         self.number, self.problem = 0, None
@@ -31,7 +31,7 @@ async def pass_through(gate, key, came_in):
 
 @pytest.fixture
 def run():
-    """`run(coroutine)`: to its end in asyncio's loop, for the loop makes no difference."""
+    """Return `run(coroutine)`, which runs it to its end in asyncio's loop; the kind of loop does not matter."""
     return functools.partial(run_on, asyncio.SelectorEventLoop)
 
 
@@ -43,9 +43,9 @@ async def test_a_key_that_cannot_be_hashed_is_a_type_error_and_leaves_nothing():
             async with entry:
                 pass
         assert gate.queued() == 0
-        # its caller's deadline passes: nothing is there to be refused
+        # the caller's deadline passes with nothing to shed
         await asyncio.sleep(0.05)
-        # what did not begin may begin again
+        # an entry that failed before it began can be used again
         with deadline(5), pytest.raises(TypeError, match="unhashable"):
             async with entry:
                 pass
@@ -54,7 +54,7 @@ async def test_a_key_that_cannot_be_hashed_is_a_type_error_and_leaves_nothing():
 
 
 @pytest.mark.parametrize("change", ["hashes otherwise", "raises"])
-async def test_a_key_that_changes_while_it_waits_costs_nobody_a_place(change):
+async def test_a_key_that_changes_while_it_waits_costs_no_place(change):
     gate, key, came_in = Gate(1, max_wait_s=5, deadline_s=10), Key(), []
     for _ in range(3):
         async with gate:

@@ -1,4 +1,4 @@
-"""A gate against a model of ten lines, by Hypothesis: any sequence of calls, with tasks resumed between them or not."""
+"""A stateful test of a gate against a small model: any sequence of calls, with tasks resumed between them or not."""
 
 import asyncio
 import math
@@ -24,7 +24,7 @@ MOST_QUEUED = 4
 
 
 class Model:
-    """The state machine of a gate: permits, and a queue before them."""
+    """A model of a gate: permits and a queue before them."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -42,7 +42,7 @@ class Model:
             self.granted.append(self.queue.pop(0))
 
     def settle(self, leaving: set[int]) -> None:
-        """Everybody runs: who has a permit comes in, who leaves or was cancelled gives it to the next."""
+        """Apply a run of all tasks: granted ones enter, and leaving ones pass their permits on."""
         while self.granted or leaving & set(self.inside):
             self.inside += self.granted
             self.granted.clear()
@@ -51,7 +51,7 @@ class Model:
 
 
 class GateMachine(RuleBasedStateMachine):
-    """Calls of every kind. Tasks run only in `settle` and `arrive`: in between, grants are not resumed yet."""
+    """A state machine of every kind of call. Tasks run only in `settle` and `arrive`; grants are pending in between."""
 
     @initialize(limit=st.integers(1, 3), seed=st.none() | st.integers(0, 100))
     def begin(self, limit: int, seed: int | None) -> None:
@@ -65,7 +65,7 @@ class GateMachine(RuleBasedStateMachine):
         self.leaving: set[int] = set()
         self.count = 0
         self.settle()
-        # a gate belongs to the loop it is first used in
+        # the first use binds a gate to its loop
         self.loop.run_until_complete(self.use_once())
 
     async def use_once(self) -> None:

@@ -1,7 +1,7 @@
-"""The gate against a model: whatever comes, leaves, is cancelled or resized when, nine things always hold.
+"""A stateful test of the gate against a model: its invariants hold under every sequence of calls.
 
-Short by default: `PENSTOCK_STEPS=1000000` and `-o timeout=0 -o faulthandler_timeout=0` for more.
-Order, displacement and shares are in the other tests.
+It is short by default; `PENSTOCK_STEPS=1000000` and `-o timeout=0 -o faulthandler_timeout=0` run more steps.
+Other tests cover order, shedding from a full queue and fair shares.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from tests.unit.pressure.driving import GATES, LOOPS
 STEPS_PER_EXAMPLE = 50
 STEPS = int(os.environ.get("PENSTOCK_STEPS", "2000"))
 MAX_WAIT_S, MAX_QUEUED, RESERVE = 0.05, 6, 1
-# what a test moves the clock by; a timer is seen in the turn after
+# the step of the clock; a timer that is due runs in the next turn
 TURN_S = 0.02
 
 
 class GateMachine(RuleBasedStateMachine):
-    """Tasks at a gate. The model: `inside` are the tasks that hold a permit, `ended` says what became of each."""
+    """Tasks at a gate and the model: `inside` has the tasks that hold a permit, `ended` the outcomes."""
 
     core = "chosen"
 
@@ -41,12 +41,12 @@ class GateMachine(RuleBasedStateMachine):
         self.turn()
 
     def turn(self) -> None:
-        """One turn of the loop."""
+        """Run one turn of the loop."""
         self.loop.call_soon(self.loop.stop)
         self.loop.run_forever()
 
     def at_once(self, call: Callable[[], Any]) -> Any:
-        """Make a call as a callback of the loop would, but now."""
+        """Make a call at once, as a callback of the loop."""
         asyncio._set_running_loop(self.loop)
         try:
             return call()
@@ -82,7 +82,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule()
     def try_enter(self) -> None:
-        # before its first use a gate has no loop and no bound
+        # a gate has no loop and no bound before its first use
         free = self.gate.inflight < (self.gate.bound or 1)
         assert self.at_once(self.gate.try_enter) is free
         self.by_hand += free
@@ -130,17 +130,17 @@ class GateMachine(RuleBasedStateMachine):
 
     @invariant()
     def permits_are_balanced(self) -> None:
-        # (1), (2): what is held is what was granted and not given back
+        # (1), (2): the held permits are the granted ones that were not given back
         assert self.gate.inflight >= 0
         known = len(self.inside) + self.by_hand + self.gate.granted
-        # whose `finally` has run leaves in the same step, and who was just admitted enters in the same step
+        # a task leaves in the step that runs its `finally`, and enters in the step in which it is resumed
         assert self.gate.inflight == known
         self.most_allowed = max(self.gate.limit + RESERVE, min(self.most_allowed, self.gate.inflight))
         assert self.gate.inflight <= self.most_allowed
         assert self.gate.admitted == self.gate.statistics().finished + self.gate.inflight - self.gate.granted
 
     @invariant()
-    def nobody_waits_while_there_is_room(self) -> None:
+    def no_task_waits_while_there_is_room(self) -> None:
         # (3), (5): at every moment, not only after a turn
         assert not self.gate.queued() or self.gate.inflight >= self.gate.bound
 
@@ -154,7 +154,7 @@ class GateMachine(RuleBasedStateMachine):
             task.cancel()
         while not all(task.done() for task in self.tasks.values()):
             self.turn()
-        # (7): every arrival has ended in exactly one way (those cancelled before their first step have not arrived)
+        # (7): every arrival has ended in exactly one way (a task cancelled before its first step did not arrive)
         never_ran = {name for name, task in self.tasks.items() if name not in self.ended}
         assert all(self.tasks[name].cancelled() for name in never_ran)
         for _ in range(self.by_hand):

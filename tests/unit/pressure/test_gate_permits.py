@@ -1,4 +1,4 @@
-"""Permits: as many as the limit says, handed on, never lost and never doubled, whoever is cancelled when."""
+"""Tests of a gate's permits: as many as the limit, handed on, neither lost nor duplicated by any cancellation."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ async def test_as_many_come_in_as_the_limit_says_and_the_next_ones_follow_in_ord
     assert (crowd.gate.inflight, crowd.gate.queued()) == (0, 0)
 
 
-async def test_nobody_overtakes_one_that_has_a_permit_and_has_not_run_yet(gate_class: type[Gate]) -> None:
+async def test_no_task_overtakes_a_waiter_whose_permit_is_granted(gate_class: type[Gate]) -> None:
     gate = gate_class(1, max_wait_s=math.inf)
     crowd = Crowd(gate)
     assert gate.try_enter()
@@ -116,7 +116,7 @@ async def test_a_raised_limit_wakes_as_many_as_are_free_and_wait(
     await crowd.end()
 
 
-async def test_a_lowered_limit_leaves_those_inside_alone_and_lets_nobody_in_before_there_is_room(
+async def test_a_lowered_limit_keeps_admitted_tasks_and_admits_no_other_before_there_is_room(
     gate_class: type[Gate],
 ) -> None:
     crowd = Crowd(gate_class(3, max_wait_s=math.inf))
@@ -181,12 +181,12 @@ async def test_a_guarded_function_passes_the_gate(gate_class: type[Gate]) -> Non
 
     @gate.guard
     async def double(number: int) -> int:
-        """Twice."""
+        """Return twice the number."""
         assert gate.inflight == 1
         return 2 * number
 
     assert await double(4) == 8
-    assert (double.__name__, double.__doc__) == ("double", "Twice.")  # type: ignore[attr-defined]
+    assert (double.__name__, double.__doc__) == ("double", "Return twice the number.")  # type: ignore[attr-defined]
     await gate.enter()
     with pytest.raises(Overloaded):
         await double(4)
@@ -261,7 +261,7 @@ async def test_ten_thousand_passages_of_each_kind_leave_nothing_behind(gate_clas
 
 @contextlib.asynccontextmanager
 async def another_refused(gate: Gate) -> AsyncIterator[None]:
-    """Another one comes meanwhile and is refused."""
+    """Send one more request, which is shed, before the block begins."""
     with pytest.raises(Overloaded):
         gate.max_wait_s, before = 0.0, gate.max_wait_s
         try:

@@ -1,4 +1,4 @@
-"""The measurements of admitted tasks: by the task itself, not by its address."""
+"""Tests of a gate's samples, which are kept by the task itself and not by its address."""
 
 import asyncio
 import os
@@ -27,11 +27,11 @@ async def test_a_measured_task_that_ended_inside_is_not_taken_for_the_next_at_it
         return id(task)
 
     await address_of(passes())
-    # of so many entries one is measured; none of them leaves in its own task
+    # one of these entries is sampled; none of them leaves in its own task
     stayed = [await address_of(stays()) for _ in range(40)]
     await asyncio.sleep(STAYED_S)
     passed = [await address_of(passes()) for _ in range(40)]
-    # the sanitizer's allocator keeps freed memory back
+    # the sanitizer's allocator does not reuse freed memory soon
     assert set(stayed) & set(passed) or "PENSTOCK_SANITIZE" in os.environ, "no address was used again"
     assert gate.statistics().service.max_s < STAYED_S
     for _ in stayed:

@@ -1,4 +1,4 @@
-"""The goals under overload, with a real Gate on virtual time: goodput, latency of the served, refusals, recovery.
+"""Tests of the goals under overload with a real Gate on virtual time: goodput, latency, sheds and recovery.
 
 Deterministic: a figure that moves was moved by a change. `python -m tests.unit.pressure.gateload` prints all of them.
 """
@@ -22,7 +22,7 @@ from tests.unit.pressure.gateload import (
     steady,
 )
 
-# Goodput in percent of what could be answered, at 1, 2, 5 and 10 times the capacity.
+# Goodput in percent of the feasible answers, at 1, 2, 5 and 10 times the capacity.
 FIXED_GOALS = {1: 95, 2: 97, 5: 95, 10: 95}
 AUTO_GOALS = {1: 93, 2: 93, 5: 93, 10: 93}
 CPU_GOALS = {1: 93, 2: 92, 5: 88, 10: 80}
@@ -32,7 +32,7 @@ REFUSAL_P99_S = 0.002
 
 
 def run_steady(limit: Any, service: Any, load: float, seed: int = 1) -> tuple[Report, float]:
-    """The report and the goodput, once a limit that adapts has had two seconds for it."""
+    """Return the report and the goodput after two seconds, in which an adaptive limit converges."""
     phase = steady(load, WARM_S + MEASURED_S)
     report = simulate(limit, service, phase, seed=seed)
     return report, report.goodput(phase[0], WARM_S, WARM_S + MEASURED_S)
@@ -41,7 +41,7 @@ def run_steady(limit: Any, service: Any, load: float, seed: int = 1) -> tuple[Re
 @pytest.mark.parametrize("load", FIXED_GOALS)
 @pytest.mark.parametrize("limit", [SLOTS, "auto"])
 def test_a_slow_backend_is_kept_busy_and_answers_are_in_time(limit: Any, load: int) -> None:
-    # with the first seed two refusals of a burst are late: one in a hundred, of the few at the capacity
+    # with seed 1 two sheds of a burst are late, which is one in a hundred of the few at this load
     report, goodput = run_steady(limit, backend, load, seed=2 if load == 1 else 1)
     assert goodput >= (AUTO_GOALS if limit == "auto" else FIXED_GOALS)[load]
     assert report.served_p99_s(WARM_S) <= SERVED_P99_S
@@ -53,10 +53,10 @@ def test_a_slow_backend_is_kept_busy_and_answers_are_in_time(limit: Any, load: i
 def test_a_loop_that_is_itself_the_service_does_its_work_in_time(limit: Any, load: int) -> None:
     report, goodput = run_steady(limit, processor, load)
     assert goodput >= CPU_GOALS[load]
-    # an answer that is under way when the loop turns to others waits for a turn of each
+    # an unfinished answer waits for a step of each other call that is inside
     turn_s = CPU_STEPS * CPU_STEP_S * (2 if limit == 2 else 4)
     assert report.served_p99_s(WARM_S) <= SERVED_P99_S + (0 if limit == 2 else turn_s)
-    # nobody can refuse while a step runs, so a turn late at most; a limit that moves has estimates that were wrong
+    # no call is shed while a step runs, so it is a turn late at most; a moving limit has wrong estimates at times
     assert report.refusal_p99_s(WARM_S) <= (0.01 if limit == 2 else 0.07)
 
 
@@ -68,7 +68,7 @@ def test_on_a_machine_that_others_use_auto_does_as_much_as_a_limit_that_is_known
 
 @pytest.mark.parametrize("service", [backend, processor])
 @pytest.mark.parametrize("limit", [SLOTS, "auto"])
-def test_at_half_the_capacity_nobody_is_refused(limit: Any, service: Any) -> None:
+def test_at_half_the_capacity_no_request_is_shed(limit: Any, service: Any) -> None:
     report, goodput = run_steady(limit, service, 0.5)
     assert report.refused() <= 0.2
     assert goodput >= 99.8
@@ -85,7 +85,7 @@ def test_a_spike_is_ridden_out_and_over_when_it_is_over(limit: Any) -> None:
 @pytest.mark.parametrize("limit", [SLOTS, "auto"])
 def test_a_dependency_four_times_slower_is_used_to_nine_tenths(limit: Any) -> None:
     report = simulate(limit, backend, SLOW_DEPENDENCY)
-    # a limit that adapts has a second to find out
+    # an adaptive limit has a second to converge
     since_s = 3.0 if limit == "auto" else 2.0
     assert report.goodput(SLOW_DEPENDENCY[1], since_s, 6) >= 90
     assert report.goodput(SLOW_DEPENDENCY[2], 6, 8) >= 95

@@ -1,4 +1,4 @@
-"""The statistics of a gate: counts that add up, times, sheds by reason, limit changes; its listener and registry."""
+"""Tests of a gate's statistics: consistent counts, times, sheds by reason, limit changes, listener and registry."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ Run = Callable[..., Any]
 
 
 class Scripted:
-    """A limit that says what a test says, and keeps what it is told."""
+    """A limit with values from the test, which records the windows that it gets."""
 
     def __init__(self, *values: int, window_s: float = 0.1) -> None:
         self.values = list(values)
@@ -60,10 +60,10 @@ async def test_counts_and_times_add_up(gate_class: type[Gate], standing: Any) ->
     assert not any(found.sheds.values())
 
 
-async def test_refusals_are_counted_by_reason_and_told(gate_class: type[Gate]) -> None:
-    told: list[tuple[Gate, str]] = []
+async def test_sheds_are_counted_by_reason_and_reported(gate_class: type[Gate]) -> None:
+    reported: list[tuple[Gate, str]] = []
     gate = gate_class(1, max_wait_s=0)
-    gate.on_shed = lambda *what: told.append(what)
+    gate.on_shed = lambda *shed: reported.append(shed)
     assert gate.try_enter()
     assert not gate.try_enter()
     with pytest.raises(Overloaded):
@@ -71,7 +71,7 @@ async def test_refusals_are_counted_by_reason_and_told(gate_class: type[Gate]) -
     gate.close()
     with pytest.raises(Overloaded):
         await gate.enter()
-    assert told == [(gate, "limit"), (gate, "limit"), (gate, "closed")]
+    assert reported == [(gate, "limit"), (gate, "limit"), (gate, "closed")]
     assert {reason: count for reason, count in gate.statistics().sheds.items() if count} == {
         "limit": 2,
         "closed": 1,
@@ -109,7 +109,7 @@ async def test_a_listener_may_raise_the_limit(gate_class: type[Gate]) -> None:
     await crowd.end()
 
 
-async def test_a_closed_gate_refuses_those_who_wait_as_well(gate_class: type[Gate]) -> None:
+async def test_a_closed_gate_sheds_waiting_requests_too(gate_class: type[Gate]) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=math.inf))
     await crowd.come("in", "waits")
     crowd.gate.close()
@@ -121,7 +121,7 @@ async def test_a_closed_gate_refuses_those_who_wait_as_well(gate_class: type[Gat
     assert crowd.gate.inflight == 0
 
 
-async def test_a_window_tells_what_happened_since_the_last(gate_class: type[Gate], standing: Any) -> None:
+async def test_a_window_has_the_counts_since_the_last_one(gate_class: type[Gate], standing: Any) -> None:
     limit = Scripted(4, 2, 8)
     crowd = Crowd(gate_class(limit, max_wait_s=math.inf))  # type: ignore[arg-type]
 
@@ -146,7 +146,7 @@ async def test_a_window_tells_what_happened_since_the_last(gate_class: type[Gate
     assert found.limit_moved_at_s > 1000
 
 
-async def test_what_began_before_the_last_window_says_nothing_of_this_one(
+async def test_entries_that_began_before_the_last_window_have_no_sample_in_this_one(
     gate_class: type[Gate], standing: Any
 ) -> None:
     limit = Scripted(20)

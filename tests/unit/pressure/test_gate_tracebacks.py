@@ -1,6 +1,6 @@
-"""Tracebacks of sheds and cancellations at a gate: every line of the program, and on the native core none of the gate.
+"""Tests of tracebacks at a gate: sheds and cancellations show every line of the program.
 
-The traceback of any other exception has the gate's lines, too.
+On the native core they show no line of the gate. The traceback of any other exception shows the gate's lines too.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ NATIVE = GateCore is not plain("gate").GateCore
 
 
 def below(gate: Gate) -> None:
-    """Program code that the gate calls, with the program above it."""
+    """Raise as program code that a gate calls."""
     gate.try_enter()
     raise LookupError("below")
 
@@ -47,7 +47,7 @@ async def above(way: Callable[[Any], Awaitable[None]], guard: Any) -> None:
 
 
 def functions(problem: BaseException) -> list[str]:
-    """The functions of the traceback, those of tests and loops left out."""
+    """Return the functions of the traceback from `above` on, without those of tests and loops."""
     found = [frame.name for frame in traceback.extract_tb(problem.__traceback__)]
     return found[found.index("above") :]
 
@@ -147,7 +147,7 @@ async def test_any_other_exception_shows_the_gate_as_well() -> None:
     gate.leave()
 
 
-async def test_what_the_program_raises_inside_is_its_own_alone() -> None:
+async def test_an_exception_of_the_program_inside_has_only_its_own_lines() -> None:
     async def inside(guard: Any) -> None:
         async with guard:
             raise ZeroDivisionError

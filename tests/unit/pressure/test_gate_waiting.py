@@ -1,4 +1,4 @@
-"""Waits: bounded in time by an estimate at arrival, by expiry from the old end, by what is left of a deadline."""
+"""Tests of waits at a gate: bounded by an estimate at arrival, by expiry of the oldest and by the deadline."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Run = Callable[..., Any]
 
 
 async def pace(crowd: Crowd, loop: Any, service_s: float, times: int = 12) -> None:
-    """Have the gate, of limit 1, serve one after the other: it knows its service and its departures then."""
+    """Serve requests one after another at a gate of limit 1, so that it estimates service time and departures."""
     for number in range(times):
         await crowd.come(("paced", number))
         if number:
@@ -36,7 +36,7 @@ async def test_with_no_wait_allowed_the_refusal_is_at_once(gate_class: type[Gate
 async def test_one_whose_wait_would_be_too_long_is_refused_when_it_comes(gate_class: type[Gate], standing: Any) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=1.0))
     await pace(crowd, standing, 0.0999)
-    # one departure in 0.0999 s: seven fit into what is promised, 0.7 of the longest wait
+    # at one departure in 0.0999 s, seven fit into the promised wait, 0.7 of the longest one
     await crowd.come(*range(9))
     assert crowd.reasons() == {7: "wait", 8: "wait"}
     problem = crowd.refused[8]
@@ -45,7 +45,7 @@ async def test_one_whose_wait_would_be_too_long_is_refused_when_it_comes(gate_cl
     await crowd.end()
 
 
-async def test_whoever_has_waited_for_the_longest_time_is_refused_then(gate_class: type[Gate], standing: Any) -> None:
+async def test_the_longest_waiter_is_shed_then(gate_class: type[Gate], standing: Any) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=0.05))
     await crowd.come("in", "old")
     standing.now_s += 0.03
@@ -107,7 +107,7 @@ async def test_when_estimates_fail_the_newest_is_served_first_for_a_while(
     crowd.gate.leave()
     await settle()
     assert crowd.came_in == ["c"]
-    # two of its longest waits later it is in order again
+    # after twice the longest wait the queue is first in, first out again
     standing.now_s += 2.1
     await settle()
     await crowd.come("d", "e")
@@ -144,14 +144,14 @@ async def test_one_that_could_not_finish_by_its_deadline_is_refused_when_its_tur
     await crowd.come("late", deadline_s=0.55)
     await crowd.come("in time")
     standing.now_s += 0.2
-    # it has waited 0.2 s and would take two times 0.2 s
+    # the request has waited for 0.2 s and would take twice 0.2 s
     await crowd.leave(("paced", 11))
     assert crowd.reasons() == {"late": "deadline"}
     assert crowd.came_in[-1] == "in time"
     await crowd.end()
 
 
-async def test_what_came_earlier_has_less_time_left(gate_class: type[Gate], standing: Any) -> None:
+async def test_an_earlier_arrival_has_less_time_left(gate_class: type[Gate], standing: Any) -> None:
     gate = gate_class(4, deadline_s=1.0)
     with pytest.raises(Overloaded) as refused:
         await gate.enter(arrived_s=standing.now_s - 1.01)

@@ -1,4 +1,4 @@
-"""The gradient against simulated services: what of the feasible it serves in time, from no knowledge at all."""
+"""Tests of the gradient with simulated services: its goodput as a share of the feasible, from an initial guess."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,7 +40,7 @@ def test_a_cpu_bound_service_does_all_it_can_at_any_load(load: float, lag_off: f
 
 
 def test_overload_is_felt_even_where_all_of_the_loops_lag_is_taken_off() -> None:
-    """Every service time is then that of an idle loop; how long permits are held tells."""
+    """Every service time is that of an idle loop; only the time for which permits are held shows the queue."""
     report = simulate(Gradient(), CpuService(), [Phase(6, 2000, CAPACITY)], max_wait_s=0.05, lag_off=1.0)
     assert report.goodput(settle_s=2) >= 0.95
 
@@ -53,13 +53,13 @@ def test_without_a_queue_in_front_overload_is_served_all_the_same(load: float) -
 
 
 def test_without_a_queue_in_front_what_chance_brings_together_is_refused_in_part() -> None:
-    """At its capacity a service with some 8 permits loses some of the arrivals, as Erlang's formula says."""
+    """By Erlang's formula, a service with 8 permits loses some of the arrivals at its capacity."""
     goodputs = [steady(1, seed=seed).goodput(settle_s=2) for seed in (1, 2, 3)]
     assert sum(goodputs) / 3 >= 0.9
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.05])
-def test_at_half_the_load_nobody_is_refused(wait_s: float) -> None:
+def test_at_half_the_load_no_call_is_shed(wait_s: float) -> None:
     assert steady(0.5, max_wait_s=wait_s).refused(settle_s=2) <= 0.002
 
 
@@ -73,7 +73,7 @@ def test_a_service_of_any_width_is_found(slots: int) -> None:
 
 @pytest.mark.parametrize("load", [0.5, 2])
 def test_service_times_of_any_length_leave_the_limit_near_the_width(load: float) -> None:
-    """The lowest of many noisy medians would be far too low a floor, and take the limit down with it."""
+    """The lowest of many noisy medians would be too low a floor and would lower the limit with it."""
     random = Random(7)
     service = IoService(100, lambda _: random.expovariate(100))
     report = simulate(Gradient(), service, [Phase(5, load * 10_000, 10_000)], max_wait_s=0.05)
@@ -111,7 +111,7 @@ def test_a_dependency_that_turns_four_times_slower_is_followed_within_a_second(s
 
 
 def test_a_wide_service_that_turns_slower_keeps_its_width() -> None:
-    """By its old floor alone the limit would fall to 4, for as long as that is remembered: 4 % of what is feasible."""
+    """With the old floor alone the limit would fall to 4, which is 4 % of the feasible, until it is forgotten."""
     report = slow_dependency(100, 1)
     assert report.goodput(1, settle_s=1) >= 0.9
     assert report.limit_range(4, 6)[0] > 60
@@ -119,7 +119,7 @@ def test_a_wide_service_that_turns_slower_keeps_its_width() -> None:
 
 
 def test_a_slow_start_is_forgotten() -> None:
-    """Ten times slower while it warms up: the limit is where it belongs two seconds later."""
+    """The service is ten times slower while it warms up; the limit has recovered two seconds later."""
     service = IoService(20, lambda now_s: 0.1 if now_s < 2 else 0.01)
     phases = [Phase(2, 1600, 200), Phase(2, 1600, 2000), Phase(4, 1600, 2000)]
     report = simulate(Gradient(), service, phases, max_wait_s=0.05)
@@ -127,7 +127,7 @@ def test_a_slow_start_is_forgotten() -> None:
 
 
 def test_a_start_under_overload_does_not_poison_the_floor() -> None:
-    """No call has ever met an empty service; latency without a queue is found all the same, by looking below."""
+    """No call ever meets an empty service; probes below the limit find the latency without a queue."""
     limit = Gradient(initial=100)
     report = simulate(limit, io_service(), [Phase(6, 4000, CAPACITY)], max_wait_s=0.05)
     assert limit.floor_s < 0.015
@@ -135,7 +135,7 @@ def test_a_start_under_overload_does_not_poison_the_floor() -> None:
 
 
 def test_lasting_overload_does_not_move_the_limit_up() -> None:
-    """Past the floor's memory, too: each dip confirms it."""
+    """This holds beyond the floor's memory too, because each probe confirms the floor."""
     limit = Gradient(memory_s=5.0)
     report = simulate(limit, io_service(), [Phase(25, 1200, CAPACITY)], max_wait_s=0.05)
     assert report.limit_range(15, 25)[1] <= 12
@@ -185,7 +185,7 @@ def test_windows_of_few_samples_are_put_together() -> None:
 
 
 def full(rtts_s: Sequence[float] = (), **changes: object) -> Window:
-    """A window that ends at 10 s, of calls that began one after the other."""
+    """Return a window that ends at 10 s, of calls that began one after another."""
     begins_s = [index * 0.001 for index in range(len(rtts_s))]
     return quick(**({"rtts_s": rtts_s, "begins_s": begins_s, "ended_s": 10.0, "was_full": True} | changes))
 
@@ -224,7 +224,7 @@ def test_the_limit_doubles_again_only_when_calls_that_began_since_have_ended() -
 
 
 def test_a_queue_at_the_start_is_seen_against_the_first_answers() -> None:
-    """The service was empty then: the floor is that of the first, and the limit comes down at once."""
+    """The service was empty at first: the earliest calls give the floor, and the limit falls at once."""
     limit = Gradient(initial=100)
     limit.update(full([0.01 * (1 + index // 4) for index in range(40)], inflight=90))
     assert limit.floor_s == pytest.approx(0.02, rel=0.5)
@@ -233,7 +233,7 @@ def test_a_queue_at_the_start_is_seen_against_the_first_answers() -> None:
 
 
 def test_a_queue_is_met_only_where_both_the_median_and_the_mean_have_risen() -> None:
-    """The median of a mix of two kinds of calls jumps from one kind to the other."""
+    """The median of a mix of two kinds of calls jumps between the two latencies."""
     usual = [0.002] * 11 + [0.5] * 9
     limit = Gradient(20)
     for rtts_s in (usual, usual, [0.002] * 9 + [0.5] * 11):
@@ -259,7 +259,7 @@ def test_dropped_calls_halve_the_limit() -> None:
 
 
 def test_growth_that_brings_no_throughput_is_vetoed() -> None:
-    """Latency stays at its floor, as where the loop's lag is taken off; only throughput tells."""
+    """Latency stays at its floor, as without the loop's lag; only throughput shows the queue."""
     limit = Gradient()
     for _ in range(60):
         limit.update(quick(most_inflight=limit.value, completed=4000 - limit.value, inflight=0, was_full=True))

@@ -1,4 +1,4 @@
-"""Bounded groups: no task before its permit, no permit after its task, and asyncio's group in all else."""
+"""Tests of bounded groups: no task before its permit, no permit after its task, otherwise asyncio's group."""
 
 import asyncio
 import contextvars
@@ -18,7 +18,7 @@ from tests.unit.pressure.driving import cancelled
 
 
 class Gate:
-    """The least that a gate is: `limit` inside, one more waits, the next is refused."""
+    """A minimal gate: `limit` entries inside, one waits, the next is shed."""
 
     def __init__(self, limit: int) -> None:
         self.semaphore, self.waiting = Semaphore(limit), 0
@@ -58,7 +58,7 @@ def make(request: pytest.FixtureRequest) -> Callable[[int], Any]:
 
 
 class Crowd:
-    """Counts who is inside, and keeps them there until told."""
+    """A count of running calls, which stay until the test lets them go."""
 
     def __init__(self) -> None:
         self.inside = self.most = 0
@@ -138,7 +138,7 @@ async def test_the_first_failure_cancels_the_others_and_frees_all(make: Callable
             await group.spawn(crowd.stay)
             await group.spawn(fail)
             await group.spawn(crowd.stay)
-            # no permit: the failure ends this wait
+            # no permit is free, and the failure ends this wait
             await group.spawn(crowd.stay)
     assert [type(one) for one in caught.value.exceptions] == [ZeroDivisionError]
     assert (crowd.inside, free(limit)) == (0, 3)
@@ -168,7 +168,7 @@ async def test_a_task_cancelled_before_it_began_gives_its_permit_back(make: Call
     assert (crowd.most, free(limit)) == (0, 1)
 
 
-async def test_what_makes_no_coroutine_keeps_no_permit(make: Callable[[int], Any]) -> None:
+async def test_a_call_that_returns_no_coroutine_keeps_no_permit(make: Callable[[int], Any]) -> None:
     limit = make(1)
     with pytest.raises(ExceptionGroup):
         async with BoundedTaskGroup(limit) as group:
@@ -240,7 +240,7 @@ async def test_nested_groups_of_one_limit_do_not_wait_in_a_circle(make: Callable
             await asyncio.gather(*(spawned(group, depth) for _ in range(3)))
 
     async def spawned(group: BoundedTaskGroup, depth: int) -> None:
-        # a gate that is full refuses: its callers come again
+        # a full gate sheds, so its callers retry
         while True:
             try:
                 await group.spawn(tree, depth - 1)

@@ -1,4 +1,4 @@
-"""A bounded group behind a real gate: its refusals, its measurements, its permits."""
+"""Tests of a bounded group with a real gate: sheds, samples and permits."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Health checks pass what other requests must, a bounded number of them; no deadline refuses what is critical."""
+"""Tests of health checks: a bounded number of them bypasses overload, and no deadline sheds critical requests."""
 
 import asyncio
 import socket
@@ -68,7 +68,7 @@ def test_a_bounded_number_passes_in_a_second() -> None:
 
 
 @pytest.mark.parametrize("path", ["healthz", "", "/a b", "/a?b", "/a#b", "/é", "/" + "a" * 200])
-def test_what_cannot_be_the_path_of_a_request_is_an_error(path: str) -> None:
+def test_an_impossible_path_of_a_request_is_an_error(path: str) -> None:
     with pytest.raises(ConfigError, match="paths of URLs, from / on"):
         PressureConfig(health_paths=(path,))
 
@@ -81,7 +81,7 @@ def test_health_paths_reach_a_child_process_as_they_are(paths: tuple[str, ...]) 
 
 async def test_no_deadline_of_the_gate_refuses_what_is_critical(gate_class: type[Gate], standing: object) -> None:
     gate = gate_class(1, deadline_s=0.1, max_wait_s=10.0)
-    # a service that takes ten times the deadline
+    # the service takes ten times the deadline
     async with gate.entry():
         standing.now_s += 1.0  # type: ignore[attr-defined]
     arrived_s = standing.now_s - 5.0  # type: ignore[attr-defined]
@@ -93,7 +93,7 @@ async def test_no_deadline_of_the_gate_refuses_what_is_critical(gate_class: type
     assert crowd.gate.statistics().sheds["deadline"] == 1
 
 
-async def test_what_is_critical_and_has_waited_past_the_deadline_has_its_turn(
+async def test_a_critical_request_that_has_waited_past_the_deadline_is_admitted(
     gate_class: type[Gate], standing: object
 ) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=10.0))
@@ -117,7 +117,7 @@ async def test_the_bounds_of_the_queue_hold_for_what_is_critical(gate_class: typ
     await crowd.end()
 
 
-@pytest.mark.skipif(not NATIVE, reason="only the native loop has turns to look at")
+@pytest.mark.skipif(not NATIVE, reason="only the native loop has turns to measure")
 @pytest.mark.parametrize(("paths", "passes"), [(("/up",), True), ((), False)])
 def test_a_loop_that_is_behind_reads_its_health_paths_first(paths: tuple[str, ...], passes: bool) -> None:
     came: list[bytes] = []
@@ -130,7 +130,7 @@ def test_a_loop_that_is_behind_reads_its_health_paths_first(paths: tuple[str, ..
         loop = asyncio.get_running_loop()
         server = await loop.create_server(Protocol, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
-        # behind from the first turn on: something is always ready
+        # the loop is behind from its first turn on, because a callback is always ready
         for _ in range(3):
             await asyncio.sleep(0)
         with socket.create_connection(address) as slow, socket.create_connection(address) as check:
@@ -144,7 +144,7 @@ def test_a_loop_that_is_behind_reads_its_health_paths_first(paths: tuple[str, ..
             assert came == ([CHECK] if passes else [])
             assert loop_statistics().health_checks == len(came)
             server.close()
-            # the connections end with their clients
+            # each connection ends with its client
             check.close()
             slow.close()
         while connection_count(server):

@@ -1,4 +1,4 @@
-"""The limits beside the gradient, how one is chosen, and the small arithmetic below them."""
+"""Tests of the other limits, of the choice of a limit, and of their shared arithmetic."""
 
 from math import inf
 from random import Random
@@ -46,7 +46,7 @@ def test_a_limit_of_ones_own_is_itself() -> None:
 
 
 @pytest.mark.parametrize("spec", [0, -1, True, "0", "fast", "-1", "1.5", "", 1.5, None, object()])
-def test_what_is_no_limit_is_refused_with_what_would_be(spec: object) -> None:
+def test_an_invalid_limit_is_refused_with_the_allowed_ones(spec: object) -> None:
     with pytest.raises(ValueError, match=r"limit = .*: (allowed is|a fixed limit is) a whole number of at least 1"):
         make_limit(spec)  # type: ignore[arg-type]
 
@@ -135,8 +135,8 @@ def test_gradient2_falls_when_latency_leaves_its_long_average() -> None:
 
 
 @pytest.mark.parametrize("kind", [Gradient2, Vegas])
-def test_what_the_field_uses_does_not_follow_a_dependency_that_turns_slower(kind: type) -> None:
-    """Four slots, 10 ms that become 40: a limit that stays at 20 serves nobody in time."""
+def test_established_limits_do_not_follow_a_dependency_that_turns_slower(kind: type) -> None:
+    """With four slots and 10 ms that become 40 ms, a limit that stays at 20 serves no call in time."""
 
     def goodput(limit: Limit) -> float:
         service = IoService(4, lambda now_s: 0.01 if now_s < 2 else 0.04)
@@ -145,8 +145,8 @@ def test_what_the_field_uses_does_not_follow_a_dependency_that_turns_slower(kind
     assert goodput(kind()) < 0.2 < 0.8 < goodput(Gradient())
 
 
-def test_what_the_field_uses_does_not_follow_a_busy_loop() -> None:
-    """Vegas takes a queue's latency for its floor, and climbs."""
+def test_established_limits_do_not_follow_a_busy_loop() -> None:
+    """Vegas takes the latency of a queue as its floor, and climbs."""
 
     def goodput(limit: Limit) -> float:
         return simulate(limit, CpuService(), [Phase(5, 2000, 400)], max_wait_s=0.05).goodput(settle_s=2)
@@ -201,7 +201,7 @@ def reading(inflight: int, throughput: float, rtt_s: float, left: int = 0) -> Re
     return Reading(inflight, left, round(throughput / 10), throughput, median([rtt_s] * 40), rtt_s)
 
 
-def test_the_balance_tells_a_queue_from_a_slow_service() -> None:
+def test_the_balance_distinguishes_a_queue_from_a_slow_service() -> None:
     full = reading(40, 400, 0.1)
     assert reading(20, 400, 0.05).balance(full) < -1.5
     assert reading(20, 200, 0.1).balance(full) > 1.5
@@ -218,7 +218,7 @@ def test_the_lowest_median_is_the_floor_until_it_is_forgotten() -> None:
     assert floor.floor_s == 0.02
 
 
-def test_a_floor_is_given_up_when_fewer_in_flight_do_not_bring_latency_down() -> None:
+def test_a_floor_is_reset_when_fewer_in_flight_do_not_lower_latency() -> None:
     floor = Floor(30.0)
     floor.add(0.1, reading(100, 10_000, 0.01))
     floor.add(0.1, reading(100, 2_500, 0.04))
@@ -236,7 +236,7 @@ def test_a_floor_stays_when_latency_follows_what_is_in_flight() -> None:
 
 
 def test_a_change_under_way_teaches_nothing() -> None:
-    """Latency rises while fewer are in flight: the service is changing, and the old reading is of another one."""
+    """If latency rises while fewer calls are in flight, the service is changing and the old reading is invalid."""
     floor = Floor(30.0)
     floor.add(0.1, reading(15, 130, 0.04))
     assert not floor.add(0.1, reading(10, 90, 0.125))

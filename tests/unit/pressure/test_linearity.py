@@ -1,8 +1,8 @@
-"""Ten times the waiters take ten times the steps, in whatever order they are served or leave.
+"""Tests of linear cost: ten times the waiters take ten times the steps, in any order of service and cancellation.
 
-Steps are counted, not timed: each look at a waiting future, and each comparison or hashing of one, is one; of a
-semaphore, whose waiters are no futures, each line that its plain core runs. asyncio's own are counted too, and shown to
-be quadratic: else the count would prove nothing.
+Steps are counted instead of timed. A step is a check, a comparison or a hash of a waiting future. A semaphore has no
+futures; its steps are the executed lines of its plain core. asyncio's classes are counted too and are shown to
+be quadratic, which proves that the count is meaningful.
 """
 
 import asyncio
@@ -23,26 +23,26 @@ RATIO = 25
 
 
 class Counted:
-    """Counts who looks at it."""
+    """An object that counts its comparisons and hashes."""
 
-    looks = 0
+    steps = 0
 
     def __hash__(self) -> int:
-        Counted.looks += 1
+        Counted.steps += 1
         return id(self) >> 4
 
     def __eq__(self, other: object) -> bool:
-        Counted.looks += 1
+        Counted.steps += 1
         return self is other
 
 
 @contextmanager
 def counted_lines() -> Iterator[None]:
-    """Each line of the plain turnstile is a step."""
+    """Count each executed line of the plain turnstile as a step."""
     source, before = plain("turnstile").__file__, sys.gettrace()
 
     def count(frame: Any, event: str, argument: object) -> Any:
-        Counted.looks += event == "line"
+        Counted.steps += event == "line"
         return count
 
     sys.settrace(lambda frame, *_: count if frame.f_code.co_filename == source else None)
@@ -54,11 +54,11 @@ def counted_lines() -> Iterator[None]:
 
 class CountedFuture(Counted, asyncio.Future[Any]):
     def done(self) -> bool:
-        Counted.looks += 1
+        Counted.steps += 1
         return super().done()
 
     def cancelled(self) -> bool:
-        Counted.looks += 1
+        Counted.steps += 1
         return super().cancelled()
 
 
@@ -68,7 +68,7 @@ class CountingLoop(asyncio.SelectorEventLoop):
 
 
 class Scene:
-    """Something that can be waited for, and what serves one that waits."""
+    """A way to wait, and the call that serves one waiter."""
 
     def __init__(self, wait: Callable[[Any], Awaitable[object]], serve: Callable[[], object]) -> None:
         self.wait = wait
@@ -128,7 +128,7 @@ async def waiting(scene: Scene, count: int) -> list["asyncio.Task[object]"]:
 
     tasks = [asyncio.create_task(one(number)) for number in range(count)]
     await asyncio.sleep(0)
-    Counted.looks = 0
+    Counted.steps = 0
     return tasks
 
 
@@ -138,7 +138,7 @@ async def served(make: Callable[[], Scene], count: int) -> int:
     for _ in range(count):
         scene.serve()
     await asyncio.gather(*tasks)
-    return Counted.looks
+    return Counted.steps
 
 
 async def left(make: Callable[[], Scene], order: Callable[[int], list[int]], count: int) -> int:
@@ -146,19 +146,19 @@ async def left(make: Callable[[], Scene], order: Callable[[int], list[int]], cou
     for step, number in enumerate(order(count)):
         tasks[number].cancel()
         if step % 50 == 0:
-            # not all at once: those that have gone are among those that wait
+            # in parts, so that cancelled waiters stand among waiting ones
             await asyncio.sleep(0)
             await asyncio.sleep(0)
     await asyncio.gather(*tasks, return_exceptions=True)
-    return Counted.looks
+    return Counted.steps
 
 
 def ratio(measure: Callable[[int], Any], few: int = FEW, many: int = MANY) -> float:
-    def looks(count: int) -> int:
+    def steps(count: int) -> int:
         with asyncio.Runner(loop_factory=CountingLoop) as runner, counted_lines():
             return runner.run(measure(count))  # type: ignore[no-any-return]
 
-    return looks(many) / looks(few)
+    return steps(many) / steps(few)
 
 
 SCENES = [of_semaphore, of_limiter, of_getters, of_putters, of_receivers]

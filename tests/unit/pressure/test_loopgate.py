@@ -1,4 +1,4 @@
-"""The loop's own gate: what it does to gates and servers when the loop is behind, and how it takes it back."""
+"""Tests of the loop's gate: its measures at gates and servers while the loop is behind, and their end."""
 
 import asyncio
 import logging
@@ -55,7 +55,7 @@ class FakeGate:
 
 
 class FakeLoop:
-    """The few calls that a LoopGate makes; its timers are run by hand."""
+    """The interface of a loop that a LoopGate uses, with timers that the test runs."""
 
     def __init__(self):
         self.timers, self.dropped, self.delays = [], [], []
@@ -86,8 +86,8 @@ class FakeLoop:
     def close_abandoned(self, older_ns):
         self.dropped.append(older_ns)
 
-    def look(self):
-        """The timer fires; whether there was one."""
+    def run_timers(self):
+        """Run the due timer. Return whether there was one."""
         due, self.timers = self.timers, []
         for callback in due:
             callback()
@@ -98,9 +98,9 @@ class FakeLoop:
 def made():
     loop, lag = FakeLoop(), Lag()
     gates = [FakeGate(loop, "asgi"), FakeGate(None, "another's")]
-    told = []
-    gate = LoopGate(loop, lag=lag, gates=lambda: gates, notify=lambda *what: told.append(what))
-    return SimpleNamespace(loop=loop, lag=lag, gates=gates, told=told, gate=gate)
+    notified = []
+    gate = LoopGate(loop, lag=lag, gates=lambda: gates, notify=lambda *record: notified.append(record))
+    return SimpleNamespace(loop=loop, lag=lag, gates=gates, notified=notified, gate=gate)
 
 
 def overload(made, lag_ms):
@@ -123,7 +123,7 @@ def test_gates_of_the_loop_are_scaled_by_how_far_it_is_behind_and_others_are_not
     overload(made, 40)
     assert [gate.scale for gate in made.gates] == [0.25, 1.0]
     made.lag.lag_ns = 80 * MS
-    made.loop.look()
+    made.loop.run_timers()
     assert made.gates[0].scale == 0.125
 
 
@@ -137,11 +137,11 @@ def test_held_reads_alone_scale_nothing(made):
     assert made.gates[0].scale == 1.0
 
 
-def test_the_scale_comes_back_by_doubling_and_then_nobody_looks_any_more(made):
+def test_the_scale_comes_back_by_doubling_and_then_the_checks_end(made):
     overload(made, 100_000)
     recover(made)
     scales = []
-    while made.loop.look():
+    while made.loop.run_timers():
         scales.append(made.gates[0].scale)
     assert scales == pytest.approx([0.2, 0.4, 0.8, 1.0])
 
@@ -157,16 +157,16 @@ def test_a_new_overload_while_the_scale_comes_back_sets_one_timer_only(made):
 def test_accepts_are_paused_only_when_it_stays_behind_and_resume_below_the_low_watermark(made):
     overload(made, 20)
     for _ in range(CHECKS_UNTIL_PAUSE - 2):
-        made.loop.look()
+        made.loop.run_timers()
     assert made.loop.server.reasons == set()
-    made.loop.look()
+    made.loop.run_timers()
     assert made.loop.server.reasons == {"lag"}
     assert made.gate.statistics().accepts_paused
     made.lag.lag_ns = 7 * MS
-    made.loop.look()
+    made.loop.run_timers()
     assert made.loop.server.reasons == {"lag"}
     made.lag.lag_ns = 4 * MS
-    made.loop.look()
+    made.loop.run_timers()
     assert made.loop.server.reasons == set()
     assert made.gate.statistics().accept_pauses == 1
 
@@ -175,7 +175,7 @@ def test_a_server_that_answers_unread_is_not_paused(made):
     made.loop.server.answers_unread = True
     overload(made, 20)
     for _ in range(CHECKS_UNTIL_PAUSE):
-        made.loop.look()
+        made.loop.run_timers()
     assert made.loop.server.reasons == set()
     assert not made.gate.statistics().accepts_paused
 
@@ -183,7 +183,7 @@ def test_a_server_that_answers_unread_is_not_paused(made):
 def test_the_end_of_an_overload_resumes_accepts(made):
     overload(made, 20)
     for _ in range(CHECKS_UNTIL_PAUSE):
-        made.loop.look()
+        made.loop.run_timers()
     recover(made)
     assert made.loop.server.reasons == set()
 
@@ -214,8 +214,8 @@ def shed(made, lag=0, left=0):
     made.gate._on_shed()
 
 
-def test_what_is_shed_is_told_in_one_line_with_all_reasons_and_the_loops_own_gates(made, caplog):
-    # long ago
+def test_sheds_are_logged_in_one_line_with_all_reasons_and_the_loops_own_gates(made, caplog):
+    # sheds of an earlier report
     made.gates[0].sheds["full"] = 1000
     for _ in range(100):
         shed(made, lag=26)
@@ -223,28 +223,28 @@ def test_what_is_shed_is_told_in_one_line_with_all_reasons_and_the_loops_own_gat
     for gate in made.gates:
         gate.sheds["full"] = gate.sheds.get("full", 0) + 5
     assert caplog.records == []
-    assert made.loop.look()
+    assert made.loop.run_timers()
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     message = "2615 requests and connections were shed in 0.0 s: asgi: full 5; loop: lag 2600, left 10"
     assert record.getMessage() == message
     assert record.penstock["sheds"] == {"asgi: full": 5, "loop: lag": 2600, "loop: left": 10}
-    assert not made.loop.look()
+    assert not made.loop.run_timers()
 
 
 def test_the_next_line_has_only_what_came_since_and_waits_its_time(made, caplog):
     shed(made, lag=1)
-    made.loop.look()
+    made.loop.run_timers()
     shed(made, lag=2)
     assert made.loop.delays[-1] > LOG_EVERY_S - 5
-    made.loop.look()
+    made.loop.run_timers()
     assert [record.args[-1] for record in caplog.records] == ["loop: lag 1", "loop: lag 2"]
 
 
-def test_whoever_keeps_a_trace_hears_of_what_each_turn_has_shed(made):
+def test_a_flight_recorder_gets_the_sheds_of_each_turn(made):
     shed(made, lag=3, left=2)
     shed(made, left=1)
-    assert made.told == [("shed", "loop: lag 3, left 2", 0), ("shed", "loop: left 1", 0)]
+    assert made.notified == [("shed", "loop: lag 3, left 2", 0), ("shed", "loop: left 1", 0)]
 
 
 def test_all_that_was_shed_is_listed_for_metrics_as_long_as_its_loop_lives(made):
@@ -254,17 +254,17 @@ def test_all_that_was_shed_is_listed_for_metrics_as_long_as_its_loop_lives(made)
     assert all_sheds() - before == {("loop", "lag"): 7, ("connections", "limit"): 1}
 
 
-def test_whoever_keeps_a_trace_hears_of_each(made):
+def test_a_flight_recorder_gets_each_record(made):
     overload(made, 40)
     recover(made)
-    ((kind, text, took_ns),) = made.told
+    ((kind, text, took_ns),) = made.notified
     assert (kind, took_ns) == ("overload", 300 * MS)
     assert "after 0.300 s in which 5 reads were deferred and 6 requests shed unread" in text
 
 
-def test_clients_that_left_long_ago_are_dropped_at_each_look(made):
+def test_clients_that_left_long_ago_are_removed_at_each_check(made):
     overload(made, 40)
-    made.loop.look()
+    made.loop.run_timers()
     assert made.loop.dropped == [1_000_000_000] * 2
 
 
@@ -302,15 +302,15 @@ def test_statistics_say_how_it_stands(made):
 
 
 def block(seconds):
-    """Advance the clock as a callback that computes does."""
+    """Block the loop as a callback that computes does."""
     import time
 
     time.sleep(seconds)
 
 
-@pytest.mark.skipif(not NATIVE, reason="only the native loop has turns to look at")
+@pytest.mark.skipif(not NATIVE, reason="only the native loop has turns to measure")
 def test_a_loop_that_is_behind_says_so_and_recovers():
-    # as wide apart as a slow machine needs them
+    # the watermarks are wide apart, for slow machines
     config = Config(pressure=PressureConfig(lag_high_s=0.02, lag_low_s=0.01, lag_for_s=0.05))
     loop = build_loop(config)
 
@@ -336,7 +336,7 @@ def test_a_loop_that_is_behind_says_so_and_recovers():
 
 
 @pytest.mark.parametrize("poller", POLLERS)
-def test_off_nothing_looks(poller):
+def test_without_watermarks_nothing_is_checked(poller):
     loop = build_loop(Config(loop=LoopConfig(poller=poller)))
 
     async def main():

@@ -1,4 +1,4 @@
-"""map_bounded: what runs, what is read, in which order, and that nothing is left however it ends."""
+"""Tests of `map_bounded`: running calls, items read, order of results, and cleanup after every kind of end."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ from tests.unit.pressure.driving import cancelled
 
 
 class Counted:
-    """Calls that run as long as their item says, in turns of the loop; counts what was read and what runs."""
+    """Calls that each run for as many turns as their item says, with counts of items read and of running calls."""
 
     def __init__(self) -> None:
         self.read = self.running = self.most = self.handed = 0
@@ -164,7 +164,7 @@ async def test_a_source_that_fails_is_a_failure(source: str) -> None:
 
 
 async def test_a_source_that_fails_as_the_last_result_is_awaited_is_heard() -> None:
-    # whoever is woken by the last result may look before the feeder's end was noted
+    # the consumer that the last result wakes may run before the feeder's end is recorded
     async def items(length: int) -> AsyncIterator[int]:
         yield length
         await turns(6)

@@ -1,4 +1,4 @@
-"""Replies: what a client is told of a refusal, by HTTP and by gRPC."""
+"""Tests of the replies to shed requests, in HTTP and gRPC."""
 
 import json
 import math
@@ -13,7 +13,7 @@ STATE = ("limit", "wait", "expired", "deadline", "lag", "tasks", "memory", "full
 
 
 def refusal(reason, retry_after_s=None):
-    return Overloaded("told", reason=reason, queued=77, limit=99, retry_after_s=retry_after_s)
+    return Overloaded("shed", reason=reason, queued=77, limit=99, retry_after_s=retry_after_s)
 
 
 def headers(reply):
@@ -28,12 +28,12 @@ def test_the_services_state_is_503(reason):
 
 
 @pytest.mark.parametrize("reason", ["share", "throttled"])
-def test_what_the_client_alone_brought_on_itself_is_429(reason):
+def test_a_shed_for_the_clients_own_load_is_429(reason):
     assert http_reply(refusal(reason)).status == 429
 
 
 @pytest.mark.parametrize(
-    ("told_s", "first_s", "last_s"),
+    ("retry_s", "first_s", "last_s"),
     [
         (None, 1, 3),
         (0.0, 1, 3),
@@ -48,13 +48,13 @@ def test_what_the_client_alone_brought_on_itself_is_429(reason):
         (1e9, 3600, 3600),
     ],
 )
-def test_retry_after_is_the_estimate_in_whole_seconds_or_some_time_more(told_s, first_s, last_s):
+def test_retry_after_is_the_estimate_in_whole_seconds_or_some_time_more(retry_s, first_s, last_s):
     allowed = [b"%d" % whole_s for whole_s in range(first_s, last_s + 1)]
-    told = [headers(http_reply(refusal("wait", told_s)))[b"retry-after"] for _ in range(2000)]
-    # each is told, and as often as another: of 2000, one in 16 is 125, and half of that is five deviations away
-    assert set(told) == set(allowed)
-    assert min(map(told.count, allowed)) > 2000 / len(allowed) / 2
-    assert [headers(reply)[b"retry-after"] for reply in http_replies(refusal("wait", told_s))] == allowed
+    values = [headers(http_reply(refusal("wait", retry_s)))[b"retry-after"] for _ in range(2000)]
+    # all values occur equally often: of 2000, one in 16 is 125, and half of that is five deviations away
+    assert set(values) == set(allowed)
+    assert min(map(values.count, allowed)) > 2000 / len(allowed) / 2
+    assert [headers(reply)[b"retry-after"] for reply in http_replies(refusal("wait", retry_s))] == allowed
 
 
 def test_the_programs_own_random_numbers_are_not_used():
@@ -107,16 +107,16 @@ def test_grpc_is_resource_exhausted_with_the_time_in_the_trailers():
 
 
 def test_grpcs_delay_is_the_estimate_or_up_to_twice_as_long():
-    told = {dict(grpc_reply(refusal("wait", 0.25)).trailers)["grpc-retry-pushback-ms"] for _ in range(1000)}
-    assert len(told) == RETRY_STEPS
-    assert min(map(int, told)) == 250
-    assert max(map(int, told)) < 500
+    values = {dict(grpc_reply(refusal("wait", 0.25)).trailers)["grpc-retry-pushback-ms"] for _ in range(1000)}
+    assert len(values) == RETRY_STEPS
+    assert min(map(int, values)) == 250
+    assert max(map(int, values)) < 500
 
 
 def test_grpc_sends_clients_of_a_closed_gate_elsewhere():
     assert grpc_reply(refusal("closed")).code == "UNAVAILABLE"
 
 
-@pytest.mark.parametrize(("told_s", "delay"), [(0.0, "0.001s"), (math.inf, "3600.000s")])
-def test_grpcs_delay_is_neither_nothing_nor_endless(told_s, delay):
-    assert dict(grpc_reply(refusal("wait", told_s)).trailers)["retry-delay"] == delay
+@pytest.mark.parametrize(("retry_s", "delay"), [(0.0, "0.001s"), (math.inf, "3600.000s")])
+def test_grpcs_delay_is_neither_nothing_nor_endless(retry_s, delay):
+    assert dict(grpc_reply(refusal("wait", retry_s)).trailers)["retry-delay"] == delay

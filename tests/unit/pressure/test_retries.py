@@ -1,4 +1,4 @@
-"""Retries within a budget: a share of all requests, spread out, and never past the deadline."""
+"""Tests of retry budgets: a share of all requests, random delays, and no retry past the deadline."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.runner("virtual")
 
 
 class Flaky:
-    """Fails so many times, then answers; remembers when it was called."""
+    """A backend that fails so many times and then answers, with the times of its calls."""
 
     def __init__(self, failures: int, error: Exception | None = None) -> None:
         self.failures = failures
@@ -41,7 +41,7 @@ def test_the_last_attempts_error_is_raised_and_says_so() -> None:
     assert caught.value.__notes__ == ["not retried: that was the last attempt"]
 
 
-def test_what_is_not_named_is_not_retried() -> None:
+def test_an_error_that_is_not_named_is_not_retried() -> None:
     call = Flaky(1, KeyError("no such row"))
     with pytest.raises(KeyError):
         run(RetryBudget().retry(call))
@@ -74,7 +74,7 @@ async def test_a_quiet_client_has_the_floor() -> None:
     assert budget.left == 5
 
 
-async def test_a_spent_budget_is_told() -> None:
+async def test_a_spent_budget_is_noted_at_the_error() -> None:
     budget = RetryBudget(0.1, floor_per_s=0)
     with pytest.raises(Overloaded) as caught:
         await budget.retry(Flaky(1, Overloaded("full", reason="full")))

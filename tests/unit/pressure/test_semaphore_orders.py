@@ -1,7 +1,7 @@
-"""Semaphores step by step beside asyncio's: seeded programs of every call must leave the same diary, turn by turn.
+"""Tests that compare semaphores with asyncio's: seeded programs of every call give the same diary, turn by turn.
 
-Each on asyncio's loop and penstock's, with tasks in C and in Python, on either core. Where asyncio's own has bugs that
-3.13 mended, the two cores are compared with each other.
+Each program runs on asyncio's loop and on penstock's, with tasks in C and in Python, on both cores. Before Python 3.13,
+asyncio's semaphore has bugs that were fixed later; there the two cores are compared with each other.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ SEEDS, STEPS = 40, 60
 
 
 class Diary:
-    """A program of tasks that come, leave and are cancelled, by a seed, and what it saw."""
+    """A seeded program of tasks that acquire, release and are cancelled, and the record of its observations."""
 
     def __init__(self, kind: Callable[[int], asyncio.Semaphore], task: Callable[..., Any], seed: int) -> None:
         self.dice = random.Random(seed)
@@ -92,7 +92,7 @@ def test_every_program_goes_as_with_asyncios(
 
 
 @pytest.mark.parametrize("kind", SEMAPHORES.values(), ids=SEMAPHORES.keys())
-async def test_what_async_with_awaits_may_be_given_to_asyncio(kind: Any) -> None:
+async def test_the_awaitable_of_async_with_can_be_passed_to_asyncio(kind: Any) -> None:
     semaphore = kind(0)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(semaphore.__aenter__(), 0.001)
@@ -106,18 +106,18 @@ async def test_what_async_with_awaits_may_be_given_to_asyncio(kind: Any) -> None
 
 
 @pytest.mark.parametrize("kind", SEMAPHORES.values(), ids=SEMAPHORES.keys())
-async def test_who_has_not_awaited_stands_in_no_line(kind: Any) -> None:
+async def test_a_waiter_that_was_not_awaited_is_not_queued(kind: Any) -> None:
     semaphore = kind(0)
-    turn = semaphore.__aenter__()
+    entering = semaphore.__aenter__()
     semaphore.release()
-    assert not turn.cancel()
-    turn.close()
+    assert not entering.cancel()
+    entering.close()
     assert not semaphore.locked()
-    # and takes what is there when it does
-    await turn
+    # once awaited, it takes the permit that is free then
+    await entering
     assert semaphore.locked()
     with pytest.raises(RuntimeError, match="was awaited before"):
-        await turn
+        await entering
     semaphore.release()
     assert not semaphore.locked()
 
@@ -125,10 +125,10 @@ async def test_who_has_not_awaited_stands_in_no_line(kind: Any) -> None:
 @pytest.mark.parametrize("kind", SEMAPHORES.values(), ids=SEMAPHORES.keys())
 async def test_one_awaited_twice_is_an_error_and_loses_nothing(kind: Any) -> None:
     semaphore = kind(0)
-    turn = semaphore.__aenter__()
+    entering = semaphore.__aenter__()
 
     async def wait() -> None:
-        await turn
+        await entering
 
     first, second = asyncio.create_task(wait()), asyncio.create_task(wait())
     await turns()
@@ -141,7 +141,7 @@ async def test_one_awaited_twice_is_an_error_and_loses_nothing(kind: Any) -> Non
 
 
 @pytest.mark.parametrize("kind", SEMAPHORES.values(), ids=SEMAPHORES.keys())
-def test_a_line_that_nobody_holds_is_collected(kind: Any) -> None:
+def test_a_queue_without_references_is_collected(kind: Any) -> None:
     async def main() -> Any:
         semaphore = kind(0)
         waits = [semaphore.acquire() for _ in range(3)]
@@ -185,7 +185,7 @@ async def test_a_limiter_lends_each_token_once_whatever_is_called(kind: type[Cap
             await asyncio.sleep(0)
         waiting = limiter.statistics().tasks_waiting
         waited += waiting > 0
-        # nobody waits while there is a token
+        # no task waits while a token is free
         assert not waiting or limiter.available_tokens <= 0
     limiter.total_tokens = math.inf
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -201,7 +201,7 @@ async def test_a_limiters_line_is_its_tasks_and_a_cancelled_one_leaves_it_at_onc
     first, second = (asyncio.create_task(limiter.acquire_on_behalf_of(name)) for name in ("first", "second"))
     await turns()
     first.cancel("enough")
-    # it has not run
+    # the cancelled task has not run yet
     assert limiter.statistics().tasks_waiting == 1
     limiter.release_on_behalf_of("held")
     with pytest.raises(asyncio.CancelledError, match="enough"):

@@ -1,4 +1,4 @@
-"""Semaphores: each claim holds for asyncio's and for ours alike, but for those marked ours alone."""
+"""Tests of semaphores: each claim holds for asyncio's and for penstock's, unless it is marked penstock's alone."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from tests.support.waiting import turns
 from tests.unit.pressure.driving import BOUNDED, SEMAPHORES, cancelled
 
 Make = Callable[..., asyncio.Semaphore]
-# what asyncio has mended since
+# asyncio's semaphore has known bugs before this version
 MENDED = sys.version_info >= (3, 13)
 
 
@@ -76,7 +76,7 @@ async def test_a_bounded_one_refuses_more_than_it_had(make_bounded: Make) -> Non
     assert not semaphore.locked()
 
 
-async def test_the_repr_tells_value_and_waiters(make: Make) -> None:
+async def test_the_repr_has_value_and_waiters(make: Make) -> None:
     semaphore = make(1)
     name = type(semaphore).__module__ + "." + type(semaphore).__qualname__
     pattern = rf"<{re.escape(name)} object at 0x[0-9a-f]+ \[%s\]>"
@@ -87,7 +87,7 @@ async def test_the_repr_tells_value_and_waiters(make: Make) -> None:
     await turns()
     assert re.fullmatch(pattern % "locked, waiters:2", repr(semaphore))
     semaphore.release()
-    # woken, but it has not run
+    # the waiter is woken but has not run
     assert re.fullmatch(pattern % "locked, waiters:2", repr(semaphore))
     semaphore.release()
     await asyncio.gather(*waiting)
@@ -130,7 +130,7 @@ async def test_first_come_first_served(make: Make) -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_who_comes_while_another_is_woken_goes_behind(make: Make) -> None:
+async def test_a_new_waiter_queues_behind_a_woken_one(make: Make) -> None:
     semaphore, served = make(0), []
     first = asyncio.create_task(hold(semaphore, served, "first"))
     await turns()
@@ -150,7 +150,7 @@ async def test_permits_released_at_once_let_in_all_in_their_order(make: Make) ->
     async def release_and_take() -> None:
         for _ in range(3):
             semaphore.release()
-        # one is handed to the first, who has not run: so nobody else is let in yet
+        # one permit is granted to the first waiter, which has not run: no other task enters before it
         assert semaphore._value == 2
         assert semaphore.locked()
         await hold(semaphore, served, 2)
@@ -180,7 +180,7 @@ async def test_cancelled_waiters_alone_do_not_lock(make: Make) -> None:
     for task in waiting:
         task.cancel()
     semaphore.release()
-    # not one of them has run
+    # none of the tasks has run
     assert not semaphore.locked()
     assert await semaphore.acquire()
     await asyncio.gather(*waiting, return_exceptions=True)
@@ -228,7 +228,7 @@ async def test_cancel_and_release_in_one_turn_lose_no_permit(make: Make) -> None
 
 @pytest.mark.parametrize("make", [*([asyncio.Semaphore] if MENDED else []), Semaphore])
 async def test_a_waiter_is_not_forgotten_while_there_are_permits(make: Make) -> None:
-    # python/cpython#111693: a newcomer waits behind one that is woken, who is then cancelled
+    # python/cpython#111693: a new waiter queues behind a woken one, which is then cancelled
     semaphore = make(1)
     await semaphore.acquire()
     first = asyncio.create_task(semaphore.acquire())
@@ -341,7 +341,7 @@ def test_no_permit_is_lost_or_doubled_wherever_a_task_is_cancelled(make: Make) -
     explore(main, seeds=range(20))
 
 
-def test_what_is_released_is_had_or_left_wherever_a_task_is_cancelled() -> None:
+def test_a_released_permit_is_taken_or_left_wherever_a_task_is_cancelled() -> None:
     async def main() -> None:
         semaphore, got = Semaphore(0), []
         takers = [asyncio.create_task(hold(semaphore, got, name)) for name in range(4)]

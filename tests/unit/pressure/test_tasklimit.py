@@ -1,4 +1,4 @@
-"""A bound on the tasks of a loop: refused, warned of, or waited for; on the native loop and the pure one."""
+"""Tests of the bound on a loop's tasks: shedding, a warning or a wait, on the native loop and the pure one."""
 
 import asyncio
 import logging
@@ -54,7 +54,7 @@ def test_one_too_many_is_refused_and_its_coroutine_closed(make, level):
         assert (loop_statistics().tasks_live, loop_statistics().tasks_refused) == (4, 1)
         event.set()
         await asyncio.gather(*tasks)
-        # turns, in which their ends are counted
+        # a turn that counts the ended tasks
         await asyncio.sleep(0)
         await asyncio.create_task(forever(event))
 
@@ -78,7 +78,7 @@ def test_one_too_many_is_made_and_warned_of_once(make, caplog):
     assert "test_tasklimit.py" in record.getMessage()
 
 
-def test_who_waits_for_room_never_exceeds_the_bound_and_is_served_in_order(make):
+def test_tasks_that_wait_for_room_never_exceed_the_bound_and_are_served_in_order(make):
     loop = make(4, "wait")
 
     async def main():
@@ -101,7 +101,7 @@ def test_who_waits_for_room_never_exceeds_the_bound_and_is_served_in_order(make)
     loop.run_until_complete(main())
 
 
-def test_several_who_wait_are_let_in_as_room_comes(make):
+def test_several_waiters_are_served_as_room_comes(make):
     loop = make(8, "wait")
 
     async def main():
@@ -115,7 +115,7 @@ def test_several_who_wait_are_let_in_as_room_comes(make):
         async def spawner():
             await (await spawn_when_free(work()))
 
-        # tasks that wait for room are tasks too: made before there is a bound to exceed
+        # waiting tasks count as tasks too, so they are created before the bound is set
         spawners = [asyncio.create_task(spawner()) for _ in range(6)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -128,7 +128,7 @@ def test_several_who_wait_are_let_in_as_room_comes(make):
     loop.run_until_complete(main())
 
 
-def test_a_wait_that_is_cancelled_closes_the_coroutine_and_takes_nobodys_room(make):
+def test_a_cancelled_wait_closes_the_coroutine_and_takes_no_room(make):
     loop = make(3, "wait")
 
     async def main():
@@ -151,7 +151,7 @@ def test_a_wait_that_is_cancelled_closes_the_coroutine_and_takes_nobodys_room(ma
     loop.run_until_complete(main())
 
 
-def test_without_a_bound_nobody_waits():
+def test_without_a_bound_no_task_waits():
     loop = build_loop(Config())
 
     async def main():
@@ -186,7 +186,7 @@ class Counted:
         return tasks
 
     def end_one(self):
-        """End a task: there is room, and the first waiter is woken."""
+        """End a task, which makes room and wakes the first waiter."""
         self.live -= 1
         self.on_room()
 
@@ -237,7 +237,7 @@ def test_no_later_waiter_overtakes_a_woken_one_whose_place_was_taken(run_on):
 
 
 def iter_live(counted, *first):
-    """A count that is these numbers at first, and then the test's."""
+    """Return a function that returns these numbers one after another, and then the test's count."""
     numbers = iter(first)
     return lambda: next(numbers, counted.live)
 

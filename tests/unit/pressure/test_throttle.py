@@ -1,4 +1,4 @@
-"""Client-side throttling: refusals follow what the backend accepted, and end when it recovers."""
+"""Tests of client-side throttling: refusals follow the backend's accepts and end when it recovers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ async def refused() -> str:
 
 
 async def drive(throttle: Throttle, call: Callable[[], Awaitable[str]], times: int, gap_s: float = 0.01) -> int:
-    """How many of the calls reached the backend."""
+    """Return how many of the calls reached the backend."""
     reached = 0
     for _ in range(times):
         try:
@@ -42,7 +42,7 @@ async def test_a_backend_that_accepts_is_never_throttled() -> None:
 
 @pytest.mark.parametrize("concurrent", [50, 5000])
 async def test_calls_in_flight_are_no_refusals(concurrent: int) -> None:
-    """Many at once to a backend that accepts them all, from the first call on."""
+    """Many calls at once are not refused, from the first one on, if the backend accepts them all."""
 
     throttle = Throttle(seed=1)
 
@@ -68,12 +68,12 @@ async def test_a_burst_at_a_backend_that_refuses_is_throttled_as_soon_as_the_fir
 
     outcomes = await asyncio.gather(*(call(number * 0.001) for number in range(1000)), return_exceptions=True)
     assert all(isinstance(outcome, Overloaded) for outcome in outcomes)
-    # the 100 of the first 0.1 s, and one in ten of the others
+    # the first 100, which end after 0.1 s, and one in ten of the others
     assert 150 <= reached <= 240
 
 
 async def test_half_may_fail_before_the_first_is_refused_here() -> None:
-    """K = 2: as long as half are accepted, all are sent."""
+    """With `k` = 2 all calls are sent while half of them are accepted."""
 
     throttle = Throttle(seed=1)
     for _ in range(300):
@@ -114,7 +114,7 @@ async def test_a_recovery_is_noticed_and_what_is_old_is_forgotten() -> None:
 
 
 async def test_recovery_comes_without_silence_too() -> None:
-    """The few that are let through are accepted, and the share that is refused melts away: in three windows."""
+    """The few permitted calls are accepted, so the share of refused ones falls to zero within three windows."""
 
     throttle = Throttle(window_s=10, seed=1)
     await drive(throttle, refused, 2000)
@@ -123,7 +123,7 @@ async def test_recovery_comes_without_silence_too() -> None:
 
 
 async def test_without_the_bound_a_recovery_is_not_noticed_for_many_windows() -> None:
-    """Why there is one: the book's formula alone."""
+    """The book's formula alone recovers too slowly, which is the reason for the bound."""
 
     throttle = Throttle(window_s=10, most=1.0, seed=1)
     await drive(throttle, refused, 2000)
@@ -180,11 +180,11 @@ async def test_a_guarded_function_goes_through_the_throttle() -> None:
 
     @throttle.guard
     async def double(number: int) -> int:
-        """Twice."""
+        """Return twice the number."""
         return number * 2
 
     assert await double(4) == 8
-    assert double.__doc__ == "Twice."
+    assert double.__doc__ == "Return twice the number."
     assert throttle.statistics().accepts == 1
 
 

@@ -1,8 +1,8 @@
 """`Gradient`: a limit that follows the ratio of the floor latency to the present one. "auto" is this limit.
 
-It is Envoy's gradient controller without its known faults. The floor comes from live traffic, and short probes lower
-the limit only by half to find it. The floor is reset when the service has really become slower. Growth that brings no
-throughput is vetoed.
+It is Envoy's gradient controller without its known faults. The floor comes from live traffic, and short probes look for
+it by halving the limit. The floor is reset when the service has really become slower. Growth that brings no throughput
+is vetoed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bounds of connections are the native loop's: skipped where there is none. Each test has the budget to itself."""
+"""Fixtures of the tests of connections' bounds, which need the native loop. Each test has the whole budget."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ TIMEOUT_S = 20.0
 
 @pytest.fixture
 def make_loop():
-    """`make_loop(**bounds)`: a loop whose connections are bounded so."""
+    """Yield `make_loop(**bounds)`, which makes a loop with these bounds on its connections."""
     from penstock._core.net.budget import shared_budget
     from penstock.loop import EventLoop
     from penstock.pressure.overload.connections import bound_memory
@@ -34,7 +34,7 @@ def make_loop():
 
 @pytest.fixture
 def run(make_loop):
-    """`run(main(), **bounds)`: run to its end, within a generous time."""
+    """Return `run(main(), **bounds)`, which runs a coroutine to its end within a generous time."""
 
     def run_in_time(main, **bounds):
         return make_loop(**bounds).run_until_complete(asyncio.wait_for(main, TIMEOUT_S))

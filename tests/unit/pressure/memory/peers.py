@@ -1,4 +1,4 @@
-"""Servers that record, and clients that are raw sockets: they read and send only when told to."""
+"""Recording servers, and clients as raw sockets, which read and send only when the test does."""
 
 import asyncio
 import contextlib
@@ -7,12 +7,12 @@ from typing import Any, Self
 
 from tests.loop.wire import Recorder
 
-# Small: what is refused is queued by us, and soon.
+# Small, so that the transport's own queue fills soon.
 KERNEL_BYTES = 8 * 1024
 
 
 class Accepted(Recorder):
-    """A server's side; `on_made(self)` and `on_data(self, data)` are the service."""
+    """A server-side protocol; `on_made(self)` and `on_data(self, data)` are the service."""
 
     def __init__(self, on_made: Any = None, on_data: Any = None, high_bytes: int | None = None) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Accepted(Recorder):
 
 
 class Service:
-    """A server on the loopback, the sides it has accepted, and clients of it."""
+    """A server on the loopback, its accepted protocols and its clients."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args, self.kwargs = args, kwargs
@@ -52,7 +52,7 @@ class Service:
         return side
 
     async def connect(self, kernel_bytes: int = KERNEL_BYTES) -> tuple[Accepted, socket.socket]:
-        """One more connection: the server's side and the client's socket, whose kernel takes so much unread."""
+        """Open a connection. Return its server-side protocol and a client socket with that receive buffer."""
         loop = asyncio.get_running_loop()
         client = socket.socket()
         client.setblocking(False)
@@ -82,7 +82,7 @@ class Service:
 
 
 async def swallow(sock: socket.socket) -> int:
-    """Read whatever comes, until it ends or is reset; how much it was."""
+    """Read until the end or a reset of the connection. Return the count of bytes."""
     loop, count = asyncio.get_running_loop(), 0
     with contextlib.suppress(ConnectionError):
         while data := await loop.sock_recv(sock, 1 << 16):

@@ -1,4 +1,4 @@
-"""Peers that are too slow: cut with a reason; and all those that only look so: not."""
+"""Tests of peer timeouts: slow peers are disconnected with a reason, and peers that only seem slow are not."""
 
 import asyncio
 import socket
@@ -13,20 +13,20 @@ from penstock.pressure import expect_request, memory_statistics, set_receive_dea
 from tests.loop.wire import read_exactly, settle
 from tests.unit.pressure.memory.peers import Accepted, Service, swallow
 
-# Much less, and TCP itself waits: a window opens when half of a buffer is free.
+# With much less TCP itself waits, because a window opens only when half of a buffer is free.
 TAKEN_BYTES = 64 * 1024
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 
 
 def answer(side: Any, data: bytes) -> None:
-    """A service that answers each whole request at once."""
+    """Answer each whole request at once."""
     if side.data.endswith(b"\r\n\r\n"):
         side.data.clear()
         side.transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
 
 
 async def trickle(client: socket.socket, data: bytes = REQUEST * 100, every_s: float = 0.05) -> float:
-    """Send byte by byte until the connection is gone; how long it lasted."""
+    """Send byte by byte until the connection is lost. Return the seconds until then."""
     start_s = time.monotonic()
     try:
         for at in range(len(data)):
@@ -40,7 +40,7 @@ async def trickle(client: socket.socket, data: bytes = REQUEST * 100, every_s: f
 
 
 async def ask(client: socket.socket, count: int, every_s: float) -> int:
-    """Send whole requests; how many were answered."""
+    """Send `count` whole requests and await the answers. Return their count."""
     for _ in range(count):
         client.send(REQUEST)
         assert await read_exactly(client, 19) == b"HTTP/1.1 200 OK\r\n\r\n"
@@ -143,7 +143,7 @@ async def test_a_paused_protocol_is_to_blame_itself():
 
 
 @pytest.mark.runner(receive_s=0.15, idle_s=0.3)
-async def test_a_loop_that_was_busy_cuts_nobody_whose_bytes_are_there():
+async def test_a_loop_that_was_busy_disconnects_no_peer_whose_bytes_have_arrived():
     async with Service() as service:
         pairs = [await service.connect() for _ in range(3)]
         for _, client in pairs:
@@ -166,7 +166,7 @@ async def test_a_write_at_the_end_of_a_long_callback_counts_from_its_end():
 
 
 @pytest.mark.runner(receive_s=0.15, slow_reader_s=0.2)
-async def test_connections_that_we_open_owe_no_request():
+async def test_outgoing_connections_have_no_receive_deadline():
     async with Service(on_made=lambda side: side.transport.write(b"hello")) as service:
         reader, writer = await asyncio.open_connection(*service.server.sockets[0].getsockname())
         assert await reader.readexactly(5) == b"hello"
@@ -176,21 +176,20 @@ async def test_connections_that_we_open_owe_no_request():
         await writer.wait_closed()
 
 
-# --- what an integration knows
+# --- reports of an integration
 
 
-async def test_a_deadline_that_is_told_holds_for_a_client_that_fell_silent():
+async def test_a_deadline_set_by_the_program_applies_to_a_silent_client():
     async with Service(on_data=lambda side, data: set_receive_deadline(side.transport, 0.2)) as service:
         side, client = await service.connect()
         client.send(REQUEST[:7])
         await side.until_event("lost")
         assert reason_of(side) == "receive"
         assert "pressure" not in str(side.error)
-    # Without any bound in the config.
 
 
 @pytest.mark.runner(receive_s=0.2, idle_s=0.3)
-async def test_who_owes_nothing_is_cut_by_neither_deadline_until_a_request_is_expected():
+async def test_without_a_deadline_neither_timeout_applies_until_a_request_is_expected():
     async with Service(on_made=lambda side: set_receive_deadline(side.transport, None)) as service:
         side, client = await service.connect()
         await trickle(client, b"x" * 8)
@@ -217,7 +216,7 @@ async def test_a_connection_that_switches_its_protocol_sends_no_more_requests():
             await asyncio.sleep(0.05)
         await upgraded.until_bytes(10)
         assert "lost" not in upgraded.events
-        # Silence is silence.
+        # a silent connection is still idle
         await upgraded.until_event("lost")
         assert upgraded.error is None
         side.note("lost")
@@ -231,7 +230,7 @@ async def test_a_deadline_that_is_no_time_is_refused(seconds):
             set_receive_deadline(side.transport, seconds)
 
 
-def test_other_transports_are_told_nothing():
+def test_other_transports_ignore_reports():
     assert not set_receive_deadline(asyncio.Transport(), 1.0)
     assert not expect_request(asyncio.Transport())
 
@@ -348,7 +347,7 @@ def test_an_idle_connection_wakes_the_loop_only_when_something_may_be_due(make_l
             await asyncio.sleep(0.35)
             polls = native_core(loop).probe.polls
             await asyncio.sleep(0.5)
-            # One for the sleep itself.
+            # one more for the sleep itself
             assert native_core(loop).probe.polls - polls <= 2
 
     loop = make_loop(receive_s=0.1, idle_s=30.0)

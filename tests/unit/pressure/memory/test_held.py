@@ -1,4 +1,4 @@
-"""The budget over real connections: the heaviest are held, the others are served, every byte is accounted for."""
+"""Tests of the buffer budget with real connections: the heaviest are paused, and every byte is counted."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ steady = settings(derandomize=True, deadline=None, max_examples=25, database=Non
 
 
 def push(side) -> None:
-    """A service that writes for as long as it may, up to 64 MB."""
+    """Write until the transport pauses the protocol, up to 64 MB."""
     written = 0
     while not side.is_paused and written < 64_000_000:
         side.transport.write(b"x" * CHUNK_BYTES)
@@ -64,7 +64,7 @@ async def test_the_heaviest_is_paused_below_its_own_watermark_and_not_read_until
         await light.until_bytes(4)
         await settle()
         assert not heavy.data
-        # Its peer reads: the total falls below the low mark.
+        # the peer reads, so the total falls below the low mark
         await read_exactly(one, 1_500_000)
         await heavy.until_event("resume")
         await heavy.until_bytes(4)
@@ -96,7 +96,7 @@ async def test_a_held_connection_whose_own_watermark_is_passed_waits_for_its_own
         assert side.events == ["made", "pause", "resume"]
 
 
-def test_what_the_kernel_takes_within_the_turn_pauses_nobody(run):
+def test_bytes_that_the_kernel_takes_within_the_turn_pause_no_writer(run):
     async def main() -> None:
         ours, peer = socket_pair("tcp")
         transport, side = await asyncio.get_running_loop().connect_accepted_socket(Recorder, ours)
@@ -205,7 +205,7 @@ def test_the_total_is_exactly_what_the_queues_hold_whatever_is_done(steps: list[
                         pass
                 else:
                     getattr(side.transport, step)()
-            # One whose connection is lost has nothing any more.
+            # a lost connection has an empty buffer
             assert shared_budget().total == sum(side.transport.get_write_buffer_size() for side in sides)
         readers = [asyncio.create_task(swallow(peer)) for peer in peers if peer.fileno() >= 0]
         for side in sides:

@@ -1,4 +1,4 @@
-"""The reports of an integration that knows its protocol: a request has begun, a request is complete."""
+"""Tests of an integration's reports to the transport: a request has begun, a request is complete."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ async def test_a_request_that_was_begun_is_cut_silent_or_not():
 
 
 @pytest.mark.runner(receive_s=2 * RECEIVE_S)
-async def test_what_comes_at_a_decent_rate_may_last_and_is_cut_when_it_stops():
+async def test_a_request_at_a_decent_rate_may_last_and_is_disconnected_when_it_stops():
     async with Service(on_data=begins) as service:
         side, client = await service.connect()
         for _ in range(12):
@@ -59,7 +59,7 @@ async def test_to_answer_early_does_not_say_that_it_is_whole():
         silent, client = await service.connect()
         client.send(b"headers")
         assert (await cut(silent)).reason == "receive"
-        # nor does what is answered while it comes cut one that sends well
+        # an early answer does not disconnect a client that sends fast enough
         steady, client = await service.connect()
         for _ in range(12):
             client.send(b"x" * 50)
@@ -78,7 +78,7 @@ async def test_one_that_is_whole_may_be_worked_on_whatever_comes_beside():
 
 
 @pytest.mark.runner(idle_s=0.3)
-async def test_idle_s_holds_whatever_is_told():
+async def test_idle_s_applies_with_any_report():
     async with Service(on_made=whole) as service, Service(on_made=begins) as other:
         for each in (service, other):
             side, _ = await each.connect()
@@ -87,7 +87,7 @@ async def test_idle_s_holds_whatever_is_told():
 
 
 @pytest.mark.runner(receive_s=RECEIVE_S)
-async def test_time_in_which_nobody_reads_is_not_the_clients():
+async def test_time_in_which_reading_is_paused_does_not_count():
     async with Service(on_made=begins) as service:
         side, client = await service.connect()
         client.send(b"half a re")
@@ -102,7 +102,7 @@ async def test_time_in_which_nobody_reads_is_not_the_clients():
 
 
 @pytest.mark.runner(receive_s=RECEIVE_S)
-async def test_what_came_while_the_loop_was_busy_is_read_before_it_is_judged():
+async def test_bytes_that_came_while_the_loop_was_busy_are_read_before_the_deadline_is_checked():
     async with Service(on_made=begins, on_data=whole) as service:
         side, client = await service.connect()
         time.sleep(MUCH_LATER_S / 2)
@@ -123,7 +123,7 @@ async def test_saying_the_same_again_gives_no_more_time():
 
 
 @pytest.mark.runner(receive_s=RECEIVE_S)
-async def test_another_protocol_begins_with_nothing_owed():
+async def test_another_protocol_begins_without_a_receive_deadline():
     async with Service(on_made=begins) as service:
         side, client = await service.connect()
         upgraded = Accepted()
@@ -140,7 +140,7 @@ async def test_another_protocol_begins_with_nothing_owed():
 
 
 @pytest.mark.runner(receive_s=RECEIVE_S)
-async def test_who_expects_a_request_guesses_again():
+async def test_an_expected_request_is_judged_by_its_bytes_again():
     async with Service(on_made=whole) as service:
         side, client = await service.connect()
         expect_request(side.transport)
@@ -161,7 +161,7 @@ def test_without_receive_s_it_says_nothing(run, bounds):
             client.send(b"x")
             await side.until_bytes(1)
             assert "lost" not in side.events
-            # a time that the program sets holds all the same
+            # a deadline that the program sets still applies
             set_receive_deadline(side.transport, 0.1)
             await cut(side)
 
@@ -169,7 +169,7 @@ def test_without_receive_s_it_says_nothing(run, bounds):
 
 
 @pytest.mark.runner(receive_s=RECEIVE_S)
-async def test_a_connection_that_is_over_is_told_nothing():
+async def test_a_lost_connection_ignores_reports():
     async with Service() as service:
         side, _ = await service.connect()
         side.transport.abort()
@@ -179,5 +179,5 @@ async def test_a_connection_that_is_over_is_told_nothing():
         whole(side)
 
 
-def test_other_transports_are_told_nothing():
+def test_other_transports_ignore_reports():
     assert not set_receiving(asyncio.Transport(), True)

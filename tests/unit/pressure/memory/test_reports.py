@@ -1,4 +1,4 @@
-"""The reports of bounds: figures, log records, exceptions. The bounds come from the config."""
+"""Tests of the reports of connections' bounds: figures, log records and exceptions."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ def test_the_config_binds_a_loop(make_loop):
     make_loop()
 
 
-def test_a_loop_is_bound_by_nothing_unless_it_is_told():
+def test_a_loop_has_no_bounds_by_default():
     loop: Any = build_loop(Config())
     assert not native_core(loop).limits_connections
     loop.close()
@@ -66,7 +66,7 @@ def test_each_cut_is_logged_with_its_figures_and_many_in_one_second_as_a_number(
     run(main(), receive_s=0.15)
     assert memory_statistics().disconnects["receive"] == before + 40
     records: list[Any] = [record for record in caplog.records if record.name == "penstock.pressure"]
-    # Two seconds at most were touched.
+    # the disconnects fall into two seconds at most
     assert 10 <= len(records) <= 20
     first = records[0]
     assert first.levelno == logging.INFO
@@ -106,8 +106,8 @@ def test_a_hook_that_raises_is_reported_and_the_connection_is_cut_all_the_same(m
     assert isinstance(problems[0]["exception"], ZeroDivisionError)
 
 
-def test_a_stream_readers_program_is_told_why(run):
-    told: list[BaseException] = []
+def test_a_stream_reader_raises_the_reason(run):
+    caught: list[BaseException] = []
 
     async def main() -> None:
         over = asyncio.Event()
@@ -116,7 +116,7 @@ def test_a_stream_readers_program_is_told_why(run):
             try:
                 await reader.readline()
             except ConnectionAbortedError as exc:
-                told.append(exc)
+                caught.append(exc)
             over.set()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -128,8 +128,8 @@ def test_a_stream_readers_program_is_told_why(run):
         server.close()
 
     run(main(), receive_s=0.2)
-    assert isinstance(told[0], SlowPeer)
-    assert isinstance(told[0], OSError)
+    assert isinstance(caught[0], SlowPeer)
+    assert isinstance(caught[0], OSError)
 
 
 def test_statistics_are_frozen_and_name_every_reason():

@@ -1,4 +1,4 @@
-"""The same bounds over TLS: what asyncio's protocol keeps is counted, paused and given up like our own queue."""
+"""Tests of the bounds over TLS: the buffer of asyncio's TLS protocol counts like the transport's own."""
 
 import array
 import asyncio
@@ -14,13 +14,13 @@ from penstock.pressure import expect_request, memory_statistics, set_receive_dea
 from tests.unit.pressure.memory.peers import KERNEL_BYTES, Accepted
 
 BUDGET_BYTES = 3_000_000
-# More than the kernel takes and the native transport may have.
+# More than the kernel's buffer and the native transport's watermark.
 FILL_BYTES = 200_000
 
 
 @contextlib.asynccontextmanager
 async def secured(contexts, *, high_bytes: int | None = None):
-    """A TLS server, and `connect()`: its side and a client that reads only when told to."""
+    """Yield `connect()` of a TLS server, which returns the server-side protocol and a client's streams."""
     sides: asyncio.Queue[Accepted] = asyncio.Queue()
     writers = []
 
@@ -52,12 +52,12 @@ async def secured(contexts, *, high_bytes: int | None = None):
 
 
 def below(side: Accepted):
-    """The native transport under the TLS one."""
+    """Return the native transport under the TLS one."""
     return side.transport._ssl_protocol._transport
 
 
 def overfill(side: Accepted, size_bytes: int) -> None:
-    """Fill the native transport past its watermark, and then what is above it with so much."""
+    """Fill the native transport past its watermark, then the TLS protocol with `size_bytes`."""
     side.transport.write(bytes(FILL_BYTES))
     side.transport.write(bytes(size_bytes))
 
@@ -92,7 +92,7 @@ async def test_the_program_is_paused_through_tls_and_resumed_when_there_is_room(
         await heavy.until_event("resume")
         assert memory_statistics().paused == 0
         assert light.events == ["made"]
-        # Its own watermark holds again.
+        # the transport's own watermark applies again
         assert below(heavy)._protocol._outgoing_high_water == 1 << 30
 
 
@@ -147,7 +147,7 @@ async def test_a_protocol_switched_above_tls_sends_no_more_requests(contexts):
 
 
 class Pouring(asyncio.Protocol):
-    """Writes without an end, as long as it may."""
+    """A protocol that writes without end while it is not paused."""
 
     def __init__(self, made: asyncio.Queue["Pouring"]) -> None:
         self.made, self.may_write = made, asyncio.Event()
@@ -175,8 +175,8 @@ class Pouring(asyncio.Protocol):
 
 
 CHUNK_BYTES = 64 * 1024
-# The kernel takes a segment, of 64 KiB at most, while less than 128 KiB is unsent. What is sent and not acknowledged
-# comes on top of it: the peer's window bounds that, and how busy the machine is.
+# The kernel takes a segment of at most 64 KiB while less than 128 KiB is unsent. Unacknowledged bytes come on top; the
+# peer's window and the machine's load bound them.
 UNSENT_BYTES = (128 + 64) * 1024
 SIOCOUTQNSD = 0x894B
 
