@@ -269,3 +269,47 @@ async def another_refused(gate: Gate) -> AsyncIterator[None]:
         finally:
             gate.max_wait_s = before
     yield
+
+
+async def test_an_entry_that_asks_has_a_permit_or_a_waiter_and_abandons_either(gate_class: type[Gate]) -> None:
+    gate = gate_class(1, max_wait_s=math.inf)
+    first, second, third = gate.entry(), gate.entry(), gate.entry()
+    assert first.ask() is None
+    waiter, other = second.ask(), third.ask()
+    assert waiter is not None
+    assert other is not None
+    assert (gate.inflight, gate.queued()) == (1, 2)
+    third.abandon()
+    third.abandon()
+    assert gate.queued() == 1
+    first.abandon()
+    # the permit is granted, and the second entry does not want it any more
+    assert waiter.done()
+    second.abandon()
+    assert (gate.inflight, gate.granted, gate.queued()) == (0, 0, 0)
+    # each may be used again
+    assert third.ask() is None
+    again = first.ask()
+    assert again is not None
+    third.leave()
+    await again
+    assert first.is_inside
+    first.abandon()
+    first.abandon()
+    assert gate.inflight == 0
+
+
+async def test_an_entry_that_is_shed_raises_where_it_asks_or_where_its_waiter_is_awaited(
+    gate_class: type[Gate],
+) -> None:
+    gate = gate_class(1, max_wait_s=math.inf, max_queued=1)
+    assert gate.entry().ask() is None
+    waiting = gate.entry()
+    waiter = waiting.ask()
+    assert waiter is not None
+    with pytest.raises(Overloaded, match="full"):
+        gate.entry().ask()
+    gate.close()
+    with pytest.raises(Overloaded, match="closed"):
+        await waiter
+    waiting.abandon()

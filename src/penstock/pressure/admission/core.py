@@ -1,6 +1,6 @@
-"""Which core gates and semaphores run on: the native one, or its own source where there is none.
+"""The core of gates and semaphores: the native one, or its Python source.
 
-`PENSTOCK_PURE=1` chooses the source, as do interpreters that cannot load the extension.
+The source is used with `PENSTOCK_PURE=1`, and by interpreters that cannot load the extension.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["DONE", "REASONS", "Entry", "GateCore", "Turnstile", "Waiter", "plain
 
 NATIVE = "penstock._core.sync"
 PACKAGE = "penstock._core_as_source"
-# in the order of their imports
+# in import order
 MODULES = "estimator", "waiting", "waitqueue", "gate", "turnstile"
 
 
 def plain(name: str) -> Any:
-    """The core's module of that name as plain Python, whether it is built or not."""
+    """Return the core's module of that name as plain Python, whether it is built or not."""
     if not _is_built(name):
         return importlib.import_module(f"{NATIVE}.{name}")
     if PACKAGE not in sys.modules:

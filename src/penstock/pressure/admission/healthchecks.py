@@ -1,4 +1,4 @@
-"""Health checks: the requests that are some, and the bound on how many pass where other requests wait."""
+"""Health checks: their recognition, and the bound on those that pass while other requests wait."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["PATHS", "HealthChecks"]
 PATHS = ("/healthz", "/livez", "/readyz")
 METHODS = frozenset({"GET", "HEAD"})
 MOST_AT_ONCE = 16
-# as many may pass in one burst, and in a second: the loop's own bound
+# a token bucket, with the numbers of the native loop's bound on urgent requests
 MOST_IN_A_BURST = 20
 MOST_PER_SECOND = 100
 
 
 class HealthChecks:
-    """Health checks: GET or HEAD of one of `paths`, exactly. A bounded number passes, the rest waits as others do."""
+    """Health checks: GET or HEAD of one of `paths`, exactly. A bounded number passes; the rest waits like others."""
 
     def __init__(self, paths: Iterable[str] = PATHS, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._paths = frozenset((paths,) if isinstance(paths, str) else paths)
@@ -28,11 +28,11 @@ class HealthChecks:
         self.inside = 0
 
     def is_one(self, method: str, path: str) -> bool:
-        """Whether the request is a health check."""
+        """Return whether the request is a health check."""
         return path in self._paths and method in METHODS
 
     def enter(self) -> bool:
-        """Let one more pass, if it may now; `leave()` follows when it is answered."""
+        """Return whether one more may pass now. If so, `leave()` follows when it is answered."""
         now_s = self._clock()
         grown = self._allowance + (now_s - self._filled_s) * MOST_PER_SECOND
         self._allowance, self._filled_s = min(grown, MOST_IN_A_BURST), now_s
@@ -43,5 +43,5 @@ class HealthChecks:
         return True
 
     def leave(self) -> None:
-        """Count one that has passed as answered."""
+        """Account for the answer of a check that passed."""
         self.inside -= 1

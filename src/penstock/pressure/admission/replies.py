@@ -1,8 +1,8 @@
-"""What a client is told of a refusal: HTTP's and gRPC's answers to an `Overloaded`, as data.
+"""The answers of HTTP and gRPC to an `Overloaded`, as data.
 
-Clients learn the reason and when to come back, never the counts. When is spread: those refused in one moment would all
-come back in another. Knows no server, no framework and no socket. An answer is made once for each reason and time and
-kept: to refuse must cost next to nothing.
+A client learns the reason and the time to retry, and no counts. The time is spread, or all clients that were shed at
+one moment would come back at another. An answer is made once for each reason and time, as a shed must be cheap. This
+module knows no server, no framework and no socket.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["GrpcReply", "HttpReply", "grpc_reply", "http_replies", "http_reply"]
 
-# the caller's own doing, not the service's state: 429 says that others may well be served
-OWN_DOING = frozenset({"share", "throttled"})
-# who is told nothing comes back in an hour at the latest
+# reasons on the caller's side: the status is 429, as other callers may be served
+CALLER_REASONS = frozenset({"share", "throttled"})
+# the longest time to retry
 LONGEST_RETRY_S = 3600.0
-# of a refusal that cannot tell when a place is likely
+# the time to retry of a shed without an estimate
 UNKNOWN_RETRY_S = 1.0
-# The latest time told is half as long again, and at least so much later; in gRPC, whose times are no whole seconds, it
-# is twice as long, in so many steps.
+# The spread in HTTP, in whole seconds: half of the time to retry, and at least so much. In gRPC it is the time to retry
+# itself, in so many steps.
 LEAST_SPREAD_S = 2
 RETRY_STEPS = 8
 
-# not the program's own, whose seed may be set
+# not the `random` module's generator: the program may seed that
 _random = Random()
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -51,22 +51,22 @@ class HttpReply:
 
     @property
     def text_headers(self) -> dict[str, str]:
-        """The same headers as text, for servers that want them so."""
+        """The headers as text, by lower-case name."""
         return {name.decode(): value.decode() for name, value in self.headers}
 
     @cached_property
     def closes(self) -> bool:
-        """Whether the connection ends with it."""
+        """Whether the answer closes the connection."""
         return CLOSE in self.headers
 
     @cached_property
     def _lines(self) -> bytes:
-        return _written(self.headers)
+        return _header_lines(self.headers)
 
     def to_bytes(self, before: Iterable[Header] = (), *, with_body: bool = True) -> bytes:
-        """As HTTP/1.1 writes it, behind a server's own headers; an answer to HEAD has no body."""
+        """Return the answer in HTTP/1.1, with a server's headers `before` its own. `with_body` is False for HEAD."""
         body = self.body if with_body else b""
-        return b"".join((STATUS_LINES[self.status], _written(before), self._lines, b"\r\n", body))
+        return b"".join((STATUS_LINES[self.status], _header_lines(before), self._lines, b"\r\n", body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,10 @@ class GrpcReply:
 
 
 def http_reply(refused: Overloaded, *, as_json: bool = False, close: bool = False) -> HttpReply:
-    """503, or 429 where the refused one alone is to blame (`share`, `throttled`), with `Retry-After` in whole seconds.
+    """Return an answer with `Retry-After` in whole seconds: 429 for `share` and `throttled`, else 503.
 
-    That is the gate's estimate, or some time more, chosen at random. `close` adds `Connection: close`, for HTTP/1: the
-    request's body is not going to be read. A closed gate always does.
+    The time is the gate's estimate and a random time on top. `as_json` makes the body JSON. `close` adds `Connection:
+    close`, for HTTP/1, as the request's body will not be read; for a closed gate it is always added.
     """
     choices = _retry_choices_s(refused)
     retry_s = choices[int(_random.random() * len(choices))]
@@ -90,16 +90,16 @@ def http_reply(refused: Overloaded, *, as_json: bool = False, close: bool = Fals
 
 
 def http_replies(refused: Overloaded, *, close: bool = False) -> tuple[HttpReply, ...]:
-    """Return all that `http_reply` chooses from, as text: for servers that keep them at hand."""
+    """Return all answers that `http_reply` chooses from, with text bodies, for servers that store them."""
     close = close or refused.reason == "closed"
     return tuple(_http(refused.reason, retry_s, False, close) for retry_s in _retry_choices_s(refused))
 
 
 def grpc_reply(refused: Overloaded) -> GrpcReply:
-    """RESOURCE_EXHAUSTED, or UNAVAILABLE where the service is about to end, with when to try again in the trailers.
+    """Return the status RESOURCE_EXHAUSTED, or UNAVAILABLE for a closed gate, with the time to retry in the trailers.
 
-    `retry-delay` is for people and for clients that know RetryInfo, in its text form; `grpc-retry-pushback-ms` is what
-    gRPC's own retry policies obey. The time is spread as in `http_reply`.
+    `retry-delay` is RetryInfo's text form, in seconds; gRPC's own retry policies obey `grpc-retry-pushback-ms`, in
+    milliseconds. The time is spread as in `http_reply`.
     """
     factor = 1 + int(_random.random() * RETRY_STEPS) / RETRY_STEPS
     retry_s = min(_retry_s(refused) * factor, LONGEST_RETRY_S)
@@ -107,20 +107,20 @@ def grpc_reply(refused: Overloaded) -> GrpcReply:
 
 
 def _retry_choices_s(refused: Overloaded) -> range:
-    """The whole seconds that may be told, none before the estimate."""
+    """Return the whole seconds to choose from, none below the estimate."""
     first_s = max(1, math.ceil(_retry_s(refused)))
     last_s = min(first_s + max(LEAST_SPREAD_S, first_s // 2), int(LONGEST_RETRY_S))
     return range(first_s, last_s + 1)
 
 
 def _retry_s(refused: Overloaded) -> float:
-    told_s = refused.retry_after_s
-    if told_s is None or math.isnan(told_s):
+    estimate_s = refused.retry_after_s
+    if estimate_s is None or math.isnan(estimate_s):
         return UNKNOWN_RETRY_S
-    return min(max(told_s, 0.0), LONGEST_RETRY_S)
+    return min(max(estimate_s, 0.0), LONGEST_RETRY_S)
 
 
-def _written(headers: Iterable[Header]) -> bytes:
+def _header_lines(headers: Iterable[Header]) -> bytes:
     return b"".join([part for name, value in headers for part in (name, b": ", value, b"\r\n")])
 
 
@@ -135,12 +135,12 @@ def _http(reason: str, retry_s: int, as_json: bool, close: bool) -> HttpReply:
         (b"content-type", b"application/json" if as_json else b"text/plain; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
         (b"retry-after", b"%d" % retry_s),
-        # what is refused now may be served in a second: no cache keeps this
+        # no cache may keep this: the next request may be served
         (b"cache-control", b"no-store"),
     ]
     if close:
         headers.append(CLOSE)
-    return HttpReply(429 if reason in OWN_DOING else 503, tuple(headers), body)
+    return HttpReply(429 if reason in CALLER_REASONS else 503, tuple(headers), body)
 
 
 @lru_cache(maxsize=4096)
