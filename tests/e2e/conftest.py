@@ -1,4 +1,4 @@
-"""Runs the real command in a subprocess: what a user types, with the exit code and streams a user sees."""
+"""Runs the real command in a subprocess, with its exit code and streams."""
 
 import json
 import os
@@ -23,7 +23,7 @@ Address = str | tuple[str, int]
 
 
 def environment() -> dict[str, str]:
-    """The tests' environment without any config in it."""
+    """Return the environment without any config in it."""
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     ours = {name for name in os.environ if name.startswith("PENSTOCK_")} - {"PENSTOCK_PURE"}
     return {name: value for name, value in os.environ.items() if name not in ours} | {
@@ -102,7 +102,7 @@ class Command:
         return process
 
     def refuses(self, *arguments: str, code: int, says: str, **extra: str) -> None:
-        """The command must end with the code and exactly one line on stderr that contains `says`."""
+        """Assert that the command ends with the code and exactly one line on stderr that contains `says`."""
         if self.extra or "PENSTOCK_PURE" in extra:
             # which say what is imported
             result = self(*arguments, **extra)
@@ -151,7 +151,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 def get(address: Address, path: str = "/", wrap: Callable[[socket.socket], socket.socket] | None = None) -> bytes:
-    """One HTTP request on a socket of its own; the whole answer."""
+    """Send an HTTP request on a new socket, and return the whole answer."""
     with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as plain:
         plain.settimeout(PATIENCE_S)
         plain.connect(address)
@@ -161,7 +161,7 @@ def get(address: Address, path: str = "/", wrap: Callable[[socket.socket], socke
 
 
 def attempt(address: Address) -> bytes:
-    """The answer to a request, or nothing while the server does not listen or goes away."""
+    """Return the answer to a request, or nothing while the server does not listen."""
     try:
         return get(address)
     except OSError:

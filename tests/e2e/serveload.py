@@ -1,4 +1,4 @@
-"""Clients in closed loops, on kept connections and on new ones, and what they lose while a server is stopped."""
+"""Clients in closed loops, on kept and on new connections, and the requests that they lose at a stop."""
 
 import socket
 import threading
@@ -9,7 +9,7 @@ TIMEOUT_S = 60
 
 
 class Clients:
-    """Clients that ask until they are refused a connection. Each is a thread."""
+    """Clients that send requests until their connections are refused, each in a thread."""
 
     def __init__(self, address: tuple[str, int] | str, count: int) -> None:
         self.lost: list[str] = []
@@ -22,12 +22,12 @@ class Clients:
             thread.start()
 
     def wait_until_busy(self) -> None:
-        """Wait until each of them has been answered a few times."""
+        """Wait until each client has received a few answers."""
         for _ in self._threads:
             assert self._warm.acquire(timeout=TIMEOUT_S)
 
     def join(self) -> None:
-        """Wait until each of them has been refused."""
+        """Wait until each client's connection is refused."""
         for thread in self._threads:
             thread.join(TIMEOUT_S)
         assert not any(thread.is_alive() for thread in self._threads)
@@ -58,7 +58,7 @@ class Clients:
         return sock
 
     def _ask(self, sock: socket.socket, is_kept: bool) -> bool:
-        """Have one request answered; tell whether the answer says that it is the last."""
+        """Send a request, and return whether the answer closes its connection."""
         sock.sendall(REQUEST % (b"" if is_kept else b"connection: close\r\n"))
         answer = b""
         while not answer.endswith(b"\r\n\r\ndone"):

@@ -1,4 +1,4 @@
-"""A server that is abused, in short: the ordeals of tests/soak at a size any machine bears, with generous bounds."""
+"""Short versions of the abuse tests of tests/soak, with generous bounds."""
 
 import contextlib
 import shutil
@@ -25,7 +25,7 @@ TRIES = 3
 
 
 def bounded(ordeal: Callable[..., None], *size: Any) -> None:
-    """Only the latency may be measured again: a busy machine is slow now and then, a server that suffers each time."""
+    """Assert the bounds; only the latency is measured again, since a busy machine is slow now and then."""
     for _ in range(TRIES - 1):
         with contextlib.suppress(TooSlow):
             return ordeal(*size, BOUND)

@@ -1,4 +1,4 @@
-"""A debugger that keeps the loop is no stall: nothing is written over its prompt. Real debuggers and terminals."""
+"""A debugger that blocks the loop is no stall: nothing is written over its prompt. Real debuggers and terminals."""
 
 import json
 import os
@@ -42,7 +42,7 @@ asyncio.run(main())
 
 
 class Terminal:
-    """A program on a terminal of its own: what it shows, and what is typed."""
+    """A program on a terminal of its own."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.screen, far = pty.openpty()
@@ -132,7 +132,7 @@ def test_stepping_through_code_is_no_stall(terminal: Callable[..., Terminal]) ->
 
 
 class Client:
-    """As much of the Debug Adapter Protocol's client as attaches, and goes on from a breakpoint."""
+    """A minimal client of the Debug Adapter Protocol: it attaches, and continues from a breakpoint."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_S)

@@ -1,4 +1,4 @@
-"""The example of the executors' guide: it says what the guide says it does."""
+"""The example of the executors' guide has the output that the guide shows."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Health checks of a service that is overloaded, blocked, starting or draining: the real command, real clients."""
+"""Health checks of an overloaded, blocked, starting or draining service: the real command, real clients."""
 
 import signal
 import socket
@@ -58,7 +58,7 @@ REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 
 @contextmanager
 def load(address: tuple[str, int]) -> Iterator[list[bytes]]:
-    """Four times what the service can do, from new connections; what those are answered, once it is over."""
+    """Send four times the service's capacity on new connections, and yield the answers."""
     over, told = threading.Event(), []
 
     def send() -> None:
@@ -129,7 +129,7 @@ def told(port: int, path: str) -> tuple[int, str]:
 
 @contextmanager
 def asked(address: tuple[str, int], path: str) -> Iterator[None]:
-    """A request that is on its way meanwhile."""
+    """Keep a request in flight during the block."""
     with socket.create_connection(address, timeout=30) as client:
         client.sendall(REQUEST.replace(b"/ ", path.encode() + b" ", 1))
         yield

@@ -61,7 +61,7 @@ STALL = re.compile(
 
 
 def served(penstock: Command, port: int, *options: str, paths: tuple[str, ...] = ("/stall", "/fail")) -> str:
-    """The output of a server that has had the requests."""
+    """Return the output of a server after the requests."""
     penstock.write("app.py", APP)
     server = penstock.start("serve", "app:app", "--port", str(port), *options)
 

@@ -58,12 +58,12 @@ class Service:
         wait_for(lambda: not isinstance(_attempt(condition), OSError | ValueError) and condition(), self.process)
 
     def call(self) -> tuple[int, int]:
-        """One request: the worker's process and the application's version."""
+        """Send a request, and return the worker's process id and the application's version."""
         pid, version = get(("127.0.0.1", self.port)).rpartition(b"\r\n")[2].split()
         return int(pid), int(version)
 
     def scrape(self, metric: str, port: int = 0) -> dict[str, float]:
-        """The values of a metric by worker."""
+        """Return the values of a metric by worker."""
         text = get(("127.0.0.1", port or self.metrics_port), "/metrics").decode()
         return {worker: float(value) for name, _, worker, value in SAMPLE.findall(text) if name == metric}
 
@@ -141,7 +141,7 @@ def test_a_worker_that_dies_leaves_the_scrape_and_its_successor_takes_its_number
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether every thread has stopped: the one that gets the signal tells the others when it has its turn."""
+    """Return whether every thread has stopped: the signalled thread stops the others when it is scheduled."""
     states = [file.read_text().rpartition(")")[2].split()[0] for file in Path(f"/proc/{pid}/task").glob("*/stat")]
     return set(states) == {"T"}
 

@@ -22,7 +22,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def run_cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Run a cell in a kernel of the guide's specification; its output, result or error is returned.
+    """Run a cell in a kernel of the guide's specification, and return its output, result or error.
 
     With `interrupted` the kernel is interrupted as soon as the cell has printed something.
     """

@@ -1,4 +1,4 @@
-"""Work in lanes, as a program meets it: worker processes on each loop, decorated functions, an end that ends all."""
+"""Work in lanes: worker processes on each loop, decorated functions, and their common end."""
 
 import json
 import os

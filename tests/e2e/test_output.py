@@ -13,7 +13,7 @@ HOW = pytest.mark.parametrize("unbuffered", ["", "1"])
 
 
 def written_to(stdout: int, penstock: Command, arguments: list[str], unbuffered: str) -> tuple[int, str]:
-    """The exit code and stderr of a command."""
+    """Return the exit code and stderr of a command."""
     done = subprocess.run(
         [sys.executable, "-m", "penstock", *arguments],
         cwd=penstock.folder,

@@ -74,7 +74,7 @@ class Uploads:
 
 
 def rejected(text: str) -> int:
-    """All requests and clients that the metrics know as refused, whose clients were there to hear of it."""
+    """Return the number of sheds in the metrics, without those of disconnected clients."""
     lines = re.findall(r"^asyncio_backpressure_rejected_total\{(.*)\} ([0-9.]+)$", text, re.MULTILINE)
     return sum(int(float(number)) for labels, number in lines if 'reason="left"' not in labels)
 

@@ -195,7 +195,7 @@ PROCESSES = {"one process": (), "workers": ("--workers", "2"), "a reloader": ("-
 
 
 def ask(shop: Command, address: tuple[str, int], path: str, *options: str) -> tuple[subprocess.Popen[str], int]:
-    """Have a server begin to serve a request; returns it, and the process that serves."""
+    """Send a request that a server begins to serve, and return it with the serving process."""
     shop.write("blocked.py", BLOCKED_APP)
     server = shop.start("serve", "blocked:app", "--port", str(address[1]), *options)
     wait_for(lambda: listens(address), server)

@@ -1,4 +1,4 @@
-"""uvicorn's own options under `penstock serve`, and the environment variables that uvicorn obeys."""
+"""uvicorn's own options under `penstock serve`, and its environment variables."""
 
 import json
 import os
@@ -45,7 +45,7 @@ Serve = Callable[..., tuple[str, int]]
 
 @pytest.fixture
 def serve(penstock: Command, free_port: int) -> Serve:
-    """Start a server with options, and wait for it; give its address."""
+    """Start a server with options, wait for it, and return its address."""
     penstock.write("shop.py", SCOPE_APP)
     address = ("127.0.0.1", free_port)
 

@@ -1,4 +1,4 @@
-"""How `penstock serve` starts and stops: nothing is lost, nothing hangs, and the exit code says what happened."""
+"""The start and the stop of `penstock serve`: no lost request, no hang, and the right exit code."""
 
 import os
 import signal
@@ -125,7 +125,7 @@ def ask(sock: socket.socket, path: str = "/") -> None:
 
 
 def take_answer(sock: socket.socket) -> None:
-    """Read one answer. The pure loop sends its header and its body apart."""
+    """Read one answer. The pure loop sends header and body separately."""
     text = b""
     while not text.endswith(b"done"):
         text += sock.recv(65536) or pytest.fail("closed")
@@ -291,7 +291,7 @@ async def app(scope, receive, send):
 def test_clients_for_whom_every_worker_has_ended_or_is_ending_are_answered_before_the_end(
     shop: Command, free_port: int, how: signal.Signals
 ) -> None:
-    """As when all workers reach --limit-max-requests at once."""
+    """All workers reach --limit-max-requests at once."""
     shop.write("holding.py", HOLDING)
     address = ("127.0.0.1", free_port)
     server = started(shop, free_port, "--workers", "2", "--drain", "600", target="holding:app")
@@ -318,7 +318,7 @@ def test_clients_for_whom_every_worker_has_ended_or_is_ending_are_answered_befor
 
 
 def served_pids(parent_pid: int) -> list[int]:
-    """The worker processes of a parent, without multiprocessing's own."""
+    """Return the worker processes of a parent, without multiprocessing's own."""
     lines = {pid: Path(f"/proc/{pid}/cmdline") for pid in children(parent_pid)}
     return [pid for pid, line in lines.items() if line.exists() and b"spawn_main" in line.read_bytes()]
 

@@ -1,4 +1,4 @@
-"""Answers that go on, behind the limit of `penstock serve`: real clients of event streams and long polls."""
+"""Streams behind the limit of `penstock serve`: real clients of event streams and long polls."""
 
 import socket
 from contextlib import ExitStack

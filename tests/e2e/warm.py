@@ -1,4 +1,4 @@
-"""A program of its own that has imported what the command imports, and forks for each command line.
+"""A process with the command's modules imported; it forks for each command line.
 
 What starts a fresh interpreter for each of some fifty mistakes waits for imports most of the time. A fork has done
 nothing but import: its arguments, folder, environment, streams and exit code are those of a process of its own.
@@ -17,7 +17,7 @@ __all__: list[str] = []
 
 
 def become_the_command(order: dict[str, Any], out: int, err: int) -> None:
-    """As `python -m penstock` would, in this process."""
+    """Run the command in this process, as `python -m penstock` does."""
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -1,4 +1,4 @@
-"""What penstock knows of other packages, one file each, imported only when that package is used."""
+"""Integrations with other packages: each is imported only when its package is used."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""Runs the sync calls of anyio in a lane: plain endpoints of Starlette and FastAPI, and whatever else uses `to_thread`.
+"""Runs the sync calls of anyio in a lane: plain endpoints of Starlette and FastAPI, and all other uses of `to_thread`.
 
-`install()`, once in a process: the lane's bounds, timeouts and statistics then hold for them. What anyio promises
-stays: its default limiter, its cancellation, context variables, and `anyio.from_thread` in the worker.
+After `install()`, once in a process, the lane's bounds, timeouts and statistics apply to them. anyio's promises hold:
+its default limiter, its cancellation, context variables, and `anyio.from_thread` in the worker.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ METHOD = "run_sync_in_worker_thread"
 def install(lane: str = "io") -> None:
     """Run `anyio.to_thread.run_sync` in this lane, on each asyncio loop of the process; a later call changes the lane.
 
-    A call with a limiter of its own goes to anyio's threads as before: it must not wait for what the default limiter's
-    calls hold (FastAPI's clean-up of dependencies relies on that).
+    A call with a limiter of its own runs in anyio's threads as before: it must not wait for the calls of the default
+    limiter (FastAPI's clean-up of dependencies relies on that). Raises ImportError without anyio 4 or later.
     """
     uninstall()
     backend = _backend()
@@ -50,7 +50,7 @@ def install(lane: str = "io") -> None:
 
 
 def uninstall() -> None:
-    """Let anyio run its calls in threads of its own again; nothing if it does."""
+    """Undo `install`: anyio runs its calls in threads of its own again."""
     backend = _backend()
     replaced = getattr(getattr(backend, METHOD), "replaced", None)
     if replaced is not None:
@@ -70,7 +70,7 @@ def _backend() -> Any:
 def _lane(name: str) -> Lane:
     lane = lanes_of(asyncio.get_running_loop()).get(name)
     if lane.config.kind != "threads":
-        message = f"lane {name!r} is one of {lane.config.kind!r}: anyio's calls need threads"
+        message = f"lane {name!r} has {lane.config.kind!r}: anyio's calls need threads"
         raise ConfigError(message, key=f"executors.{name}", value=lane.config.kind, allowed="threads")
     return lane
 
@@ -80,9 +80,9 @@ async def _run(backend: Any, lane: Lane, func: Callable[..., Any], args: tuple[A
 
     loop = asyncio.get_running_loop()
     with CancelScope(shield=not abandon) as scope:
-        # `from_thread.check_cancelled` asks the scope that the caller is in; the shield is ours
+        # `from_thread.check_cancelled` must ask the caller's scope, and not this shield
         parent = getattr(scope, "_parent_scope", None)
-        call = _in_worker(backend, loop, func, scope if abandon or parent is None else parent)
+        call = _worker_call(backend, loop, func, scope if abandon or parent is None else parent)
         return await lane.call(loop, call, args, context=_worker_context())
 
 
@@ -90,18 +90,18 @@ def _worker_context() -> contextvars.Context:
     from anyio._core import _eventloop
 
     context = copy_context()
-    # in a worker no async library runs
-    forget: Any = getattr(_eventloop, "set_current_async_library", None)
-    if forget is None:
+    # no async library runs in a worker
+    set_library: Any = getattr(_eventloop, "set_current_async_library", None)
+    if set_library is None:
         import sniffio
 
-        forget = sniffio.current_async_library_cvar.set
-    context.run(forget, None)
+        set_library = sniffio.current_async_library_cvar.set
+    context.run(set_library, None)
     return context
 
 
-def _in_worker(backend: Any, loop: asyncio.AbstractEventLoop, func: Callable[..., Any], scope: Any) -> Any:
-    """Make the call that the worker runs: while it does, `anyio.from_thread` knows the loop and the scope."""
+def _worker_call(backend: Any, loop: asyncio.AbstractEventLoop, func: Callable[..., Any], scope: Any) -> Any:
+    """Return the call for the worker: while it runs, `anyio.from_thread` has the loop and the scope."""
     from anyio._core._eventloop import claim_worker_thread, threadlocals
 
     def call(*args: Any) -> Any:
@@ -112,6 +112,6 @@ def _in_worker(backend: Any, loop: asyncio.AbstractEventLoop, func: Callable[...
             finally:
                 del threadlocals.current_cancel_scope
 
-    # as messages name it
+    # the function's name in messages
     call.__module__, call.__qualname__ = "", function_name(func)
     return call

@@ -1,6 +1,6 @@
-"""Finds an ASGI application by its import string and checks that it is one, before any server is started.
+"""Finds an ASGI application by its import string and checks its signature, before a server starts.
 
-Every error here is about the argument and is raised from here; what the application's own import raises passes through.
+Errors about the argument are raised here. An error of the application's own import passes through.
 """
 
 import importlib
@@ -16,21 +16,21 @@ App = Callable[..., Any]
 
 
 def load_app(target: str, *, factory: bool = False, wsgi: bool = False) -> App:
-    """The application that `module:attribute` names; with `factory`, the function that makes it, not called.
+    """Return the application that `module:attribute` names; with `factory` the function that makes it, not called.
 
     Raises ValueError for a malformed target, ImportError for a missing module, AttributeError for a missing attribute
     and TypeError for an object that no ASGI server can call.
     """
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
-        hint = _meant(module_name, path or "app") or "such as myservice.main:app"
+        hint = _suggestion(module_name, path or "app") or "such as myservice.main:app"
         raise ValueError(f"{target!r} is not of the form module:app, {hint}")
     found = _find(_import(module_name, path), module_name, path)
     return check_factory(found, target) if factory else check_app(found, target, wsgi=wsgi)
 
 
 def check_app(app: object, name: str, *, wsgi: bool = False) -> App:
-    """The object itself; raises TypeError unless it can be called as an ASGI application, or as a WSGI one."""
+    """Return the object. Raises TypeError unless it can be called as an ASGI application, or a WSGI one with `wsgi`."""
     if wsgi and callable(app) and _takes(app, 2):
         return app
     if wsgi:
@@ -45,7 +45,7 @@ def check_app(app: object, name: str, *, wsgi: bool = False) -> App:
 
 
 def check_factory(factory: object, name: str) -> App:
-    """The object itself; raises TypeError unless it can be called with no argument."""
+    """Return the object. Raises TypeError unless it can be called without an argument."""
     if not callable(factory):
         raise TypeError(f"{name} is not a factory but {_kind(factory)}: it cannot be called")
     if not _takes(factory, 0):
@@ -53,8 +53,8 @@ def check_factory(factory: object, name: str) -> App:
     return factory
 
 
-def _meant(module_name: str, path: str) -> str:
-    """Name the target that a file's name stands for; nothing if it is none."""
+def _suggestion(module_name: str, path: str) -> str:
+    """Return a suggestion for a target that is a file's name; "" for any other target."""
     if not module_name.endswith(".py") and os.sep not in module_name:
         return ""
     steps = [step for step in module_name.removesuffix(".py").split(os.sep) if step not in ("", ".")]
@@ -65,12 +65,12 @@ def _import(name: str, path: str) -> object:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # A module that the application itself misses is the application's error, shown as such.
+        # a module that the application misses is the application's own error
         missing = error.name or ""
         if name != missing and not name.startswith(missing + "."):
             raise
-        if meant := _meant(name, path):
-            raise ImportError(f"{name!r} is a file's name, not a module's: {meant}") from None
+        if suggestion := _suggestion(name, path):
+            raise ImportError(f"{name!r} is a file's name, not a module's: {suggestion}") from None
         where = sys.path[0] or "."
         raise ImportError(f"no module named {missing!r} (looked in {where} and the installed packages)") from None
 
@@ -90,7 +90,7 @@ def _takes(app: Callable[..., object], count: int) -> bool:
     except TypeError:
         return False
     except ValueError:
-        return True  # written in C, without a signature: only the call can tell
+        return True  # written in C, without a signature: only a call can show it
     return True
 
 

@@ -166,7 +166,10 @@ class VirtualLoop(MemoryNetworking, UnsupportedMethods, BaseLoop):
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> events.TimerHandle:
-        """Run at the virtual time `when`, in seconds; timers due at one time run in the order of their setting."""
+        """Run at the virtual time `when`, in seconds, and return the timer; timers due at one time keep their order.
+
+        Raises TypeError for None.
+        """
         if when is None:
             raise TypeError("when cannot be None")
         self._check_closed()
@@ -188,7 +191,7 @@ class VirtualLoop(MemoryNetworking, UnsupportedMethods, BaseLoop):
     def call_soon_threadsafe(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> events.Handle:
-        """Do as `call_soon`. Raises RuntimeError in another thread: the moment of such a call follows from no seed."""
+        """Do as `call_soon`, and return its handle. Raises RuntimeError in another thread: no seed determines its moment."""
         owner = getattr(self, "_thread_id", None)
         if owner is not None and owner != threading.get_ident():
             name = threading.current_thread().name
@@ -200,7 +203,7 @@ class VirtualLoop(MemoryNetworking, UnsupportedMethods, BaseLoop):
         return self.call_soon(callback, *args, context=context)
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """Run the function on the loop's own thread, as a callback, whichever executor is named."""
+        """Run the function on the loop's thread, as a callback, for any executor. Return the future of its result."""
         self._check_closed()
         if self.get_debug():
             self._check_callback(func, "run_in_executor")

@@ -1,4 +1,4 @@
-"""Drives an ASGI application by hand: what a server would send, when the test says so, and what it was sent."""
+"""A driver of ASGI applications: the test sends a server's messages and reads the application's."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ def scope_of(kind="http", path="/", headers=(), **more):
 
 
 class Client:
-    """One request as its server sees it. `receive` waits as servers' do; `asked` counts how often it was called."""
+    """A request as its server sees it. `receive` waits as a server's does; `asked` counts its calls."""
 
     def __init__(self, *messages):
         self.messages = asyncio.Queue()
@@ -53,13 +53,13 @@ async def answer(send, status=200, body=b"done"):
 
 
 async def settle():
-    """Turns enough for everything that is ready to have run."""
+    """Run enough turns for every ready callback."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 class Service:
-    """An application that holds each request until it is told to answer."""
+    """An application that holds each request until the test lets it answer."""
 
     def __init__(self):
         self.scopes = []

@@ -9,5 +9,5 @@ from tests.support.loops import BOTH, run_on
 
 @pytest.fixture(params=sorted(BOTH))
 def run(request):
-    """`run(coroutine)`: to its end, in a loop of its own, within a generous time."""
+    """Return `run(coroutine)`, which runs it to its end in a new loop, within a generous time."""
     return functools.partial(run_on, BOTH[request.param])

@@ -1,4 +1,4 @@
-"""Admission before an ASGI application, driven by hand: who is let in, who is refused, and what is read meanwhile."""
+"""Admission before an ASGI application, driven by the test: admitted and shed requests, and the bytes read."""
 
 import asyncio
 import math
@@ -16,12 +16,12 @@ from tests.unit.integrations.asgi_driven import BODY, Client, Service, answer, s
 
 
 def counts(gate):
-    """Reason -> how many, of the reasons there were."""
+    """Return the number of sheds by reason, without zeros."""
     return {reason: count for reason, count in gate.statistics().sheds.items() if count}
 
 
 class Driven:
-    """A middleware over a service, and its requests as tasks: those a server would make."""
+    """A middleware over a service; its requests are tasks, as a server makes them."""
 
     def __init__(self, gate, **how):
         self.gate = gate
@@ -32,7 +32,7 @@ class Driven:
         return asyncio.get_running_loop().create_task(self.app(scope_of(**scope), client.receive, client.send))
 
     async def busy(self):
-        """Take a permit, and keep it."""
+        """Take a permit and keep it."""
         client = Client(BODY)
         task = self.request(client)
         await settle()
@@ -315,7 +315,7 @@ async def test_a_health_check_that_another_gate_refuses_is_answered():
 
 
 class Asked:
-    """A gate that notes how entries are asked for, and lets everything in."""
+    """A gate that records the arguments of its entries and admits all of them."""
 
     deadline_s = None
 

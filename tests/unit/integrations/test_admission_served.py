@@ -28,7 +28,7 @@ EARLY = "early"
 
 
 class Service:
-    """Answers with the body it was sent; /held waits until it may go on. WebSockets are accepted and kept."""
+    """An application that echoes bodies; /held waits for the test. WebSockets are accepted and kept open."""
 
     def __init__(self):
         self.begun = []
@@ -304,7 +304,7 @@ async def test_starlette_answers_an_overload_within_a_request_by_our_handler():
 
 
 async def stream_events(scope, receive, send):
-    """/events is an event stream that says one thing and stays; all else is answered at once."""
+    """Serve /events as an event stream with one event that stays open; answer every other path at once."""
     if scope["path"] != "/events":
         await answer(send)
         return

@@ -1,4 +1,4 @@
-"""Answers that go on: they hold no permit, have a bound of their own, and teach `auto` no lifetime."""
+"""Streams: they hold no permit, have a bound of their own, and their durations do not move the limit `auto`."""
 
 import asyncio
 import math
@@ -16,7 +16,7 @@ EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
 class Streaming:
-    """Sends a head, then a chunk each time that it is told to, until it may end. /plain is answered at once."""
+    """An application that sends a head, then a chunk at each word of the test. /plain is answered at once."""
 
     def __init__(self, headers=()):
         self.headers = list(headers)
@@ -101,7 +101,7 @@ def test_three_quick_chunks_hold_their_permit_to_their_end():
 
 
 def test_an_answer_that_has_not_begun_holds_its_permit_however_long_it_takes():
-    """It cannot be told from work: a long poll's path is to be exempt."""
+    """A long poll cannot be distinguished from work: its path must be exempt."""
 
     async def main():
         gate = Gate(1, max_wait_s=0)

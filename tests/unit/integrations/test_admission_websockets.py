@@ -1,4 +1,4 @@
-"""Admission of what is no plain request: WebSockets, and the server's start and end."""
+"""Admission of WebSockets, and of the server's lifespan messages."""
 
 import asyncio
 import math
@@ -20,7 +20,7 @@ def strict(limit=1):
 
 
 def counts(gate):
-    """Reason -> how many, of the reasons there were."""
+    """Return the number of sheds by reason, without zeros."""
     return {reason: count for reason, count in gate.statistics().sheds.items() if count}
 
 
@@ -28,7 +28,7 @@ WITH_ANSWER = {"extensions": {"websocket.http.response": {}}}
 
 
 async def chat(scope, receive, send):
-    """Accepts, and stays until its client says that it may end."""
+    """Accept a WebSocket and keep it open until its client asks for the end."""
     assert (await receive())["type"] == "websocket.connect"
     await send({"type": "websocket.accept"})
     while (await receive())["type"] != "websocket.disconnect":

@@ -19,7 +19,7 @@ from penstock.pressure.client.deadline import remaining_s
 
 
 class Served:
-    """An application whose handler waits until it is told to answer, on a socket of its own."""
+    """An application on a socket of its own; its handler waits for the test."""
 
     def __init__(self, gate, *, lingering_s=0.1, **how):
         self.gate = gate

@@ -1,4 +1,4 @@
-"""`receive_s` where an aiohttp application's middleware knows what a request is: over real sockets."""
+"""`receive_s` with aiohttp's middleware that reports the progress of requests, over real sockets."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ __all__ = ["run"]
 
 
 class Served:
-    """Reads the body once it may go on; /early answers first, /chat is a WebSocket."""
+    """An application that reads the body after the test's word; /early answers first, /chat is a WebSocket."""
 
     def __init__(self):
         self.go = asyncio.Event()

@@ -1,4 +1,4 @@
-"""anyio's sync calls in a lane, and plain endpoints of Starlette with them: what anyio promises still holds."""
+"""anyio's sync calls in a lane, and plain endpoints of Starlette: anyio's promises still hold."""
 
 import asyncio
 import contextvars
@@ -28,7 +28,7 @@ def installed():
 
 @pytest.fixture(params=["penstock", "asyncio"])
 def run(request, monkeypatch):
-    """`run(coroutine, io="threads ...")`: on penstock's loop, and on asyncio's."""
+    """Return `run(coroutine, io="threads ...")` for penstock's loop and for asyncio's."""
 
     def run(main, io="threads"):
         monkeypatch.setenv("PENSTOCK_EXECUTORS_IO", io)

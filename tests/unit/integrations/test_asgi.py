@@ -1,4 +1,4 @@
-"""Loading an application: what counts as one, and what each mistake is called."""
+"""Loading an application: accepted objects, and the error of each mistake."""
 
 import functools
 import sys

@@ -1,4 +1,4 @@
-"""Admission before a real grpc.aio server, and what its clients are told, over real sockets."""
+"""Admission before a real grpc.aio server, and the errors of its clients, over real sockets."""
 
 import asyncio
 import math
@@ -24,7 +24,7 @@ KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
 class Servicer:
-    """The four kinds of call, each of which answers what it was sent; `/x/held` waits until it may go on."""
+    """A servicer of the four kinds of call, which echo their requests; `/x/held` waits for the test."""
 
     def __init__(self):
         self.begun = 0
@@ -166,7 +166,7 @@ async def test_a_stream_that_its_client_cancels_gives_its_permit_back():
 
 
 class Asked:
-    """A gate that notes how entries are asked for, and lets everything in."""
+    """A gate that records the arguments of its entries and admits all of them."""
 
     deadline_s = None
 

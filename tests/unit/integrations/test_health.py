@@ -1,4 +1,4 @@
-"""A health server answers from a thread of its own: real sockets, real loops, blocked in earnest."""
+"""Health checks from a thread: real sockets, and real loops that are blocked."""
 
 import asyncio
 import errno
@@ -35,7 +35,7 @@ every_loop = pytest.mark.parametrize("make", LOOPS.values(), ids=LOOPS)
 
 @contextmanager
 def served(answer: Callable[[str], tuple[int, str] | None] = lambda path: (200, path)) -> Iterator[int]:
-    """A port with no loop behind it."""
+    """Serve a health port without a loop."""
     listener = listen("127.0.0.1", 0)
     number = listener.getsockname()[1]
     port = HealthPort(listener, answer)
@@ -146,7 +146,7 @@ def test_an_answer_that_raises_is_logged_once_and_the_port_goes_on(caplog: pytes
 
 
 class LateListener(socket.socket):
-    """Has no descriptor at first; when the reserved one is free, its client is gone. Then there is one for the next."""
+    """A listener without a descriptor at first; its client disconnects meanwhile, and the next one gets it."""
 
     failures = (OSError(errno.EMFILE, "none left"), BlockingIOError(errno.EAGAIN, "gone"))
 

@@ -41,7 +41,7 @@ with asyncio.Runner(loop_factory=new_event_loop) as runner:
 
 
 class Worker:
-    """One worker process."""
+    """A worker process."""
 
     def __init__(self, health: WorkersHealth) -> None:
         number = health.handover.fileno()
@@ -71,7 +71,7 @@ class Worker:
 
 
 class Service:
-    """The parent, and its workers."""
+    """The parent and its workers."""
 
     def __init__(self, health: WorkersHealth) -> None:
         self.health = health

@@ -17,7 +17,7 @@ OPENMETRICS = b"application/openmetrics-text; version=1.0.0"
 
 
 class Observer:
-    """An observer of a loop, as far as exporters use it."""
+    """An observer with the methods that exporters call."""
 
     def __init__(self, name):
         self.name = name
@@ -31,7 +31,7 @@ class Observer:
 
 @pytest.fixture
 def observed():
-    """A loop that does not run, and an observer of it."""
+    """Yield a loop that does not run, and its observer."""
     loop = asyncio.new_event_loop()
     registry.register(loop, Observer("observed"))
     yield loop
@@ -40,7 +40,7 @@ def observed():
 
 
 def ask(app, path="/metrics", method="GET", root_path="", accept=b"text/plain"):
-    """The status, headers and body that the application sends."""
+    """Return the status, headers and body that the application sends."""
     sent = []
     scope = {
         "type": "http",

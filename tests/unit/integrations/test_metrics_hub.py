@@ -32,7 +32,7 @@ def hub() -> Iterator[MetricsHub]:
 
 
 def joined(hub: MetricsHub, number: int) -> socket.socket:
-    """The worker's end of a link, once the hub has taken it."""
+    """Return a worker's end of a channel that the hub has received."""
     ours, parents = socket.socketpair()
     with parents:
         socket.send_fds(hub.handover, [CHANNEL], [parents.fileno()])

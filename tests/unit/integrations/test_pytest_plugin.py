@@ -1,4 +1,4 @@
-"""The pytest plugin, by tests that leak and stall, run in a pytest of their own."""
+"""The pytest plugin: tests that leak and stall, in a pytest process of their own."""
 
 import re
 
@@ -137,13 +137,13 @@ def inner(pytester, monkeypatch):
 
 
 def outcomes(result):
-    """Test -> PASSED, FAILED or ERROR."""
+    """Return PASSED, FAILED or ERROR by test."""
     found = re.findall(r"^(PASSED|FAILED|ERROR) \S+?::(\S+)", "\n".join(result.outlines), re.MULTILINE)
     return {name: outcome for outcome, name in found}
 
 
 def sections(result):
-    """The output, each test's part of it apart."""
+    """Return the part of the output of each test."""
     text, found = "\n".join(result.outlines), {}
     for part in text.split("\n____")[1:]:
         name, _, rest = part.strip("_").partition("_\n")
@@ -152,7 +152,7 @@ def sections(result):
 
 
 def made_at(source, text, function, said=""):
-    """A pattern: what is said of a task, and the place of the one line that has the text."""
+    """Return a pattern of a task's report with the place of the one line that has the text."""
     lines = source.strip().splitlines()
     [number] = [number for number, line in enumerate(lines, 1) if text in line]
     return re.compile(rf"{said} was made at /\S+\.py:{number} in {function}$", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""`receive_s` where uvicorn knows what a request is: over real sockets, with both of its parsers, and over TLS."""
+"""`receive_s` with uvicorn's reports of its progress: real sockets, both of its parsers, and TLS."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ UPGRADE = (
 
 
 class Service:
-    """Reads the body and answers with it; /early answers first. Each waits until it may go on."""
+    """An application that echoes the body; /early answers first. Each waits for the test."""
 
     def __init__(self):
         self.begun = 0
@@ -64,7 +64,7 @@ class Service:
 
 
 class Served:
-    """uvicorn on this loop, whose protocol tells; with TLS if there are contexts."""
+    """uvicorn on this loop with the reporting protocol; with TLS if there are contexts."""
 
     def __init__(self, http, contexts=None, early=None):
         self.service = Service()
@@ -121,20 +121,20 @@ class Client:
         return await self.reader.readuntil(b"0\r\n\r\n")
 
     async def is_cut(self):
-        """Wait until it is, with nothing more said."""
+        """Wait until the client is disconnected without another byte."""
         with contextlib.suppress(ConnectionError):
             assert await self.reader.read() == b""
         return True
 
     async def stays(self):
-        """Whether it is still there after a while."""
+        """Return whether the client is still connected after a while."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MUCH_LATER_S):
                 return not await self.is_cut()
         return True
 
     async def drip(self, data=b"x", every_s=RECEIVE_S):
-        """A byte now and then, for ever."""
+        """Send a byte now and then, without end."""
         with contextlib.suppress(ConnectionError):
             while not self.writer.is_closing():
                 self.send(data)

@@ -1,4 +1,4 @@
-"""WebSockets that are refused or leave cost uvicorn no line of ERROR, whichever protocol speaks. Real sockets."""
+"""Shed and disconnected WebSockets log no ERROR, with each of uvicorn's protocols. Real sockets."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ both_protocols = pytest.mark.parametrize("ws", ["websockets", "websockets-sansio
 
 @pytest.fixture
 def told(caplog):
-    """`told()`: what was logged from WARNING on, by servers that keep their records to themselves too."""
+    """Return `told()`, the records from WARNING on, also of loggers that do not propagate."""
     kept = {name: logging.getLogger(name).propagate for name in LOGGERS}
     for name in LOGGERS:
         logging.getLogger(name).addHandler(caplog.handler)
@@ -40,7 +40,7 @@ def told(caplog):
 
 
 class Chatting(Served):
-    """uvicorn with one of its two protocols on websockets; one client is in, and the gate is full."""
+    """uvicorn with one of its protocols on websockets; one client is admitted, and the gate is full."""
 
     def __init__(self, gate, ws):
         super().__init__(gate, websockets="connection", ws=ws)
@@ -65,7 +65,7 @@ class Chatting(Served):
         return reader, writer
 
     async def is_idle(self):
-        """No task but the first client's is left."""
+        """Return whether the first client's task is the only one."""
         await until(lambda: len(self.server.server_state.tasks) <= 1)
 
 

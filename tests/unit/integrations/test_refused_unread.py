@@ -4,6 +4,7 @@ import asyncio
 import functools
 import socket
 from collections import Counter
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -34,7 +35,7 @@ REQUEST = b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 class Served:
-    """uvicorn in a loop that is calm, until it is `behind`: then nothing is read that comes in."""
+    """uvicorn in a loop that reads until it is `behind`, and then defers its reads."""
 
     def __init__(self, http):
         self.asked, self.go = [], asyncio.Event()
@@ -92,7 +93,7 @@ def watch(high_ns):
 
 
 async def behind(stuck):
-    """From now on nothing that comes is read as long as anything is ready: this one is held for too long already."""
+    """Make the loop defer reads while a callback is ready: this connection has waited for too long already."""
     loop = asyncio.get_running_loop()
     watch(high_ns=1)
     await asyncio.sleep(0)
@@ -105,7 +106,7 @@ async def behind(stuck):
 
 
 async def busy(waited):
-    """Wait with something always ready."""
+    """Wait with a callback always ready."""
     task = asyncio.ensure_future(waited)
     while not task.done():
         await asyncio.sleep(0)
@@ -113,7 +114,7 @@ async def busy(waited):
 
 
 async def told(address, asked):
-    """All that a new client is told."""
+    """Return all bytes that a new client receives."""
     loop = asyncio.get_running_loop()
     with socket.create_connection(address) as client:
         client.sendall(asked)
@@ -126,7 +127,7 @@ async def told(address, asked):
 
 @pytest.fixture
 def run():
-    """`run(coroutine)`: to its end in penstock's loop."""
+    """Return `run(coroutine)`, which runs it to its end in penstock's loop."""
     return functools.partial(run_on, EventLoop)
 
 
@@ -241,29 +242,36 @@ async def read_a_line(reader, writer):
     writer.close()
 
 
-def test_who_is_turned_away_is_in_the_statistics_the_metrics_the_trace_and_the_log(caplog):
-    """With the gate that the config makes, which goes on to count while a test makes the loop be behind."""
+@asynccontextmanager
+async def overloaded_server():
+    """Yield the address of a server of lines while its loop is behind, then close the server."""
+    loop = asyncio.get_running_loop()
+    silent = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    server = await start_server(read_a_line, "127.0.0.1", 0, refusal=b"busy\n")
+    address = server.sockets[0].getsockname()
+    with socket.create_connection(silent.sockets[0].getsockname()) as stuck:
+        # the server learns its answer from a connection
+        assert await told(address, b"first\n") == b""
+        await behind(stuck)
+        yield address
+        native_core(loop).watch_lag(None)
+    silent.close()
+    server.close()
+    while connection_count(silent) or connection_count(server):
+        await asyncio.sleep(0.001)
+
+
+def test_sheds_of_unread_requests_are_in_the_statistics_the_metrics_the_trace_and_the_log(caplog):
+    """The config's own gate counts while the test makes the loop be behind."""
     config = Config(tasks=TasksConfig(level="trace"), pressure=PressureConfig(lag_high_s=3600.0))
 
     async def main():
-        loop = asyncio.get_running_loop()
-        silent = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-        server = await start_server(read_a_line, "127.0.0.1", 0, refusal=b"busy\n")
-        with socket.create_connection(silent.sockets[0].getsockname()) as stuck:
-            # the server learns its answer from a connection
-            assert await told(server.sockets[0].getsockname(), b"first\n") == b""
-            await behind(stuck)
+        async with overloaded_server() as address:
             for _ in range(3):
-                assert await told(server.sockets[0].getsockname(), b"next\n") == b"busy\n"
+                assert await told(address, b"next\n") == b"busy\n"
             while not caplog.records:
                 await asyncio.sleep(0)
-            found = loop_statistics().sheds, metric(reason="lag"), noted()
-            native_core(loop).watch_lag(None)
-        silent.close()
-        server.close()
-        while connection_count(silent) or connection_count(server):
-            await asyncio.sleep(0.001)
-        return found
+            return loop_statistics().sheds, metric(reason="lag"), noted()
 
     def metric(**labels):
         wanted = ("loop", labels["reason"])
@@ -289,18 +297,9 @@ def test_a_listener_that_fails_is_told_to_the_exception_handler_and_the_loop_goe
         loop.set_exception_handler(lambda loop, context: failed.append(context))
         watch(high_ns=HOUR_NS)
         native_core(loop).sheds.watch(lambda: 1 / 0)
-        silent = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-        server = await start_server(read_a_line, "127.0.0.1", 0, refusal=b"busy\n")
-        with socket.create_connection(silent.sockets[0].getsockname()) as stuck:
-            assert await told(server.sockets[0].getsockname(), b"first\n") == b""
-            await behind(stuck)
+        async with overloaded_server() as address:
             for _ in range(2):
-                assert await told(server.sockets[0].getsockname(), b"next\n") == b"busy\n"
-            native_core(loop).watch_lag(None)
-        silent.close()
-        server.close()
-        while connection_count(silent) or connection_count(server):
-            await asyncio.sleep(0.001)
+                assert await told(address, b"next\n") == b"busy\n"
         return failed, native_core(loop).sheds
 
     failed, sheds = run(main())

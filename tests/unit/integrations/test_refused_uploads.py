@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -43,7 +44,7 @@ def send_all_then_read(address, request):
 
 
 async def asked(served, *requests):
-    """The answers to several clients, each in a thread."""
+    """Return the answers to several clients, each in a thread."""
     address = served.listener.getsockname()
     return await asyncio.gather(*[asyncio.to_thread(send_all_then_read, address, request) for request in requests])
 
@@ -51,6 +52,19 @@ async def asked(served, *requests):
 def is_refusal(answered):
     head, _, body = answered.partition(b"\r\n\r\n")
     return head.startswith(b"HTTP/1.1 503 ") and b"connection: close" in head.lower() and body == b"overloaded: limit\n"
+
+
+@asynccontextmanager
+async def full(http):
+    """Serve behind a gate whose one permit is held."""
+    async with Served(Gate(1, max_wait_s=0), http=http) as served:
+        held = await served.hold()
+        yield served
+        held.close()
+
+
+async def upload(served):
+    return await asyncio.to_thread(send_all_then_read, served.listener.getsockname(), head_of(1_000_000))
 
 
 @pytest.mark.parametrize("http", WAYS)
@@ -69,51 +83,39 @@ async def test_every_refused_upload_reads_its_answer(http, size_bytes, request_o
 
 @pytest.mark.parametrize("http", WAYS)
 async def test_one_that_waits_to_be_asked_for_its_body_is_not_asked(http):
-    async with Served(Gate(1, max_wait_s=0), http=http) as served:
-        held = await served.hold()
+    async with full(http) as served:
         head = HEAD.format("expect: 100-continue\r\ncontent-length: 1000000\r\n").encode()
         (answered,) = await asked(served, head)
         assert is_refusal(answered) and b" 100 " not in answered
-        held.close()
 
 
 async def test_one_that_sends_its_body_unasked_reads_its_answer_all_the_same():
-    async with Served(Gate(1, max_wait_s=0), http=EARLY) as served:
-        held = await served.hold()
+    async with full(EARLY) as served:
         head = HEAD.format("expect: 100-continue\r\ncontent-length: 1000000\r\n").encode()
         (answered,) = await asked(served, head + bytes(1_000_000))
         assert is_refusal(answered)
-        held.close()
 
 
 @pytest.mark.parametrize("http", WAYS)
 async def test_a_client_that_neither_sends_its_body_nor_leaves_is_let_go_in_time(http, monkeypatch):
-    monkeypatch.setattr(draining, "SILENT_S", 0.05)
+    monkeypatch.setattr(draining, "IDLE_S", 0.05)
     monkeypatch.setattr(lingering, "LINGER_S", 0.05)
 
-    async with Served(Gate(1, max_wait_s=0), http=http) as served:
-        held = await served.hold()
-        answered = await asyncio.to_thread(send_all_then_read, served.listener.getsockname(), head_of(1_000_000))
-        assert is_refusal(answered)
+    async with full(http) as served:
+        assert is_refusal(await upload(served))
         await until(lambda: len(served.server.server_state.connections) == 1)
-        held.close()
 
 
 @pytest.mark.parametrize("http", PARSERS)
 async def test_a_flood_beyond_the_bound_is_closed_at_once(http, monkeypatch):
     monkeypatch.setattr(draining, "MOST_AT_ONCE", 0)
 
-    async with Served(Gate(1, max_wait_s=0), http=http) as served:
-        held = await served.hold()
-        answered = await asyncio.to_thread(send_all_then_read, served.listener.getsockname(), head_of(1_000_000))
-        assert is_refusal(answered)
-        held.close()
+    async with full(http) as served:
+        assert is_refusal(await upload(served))
 
 
 @pytest.mark.parametrize("http", PARSERS)
 async def test_a_body_without_end_is_cut(http):
-    async with Served(Gate(1, max_wait_s=0), http=http) as served:
-        held = await served.hold()
+    async with full(http) as served:
         with pytest.raises(ConnectionError):
             await asked(served, sized(64_000_000))
-        held.close()

@@ -1,4 +1,4 @@
-"""A worker's report of its start reaches its parent, whatever is in it and however long it is."""
+"""A worker's report of its start reaches its parent, with any bytes and of any length."""
 
 import logging
 from types import SimpleNamespace

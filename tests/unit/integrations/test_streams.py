@@ -1,4 +1,4 @@
-"""start_server with a gate, over real sockets: who is served, who is sent the refusal, and that it costs no task."""
+"""start_server with a gate, over real sockets: served clients, shed clients, and no task for these."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ REFUSAL = b"busy\n"
 
 
 class Shop:
-    """A handler that greets, and keeps each client until it has sent a line or has gone."""
+    """A handler that greets, and keeps each client until it has sent a line or disconnected."""
 
     def __init__(self):
         self.served = 0
@@ -29,7 +29,7 @@ class Shop:
 
 
 class Client:
-    """One connection to the server."""
+    """A connection to the server."""
 
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
@@ -49,7 +49,7 @@ class Client:
 
 
 def counts(gate):
-    """Reason -> how many, of the reasons there were."""
+    """Return the number of sheds by reason, without zeros."""
     return {reason: count for reason, count in gate.statistics().sheds.items() if count}
 
 

@@ -1,4 +1,4 @@
-"""TLS files that cannot be used: each error names the file that it is about."""
+"""TLS files that cannot be used: each error names its file."""
 
 import shutil
 import subprocess

@@ -67,7 +67,7 @@ def test_uvicorns_protocol_is_its_own_unless_requests_are_to_come_in_time(
         monkeypatch.setenv("PENSTOCK_PRESSURE_RECEIVE_S", receive_s)
 
     async def app(scope: object, receive: object, send: object) -> None:
-        """Never called."""
+        """Do nothing; it is never called."""
 
     config = ServerConfig(app, http=http)
     config.load()

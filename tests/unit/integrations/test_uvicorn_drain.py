@@ -1,4 +1,4 @@
-"""When a stop ends a connection of uvicorn: by what it does, by what the kernel has, by how long it is quiet."""
+"""The drain of uvicorn's connections: by their state, the kernel's unread bytes, and their idle time."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from penstock.integrations.uvicorn.drain import (
 
 
 class Connection:
-    """A connection of uvicorn's, as far as a drain looks at it, over a real socket."""
+    """A connection of uvicorn's with the attributes that a drain uses, over a real socket."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.transport = SimpleNamespace(is_closing=lambda: self.ended, get_extra_info=lambda name: sock)

@@ -17,7 +17,7 @@ LONG_S = 60.0
 
 
 class EndsWhenAsked(WorkerProcess):
-    """A worker that ends between the question and its answer, as one does whose start fails."""
+    """A worker that ends between the question and its answer, as after a failed start."""
 
     def target(self, sockets: Any = None) -> None:
         self.child_conn.recv()

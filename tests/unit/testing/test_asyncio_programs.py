@@ -1,4 +1,4 @@
-"""asyncio's own programs: what they do on asyncio's loop, they do on the virtual one, under every seed."""
+"""Programs of asyncio's documentation: they do the same on the virtual loop, under every seed."""
 
 import asyncio
 import functools

@@ -1,4 +1,4 @@
-"""The network in memory: latency and bandwidth in virtual time, faults on demand, programs that live through them."""
+"""The network in memory: latency and bandwidth in virtual time, and faults on demand."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.runner("virtual")
 
 
 class Recorder(asyncio.Protocol):
-    """Notes what happens to it, and when."""
+    """A protocol that records its events and their times."""
 
     def __init__(self) -> None:
         self.events: list[tuple[float, str]] = []
@@ -43,7 +43,7 @@ class Recorder(asyncio.Protocol):
 
 
 async def pair(port: int = 80) -> tuple[Recorder, Recorder, Any]:
-    """A client's and a server's protocol, connected, and their connection."""
+    """Return the protocols of a client and its server, and their connection."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     accepted: list[Recorder] = []

@@ -1,4 +1,4 @@
-"""The schedule: the same seed gives the same run, another seed another; cancels come where they were counted."""
+"""The schedule: the same seed gives the same run, another seed another, and cancellations come at counted moments."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from penstock.testing import VirtualLoop, explore, run
 
 
 async def crowd() -> list[str]:
-    """Tasks, groups, sets, timeouts and queues that all step on each other."""
+    """Run tasks, groups, sets, timeouts and queues that interfere with each other."""
     seen: list[str] = []
     queue: asyncio.Queue[int] = asyncio.Queue(2)
 
@@ -154,7 +154,7 @@ def test_cancel_at_hits_the_chosen_task_at_its_own_moment() -> None:
 
 
 class NaiveSemaphore:
-    """As many have written it: it wakes a waiter and forgets that the waiter may be cancelled before it resumes."""
+    """A common faulty semaphore: it wakes a waiter that may be cancelled before it resumes."""
 
     def __init__(self, value: int) -> None:
         self.value = value

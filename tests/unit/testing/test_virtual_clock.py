@@ -1,4 +1,4 @@
-"""The virtual clock: it jumps, it never runs backwards, and when nothing can happen any more it says so."""
+"""The virtual clock: it jumps, never runs backwards, and a deadlock raises."""
 
 import asyncio
 import threading
