@@ -1,7 +1,7 @@
-"""A gate before an ASGI application: what it cannot serve in time is refused at once. Raw ASGI, any framework.
+"""A gate before an ASGI application: requests that it cannot serve in time are shed at once. For any framework.
 
-A request costs no task: one that is refused is answered from here, with its body unread; one that waits for its turn
-listens meanwhile for its client to leave. Deadlines and the time of arrival come in by header and context variable.
+The middleware makes no task. A shed request is answered with its body unread. A request that waits for its permit
+listens meanwhile for its client to disconnect. Deadlines come by header, the time of arrival by a context variable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from penstock.errors import Overloaded
 from penstock.integrations.body_drain import drain
 from penstock.integrations.client_watch import ReadAhead
-from penstock.integrations.deadline_scope import asked_s, inherited, sooner_s
+from penstock.integrations.deadline_scope import client_timeout_s, deadline_scope, earlier_s
 from penstock.integrations.sending import Sender
 from penstock.pressure.admission.gate import Entry, Gate, Priority
 from penstock.pressure.admission.healthchecks import PATHS, HealthChecks
@@ -36,24 +36,25 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 # the entry, its waiter, the deadline and the time that the deadline counts from
 Asked: TypeAlias = tuple[Entry, "Waiter | None", float | None, float | None]
 
-# a refused request's body up to this size is let pass, so that the connection can be used again
+# up to this size the server reads a refused request's body, so that the connection can be used again
 UNREAD_BYTES = 65536
 # a WebSocket's close code for "try again later"
 TRY_AGAIN_LATER = 1013
-# where a scope carries what was asked before its task was made
+# the scope's key of an answer that was asked for before the request's task was made
 ASKED = "penstock.asked"
 
 
 class AdmissionMiddleware:
-    """An ASGI application that lets requests into another one as a gate says.
+    """An ASGI application that admits requests to another one through a gate.
 
-    Without a `gate` it has one of its own, made of `limit` ("auto"), `initial`, `max_wait_s` and `deadline_s` with
-    `reserve` permits for what is critical, and closes it when the server ends. `health` are the paths of health checks:
-    a bounded number of those passes the gate; beyond it they are critical. `exempt` are the paths of what is not
-    admitted at all; `/events/*` stands for all below it. An answer that goes on for `stream_after_s` seconds after it
-    began is a stream: it gives its permit back, and there may be `max_streams` of them.
-    `priority(scope)` and `key(scope)` say how much a request matters and whose it is. A WebSocket holds its permit for
-    its `handshake`, for the whole `connection`, or needs `none`. Refusals are one line of text, or of JSON (`as_json`).
+    Without a `gate` it makes one of `limit` ("auto"), `initial` (the first limit of auto), `max_wait_s` and
+    `deadline_s`, in seconds, with `reserve` permits for critical requests, and closes it when the server ends.
+    `health` are the paths of health checks: a bounded number of them passes the gate, the others are critical.
+    `exempt` are the paths that need no permit; `/events/*` stands for all below it. An answer that goes on for
+    `stream_after_s` seconds is a stream: it gives its permit back, and there may be `max_streams` of them.
+    `priority(scope)` returns a request's priority class, `key(scope)` the key of its fair share. A WebSocket holds its
+    permit for its `handshake`, for the whole `connection`, or needs `none`. Refusals are one line of text, or of JSON
+    with `as_json`. Raises ValueError for options that contradict each other.
     """
 
     def __init__(
@@ -77,13 +78,13 @@ class AdmissionMiddleware:
     ) -> None:
         if gate is not None and (limit, initial, max_wait_s, deadline_s, max_streams) != (None,) * 5:
             raise ValueError(
-                "a gate of yours has its own limit, initial, max_wait_s, deadline_s and max_streams: "
-                "give it these, or no gate"
+                "a given gate has its own limit, initial, max_wait_s, deadline_s and max_streams: "
+                "give them to the gate, or give no gate"
             )
         if websockets not in {"handshake", "connection", "none"}:
             raise ValueError(f"websockets={websockets!r}: allowed is 'handshake', 'connection' or 'none'")
         self._app = app
-        self._is_ours = gate is None
+        self._owns_gate = gate is None
         self.gate = gate or Gate(
             "auto" if limit is None else limit,
             initial=initial,
@@ -101,13 +102,13 @@ class AdmissionMiddleware:
         self._as_json = as_json
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, refuse it, or take part in the server's start and end."""
+        """Serve one request, shed it, or pass the server's lifespan messages on."""
         kind = scope["type"]
         if kind != "lifespan" and self._is_exempt(scope):
             await self._app(scope, receive, send)
         elif kind == "http" or (kind == "websocket" and self._websockets != "none"):
             await self._serve(scope, receive, send)
-        elif kind == "lifespan" and self._is_ours:
+        elif kind == "lifespan" and self._owns_gate:
             await self._app(scope, self._until_shutdown(receive), send)
         else:
             await self._app(scope, receive, send)
@@ -159,9 +160,9 @@ class AdmissionMiddleware:
     async def _refusal_within(
         self, scope: Scope, receive: Receive, sender: Sender, deadline_s: float | None, arrived_s: float | None
     ) -> Overloaded | None:
-        """Run the application. Return what it is to be refused with: by a gate or a lane within it, or as a stream."""
+        """Run the application. Return the Overloaded to answer: of a gate or lane within it, or of a shed stream."""
         try:
-            with inherited(deadline_s, arrived_s):
+            with deadline_scope(deadline_s, arrived_s):
                 await self._app(scope, receive, sender)
         except Exception as error:
             # frameworks may raise something else after a send that has raised
@@ -172,7 +173,7 @@ class AdmissionMiddleware:
         return None if sender.has_begun else sender.refused
 
     def ask_early(self, scope: Scope) -> Refusal | None:
-        """For servers that ask before they make a task for a request: its refusal, or None to go on as ever."""
+        """Ask before the server makes a task for the request. Return its refusal, or None to make the task."""
         if self._is_health_check(scope) or self._is_exempt(scope):
             return None
         try:
@@ -180,7 +181,7 @@ class AdmissionMiddleware:
         except Overloaded as refused:
             return self._answer(refused)
         except Exception:
-            # priority or key fails: it will do so again, where failures are told
+            # `priority` or `key` failed: it will fail again in the task, where failures are logged
             scope.pop(ASKED, None)
         return None
 
@@ -189,9 +190,9 @@ class AdmissionMiddleware:
 
         Raises Overloaded.
         """
-        # how late the loop was in reading it counts: a request that was held is older than it looks
+        # a deferred read counts: the request is older than its first byte here
         arrived_s = arrived_at.get(None)
-        deadline_s = sooner_s(self.gate.deadline_s, asked_s(scope["headers"]))
+        deadline_s = earlier_s(self.gate.deadline_s, client_timeout_s(scope["headers"]))
         if deadline_s is not None and arrived_s is None:
             arrived_s = asyncio.get_running_loop().time()
         if self._is_health_check(scope):
@@ -244,32 +245,32 @@ class EarlyAsk:
 
 
 class Refusal:
-    """An ASGI application that answers any request with one `Overloaded`; in Starlette, what a handler may return."""
+    """An ASGI application that answers any request with one `Overloaded`. Starlette accepts it as a response."""
 
     def __init__(self, refused: Overloaded, *, as_json: bool = False) -> None:
         self._refused = refused
         self._as_json = as_json
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; what is left of a long body is taken after the answer, and goes nowhere."""
+        """Send the refusal, then read and discard the rest of a long body."""
         if scope["type"] == "http":
-            rest = receive if _is_http_1(scope) and _still_sends(scope) else None
+            rest = receive if _is_http_1(scope) and _sends_body(scope) else None
             await _send(self.reply(scope), scope, send, "http", rest)
         elif "websocket.http.response" in (scope.get("extensions") or {}):
             await _send(http_reply(self._refused, as_json=self._as_json), scope, send, "websocket.http")
         else:
-            # before the handshake: most servers make it 403
+            # before the handshake: most servers answer 403
             reason = f"overloaded: {self._refused.reason}"
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
 
     def reply(self, scope: Scope, *, close: bool = False) -> HttpReply:
-        """What an HTTP request is answered; `close`: its connection ends in any case."""
-        close = close or (_is_http_1(scope) and _has_much_to_say(scope))
+        """Return the reply to an HTTP request; with `close` it always ends the connection."""
+        close = close or (_is_http_1(scope) and _has_long_body(scope))
         return http_reply(self._refused, as_json=self._as_json, close=close)
 
 
 async def _send(reply: HttpReply, scope: Scope, send: Send, kind: str, rest: Receive | None = None) -> None:
-    """Send the answer; its end when `rest`, from which the body comes, is drained."""
+    """Send the reply, and its end after the body from `rest` is drained."""
     headers = [header for header in reply.headers if header != CLOSE or _is_http_1(scope)]
     await send({"type": f"{kind}.response.start", "status": reply.status, "headers": headers})
     body = b"" if scope.get("method") == "HEAD" else reply.body
@@ -285,8 +286,8 @@ def _is_http_1(scope: Scope) -> bool:
     return version.startswith("1")
 
 
-def _has_much_to_say(scope: Scope) -> bool:
-    """Whether the unread body would keep the connection busy for longer than a new connection takes."""
+def _has_long_body(scope: Scope) -> bool:
+    """Return whether reading the body would take longer than a new connection."""
     for name, value in scope["headers"]:
         if name == b"transfer-encoding":
             return True
@@ -295,21 +296,22 @@ def _has_much_to_say(scope: Scope) -> bool:
     return False
 
 
-def _still_sends(scope: Scope) -> bool:
-    """Whether the body comes although it was refused: not where the client waits to be asked for it."""
-    return _has_much_to_say(scope) and all(name != b"expect" for name, _ in scope["headers"])
+def _sends_body(scope: Scope) -> bool:
+    """Return whether the client sends the body unasked: without `Expect: 100-continue`."""
+    return _has_long_body(scope) and all(name != b"expect" for name, _ in scope["headers"])
 
 
 async def refusal(request: object, refused: Overloaded) -> Refusal:
-    """A handler for frameworks that take one: `app.add_exception_handler(Overloaded, refusal)` in Starlette, FastAPI.
+    """Return the refusal of an `Overloaded` that is raised within a request, as an exception handler.
 
-    For an `Overloaded` that is raised within a request; frameworks make it a 500 before a middleware sees it.
+    In Starlette and FastAPI: `app.add_exception_handler(Overloaded, refusal)`. Without it they answer 500 before the
+    middleware sees the exception.
     """
     return Refusal(refused)
 
 
 def _below_root(scope: Scope) -> str:
-    """Return the path without the root: uvicorn puts its `--root-path` in front of what the client asked for."""
+    """Return the path without the root: uvicorn puts its `--root-path` in front of the client's path."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     return path[len(root) :] if root and path.startswith(root + "/") else path

@@ -1,7 +1,7 @@
 """A gate before an aiohttp.web application: `web.Application(middlewares=[admission_middleware(gate)])`.
 
-Put it first: what it refuses, no other middleware sees. The request's body is not read for a refusal. And before that,
-`receiving_middleware()`, which says how far a request has come to who holds clients to `receive_s`. Extra `aiohttp`.
+Put it first, so that no other middleware sees a shed request; its body is not read. Before it may come
+`receiving_middleware()`, which reports the progress of requests for `pressure.receive_s`. Extra `aiohttp`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from penstock.errors import Overloaded
-from penstock.integrations.deadline_scope import asked_s, inherited, sooner_s
+from penstock.integrations.deadline_scope import client_timeout_s, deadline_scope, earlier_s
 from penstock.pressure.admission.gate import Entry, Gate, Priority
 from penstock.pressure.admission.healthchecks import PATHS, HealthChecks
 from penstock.pressure.admission.paths import PathSet
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["admission_middleware", "receiving_middleware"]
 
-# as nginx logs it: the client closed the connection; nobody reads this
-CLIENT_HAS_LEFT = 499
+# nginx's code for a client that closed the connection; no client reads it
+CLIENT_CLOSED_REQUEST = 499
 
 
 def admission_middleware(
@@ -39,11 +39,12 @@ def admission_middleware(
     stream_after_s: float = STREAM_AFTER_S,
     as_json: bool = False,
 ) -> Any:
-    """Return the middleware. `priority` and `key` are given the request; `health` are the paths of health checks.
+    """Return the middleware. `priority(request)` and `key(request)` return a request's class and fair-share key.
 
-    `exempt` are the paths of what is not admitted at all. A response of which bytes were sent and that goes on after
-    `stream_after_s` seconds gives its permit back and is one of the gate's streams; a WebSocket is from its beginning.
-    A request whose client has left while it waited is dropped. An `Overloaded` of a handler's is answered as well.
+    `health` are the paths of health checks, `exempt` the paths that need no permit. A response that has begun and goes
+    on after `stream_after_s` seconds gives its permit back and is one of the gate's streams; a WebSocket is one from
+    its beginning. A request whose client disconnected while it waited is not handled. An `Overloaded` of a handler is
+    answered too.
     """
     admission = _Admission(gate, priority, key, HealthChecks(health), stream_after_s)
     exempted = PathSet(exempt)
@@ -81,18 +82,18 @@ class _Admission:
                 return await handler(request)
             finally:
                 self._checks.leave()
-        deadline_s = sooner_s(self._gate.deadline_s, asked_s(request.raw_headers))
+        deadline_s = earlier_s(self._gate.deadline_s, client_timeout_s(request.raw_headers))
         entry = self._entry(request, is_check, deadline_s)
         arrived_s = asyncio.get_running_loop().time()
         async with Passage(self._gate, entry, self._stream_after_s) as passage:
-            if _has_left(request):
+            if _is_disconnected(request):
                 self._gate.count_disconnected()
-                return web.Response(status=CLIENT_HAS_LEFT)
+                return web.Response(status=CLIENT_CLOSED_REQUEST)
             if _is_websocket(request):
                 passage.become_stream()
                 return await handler(request)
             passage.watch(lambda: _has_begun(request))
-            with inherited(deadline_s, arrived_s):
+            with deadline_scope(deadline_s, arrived_s):
                 return await handler(request)
 
     def _entry(self, request: web.Request, is_check: bool, deadline_s: float | None) -> Entry:
@@ -105,26 +106,26 @@ class _Admission:
 
 
 def receiving_middleware() -> Any:
-    """A middleware with which `pressure.receive_s` knows when a request's body is whole, or what is no request.
+    """Return a middleware that reports to `pressure.receive_s` when a request's body is complete.
 
-    A body that stops coming is cut; a slow handler is not, whatever comes beside; nothing is expected on a WebSocket.
-    aiohttp tells nobody of headers that are there in part: of those the loop guesses, as ever.
+    A body that stops arriving is disconnected; a slow handler is not, and nothing is expected on a WebSocket. aiohttp
+    has no hook for partial headers, for which the loop estimates as before.
     """
 
-    async def watch(request: web.Request, handler: Any) -> Any:
+    async def report(request: web.Request, handler: Any) -> Any:
         transport, body = request.transport, request.content
         if transport is None or not set_receiving(transport, not body.is_eof()):
             return await handler(request)
         is_answered = False
 
-        def whole() -> None:
+        def on_complete() -> None:
             if is_answered:
                 expect_request(transport)
             else:
                 set_receiving(transport, False)
 
         if not body.is_eof():
-            body.on_eof(whole)
+            body.on_eof(on_complete)
         try:
             return await handler(request)
         finally:
@@ -132,10 +133,10 @@ def receiving_middleware() -> Any:
             if body.is_eof():
                 expect_request(transport)
 
-    return web.middleware(watch)
+    return web.middleware(report)
 
 
-def _has_left(request: web.Request) -> bool:
+def _is_disconnected(request: web.Request) -> bool:
     transport = request.transport
     return transport is None or bool(transport.is_closing())
 
@@ -154,6 +155,6 @@ def _answer(request: web.Request, refused: Overloaded, as_json: bool) -> web.Res
     headers = {name: value for name, value in reply.text_headers.items() if name != "content-length"}
     response = web.Response(status=reply.status, headers=headers, body=reply.body)
     if request.can_read_body:
-        # aiohttp would read the rest of the body to use the connection again
+        # otherwise aiohttp reads the rest of the body to use the connection again
         response.force_close()
     return response

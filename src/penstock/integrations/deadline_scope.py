@@ -1,6 +1,6 @@
-"""Until when a request is wanted: the sooner of the service's own deadline and what its client says it has left.
+"""The deadline of a request: the earlier of the service's own one and the client's, both from the request's arrival.
 
-Both count from when the request came. What is called on the way inherits it, as a context variable.
+Calls within the request inherit it by a context variable.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
-__all__ = ["asked_s", "inherited", "sooner_s"]
+__all__ = ["client_timeout_s", "deadline_scope", "earlier_s"]
 
 NAMES = frozenset(name.encode() for name in (ENVOY_HEADER, GRPC_HEADER, HTTP_HEADER))
 LENGTHS = frozenset(map(len, NAMES))
-NOTHING = nullcontext()
+NO_DEADLINE = nullcontext()
 
 
-def asked_s(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
-    """What headers say that the client has left for it, in seconds; None for no word."""
-    # few requests say anything: those that do not are passed over quickly
-    said = [header for header in headers if len(header[0]) in LENGTHS and header[0].lower() in NAMES]
-    return from_headers(said) if said else None
+def client_timeout_s(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """Return the timeout that the client sends in a header, in seconds; None without one."""
+    # few requests have such a header: the length excludes most others quickly
+    found = [header for header in headers if len(header[0]) in LENGTHS and header[0].lower() in NAMES]
+    return from_headers(found) if found else None
 
 
-def sooner_s(own_s: float | None, clients_s: float | None) -> float | None:
-    """The sooner of two times, each None or endless for no bound; None for none."""
-    told = [at_s for at_s in (own_s, clients_s) if at_s is not None and at_s < math.inf]
-    return min(told, default=None)
+def earlier_s(own_s: float | None, other_s: float | None) -> float | None:
+    """Return the earlier of two times in seconds, each None or infinite for no bound; None without any bound."""
+    bounds = [at_s for at_s in (own_s, other_s) if at_s is not None and at_s < math.inf]
+    return min(bounds, default=None)
 
 
-def inherited(deadline_s: float | None, arrived_s: float | None = None) -> AbstractContextManager[object]:
-    """`with inherited(deadline_s, arrived_s):` what runs within has so long, from then on (default: from now)."""
+def deadline_scope(deadline_s: float | None, arrived_s: float | None = None) -> AbstractContextManager[object]:
+    """Return a context manager: the block has `deadline_s` seconds from the arrival on, or from now on without one."""
     if deadline_s is None:
-        return NOTHING
+        return NO_DEADLINE
     if arrived_s is not None:
         deadline_s = max(0.0, arrived_s + deadline_s - asyncio.get_running_loop().time())
     return deadline(deadline_s)

@@ -1,7 +1,7 @@
 """A gate before a grpc.aio server, and deadlines and a throttle behind its clients. Extra `grpc`.
 
-`grpc.aio.server(interceptors=[AdmissionInterceptor(gate)])`, first in the list: what it refuses, no other one sees. A
-client's own deadline is the deadline; a call whose client cancels it while it waits leaves the queue.
+`grpc.aio.server(interceptors=[AdmissionInterceptor(gate)])`, first in the list, so that no other one sees a
+shed call. The client's own deadline applies; a call that its client cancels while it waits leaves the queue.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from penstock.errors import Overloaded
-from penstock.integrations.deadline_scope import inherited, sooner_s
+from penstock.integrations.deadline_scope import deadline_scope, earlier_s
 from penstock.pressure.admission.gate import Gate, Priority
 from penstock.pressure.admission.healthchecks import HealthChecks
 from penstock.pressure.admission.replies import grpc_reply
@@ -32,19 +32,19 @@ __all__ = ["AdmissionInterceptor", "RefusedCall", "client_interceptors"]
 HEALTH = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
 
 
-# how a backend ends what it has no room for, or no time
+# the status codes of an overloaded backend
 REFUSED = frozenset(
     {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 )
 
 
 class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
-    """Lets calls into their handlers as the gate says; a refused one ends with RESOURCE_EXHAUSTED.
+    """Admits calls to their handlers through the gate; a shed call ends with RESOURCE_EXHAUSTED.
 
-    `priority` and `key` are given the call's details (`method`, `invocation_metadata`). `health` are methods that pass,
-    a bounded number of calls; beyond it they are critical. The permit is held until the call ends. One whose responses
-    are a stream gives it back `stream_after_s` seconds after it came in, and is one of the gate's streams from then on.
-    Handlers must be async: a plain function, which gRPC would run in a thread, raises TypeError.
+    `priority` and `key` are called with the call's details (`method`, `invocation_metadata`). A bounded number of calls
+    of the `health` methods passes the gate, the others are critical. The permit is held until the call ends. A call
+    with a stream of responses gives it back after `stream_after_s` seconds, and is one of the gate's streams from then
+    on. Handlers must be async: for a plain function, which gRPC runs in a thread, `intercept_service` raises TypeError.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
         self._health, self._checks = frozenset(health), HealthChecks(())
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """The handler with the gate before it; None where nobody serves the method."""
+        """Return the handler with the gate before it; None for a method without one. TypeError for a plain function."""
         handler = await continuation(details)
         if handler is None:
             return None
@@ -85,7 +85,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
                         self._checks.leave()
                 deadline_s, arrived_s = self._deadline_s(context), asyncio.get_running_loop().time()
                 async with self._entry(details, deadline_s):
-                    with inherited(deadline_s, arrived_s):
+                    with deadline_scope(deadline_s, arrived_s):
                         return await behaviour(request, context)
             except Overloaded as refused:
                 await _abort(context, refused)
@@ -93,20 +93,20 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
         return admit
 
     def _streaming(self, behaviour: Any, details: grpc.HandlerCallDetails) -> Any:
-        # Not a generator: one that is left suspended when its call is cancelled gives its permit back when collected.
+        # not a generator: a suspended one gives its permit back only when it is collected
         async def admit(request: Any, context: Any) -> None:
             try:
                 if self._passes(details):
-                    # a watch stays: what is bounded is how many begin
+                    # a health watch stays open: only the number of simultaneous beginnings is bounded
                     self._checks.leave()
                     await _stream(behaviour, request, context)
                     return
                 deadline_s, arrived_s = self._deadline_s(context), asyncio.get_running_loop().time()
                 entry = self._entry(details, deadline_s)
-                # gRPC's connections are its own, and unknown to a drain
+                # a drain does not know gRPC's connections
                 async with Passage(self.gate, entry, self._stream_after_s, holds_drain=True) as passage:
                     passage.watch()
-                    with inherited(deadline_s, arrived_s):
+                    with deadline_scope(deadline_s, arrived_s):
                         await _stream(behaviour, request, context)
             except Overloaded as refused:
                 await _abort(context, refused)
@@ -117,7 +117,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unu
         return details.method in self._health and self._checks.enter()
 
     def _deadline_s(self, context: Any) -> float | None:
-        return sooner_s(self.gate.deadline_s, context.time_remaining())
+        return earlier_s(self.gate.deadline_s, context.time_remaining())
 
     def _entry(self, details: grpc.HandlerCallDetails, deadline_s: float | None) -> Any:
         if details.method in self._health:
@@ -139,9 +139,7 @@ async def _stream(behaviour: Any, request: Any, context: Any) -> None:
 
 def _require_async(behaviour: Any, method: str) -> None:
     if not (inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)):
-        raise TypeError(
-            f"{method} is served by a plain function, which a gate cannot hold a permit for: make it an async one"
-        )
+        raise TypeError(f"{method} is served by a plain function, for which a gate cannot hold a permit: make it async")
 
 
 async def _abort(context: Any, refused: Overloaded) -> None:
@@ -150,9 +148,9 @@ async def _abort(context: Any, refused: Overloaded) -> None:
 
 
 class RefusedCall(Overloaded, grpc.aio.AioRpcError):  # type: ignore[misc,unused-ignore]
-    """A call that a throttle did not make: an `Overloaded`, and the RpcError that callers of gRPC catch.
+    """A call that a throttle shed: an `Overloaded`, and an RpcError for callers that catch gRPC's errors.
 
-    Its code is RESOURCE_EXHAUSTED, as that of a call which a gate refuses at the server.
+    Its code is RESOURCE_EXHAUSTED, as for a call that the server's gate sheds.
     """
 
     def __init__(self, refused: Overloaded) -> None:
@@ -166,16 +164,16 @@ class RefusedCall(Overloaded, grpc.aio.AioRpcError):  # type: ignore[misc,unused
 
 
 def client_interceptors(throttle: Throttle | None = None) -> list[grpc.aio.ClientInterceptor]:
-    """For `grpc.aio.insecure_channel(target, interceptors=client_interceptors())`: one for each kind of call.
+    """Return client interceptors, one for each kind of call: `grpc.aio.insecure_channel(target, interceptors=...)`.
 
-    A call made under a deadline has at most what is left of that for its timeout, as gRPC tells the server. Calls with
-    one request and one response go through the `throttle`: it raises RefusedCall in place of those it does not make.
+    The timeout of a call within a deadline is at most the rest of it; gRPC sends it to the server. Calls with one
+    request and one response pass the `throttle`, which raises RefusedCall for a call that it sheds.
     """
     return [_UnaryUnary(throttle), _UnaryStream(), _StreamUnary(), _StreamStream()]
 
 
-def _in_time(details: Any) -> Any:
-    timeout_s = sooner_s(details.timeout, remaining_s())
+def _with_deadline(details: Any) -> Any:
+    timeout_s = earlier_s(details.timeout, remaining_s())
     return details if timeout_s == details.timeout else details._replace(timeout=timeout_s)
 
 
@@ -185,13 +183,13 @@ class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc,un
 
     async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         if self._throttle is None:
-            return await continuation(_in_time(details), request)
+            return await continuation(_with_deadline(details), request)
         try:
             self._throttle.enter()
         except Overloaded as refused:
             raise RefusedCall(refused) from None
         try:
-            call = await continuation(_in_time(details), request)
+            call = await continuation(_with_deadline(details), request)
             code = await call.code()
         except BaseException as error:
             self._throttle.leave(error)
@@ -202,14 +200,14 @@ class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc,un
 
 class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[misc,unused-ignore]
     async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        return await continuation(_in_time(details), request)
+        return await continuation(_with_deadline(details), request)
 
 
 class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[misc,unused-ignore]
     async def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
-        return await continuation(_in_time(details), requests)
+        return await continuation(_with_deadline(details), requests)
 
 
 class _StreamStream(grpc.aio.StreamStreamClientInterceptor):  # type: ignore[misc,unused-ignore]
     async def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
-        return await continuation(_in_time(details), requests)
+        return await continuation(_with_deadline(details), requests)

@@ -1,7 +1,7 @@
-"""The `send` of an ASGI request that was let in: when its answer begins, and when that has become a stream.
+"""The `send` of an admitted ASGI request: it detects when the answer begins, and when it becomes a stream.
 
-An event stream and an accepted WebSocket are streams from their first message on. Any other answer is one after it has
-gone on for a while: three quick chunks are not. An answer that has not begun may be work, however long it takes.
+An event stream and an accepted WebSocket are streams from their first message on. Any other answer becomes one after it
+has gone on for a while; a few quick chunks do not suffice. Before an answer begins the request is work, however long.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`asyncio.start_server` with a gate: a connection that cannot be served is closed before a handler's task exists.
 
-Two numbers, never one: `max_connections` bounds what is open, the gate what is worked on. Works on any asyncio loop.
+There are two bounds: `max_connections` of open connections, and the gate's of running handlers. For any asyncio loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["start_server", "start_unix_server"]
 
-# asyncio's own
+# asyncio's default
 LIMIT_BYTES = 64 * 1024
 
 
@@ -37,13 +37,13 @@ async def start_server(
     refusal: bytes = b"",
     **more: Any,
 ) -> asyncio.Server:
-    """As asyncio.start_server, for a `handler` that is a coroutine function.
+    """Return a server as asyncio.start_server does, for a `handler` that is a coroutine function.
 
-    A connection beyond `max_connections`, or that the gate refuses, is sent `refusal` and closed; so is a new one that
-    a loop which is behind turns away. The permit is held while the handler runs: for connections that stay, take the
-    gate around each request within the handler instead.
+    Connections beyond `max_connections`, connections that the gate sheds, and new ones that an overloaded loop sheds
+    are sent `refusal` and closed. The permit is held while the handler runs. If connections stay open, enter the gate
+    for each request within the handler instead. Raises ValueError for `max_connections` below 1, and OSError.
     """
-    factory = _factory(_Door(handler, gate, max_connections, refusal), refusal, more)
+    factory = _factory(_Acceptor(handler, gate, max_connections, refusal), refusal, more)
     return await asyncio.get_running_loop().create_server(factory, host, port, **more)
 
 
@@ -56,32 +56,32 @@ async def start_unix_server(
     refusal: bytes = b"",
     **more: Any,
 ) -> asyncio.Server:
-    """The same on a Unix socket: asyncio.start_unix_server."""
-    factory = _factory(_Door(handler, gate, max_connections, refusal), refusal, more)
+    """Return a server on a Unix socket; see `start_server` for `max_connections` and the rest."""
+    factory = _factory(_Acceptor(handler, gate, max_connections, refusal), refusal, more)
     return await asyncio.get_running_loop().create_unix_server(factory, path, **more)
 
 
-def _factory(door: _Door, refusal: bytes, more: dict[str, Any]) -> Callable[[], asyncio.Protocol]:
-    """Makes protocols as asyncio.start_server does, of its own argument too."""
+def _factory(acceptor: _Acceptor, refusal: bytes, more: dict[str, Any]) -> Callable[[], asyncio.Protocol]:
+    """Return a factory of protocols like asyncio.start_server's."""
     loop, limit = asyncio.get_running_loop(), more.pop("limit", LIMIT_BYTES)
-    return lambda: _Protocol(asyncio.StreamReader(limit, loop), door.open, loop, overload_reply=refusal or None)
+    return lambda: _Protocol(asyncio.StreamReader(limit, loop), acceptor.open, loop, overload_reply=refusal or None)
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
-    """asyncio's; until its connection is made, and a handler may speak first, it has an answer ready."""
+    """asyncio's protocol with an overload reply until its connection is made: then a handler may send first."""
 
     def __init__(self, reader: asyncio.StreamReader, *more: Any, overload_reply: bytes | None) -> None:
         super().__init__(reader, *more)
         self.overload_reply = overload_reply
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As asyncio's."""
+        """Remove the overload reply, and do as asyncio's protocol."""
         self.overload_reply = None
         super().connection_made(transport)
 
 
-class _Door:
-    """Lets connections in. `open` is what asyncio calls: of what it gives back, only a coroutine becomes a task."""
+class _Acceptor:
+    """Admits connections. asyncio calls `open`, and makes a task of its result if that is a coroutine."""
 
     def __init__(self, handler: Handler, gate: Gate | None, max_connections: int | None, refusal: bytes) -> None:
         if max_connections is not None and max_connections < 1:
@@ -93,7 +93,7 @@ class _Door:
         self._open_count = 0
 
     def open(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Handling | None:
-        """The handler's coroutine, or None for a connection that is refused."""
+        """Return the handler's coroutine, or None for a connection that is shed."""
         entry = waiter = None
         try:
             if self._most is not None and self._open_count >= self._most:
@@ -103,7 +103,7 @@ class _Door:
                 entry = self._gate.entry()
                 waiter = entry.ask()
         except Overloaded:
-            self._refuse(writer)
+            self._send_refusal(writer)
             return None
         self._open_count += 1
         return Handling(self._handle(reader, writer, entry, waiter), lambda: self._end(entry))
@@ -115,16 +115,16 @@ class _Door:
             if waiter is not None:
                 await waiter
                 if writer.is_closing() or reader.at_eof():
-                    self._has_left(writer)
+                    self._close_disconnected(writer)
                     return
             await self._handler(reader, writer)
         except Overloaded:
-            self._refuse(writer)
+            self._send_refusal(writer)
         finally:
             self._end(entry)
 
-    def _has_left(self, writer: asyncio.StreamWriter) -> None:
-        """The client has gone while it waited."""
+    def _close_disconnected(self, writer: asyncio.StreamWriter) -> None:
+        """Close a connection whose client disconnected while it waited."""
         writer.close()
         assert self._gate is not None
         self._gate.count_disconnected()
@@ -134,39 +134,39 @@ class _Door:
         if entry is not None:
             entry.abandon()
 
-    def _refuse(self, writer: asyncio.StreamWriter) -> None:
+    def _send_refusal(self, writer: asyncio.StreamWriter) -> None:
         if self._refusal:
             writer.write(self._refusal)
         close_lingering(writer.transport, writer)
 
 
 class Handling(Coroutine[Any, Any, None]):
-    """A coroutine that holds something before its first step: a task cancelled by then never takes that step."""
+    """A coroutine with a clean-up before its first step: a task that is cancelled by then never takes that step."""
 
-    def __init__(self, body: Coroutine[Any, Any, None], give_back: Callable[[], None]) -> None:
+    def __init__(self, body: Coroutine[Any, Any, None], clean_up: Callable[[], None]) -> None:
         self._body = body
-        self._give_back: Callable[[], None] | None = give_back
+        self._clean_up: Callable[[], None] | None = clean_up
 
     def send(self, value: Any) -> Any:
-        """As a coroutine's."""
-        self._give_back = None
+        """Resume the coroutine."""
+        self._clean_up = None
         return self._body.send(value)
 
     def throw(self, *error: Any) -> Any:
-        """As a coroutine's."""
-        self._return()
+        """Raise an exception in the coroutine."""
+        self._run_clean_up()
         return self._body.throw(*error)
 
     def close(self) -> None:
-        """As a coroutine's."""
-        self._return()
+        """Close the coroutine."""
+        self._run_clean_up()
         self._body.close()
 
     def __await__(self) -> Generator[Any, Any, None]:
-        self._give_back = None
+        self._clean_up = None
         return self._body.__await__()
 
-    def _return(self) -> None:
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back()
+    def _run_clean_up(self) -> None:
+        clean_up, self._clean_up = self._clean_up, None
+        if clean_up is not None:
+            clean_up()

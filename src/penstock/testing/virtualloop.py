@@ -191,7 +191,7 @@ class VirtualLoop(MemoryNetworking, UnsupportedMethods, BaseLoop):
     def call_soon_threadsafe(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> events.Handle:
-        """Do as `call_soon`, and return its handle. Raises RuntimeError in another thread: no seed determines its moment."""
+        """Do as `call_soon`, and return its handle. RuntimeError in another thread: no seed determines its calls."""
         owner = getattr(self, "_thread_id", None)
         if owner is not None and owner != threading.get_ident():
             name = threading.current_thread().name
