@@ -29,16 +29,14 @@ from penstock.cli.serveoptions import add_uvicorn_options, from_environment, uvi
 from penstock.cli.workerbound import check_workers
 from penstock.config import Config, PressureConfig
 from penstock.config.converters import LIMIT, PATHS, seconds
+from penstock.config.groups import SERVICE_DRAIN_S
+from penstock.config.pressure import SERVICE_LAG_HIGH_S
 from penstock.integrations.asgi import check_app, load_app
 from penstock.integrations.uvicorn.tls import Tls
 from penstock.logformats import uvicorn_logging
 
 __all__ = ["main"]
 
-# the default of pressure.lag_high_s for a service with a limit
-LAG_HIGH_S = 0.01
-# the default of signals.drain_s for a service
-DRAIN_S = 10.0
 DEFAULTS = {"host": "127.0.0.1", "port": 8000, "workers": 1, "reload": False, "factory": False, "access_log": True}
 # options that `serve` passes by name, or derives from the config
 OWN = {
@@ -54,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     _load_env_file(options)
     config, named = with_signals(load_config(options), options.drain), named_keys(options)
     if config.signals.drain_s is None and "signals.drain_s" not in named:
-        config = replace(config, signals=replace(config.signals, drain_s=DRAIN_S))
+        config = replace(config, signals=replace(config.signals, drain_s=SERVICE_DRAIN_S))
     config = replace(config, pressure=_pressure(options, config.pressure, named))
     _require_uvicorn()
     sys.path.insert(0, os.path.abspath(options.app_dir or "."))
@@ -227,7 +225,7 @@ def _pressure(options: argparse.Namespace, given: PressureConfig, named: frozens
             if value is not None:
                 raise Failure(f"{option} needs --limit, a number or auto: without a limit nothing is shed", code=2)
     elif pressure.lag_high_s is None and "pressure.lag_high_s" not in named:
-        pressure = replace(pressure, lag_high_s=LAG_HIGH_S)
+        pressure = replace(pressure, lag_high_s=SERVICE_LAG_HIGH_S)
     return pressure
 
 

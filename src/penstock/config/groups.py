@@ -25,7 +25,10 @@ from penstock.config.converters import (
     whole,
 )
 
-__all__ = ["LoopConfig", "ServeConfig", "SignalsConfig", "TasksConfig"]
+__all__ = ["SERVICE_DRAIN_S", "LoopConfig", "ServeConfig", "SignalsConfig", "TasksConfig"]
+
+# the default of signals.drain_s under `penstock serve`
+SERVICE_DRAIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,17 @@ from penstock.config.base import Group, key
 from penstock.config.converters import BOOL, HOST, LIMIT, PATHS, PORT, choice, optional, seconds, whole
 from penstock.errors import ConfigError
 
-__all__ = ["AdmissionConfig", "ConnectionsConfig", "HealthConfig", "OverloadConfig", "PressureConfig"]
+__all__ = [
+    "SERVICE_LAG_HIGH_S",
+    "AdmissionConfig",
+    "ConnectionsConfig",
+    "HealthConfig",
+    "OverloadConfig",
+    "PressureConfig",
+]
+
+# the default of pressure.lag_high_s under `penstock serve` with a limit
+SERVICE_LAG_HIGH_S = 0.01
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""A request's wait for a permit, with an eye on its client: a client that disconnects gives the place up.
+"""A request's wait for a permit that ends when its client disconnects.
 
-A server tells of a disconnect only by `receive()`. So the request reads ahead while it waits, without another task: the
+A server reports a disconnect only by `receive()`. So the request reads ahead while it waits, without another task: the
 gate's answer interrupts the read as a timeout would.
 """
 
@@ -101,5 +101,5 @@ def _gate_of(waiter: Any) -> str:
     return "a gate" if found is None else found.text
 
 
-# such a task waits at a gate, whatever a server has it await meanwhile
+# such a task waits at a gate, although it awaits the server's `receive`
 register_awaited(_unless_done, "gate", _gate_of, throughout=True)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Channel", "WorkerChannels", "send_channel"]
+__all__ = ["WorkerChannel", "WorkerChannels", "send_channel"]
 
 
-class Channel(Protocol):
+class WorkerChannel(Protocol):
     """The parent's end of one worker's channel. `sock` does not block."""
 
     sock: socket.socket
@@ -32,7 +32,7 @@ class Channel(Protocol):
         """Read the worker's answers. Raises OSError when the worker has ended."""
 
 
-C = TypeVar("C", bound=Channel)
+C = TypeVar("C", bound=WorkerChannel)
 
 
 def send_channel(handover: socket.socket, kind: bytes, *, closes_at_fork: bool = False) -> socket.socket:
@@ -126,7 +126,7 @@ class WorkerChannels(Generic[C]):
         self._by_number.clear()
 
 
-def _wait(channels: Iterable[Channel], most_s: float) -> None:
+def _wait(channels: Iterable[WorkerChannel], most_s: float) -> None:
     poll = select.poll()
     for channel in channels:
         poll.register(channel.sock, select.POLLIN)

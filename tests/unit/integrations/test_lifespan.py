@@ -84,9 +84,9 @@ def test_the_clean_up_of_a_startup_has_less_time_than_that_of_a_drain(monkeypatc
 
 
 def test_a_signal_reaches_the_startup_of_penstocks_server_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.integrations.uvicorn.server import Server
+    from penstock.integrations.uvicorn.server import UvicornServer
 
-    server, drained = Server(uvicorn.Config(lambda scope: None, timeout_graceful_shutdown=7)), []
+    server, drained = UvicornServer(uvicorn.Config(lambda scope: None, timeout_graceful_shutdown=7)), []
     startup: Any = SimpleNamespace(drain=drained.append)
     server.handle_exit(signal.SIGTERM, None)
     server._lifespan = startup

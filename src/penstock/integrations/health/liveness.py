@@ -1,4 +1,4 @@
-"""Tells how long a loop has been blocked, and whether it is overloaded. Readable from another thread at any time."""
+"""The progress of a loop, read from another thread: how long it has been blocked, and whether it is overloaded."""
 
 from __future__ import annotations
 

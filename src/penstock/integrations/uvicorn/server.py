@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-__all__ = ["ENDING", "FAILED", "MAX_REPORT_BYTES", "STARTED", "Server", "report"]
+__all__ = ["ENDING", "FAILED", "MAX_REPORT_BYTES", "STARTED", "UvicornServer", "report"]
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -41,7 +41,7 @@ STARTED, FAILED, ENDING = "started", "failed", "ending"
 MAX_REPORT_BYTES = 2000
 
 
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """uvicorn's server. `owns_listener` says that no other server goes on with its listening socket."""
 
     owns_listener = False
@@ -158,7 +158,7 @@ def _allow_listening(sockets: Sequence[socket.socket]) -> None:
 
 
 def _drain_with_parent() -> None:
-    """Drain by SIGTERM when the parent has ended, for whatever reason. Does nothing in a process without one."""
+    """Drain by SIGTERM when the parent has ended for any reason. Does nothing in a process without one."""
     parent = multiprocessing.parent_process()
     if parent is None or threading.current_thread() is not threading.main_thread():
         return

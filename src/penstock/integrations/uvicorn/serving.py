@@ -26,10 +26,10 @@ from penstock.integrations.metrics.hub import MetricsHub
 from penstock.integrations.uvicorn.binding import Binding, listening
 from penstock.integrations.uvicorn.lifespan import FAILED_START
 from penstock.integrations.uvicorn.process_deadline import bound_supervisor
-from penstock.integrations.uvicorn.server import Server
+from penstock.integrations.uvicorn.server import UvicornServer
 from penstock.integrations.uvicorn.server_config import ServerConfig
 from penstock.integrations.uvicorn.tls import Tls
-from penstock.integrations.uvicorn.workers import Reloader, Workers
+from penstock.integrations.uvicorn.workers import Reloader, WorkerSupervisor
 from penstock.runtime.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _metrics_hub(config: ServerConfig) -> Iterator[None]:
 
 def _supervise(config: ServerConfig, listener: socket.socket) -> int:
     """Serve in this process, or supervise those that do, and return the exit code."""
-    server = Server(config)
+    server = UvicornServer(config)
     # an inherited socket stays open, and its clients wait there for the next server
     server.owns_listener = config.fd is None and config.is_single
     try:
@@ -172,7 +172,7 @@ def _supervise(config: ServerConfig, listener: socket.socket) -> int:
     return 0 if ended_by is None else 128 + ended_by
 
 
-def _run_server(server: Server, listener: socket.socket) -> int:
+def _run_server(server: UvicornServer, listener: socket.socket) -> int:
     signal.signal(signal.SIGTERM, partial(_on_sigterm, server))
     server.run(sockets=[listener])
     if server.should_exit and signal.SIGTERM in server._captured_signals:
@@ -180,10 +180,10 @@ def _run_server(server: Server, listener: socket.socket) -> int:
     return 0 if server.started else FAILED_START
 
 
-def _run_workers(config: ServerConfig, server: Server, listener: socket.socket) -> Workers:
+def _run_workers(config: ServerConfig, server: UvicornServer, listener: socket.socket) -> WorkerSupervisor:
     # in newer uvicorns workers make their own servers; older ones need a target
     target = {"target": server.run} if "target" in signature(Multiprocess).parameters else {}
-    workers = Workers(config, sockets=[listener], **target)
+    workers = WorkerSupervisor(config, sockets=[listener], **target)
     workers.run()
     return workers
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
 
 from penstock.integrations.uvicorn.lifespan import FAILED_START
-from penstock.integrations.uvicorn.server import ENDING, MAX_REPORT_BYTES, STARTED, Server
+from penstock.integrations.uvicorn.server import ENDING, MAX_REPORT_BYTES, STARTED, UvicornServer
 from penstock.runtime.acceptqueue import has_clients, stop_new
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-__all__ = ["Reloader", "Workers"]
+__all__ = ["Reloader", "WorkerSupervisor"]
 
 logger = logging.getLogger("uvicorn.error")
 ENDS = (signal.SIGTERM, signal.SIGINT)
@@ -36,10 +36,10 @@ class WorkerProcess(multiprocess.Process):
     """uvicorn's worker process with penstock's server; older uvicorns take a target instead."""
 
     @property
-    def server(self) -> Server:
+    def server(self) -> UvicornServer:
         """The worker's own server, made in its process."""
         if self._server is None:
-            self._server = Server(self.config)
+            self._server = UvicornServer(self.config)
         return self._server  # type: ignore[return-value]
 
     def ping(self, timeout: float = 5) -> bool:
@@ -120,7 +120,7 @@ class StartReports:
         self._ended.add(pid)
 
 
-class Workers(Multiprocess):
+class WorkerSupervisor(Multiprocess):
     """uvicorn's supervisor of workers. A failed start ends all of them, and a signal stops the accepting at once."""
 
     should_exit: Any

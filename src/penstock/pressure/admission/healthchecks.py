@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+from penstock.config import PressureConfig
+
 __all__ = ["PATHS", "HealthChecks"]
 
-PATHS = ("/healthz", "/livez", "/readyz")
+PATHS: tuple[str, ...] = PressureConfig().health_paths
 METHODS = frozenset({"GET", "HEAD"})
 MOST_AT_ONCE = 16
 # a token bucket, with the numbers of the native loop's bound on urgent requests

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
+from penstock.config import PressureConfig
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["STREAM_AFTER_S", "Passage"]
 
 # The age in seconds, from its beginning, at which a response is a stream.
-STREAM_AFTER_S = 1.0
+STREAM_AFTER_S: float = PressureConfig().stream_after_s
 
 
 class Passage:
