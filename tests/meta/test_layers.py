@@ -26,6 +26,16 @@ SIDEWAYS = {("integrations", "runtime")}
 APART = {"testing"}
 HANDED_OUT = {("integrations", "testing")}
 DOOR = "penstock"
+# The edges between the packages of the native core; "" are the modules at its top. `_sys` has declarations only.
+CORE_EDGES = {
+    "": {"net", "overload", "tasks", "events"},
+    "net": {"events", "overload"},
+    "overload": {"events"},
+    "tasks": {"events"},
+    "workers": {"events"},
+    "sync": {"events"},
+    "events": set(),
+}
 
 
 def layer(module: str) -> str:
@@ -66,6 +76,35 @@ def test_the_rule_itself_tells_up_from_down() -> None:
     assert not breaks("penstock.integrations.uvicorn.serving", "penstock.runtime.policy")
     assert not breaks("penstock.loop.native", "penstock._core.reactor")
     assert not breaks("penstock._core.reactor", "penstock._core.events.poller")
+
+
+def core_package(module: str) -> str:
+    """`net` for `penstock._core.net.stream`; "" for the modules at the core's top."""
+    parts = module.split(".")
+    return parts[2] if len(parts) > 2 and parts[2] in CORE_EDGES.keys() | {"_sys"} else ""
+
+
+def breaks_core_edge(importer: str, imported: str) -> bool:
+    """Whether an import between two packages of the core is none of its edges."""
+    if layer(importer) != "_core" or not imported.startswith("penstock._core."):
+        return False
+    source, target = core_package(importer), core_package(imported)
+    return target not in (source, "_sys") and target not in CORE_EDGES.get(source, set())
+
+
+@pytest.mark.parametrize("path", [path for path in sources(".py", ".pyx", ".pxd") if "_core" in path.parts], ids=shown)
+def test_the_cores_packages_import_along_their_edges(path: Path) -> None:
+    name = module_name(path)
+    wrong = sorted(imported for imported in imports(path) if breaks_core_edge(name, imported))
+    assert not wrong, f"{shown(path)} imports {', '.join(wrong)}"
+
+
+def test_the_rule_of_edges_tells_an_edge_from_its_reverse() -> None:
+    assert breaks_core_edge("penstock._core.events.poller", "penstock._core.net.stream")
+    assert breaks_core_edge("penstock._core.net.stream", "penstock._core.tasks.probe")
+    assert breaks_core_edge("penstock._core.net.stream", "penstock._core.reactor")
+    assert not breaks_core_edge("penstock._core.reactor", "penstock._core.net.stream")
+    assert not breaks_core_edge("penstock._core.net.stream", "penstock._core._sys.epoll")
 
 
 def test_the_cores_modules_form_no_circle() -> None:

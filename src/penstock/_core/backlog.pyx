@@ -1,6 +1,7 @@
-"""The line of a loop that is behind: reads reads and parked connections, by age. Who is let in, and who is told to go.
+"""The backlog of a loop that is behind: its deferred reads and deferred accepts, by age.
 
-Knows no turn and no clock: the reactor says when, the lag how many and in which order.
+Admits the oldest or the newest, and sheds the expired. Knows no turn and no clock: the reactor says when, and the lag
+how many and in which order.
 """
 
 from libc.stdint cimport int64_t
@@ -18,14 +19,14 @@ cdef size_t count(IOContext io) noexcept:
 
 
 cdef int64_t oldest_since(IOContext io) noexcept:
-    """Since when the oldest has waited; 0: nobody does."""
+    """Return the time since which the oldest entry has waited; 0 for an empty backlog."""
     if not count(io):
         return 0
     return io.deferred_accepts.oldest_since() if is_accept_oldest(io) else io.deferred_reads.oldest.since_ns
 
 
 cdef bint is_accept_oldest(IOContext io) noexcept:
-    """Whether the oldest, which there must be, is parked; not reads."""
+    """Return whether the oldest entry is a deferred accept. The backlog must not be empty."""
     cdef DeferredRead *reads = io.deferred_reads.oldest
     return reads is NULL or (io.deferred_accepts.count and io.deferred_accepts.oldest_since() < reads.since_ns)
 
@@ -36,7 +37,7 @@ cdef bint is_accept_newest(IOContext io) noexcept:
 
 
 cdef int expire(IOContext io, Lag lag) except -1:
-    """Turns away those that have waited too long, as far as they can be told."""
+    """Shed the expired entries whose protocol has an answer for that."""
     cdef Stream stream
     while lag.is_expired(oldest_since(io)):
         if is_accept_oldest(io):
@@ -52,7 +53,7 @@ cdef int expire(IOContext io, Lag lag) except -1:
 
 
 cdef size_t admit(IOContext io, Lag lag, size_t most) except? 0:
-    """Lets the oldest in or, if even they come too late, the newest. How many it lacked, of `most`."""
+    """Admit `most` entries: the oldest or, if even the oldest are stale, the newest. Return the number that was lacking."""
     cdef DeferredReads reads = io.deferred_reads
     cdef Stream stream
     cdef bint is_newest
@@ -68,9 +69,9 @@ cdef size_t admit(IOContext io, Lag lag, size_t most) except? 0:
 
 
 cdef int accept_all(IOContext io) except -1:
-    """In the middle of a turn that takes long: who has come is parked or, most of all, told."""
+    """Accept from each listener in the middle of a long turn: connections are deferred or shed."""
     cdef Listener listener
-    # a copy: one whose server is full stops accepting
+    # a copy: a listener whose server is full stops accepting
     for listener in list(io.listeners):
         if listener.reply is not None:
             listener.accept_some()
@@ -78,7 +79,7 @@ cdef int accept_all(IOContext io) except -1:
 
 
 cdef size_t close_abandoned(IOContext io, int64_t until_ns) except? 0:
-    """Closes what has waited since before then and whose client has shut its side down; how many."""
+    """Close the entries older than `until_ns` whose client has shut its side down. Return their number."""
     cdef DeferredRead *read = io.deferred_reads.oldest
     cdef Stream stream
     # collected first: the list changes as they leave

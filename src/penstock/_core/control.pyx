@@ -1,7 +1,7 @@
 """The control of a reactor: the methods and figures that the runtime uses beside asyncio's own interface.
 
-`penstock.loop.native.native_core` gives it, with its type. Every method is called in the loop's own thread, or while the
-loop does not run, unless it says otherwise.
+`penstock.loop.native.native_core` gives it, with its type. Every method is called in the loop's own thread, or while
+the loop does not run, unless it says otherwise.
 
 Ownership: a control owns a reference to its reactor and nothing else; any number of controls may exist.
 """
@@ -71,7 +71,7 @@ cdef class ReactorControl:
             lag.stand_still()
 
     def close_abandoned(self, int64_t older_ns):
-        """Close the deferred connections that are older than `older_ns` and whose client has shut its side down.
+        """Close the deferred connections that are older than `older_ns` nanoseconds and whose client has left.
 
         Return their number.
         """

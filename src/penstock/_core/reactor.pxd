@@ -39,7 +39,7 @@ cdef class Reactor(RunLifecycle):
     cdef bint has_waited
     # Whether each turn looks how far behind the loop is; by `lag`, None: by nothing.
     cdef bint observes_lag
-    # Whether who comes in the middle of a turn is told at once, and when that was last looked to.
+    # Whether connections are accepted in the middle of a turn, and when they last were.
     cdef bint accepts_in_turn
     cdef int64_t accepted_ns
     cdef Lag lag

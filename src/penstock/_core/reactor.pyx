@@ -7,7 +7,7 @@ The GIL is held from one blocking poll to the next: a poll that does not wait ke
 busy most turns do not poll at all, bounded by `poll_every_turns` and `poll_every_us`. When the last blocking poll had
 nothing to wait for, the next turn looks first without blocking: under load the GIL is not handed over at all.
 
-Ownership: the reactor owns its io, timers, inbox and waker until `dispose`.
+Ownership: the reactor owns its I/O context, timers, inbox and waker until `dispose`.
 """
 
 import sys
@@ -41,7 +41,7 @@ from penstock._core.tasks.probe cimport NEVER_NS, OFF, TIME, Probe
 # The clock's resolution: a timer this close to due is due, as asyncio's.
 cdef double RESOLUTION_S = 1e-9
 cdef int64_t LONGEST_WAIT_NS = 24 * 3600 * 1000000000
-# A turn that takes longer looks who has come.
+# A longer turn accepts connections in its middle.
 cdef int64_t ACCEPT_EVERY_NS = 1_000_000
 # A blocking poll that took less has not waited: the event was there.
 cdef int64_t NO_WAIT_NS = 3000
@@ -103,7 +103,7 @@ cdef class Reactor(RunLifecycle):
         return 0
 
     def prepare(self):
-        """What may have changed while the loop stood still: the process, the clock, writes made meanwhile."""
+        """Adapt to changes since the last run: a fork, another clock, writes that were made meanwhile."""
         if self.io.poller.is_inherited():
             self.after_fork()
         self.owns_clock = type(self).time is Reactor.time and "time" not in self.__dict__
@@ -113,7 +113,7 @@ cdef class Reactor(RunLifecycle):
             self.lag.stand_still()
 
     def after_fork(self):
-        """The kernel's objects are shared with the parent: take new ones."""
+        """Take new kernel objects: the old ones are shared with the parent."""
         self.io.poller.forget(self.waker_source)
         self.io.lingering.forget()
         self.waker = Waker()
@@ -172,7 +172,7 @@ cdef class Reactor(RunLifecycle):
         return 0
 
     cdef int64_t poll_timeout_ns(self) except? -2:
-        """How long the poll may wait: 0 not at all, -1 for ever."""
+        """Return how long the poll may wait, in nanoseconds: 0 not at all, -1 without end."""
         cdef double wait_s
         cdef int64_t wait_ns
         cdef int64_t check_at_ns = min(self.probe.check_at_ns, self.io.wheel.next_ns, self.io.lingering.next_ns)
@@ -188,7 +188,7 @@ cdef class Reactor(RunLifecycle):
         return wait_ns if self.turn_ns + wait_ns < check_at_ns else max(check_at_ns - self.turn_ns, 0)
 
     cdef int block(self, int64_t timeout_ns) except -1:
-        """Waits without the GIL until something happens, a signal included."""
+        """Wait without the GIL for an event, a post or a signal."""
         cdef int count
         cdef int64_t began_ns = self.turn_ns
         self.io.wait_began_ns, self.io.wait_turn = began_ns, self.io.turn
@@ -214,7 +214,7 @@ cdef class Reactor(RunLifecycle):
         return self.inbox.drain(self.io.ready)
 
     cdef int run_batch(self) except -1:
-        """RunLifecycle what is ready now; what that makes ready runs in the next turn."""
+        """Run the handles that are ready now. Handles that they make ready run in the next turn."""
         cdef size_t left = self.io.ready.count
         cdef PyObject *entry
         while left and self.io.ready.count:
@@ -231,7 +231,7 @@ cdef class Reactor(RunLifecycle):
         return 0
 
     cdef int run_batch_probed(self) except -1:
-        """`run_batch` with a probe that looks on."""
+        """Run the batch with the probe."""
         cdef size_t left = self.io.ready.count
         cdef Probe probe = self.probe
         cdef PyObject *entry
@@ -264,7 +264,7 @@ cdef class Reactor(RunLifecycle):
         return self.probe.begin_turn(began_ns)
 
     cdef int run_batch_watched(self) except -1:
-        """The same in debug mode: slow callbacks are logged."""
+        """Run the batch in debug mode: slow callbacks are logged."""
         cdef size_t left = self.io.ready.count
         cdef double start_s
         self.begin_probed()
@@ -297,12 +297,12 @@ cdef class Reactor(RunLifecycle):
     # --- keeping up
 
     cdef int observe_lag(self) except -1:
-        """Before the poll: how long has what is ready waited, and may anything more come in?"""
+        """Before the poll: observe the lag, and set the turn's budget of reads and accepts."""
         if self.on_room is not None and self.probe.ledger.count < self.most_tasks:
             self.on_room()
         if self.lag is None:
             return 0
-        # what was parked since waits for its first turn, and is no sign of being late
+        # entries since then wait for their first turn, and are no sign of lag
         cdef size_t deferred = min(self.deferred_before, backlog.count(self.io))
         self.lag.observe(self.turn_ns, self.slept_ns, self.io.ready.count, self.io.ready.oldest_ns(), deferred)
         self.slept_ns = 0
@@ -315,7 +315,7 @@ cdef class Reactor(RunLifecycle):
         return 0
 
     cdef int admit_backlog(self) except -1:
-        """After the poll: what the turn is about to run, and of what is held or parked, how much."""
+        """After the poll: admit a part of the backlog, and shed its expired entries."""
         if self.lag is None:
             return 0
         self.io.deferred_accepts.check(self.turn_ns, self.io.closes_abandoned, self.io.is_backlog_full())
@@ -330,7 +330,7 @@ cdef class Reactor(RunLifecycle):
         return self.sheds.notify(self) if self.sheds.on_shed is not None else 0
 
     cdef int accept_in_turn(self) except -1:
-        """After a callback of a loop that is behind: the next turn may be far."""
+        """Accept connections after a callback of a loop that is behind: the next turn may be far."""
         cdef int64_t called_ns = now_ns()
         if called_ns - self.accepted_ns >= ACCEPT_EVERY_NS:
             self.accepted_ns = self.io.ready.stamp_ns = called_ns

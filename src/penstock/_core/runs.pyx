@@ -1,7 +1,7 @@
-"""What begins and ends a run of the loop, as asyncio's own code does it in Python.
+"""The beginning and the end of a run of the loop, which asyncio's own code has in Python.
 
-Ctrl-C is raised by the first Python instruction after it. What begins and ends a run is C from its first step to its
-last, so that it is done whole or not at all, and an interrupted loop can be run again.
+Ctrl-C is raised by the first Python instruction after it. These steps are C from the first to the
+last: each is done whole or not at all, and an interrupted loop can be run again.
 """
 
 import sys

@@ -23,7 +23,7 @@ cdef str CONTEXT = "context"
 
 
 cdef inline bint is_plain(Py_ssize_t arg_count, Py_ssize_t required, PyObject *keywords) noexcept:
-    """Whether all that is required came by position and at most `context` by keyword."""
+    """Return whether all that is required came by position and at most `context` by keyword."""
     if arg_count < required:
         return False
     # asyncio's C tasks bring a string of their own: equal, not the same.
@@ -114,7 +114,7 @@ cdef object add_timer(
 
 
 def bind_callback(method):
-    """What `method` makes of its arguments: all positional ones in a tuple, and the context."""
+    """Return a function that binds arguments as `method` does: (all positional ones, context)."""
     # Named as the methods are: a TypeError names the function.
     def call_soon(callback, *args, context=None):
         return (callback, *args), context
@@ -183,7 +183,7 @@ cdef extern from *:
 
 
 cdef int install() except -1:
-    """Gives the Reactor its four methods."""
+    """Give the Reactor its four methods."""
     for i in range(4):
         (<dict>type_dict_of(Reactor))[methods[i].ml_name.decode()] = PyDescr_NewMethod(<PyTypeObject *>Reactor, &methods[i])
     PyType_Modified(<PyTypeObject *>Reactor)

@@ -1,4 +1,4 @@
-"""ShedCounts: the connections that one loop has closed unread, by reason, and their listener. Each count has its owner."""
+"""Shed counts: the connections that one loop has closed unread, by reason, and their listener."""
 
 from libc.stdint cimport uint64_t
 
@@ -16,13 +16,13 @@ cdef class ShedCounts:
         self.on_shed, self.notified = on_shed, self.total()
 
     def counts(self):
-        """Return how many were turned away, how many left meanwhile, and how many were closed with their server."""
+        """Return three counts of connections: answered unread, abandoned by the client, closed with their server."""
         accepts = self.io.deferred_accepts
         return self.io.shed_count + accepts.shed, self.io.deferred_reads.abandoned + accepts.abandoned, accepts.closed
 
     @property
     def lingering(self):
-        """The connections that were answered and are read on until their clients end them."""
+        """The lingering connections: answered, and read on until their clients end them."""
         return self.io.lingering
 
     cdef uint64_t total(self) noexcept:

@@ -1,7 +1,8 @@
 """The Python half of the loop: the class that users see, and what runs once per connection or once per loop.
 
-`EventLoop` is the native loop where the extension is built and `PENSTOCK_PURE` is not `1`. Else, in subinterpreters and
-in a free-threaded Python whose GIL is forced off, it is asyncio's selector loop with penstock's executors and hooks.
+`EventLoop` is the native loop where the extension is built and `PENSTOCK_PURE` is not `1`. Else, in subinterpreters
+and in a free-threaded Python whose GIL is forced off, it is asyncio's selector loop with penstock's executors and
+hooks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The native loop: penstock's reactor before asyncio's selector loop.
 
-What is rare (subprocesses, pipes, datagrams, TLS, happy eyeballs) is asyncio's own code over native watches; this
+Rare functions (subprocesses, pipes, datagrams, TLS, happy eyeballs) are asyncio's own code over native watches; this
 module holds the seams where native code takes over: sockets become transports, servers listen, signals arrive.
 """
 
@@ -109,7 +109,7 @@ class EventLoop(LoopHooks, Reactor, SelectorLoop):
         super().add_signal_handler(sig, callback, *args)
 
     def signal_fd(self) -> int:
-        """What `signal.set_wakeup_fd` takes to end this loop's wait; the pipe is made when first asked for."""
+        """Return the descriptor for `signal.set_wakeup_fd`. The pipe is made at first use."""
         if self._csock is None:
             super()._make_self_pipe()
             self._internal_fds -= 1

@@ -1,6 +1,7 @@
 """Loop hooks: the mixin of everything that the runtime sets on a loop, native or pure.
 
-The loop calls the hooks and does not know the runtime. One file has each subject: lanes, runs, signals, serving, tasks.
+The loop calls the hooks and does not know the runtime. One file has each subject: lanes, runs, signals, serving,
+tasks.
 """
 
 from __future__ import annotations

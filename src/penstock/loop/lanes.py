@@ -1,8 +1,8 @@
 """The loop's executors: lanes by name, a default that may be any executor, and a private lane for name look-ups.
 
-asyncio puts `run_in_executor(None, ...)` and `getaddrinfo` into one pool, so slow work delays every connect and a slow
-name server delays all work; and it refuses any default executor but threads. Here they are lanes, made at first use.
-What they are is decided above (`penstock.executors`): this knows only a set that gives a lane for a name.
+asyncio puts `run_in_executor(None, ...)` and `getaddrinfo` into one pool, so slow work delays every connect and a
+slow name server delays all work; and it refuses any default executor but threads. Here they are lanes, made at first
+use. `penstock.executors` decides what they are: this module knows only a set with a lane for each name.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class LaneProvider(Protocol):
     """The lanes of one loop, each made when it is first asked for."""
 
     def get(self, name: str) -> Executor:
-        """The lane called `name`. ConfigError when none is, RuntimeError once they are shut."""
+        """Return the lane called `name`. ConfigError for an unknown name, RuntimeError once the lanes are shut."""
 
     def default(self) -> Executor:
-        """What `run_in_executor(None, ...)` runs in."""
+        """Return the lane of `run_in_executor(None, ...)`."""
 
     def made(self) -> Sequence[Executor]:
-        """Those that exist."""
+        """Return the lanes that were made."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop begins to run."""
+        """Hear that the loop begins to run."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Shut those that exist; none is made any more."""
+        """Shut the made lanes, and make no more."""
 
 
 class _CanShut(Protocol):
@@ -58,7 +58,7 @@ class _CanShut(Protocol):
 
 
 def _check_executor(executor: object) -> None:
-    # asyncio's sentence, then ours: whoever matches on asyncio's still does
+    # asyncio's sentence first: code that matches on it still does
     if not isinstance(executor, Executor):
         raise TypeError(
             "executor must be ThreadPoolExecutor instance or any other concurrent.futures.Executor, "
@@ -73,7 +73,7 @@ class _Together(Executor):
         self._lanes = lanes
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        # all are told before any is waited for
+        # all are shut before any is waited for
         for lane in self._lanes:
             lane.shutdown(wait=False, cancel_futures=cancel_futures)
         if wait:
@@ -91,7 +91,7 @@ class ExecutorLanes(asyncio.BaseEventLoop):
     _thread_id: int | None
 
     def set_lanes(self, lanes: LaneProvider) -> None:
-        """Say where lanes come from: the default one, the one for look-ups, and those with a name."""
+        """Set the provider of the default lane, the look-up lane and the named lanes."""
         self._lanes = lanes
 
     @property
@@ -158,7 +158,7 @@ class ExecutorLanes(asyncio.BaseEventLoop):
         flags: int = 0,
     ) -> Any:
         """As asyncio's, on the look-up lane."""
-        # looked up where asyncio's own loop does: whoever patches it there (CPython's tests do) patches ours
+        # looked up where asyncio's own loop does: a patch there (CPython's tests have one) patches ours
         look_up = self._getaddrinfo_debug if self.get_debug() else base_events.socket.getaddrinfo  # type: ignore[attr-defined]
         return await self._on_dns_lane(look_up, host, port, family, type, proto, flags)
 

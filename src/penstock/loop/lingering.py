@@ -1,7 +1,8 @@
 """Closes a connection so that its client reads the last answer although it still sends: on any loop.
 
-A socket that is closed over unread data is reset, and the reset may overtake the answer. penstock's own transports read
-on natively, see `penstock._core.overload.lingering`. Over any other, TLS too, a protocol does that discards what comes.
+A socket that is closed over unread data is reset, and the reset may overtake the answer. penstock's own transports
+read on natively, see `penstock._core.overload.lingering`. Over any other, TLS too, a protocol does that discards what
+comes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What asyncio's selector code sees in place of a selector: the native poller's table, to read only."""
+"""The selector view: the native poller's table, read-only, for asyncio code that expects a selector."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Servers that can be told to accept no more: paused by whoever has a reason to, and full at a number of connections.
+"""Servers that can be paused, each for several reasons, and that are full at a number of connections.
 
-A server is asyncio's own object, made by asyncio's own code; the loop has it become one of these as it begins to serve,
-before anything is accepted. So it stays an `asyncio.Server` in every way, on the native loop and on the pure one, with
-TLS and without. Connections that find no room stay in the kernel's backlog, and none is refused. Knows no lag: who
-pauses, and why, is others' business.
+A server is asyncio's own object, made by asyncio's own code; the loop has it become one of these as it begins to
+serve, before anything is accepted. So it stays an `asyncio.Server` in every way, on the native loop and on the pure
+one, with TLS and without. Connections without room stay in the kernel's backlog, and none is refused. Knows no lag:
+the callers have the reasons to pause.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Acceptor", "FewAccepts", "ReaderAcceptor", "Server", "connection_count"]
 
-# two of those who may pause a server; others bring a reason of their own
+# two reasons to pause a server; callers bring others
 PROGRAM, FULL = "program", "full"
 MOST = optional(whole(1, "connections"), "any number")
 
 
 class Acceptor(Protocol):
-    """What accepts from one listening socket."""
+    """The acceptor of one listening socket."""
 
     def resume(self) -> None:
         """Accept; nothing changes if it does already."""
@@ -36,15 +36,15 @@ class Acceptor(Protocol):
         """Accept nothing until `resume`."""
 
     def close_deferred(self) -> None:
-        """Close what is accepted and has no transport yet."""
+        """Close the accepted connections without a transport."""
 
     @property
     def deferred(self) -> int:
-        """How many that are."""
+        """The number of accepted connections without a transport."""
 
     @property
     def sheds_unread(self) -> bool:
-        """Whether who comes to a full line is told at once."""
+        """Whether a connection to a full backlog is shed at once."""
 
 
 class ReaderAcceptor:
@@ -62,7 +62,7 @@ class ReaderAcceptor:
         """Accept, unless the socket is closed."""
         if not self._is_accepting and self._sock.fileno() >= 0:
             self._is_accepting = True
-            # a copy: the context itself may be entered already, by whoever resumes
+            # a copy: the context itself may be entered already, by the caller
             self._context.copy().run(self._begin)
 
     def pause(self) -> None:
@@ -72,7 +72,7 @@ class ReaderAcceptor:
             self._loop._remove_reader(self._sock.fileno())
 
     def close_deferred(self) -> None:
-        """Nothing: each has a task that makes its transport."""
+        """Do nothing: each accepted connection has a task that makes its transport."""
 
 
 class FewAccepts:
@@ -82,7 +82,7 @@ class FewAccepts:
         self.sock, self._left = sock, left
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """As the socket's. BlockingIOError when it has no client, or none that may come in."""
+        """Accept as the socket does. BlockingIOError without a client, or beyond the bound."""
         if self._left <= 0:
             raise BlockingIOError
         accepted = self.sock.accept()
@@ -119,7 +119,7 @@ class Server(base_events.Server):
         self._resume(PROGRAM)
 
     def is_accepting(self) -> bool:
-        """Whether clients are accepted now: the server serves, and nothing has paused it."""
+        """Return whether clients are accepted now: the server serves, and nothing has paused it."""
         return self.is_serving() and not self._paused_by
 
     @property
@@ -158,13 +158,13 @@ class Server(base_events.Server):
                 acceptor.resume()
 
     def _begin_accepting(self, sock: Any, acceptor: Acceptor) -> None:
-        """The loop has been asked to serve this socket."""
+        """Serve this socket by `acceptor`, unless the server is paused."""
         self._acceptors = {**self._acceptors, sock: acceptor}
         if not self._paused_by:
             acceptor.resume()
 
     def _room(self) -> int | None:
-        """How many connections may still come; None: any number."""
+        """Return how many connections may still come; None: any number."""
         if self._max_connections is None:
             return None
         return max(self._max_connections - connection_count(self), 0)
@@ -176,7 +176,7 @@ class Server(base_events.Server):
             self._resume(FULL)
 
     def _deferred_changed(self) -> None:
-        """More or fewer of its connections are parked."""
+        """Check for room: the number of deferred accepts has changed."""
         if self._max_connections is not None:
             self._check_room()
 
@@ -188,7 +188,7 @@ class Server(base_events.Server):
         return any(acceptor.sheds_unread for acceptor in self._acceptors.values())
 
     def _attached(self) -> None:
-        """What was accepted by tasks is attached by now: the next may be."""
+        """Allow the next accepts: the connections that tasks accepted are attached by now."""
         self._is_attaching = False
 
     # --- as asyncio's
@@ -206,26 +206,26 @@ class Server(base_events.Server):
     if hasattr(base_events.Server, "abort_clients"):
 
         def close_clients(self) -> None:
-            """As asyncio's; those too that are parked."""
+            """Close clients as asyncio's server does; close deferred accepts too."""
             self._close_deferred()
             self._deferred_changed()
             super().close_clients()  # type: ignore[misc]
 
         def abort_clients(self) -> None:
-            """As asyncio's; those too that are parked."""
+            """Abort clients as asyncio's server does; close deferred accepts too."""
             self._close_deferred()
             self._deferred_changed()
             super().abort_clients()  # type: ignore[misc]
 
     def close(self) -> None:
-        """As asyncio's. What is parked goes as the kernel's backlog does: closed, no protocol was made for it."""
+        """Close as asyncio's server does. Deferred accepts are closed as the kernel closes its backlog."""
         self._close_deferred()
         super().close()
         self._acceptors = {}
 
 
 def connection_count(server: Any) -> int:
-    """How many connections the server has accepted that have not ended; those that are parked too."""
+    """Return the number of accepted connections that have not ended, deferred accepts too."""
     parked = sum(acceptor.deferred for acceptor in server._acceptors.values()) if isinstance(server, Server) else 0
     # 3.13 keeps the transports, earlier versions a count
     if hasattr(server, "_clients"):

@@ -1,7 +1,7 @@
-"""TLS whose buffers are counted: asyncio's protocol, which tells the native transport below what it keeps itself.
+"""Counted TLS: asyncio's protocol, which reports its own buffers to the native transport below.
 
 asyncio stops writing down at our high watermark and keeps up to 512 KiB more before it pauses the program's protocol.
-Used only by a loop that bounds its connections, which must know of those bytes, and pause through them.
+Only a loop with limits of connections uses it, for it must count those bytes and pause the program's protocol.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class CountedTLS(Protocol):
 
     def _process_outgoing(self) -> None:
         if self._transport is not None and not self._ssl_writing_paused:
-            # What is encrypted goes down now: it is not to count twice.
+            # Encrypted bytes go down now: they must not count twice.
             self._transport._count_layer(self._write_buffer_size, moves=True)
         super()._process_outgoing()
 
@@ -57,7 +57,7 @@ class CountedTLS(Protocol):
         super()._control_app_writing()
 
     def _follow(self, pauses: bool) -> None:
-        # Before the handshake is done the program's protocol has not been told of a connection.
+        # Before the handshake is done the program's protocol does not know the connection.
         if pauses and self._kept is None and self._state is sslproto.SSLProtocolState.WRAPPED:  # type: ignore[attr-defined]
             self._kept = self._outgoing_high_water, self._outgoing_low_water
             # Paused by whatever is there, nothing included, and not resumed by being empty.

@@ -1,4 +1,4 @@
-"""What a program may ask of a transport, whichever loop and whatever layer it belongs to: no type need be tested."""
+"""Functions on the transports of any loop and layer, so that a program tests no types."""
 
 from __future__ import annotations
 

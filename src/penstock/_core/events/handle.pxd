@@ -3,12 +3,12 @@ from libc.stdint cimport int64_t
 
 
 cdef class Runnable:
-    """Whatever can stand in the ready queue: a handle, a transport with events, a listener."""
+    """An entry of the ready queue: a handle, a transport with events, a listener."""
     # Link of the inbox; borrowed while not in it.
     cdef PyObject *inbox_next
     # When it came into the ready queue, to the last time the clock was read; 0: not known.
     cdef int64_t ready_ns
-    # RunLifecycle once. Fails only with what must leave the loop (SystemExit, KeyboardInterrupt).
+    # Runs once. Fails only with exceptions that must leave the loop (SystemExit, KeyboardInterrupt).
     cdef int run(self) except -1
 
 
@@ -22,7 +22,7 @@ cdef class Handle(Runnable):
     cdef bint is_cancelled
     # A watch has queued it, and it has not run since.
     cdef bint is_queued
-    # RunLifecycle under way: a callback may cancel its own handle, whose arguments must outlive the call.
+    # Runs under way: a callback may cancel its own handle, whose arguments must outlive the call.
     cdef int running_count
     # Positional arguments held in arg0..arg2; MANY: all of them in the tuple arg0.
     cdef int arg_count
@@ -39,7 +39,7 @@ cdef class ThreadSafeHandle(Handle):
 
 
 cdef class TimerQueue:
-    """Where timer handles wait: told of a cancellation, so that cancelling is O(1)."""
+    """The queue of a timer handle, which hears of its cancellation: so cancelling is O(1)."""
     cdef int cancelled_one(self, TimerHandle handle) except -1
 
 
@@ -60,5 +60,5 @@ cdef Handle new_posted_handle(object loop, object callback, PyObject *const *arg
 cdef TimerHandle new_timer(
     double when_s, object loop, object callback, PyObject *const *args, Py_ssize_t arg_count, object context
 )
-# Gives up a queue's reference: a handle that nobody else holds is emptied and kept for the next `new_handle`.
+# Releases a queue's reference: a handle without other references is emptied and kept for the next `new_handle`.
 cdef int let_go(PyObject *entry) except -1

@@ -1,6 +1,6 @@
 """Handles: scheduled callbacks in asyncio's sense, pooled, with up to three arguments held without a tuple.
 
-Ownership: a handle owns its callback, arguments, context and loop until it is cancelled or freed. Whoever queues a
+Ownership: a handle owns its callback, arguments, context and loop until it is cancelled or freed. A queue with the
 handle (ready queue, timer heap, inbox, watch) owns one reference to it.
 """
 
@@ -32,7 +32,7 @@ AsyncioThreadSafeHandle = getattr(events, "_ThreadSafeHandle", AsyncioHandle)
 
 
 cdef inline int pending() except -1:
-    """Hands an exception that C code has set to Cython's own `try`."""
+    """Hand an exception that C code has set to Cython's own `try`."""
     return -1
 
 
@@ -42,7 +42,7 @@ cdef class Runnable:
 
 
 cdef class Handle(Runnable):
-    """What `call_soon` returns. `isinstance(handle, asyncio.Handle)` holds."""
+    """The result of `call_soon`. `isinstance(handle, asyncio.Handle)` holds."""
 
     cdef int run(self) except -1:
         cdef PyObject *context = <PyObject *>self.context
@@ -103,14 +103,14 @@ cdef class Handle(Runnable):
         self.drop()
 
     cdef int drop(self) except -1:
-        """Lets go of what a cancelled handle will not call."""
+        """Let go of what a cancelled handle will not call."""
         if self.running_count == 0:
             self.arg_count = 0
             self.callback = self.arg0 = self.arg1 = self.arg2 = None
         return 0
 
     def cancelled(self):
-        """Whether `cancel` was called."""
+        """Return whether `cancel` was called."""
         return self.is_cancelled
 
     def get_context(self):
@@ -167,7 +167,7 @@ cdef class Handle(Runnable):
 
 
 cdef class ThreadSafeHandle(Handle):
-    """What `call_soon_threadsafe` returns from Python 3.14 on: a cancel from another thread waits for a running call.
+    """The result of `call_soon_threadsafe` from Python 3.14 on: a cancel from another thread waits for a running call.
 
     asyncio takes a lock around each call; here the GIL orders the two, and only a thread that has to wait pays.
     """
@@ -201,7 +201,7 @@ cdef class ThreadSafeHandle(Handle):
         Handle.cancel(self)
 
     def cancelled(self):
-        """Whether `cancel` was called; while the callback runs in the loop's thread, wait for its end first."""
+        """Return whether `cancel` was called; while the callback runs in the loop's thread, wait for its end first."""
         self.wait_for_run()
         return self.is_cancelled
 
@@ -216,7 +216,7 @@ cdef class TimerQueue:
 
 
 cdef class TimerHandle(Handle):
-    """What `call_later` and `call_at` return. Ordered by time, as asyncio's."""
+    """The result of `call_later` and `call_at`. Ordered by time, as asyncio's."""
 
     def cancel(self):
         """Cancel the callback: it will not run. A second call does nothing."""
@@ -273,7 +273,7 @@ cdef class TimerHandle(Handle):
 
 
 cdef str repr_cancelled(Handle handle):
-    """What a debug-mode handle shows once its callback is gone; its arguments are dropped by then."""
+    """Return the repr of a cancelled handle in debug mode, taken before its callback is released."""
     info = handle._repr_info()
     info.insert(1, "cancelled")
     return f"<{' '.join(info)}>"

@@ -11,7 +11,7 @@ cdef enum:
 cdef class Source(Runnable):
     """A file descriptor in the poller's table."""
     cdef readonly int fd
-    # What the kernel reported. Only queues: no Python code may run under it.
+    # Takes the events that the kernel reported. Only queues: no Python code may run under it.
     cdef int on_events(self, uint32_t events) except -1
 
 
@@ -28,7 +28,7 @@ cdef class Poller:
     cdef Slot *slots
     cdef size_t size
     cdef uint32_t last_serial
-    # How many sources leave before the table is fitted to those that are left.
+    # The number of sources that leave before the table is fitted to the remaining ones.
     cdef int64_t forgets_left
     cdef int forks_seen
     cdef epoll_event events[BATCH]

@@ -72,7 +72,7 @@ cdef class Poller:
         PyMem_Free(self.slots)
 
     cdef int add(self, Source source, uint32_t interest) except -1:
-        """Registers a source, once; what stood at its descriptor before has been closed behind our back."""
+        """Register a source, once; what stood at its descriptor before has been closed behind our back."""
         cdef uint32_t serial = self.last_serial + 1
         # The kernel is asked first: a number that is no descriptor makes no table.
         if self.control(EPOLL_CTL_ADD, source.fd, interest, serial) < 0:
@@ -90,7 +90,7 @@ cdef class Poller:
         return 0
 
     cdef int change(self, Source source, uint32_t interest) except -1:
-        """Sets a registered source's interest; a descriptor that was closed and opened again is registered anew."""
+        """Set a registered source's interest; a descriptor that was closed and opened again is registered anew."""
         cdef uint32_t serial = self.slots[source.fd].serial
         if self.control(EPOLL_CTL_MOD, source.fd, interest, serial) < 0:
             if errno != ENOENT or self.control(EPOLL_CTL_ADD, source.fd, interest, serial) < 0:
@@ -99,14 +99,14 @@ cdef class Poller:
         return 0
 
     cdef int remove(self, Source source) except -1:
-        """Takes a source out of the kernel's set and the table; its descriptor may be closed already."""
+        """Take a source out of the kernel's set and the table; its descriptor may be closed already."""
         if self.at(source.fd) is source:
             self.control(EPOLL_CTL_DEL, source.fd, 0, 0)
             self.forget(source)
         return 0
 
     cdef int forget(self, Source source) except -1:
-        """Takes a source out of the table; its descriptor is about to be closed, which takes it out of the kernel's."""
+        """Take a source out of the table; its descriptor is about to be closed, which takes it out of the kernel's."""
         if self.at(source.fd) is not source:
             return 0
         cdef PyObject *former = self.slots[source.fd].source
@@ -118,7 +118,7 @@ cdef class Poller:
         return 0
 
     cdef int shrink(self) noexcept:
-        """Fits the table to its highest descriptor; after as many removals as it has slots, so each costs O(1)."""
+        """Fit the table to its highest descriptor; after as many removals as it has slots, so each costs O(1)."""
         cdef size_t used = self.size
         while used and self.slots[used - 1].source is NULL:
             used -= 1
@@ -141,7 +141,7 @@ cdef class Poller:
         return epoll_ctl(self.fd, operation, fd, &event)
 
     cdef int poll_now(self) noexcept:
-        """Asks without waiting and without giving the GIL up: the call is shorter than handing the GIL over.
+        """Ask without waiting and without giving the GIL up: the call is shorter than handing the GIL over.
 
         The negative error number if the kernel refuses, as of `wait`.
         """
@@ -161,7 +161,7 @@ cdef class Poller:
         return count
 
     cdef int dispatch(self, int count) except -1:
-        """Tells the sources of the last poll's events. OSError when the poll failed, unless a signal cut it short."""
+        """Notify the sources of the last poll's events. OSError when the poll failed, unless a signal cut it short."""
         if count < 0 and count != -EINTR:
             raise OSError(-count, os.strerror(-count))
         return self.tell_from(0, count)
@@ -172,7 +172,7 @@ cdef class Poller:
                 self.tell(&self.events[told])
                 told += 1
         finally:
-            # Left by an exception: the rest is told all the same, since the kernel does not report an edge twice.
+            # Left by an exception: the rest is dispatched all the same, since the kernel does not report an edge twice.
             if told < count:
                 self.ask_again(&self.events[told])
                 self.tell_from(told + 1, count)
@@ -183,7 +183,7 @@ cdef class Poller:
         return 0 if source is None else source.on_events(event.events)
 
     cdef int ask_again(self, epoll_event *event) except -1:
-        """Sets the interest again, which makes an edge of what its source has not taken."""
+        """Set the interest again, which makes an edge of what its source has not taken."""
         cdef Source source = self.source_of(event)
         if source is not None:
             self.control(EPOLL_CTL_MOD, source.fd, self.slots[source.fd].interest, self.slots[source.fd].serial)
@@ -197,7 +197,7 @@ cdef class Poller:
         return <Source>self.slots[fd].source
 
     cdef bint is_inherited(self) noexcept:
-        """Whether this process is a fork of the one that made the poller."""
+        """Return whether this process is a fork of the one that made the poller."""
         return self.forks_seen != forks
 
     cdef int reopen(self) except -1:
@@ -214,7 +214,7 @@ cdef class Poller:
         return 0
 
     cdef int close(self) except -1:
-        """Gives the epoll descriptor back and lets every source go."""
+        """Give the epoll descriptor back and lets every source go."""
         cdef PyObject *former
         cdef size_t fd
         if self.fd >= 0:
@@ -227,7 +227,7 @@ cdef class Poller:
         return 0
 
     cdef int resize(self, size_t size) noexcept:
-        """-1 without the memory: nothing has changed. What is cut off must be empty."""
+        """Resize the table. Return -1 without memory, and change nothing. The slots beyond `size` must be empty."""
         cdef Slot *slots = <Slot *>PyMem_Realloc(self.slots, size * sizeof(Slot))
         if slots is NULL:
             return -1

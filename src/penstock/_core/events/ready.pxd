@@ -39,7 +39,7 @@ cdef inline int make_room(Ready ready) except -1:
 
 
 cdef inline int push(Ready ready, Runnable entry) except -1:
-    """Appends at the end; the queue takes a reference of its own."""
+    """Append at the end; the queue takes a reference of its own."""
     make_room(ready)
     Py_INCREF(entry)
     entry.ready_ns = ready.stamp_ns
@@ -49,7 +49,7 @@ cdef inline int push(Ready ready, Runnable entry) except -1:
 
 
 cdef inline PyObject *pop(Ready ready) noexcept:
-    """Takes the oldest; the caller owns the reference. The queue must not be empty."""
+    """Take the oldest; the caller owns the reference. The queue must not be empty."""
     cdef PyObject *entry = ready.slots[ready.head]
     ready.head = (ready.head + 1) & ready.mask
     ready.count -= 1

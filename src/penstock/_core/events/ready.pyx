@@ -79,7 +79,7 @@ cdef class Ready:
         return self.mask + 1
 
     def snapshot(self):
-        """What is queued, oldest first."""
+        """Return the queued handles, oldest first."""
         return [<object>self.slots[(self.head + i) & self.mask] for i in range(self.count)]
 
     def __len__(self):

@@ -63,7 +63,7 @@ cdef class Timers(TimerQueue):
         return 0
 
     cdef int shrink(self) noexcept:
-        """Fits a heap that is used to an eighth; it was filled to the half, so each timer pays O(1) for that."""
+        """Fit a heap that is used to an eighth; it was filled to the half, so each timer pays O(1) for that."""
         cdef size_t size = self.size
         while size >= CUT_FROM and 8 * self.count < size:
             size //= 2
@@ -72,7 +72,7 @@ cdef class Timers(TimerQueue):
         return 0
 
     cdef int fire(self, double end_s, Ready ready) except -1:
-        """Moves every timer due before `end_s` to the ready queue, the earliest first."""
+        """Move every timer due before `end_s` to the ready queue, the earliest first."""
         cdef PyObject *first
         while self.count and self.entries[0].when_s < end_s:
             make_room(ready)
@@ -108,7 +108,7 @@ cdef class Timers(TimerQueue):
         return 0
 
     cdef int compact(self) except -1:
-        """Takes the cancelled entries out and makes a heap of the rest."""
+        """Take the cancelled entries out and makes a heap of the rest."""
         cdef PyObject *dropped = NULL
         cdef PyObject *handle
         cdef size_t kept = 0, i
@@ -137,7 +137,7 @@ cdef class Timers(TimerQueue):
         return 0
 
     cdef PyObject *pop(self) except NULL:
-        """Takes the earliest out; the caller owns the reference."""
+        """Take the earliest out; the caller owns the reference."""
         cdef PyObject *first = self.entries[0].handle
         self.leave(of(first))
         self.count -= 1

@@ -1,6 +1,6 @@
 cdef class Waker:
     cdef readonly int fd
-    # Set by the loop's thread before it blocks, taken by whoever wakes it: a busy loop costs its callers no system call.
+    # Set by the loop's thread before it blocks, cleared by the thread that wakes it: a busy loop costs its callers no system call.
     cdef bint is_asleep
 
     cdef void interrupt(self) noexcept

@@ -126,7 +126,7 @@ cdef int protocol_of(int fd) noexcept:
 
 
 cdef bint reads_to_the_end(int fd) noexcept:
-    """Whether a read shorter than asked proves that the socket is dry.
+    """Return whether a read shorter than asked proves that the socket is dry.
 
     Plain TCP fills a buffer from its whole queue. A read ends earlier where a message with descriptors begins (Unix), at
     the end of a record (kTLS, SCTP), of a packet (vsock over Hyper-V) or of what a subflow has handed up (MPTCP). Others

@@ -13,10 +13,10 @@ cdef enum:
 cdef struct Account:
     Account *next
     Account *previous
-    # Borrowed: whoever has the bytes, told by `_budget_changed()` when it is paused or resumed.
+    # Borrowed: the owner of the bytes, whose `_budget_changed()` is called when it is paused or resumed.
     PyObject *owner
     size_t size_bytes
-    # Its size when it was last settled: what only moves does not grow.
+    # Its size at the last `account`: bytes that only move do not count as growth.
     size_t accounted_bytes
     # The size class, 0: empty.
     int rank
@@ -26,7 +26,7 @@ cdef struct Account:
 cdef class Budget:
     cdef size_t total_bytes, most_bytes, high_bytes, low_bytes
     cdef size_t paused_count, pauses_count
-    # Accounts with bytes by class, and the classes that have any: those that go on, those that are paused.
+    # Accounts with bytes by class, and the classes that have any: of running accounts, of paused ones.
     cdef Account *free[RANKS]
     cdef Account *paused[RANKS]
     cdef uint64_t free_ranks[4]
@@ -58,7 +58,7 @@ cdef inline int rank_of(size_t size_bytes) noexcept:
 
 
 cdef inline int charge(Budget budget, Account *account, Py_ssize_t growth_bytes) noexcept:
-    """Bytes came in, or, negative, went out; nobody is paused or resumed by it before `settle`."""
+    """Add bytes, or subtract them if negative. No account is paused or resumed before `account`."""
     cdef int rank
     budget.total_bytes += growth_bytes
     if budget.total_bytes > budget.most_bytes:

@@ -1,13 +1,13 @@
-"""The budget: how many bytes may wait in the buffers of all connections of the process, and who waits when it is spent.
+"""The budget: how many bytes the buffers of all connections of the process may hold, and which are paused beyond that.
 
-Above the high mark the heaviest are paused: each that grows there makes the heaviest that goes on be paused, until the
-total is at the low mark. Whoever is empty, or lighter than one that goes on, is resumed before: so nobody is paused
-while a heavier one is not. Sizes are compared by class, four to a power of two, and each class has its list: no step
-looks at more than a few words, however many connections there are.
+Above the high mark the heaviest connections are paused: each growth there pauses the heaviest running one, until the
+total is at the low mark. An empty connection, or one lighter than a running one, is resumed before: no connection is
+paused while a heavier one runs. Sizes are compared by class, four to a power of two, and each class has its list: no
+step looks at more than a few words, however many connections there are.
 
-Loops of several threads share a budget under the GIL; it calls nobody but `_budget_changed()` of an account's owner,
-which is to act on it later, in its own loop.
-Ownership: the budget borrows accounts and owners; whoever has an account takes it out by `leave` before it goes.
+Loops of several threads share a budget under the GIL. It calls nothing but `_budget_changed()` of an account's owner,
+which acts on it later, in its own loop. Ownership: the budget borrows accounts and owners; an owner removes its
+account by `leave` before it goes.
 """
 
 from cpython.object cimport PyObject
@@ -59,7 +59,7 @@ cdef class Budget:
         return self.pauses_count
 
     cdef int account(self, Account *account) except -1:
-        """Whom to pause and whom to resume, now that an account has changed."""
+        """Account for the change of an account: pause and resume what follows from it."""
         cdef bint may_pause = account.size_bytes > account.accounted_bytes
         account.accounted_bytes = account.size_bytes
         if self.paused_count == 0 and self.total_bytes <= self.high_bytes:
@@ -70,7 +70,7 @@ cdef class Budget:
         return self.balance(may_pause)
 
     cdef int balance(self, bint may_pause) except -1:
-        """Looks anew after each step: telling an owner runs code that may change anything."""
+        """Pause and resume. Each step starts anew, for an owner's code may change anything."""
         cdef int rank
         while self.paused_count and self.total_bytes <= self.low_bytes:
             self.resume(self.paused[self.lightest_paused()])
@@ -105,7 +105,7 @@ cdef class Budget:
         return 0
 
     cdef int leave(self, Account *account) except -1:
-        """Takes an account out with all its bytes; its owner is told nothing."""
+        """Remove an account with all its bytes, without a call to its owner."""
         self.unlink(account)
         self.total_bytes -= account.size_bytes
         self.paused_count -= account.is_paused
@@ -150,7 +150,7 @@ cdef class Budget:
         account.next = account.previous = NULL
 
     cdef int heaviest(self) noexcept:
-        """The class of the heaviest that is not paused, 0 if all that have bytes are."""
+        """Return the class of the heaviest running account; 0 if all with bytes are paused."""
         cdef int word
         for word in range(3, -1, -1):
             if self.free_ranks[word]:
@@ -158,7 +158,7 @@ cdef class Budget:
         return 0
 
     cdef int lightest_paused(self) noexcept:
-        """The class of the lightest that is paused; somebody must be."""
+        """Return the class of the lightest paused account; there must be one."""
         cdef int word
         for word in range(4):
             if self.paused_ranks[word]:

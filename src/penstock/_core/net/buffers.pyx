@@ -1,6 +1,7 @@
 """The write queue: byte strings that wait to be sent, handed to the kernel many at a time.
 
-Ownership: the queue owns one reference to each chunk, and its account. Chunks are immutable: whoever queues a bytearray copies it.
+Ownership: the queue owns one reference to each chunk, and its account. Chunks are immutable: a bytearray is copied
+before it is queued.
 """
 
 cimport cython
@@ -54,7 +55,7 @@ cdef class WriteQueue:
         return count
 
     cdef int consume(self, size_t sent_bytes) except -1:
-        """Lets go of what has been sent."""
+        """Let go of what has been sent."""
         cdef PyObject *chunk
         cdef size_t left_bytes
         self.size_bytes -= sent_bytes

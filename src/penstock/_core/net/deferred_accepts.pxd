@@ -9,9 +9,9 @@ from penstock._core.overload.urgent cimport UrgentRequests
 
 
 cdef class AcceptingSource(Source):
-    # How many of those that are parked are its own.
+    # The number of its own deferred accepts.
     cdef readonly size_t deferred
-    # What is answered to the next that is turned away, and all that may be; None: nothing can be.
+    # The answer to the next connection that is shed, and all answers in rotation; None: no answer is known.
     cdef bytes reply
     cdef tuple replies
 
@@ -27,11 +27,11 @@ cdef struct DeferredAccept:
     PyObject *owner
     Peer peer
     int64_t since_ns
-    # Its client had shut its side down before it was seen to wait.
+    # Its client had shut its side down before a poll saw it waiting.
     bint is_shut
-    # It came to a full line, and had sent nothing yet.
+    # It came to a full backlog, and had sent nothing yet.
     bint is_silent
-    # What it asks for is not known yet; it is urgent.
+    # Its request is not known yet; it is urgent.
     bint is_undecided, is_urgent
 
 
@@ -45,14 +45,13 @@ cdef class DeferredAccepts:
     cdef readonly size_t count, most
     # At most so many at once.
     cdef public size_t capacity
-    # How many were ever parked; how many of them were closed there, their client gone, answered there, or closed with
-    # their server.
+    # Counts: ever deferred, and of these abandoned by their client, answered unread, or closed with their server.
     cdef readonly uint64_t total, abandoned, shed, closed
-    # Where those go on that are answered.
+    # The lingering connections, which take over answered descriptors.
     cdef LingeringConnections lingering
-    # When all were last looked at, and when they are to be again.
+    # The times of the last poll of all and of the next one.
     cdef int64_t checked_ns, check_at_ns
-    # What passes the others; None: nothing does. Whether there may be one to let in.
+    # The urgent requests; None: none. Whether there may be one to admit.
     cdef public UrgentRequests urgent
     cdef bint has_urgent
 

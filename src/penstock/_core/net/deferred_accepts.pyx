@@ -1,11 +1,12 @@
-"""DeferredAccepts connections: accepted while the loop is behind, descriptors alone, until they are let in, from either end.
+"""Deferred accepts: connections that were accepted while the loop is behind, descriptors alone, until they are admitted.
 
-One whose client gives up meanwhile is closed here: no protocol and no transport is ever made for it. All are looked at
-together, every so often; each once more before it is let in. One that came to a full line and had sent nothing is
-turned away when it has; one whose request is urgent is let in as soon as that is seen. Knows no listener but as a `AcceptingSource`.
+A connection whose client leaves meanwhile is closed here: no protocol and no transport is ever made for it. All are
+polled together from time to time, and each once more before it is admitted. A connection that came to a full backlog
+without data is shed when data has come. An urgent request is admitted as soon as it is known. Knows a listener as
+`AcceptingSource`.
 
-Ownership: a descriptor is the list's from `add` on, until it is closed or given to its parker's `let_in`; the list owns
-one reference to the parker of each. Only code that holds the GIL touches it.
+Ownership: the list owns a descriptor from `add` until it is closed or given to its source's `admit`, and one
+reference to the source of each. Only code that holds the GIL touches it.
 """
 
 import resource
@@ -27,7 +28,7 @@ from penstock._core.overload.urgent cimport ORDINARY, URGENT, UNDECIDED
 
 # Half of the descriptors that the process may have: what is let in needs some too.
 MOST_AT_ONCE = 4096
-# Looked at so often, or rarely enough that it takes no more than this part of the time.
+# The interval of polls, or so much longer that they take no more than this part of the time.
 cdef int64_t CHECK_EVERY_NS = 10_000_000
 cdef enum:
     RARELY = 64
@@ -36,19 +37,19 @@ cdef int64_t ABANDONED_AFTER_NS = 10_000_000
 
 
 cdef class AcceptingSource(Source):
-    """Whose connections are parked."""
+    """A listener, as the deferred accepts know it."""
 
     cdef int admit(self, int fd, Peer *peer, int64_t since_ns, bint has_data) except -1:
-        """Takes the descriptor over, which was accepted at `since_ns`; whether there is something to read."""
+        """Take over a descriptor that was accepted at `since_ns`. `has_data`: there is something to read."""
         raise NotImplementedError
 
     cdef int deferred_changed(self) except -1:
-        """Fewer of its connections are parked than were, and nothing was made of them."""
+        """Hear that the number of its deferred accepts has changed."""
         raise NotImplementedError
 
 
 cdef int shed_accept(LingeringConnections lingering, int fd, AcceptingSource owner) noexcept:
-    """As `shed`, with its server's answer; the next one is told another."""
+    """Shed a descriptor with its server's answer, and choose the next answer."""
     cdef int found = shed_descriptor(fd, owner.reply, lingering)
     if found == ANSWERED:
         owner.reply = next_of(owner.replies)
@@ -56,7 +57,7 @@ cdef int shed_accept(LingeringConnections lingering, int fd, AcceptingSource own
 
 
 cdef class DeferredAccepts:
-    """The parked connections of one loop."""
+    """The deferred accepts of one loop."""
 
     def __cinit__(self):
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -68,9 +69,9 @@ cdef class DeferredAccepts:
         PyMem_Free(self.entries)
 
     cdef int add(self, AcceptingSource owner, int fd, Peer *peer, int64_t since_ns, bint is_silent, bint is_undecided) except -1:
-        """Parks a descriptor that has just been accepted. If there is no memory for it, it is closed.
+        """Defer a descriptor that has just been accepted. Without memory it is closed, and MemoryError raised.
 
-        `is_silent`: it would be turned away, had it sent anything. `is_undecided`: what it asks may be urgent.
+        `is_silent`: it is to be shed when data has come. `is_undecided`: its request may be urgent.
         """
         cdef size_t at
         try:
@@ -97,19 +98,19 @@ cdef class DeferredAccepts:
         return self.count < self.capacity
 
     cdef int64_t newest_since(self) noexcept:
-        """When the newest was accepted; 0: there is none."""
+        """Return the time at which the newest was accepted; 0: there is none."""
         return self.entries[self.first + self.count - 1].since_ns if self.count else 0
 
     cdef int64_t oldest_since(self) noexcept:
-        """When the oldest was accepted; 0: there is none."""
+        """Return the time at which the oldest was accepted; 0: there is none."""
         return self.entries[self.first].since_ns if self.count else 0
 
     cdef int admit(self, bint is_newest, bint closes_abandoned) except -1:
-        """1 when the newest or oldest, which there must be, has become a connection; 0 when its client had left."""
+        """Admit the newest or oldest; there must be one. Return 1, or 0 when its client had left."""
         return self.admit_at(self.first + self.count - 1 if is_newest else self.first, closes_abandoned)
 
     cdef int admit_urgent(self, bint closes_abandoned) except -1:
-        """Lets in what is urgent. How many there are is bounded, by what tells that they are."""
+        """Admit the urgent ones; `UrgentRequests` bounds their number."""
         cdef size_t at
         while self.has_urgent:
             self.has_urgent = False
@@ -121,7 +122,7 @@ cdef class DeferredAccepts:
         return 0
 
     cdef int admit_at(self, size_t at, bint closes_abandoned) except -1:
-        """As `let_in`, of the one at that place."""
+        """Admit the one at an index. Return 1, or 0 when its client had left."""
         cdef pollfd one
         cdef DeferredAccept entry = self.entries[at]
         cdef AcceptingSource owner = <AcceptingSource>entry.owner
@@ -139,7 +140,7 @@ cdef class DeferredAccepts:
         return 1
 
     cdef int remove_at(self, size_t at) noexcept:
-        """Closes the gap of one that leaves."""
+        """Remove the one at an index, and close the gap."""
         cdef size_t behind
         self.count -= 1
         if at == self.first:
@@ -150,9 +151,9 @@ cdef class DeferredAccepts:
         return 0
 
     cdef int shed_oldest(self) except -1:
-        """1 when the oldest, which there must be, was told and closed; 0: it has sent nothing, or cannot be told.
+        """Shed the oldest; there must be one. Return 1, or 0 if it has sent nothing or no answer is known.
 
-        1 as well when it is let in, since what it asks is urgent.
+        An urgent one is admitted instead, and 1 is returned.
         """
         if self.entries[self.first].is_undecided and self.check_urgent(self.first):
             self.admit_at(self.first, False)
@@ -171,18 +172,17 @@ cdef class DeferredAccepts:
         return 1
 
     cdef int check(self, int64_t turn_ns, bint closes_abandoned, bint is_full) except -1:
-        """Closes those whose clients have left and, if the line is full, turns away, when it is time to. Lets in what is
-        urgent."""
+        """Close abandoned ones and, if the backlog is full, shed silent ones, when a poll is due. Admit urgent ones."""
         cdef int64_t began_ns
         if self.count and turn_ns >= self.check_at_ns:
             began_ns = now_ns()
             self.close_abandoned(0, closes_abandoned, is_full)
             self.check_at_ns = began_ns + max(CHECK_EVERY_NS, RARELY * (now_ns() - began_ns))
-        # in each turn: what another look has found must not be turned away in this one
+        # in each turn: an urgent one that a poll has found must not be shed in this turn
         return self.admit_urgent(closes_abandoned)
 
     cdef size_t close_abandoned(self, int64_t shut_until_ns, bint closes_abandoned, bint is_full=False) except? 0:
-        """How many it closed. Those too that shut down early, if they are older than `shut_until_ns`."""
+        """Close abandoned ones, early shutdowns too if older than `shut_until_ns`. Return the number of closed ones."""
         cdef size_t at, kept = 0, answered = 0, count = self.count
         cdef int64_t began_ns = now_ns()
         cdef int state = poll(self.polled + self.first, count, 0)
@@ -211,7 +211,7 @@ cdef class DeferredAccepts:
         return count - kept
 
     cdef int check_entry(self, size_t at, int64_t shut_until_ns, bint closes_abandoned, bint is_full) noexcept:
-        """What became of one that has something to tell: SILENT, it stays; otherwise it is closed."""
+        """Handle the events of one. Return SILENT if it stays; otherwise it is closed."""
         cdef DeferredAccept *entry = &self.entries[at]
         if self.is_abandoned(entry, self.polled[at].revents, shut_until_ns, closes_abandoned):
             close(self.polled[at].fd)
@@ -224,12 +224,12 @@ cdef class DeferredAccepts:
             return SILENT
         if is_full and (<AcceptingSource>entry.owner).reply is not None:
             return shed_accept(self.lingering, self.polled[at].fd, <AcceptingSource>entry.owner)
-        # it has sent its request, and has a place in the line: also if there is no answer any more that turns it away
+        # its request has come and the backlog has room, or no answer is known any more: it waits as any other
         entry.is_silent, self.polled[at].events = False, POLLRDHUP
         return SILENT
 
     cdef bint check_urgent(self, size_t at) noexcept:
-        """Whether what it asks is urgent; once that is told, it is not asked again."""
+        """Return whether the request is urgent. Once that is decided it is not checked again."""
         cdef int kind = self.urgent.peek(self.polled[at].fd) if self.urgent is not None else ORDINARY
         self.entries[at].is_undecided = kind == UNDECIDED
         if kind != UNDECIDED and not self.entries[at].is_silent:
@@ -237,7 +237,7 @@ cdef class DeferredAccepts:
         return kind == URGENT
 
     cdef bint is_abandoned(self, DeferredAccept *entry, short events, int64_t shut_until_ns, bint closes_abandoned) noexcept:
-        """Whether nobody waits for the answer: reset, or shut down after it was seen to wait."""
+        """Return whether the client has left: it has reset the connection, or shut down after a poll saw it waiting."""
         if events & POLLERR or not closes_abandoned or not events & (POLLRDHUP | POLLHUP):
             return events & POLLERR != 0
         if not entry.is_shut and entry.since_ns + ABANDONED_AFTER_NS <= self.checked_ns:
@@ -251,10 +251,10 @@ cdef class DeferredAccepts:
         return 0
 
     cdef int close_of(self, AcceptingSource owner) except -1:
-        """Closes all that are parked for one, None: for anyone; as the kernel does with its backlog."""
+        """Close the deferred accepts of one source, None: of all, as the kernel does with its backlog."""
         cdef size_t at, kept = 0, count = self.count
         cdef AcceptingSource found
-        # let go last: the list is whole again by then
+        # released last: the list is whole again by then
         owners = []
         for at in range(self.first, self.first + count):
             if owner is None or self.entries[at].owner == <PyObject *>owner:
@@ -271,7 +271,7 @@ cdef class DeferredAccepts:
         return 0
 
     cdef int reserve(self) except -1:
-        """At the end, for one more."""
+        """Reserve room at the end for one more."""
         cdef size_t at
         if self.first + self.count < self.size:
             return 0
@@ -298,7 +298,7 @@ cdef class DeferredAccepts:
         return self.count
 
     def snapshot(self):
-        """(descriptor, since when in nanoseconds) of each, newest first."""
+        """Return (descriptor, time in nanoseconds since which it is deferred) of each, newest first."""
         cdef size_t at
         return [
             (self.polled[self.first + at].fd, self.entries[self.first + at].since_ns) for at in reversed(range(self.count))

@@ -25,30 +25,30 @@ cdef class IOContext:
     cdef Py_ssize_t read_budget_bytes
     # Connections accepted from a listener in one turn: as configured, and in this one.
     cdef int accept_batch, accept_now
-    # Whether reads of what servers accepted are counted, and how many this turn may still bring: the others are held.
+    # Whether reads of accepted connections are counted, and how many this turn may still bring: the others are deferred.
     cdef bint counts_reads
     cdef int64_t reads_left
     cdef readonly DeferredReads deferred_reads
-    # What is accepted while the loop holds reads, and how many of a listener's this turn may park; -1: it does not.
+    # Connections accepted while the loop defers reads, and how many a listener may defer in this turn; -1: it defers none.
     cdef readonly DeferredAccepts deferred_accepts
     cdef int defer_now
-    # How many may be held and parked; beyond it, who can be is turned away. How many were.
+    # The bound of the backlog, beyond which connections are shed.
     cdef size_t backlog_limit
-    # Answered for the last time, and read on until their clients end them.
+    # Connections that are answered, and read on until their clients end them.
     cdef readonly LingeringConnections lingering
     # The listeners that accept.
     cdef list listeners
     cdef uint64_t shed_count
-    # Whether those end unread whose client has left meanwhile.
+    # Whether deferred connections are closed unread when their client has left.
     cdef bint closes_abandoned
-    # The context variable that tells a late read's protocol when its data came; None.
+    # The context variable for the arrival time of a deferred read's data; None.
     cdef object arrival
     # Deadlines of connections.
     cdef readonly Wheel wheel
-    # What new streams are bound by; None: by nothing.
+    # The limits of new streams; None: no limit.
     cdef Budget budget
     cdef TimeoutBounds bounds
-    # on_disconnect(transport, reason, queued bytes, seconds) -> the exception for connection_lost
+    # on_disconnect(transport, reason, queued bytes, seconds) -> the exception for `connection_lost`
     cdef object on_disconnect
     # When the last wait began, and in which turn: until then the loop was at work.
     cdef int64_t wait_began_ns

@@ -1,6 +1,6 @@
-"""IOContext: the parts of one reactor that its watches, transports and listeners are connected to.
+"""The I/O context: the parts of one reactor to which its watches, transports and listeners are connected.
 
-Ownership: the io owns the ready queue, the poller and the one buffer that all small reads go through.
+Ownership: the context owns the ready queue, the poller and the one buffer that all small reads go through.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -24,7 +24,7 @@ cdef extern from *:
 
 
 def warm_allocator():
-    """Teach glibc that blocks of a read's size come and go. It holds for the whole process, so somebody has to choose it.
+    """Teach glibc that blocks of a read's size come and go. It holds for the whole process, so it is a choice of the program.
 
     It maps blocks from 128 KiB on and gives a free top of the heap back from 128 KiB on, until a mapped block has been
     freed: then it raises both bounds to that block's size and twice that. Without it each large read costs an mmap or
@@ -39,7 +39,7 @@ def warm_allocator():
 
 
 cdef class IOContext:
-    """What a source needs of its reactor."""
+    """The parts of a reactor that its sources use."""
 
     def __cinit__(self):
         self.ready = Ready()
@@ -60,14 +60,14 @@ cdef class IOContext:
             raise MemoryError
 
     cdef bint is_backlog_full(self) noexcept:
-        """Whether who comes now would be held or parked for longer than there is hope."""
+        """Return whether an entry that came now would wait longer than the bound."""
         return self.deferred_reads.count + self.deferred_accepts.count >= self.backlog_limit
 
     def __dealloc__(self):
         PyMem_Free(self.receive_buffer)
 
     cdef int descriptor_freed(self) except -1:
-        """One may be had now: who waits for it has its turn."""
+        """Notify the listeners that wait for a descriptor: one was released."""
         cdef Source source
         if self.starved is not None:
             for source in self.starved:

@@ -1,10 +1,10 @@
-"""What bounds a connection: the process's budget of bytes, and the patience with its peer. Off, both cost a branch.
+"""Limits of a connection: the process's budget of bytes, and the timeouts of its peer. Off, each costs a branch.
 
-DeferredReads by the budget, a protocol is paused like by its own watermark, at once if it is the one that writes, else soon and
-in its own loop; and nothing more is read for it, since what comes in makes it write. Whose peer is late is looked at
-again after all that is ready has had its turn, and cut then: a loop that was busy blames nobody.
+A protocol that the budget holds is paused as by its own watermark: at once if it is the one that writes, else soon
+and in its own loop. Nothing more is read for it, since received data makes it write. A late peer is checked again
+after all ready handles have run, and disconnected then: so a busy loop blames no peer.
 
-Ownership: a transport takes its account and its timeouts out of what they are linked in by `unbind`, before it is released.
+Ownership: a transport removes its account and its timeouts from their lists by `unbind`, before it is released.
 """
 
 from cpython.object cimport PyObject
@@ -29,19 +29,19 @@ cdef TimeoutBounds no_bounds = TimeoutBounds()
 
 
 def disconnect_counts():
-    """How many connections were cut, by reason, in this process."""
+    """Return the number of peers that were disconnected in this process, by reason."""
     return {REASON_NAMES[reason]: disconnect_count[reason] for reason in range(1, REASONS)}
 
 
 cdef class LimitedTransport(Transport):
-    """A transport whose bytes and whose peer's time may be counted."""
+    """A transport with an optional budget and optional peer timeouts."""
 
     def __cinit__(self, *args, **kwargs):
         self.queue = WriteQueue()
         self.high_bytes, self.low_bytes = HIGH_BYTES, LOW_BYTES
 
     cdef int bind(self) except -1:
-        """Takes on the bounds of the loop as they are now."""
+        """Take on the present limits of the loop."""
         if self.io.budget is not None:
             self.queue.budget = self.io.budget
             self.queue.account.owner = <PyObject *>self
@@ -51,7 +51,7 @@ cdef class LimitedTransport(Transport):
         return 0
 
     cdef int unbind(self) except -1:
-        """Nothing is counted from here on; what was makes room for others."""
+        """Leave the budget and the timer wheel."""
         budget, self.queue.budget = self.queue.budget, None
         if self.timeouts is not None:
             self.timeouts.end()
@@ -71,16 +71,16 @@ cdef class LimitedTransport(Transport):
     # --- bytes
 
     cdef int account_bytes(self, bint may_pause) except -1:
-        """Settles with the budget what has come in or gone out; `may_pause`: now is a time to call the protocol."""
+        """Account for bytes that came in or went out. `may_pause`: the protocol may be called now."""
         self.queue.budget.account(&self.queue.account)
         return self.apply_budget() if may_pause and self.queue.account.is_paused else 0
 
     def _budget_changed(self):
-        """The budget pauses it, or resumes it: from any thread, in the midst of anything."""
+        """Hear that the budget has paused or resumed it. Any thread may call this, at any time."""
         try:
             self.loop.call_soon_threadsafe(self._apply_budget, context=self.protocol_context())
         except RuntimeError:
-            # Its loop is closed: nobody writes or reads.
+            # Its loop is closed: nothing is written or read.
             pass
 
     def _apply_budget(self):
@@ -94,17 +94,17 @@ cdef class LimitedTransport(Transport):
         return self.on_budget_pause()
 
     cdef int on_budget_pause(self) except -1:
-        """`budget_pauses` has changed."""
+        """Act on a change of `budget_pauses`."""
         return 0
 
     cdef object protocol_context(self):
-        """In which the protocol is to be called from outside."""
+        """Return the context in which the protocol is called from outside."""
         return self.given_context
 
     def _count_layer(self, size_t size_bytes, bint moves=False):
-        """A layer above, such as TLS, says how many bytes it keeps that it has not written yet.
+        """Account for the bytes that a layer above, such as TLS, keeps and has not written yet.
 
-        `moves`: the rest is about to be written, and only what comes of that is settled.
+        `moves`: the rest is about to be written, and is accounted for then.
         """
         cdef Py_ssize_t growth = <Py_ssize_t>size_bytes - <Py_ssize_t>self.layer_bytes
         self.has_layer = True
@@ -126,29 +126,29 @@ cdef class LimitedTransport(Transport):
     # --- time
 
     cdef bint can_read(self) noexcept:
-        """Whether what the peer sends is taken."""
+        """Return whether received data is read."""
         return True
 
     cdef bint is_lent(self) noexcept:
-        """Whether others use the descriptor: what they do with it is not seen."""
+        """Return whether other code uses the descriptor unseen, as sendfile does."""
         return False
 
     cdef int64_t stamp_ns(self) noexcept:
         return self.io.ready.stamp_ns or now_ns()
 
     cdef int note_answer(self) except -1:
-        """The program writes."""
+        """Note that the program writes."""
         note_write(self.timeouts, self.stamp_ns(), self.io.turn)
         return 0
 
     cdef int note_growth(self) except -1:
-        """More waits than before."""
+        """Note that more bytes are queued than before."""
         if self.timeouts is not None:
             self.timeouts.queue_grew(self.queue.size_bytes + self.layer_bytes, self.high_bytes, self.stamp_ns())
         return 0
 
     cdef int check_timeouts(self) except -1:
-        """The wheel has come round; runs nobody's code."""
+        """Check the timeouts, for the wheel's time has come. Runs no code of the program."""
         if self.find_timeout() != FINE:
             self.loop.call_soon(self._disconnect_late, context=self.protocol_context())
         return 0
@@ -165,7 +165,7 @@ cdef class LimitedTransport(Transport):
         return timeouts.check(at_ns, self.queue.size_bytes + self.layer_bytes, self.high_bytes, self.can_read())
 
     def _disconnect_late(self):
-        """After all that was ready when it was found late: what it has sent is read now."""
+        """Check again after all ready handles have run, for received data is read by now; then disconnect."""
         cdef int reason
         if self.timeouts is not None and self.is_open and not self.conn_lost:
             reason = self.find_timeout()
@@ -173,7 +173,7 @@ cdef class LimitedTransport(Transport):
                 self.disconnect(reason)
 
     cdef int disconnect(self, int reason) except -1:
-        """Ends the connection. An idle one with nothing to send is closed; any other is reset, which frees its buffers."""
+        """End the connection. An idle one with nothing to send is closed; any other is reset, which frees its buffers."""
         cdef size_t waiting_bytes = self.queue.size_bytes + self.layer_bytes
         cdef linger at_once = linger(1, 0)
         cdef int64_t late_ns = self.timeouts.since_ns(reason, now_ns())
@@ -187,14 +187,14 @@ cdef class LimitedTransport(Transport):
         return 0
 
     def explain(self, reason, size_bytes, double late_s):
-        """The exception for connection_lost."""
+        """Return the exception for `connection_lost`."""
         if self.io.on_disconnect is not None:
             try:
                 return self.io.on_disconnect(self, reason, size_bytes, late_s)
             except Exception as exc:
                 self.io.on_disconnect = None
                 self.loop.call_exception_handler(
-                    {"message": "on_disconnect failed, and is told nothing any more", "exception": exc, "transport": self}
+                    {"message": "on_disconnect failed, and is removed", "exception": exc, "transport": self}
                 )
         return ConnectionAbortedError(f"{reason}: {size_bytes} bytes in {late_s:.1f} s")
 
@@ -212,27 +212,26 @@ cdef class LimitedTransport(Transport):
             self.expect(BY_DEADLINE, <int64_t>(<double>seconds * 1e9))
 
     def expect_request(self):
-        """The peer may send a new request: from its first byte `receive_s` holds, and until then `idle_s`."""
+        """Expect a new request: `receive_s` applies from its first byte on, and `idle_s` until then."""
         self.expect(GUESSED, 0)
 
     def set_receiving(self, bint is_receiving):
-        """Whether the peer has begun a request and not sent it all: then `receive_s` holds, silent or not, from now on.
+        """Say whether the peer has begun a request and not sent all of it. Then `receive_s` applies from now on.
 
-        It begins anew whenever as much as 500 bytes a second has come in it; not with each call that says the same.
-        Otherwise `receive_s` does not hold, and the loop guesses no more; `idle_s` does, always. Nothing without
-        bounds.
+        Its time starts anew after each period with 500 bytes a second; not with each call that says the same. Otherwise
+        `receive_s` does not apply, and the loop guesses no more. `idle_s` always applies. No effect without timeouts.
         """
         cdef int expects = RECEIVING if is_receiving else UNKNOWN_PROTOCOL
         if self.timeouts is not None and self.timeouts.expectation != expects:
             self.expect(expects, 0)
 
     def set_protocol(self, protocol):
-        """Switch to another protocol; the next event is its. Upgraded, a peer sends what it likes, when it likes."""
+        """Switch to another protocol, which gets the next event. `receive_s` does not apply to it."""
         Transport.set_protocol(self, protocol)
         self._switched()
 
     def _switched(self):
-        """Other things than requests come from now on, unless an integration says what."""
+        """Expect no requests from now on, unless an integration says so."""
         if self.timeouts is not None and self.timeouts.expectation in (GUESSED, RECEIVING):
             self.timeouts.expectation = UNKNOWN_PROTOCOL
 

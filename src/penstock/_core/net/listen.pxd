@@ -10,12 +10,12 @@ cdef class Listener(AcceptingSource):
     cdef object loop, sock, server, protocol_factory, context
     # is_accepting: in the poller; is_wanted: not paused by the server, whatever keeps it out of the poller.
     cdef bint is_queued, is_accepting, is_wanted, gives_context
-    # What it accepts reads to the end.
+    # Accepted sockets are read to the end.
     cdef bint is_plain
-    # Out of descriptors, and told of each that is given back; the timer by which it tries again in any case.
+    # Out of descriptors, and notified of each that is released; the timer by which it tries again in any case.
     cdef bint is_starved
     cdef object retry
-    # Called when more or fewer connections are parked; None: by nobody.
+    # Called when the number of deferred accepts has changed; None: no listener.
     cdef public object on_deferred
 
     cdef int enter(self) except -1

@@ -4,11 +4,11 @@ It is watched level-triggered: what a batch leaves, the next poll reports. When 
 listener leaves the poller for a second, since the kernel would report it at once, again and again. Where connections
 are bounded by anything it is starved meanwhile: whenever the loop gives a descriptor back, it accepts one.
 
-While the loop is behind, what is accepted is parked: its transport is made when the reactor lets it in, or never. An
-urgent request's is made at once.
+While the loop is behind, an accepted connection is deferred: its transport is made when the reactor admits it, or
+never. The transport of an urgent request is made at once.
 
 Ownership: the server owns the listening socket, the listener a reference to it; an accepted descriptor is the
-listener's until it is parked, or its transport is made.
+listener's until it is deferred, or its transport is made.
 """
 
 import errno as errno_module
@@ -114,7 +114,7 @@ cdef class Listener(AcceptingSource):
         return 0
 
     cdef int accept_one(self) except -1:
-        """1 when a connection was there."""
+        """Accept one connection. Return 1 if there was one."""
         cdef Peer peer
         peer.size_bytes = sizeof(peer.address)
         cdef int fd = accept4(self.fd, <sockaddr *>&peer.address, &peer.size_bytes, SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -130,7 +130,7 @@ cdef class Listener(AcceptingSource):
         return 0
 
     cdef int defer(self, int fd, Peer *peer) except -1:
-        """1 when there is room for more."""
+        """Defer, shed or admit an accepted descriptor. Return 1 if there is room for more."""
         cdef int found = SILENT, kind = ORDINARY
         cdef bint is_full = self.reply is not None and self.io.is_backlog_full()
         if self.io.deferred_accepts.urgent is not None:
@@ -169,18 +169,18 @@ cdef class Listener(AcceptingSource):
         return self.deferred_changed()
 
     def close_deferred(self):
-        """Close what is parked: nobody will serve it."""
+        """Close the deferred accepts: they will not be served."""
         self.io.deferred_accepts.close_of(self)
         if self.io.starved is not None:
             self.io.descriptor_freed()
 
     @property
     def sheds_unread(self):
-        """Whether who comes to a full line is told at once."""
+        """Whether a connection to a full backlog is shed at once."""
         return self.reply is not None
 
     cdef int make_transport(self, int fd, Peer *peer, int64_t deferred_since_ns) except -1:
-        """Makes protocol and transport, in a copy of the context that the server was started in."""
+        """Make protocol and transport, in a copy of the context in which the server was started."""
         cdef Stream stream = Stream.__new__(Stream)
         context = PyContext_Copy(self.context)
         if PyContext_Enter(<PyObject *>context) < 0:
@@ -207,7 +207,7 @@ cdef class Listener(AcceptingSource):
         return 0
 
     cdef int read_reply(self, object protocol) except -1:
-        """What those are answered that are turned away before they have a protocol."""
+        """Read the answer for connections that are shed before they have a protocol."""
         try:
             self.replies = replies_of(protocol)
             self.reply = next_of(self.replies)
@@ -218,7 +218,7 @@ cdef class Listener(AcceptingSource):
         return 0
 
     def report_failure(self, protocol, exc):
-        """As asyncio: the connection is closed, and only debug mode says why."""
+        """Report as asyncio does: the connection is closed, and only debug mode says why."""
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
             raise exc
         if self.loop.get_debug():
@@ -253,7 +253,7 @@ cdef class Listener(AcceptingSource):
     # --- out of descriptors
 
     cdef bint waits_for_descriptors(self) except -1:
-        """Whether anything bounds the loop's connections: who asked for no bounds has asyncio's pause."""
+        """Return whether the loop's connections have any limit: without one, asyncio's pause applies."""
         return (
             self.io.counts_reads
             or self.io.budget is not None
@@ -265,19 +265,19 @@ cdef class Listener(AcceptingSource):
         cdef bint gives_some = self.io.lingering.count > 0
         self.is_starved = True
         self.io.starved = [*(self.io.starved or ()), self]
-        # those need theirs less
+        # lingering connections need theirs less
         self.io.lingering.forget()
         return self.on_events(0) if gives_some else 0
 
     cdef int recover(self) except -1:
-        """There may be descriptors again: accept as ever, if that is wanted."""
+        """Accept again, if the server wants it: there may be descriptors."""
         if self.is_starved:
             self.is_starved = False
             self.io.starved = [source for source in self.io.starved if source is not self] or None
         return self.enter() if self.is_wanted else 0
 
     cdef int accept_freed(self, int most) except -1:
-        """A descriptor has been given back: accept while there are any, and are clients."""
+        """Accept while there are descriptors and clients: a descriptor was released."""
         cdef int i
         for i in range(most):
             if not self.is_starved or not self.is_wanted or self.sock.fileno() != self.fd or not self.accept_one():
@@ -292,6 +292,6 @@ def set_nodelay(sock):
 
 
 def bound_unsent(sock):
-    """The kernel would take megabytes for a client that does not read: neither counted nor given back."""
+    """Bound the unsent bytes in the kernel: it would take megabytes for a client that does not read."""
     if protocol_of(sock.fileno()) == IPPROTO_TCP:
         sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)

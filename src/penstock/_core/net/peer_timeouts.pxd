@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint64_t
 from penstock._core.net.wheel cimport WheelEntry, Wheel
 
 cdef enum:
-    # What a look at a connection finds.
+    # The result of a check.
     FINE = 0
     SLOW_READER = 1
     RECEIVE = 2
@@ -11,8 +11,8 @@ cdef enum:
     REASONS = 4
 
 cdef enum:
-    # What the peer expects us: it is guessed, by a time that the program has set, nothing, nothing that `receive_s` is
-    # for, the rest of a request.
+    # The expectation: guessed; data by a deadline that the program has set; none; none to which `receive_s` applies; the
+    # rest of a request.
     GUESSED = 0
     BY_DEADLINE = 1
     NOTHING = 2

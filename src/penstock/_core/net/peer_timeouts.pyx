@@ -1,15 +1,16 @@
-"""The timeouts of a connection's peer: whether it takes what we send, sends what we wait for, and is there at all.
+"""Peer timeouts: whether the peer of a connection takes the sent data, sends the expected data, and is there at all.
 
-Reads and writes only leave the turn's stamp here. The wheel comes round when something could be too late, and then we
-look: at the stamps, and at the kernel's own counts, for it may hold what the peer has sent while we were busy, and the
-peer may take bytes that left our queue long ago.
+Reads and writes only leave the turn's stamp here. When a timeout may have passed, the wheel has the connection
+checked: the stamps, and the kernel's own counts. The kernel may hold data that the peer sent while the loop was busy,
+and the peer may take bytes that left the write queue long ago.
 
-A request: the loop knows no protocol. It sees bytes come in, and the program write. Whoever still sends `receive_s` after
-its first unanswered byte is cut, unless it sends at RATE: an upload may last; likewise whoever sends nothing after it
-was accepted. Who falls silent before may have sent all, and a handler may be at work: `receive_s` does not touch it. An
-integration that does know says so: see `LimitedTransport.set_receiving` and `set_receive_deadline`.
+Requests: the loop knows no protocol. It sees received bytes and the program's writes. A peer that still sends
+`receive_s` after its first unanswered byte is disconnected, unless it sends at RATE_BYTES, for an upload may last. So
+is a peer that sends nothing after it was accepted. A peer that was silent before may have sent all, and a handler may
+be at work: then `receive_s` does not apply. An integration knows: see `LimitedTransport.set_receiving` and
+`set_receive_deadline`.
 
-Ownership: the outlet owns its timeouts, and ends it before it is released; the wheel borrows both.
+Ownership: the transport owns its timeouts, and ends them before it is released; the wheel borrows both.
 """
 
 cimport cython
@@ -30,7 +31,7 @@ cdef int64_t NEVER_NS = <int64_t>1 << 62
 
 
 cdef class TimeoutBounds:
-    """A loop's bounds in nanoseconds, 0: off. `slow_reader_bytes` 0: each connection's own high watermark."""
+    """The timeouts of a loop, in nanoseconds; 0: off. `slow_reader_bytes` 0: each connection's own high watermark."""
 
     def __init__(self, *, slow_reader_bytes=0, slow_reader_ns=0, receive_ns=0, idle_ns=0):
         self.slow_reader_bytes, self.slow_reader_ns = slow_reader_bytes, slow_reader_ns
@@ -39,7 +40,7 @@ cdef class TimeoutBounds:
 
 @cython.no_gc
 cdef class PeerTimeouts:
-    """One connection's stamps, and its place on the wheel."""
+    """The stamps of one connection, and its entry on the wheel."""
 
     def __cinit__(self, Wheel wheel not None, TimeoutBounds bounds not None, int fd, bint is_accepted):
         self.wheel, self.bounds, self.fd, self.is_accepted = wheel, bounds, fd, is_accepted
@@ -48,7 +49,7 @@ cdef class PeerTimeouts:
         self.wheel.cancel(&self.due)
 
     cdef int begin(self, object owner, int64_t now_ns) except -1:
-        """The connection is there: from now on it may be too late."""
+        """Begin to time the connection of `owner`."""
         self.due.owner = <PyObject *>owner
         self.active_ns = now_ns
         if not self.is_accepted:
@@ -66,14 +67,14 @@ cdef class PeerTimeouts:
         return self.wheel.cancel(&self.due)
 
     cdef int watch_request(self) except -1:
-        """Has the wheel look when the request that has begun is late, unless it looks before."""
+        """Have the wheel check when the present request is late, unless it checks before."""
         self.is_watching = True
         if self.expectation == GUESSED and self.bounds.receive_ns and self.is_accepted and not self.is_over:
             arm_by(self, self.received_ns if self.is_overdue else self.begun_ns + self.bounds.receive_ns)
         return 0
 
     cdef int queue_grew(self, size_t queued_bytes, size_t high_bytes, int64_t now_ns) except -1:
-        """Bytes wait that the kernel does not take."""
+        """Note that bytes are queued which the kernel does not take."""
         if self.bounds.slow_reader_ns == 0 or self.slow_since_ns or self.is_over:
             return 0
         if queued_bytes > self.slow_bytes(high_bytes):
@@ -82,7 +83,7 @@ cdef class PeerTimeouts:
         return 0
 
     cdef int check(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, bint is_reading) except -1:
-        """What is too late, if anything; arms for when something next may be."""
+        """Return the timeout that has passed, FINE for none; arm the wheel for the next."""
         cdef int64_t next_ns = NEVER_NS
         cdef int found = FINE
         if self.is_over:
@@ -98,7 +99,7 @@ cdef class PeerTimeouts:
         return found
 
     cdef int check_slow_reader(self, int64_t now_ns, size_t queued_bytes, size_t high_bytes, int64_t *next_ns) except -1:
-        """Too slow is who has taken next to nothing since the queue passed its bound: the queue was never far below."""
+        """Check for a slow reader: it has taken next to nothing since the queue passed its bound."""
         cdef size_t slow_bytes = self.slow_bytes(high_bytes)
         if queued_bytes <= slow_bytes:
             self.slow_since_ns = 0
@@ -117,7 +118,7 @@ cdef class PeerTimeouts:
         until_ns = self.until_ns()
         if now_ns >= until_ns:
             if not is_reading or in_kernel(self.fd, SIOCINQ) > 0:
-                # It is we who do not read.
+                # The loop itself has not read.
                 self.restart(now_ns, is_reading)
             elif self.expectation == BY_DEADLINE or self.received_ns == 0:
                 return RECEIVE
@@ -134,15 +135,15 @@ cdef class PeerTimeouts:
         return FINE
 
     cdef int64_t until_ns(self) noexcept:
-        """By when what the peer expects is to be there."""
+        """Return the time by which the expected data must have come."""
         return self.begun_ns + self.bounds.receive_ns if self.expectation == GUESSED else self.deadline_ns
 
     cdef uint64_t request_bytes(self) noexcept:
-        """Of what it expects, since its time began: guessing, an answer says that it was all."""
+        """Return the bytes received toward the current message since its deadline started."""
         return self.total_bytes - self.expected_from_bytes if self.expectation == RECEIVING else self.received_bytes
 
     cdef bint is_expecting(self) noexcept:
-        """Whether the peer expects us bytes, so far as is known."""
+        """Return whether data is expected of the peer."""
         if self.expectation != GUESSED:
             return self.expectation in (BY_DEADLINE, RECEIVING)
         if self.bounds.receive_ns == 0 or not self.is_accepted:
@@ -153,7 +154,7 @@ cdef class PeerTimeouts:
         return self.begun_ns != 0
 
     cdef int restart(self, int64_t now_ns, bint is_busy) noexcept:
-        """Begins the peer's time anew; when we are only busy, what has come in is read by the next look."""
+        """Start the peer's time anew. `is_busy`: only until the next check, when received data will have been read."""
         if self.expectation == BY_DEADLINE or (self.expectation == RECEIVING and is_busy):
             self.deadline_ns = max(self.deadline_ns, now_ns + self.wheel.tick_ns)
         elif self.expectation == RECEIVING:
@@ -177,7 +178,7 @@ cdef class PeerTimeouts:
         return FINE
 
     cdef int expect(self, int expects, int64_t now_ns, int64_t deadline_ns) except -1:
-        """What an integration knows: a request is coming and is to be there by `deadline_ns`, nothing is, or guess again."""
+        """Set the expectation that an integration knows; `deadline_ns` is for BY_DEADLINE."""
         if expects == RECEIVING and self.bounds.receive_ns == 0:
             expects = UNKNOWN_PROTOCOL
         self.expectation, self.deadline_ns = expects, deadline_ns
@@ -188,7 +189,7 @@ cdef class PeerTimeouts:
             self.expected_from_bytes = self.total_bytes - self.received_bytes
             arm_by(self, self.deadline_ns)
         if expects != BY_DEADLINE:
-            # What comes from here on is another request's, or the rest of this one, which `expected_from_bytes` counts.
+            # From here on bytes belong to another request, or to the rest of this one, which `expected_from_bytes` counts.
             self.received_bytes = 0
         self.is_overdue, self.is_accepted = False, True
         self.is_watching = expects != GUESSED or self.bounds.receive_ns == 0
@@ -199,11 +200,11 @@ cdef class PeerTimeouts:
         return 0
 
     cdef uint64_t taken_bytes(self) noexcept:
-        """What has left our queue and the kernel's: it wakes us for room only when a third of its buffer is free."""
+        """Return the bytes that have left the write queue and the kernel's, which reports room only from a third on."""
         return self.sent_bytes - in_kernel(self.fd, SIOCOUTQ)
 
     cdef int64_t since_ns(self, int reason, int64_t now_ns) noexcept:
-        """How long it has been too slow."""
+        """Return for how long the peer has been late, in nanoseconds."""
         if reason == SLOW_READER:
             return now_ns - self.slow_since_ns
         if reason == IDLE:
@@ -211,7 +212,7 @@ cdef class PeerTimeouts:
         return now_ns - (self.begun_ns if self.expectation == GUESSED else self.expected_from_ns)
 
     cdef size_t counted(self, int reason, size_t waiting_bytes) noexcept:
-        """The bytes that it did not take, or all that it has sent."""
+        """Return the bytes for the report: those not taken, or those received."""
         return self.request_bytes() if reason == RECEIVE else waiting_bytes
 
     cdef size_t slow_bytes(self, size_t high_bytes) noexcept:
@@ -219,13 +220,13 @@ cdef class PeerTimeouts:
 
 
 cdef int arm_by(PeerTimeouts timeouts, int64_t at_ns) except -1:
-    """Arms, unless the wheel comes round before."""
+    """Arm the wheel, unless it is armed for an earlier time."""
     if not is_armed(&timeouts.due) or at_ns < timeouts.due.tick * timeouts.wheel.tick_ns:
         timeouts.wheel.arm(&timeouts.due, at_ns)
     return 0
 
 
 cdef int in_kernel(int fd, unsigned long which) noexcept:
-    """Bytes that the kernel holds for us; 0 if it does not say."""
+    """Return the bytes in the kernel's queue; 0 if it does not say."""
     cdef int size_bytes = 0
     return size_bytes if ioctl(fd, which, &size_bytes) == 0 else 0

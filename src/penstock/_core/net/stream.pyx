@@ -2,16 +2,16 @@
 
 Reading. The kernel reports an edge when data or a FIN comes in; from then on it is ours to read until the socket is
 dry. A read shorter than asked for proves that, and costs no second call, except where it proves nothing:
-- the event carried a FIN, an error or a hang-up: those are found by reading on;
+- the event carried a FIN, an error or a hang-up, which are found by reading on;
 - urgent data stops a read at its mark (from then on the transport is `thorough`);
 - other sockets than plain TCP's end a read earlier (`reads_to_the_end`): they are `thorough` from birth.
 A FIN that arrives after the event was taken is an edge of its own. What is reported while reading is paused is kept in
 `unread`; what the budget leaves goes to the end of the ready queue, so to the next turn.
 
-While the loop is behind, what a server accepted is not read: it adds work. The events are kept in `unread` and the
-transport is held, until the reactor lets it go; a client that leaves meanwhile costs no read. When too many are held
-it is answered unread, if its protocol has an `overload_reply`. What a program's own connections bring completes work,
-and goes on.
+While the loop is behind, an accepted connection is not read, for its data adds work. Its events are kept in `unread` and
+its read is deferred until the reactor admits it; a client that leaves meanwhile costs no read. When the backlog is full it
+is answered unread, if its protocol has an `overload_reply`. Data on the program's own connections completes work, and is
+read.
 
 Ownership: as `Transport`; the read context is the transport's own.
 """
@@ -91,7 +91,7 @@ cdef class Stream(WriterTransport):
             loop.call_soon(futures._set_result_unless_cancelled, waiter, None, context=context)
 
     cdef int begin(self) except -1:
-        """Watches the socket: after connection_made, in the context given or one of its own."""
+        """Watch the socket, after connection_made, in the given context or in one of its own."""
         if self.is_open and not self.conn_lost:
             self.context = PyContext_CopyCurrent() if self.given_context is None else self.given_context
             self._attach()
@@ -122,7 +122,7 @@ cdef class Stream(WriterTransport):
         return self.enqueue(wanted) if wanted else 0
 
     cdef int defer(self, uint32_t events) except -1:
-        """As `on_events` while the loop is behind: what is to be read waits, what can be written does not."""
+        """Handle events while the loop is behind: reads are deferred, writes are not."""
         cdef uint32_t wanted = self.wanted_events(events)
         if not wanted & TO_READ or (self.is_queued and self.deferred_read is NULL):
             return self.enqueue(wanted) if wanted else 0
@@ -141,17 +141,17 @@ cdef class Stream(WriterTransport):
         return self.enqueue(EPOLLOUT) if self.blocked and events & TO_WRITE else 0
 
     cdef bint is_urgent(self) noexcept:
-        """Whether its request passes the line. That is counted: it must be let in."""
+        """Return whether its request is urgent. That is counted: the request must be admitted."""
         return self.io.deferred_accepts.urgent is not None and self.io.deferred_accepts.urgent.peek(self.fd) == URGENT
 
     cdef int read_urgent(self, uint32_t wanted) except -1:
-        """Read a held request that is urgent, as its later bytes tell."""
+        """Read a deferred request whose later bytes show that it is urgent."""
         self.unread |= wanted & TO_READ
         self.read_deferred()
         return self.enqueue(EPOLLOUT) if wanted & EPOLLOUT else 0
 
     cdef bint is_abandoned(self, uint32_t events) noexcept:
-        """Whether nobody waits for the answer any more: reset, or held and then shut down."""
+        """Return whether the client has left: it has reset, or was deferred and then shut down."""
         if events & EPOLLERR or self.deferred_read is NULL:
             return events & EPOLLERR != 0
         return self.io.closes_abandoned and events & EPOLLRDHUP and (
@@ -163,7 +163,7 @@ cdef class Stream(WriterTransport):
         return recv(self.fd, &peeked, 1, MSG_PEEK | MSG_DONTWAIT) == 0
 
     cdef int close_unread(self) except -1:
-        """The client has left while its request was held: the connection ends, and costs no read."""
+        """End a connection whose client has left while it was deferred, without a read."""
         cdef int number = 0
         cdef socklen_t length = sizeof(number)
         self.io.deferred_reads.abandoned += 1
@@ -171,7 +171,7 @@ cdef class Stream(WriterTransport):
         return self.lose(OSError(number, strerror(number)) if number else None)
 
     cdef bint shed(self) except -1:
-        """Answers what the protocol would have it answer, unread, and closes; False: the protocol has no such answer."""
+        """Send the protocol's overload reply, unread, and close. Return False if the protocol has no such reply."""
         cdef bytes reply = self.overload_reply()
         if reply is None or not self.is_open or self.closing or self.conn_lost:
             return False
@@ -196,7 +196,7 @@ cdef class Stream(WriterTransport):
             return None
 
     cdef int read_deferred(self) except -1:
-        """DeferredReads for long enough: what came is read in this turn."""
+        """Read in this turn the data that was deferred."""
         cdef int64_t since_ns = self.deferred_read.since_ns
         self.io.deferred_reads.remove(self.deferred_read)
         if self.unread and self.can_read() and self.is_open and not self.conn_lost:
@@ -205,7 +205,7 @@ cdef class Stream(WriterTransport):
         return 0
 
     cdef int read_deferred_accept(self, uint32_t events) except -1:
-        """As `on_events`, the first time, for one that was parked and let in: it has waited already."""
+        """Handle the first events of a connection that was a deferred accept: it has waited already."""
         cdef int64_t since_ns = self.deferred_since_ns
         cdef uint32_t wanted = self.wanted_events(events)
         self.deferred_since_ns = 0
@@ -219,7 +219,7 @@ cdef class Stream(WriterTransport):
         return 0
 
     def set_arrival(self, double arrived_s):
-        """Set the context variable in the transport's own context; None where nobody wants it, or another thread runs there."""
+        """Set the context variable in the transport's own context; None without a variable, or if another thread runs there."""
         if self.io.arrival is None:
             return None
         try:
@@ -236,7 +236,7 @@ cdef class Stream(WriterTransport):
         return WriterTransport.stop_io(self)
 
     cdef int wanted_events(self, uint32_t events) except -1:
-        """What of these is to be handled now; what can only be read later is kept."""
+        """Return the events to handle now; reads that must wait are kept in `unread`."""
         cdef uint32_t wanted = 0
         if self.blocked:
             wanted = events & TO_WRITE
@@ -264,7 +264,7 @@ cdef class Stream(WriterTransport):
             context = self.entered()
             self.handle_events(events)
         except (SystemExit, KeyboardInterrupt):
-            # They leave the loop: whoever runs it again finds the rest.
+            # They leave the loop: a later run finds the rest.
             if self.is_open:
                 self.enqueue(events)
             raise
@@ -305,7 +305,7 @@ cdef class Stream(WriterTransport):
         return not (self.paused or self.closing or self.eof_read or self.budget_pauses)
 
     cdef int read_ready(self, uint32_t events) except -1:
-        """Reads until the socket is dry or the budget is spent."""
+        """Read until the socket is dry or the budget is spent."""
         cdef Py_ssize_t budget_bytes = self.io.read_budget_bytes
         cdef Py_ssize_t got, asked = 0
         if events & EPOLLPRI:
@@ -324,7 +324,7 @@ cdef class Stream(WriterTransport):
         return 0
 
     cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1:
-        """Reads and delivers once; 0 when there is nothing more to read now."""
+        """Read and delivers once; 0 when there is nothing more to read now."""
         if self.buffered:
             return self.read_into(asked)
         if self.last_read_bytes >= DIRECT_FROM_BYTES:
@@ -405,7 +405,7 @@ cdef class Stream(WriterTransport):
         return 0
 
     cdef Py_ssize_t account_read(self, Py_ssize_t got) except -1:
-        """What a receive gave: bytes, or 0 when the socket is dry, at its end or failed, all dealt with here."""
+        """Account for the result of a receive. Return the bytes, or 0 for a dry, ended or failed socket, handled here."""
         if got > 0:
             if self.timeouts is not None:
                 note_read(self.timeouts, self.stamp_ns(), self.io.turn, got)
@@ -440,7 +440,7 @@ cdef class Stream(WriterTransport):
         self.buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def is_reading(self):
-        """Whether data would be delivered."""
+        """Return whether data would be delivered."""
         return not self.closing and not self.paused
 
     def pause_reading(self):
@@ -463,10 +463,10 @@ cdef class Stream(WriterTransport):
             logger.debug("%r resumes reading", self)
 
     cdef int continue_reading(self) except -1:
-        """What kept it from reading is over: what came in meanwhile is read, and the peer's time begins anew."""
+        """Continue to read, with the events that came meanwhile, and start the peer's time anew."""
         if self.timeouts is not None:
             self.timeouts.restart(self.stamp_ns(), False)
-        # one that waits its turn while the loop is behind is let go by the reactor
+        # a deferred read is admitted by the reactor
         if self.unread and self.is_registered and self.deferred_read is NULL and self.can_read():
             self.enqueue(self.unread)
             self.unread = 0
@@ -526,10 +526,10 @@ cdef class Stream(WriterTransport):
 
 
 cdef class DeferredReadHandle(Runnable):
-    """A held read in the ready queue, in place of its transport: the protocol can learn when the data came.
+    """A deferred read in the ready queue, in place of its transport: the protocol can learn when the data came.
 
-    By the context variable, which tasks made meanwhile inherit, and by `get_extra_info("arrived_at")`, until whoever
-    this read wakes has run.
+    By the context variable, which tasks made meanwhile inherit, and by `get_extra_info("arrived_at")`, until the
+    tasks that this read wakes have run.
     """
 
     cdef int run(self) except -1:
@@ -564,7 +564,7 @@ cdef inline int pending_error() except -1:
 
 
 cdef int expire(IOContext io, int64_t turn_ns) except -1:
-    """Looks at every connection for which something may be too late, and ends those that have lingered long enough."""
+    """Check every connection whose timeout may have passed, and end lingering connections whose time is up."""
     cdef WheelEntry *due = io.wheel.pop(turn_ns)
     cdef Stream stream
     while due is not NULL:

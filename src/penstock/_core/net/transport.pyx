@@ -1,7 +1,7 @@
-"""What every native transport is: a descriptor with a protocol, and the ways it ends.
+"""The base of native transports: a descriptor with a protocol, and the ways it ends.
 
-Ownership: a transport owns its descriptor until `release`, unless a Python socket over it exists: then the socket owns
-it, and the transport the socket. The poller's table keeps an open transport alive, as asyncio's selector does.
+Ownership: a transport owns its descriptor until `release`, unless a Python socket over it exists: then the socket
+owns it, and the transport the socket. The poller's table keeps an open transport alive, as asyncio's selector does.
 """
 
 import socket
@@ -65,11 +65,11 @@ cdef class Transport(Source):
                 detach(self.server, self)
 
     cdef int stop_io(self) except -1:
-        """What a transport stops when it closes at once; queued writes are gone after it."""
+        """Stop all I/O, for the transport closes at once; queued writes are lost."""
         return 0
 
     cdef int lose(self, object exc) except -1:
-        """Schedules connection_lost; nothing is read or written from here on."""
+        """Schedule connection_lost; nothing is read or written from here on."""
         self.closing = True
         self.conn_lost += 1
         self.stop_io()
@@ -80,7 +80,7 @@ cdef class Transport(Source):
         return 0
 
     cdef int lost(self, object exc) except -1:
-        """Tells the protocol that the connection is gone and gives everything back."""
+        """Notify the protocol that the connection is gone and gives everything back."""
         if exc is not None:
             self.lingers = False
         try:
@@ -106,7 +106,7 @@ cdef class Transport(Source):
         return 0
 
     cdef int release(self) except -1:
-        """Closes the descriptor, which takes it out of the kernel's interest list unless a duplicate lives on.
+        """Close the descriptor, which takes it out of the kernel's interest list unless a duplicate lives on.
 
         There may be one where the program has the socket, to duplicate it or to send it elsewhere, and after a fork.
         """
@@ -164,7 +164,7 @@ cdef class Transport(Source):
         self.protocol_connected = True
 
     def is_closing(self):
-        """Whether the transport is closing or closed."""
+        """Return whether the transport is closing or closed."""
         return self.closing
 
     def abort(self):

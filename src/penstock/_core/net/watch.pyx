@@ -73,7 +73,7 @@ cdef int update(IOContext io, int fd, Watch known, Handle reader, Handle writer)
 
 
 cdef int set_reader(IOContext io, object fd, Handle handle) except -1:
-    """Sets or, with None, takes away the reader; the former handle is cancelled. 1 when there was one."""
+    """Set or, with None, takes away the reader; the former handle is cancelled. 1 when there was one."""
     if handle is None and fd > INT_MAX:
         return 0
     cdef Watch known = watch_at(io, fd)
@@ -85,7 +85,7 @@ cdef int set_reader(IOContext io, object fd, Handle handle) except -1:
 
 
 cdef int set_writer(IOContext io, object fd, Handle handle) except -1:
-    """Sets or, with None, takes away the writer; the former handle is cancelled. 1 when there was one."""
+    """Set or, with None, takes away the writer; the former handle is cancelled. 1 when there was one."""
     if handle is None and fd > INT_MAX:
         return 0
     cdef Watch known = watch_at(io, fd)
@@ -111,7 +111,7 @@ cdef object fileno_of(object fd):
 
 
 cdef int keep_file(IOContext io, object number, object file) except -1:
-    """Notes the object whose `number` is watched, unless it is that number itself."""
+    """Note the object whose `number` is watched, unless it is that number itself."""
     cdef Watch watch = None if number is file else watch_at(io, number)
     # cancelling the former handle may have run code that took the watch away
     if watch is not None:

@@ -1,10 +1,10 @@
 """The timer wheel: deadlines of connections, armed, moved and cancelled in O(1), without an allocation.
 
-It is coarse: nothing is due early, or later than one tick after its time and the end of the turn that runs then. A slot
-holds the ticks that are the same modulo the wheel's size; what is a revolution away is met and left there. Which slots
-hold anything is a few words, so that the loop sleeps until the next that does, and for ever when there is none.
+It is coarse: nothing is due early, or later than one tick after its time and the end of the turn that runs then. A
+slot holds the ticks that are the same modulo the wheel's size; what is a revolution away is met and left there. Which
+slots hold anything is a few words, so that the loop sleeps until the next that does, and for ever when there is none.
 
-Ownership: the wheel owns its slots and borrows the rest; whoever has a `WheelEntry` cancels it before it goes.
+Ownership: the wheel owns its slots and borrows the rest; the owner of a `WheelEntry` cancels it before it goes.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -36,7 +36,7 @@ cdef class Wheel:
         return 0
 
     cdef int arm(self, WheelEntry *due, int64_t at_ns) except -1:
-        """Sets or moves a deadline; a time in the past is due with the next tick."""
+        """Set or moves a deadline; a time in the past is due with the next tick."""
         cdef int64_t tick = max((at_ns + self.tick_ns - 1) // self.tick_ns, self.tick + 1)
         if self.slots is NULL:
             self.prepare()
@@ -88,7 +88,7 @@ cdef class Wheel:
                 return NULL
 
     cdef int advance(self, int64_t tick) noexcept:
-        """Goes on to the next slot that holds something; 0 when none is left up to `tick`."""
+        """Go on to the next slot that holds something; 0 when none is left up to `tick`."""
         cdef int64_t following = self.next_full() if self.count else tick + 1
         cdef WheelEntry *head
         cdef WheelEntry *come = &self.slots[SLOTS]
@@ -108,7 +108,7 @@ cdef class Wheel:
         return 1
 
     cdef int64_t next_full(self) noexcept:
-        """The first tick after the last one whose slot holds anything; some slot must."""
+        """Return the first tick after the last one with a full slot; there must be one."""
         cdef int64_t from_tick = self.tick + 1
         cdef int slot = <int>(from_tick & (SLOTS - 1))
         cdef int word = slot >> 6

@@ -8,7 +8,7 @@ cdef class WriterTransport(LimitedTransport):
     # blocked: the kernel takes no more until it reports EPOLLOUT.
     cdef bint blocked, protocol_paused, eof_written
     # gathers: the program has asked for it; is_first: the next write is the first since data came in.
-    # is_gathered: it is in the io's chain.
+    # is_gathered: it is in the I/O context's chain.
     cdef bint gathers, is_first, is_gathered
     cdef PyObject *next_gathered
     cdef object empty_waiter

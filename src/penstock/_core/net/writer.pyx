@@ -1,10 +1,11 @@
 """The writing half of a transport: what the kernel takes is in the kernel when a write returns, the rest is queued.
 
-A program that answers with a header and then a body can ask for gathering (`gather_writes`). The first write after data
-has come in then waits for the second one, and one vectored call sends both. It waits at most until its callback ends:
-the reactor flushes it there, and whatever else could lose it or overtake it flushes it before.
+A program that answers with a header and then a body can ask for gathering (`gather_writes`). The first write after
+data has come in then waits for the second one, and one vectored call sends both. It waits at most until its callback
+ends: the reactor flushes it there, and whatever else could lose it or overtake it flushes it before.
 
-Ownership: as `LimitedTransport`, which has the queue. The io's chain owns a reference to each transport in it.
+Ownership: as `LimitedTransport`, which has the queue. The I/O context's chain owns a reference to each transport in
+it.
 """
 
 from asyncio.log import logger
@@ -112,7 +113,7 @@ cdef class WriterTransport(LimitedTransport):
         return 0
 
     cdef int queue_rest(self, object data, const char *start, Py_ssize_t size_bytes, Py_ssize_t sent_bytes) except -1:
-        """Queues what the kernel has not taken."""
+        """Queue what the kernel has not taken."""
         try:
             if data is None:
                 self.queue.append(PyBytes_FromStringAndSize(start + sent_bytes, size_bytes - sent_bytes))
@@ -136,7 +137,7 @@ cdef class WriterTransport(LimitedTransport):
         )
 
     cdef int gather(self) except -1:
-        """Leaves the queue to the next write or the end of the callback."""
+        """Leave the queue to the next write or the end of the callback."""
         if not self.is_gathered:
             self.is_gathered = True
             Py_INCREF(self)
@@ -144,7 +145,7 @@ cdef class WriterTransport(LimitedTransport):
         return 0
 
     cdef Py_ssize_t send_now(self, const char *start, Py_ssize_t size_bytes) except -2:
-        """How much the kernel took; -1 when the connection has failed, and was told so."""
+        """Send now. Return the number of bytes that the kernel took; -1 when the connection has failed."""
         cdef Py_ssize_t sent
         while True:
             sent = send(self.fd, start, size_bytes, SEND_FLAGS)
@@ -159,7 +160,7 @@ cdef class WriterTransport(LimitedTransport):
                 return -1
 
     cdef int flush(self) except -1:
-        """Sends the queue until it is empty or the kernel is full; knows nothing of what follows either."""
+        """Send the queue until it is empty or the kernel is full; knows nothing of what follows either."""
         cdef iovec vector[VECTOR_SIZE]
         cdef msghdr message
         cdef size_t total_bytes
@@ -183,7 +184,7 @@ cdef class WriterTransport(LimitedTransport):
         return 0
 
     cdef int flush_gathered(self) except -1:
-        """Sends what a first write has left in the queue."""
+        """Send what a first write has left in the queue."""
         return self.flush() if self.queue.count and not self.blocked and not self.conn_lost else 0
 
     def gather_writes(self):
@@ -195,7 +196,7 @@ cdef class WriterTransport(LimitedTransport):
         self.gathers = self.is_first = False
 
     cdef int drained(self) except -1:
-        """What waits for the queue to run low or empty, after a flush."""
+        """Act on a queue that ran low or empty in a flush."""
         if self.conn_lost:
             return 0
         self.maybe_resume()
@@ -227,7 +228,7 @@ cdef class WriterTransport(LimitedTransport):
 
     cdef int lose(self, object exc) except -1:
         self.flush_gathered()
-        # Unless that has failed, and was told so.
+        # Unless that has failed, and the protocol was notified.
         return 0 if self.conn_lost else LimitedTransport.lose(self, exc)
 
     cdef int stop_io(self) except -1:

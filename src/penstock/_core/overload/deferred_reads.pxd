@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 
 cdef struct DeferredRead:
-    # Owned; and where its owner keeps the address of this place, NULL again once it has abandoned.
+    # Owned; and the address at which the source keeps a pointer to this entry, NULL again once it has left.
     PyObject *source
     DeferredRead **kept_at
     DeferredRead *older
@@ -19,7 +19,7 @@ cdef class DeferredReads:
     cdef DeferredRead *spare
     cdef size_t spare_count
     cdef readonly size_t count, most
-    # How many were ever held, and how many of them were closed unread, their client gone.
+    # Counts: ever deferred, and of these closed unread because the client had left.
     cdef readonly uint64_t total
     cdef public uint64_t abandoned
 

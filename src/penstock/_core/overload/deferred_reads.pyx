@@ -1,9 +1,9 @@
-"""DeferredReads reads: the transports whose data waits until the loop has caught up, newest first; each leaves in O(1).
+"""Deferred reads: the transports whose data waits until the loop has caught up, newest first; each leaves in O(1).
 
-A linked list of places, since one that is closed meanwhile leaves from the middle. Knows nothing of transports.
+A linked list, since a transport that is closed meanwhile leaves from the middle. Knows nothing of transports.
 
-Ownership: a place owns one reference to its source; the source keeps the address of its place, which is taken back
-when it leaves. Places are reused, some of them, and freed with the list. Only code that holds the GIL touches it.
+Ownership: an entry owns one reference to its source. The source keeps the address of its entry, which is cleared when
+the entry leaves. Some entries are kept for reuse, and freed with the list. Only code that holds the GIL touches it.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -18,7 +18,7 @@ cdef enum:
 
 
 cdef class DeferredReads:
-    """The held reads of one loop."""
+    """The deferred reads of one loop."""
 
     def __dealloc__(self):
         cdef DeferredRead *place
@@ -29,7 +29,7 @@ cdef class DeferredReads:
             PyMem_Free(place)
 
     cdef int add(self, object source, DeferredRead **kept_at, int64_t now_ns) except -1:
-        """Holds `source`, from `now_ns` on, as the newest."""
+        """Defer `source`, from `now_ns` on, as the newest."""
         cdef DeferredRead *place = self.spare
         if place is NULL:
             place = <DeferredRead *>PyMem_Malloc(sizeof(DeferredRead))
@@ -52,7 +52,7 @@ cdef class DeferredReads:
         return 0
 
     cdef int remove(self, DeferredRead *place) except -1:
-        """Holds the place's source no more. The caller has a reference of its own to it."""
+        """Remove an entry. The caller must own a reference to its source."""
         cdef PyObject *source = place.source
         if place.newer is NULL:
             self.newest = place.older
@@ -83,7 +83,7 @@ cdef class DeferredReads:
         return self.count
 
     def snapshot(self):
-        """(source, since when in nanoseconds) of each, newest first."""
+        """Return (source, time in nanoseconds since which it is deferred) of each, newest first."""
         cdef DeferredRead *place = self.newest
         found = []
         while place is not NULL:

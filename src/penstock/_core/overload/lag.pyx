@@ -1,21 +1,22 @@
-"""Lag: how long what is ready waits for its turn, between two watermarks. Knows no reactor and no clock: it is told.
+"""Lag: the time for which ready handles wait for their turn, between two watermarks. Knows no reactor and no clock.
 
-The wait at the start of a turn is that of the oldest entry, or of the one that ran last in the turn before. The
-average weighs each turn by how long it took, and idle time as no wait at all.
-The loop is overloaded when that average has been above the high watermark for a time, or reads have been deferred without
-a break for as long: deferred reads are what keeps the average down. It is over when both have ended for as long.
+The wait at the start of a turn is that of the oldest handle, or of the last handle of the turn before. The average
+weighs each turn by its length, and idle time as no wait. The loop is overloaded when the average has been above the
+high watermark for a time, or when reads have been deferred without a break for as long: deferred reads keep the
+average down. The overload ends when both have ended for as long.
 
-Holding begins with the first turn that took longer than the high watermark, even for a single callback: what has come
-meanwhile is still the kernel's, and is deferred at once. It begins as well with a poll that brings more than the loop can
-do within the high watermark. So the ready queue does not fill with work that will be late. From then on a turn lets a
-few deferred reads go if nothing is ready, or if what is ready has waited less than the low watermark: the queue is neither
-empty nor long. How few, follows from what one has cost so far, with all that it set going: as many as take half the low
-watermark. Holding ends when nothing has been deferred or late for a time.
+Deferring begins with the first turn that is longer than the high watermark, even for a single callback. Data that
+came meanwhile is still in the kernel, and its reads are deferred at once. Deferring also begins with a poll that
+brings more reads than the loop can run within the high watermark. So the ready queue does not fill with handles that
+will be late. From then on a turn admits a few deferred reads if nothing is ready, or if the ready handles have waited
+less than the low watermark: the queue is neither empty nor long. Their number follows from the cost of a read so far,
+with all that it started: as many as take half of the low watermark. Deferring ends when nothing has been deferred or
+late for a time.
 
-With a bound on how long anything may be deferred, the line is as long as what is let in well within that time: who comes to
-a full line can be told at once, as can who has waited a quarter longer. The oldest is let go first, until even so it
-has waited longer than the bound: then the newest, since those that wait longest have waited too long already. Without
-a bound, always the newest.
+With a bound on the time of deferring, the backlog holds as many entries as are admitted well within that time. A
+connection that finds it full can be shed at once, and an entry that has waited a quarter longer than the bound too.
+The oldest is admitted first until even the oldest has waited longer than the bound; then the newest, for the oldest
+are too late already. Without a bound, always the newest.
 """
 
 import logging
@@ -41,7 +42,8 @@ cdef double RECOVERY_PART = 0.25
 cdef class Lag:
     """The watermarks of one loop, in nanoseconds; `report()` is called between two turns when `is_overloaded` changes.
 
-    `defer_ns` bounds how long a read may be deferred with hope; 0: nothing does.
+    `defer_ns` bounds how long a read may be deferred and still be worth an answer; 0: no bound. ValueError for times that
+    are out of order.
     """
 
     def __init__(self, int64_t high_ns, int64_t low_ns, int64_t for_ns, report=None, int64_t defer_ns=0):
@@ -121,7 +123,7 @@ cdef class Lag:
         return 0
 
     cdef int notify(self) except -1:
-        """What is told must not end the loop: an error is logged. What is to end the program still does."""
+        """Call the listener. Log its error, for it must not end the loop; SystemExit and KeyboardInterrupt pass."""
         if self.report is None:
             return 0
         try:
@@ -131,11 +133,11 @@ cdef class Lag:
         return 0
 
     cdef int64_t budget(self) noexcept:
-        """How many reads the poll of this turn may bring without being held."""
+        """Return how many reads the poll of this turn may bring before reads are deferred."""
         return 0 if self.is_deferring else <int64_t>max(self.high_ns / self.cost_ns, <double>LEAST_AT_ONCE)
 
     cdef size_t share(self, size_t ready, size_t deferred) noexcept:
-        """How many of `held` reads this turn lets go, when so many entries are ready."""
+        """Return how many of `deferred` entries this turn admits beside `ready` handles."""
         cdef size_t count = 0
         if deferred:
             self.is_deferring = True
@@ -146,11 +148,11 @@ cdef class Lag:
         return count
 
     cdef bint is_late(self) noexcept:
-        """Whether this turn should take nothing new in but what is released."""
+        """Return whether this turn should accept no new connection."""
         return self.is_deferring and self.waited_ns >= self.low_ns
 
     cdef size_t backlog_limit(self, int64_t oldest_since_ns) noexcept:
-        """How many may be deferred, when the oldest has been since then (0: none is)."""
+        """Return the bound of the backlog, whose oldest entry is of `oldest_since_ns` (0: it is empty)."""
         if not self.defer_ns:
             return SIZE_MAX
         if self.is_stale(oldest_since_ns):
@@ -160,15 +162,15 @@ cdef class Lag:
         return <size_t>max(PROMISED_PART * self.defer_ns / self.usual_ns, 1.0)
 
     cdef bint is_stale(self, int64_t oldest_since_ns) noexcept:
-        """Whether even the oldest comes too late."""
+        """Return whether even the oldest entry has waited longer than the bound."""
         return not self.defer_ns or self.waited_since(oldest_since_ns) > self.defer_ns
 
     cdef bint is_expired(self, int64_t oldest_since_ns) noexcept:
-        """Whether there is no hope for the oldest, whatever comes after it."""
+        """Return whether the oldest entry has waited a quarter longer than the bound."""
         return self.defer_ns and self.waited_since(oldest_since_ns) > self.defer_ns + self.defer_ns // 4
 
     cdef int pardon(self, int64_t now_ns, int64_t busy_ns) noexcept:
-        """The longest stall of late counts: what has piled up in it makes the turns after it long, too."""
+        """Remember the longest recent stall: its backlog makes the turns after it long, too."""
         cdef int64_t late_ns = busy_ns - max(self.high_ns, <int64_t>(BELIEVED_PART * self.usual_ns * self.admitted))
         if late_ns > 0 and (late_ns >= self.pardon_ns or now_ns - self.pardoned_ns > self.defer_ns):
             self.pardoned_ns = self.rested_ns = now_ns
@@ -176,13 +178,13 @@ cdef class Lag:
         return 0
 
     cdef int64_t waited_since(self, int64_t since_ns) noexcept:
-        """How long that is by now, but for what is pardoned; 0: since never."""
+        """Return the wait since `since_ns` without the remembered stall; 0 for no time."""
         if not since_ns:
             return 0
         return self.seen_ns - since_ns - (self.pardon_ns if since_ns < self.pardoned_ns else 0)
 
     cdef int measure(self) noexcept:
-        """Dearer is believed at once, cheaper by and by."""
+        """Measure the cost of a read. A higher cost counts at once, a lower one step by step."""
         cdef double cost_ns
         if self.admitted:
             cost_ns = max(<double>self.spent_ns / self.admitted, 1.0)
@@ -193,26 +195,26 @@ cdef class Lag:
         return 0
 
     def stand_still(self):
-        """The loop does not run: the time until it does is nobody's wait."""
+        """Forget the turn: the loop does not run, and the time until it does is no lag."""
         self.seen_ns, self.ran, self.pardoned_ns = 0, 0, 0
         self.spent_ns, self.admitted = 0, 0
 
     def overloaded_for_ns(self):
-        """For how long it has been overloaded, all told."""
+        """Return the total time of overload, in nanoseconds."""
         return self.overloaded_ns + (self.seen_ns - self.overloaded_since_ns if self.is_overloaded and self.seen_ns else 0)
 
-    # What the reactor does in each turn; for tests.
+    # For tests: the steps of the reactor in each turn.
 
     def turn(self, int64_t now_ns, *, int64_t idle_ns=0, size_t ready=0, int64_t oldest_ns=0, size_t deferred=0, size_t ran=0):
-        """As `see`, after a turn that ran so many entries; how many reads the poll may bring."""
+        """Observe after a turn that ran `ran` handles. Return the budget of reads."""
         self.ran = ran
         self.observe(now_ns, idle_ns, ready, oldest_ns, deferred)
         return self.budget()
 
     def let_go(self, size_t ready, size_t deferred):
-        """As `share`."""
+        """Return `share`."""
         return self.share(ready, deferred)
 
     def line(self, int64_t oldest_since_ns=0):
-        """As `backlog_limit`, `is_stale` and `is_expired`."""
+        """Return `backlog_limit`, `is_stale` and `is_expired`."""
         return self.backlog_limit(oldest_since_ns), self.is_stale(oldest_since_ns), self.is_expired(oldest_since_ns)

@@ -1,13 +1,13 @@
 """Lingering: connections that have had their last answer and are read on until their clients end them; what comes is discarded.
 
-A socket that is closed while its client still sends is reset, and the reset may overtake the answer: a client that sends a long
-request would see an error in place of it. So our side is shut down and the rest of the request taken, for a bounded time
-and up to a bounded size. There are at most so many at once: for one more the oldest is closed.
+A socket that is closed while its client still sends is reset, and the reset may overtake the answer: a client that
+sends a long request would see an error in place of it. So our side is shut down and the rest of the request taken,
+for a bounded time and up to a bounded size. There are at most so many at once: for one more the oldest is closed.
 
 They have an epoll set of their own, which is one descriptor in the poller: one of them costs no object.
 
-Ownership: a descriptor is the ring's from `add` on. In a forked child the set is the parent's too: it is closed first, so
-that nothing is taken out of it.
+Ownership: a descriptor is the ring's from `add` on. In a forked child the set is the parent's too: it is closed
+first, so that nothing is taken out of it.
 """
 
 import resource
@@ -63,7 +63,7 @@ cdef class LingeringConnections(Source):
         PyMem_Free(self.ring)
 
     cdef int add(self, int fd) noexcept:
-        """Takes over a descriptor whose answer is sent: shuts our side down, and closes it when its client has."""
+        """Take over a descriptor whose answer is sent: shut our side down, and close it when the client has ended."""
         cdef Py_ssize_t left_bytes = MOST_BYTES
         if shutdown(fd, SHUT_WR) < 0 or has_ended(fd, &left_bytes) or not self.open():
             close(fd)
@@ -71,7 +71,7 @@ cdef class LingeringConnections(Source):
         return self.enlist(fd, left_bytes)
 
     cdef bint open(self) noexcept:
-        """Makes the set and the ring when they are first needed; False: there is no memory, or no descriptor."""
+        """Make the set and the ring at first use. Return False without memory or descriptors."""
         if self.ring is NULL:
             self.ring = <LingeringSlot *>PyMem_Calloc(self.size, sizeof(LingeringSlot))
             if self.ring is NULL:
@@ -108,14 +108,14 @@ cdef class LingeringConnections(Source):
         cdef LingeringSlot *slot
         for at in range(max(epoll_now(self.fd, found, BATCH), 0)):
             slot = &self.ring[found[at].data.u64 % self.size]
-            # Level-triggered, and only those of the ring are in the set.
+            # Level-triggered, and the set has only descriptors of the ring.
             if has_ended(slot.fd, &slot.left_bytes):
                 self.cut += slot.left_bytes <= 0
                 self.end(found[at].data.u64)
         return self.retire()
 
     cdef int expire(self, int64_t turn_ns) noexcept:
-        """Closes those that have had their time."""
+        """Close the connections whose time is up."""
         while self.next_ns <= turn_ns:
             self.cut_oldest()
         return 0
@@ -137,14 +137,14 @@ cdef class LingeringConnections(Source):
         return 0
 
     cdef int retire(self) noexcept:
-        """Passes over the oldest that have ended."""
+        """Advance past the oldest slots that have ended."""
         while self.first < self.next and self.ring[self.first % self.size].fd < 0:
             self.first += 1
         self.next_ns = self.ring[self.first % self.size].until_ns if self.first < self.next else NEVER_NS
         return 0
 
     cdef int close_all(self) noexcept:
-        """Closes all at once, and the set."""
+        """Close all connections and the set."""
         if self.fd >= 0:
             close(self.fd)
             self.fd = -1
@@ -157,14 +157,14 @@ cdef class LingeringConnections(Source):
         return 0
 
     cdef int forget(self) except -1:
-        """Leaves the poller, and closes all: for room, or in a forked child."""
+        """Leave the poller and close all: for lack of descriptors, or in a forked child."""
         if self.fd >= 0:
             self.poller.remove(self)
         return self.close_all()
 
     @property
     def most(self):
-        """At most so many at once."""
+        """The bound on lingering connections. It can be set before the first; ValueError after, and for 0."""
         return self.size
 
     @most.setter
@@ -176,7 +176,7 @@ cdef class LingeringConnections(Source):
 
 
 cdef bint has_ended(int fd, Py_ssize_t *left_bytes) noexcept:
-    """Discards what has come; whether the client has ended its side, or has sent more than it may."""
+    """Discard the received bytes. Return whether the client has ended its side, or has sent more than it may."""
     cdef Py_ssize_t got
     cdef int piece
     for piece in range(PIECES):

@@ -1,7 +1,7 @@
 from penstock._core.overload.lingering cimport LingeringConnections
 
 cdef enum:
-    # Nothing has come yet; it was answered, and lingers; its client had left, and it was closed.
+    # no byte has come yet; answered, and lingering; abandoned by its client, and closed
     SILENT
     ANSWERED
     GONE

@@ -1,12 +1,11 @@
-"""Turning away: who cannot be served in time is answered at once, and nothing is made of what it asked.
+"""Shedding unread: a connection that cannot be served in time is answered and closed, and no request is read from it.
 
-What to answer is known to the protocol: its attribute `overload_reply`, bytes, or None while there is nothing that could
-be said (in the middle of an answer, say). A tuple of bytes has several answers, given in turn: so that not all clients
-are told to come back at one time. A connection that has no protocol yet is answered what the protocols of its server say
-when they are new.
+The protocol knows the answer: its attribute `overload_reply` is bytes, or None while no answer is possible (in the
+middle of another answer, say). A tuple of bytes has several answers, given in rotation, so that not all clients are
+told to come back at one time. A connection without a protocol gets the answer of the newest protocol of its server.
 
-What was sent is taken first, and what comes later as well, while the connection lingers: a socket closed over unread data
-is reset, and the reset may overtake the answer.
+The received bytes are discarded first, and later ones too while the connection lingers: a socket that is closed over
+unread data is reset, and the reset may overtake the answer.
 """
 
 from cpython.bytes cimport PyBytes_CheckExact
@@ -22,12 +21,12 @@ cdef enum:
     PIECE_BYTES = 16 * 1024
     PIECES = 16
 
-# How many answers were chosen, of all protocols.
+# The number of answers that were chosen, for the rotation.
 cdef size_t chosen = 0
 
 
 cdef tuple replies_of(object protocol):
-    """None where a protocol has none. Raises what its property does, and TypeError for what is no bytes."""
+    """Return the answers of a protocol, None without any. TypeError for other types; its property may raise anything."""
     told = getattr(protocol, "overload_reply", None)
     replies = told if PyTuple_CheckExact(told) else (told,)
     if told is None or all([PyBytes_CheckExact(reply) for reply in replies]):
@@ -37,14 +36,14 @@ cdef tuple replies_of(object protocol):
 
 
 cdef bytes next_of(tuple replies):
-    """One of them, another one each time; None of none."""
+    """Return the next answer in rotation; None for None."""
     global chosen
     chosen += 1
     return None if replies is None else <bytes>replies[chosen % <size_t>len(replies)]
 
 
 cdef int drain(int fd) noexcept:
-    """Takes what was sent, for nobody. ANSWERED: there was something; GONE: its end alone, or a reset."""
+    """Discard the received bytes. Return ANSWERED for some, GONE for an end or a reset alone, else SILENT."""
     cdef char piece[PIECE_BYTES]
     cdef Py_ssize_t got = PIECE_BYTES
     cdef int i, found = GONE
@@ -58,9 +57,9 @@ cdef int drain(int fd) noexcept:
 
 
 cdef int shed(int fd, bytes reply, LingeringConnections lingering) noexcept:
-    """Of a connection that nothing was made of. The descriptor is still the caller's if it is SILENT.
+    """Answer and close a descriptor that has no transport. If SILENT is returned, the caller still owns it.
 
-    SILENT too, and untouched, without a reply: the newest protocol of its server had none.
+    SILENT, and nothing done, without a reply: the newest protocol of its server had none.
     """
     cdef int found = SILENT if reply is None else drain(fd)
     if found == SILENT:

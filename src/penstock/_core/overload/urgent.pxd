@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 cdef enum:
-    # Nothing to tell it by has come yet; as any other; it passes.
+    # too few bytes have come; as any other request; it passes the backlog
     UNDECIDED
     ORDINARY
     URGENT
@@ -9,9 +9,9 @@ cdef enum:
 
 cdef class UrgentRequests:
     cdef readonly tuple paths
-    # How many have admitted.
+    # The number of requests that have passed.
     cdef readonly uint64_t admitted
-    # How many may pass at once, and as of when.
+    # The number that may pass now, and the time of that.
     cdef double allowance
     cdef int64_t filled_ns
 

@@ -1,8 +1,8 @@
-"""Urgent requests: health checks, which pass the line of a loop that is behind. The path in the request line tells them.
+"""Urgent requests: health checks, known by the path in their request line. They pass the backlog of a loop that is behind.
 
-The first bytes of a connection are peeked at; they stay the kernel's. Only HTTP/1 in plain text can be told so, GET and
-HEAD, with the path exactly as configured; a query may follow it. A flood of such requests gains little: a bounded number
-passes in a second, the rest waits as any other request.
+The first bytes of a connection are peeked at and stay in the kernel. Only GET and HEAD of HTTP/1 in plain text are
+known, with the path exactly as configured; a query may follow it. A flood of such requests gains little: a bounded
+number passes in a second, and the rest waits as any other request.
 """
 
 from libc.errno cimport EAGAIN
@@ -23,7 +23,7 @@ cdef enum:
 
 
 cdef class UrgentRequests:
-    """The paths that pass, as bytes, and the bound on how many requests do."""
+    """The urgent paths, as bytes, and the bound on the requests that pass. ValueError for a path that is none."""
 
     def __cinit__(self, paths):
         self.paths = tuple(paths)
@@ -33,7 +33,7 @@ cdef class UrgentRequests:
         self.allowance = MOST_AT_ONCE
 
     cdef int peek(self, int fd) noexcept:
-        """Peek at what has come. URGENT is counted: the caller lets it in. An end or a reset is ORDINARY."""
+        """Peek at the received bytes and classify them. The caller must admit what is URGENT, for it is counted here."""
         cdef char data[PEEK_BYTES]
         cdef Py_ssize_t got = receive_with(fd, data, PEEK_BYTES, MSG_PEEK)
         cdef int kind
@@ -43,7 +43,7 @@ cdef class UrgentRequests:
         return ORDINARY if kind == URGENT and not self.take_allowance() else kind
 
     cdef int classify(self, const char *data, Py_ssize_t size_bytes) noexcept:
-        """URGENT where the bytes begin a request for one of the paths, whatever the bound says."""
+        """Return URGENT if the bytes begin a request for one of the paths, without regard to the bound."""
         cdef Py_ssize_t begin = 0
         cdef int kind, best = ORDINARY
         cdef bytes path
@@ -64,7 +64,7 @@ cdef class UrgentRequests:
         return best
 
     cdef bint take_allowance(self) noexcept:
-        """Whether one more may pass now; if so, it is counted."""
+        """Return whether one more request may pass now. If so, count it."""
         cdef int64_t at_ns = now_ns()
         if self.filled_ns:
             self.allowance += <double>(at_ns - self.filled_ns) * MOST_PER_SECOND / 1e9
@@ -76,15 +76,15 @@ cdef class UrgentRequests:
         self.admitted += 1
         return True
 
-    # What the line does; for tests.
+    # For tests: the steps of the backlog.
 
     def names_path(self, bytes data not None):
-        """Whether the bytes begin a request for one of the paths; None: too few have come."""
+        """Return whether the bytes begin a request for one of the paths; None for too few bytes."""
         cdef int kind = self.classify(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)) if data else UNDECIDED
         return None if kind == UNDECIDED else kind == URGENT
 
     def take(self):
-        """Whether one more may pass now; if so, it is counted."""
+        """Return whether one more request may pass now. If so, count it."""
         return bool(self.take_allowance())
 
 

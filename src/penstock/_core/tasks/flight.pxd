@@ -24,7 +24,7 @@ cdef class FlightRecorder:
 cdef inline void note(
     FlightRecorder flight, uint8_t kind, int64_t at_ns, int64_t took_ns, uint64_t task, uint32_t site, uint8_t detail
 ) noexcept:
-    """Writes one event over the oldest."""
+    """Write one event over the oldest."""
     cdef FlightEvent *event = &flight.events[flight.written & flight.mask]
     flight.written += 1
     event.at_ns, event.took_ns, event.task = at_ns, took_ns, task

@@ -1,4 +1,4 @@
-"""The flight recorder: a ring of the newest things that happened to tasks, 40 bytes each, written in a few nanoseconds.
+"""The flight recorder: a ring of the newest events of tasks, 40 bytes each, written in a few nanoseconds.
 
 Ownership: its events, plain numbers, no references. Only code that holds the GIL touches it.
 """
@@ -39,5 +39,5 @@ cdef class FlightRecorder:
 
     @property
     def overwritten(self):
-        """How many events are lost to newer ones."""
+        """The number of events that newer ones have overwritten."""
         return self.written - self.mask - 1 if self.written > self.mask + 1 else 0

@@ -1,4 +1,4 @@
-# What a loop's thread writes down as it goes, for a watchdog that reads it without the GIL.
+# The words that a loop's thread writes as it runs, for a watchdog that reads them without the GIL.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
@@ -18,7 +18,7 @@ cdef struct Span:
 
 
 cdef class WakeEvent:
-    # An eventfd; the wake_event owns it.
+    # An eventfd; the wake event owns it.
     cdef int fd
 
     cdef int reopen(self) except -1
@@ -40,18 +40,18 @@ cdef class Heartbeat:
     cdef int64_t callback_since_ns
     # Turns that ran something, and callbacks of the present turn that have ended.
     cdef uint64_t turn_number, callbacks_done
-    # What runs now, borrowed from the reactor, which holds it meanwhile: to be looked at with the GIL only.
+    # The running handle, borrowed from the reactor, which holds it meanwhile: to be read with the GIL only.
     cdef PyObject *running
-    # The same where Python writes the heartbeat, owned.
+    # The same, owned, where Python writes the heartbeat.
     cdef object held
     # The loop's thread while it runs: `threading.get_ident()`, 0 else.
     cdef unsigned long thread_id
     # The same thread as the kernel numbers it, and the clock of its CPU time; 0 while the loop does not run. Kept as
     # numbers, since of a thread that is gone the kernel then says so, while a `pthread_t` would point to freed memory.
     cdef int native_id, cpu_clock
-    # Called in the loop's thread as a run begins; a watchdog's, None else.
+    # Called in the loop's thread as a run begins, by a watchdog; None: not watched.
     cdef public object on_enter
-    # Set by a watchdog that is about to look no more while the loop rests: the next turn rings.
+    # Set by a watchdog that stops to check while the loop rests: the next turn signals it.
     cdef int rings
     cdef WakeEvent wake_event
     # Opened as a run begins, in the loop's thread: descriptors do not come and go while the loop runs. None: not watched.
@@ -65,7 +65,7 @@ cdef class Heartbeat:
 
 
 cdef inline void note_stall(Heartbeat heartbeat, Span *span, int64_t since_ns, int64_t now_ns) noexcept:
-    """A stall has ended: wake the watchdog, which tells how long it was."""
+    """Note the end of a stall, and wake the watchdog, which reports its length."""
     if since_ns == 0:
         return
     # A reader that finds the beginning it knows then finds the end that belongs to it.
@@ -76,13 +76,13 @@ cdef inline void note_stall(Heartbeat heartbeat, Span *span, int64_t since_ns, i
         heartbeat.wake_event.ring()
 
 
-# What the reactor does at each edge. A reader observations at a turn's number and time twice, so it takes no two turns for one.
+# The reactor's writes at each edge. A reader reads a turn's number and time twice, so it takes no two turns for one.
 cdef inline void begin_turn(Heartbeat heartbeat, int64_t now_ns) noexcept:
     heartbeat.callbacks_done = 0
     heartbeat.turn_number += 1
     heartbeat.turn_since_ns = now_ns
-    # The watchdog sets `rings`, and observations once more a good while later before it sleeps: if the word is not seen here, then
-    # what is written above is seen there.
+    # The watchdog sets `rings`, and checks once more a good while later before it sleeps: if the word is not seen here, then
+    # the words written above are seen there.
     in_order()
     if heartbeat.rings:
         heartbeat.rings = 0
@@ -104,7 +104,7 @@ cdef inline void begin_callback(Heartbeat heartbeat, PyObject *running, int64_t 
 
 
 cdef inline void end_callback(Heartbeat heartbeat, int64_t now_ns) noexcept:
-    """Before the reactor lets go of what ran."""
+    """End the callback, before the reactor releases its handle."""
     if now_ns - heartbeat.callback_since_ns >= heartbeat.stall_ns:
         note_stall(heartbeat, &heartbeat.stalled_callback, heartbeat.callback_since_ns, now_ns)
     heartbeat.callback_since_ns = 0

@@ -1,6 +1,6 @@
-"""Heartbeat: what a loop's thread writes down as it goes. The reactor writes them, the watchdog reads them.
+"""The heartbeat: the words that a loop's thread writes as it runs. The reactor writes them, the watchdog reads them.
 
-HeartbeatWords of plain memory, written by one thread and read by another without a lock: a reader may see one a moment late.
+They are plain memory, written by one thread and read by another without a lock: a reader may see one a moment late.
 """
 
 import threading
@@ -22,7 +22,7 @@ cdef int64_t NEVER_NS = (<int64_t>1 << 62)
 
 
 cdef class WakeEvent:
-    """What wakes a watchdog that sleeps: a loop's first turn after a rest, whoever changes what it observations at."""
+    """An eventfd that wakes a sleeping watchdog: at a loop's first turn after a rest, and at changes of its list."""
 
     def __cinit__(self):
         self.fd = -1
@@ -46,13 +46,13 @@ cdef class WakeEvent:
 
 
 cdef class SchedulerStats:
-    """The kernel's count of a thread's time on run queues: a file that is read for each observation."""
+    """The kernel's count of a thread's time on run queues: a file that is read at each check."""
 
     def __cinit__(self):
         self.fd = -1
 
     cdef void follow(self, int thread) noexcept nogil:
-        """Read of this thread from now on; of none, if its file cannot be had."""
+        """Read the statistics of this thread from now on; of none if its file cannot be opened."""
         if thread == self.thread:
             return
         self.thread = 0
@@ -65,13 +65,13 @@ cdef class SchedulerStats:
 
 
 cdef class Heartbeat:
-    """The heartbeat of one loop. From Python: to be looked at, and to be written by tests."""
+    """The heartbeat of one loop. Python reads it; tests write it."""
 
     def __cinit__(self):
         self.stall_ns = NEVER_NS
 
     cpdef int enter(self) except -1:
-        """The loop begins to run, in this thread."""
+        """Begin a run of the loop in this thread."""
         self.turn_since_ns = self.callback_since_ns = 0
         self.running = NULL
         self.native_id, self.cpu_clock = own_thread_number(), own_cpu_clock()
@@ -83,7 +83,7 @@ cdef class Heartbeat:
         return 0
 
     cpdef int leave(self) except -1:
-        """The loop runs no more: nothing of it is there to be looked at."""
+        """End the run of the loop."""
         self.thread_id = 0
         end_turn(self, 0)
         self.native_id = self.cpu_clock = 0
@@ -96,36 +96,36 @@ cdef class Heartbeat:
         ))
 
     def ended(self, bint is_turn, since_ns):
-        """When the newest stall ended, which began at `since_ns`; None of any other."""
+        """Return the end of the newest stall if it began at `since_ns`, else None."""
         cdef Span span = self.stalled_turn if is_turn else self.stalled_callback
         return span.until_ns if span.since_ns == since_ns else None
 
     def running_now(self):
-        """The handle, transport or listener that runs now, or None."""
+        """Return the handle, transport or listener that runs now, or None."""
         return None if self.running is NULL else <object>self.running
 
     def write(self, turn_since_ns, callback_since_ns, turn_number, callbacks_done, thread_id):
-        """Set all of them; for tests."""
+        """Set all words; for tests."""
         self.turn_since_ns, self.callback_since_ns = turn_since_ns, callback_since_ns
         self.turn_number, self.callbacks_done, self.thread_id = turn_number, callbacks_done, thread_id
 
     # The edges as the reactor writes them; for tests, and for loops that are driven by hand.
 
     def begin_turn(self):
-        """A turn that runs something begins."""
+        """Begin a turn that runs something."""
         begin_turn(self, now_ns())
 
     def end_turn(self):
-        """The turn is over."""
+        """End the turn."""
         end_turn(self, now_ns())
         self.held = None
 
     def begin_callback(self, running):
-        """`running` begins to run."""
+        """Begin to run `running`."""
         self.held = running
         begin_callback(self, <PyObject *>running, now_ns())
 
     def end_callback(self):
-        """It has ended."""
+        """End the callback."""
         end_callback(self, now_ns())
         self.held = None

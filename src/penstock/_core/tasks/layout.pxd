@@ -38,7 +38,7 @@ cdef inline int state_of(PyObject *task) except -1:
 
 
 cdef inline int has_failed(PyObject *task) except -1:
-    """Whether a FINISHED task ended by an exception. Does not count as retrieving it."""
+    """Return whether a FINISHED task ended by an exception. Does not count as retrieving it."""
     if layout.exception and is_c_task(task):
         return (<PyObject **>(<char *>task + layout.exception))[0] is not NULL
     return asked_failed(<object>task)

@@ -1,7 +1,7 @@
 """Layout: where asyncio's C futures and tasks keep their state, found at import by looking at some in known states.
 
-Asking a task `done()` at each of its steps would cost as much as all the rest a probe does. The structs are private to
-`_asyncio`, so nothing is assumed: an offset counts only if it is the one place, in objects of ours, that holds the
+Asking a task `done()` at each of its steps would cost as much as all the rest a probe does. The structs are private
+to `_asyncio`, so nothing is assumed: an offset counts only if it is the one place, in objects of ours, that holds the
 right value in every state. Where none is found, attributes are asked, with the same answers.
 """
 
@@ -19,7 +19,7 @@ cdef extern from *:
 
 
 class Quiet:
-    """What a future needs of a loop to be made, and no more."""
+    """A loop with the few methods that a future needs to be made."""
 
     def __init__(self):
         self.called = []
@@ -66,7 +66,7 @@ cdef Py_ssize_t pointer_offset(list samples, Py_ssize_t size) except -1:
 
 
 def find():
-    """Observation; what is found is in `layout` from then on."""
+    """Find the layout of asyncio's C types, and keep it in `layout`."""
     loop, error = Quiet(), ValueError()
     pending, cancelled, returned, raised = (futures.Future(loop=loop) for _ in range(4))
     cancelled.cancel()

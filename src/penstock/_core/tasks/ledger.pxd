@@ -16,7 +16,7 @@ cdef enum:
 
 
 cdef struct Record:
-    # Only a name for it: the task may be gone, and the address another object's. `weak` tells.
+    # Only a name: the task may be collected, and the address another object's. See `weak`.
     PyObject *task
     # Owned.
     PyObject *weak

@@ -1,9 +1,9 @@
-"""The ledger: a record of every task that has not ended, found by the task's address, and the counts of those that have.
+"""The ledger: a record of every live task, found by the task's address, and the counts of ended tasks.
 
-Open addressing over the address, linear, with removal by shifting back; records lie in blocks and never move. A record
-does not keep its task alive: it names it, and holds a weak reference from the birth on, made while the task is there to
-be seen. That alone tells whether the name still holds: the address of a task that is gone may be another object's, and
-is never made an object again. A record whose task is gone was lost: collected while pending.
+Open addressing over the address, linear, with removal by shifting back; records lie in blocks and never move. A
+record does not keep its task alive. It has the task's address as a name, and a weak reference that is made at the
+birth. Only the weak reference says whether the name still holds: the address of a collected task may be another
+object's, and is never made an object again. A record whose task is collected is of a lost task: it was pending.
 
 Ownership: a record owns its weak reference and its creation stack. Only code that holds the GIL touches any of it.
 """
@@ -71,7 +71,7 @@ cdef class Ledger:
         PyMem_Free(self.by_site)
 
     cdef Record *find(self, PyObject *task) noexcept:
-        """The record by that name, which may be a former task's: see `is_gone`."""
+        """Return the record with that address, which may be a former task's: see `is_gone`."""
         cdef size_t at = place_of(task) & self.mask
         while self.slots[at].task is not NULL:
             if self.slots[at].task is task:
@@ -80,20 +80,20 @@ cdef class Ledger:
         return NULL
 
     cdef Record *find_live(self, PyObject *task) noexcept:
-        """The record of that very object; the caller has a reference to it. NULL: it has none."""
+        """Return the record of a task to which the caller has a reference; NULL: it has none."""
         cdef Record *record = self.find(task)
         return NULL if record is NULL or is_gone(record) else record
 
     cdef inline Record *record_at(self, size_t at) noexcept:
-        """One of all there are, in use or free (`number` 0), in the order in which they lie in memory."""
+        """Return a record by index, in use or free (`number` 0), in the order of memory."""
         return &(<Record *>self.blocks[at // BLOCK_RECORDS])[at % BLOCK_RECORDS]
 
     cdef Record *add(self, object task, uint32_t site, int64_t born_ns, uint64_t number) except NULL:
-        """A record for a task that has none."""
+        """Add a record for a task that has none."""
         cdef Record *record
         cdef PyObject *key = <PyObject *>task
         cdef size_t at
-        # What may fail comes first, and of that first what may collect garbage: a finalizer may make tasks.
+        # Calls that may fail come first, and of these first the ones that may collect garbage: a finalizer may make tasks.
         if site >= self.site_count:
             self.need_site(site)
         weak = PyWeakref_NewRef(task, NULL)
@@ -133,7 +133,7 @@ cdef class Ledger:
         return 0
 
     cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1:
-        """The task is over: its record is free again. `now_ns` 0: nobody observations at the time."""
+        """End the record of a task. `now_ns` 0: times are not recorded."""
         cdef PyObject *weak = record.weak
         cdef PyObject *stack = record.stack
         cdef uint32_t number = record.site
@@ -150,7 +150,7 @@ cdef class Ledger:
         try:
             self.count_end(number, outcome, lived_ns)
         finally:
-            # last: to let go may run code
+            # last: the release may run code
             Py_XDECREF(weak)
             Py_XDECREF(stack)
         return 0
@@ -224,7 +224,7 @@ cdef class Ledger:
 
     @property
     def live(self):
-        """Tasks with a record."""
+        """The number of tasks with a record."""
         return self.count
 
     def outcomes(self):
@@ -232,7 +232,7 @@ cdef class Ledger:
         return outcomes_of(self.ended)
 
     def times_ns(self):
-        """What all tasks have spent (running, ready), in nanoseconds, those that live still included."""
+        """Return the time that all tasks, live ones too, have spent (running, ready), in nanoseconds."""
         cdef int64_t running_ns = self.running_ns, ready_ns = self.ready_ns
         cdef size_t at
         cdef Record *record
@@ -248,7 +248,7 @@ cdef class Ledger:
         cdef uint32_t site
         cdef size_t at
         cdef Record *record
-        # of those that live
+        # of live tasks
         cdef SiteCounts *now = <SiteCounts *>PyMem_Calloc(max(self.site_count, <uint32_t>1), sizeof(SiteCounts))
         if now is NULL:
             raise MemoryError
@@ -302,7 +302,7 @@ cdef class Ledger:
         return found
 
     def overdue(self, int64_t now_ns, list most_ns not None, Py_ssize_t limit):
-        """Weak references to tasks older than their site's `most_ns` (0: no bound), each given once, `limit` at most."""
+        """Return weak references to tasks older than their site's `most_ns` (0: no bound), each once, `limit` at most."""
         cdef size_t at
         cdef Record *record
         cdef int64_t bound_ns
@@ -320,9 +320,9 @@ cdef class Ledger:
         return found
 
     def waiting(self, int64_t since_ns, size_t start, Py_ssize_t limit):
-        """(weak references to tasks that have waited since before `since_ns`, `limit` at most; where to go on).
+        """Return (weak references to tasks that have waited since before `since_ns`, `limit` at most; the next `start`).
 
-        `start` is where the last call said to go on, 0 at first; when nothing is left that is 0 again.
+        `start` is 0 for the first call. The next `start` is 0 when no task is left.
         """
         cdef size_t at
         cdef Record *record
@@ -351,12 +351,12 @@ cdef class Ledger:
             self.end(record, LOST, 0)
 
     def snapshot(self, int64_t now_ns):
-        """All records as they are now, to be looked at in peace."""
+        """Return a copy of all records."""
         return LedgerSnapshot(self, now_ns)
 
 
 cdef class LedgerSnapshot:
-    """A copy of the records of a ledger: a sequence whose items are made when asked for.
+    """A copy of the records of a ledger: a sequence whose items are made on access.
 
     Ownership: it owns a weak reference and the creation stack of each. It keeps no task alive.
     """

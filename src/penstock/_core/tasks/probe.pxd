@@ -28,7 +28,7 @@ cdef int64_t NEVER_NS
 
 cdef class Probe:
     cdef readonly int level
-    # Below it the level does not go: somebody needs the count.
+    # The lowest level that can be set: the bound on tasks needs the count.
     cdef int least_level
     cdef readonly Heartbeat heartbeat
     cdef readonly Ledger ledger
@@ -43,7 +43,7 @@ cdef class Probe:
     # One creation in so many keeps its stack; a step that long goes into the flight recorder whatever the level.
     cdef uint32_t stack_every, stack_left
     cdef int64_t long_step_ns
-    # What observations for lost and stuck tasks, when next, and how often.
+    # The check for lost and stuck tasks, its next time, and its interval.
     cdef object check
     cdef int64_t check_at_ns, check_every_ns
     # Of the turn and the callback that run now.
@@ -52,9 +52,9 @@ cdef class Probe:
     cdef PyObject *running_task
     cdef int kind
 
-    # Whether tasks are asked to say when they are done, as a program has replaced `call_soon`.
+    # Whether tasks get a done callback, because a program has replaced `call_soon`.
     cdef bint asks_for_ends
-    # Exceptions of the probe's own and of the check; the one that is to be told, and from when on one may be logged.
+    # Exceptions of the probe and of the check; the one to report, and the time from which one may be logged.
     cdef readonly uint64_t errors
     cdef object error
     cdef int64_t log_from_ns

@@ -1,16 +1,16 @@
-"""The probe: sees each task's birth, each step and the end of a loop's tasks, from inside the loop.
+"""The probe: records each birth, each step and the end of a loop's tasks, from inside the loop.
 
-No wrapper, no done callback, no task factory: the reactor knows which task the handle belongs to that it is about to
-run, and when the run returns, the task's state says whether that was its last step. One clock read a callback: the end
-of one is the start of the next.
+No wrapper, no done callback, no task factory: the reactor knows the task of the handle that it is about to run, and
+after the run the task's state says whether that was its last step. It reads the clock once a callback: the end of one
+is the start of the next.
 
-Levels: COUNT counts births and ends. TIME adds sites, times, heartbeat for the watchdog and the flight recorder's births,
-ends and long steps. TRACE adds every step, and creation stacks more often.
+Levels: COUNT counts births and ends. TIME adds sites, times, the heartbeat for the watchdog and the flight recorder's
+births, ends and long steps. TRACE adds every step, and creation stacks more often.
 
-What observations on never ends what it observations at. The edges at which the reactor calls, `born`, `begin_callback`,
-`end_callback`, `end_turn` and `run_check`, let nothing out but KeyboardInterrupt and SystemExit: any other exception is
-counted in `errors` and logged, once a minute at most. Those around a callback let out nothing at all, for the callback is
-still to run and its handle to be let go: what they meet is told at the turn's end.
+The probe never ends the code that it observes. The edges at which the reactor calls it, `born`, `begin_callback`,
+`end_callback`, `end_turn` and `run_check`, raise nothing but KeyboardInterrupt and SystemExit: any other exception is
+counted in `errors` and logged, once a minute at most. The edges around a callback raise nothing at all, for the
+callback has still to run and its handle to be released: their errors are reported at the turn's end.
 """
 
 import logging
@@ -79,7 +79,7 @@ cdef inline int raise_pending() except -1:
 
 
 cdef PyObject *task_of_callback(Ledger ledger, PyObject *callback) noexcept:
-    """The task of which the callback is a step; NULL for any other callback."""
+    """Return the task of which the callback is a step; NULL for any other callback."""
     global wakeup_name
     cdef PyObject *owner
     if is_c_function(callback):
@@ -123,7 +123,7 @@ cdef class Probe:
             self.ledger.forget()
             self.running = NULL
         if level < TIME:
-            # from now on nothing says when what runs has ended
+            # from now on nothing notes the end of the running callback
             stamp_end_of_turn(self.heartbeat, 0)
         if level >= TIME and self.flight is None:
             self.flight = FlightRecorder(FLIGHT_ENTRIES)
@@ -135,14 +135,14 @@ cdef class Probe:
     # --- a task's life
 
     cdef int born(self, object task, object coro, int64_t born_ns, bint is_eager) except -1:
-        """A task has been made; it may have run already, or be over."""
+        """Record a new task, which may have run already or have ended."""
         if (<Birth>see_birth)(self, task, coro, born_ns, is_eager) != 0:
             self.take_error()
             return self.report_error()
         return 0
 
     cdef Record *adopt(self, PyObject *task) except NULL:
-        """A task that was not made by `create_task`, or before the level was raised: its life begins here."""
+        """Record a task that was made without `create_task`, or before the level was raised: its life begins here."""
         global last_number
         last_number += 1
         return self.ledger.add(<object>task, UNKNOWN, self.start_ns, last_number)
@@ -153,7 +153,7 @@ cdef class Probe:
         return self.ledger.end(record, outcome, now_ns)
 
     def ask_for_ends(self):
-        """Have every task say when it is done, those that live first: steps cannot be told from other callbacks."""
+        """Add a done callback to every task, live ones first: steps cannot be distinguished from other callbacks."""
         self.asks_for_ends = True
         for _, weak, *_ in list(self.ledger.snapshot(0)):
             task = weak()
@@ -161,7 +161,7 @@ cdef class Probe:
                 task.add_done_callback(self.task_done)
 
     def task_done(self, task):
-        """A task says that it is done; its record is there if its last step was not seen."""
+        """Record the end of a task, unless its last step was seen."""
         cdef int outcome = outcome_of(<PyObject *>task)
         cdef Record *record = self.ledger.find_live(<PyObject *>task)
         if record is not NULL and outcome >= 0:
@@ -177,7 +177,7 @@ cdef class Probe:
         return 0
 
     cdef object sampled_stack(self):
-        """The creation stack of one birth in so many; None."""
+        """Return the creation stack of one birth in `stack_every`, else None."""
         if self.level < TIME:
             return None
         self.stack_left -= 1
@@ -189,7 +189,7 @@ cdef class Probe:
     # --- what goes wrong here
 
     cdef int take_error(self) noexcept:
-        """Keep the exception that is set until it can be told; runs no code."""
+        """Keep the exception that is set until it can be reported; runs no code."""
         self.errors += 1
         try:
             raise_pending()
@@ -201,7 +201,7 @@ cdef class Probe:
         return 0
 
     cdef int report_error(self) except -1:
-        """Log the exception that is kept; raise it again if it is to end the program."""
+        """Log the kept exception. KeyboardInterrupt and SystemExit are raised again."""
         problem, self.error = self.error, None
         if isinstance(problem, (KeyboardInterrupt, SystemExit)):
             self.errors -= 1
@@ -240,7 +240,7 @@ cdef class Probe:
         return 0
 
     cdef int end_turn(self) except -1:
-        """Every callback of the turn has run, or one of them has ended the loop."""
+        """End the turn: every callback has run, or one of them has ended the loop."""
         cdef int64_t took_ns = self.start_ns - self.turn_start_ns
         stamp_end_of_turn(self.heartbeat, self.start_ns)
         self.turns += 1
@@ -250,7 +250,7 @@ cdef class Probe:
         return 0 if self.error is None else self.report_error()
 
     cdef int polled(self, int64_t waited_ns, int events) except -1:
-        """The loop has waited for the OS."""
+        """Record a poll that has waited, in nanoseconds, and the number of its events."""
         self.polls += 1
         if events > 0:
             self.events += events
@@ -261,7 +261,7 @@ cdef class Probe:
     # --- from time to time
 
     def set_check(self, check, int64_t every_ns):
-        """Call `check()` in the loop's thread, between two turns, so often; never for None. The loop wakes for it."""
+        """Call `check()` in the loop's thread, between two turns, each `every_ns`; None: never. The loop wakes for it."""
         self.check = check
         self.check_every_ns = every_ns
         self.check_at_ns = NEVER_NS if check is None else now_ns() + every_ns
@@ -274,7 +274,7 @@ cdef class Probe:
         return 0
 
     cdef int mark_ready(self, Ready ready) except -1:
-        """Tasks whose next step is in the ready queue are ready, not waiting: nobody has looked so far."""
+        """Mark the tasks whose next step is in the ready queue as ready: until now they are recorded as waiting."""
         cdef size_t i
         cdef PyObject *entry
         cdef PyObject *task
@@ -293,40 +293,40 @@ cdef class Probe:
     # --- to be read
 
     def callbacks(self):
-        """How many ran: (tasks' steps, other callbacks, timers, I/O)."""
+        """Return the numbers of runs: (tasks' steps, other callbacks, timers, I/O)."""
         return self.ran[TASK], self.ran[CALLBACK_KIND], self.ran[TIMER], self.ran[IO]
 
     def took(self):
-        """The histograms of how long each kind took, in the same order."""
+        """Return the histograms of run times, in the same order."""
         return self.took0, self.took1, self.took2, self.took3
 
     def task_of(self, handle):
-        """The task of which the handle is a step, or None."""
+        """Return the task of which the handle is a step, or None."""
         if not isinstance(handle, Handle) or (<Handle>handle).is_cancelled:
             return None
         cdef PyObject *task = task_of_callback(self.ledger, <PyObject *>(<Handle>handle).callback)
         return None if task is NULL else <object>task
 
-    # What is asked of a task may be asked while it is collected, when its weak references are empty already. By its name
-    # alone its record is found all the same, and only numbers are read of it.
+    # A task may be looked up while it is collected, when its weak references are empty already. Its record is found by its
+    # address alone, and only numbers are read.
 
     def number_of(self, task):
-        """The number of a task with a record, or 0."""
+        """Return the number of a task with a record, or 0."""
         cdef Record *record = self.ledger.find(<PyObject *>task)
         return 0 if record is NULL else record.number
 
     def site_of(self, task):
-        """The number of the site of a task with a record; that of unknown sites else."""
+        """Return the site number of a task with a record, else that of unknown sites."""
         cdef Record *record = self.ledger.find(<PyObject *>task)
         return UNKNOWN if record is NULL else record.site
 
     def born_ns(self, task):
-        """When a task with a record was born; 0 else."""
+        """Return the birth time of a task with a record, in nanoseconds, else 0."""
         cdef Record *record = self.ledger.find(<PyObject *>task)
         return 0 if record is NULL else record.born_ns
 
     def stack_of(self, task):
-        """The creation stack of a task with a record that has one, or None."""
+        """Return the creation stack of a task with a record, None if it has none."""
         cdef Record *record = self.ledger.find(<PyObject *>task)
         return None if record is NULL or record.stack is NULL else <object>record.stack
 
@@ -341,7 +341,7 @@ cdef class Probe:
         return lost
 
     def stop(self):
-        """The loop is about to drop what is ready."""
+        """Forget the running callback: the loop is about to clear its ready queue."""
         self.running = NULL
         stamp_end_of_turn(self.heartbeat, 0)
 
@@ -349,7 +349,7 @@ cdef class Probe:
 cdef int see_birth(Probe self, object task, object coro, int64_t born_ns, bint is_eager) except -1:
     global last_number
     cdef PyObject *key = <PyObject *>task
-    # what may run code comes first: it may change the level, or end records
+    # calls that may run code come first: code may change the level, or end records
     cdef uint32_t site = self.sites.current(coro) if self.level >= TIME else UNKNOWN
     cdef bint is_begun
     cdef Record *record
@@ -465,7 +465,7 @@ cdef int call_check(Probe self) except -1:
 
 
 cdef int outcome_of(PyObject *task) except -2:
-    """How it has ended; -1: it has not."""
+    """Return the outcome of a task; -1: it has not ended."""
     cdef int state = state_of(task)
     if state == PENDING:
         return -1

@@ -1,4 +1,4 @@
-"""TaskSites: where a task is created, as a number, for some ten nanoseconds. Resolved to file and line only when read.
+"""Task sites: the place at which a task is created, as a number, for some ten nanoseconds. Resolved to file and line on reading.
 
 The site is the first frame that is not asyncio's or penstock's own; where the loop itself made the task (a server's
 handler), it is the coroutine's function. A site is a code object and an instruction in it.
@@ -24,7 +24,7 @@ cdef extern from "Python.h":
     void release "Py_DECREF"(PyObject *object) noexcept
 
 cdef enum:
-    # What a code object is that is no site: passed over, or where the loop's own turn begins.
+    # Code objects that are no site: passed over, or the begin of the loop's own turn.
     INNER = 0x7FFFFFFE
     BOUNDARY = 0x7FFFFFFF
     ANY = -1
@@ -62,7 +62,7 @@ cdef class TaskSites:
             PyMem_Free(self.slots)
 
     cdef uint32_t current(self, object coro) except? 0:
-        """The site of the code that runs now; of `coro`'s function if that is the loop itself."""
+        """Return the site of the running code; of `coro`'s function if that is the loop itself."""
         cdef Frame *frame = top_frame()
         cdef PyObject *code
         cdef uint32_t number = UNKNOWN
@@ -89,7 +89,7 @@ cdef class TaskSites:
         return number if number < INNER else UNKNOWN
 
     cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_site) except? 0:
-        """The number of a place; INNER or BOUNDARY for code that is no site, unless `is_site`."""
+        """Return the number of a place; INNER or BOUNDARY for code that is no site, unless `is_site`."""
         cdef size_t at = place_of(code, lasti) & self.mask
         while self.slots[at].code is not NULL:
             if self.slots[at].code is code and self.slots[at].lasti == lasti:
@@ -145,12 +145,12 @@ cdef class TaskSites:
         return 0
 
     def find(self, coro=None):
-        """The number of the caller's own site; for tests."""
+        """Return the number of the caller's site; for tests."""
         return self.current(coro)
 
 
 cdef tuple raw_stack():
-    """The innermost frames of the running thread, as (code, instruction) pairs: what a creation stack is made of."""
+    """Return the innermost frames of the running thread, as (code, instruction) pairs: a raw creation stack."""
     cdef Frame *frame = top_frame()
     cdef PyObject *code
     found = []
@@ -165,5 +165,5 @@ cdef tuple raw_stack():
 
 
 def stack_here():
-    """`raw_stack`, for tests."""
+    """Return `raw_stack`; for tests."""
     return raw_stack()

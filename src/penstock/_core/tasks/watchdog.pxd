@@ -10,7 +10,7 @@ cdef struct Totals:
 
 
 cdef struct HeartbeatWords:
-    # Where a loop writes: pointers into its Heartbeat.
+    # Pointers into the heartbeat to which a loop writes.
     const int64_t *turn_since_ns
     const int64_t *callback_since_ns
     const uint64_t *turn_number
@@ -22,7 +22,7 @@ cdef struct HeartbeatWords:
     const int *schedule_thread
     const Span *stalled_callback
     const Span *stalled_turn
-    # The one that is written here.
+    # The word that the watchdog writes.
     int *rings
 
 
@@ -38,11 +38,11 @@ cdef struct Observation:
     # The totals at the last observation; at the first one in this turn, and in this callback.
     Totals last, turn, callback
     HeartbeatReading then
-    # What has been told of the present turn, and of the present callback: 0, 1 at stall_ns, 2 at ten times that.
+    # Reports of the present turn and callback: 0 none, 1 at stall_ns, 2 at ten times that.
     int turn_reported, callback_reported
-    # When the turn and the callback began whose stall has been told of, and not yet their end; 0: there is none.
+    # The beginning of the turn and the callback whose stall is reported, and whose end is not; 0: none.
     int64_t turn_open_ns, callback_open_ns
-    # When the loop was told to ring at the end of the rest that it is in; 0: it was not.
+    # When the loop was asked to signal the end of its present rest; 0: it was not.
     int64_t rest_ns
 
 
@@ -75,19 +75,19 @@ cdef class Watchdog:
     cdef unsigned long waits
     cdef bint stopping, changed
     cdef list watched
-    # What the thread observations at; its own, and borrowed from the list it holds while it observations.
+    # The observations of this round; borrowed from the list that the thread holds meanwhile.
     cdef Observation **observations
     cdef Py_ssize_t observation_count
-    # How much later than asked for this thread has woken, in all.
+    # The total lateness of this thread's wake-ups.
     cdef int64_t late_ns
-    # When it was woken, until it sees that.
+    # When it was woken, until it has seen that.
     cdef int64_t woken_ns
-    # What was found last.
+    # The last finding.
     cdef Py_ssize_t found
     cdef bint found_turn, found_gone, found_end
     cdef int found_level
     cdef int64_t asked_ns
-    # Of a stall that has ended: when it began, and when it ended.
+    # The beginning and the end of a stall that has ended.
     cdef Span ended
 
     cdef int notify_change(self) except -1

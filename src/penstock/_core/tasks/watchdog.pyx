@@ -1,13 +1,14 @@
 """The watchdog: one thread that reads the heartbeat of every loop without the GIL, and finds a turn that does not end.
 
-`wait` is the life of that thread, which is Python's: it sleeps in poll(), observations, and comes back, with the GIL, when
-something has lasted too long. Who is to blame and why is for the caller to say; here are the numbers to say it by.
-A loop that rests is not looked at: its next turn rings. So a process whose loops have nothing to do is not woken.
-What it observations at is its own, so there is one such thread at a time: the one that has had True from `claim`.
+`wait` is the body of that thread, which is Python's. It sleeps in poll(), checks the heartbeats, and returns with the
+GIL when a turn or callback has lasted too long. The caller says which code is the cause; here are the measurements
+for that. A loop that rests is not checked: its next turn signals the watchdog. So a process with idle loops is not
+woken. There is one such thread at a time, the one to which `claim` has returned True, for the state of the checks is
+its own.
 
-Ownership: the thread holds the heartbeat it observations at in a list of its own for as long as it observations, so that whoever
-removes a loop only takes it off the list for the next round. A `WatchedLoop` and the heartbeat that it watches own the loop's
-schedule; the watchdog and those heartbeat own its wake_event.
+Ownership: the thread holds the heartbeats that it checks in a list of its own while it checks them. So `remove` only
+takes a loop off the list for the next round. A `WatchedLoop` and the heartbeat that it watches own the loop's
+scheduler statistics; the watchdog and those heartbeats own its wake event.
 """
 
 import gc
@@ -47,7 +48,7 @@ cdef extern from *:
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd_read(int fd, eventfd_t *value)
 
-# HeartbeatWords that another thread writes: read once each, in this order.
+# Words that another thread writes: each is read once, in this order.
 cdef extern from *:
     """
     #define penstock_word(pointer) __atomic_load_n(pointer, __ATOMIC_ACQUIRE)
@@ -60,10 +61,10 @@ cdef extern from *:
     int SEQ_CST "__ATOMIC_SEQ_CST"
 
 cdef enum:
-    # A stall is told of at stall_ns, and again at so many times that.
+    # A stall is reported at stall_ns, and again at so many times that.
     AGAIN = 10
-    # A loop that rests is told to ring, and looked at no more once it has been seen to rest for so long after that: longer
-    # than any processor takes to let another see what it has written.
+    # A loop that rests is asked to signal its next turn. It is not checked any more once it has rested for so long after
+    # that: longer than any processor takes to show another what it has written.
     SETTLED_NS = 1_000_000
 
 cdef int64_t NEVER_NS = (<int64_t>1 << 62)
@@ -79,8 +80,8 @@ def frame_of(unsigned long thread):
 
 
 cdef class CollectionTimes:
-    """What garbage collections have cost this process; a callable for `gc.callbacks`, in native code, so that a
-    collection is not made longer by it. A collection anywhere holds the GIL, so it stalls every loop."""
+    """The times of this process's garbage collections: a callable for `gc.callbacks`, in native code, so that it does
+    not lengthen a collection. A collection anywhere holds the GIL, so it stalls every loop."""
 
     def __call__(self, str phase, dict info):
         cdef Collection *one
@@ -100,17 +101,17 @@ cdef class CollectionTimes:
             gc.callbacks.append(self)
 
     def uninstall(self):
-        """Count no more."""
+        """Stop to count."""
         if self in gc.callbacks:
             gc.callbacks.remove(self)
 
     @property
     def count(self):
-        """How many have ended."""
+        """The number of collections that have ended."""
         return self.done
 
     def recent(self, int64_t since_ns):
-        """(at_ns, took_ns, generation) of each of the newest that was not over before, oldest first."""
+        """Return (at_ns, took_ns, generation) of the newest collections that ended at `since_ns` or later, oldest first."""
         cdef uint64_t at, first = 0 if self.done <= KEPT else self.done - KEPT
         found = []
         for at in range(first, self.done):
@@ -121,7 +122,7 @@ cdef class CollectionTimes:
 
     @property
     def total_s(self):
-        """How long those took together, in seconds."""
+        """The total time of the ended collections, in seconds."""
         return <double>self.spent_ns / 1e9
 
 
@@ -147,7 +148,7 @@ cdef class WatchedLoop:
 
 
 cdef class Watchdog:
-    """What the watching thread knows. All methods but `wait` are for any thread."""
+    """The state of the watching thread. Any thread may call a method other than `wait`."""
 
     def __cinit__(self):
         self.watched = []
@@ -158,7 +159,7 @@ cdef class Watchdog:
         PyMem_Free(self.observations)
 
     def add(self, Heartbeat heartbeat not None, int64_t stall_ns):
-        """Watch a loop by its heartbeat; what is returned is for `remove`."""
+        """Watch a loop by its heartbeat for stalls of `stall_ns` nanoseconds. Return the argument for `remove`."""
         if stall_ns <= 0:
             raise ValueError(f"a stall lasts more than {stall_ns} ns: give a positive stall_ns")
         watched = WatchedLoop(heartbeat, stall_ns)
@@ -173,7 +174,7 @@ cdef class Watchdog:
         return watched
 
     def remove(self, WatchedLoop watched not None):
-        """Watch it no more; a second call does nothing."""
+        """Stop to watch a loop; a second call does nothing."""
         if watched in self.watched:
             self.watched.remove(watched)
             if watched.heartbeat.schedule is watched.schedule:
@@ -189,7 +190,7 @@ cdef class Watchdog:
         return 0
 
     def wake(self):
-        """Observation again: a loop has begun to run."""
+        """Check again: a loop has begun to run."""
         if self.woken_ns == 0:
             self.woken_ns = now_ns()
         self.wake_event.ring()
@@ -209,7 +210,7 @@ cdef class Watchdog:
         return self.stopping
 
     def __len__(self):
-        """How many loops are watched."""
+        """Return how many loops are watched."""
         return len(self.watched)
 
     def claim(self):
@@ -226,7 +227,7 @@ cdef class Watchdog:
             self.waits = 0
 
     def is_needed(self):
-        """Whether a loop that is watched runs."""
+        """Return whether a loop that is watched runs."""
         cdef WatchedLoop watched
         for watched in self.watched:
             if watched.heartbeat.thread_id:
@@ -245,8 +246,7 @@ cdef class Watchdog:
             watched.heartbeat.leave()
 
     def wait(self):
-        """Until a stall: (watched, ...) as `Sighting` has it; or the end of one, as `Ended` has it. None when there is
-        nothing to watch, or `stop` was called.
+        """Wait for a stall. Return its `StallSighting`, or the `StallEnd` of a reported one; None without loops or after `stop`.
 
         For the watching thread alone: RuntimeError in any other.
         """
@@ -255,7 +255,7 @@ cdef class Watchdog:
         if self.waits != PyThread_get_thread_ident():
             raise RuntimeError("wait() is for the thread that has claimed the watchdog")
         while self.watched and not self.stopping:
-            # changed before the list is taken: a change from here on is looked at in the next round
+            # cleared before the list is taken: a change from here on is seen in the next round
             self.changed = False
             held = list(self.watched)
             self.take_observations(held)
@@ -281,7 +281,7 @@ cdef class Watchdog:
         return 0
 
     cdef bint watch(self) noexcept nogil:
-        """Looks and sleeps until it finds something, True, or the list of loops has changed."""
+        """Check and sleep until there is a stall, True, or the list of loops has changed, False."""
         cdef int64_t at_ns = now_ns(), wake_ns, slept_ns, looked_ns
         cdef eventfd_t ignored
         cdef int ready
@@ -299,13 +299,13 @@ cdef class Watchdog:
                 wake_ns = min(wake_ns, self.woken_ns if self.woken_ns else now_ns())
                 eventfd_read(self.wake_event.fd, &ignored)
                 self.woken_ns = 0
-            # Late is what it slept too long, and what the few instructions around the sleep took: the process may be
-            # stopped at any of them, so no time lies between one check's account and the next one's.
+            # Lateness is oversleep, and the time of the few instructions around the sleep: the process may be stopped at
+            # any of them, so no time lies between one check's account and the next one's.
             looked_ns, at_ns = at_ns, now_ns()
             self.late_ns += max(<int64_t>0, at_ns - max(wake_ns, slept_ns)) + slept_ns - looked_ns
 
     cdef bint has_ended(self, Observation *observation, int64_t at_ns) noexcept nogil:
-        """Whether a stall is over that has been told of."""
+        """Return whether a reported stall has ended."""
         if observation.callback_open_ns and observation.callback_open_ns != word(observation.words.callback_since_ns):
             self.found_turn = False
             self.ended.since_ns, observation.callback_open_ns = observation.callback_open_ns, 0
@@ -319,7 +319,7 @@ cdef class Watchdog:
         return False
 
     cdef bint inspect(self, Observation *observation, int64_t at_ns) noexcept nogil:
-        """One look at one loop: whether there is something to tell."""
+        """Check one loop. Return whether there is something to report."""
         cdef HeartbeatReading now
         cdef Totals totals
         cdef bint is_new_turn, is_new_callback, found = False
@@ -345,13 +345,13 @@ cdef class Watchdog:
         elif observation.rest_ns == 0:
             observation.rest_ns = at_ns
             set_word(observation.words.rings, 1, SEQ_CST)
-        # Of a turn that has gone, unless it was told of, or the present one was stopped as well, and says so itself.
+        # Of a past turn, unless it was reported, or the present one was stopped as well and is reported itself.
         self.found_gone = is_new_turn and not turn_level and observation.last.at_ns and observation.then.turn_since_ns != 0
         self.found_gone = self.found_gone and not observation.turn_reported
         self.found_gone = self.found_gone and was_stopped(observation, &totals)
         if self.found_gone:
             found = self.found_turn = True
-        # What is too long already when it is first seen began after the last observation: its totals count from there.
+        # A turn that is too long when it is first seen began after the last observation: its totals count from there.
         if is_new_turn:
             observation.turn_reported = 0
             observation.turn = before(observation, totals) if turn_level else totals
@@ -367,7 +367,7 @@ cdef class Watchdog:
             self.found_turn = False
             return True
         if turn_level > observation.turn_reported:
-            # One callback that is most of the turn is what is wrong with it, though it was not the first.
+            # One callback that is most of the turn is its fault, though it was not the first.
             self.found_turn = (at_ns - now.callback_since_ns) * 2 < at_ns - now.turn_since_ns or (
                 now.callback_since_ns == 0
             )
@@ -387,7 +387,7 @@ cdef class Watchdog:
         return totals
 
     cdef object stall_report(self, WatchedLoop watched):
-        """What was found, as it is now that the GIL is here: the loop's thread may have gone on meanwhile."""
+        """Return the stall as it is now, with the GIL: the loop's thread may have gone on meanwhile."""
         cdef Observation *observation = &watched.observation
         cdef HeartbeatReading *then = &observation.then
         cdef int64_t at_ns = now_ns(), since_ns, lasted_ns
@@ -397,7 +397,7 @@ cdef class Watchdog:
         cdef const Span *span
         cdef bint again, is_over
         if self.found_gone:
-            # The turn of the last look is over; nothing is known of it but that nobody ran for so long.
+            # The turn of the last observation is over; all that is known is that no thread ran for so long.
             begin, since_ns, is_over = &observation.last, observation.last.at_ns, True
             lasted_ns = end.at_ns - begin.at_ns
             again = False
@@ -432,9 +432,9 @@ cdef class Watchdog:
         return result
 
     cdef void note_reported(self, Observation *observation, int64_t lasted_ns) noexcept:
-        """By what it lasted in the end: a long wait for the GIL may have made ten times of one.
+        """Note what was reported, by the final length: a long wait for the GIL may have made ten times of one.
 
-        A callback that is most of a turn is told of as the turn is due, and so answers for both.
+        A callback that is most of a turn is reported when the turn is due, and stands for both.
         """
         cdef int now_told = 2 if lasted_ns >= AGAIN * observation.stall_ns else self.found_level
         observation.turn_reported = max(observation.turn_reported, now_told)
@@ -443,7 +443,7 @@ cdef class Watchdog:
 
 
 cdef bint read_words(Observation *observation, HeartbeatReading *now) noexcept nogil:
-    """The words as they are; False when the loop wrote meanwhile, so that they are of two turns."""
+    """Read the words. Return False when the loop wrote meanwhile, so that they are of two turns."""
     now.turn_number = count_word(observation.words.turn_number)
     now.turn_since_ns = word(observation.words.turn_since_ns)
     now.callbacks_done = count_word(observation.words.callbacks_done)
@@ -473,7 +473,7 @@ cdef inline Totals before(Observation *observation, Totals totals) noexcept nogi
 
 
 cdef bint was_stopped(Observation *observation, Totals *totals) noexcept nogil:
-    """Whether neither this thread nor the loop's ran between two observations: a stopped process, a paused machine."""
+    """Return whether neither this thread nor the loop's ran between two observations: a stopped process or machine."""
     cdef int64_t late_ns = totals.late_ns - observation.last.late_ns
     return (
         late_ns >= observation.stall_ns
@@ -490,9 +490,9 @@ cdef inline int level(int64_t since_ns, int64_t at_ns, int64_t stall_ns) noexcep
 
 
 cdef int64_t next_check_ns(Observation *observation, int64_t at_ns) noexcept nogil:
-    """Twice in each stall's length, so that its totals are known from its first half on; and when one is due.
+    """Return the time of the next check: twice in each stall's length, to know the totals of its first half, and when due.
 
-    A loop that does not run or that rests is not looked at: it wakes the watchdog when it begins.
+    A loop that does not run or that rests is not checked: it wakes the watchdog when it begins.
     """
     cdef int64_t next_ns = at_ns + observation.stall_ns // 2
     if thread_word(observation.words.thread_id) == 0 or (

@@ -1,9 +1,9 @@
-"""Claims: the words of shared memory on which a parent and its worker process settle who has a job.
+"""Claims: the words of shared memory by which a parent and its worker process decide which of them has a job.
 
 A job sent ahead may be taken back as long as the worker has not begun it: both sides change its word by one
-compare-exchange, so exactly one of them wins. Another word says how much of a job's large buffers is there already, so
-that the worker copies them out while the parent still copies them in. Beside it what else runs once per job: the test
-for large bytes that a pickler makes for each object, and a receive that looks a while before it sleeps.
+compare-exchange, so exactly one of them wins. Another word says how much of a job's large buffers is there already,
+so that the worker copies them out while the parent still copies them in. Beside it what else runs once per job: the
+test for large bytes that a pickler makes for each object, and a receive that looks a while before it sleeps.
 
 Ownership: a claim table holds the buffer of its memory from construction to `release`.
 """
@@ -47,7 +47,7 @@ cdef enum:
     FILLED_WORD = SLOT_COUNT + 2
     WORD_COUNT = SLOT_COUNT + 3
     RECEIVE_BYTES = 65536
-    # What one side copies before it tells the other.
+    # The bytes that one side copies before it notifies the other.
     CHUNK_BYTES = 256 * 1024
     # A look at the word takes nanoseconds: so many of them, and the other side has been put aside by the scheduler.
     LOOKS = 2000
@@ -211,7 +211,7 @@ cdef class LargeBytes:
 
 
 def receive(int fd, int64_t spin_ns):
-    """What a socket has to read, or gets within `spin_ns` of looking without sleeping; None if that is nothing.
+    """Receive from a socket, spinning for `spin_ns` nanoseconds without sleep. Return the bytes, None if there were none.
 
     b"" is the end of the stream, as everywhere. Errors are left to the sleeping receive that follows a None.
     """
