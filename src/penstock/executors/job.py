@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from operator import index
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -70,14 +69,6 @@ def span_ns(seconds: float) -> int | None:
     return None if span >= NEVER_NS else max(span, -NEVER_NS)
 
 
-def check_whole_number(value: Any, name: str) -> int:
-    """Return `value` as an int. Raises TypeError if it is no whole number."""
-    try:
-        return index(value)
-    except TypeError:
-        raise TypeError(f"{name} of {value!r}: allowed is a whole number") from None
-
-
 class Job:
     """A call with its state in a lane. Base of `LoopJob` and `ThreadJob`."""
 
@@ -115,12 +106,10 @@ class Job:
     timer: asyncio.TimerHandle | None
 
     def _set_up(self, loop: asyncio.AbstractEventLoop | None, call: Call) -> None:
-        # checked now: raised when a worker is lost, it would leave the job pending for ever
-        if type(call.retries) is not int:
-            call = call._replace(retries=check_whole_number(call.retries, "retries"))
         self.loop, self.call, self.key = loop, call, call.key
         self.offered_ns = now_ns = monotonic_ns()
-        span = None if call.timeout_s is None else span_ns(call.timeout_s)
+        timeout_s = call.timeout_s
+        span = None if timeout_s is None else span_ns(timeout_s)
         self.expires_ns = None if span is None else now_ns + span
         self.by_deadline = self.is_ended = False
         self.kills = self.started_ns = self.size_bytes = self.number = 0
@@ -301,7 +290,8 @@ class ThreadJob(Job, concurrent.futures.Future[Any]):
     fail_from_thread = fail
 
     def result(self, timeout: float | None = None) -> Any:
-        """As in `concurrent.futures`. Raises RuntimeError in the thread of the loop that delivers the outcome."""
+        """Wait for the result, `timeout` seconds at most. Raises RuntimeError in the thread of the loop that delivers
+        it."""
         self._refuse_to_deadlock()
         try:
             return super().result(timeout)
@@ -310,7 +300,7 @@ class ThreadJob(Job, concurrent.futures.Future[Any]):
             del self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """As in `concurrent.futures`. Raises RuntimeError in the thread of the loop that delivers the outcome."""
+        """Wait for the exception, as `result` does."""
         self._refuse_to_deadlock()
         return super().exception(timeout)
 

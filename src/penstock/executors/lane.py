@@ -87,8 +87,8 @@ class Lane(CallableExecutor):
             del job
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
-        """As in `concurrent.futures`, from any thread. At a full lane the config's policy decides: it may block, or
-        raise Overloaded. Raises RuntimeError if the lane is shut."""
+        """Submit a call, as in `concurrent.futures`, from any thread. At a full lane the config's policy decides: it
+        may block, or raise Overloaded. Raises RuntimeError if the lane is shut."""
         return self.submit_call(Call(fn, args, kwargs or None, self.config.timeout_s))
 
     def submit_call(self, call: Call) -> ThreadJob:
@@ -169,8 +169,8 @@ class Lane(CallableExecutor):
 
     @abstractmethod
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As in `concurrent.futures`: take no new jobs. Admitted jobs run to their end, or are cancelled if none of
-        their work has begun and `cancel_futures` is true."""
+        """Shut the lane, as in `concurrent.futures`: it takes no new jobs. Admitted jobs run to their end, or are
+        cancelled if none of their work has begun and `cancel_futures` is true."""
 
 
 class LockedLane(Lane):

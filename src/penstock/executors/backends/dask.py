@@ -1,8 +1,8 @@
-"""A lane over a dask.distributed scheduler that is already there: `dask://host:port`.
+"""A lane over a running dask.distributed scheduler: `dask://host:port`.
 
-The client lives in a thread and a loop of the lane's own: to import, connect, pickle and wait there blocks no loop of
-the program's. dask's words: the larger `priority` goes first; `retries` runs a job again that raised; a job whose
-worker died is run again by the scheduler itself, up to its `allowed-failures`, and is WorkerLost after that.
+The client runs in a thread and a loop of the lane itself: its imports, connections and waits block no loop of the
+program. Options have dask's meaning: the larger `priority` runs first; `retries` runs a job again that raised. The
+scheduler itself runs a job again whose worker died, up to its `allowed-failures`; after that the job is WorkerLost.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DaskLane"]
 
-# dask itself tries again until then: a scheduler may be about to start
+# dask itself retries until then: a scheduler may be about to start
 CONNECT_S = 3.0
-# for the scheduler to hear that a job is cancelled, or the client gone
+# the time to tell the scheduler of a cancelled job or a closed client
 PARTING_S = 2.0
 LOST = "the connection is lost; its jobs are not run again, the next call connects anew"
 
-# A job's SystemExit would take its thread from the worker for good, which dask does not notice. The guard is source
-# that claims to be of `__main__`, so that it travels by value: the cluster's workers need not have penstock.
+# The SystemExit of a job would end a thread of the worker for good, which dask does not notice. The guard is source of
+# module `__main__`, so that it is sent by value: the cluster's workers need not have penstock.
 ENDING = "penstock: a job's exit"
 GUARD = f"""
 def guarded(call):
@@ -71,7 +71,7 @@ class DaskLane(BackendLane):
 
 
 class DaskBackend(Backend):
-    """Jobs as tasks of one client. Ownership: its thread, that one's loop, and the client, which is only ours."""
+    """Jobs as tasks of one client. Ownership: the thread, its loop and the client."""
 
     kind = "dask"
 
@@ -81,7 +81,7 @@ class DaskBackend(Backend):
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        # from here on, the thread's own
+        # confined to the thread
         self._client: Any = None
         self._connecting: asyncio.Task[Any] | None = None
         self._partings: set[asyncio.Task[None]] = set()
@@ -90,7 +90,7 @@ class DaskBackend(Backend):
 
     def submit(self, job: Job) -> Future[Any]:
         """Implement Backend's method."""
-        # not the job itself: a thread of dask's may hold the last reference, and a LoopJob is its own loop's
+        # not the job itself: a thread of dask may drop the last reference, and a LoopJob belongs to its loop
         call = partial(_guarded, partial(job.call.fn, *job.call.args, **(job.call.kwargs or {})))
         return self._start(self._run(call, job.name, job.call.priority, job.call.retries))
 
@@ -101,7 +101,7 @@ class DaskBackend(Backend):
     def _start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         with self._lock:
             if self._loop is None:
-                # asyncio's own, whatever the policy: tornado, which dask stands on, was made for it
+                # asyncio's own loop, whatever the policy: tornado, which dask uses, was made for it
                 self._loop = asyncio.SelectorEventLoop()
                 self._thread = threading.Thread(target=self._turn, name=f"penstock-{self._name}-dask", daemon=True)
                 self._thread.start()
@@ -116,11 +116,11 @@ class DaskBackend(Backend):
         try:
             loop.call_soon_threadsafe(self._leave)
         except RuntimeError:
-            pass  # it is gone already
+            pass  # it is closed already
         if wait and thread is not threading.current_thread():
             thread.join()
 
-    # --- the thread of the lane's own ---------------------------------------------------------------------------------
+    # --- the lane's own thread ----------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
         loop = self._loop
@@ -133,7 +133,8 @@ class DaskBackend(Backend):
             loop.close()
 
     async def _connected(self) -> Any:
-        """The client, made if there is none or the last one is lost; all who ask meanwhile wait for the same."""
+        """Return the client, made now if there is none or the last one was lost. Concurrent calls share one
+        connection."""
         if self._client is not None and self._client.status == "running":
             return self._client
         if self._connecting is None or self._connecting.done():
@@ -171,7 +172,7 @@ class DaskBackend(Backend):
             reason = problem.__cause__ or problem
             raise UnpicklableError(f"{name} cannot be sent to a worker of the cluster: {reason}") from problem
         finally:
-            # a traceback leads here: neither the arguments nor what holds the exception may be found in this frame
+            # the traceback holds this frame: it must hold neither the arguments nor the exception
             del call
         try:
             return await task
@@ -184,7 +185,7 @@ class DaskBackend(Backend):
             del task
 
     def _outcome(self, client: Any, task: Any, name: str, problem: BaseException) -> BaseException:
-        """What the caller gets for what came of a task: its own exception, or what happened to it."""
+        """Return the exception for the caller of a failed task: its own, or one for a lost worker or scheduler."""
         if task.status != "error":
             why = getattr(problem, "reason", None)
             if client.status != "running" or why == "scheduler-connection-lost":
@@ -202,13 +203,13 @@ class DaskBackend(Backend):
         return problem
 
     def _drop(self, client: Any = None) -> None:
-        """Let go of the client, if it is this one: it would connect again by itself."""
+        """Close the client, if it is this one: it would connect again by itself."""
         if self._client is not None and client in (None, self._client):
             client, self._client = self._client, None
             self._part(_closed(client))
 
     def _part(self, parting: Coroutine[Any, Any, Any]) -> None:
-        """Say farewell, without anybody waiting for it."""
+        """Run the work of a parting in a task that is not awaited."""
         task = asyncio.ensure_future(_within(parting, PARTING_S))
         self._partings.add(task)
         task.add_done_callback(self._partings.discard)
@@ -241,7 +242,7 @@ async def _closed(client: Any) -> None:
 
 
 async def _within(work: Any, limit_s: float) -> None:
-    """Do it if it can be done; nobody asks whether it was."""
+    """Await `work` for up to `limit_s`, and ignore its failure."""
     try:
         await asyncio.wait_for(work, limit_s)
     except (Exception, asyncio.CancelledError):

@@ -1,7 +1,7 @@
 """A lane over CPython's interpreters, each with a GIL of its own (3.14 and later).
 
-Not everything runs there: what belongs to `__main__`, or to an extension that allows one interpreter only, does not.
-Such a function moves to processes once and for all, before it has begun; what it raises itself is never taken for that.
+Functions of `__main__`, and of extensions that allow one interpreter only, cannot run there. Such a function moves to
+processes for good, before its first call has begun. An exception of the function itself is never a reason to move.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ def check_version(name: str) -> None:
 
 
 class InterpreterLane(BackendLane):
-    """`config.workers` interpreters, or one for each usable core; `fallback` gives the lane for what they cannot run.
+    """The lane of `config.workers` interpreters, or one for each usable core and at least `min_workers`.
 
-    Of the config for processes, `preload` and `initializer` count. Raises ConfigError before Python 3.14.
+    `fallback` returns the lane for functions that cannot run there. `preload` and `initializer` are as for processes.
+    Raises ConfigError before Python 3.14.
     """
 
     exits_are_errors = True
@@ -91,7 +92,7 @@ class InterpreterLane(BackendLane):
         try:
             job.loop.call_soon_threadsafe(self._hand_over, job)
         except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
+            pass  # the loop is closed: there is no caller any more
 
     def _hand_over(self, job: Job) -> None:
         if job.done():
@@ -103,8 +104,8 @@ class InterpreterLane(BackendLane):
 
 
 class InterpreterBackend(ExecutorBackend):
-    """CPython's pool of interpreters. A call goes as one pickle and comes back as one, so that nothing is left to what
-    the pool itself can share, and what failed is told by where it failed."""
+    """CPython's pool of interpreters. A call is sent as one pickle, and so is its outcome: nothing depends on the
+    objects that the pool itself can share, and the place of a failure is known."""
 
     kind = "interpreters"
 
@@ -149,7 +150,7 @@ def _make_pool(name: str, config: LaneConfig) -> Executor:
 
 
 def _reference(initializer: Any) -> bytes:
-    """What an interpreter is told of the initializer, a function or its name, as a pickle."""
+    """Return the pickle of the initializer, a function or its name."""
     if isinstance(initializer, str):
         from penstock.config.references import resolve
 
@@ -158,17 +159,17 @@ def _reference(initializer: Any) -> bytes:
 
 
 def _plain(fn: Any) -> Any:
-    """The function that a partial stands for."""
+    """Return the function of a partial."""
     while isinstance(fn, partial):
         fn = fn.func
     return fn
 
 
-# --- in the interpreter -----------------------------------------------------------------------------------------------
+# --- in an interpreter ------------------------------------------------------------------------------------------------
 
 
 def prepare(path: tuple[str, ...], preload: tuple[str, ...], initializer: bytes) -> None:
-    """In a new interpreter: find modules where the program does, and do what the config wants done first."""
+    """Prepare a new interpreter: set the program's module path, import `preload`, call the initializer."""
     sys.path[:] = path
     for module in preload:
         importlib.import_module(module)
@@ -178,9 +179,9 @@ def prepare(path: tuple[str, ...], preload: tuple[str, ...], initializer: bytes)
 
 
 def run(text: bytes) -> tuple[str, bytes]:
-    """In an interpreter: a pickled call, and how it ended: `ok`, `error`, or `not_here` if it could not begin.
+    """Run a pickled call in an interpreter. Return its outcome, `ok`, `error` or `not_here`, and the pickled value.
 
-    To read the pickle imports the function's module, and its arguments': that they can be is found out here.
+    Loading the pickle imports the modules of the function and its arguments; `not_here` means that this has failed.
     """
     try:
         fn, args, kwargs = pickle.loads(text)

@@ -1,7 +1,7 @@
-"""A lane over a Ray cluster: `ray://host:port`, or `ray://auto` for the one that this machine is part of or starts.
+"""A lane over a Ray cluster: `ray://host:port`, or `ray://auto` for the local cluster, started if there is none.
 
-Ray's client is the process's, not a lane's: a program that is connected already stays so, and is not disconnected.
-`retries` counts lost workers only, as it does here. Ray knows no priorities: a lane with `workers` runs fair by key.
+Ray's client belongs to the process, not to a lane: a connection that the program has made is used, and not closed.
+`retries` counts lost workers only, as in other lanes. Ray has no priorities: a lane with `workers` runs fair by key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RayLane"]
 
-# with or without a port, which means nothing here
+# with or without a port, which has no meaning here
 AUTO = "ray://auto"
 
 
@@ -39,13 +39,13 @@ class RayLane(BackendLane):
 
 
 class RayBackend(Backend):
-    """Jobs as Ray tasks. Ownership: the one thread that speaks to Ray, and the connection if it was made here."""
+    """Jobs as Ray tasks. Ownership: the thread that calls Ray, and the connection if it was made here."""
 
     kind = "ray"
 
     def __init__(self, address: str, name: str) -> None:
         self._address = address
-        # to connect and to send may take seconds; one thread, so that jobs are sent in their order
+        # connecting and sending may take seconds; one thread keeps the order of the jobs
         self._sender = ThreadPoolExecutor(1, thread_name_prefix=f"penstock-{name}-ray")
         self._is_ours = False
 
@@ -99,7 +99,7 @@ class RayBackend(Backend):
         except BaseException as problem:
             future.settle(problem=problem)
         finally:
-            # the exception's traceback leads here, and the future holds the exception
+            # the traceback holds this frame, and the future holds the exception
             del call, future
 
     def _task(self, ray: Any, call: partial[Any], name: str, retries: int) -> Any:
@@ -119,7 +119,7 @@ class RayBackend(Backend):
             future.settle(problem=self._outcome(ray, name, problem))
 
     def _outcome(self, ray: Any, name: str, problem: BaseException) -> BaseException:
-        """What the caller gets: the job's own exception, or what happened to its worker or to the cluster."""
+        """Return the exception for the caller: the job's own, or one for a lost worker or cluster."""
         known = ray.exceptions
         if isinstance(problem, known.RayTaskError):
             cause: BaseException = getattr(problem, "cause", problem)
@@ -138,7 +138,7 @@ class RayBackend(Backend):
 
 
 class _RayFuture(Future[Any]):
-    """The result of a task that may not be sent yet. Its cancel reaches the task, running or not."""
+    """The future of a task that may not be sent yet. Its cancellation reaches the task, running or not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,9 +167,9 @@ class _RayFuture(Future[Any]):
             else:
                 self.set_exception(problem)
         except InvalidStateError:
-            pass  # cancelled, perhaps this very moment
+            pass  # cancelled, perhaps at this moment
 
 
 def _call(call: Any) -> Any:
-    """What a task of Ray's runs."""
+    """Run a call in a Ray task."""
     return call()

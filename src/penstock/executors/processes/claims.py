@@ -1,6 +1,7 @@
-"""The board without native code: the same words of shared memory, but nothing sent ahead can be taken back.
+"""The table of claims on jobs, and adaptive spinning. The native table is used where it is built.
 
-So a worker is sent one job at a time (`SLOTS`): the one it has is the one it runs.
+The table in plain Python has the same words of shared memory, but cannot revoke a job. Therefore a worker is sent one
+job at a time (`SLOTS`): the job that it has is the job that it runs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ WORD = Struct("=Q")
 
 
 class PlainClaimTable:
-    """As `penstock._core.workers.claims.Board`, for one job at a time."""
+    """The counterpart of `penstock._core.workers.claims.ClaimTable`, for one job at a time."""
 
     BYTES = 16
 
@@ -27,23 +28,23 @@ class PlainClaimTable:
         self._memory = memory
 
     def release(self) -> None:
-        """Let the memory go."""
+        """Release the memory."""
         self._memory = None
 
     def offer(self, number: int) -> None:
-        """Nothing to settle: the one job that a worker is sent is its to run."""
+        """Do nothing: the worker runs the one job that it is sent."""
 
     def take(self, number: int) -> bool:
-        """Always the worker's."""
+        """Return True: the job is always the worker's."""
         return True
 
     def revoke(self, number: int) -> bool:
-        """Never taken back."""
+        """Return False: a job is never revoked."""
         return False
 
     @property
     def interrupted(self) -> int:
-        """The number of the job that is to be interrupted."""
+        """The number of the job to interrupt."""
         return int(WORD.unpack_from(self._memory, 0)[0])
 
     @interrupted.setter
@@ -52,7 +53,7 @@ class PlainClaimTable:
 
     @property
     def results_read(self) -> int:
-        """How many results in shared memory the parent has read."""
+        """The number of results in shared memory that the parent has read."""
         return int(WORD.unpack_from(self._memory, 8)[0])
 
     @results_read.setter
@@ -61,7 +62,7 @@ class PlainClaimTable:
 
 
 class PlainLargeBytes:
-    """As `penstock._core.workers.claims.LargeBytes`."""
+    """The counterpart of `penstock._core.workers.claims.LargeBytes`."""
 
     def __init__(self, least_bytes: int) -> None:
         self.found: list[bytes | bytearray] = []
@@ -69,7 +70,7 @@ class PlainLargeBytes:
         self._indices: dict[int, int] = {}
 
     def persistent_id(self, item: object) -> int | None:
-        """The index of a large item in `found`; None for all else, which is pickled where it is."""
+        """Return the index of a large item in `found`, None for any other item, which stays in the pickle."""
         if type(item) not in (bytes, bytearray) or len(item) < self._least_bytes:  # type: ignore[arg-type]
             return None
         index = self._indices.setdefault(id(item), len(self.found))
@@ -79,7 +80,7 @@ class PlainLargeBytes:
 
 
 def receive_plain(fd: int, spin_ns: int) -> bytes | None:
-    """Leaves everything to the receive that sleeps."""
+    """Return None: the caller receives by a call that sleeps."""
     return None
 
 
@@ -87,7 +88,7 @@ ClaimTable: Any
 LargeBytes: Any
 receive: Callable[[int, int], bytes | None]
 SLOTS: int
-# whether a worker may be told of a job while its buffers are still being copied
+# whether a worker may be sent a job while its buffers are still copied
 FILLS: bool
 
 try:
@@ -106,15 +107,19 @@ else:
     )
 
 
-# How long to look; and what is not expected within this time is not worth it. It has to outlast one wake of the other
-# side, or two sides that sleep never find each other awake: of 100, 200, 300 and 400 us the last two make a lone call
-# cost a quarter of the first, and no less than each other.
+# How long to spin, in ns. It has to outlast one wake of the other side: else two sides that sleep never find each other
+# awake. Of 100, 200, 300 and 400 us the last two make a single call cost a quarter of the first, and are equal.
 SPIN_NS = 300_000
 MOST_SKIPPED = 1023
 
 
 class AdaptiveSpin:
-    """`wants_to_look` before each wait; `found` tells whether a look was worth it."""
+    """Spinning before a wait, as long as it succeeds.
+
+    To wake a process takes tens of microseconds, on a virtual machine 100 and more, and a call wakes two processes.
+    That is longer than a short job. But spinning occupies a core, which the other side may need: then it never
+    succeeds, and it is skipped for longer and longer. Call `should_spin` before each wait and `found` after each spin.
+    """
 
     __slots__ = ("_left", "_skip")
 
@@ -122,13 +127,13 @@ class AdaptiveSpin:
         self._skip = self._left = 0
 
     def should_spin(self) -> bool:
-        """Whether to look this time."""
+        """Return whether to spin before this wait."""
         if self._left:
             self._left -= 1
             return False
         return True
 
     def found(self, in_time: bool) -> None:
-        """What came of the look."""
+        """Record whether a spin succeeded."""
         self._skip = 0 if in_time else min(2 * self._skip + 1, MOST_SKIPPED)
         self._left = self._skip

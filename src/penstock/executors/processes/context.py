@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ContextCapture", "run_in_context"]
 
-# (variables by reference, trace headers)
+# values of variables by their references, and trace headers
 CarriedContext = tuple[dict[str, Any], dict[str, str]]
 
 

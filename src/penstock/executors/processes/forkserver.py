@@ -1,6 +1,6 @@
-"""Imported first by the forkserver: makes it outlive a signal for a whole group, and imports the rest.
+"""Preparation of the forkserver, which imports this module first: it ignores SIGTERM and imports the other modules.
 
-Anywhere but in a forkserver, this module does nothing.
+An import in any other process does nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORKSERVER = "multiprocessing.forkserver"
 
 
 def _importing() -> list[str] | None:
-    """The list of modules that the forkserver is importing; None if it is not that which imports this one."""
+    """Return the list of modules that the forkserver imports; None in any other process."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         preload: Any = frame.f_locals.get("preload") if frame.f_globals.get("__name__") == FORKSERVER else None
@@ -32,8 +32,8 @@ def _importing() -> list[str] | None:
 
 
 def _import_rest(preload: list[str]) -> None:
-    """Import what comes after this module, whatever it raises: it would end the forkserver. A worker imports it again,
-    and tells why it cannot."""
+    """Import the modules after this one, and suppress their exceptions, which would end the forkserver. A worker
+    imports them again, and reports the exception."""
     position = preload.index(__name__) + 1
     rest, preload[position:] = preload[position:], []
     for name in rest:

@@ -1,8 +1,8 @@
-"""The home of a lane of processes: the one loop whose thread has the lane's state, and the ways there from elsewhere.
+"""The home loop of a lane of processes: the one loop whose thread owns the lane's state, and offers from other threads.
 
-It is the loop of the first caller; when threads call first, one of the lane's own in a thread, which it leaves for a
-loop that calls as soon as it has no jobs. What a job comes to at home is the lane's part. Whatever ends, a loop, the
-lane or the program: whoever waits for a job gets an answer.
+The home loop is the loop of the first caller. If threads call first, it is a loop of the lane itself, in a thread; the
+lane moves to a loop that calls as soon as it has no jobs. At the end of a loop, of the lane or of the program, every
+unfinished job is cancelled, so that no caller waits for ever.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ logger = logging.getLogger("penstock")
 
 
 class LoopThread:
-    """Owns its loop and its thread, until `stop`. The loop runs when it is made."""
+    """A loop in a thread of its own. Ownership: the loop and the thread, until `stop`. The loop runs from the start."""
 
     def __init__(self, name: str) -> None:
         self.loop: asyncio.AbstractEventLoop = EventLoop()
-        # a daemon: whoever uses it ends its work at the interpreter's exit
+        # a daemon: its lane finishes its jobs at the interpreter's exit
         self._is_to_stop = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         begun = threading.Event()
@@ -57,12 +57,12 @@ class LoopThread:
             try:
                 self.loop.run_forever()
             except BaseException:
-                # a future's callback has raised SystemExit, or the like: it ends nothing that others wait for
+                # a callback of a future has raised SystemExit or the like: the loop goes on for other jobs
                 logger.exception("a callback in %s", self._thread.name)
         self.loop.close()
 
     def stop(self) -> None:
-        """Stop the loop and wait for the thread, unless this is it. May be called again."""
+        """Stop the loop, and wait for its thread unless this is it. A second call does nothing."""
         self._is_to_stop = True
         with suppress(RuntimeError):  # it is closed
             self.loop.call_soon_threadsafe(self.loop.stop)
@@ -71,7 +71,8 @@ class LoopThread:
 
 
 class HomeLoopLane(Lane):
-    """A lane whose state is confined to its home's thread. The lock guards which loop that is, and what is posted."""
+    """A lane whose state is confined to the thread of its home loop. The lock guards the choice of that loop, and the
+    jobs that other threads have posted to it."""
 
     _admission: Admission
     _context_capture: ContextCapture
@@ -84,35 +85,35 @@ class HomeLoopLane(Lane):
         _lanes.add(self)
 
     def _unlock(self) -> None:
-        """Make anew what threads wait for each other by: a forked child has none of those that hold it."""
+        """Make new locks: a forked child has none of the threads that hold the old ones."""
         self._lock = threading.Lock()
-        # those that wait for a place
+        # threads that wait for a place
         self._room = threading.Condition(self._lock)
         self._ended = threading.Event()
         self._loop_thread: LoopThread | None = None
-        # a loop that has called while the service is the home
+        # a loop that has called while the lane's own loop is the home loop
         self._heir: asyncio.AbstractEventLoop | None = None
 
     def _begin(self) -> None:
-        """Have everything as new, on no loop yet."""
+        """Start without a home loop and jobs."""
         self._home: asyncio.AbstractEventLoop | None = None
-        # calls from other threads that the home has not heard of yet
+        # jobs of other threads that the home loop has not entered yet
         self._posted: set[Job] = set()
 
-    # --- which loop it is
+    # --- the choice of the loop
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Live on `loop`, and start `min_workers`; if threads have jobs here already, as soon as those are done."""
-        if not self._is_shut and self._settle(loop) is loop:
+        """Make `loop` the home loop, and start `min_workers`; if threads have jobs here, after those have ended."""
+        if not self._is_shut and self._choose_home(loop) is loop:
             self._pool.keep()
 
-    def _settle(self, loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
-        """The home, now that `loop` calls, or for None a thread."""
+    def _choose_home(self, loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
+        """Return the home loop, chosen now that `loop` calls, or a thread if None."""
         left: list[Job] = []
         with self._lock:
             self._check_open()
             former = home = self._home
-            # the own loop may stand still for a moment, after a callback that raised SystemExit: it runs again
+            # the lane's own loop may stop for a moment, after a callback that raised SystemExit: it runs again
             is_still = self._loop_thread is None and home is not None and not home.is_running()
             if home is None or home.is_closed() or (loop is None and is_still and self._is_idle()):
                 left = self._leave()
@@ -136,7 +137,7 @@ class HomeLoopLane(Lane):
         return not (self._posted or self._admission.queued or self._admission.waiting or self._pool.jobs())
 
     def _leave(self) -> list[Job]:
-        """Leave a home that is closed, or does not run; its jobs, which get no result any more. The lock is held."""
+        """Leave a home loop that is closed or stopped. Return its jobs, which get no result. Under the lock."""
         left = [*self._pool.jobs(), *self._admission.drain(), *self._posted]
         self._pool.close()
         self._begin()
@@ -144,17 +145,17 @@ class HomeLoopLane(Lane):
         return left
 
     def _hand_over(self) -> None:
-        """In the service's thread: leave for the loop that has called, once no job is here."""
+        """Move from the lane's own loop to the loop that has called, once there are no jobs. In the loop thread."""
         with self._lock:
-            heir, service, pool = self._heir, self._loop_thread, self._pool
-            if heir is None or service is None or self._is_shut or not self._is_idle():
+            heir, loop_thread, pool = self._heir, self._loop_thread, self._pool
+            if heir is None or loop_thread is None or self._is_shut or not self._is_idle():
                 return
             self._heir = self._loop_thread = None
             self._begin()
             if not heir.is_closed():
                 self._live_on(heir)
         pool.close()
-        service.stop()
+        loop_thread.stop()
         with suppress(RuntimeError):  # closed by now
             heir.call_soon_threadsafe(self._keep)
 
@@ -162,13 +163,13 @@ class HomeLoopLane(Lane):
         if not self._is_shut and asyncio._get_running_loop() is self._home:
             self._pool.keep()
 
-    # --- the ways there
+    # --- offered jobs
 
     def _offer(self, job: Job) -> None:
         job.carried = self._context_capture.capture(job.call.context)
         loop, home = job.loop, self._home
         if loop is None or loop is not home:
-            home = self._settle(loop)
+            home = self._choose_home(loop)
             if home is not loop and asyncio._get_running_loop() is not home:
                 self._offer_from_elsewhere(job)
                 return
@@ -177,19 +178,20 @@ class HomeLoopLane(Lane):
         self._enter(job)
 
     def _offer_from_elsewhere(self, job: Job) -> None:
-        """Post the job to the home; hold its caller, if that is a thread, while too much is on its way."""
+        """Post the job to the home loop. Block its caller, if that is a thread, while too many jobs are queued or
+        posted."""
         limit, full = self.config.queue_jobs, self.config.full
         most = 2 * limit if full == "drop_oldest" else limit
         while full in ("wait", "drop_oldest") or self._coming() < limit:
             with self._room:
-                # a caller on a loop may not be held: its jobs wait in line at home
+                # a caller on a loop must not block: its jobs wait at the home loop
                 if job.loop is None:
                     self._room.wait_for(lambda: self._is_shut or self._coming() < most)
                 self._check_open()
                 if self._post(job):
                     return
-            # the home has closed meanwhile
-            self._settle(job.loop)
+            # the home loop was closed meanwhile
+            self._choose_home(job.loop)
         if full == "shed":
             self._count(partial(self._counters.shed, "full"))
             raise Overloaded(
@@ -202,7 +204,7 @@ class HomeLoopLane(Lane):
         del job
 
     def _count(self, count: Callable[[], None]) -> None:
-        """Count at home: the meter belongs to its thread."""
+        """Count in the thread of the home loop, which owns the counters."""
         home = self._home
         if home is not None and asyncio._get_running_loop() is home:
             count()
@@ -241,7 +243,7 @@ class HomeLoopLane(Lane):
         if job.done():
             self._after_jobs()
             return
-        # accepted before a shutdown is accepted: the shutdown waits for it
+        # the job was accepted before the shutdown, which waits for it
         try:
             self._enter(job, is_posted=True)
         except Overloaded as problem:
@@ -249,7 +251,7 @@ class HomeLoopLane(Lane):
 
     @abstractmethod
     def _enter(self, job: Job, is_posted: bool = False) -> None:
-        """At home: have the job run, now or later. Raises Overloaded."""
+        """Run the job now or later, in the thread of the home loop. Raises Overloaded."""
 
     def _deliver_to_thread(self, deliver: Callable[[Any], None], outcome: Any) -> None:
         """Deliver an outcome to a ThreadJob. A SystemExit or the like of its callbacks is raised in the loop, after the
@@ -260,10 +262,10 @@ class HomeLoopLane(Lane):
             assert self._home is not None
             self._home.call_soon(_raise, problem)
 
-    # --- its end
+    # --- shutdown
 
     def _after_jobs(self) -> None:
-        """There may be no jobs left: do what waits for that."""
+        """Continue a shutdown or a move to another loop, if no jobs are left."""
         if self._is_shut:
             self._end_if_done()
         elif self._heir is not None and self._home is not None:
@@ -279,7 +281,8 @@ class HomeLoopLane(Lane):
                 self._loop_thread.stop()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As `concurrent.futures`'. In the home's own thread, and when that stands still, nothing can be waited for."""
+        """Shut the lane, as in `concurrent.futures`. Do not wait in the home loop's own thread, or while that loop is
+        stopped."""
         with self._room:
             self._is_shut = True
             self._room.notify_all()
@@ -308,7 +311,7 @@ class HomeLoopLane(Lane):
         self._end_if_done()
 
     def close(self) -> None:
-        """End everything now: workers are killed, what they ran reaches nobody, and whoever waits for it is told so."""
+        """Kill all workers now, and cancel all jobs."""
         with self._lock:
             self._is_shut = True
             home, left = self._home, self._leave()
@@ -319,19 +322,19 @@ class HomeLoopLane(Lane):
         self._stop_loop_thread()
 
     def _stop_loop_thread(self) -> None:
-        service, self._loop_thread = self._loop_thread, None
-        if service is not None:
-            service.stop()
+        loop_thread, self._loop_thread = self._loop_thread, None
+        if loop_thread is not None:
+            loop_thread.stop()
 
     def finish_at_exit(self) -> None:
-        """Finish what threads have submitted, as `concurrent.futures` does; where no loop runs any more, say so."""
+        """Finish jobs of threads, as `concurrent.futures` does; cancel jobs of a loop that has stopped."""
         if self._loop_thread is not None:
             self.shutdown()
         elif self._home is not None and not self._home.is_running():
             self.close()
 
     def after_fork(self) -> None:
-        """In a forked child: it has no workers yet, and none of the parent's jobs."""
+        """Start anew in a forked child, without the workers and jobs of the parent."""
         self._pool.forget()
         self._unlock()
         self._begin()
@@ -342,7 +345,7 @@ def _raise(problem: BaseException) -> None:
 
 
 def _cancel_all(jobs: list[Job], home: asyncio.AbstractEventLoop | None) -> None:
-    """Tell the callers, some of whom are on other loops than the home, that there will be no answer."""
+    """Cancel jobs, whose callers may be on other loops than the home loop."""
     for job in jobs:
         if job.timer is not None:
             job.timer.cancel()
@@ -364,12 +367,12 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    """What threads have submitted is finished, as `concurrent.futures` does; a loop's lanes are its own to end."""
+    """Finish jobs of threads, as `concurrent.futures` does. Each loop shuts its own lanes."""
     for lane in _lanes.all():
         lane.finish_at_exit()
 
 
-# before the interpreter stops letting threads and processes start; where concurrent.futures ends its executors
+# before the interpreter refuses to start threads and processes, where concurrent.futures ends its executors
 getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -1,7 +1,7 @@
-"""Calls and results as bytes: pickle protocol 5, large buffers beside it, and errors that name the object at fault.
+"""Pickles of calls and results, with large buffers outside the pickle, and errors that name the object at fault.
 
-A `Pickled` is a pickle and the large buffers that are not in it, in two kinds: bytes and bytearrays, which pickle would
-copy into its text, and what objects lend (NumPy, Arrow, memoryviews). Knows neither memory nor sockets.
+A `Pickled` is a pickle of protocol 5 and the large buffers outside it, in two kinds: bytes and bytearrays, which pickle
+would copy into its text, and buffers that objects export (NumPy, Arrow, memoryviews).
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGE_BYTES", "Pickled", "call_fault", "dump", "dump_function", "fault", "load"]
 
-# From here on a buffer travels beside the pickle: below, copying it twice costs less than keeping account of it.
+# A buffer of this size is sent outside the pickle. For a smaller one two copies cost less than the accounting.
 LARGE_BYTES = 65_536
-# Nothing in these can be large enough, or hide something that is.
+# Objects of these types are small, and contain no others.
 SMALL_TYPES = frozenset((int, float, bool, complex, type(None)))
-# How deep the search for an unpicklable object goes, and how many members it looks at in each.
+# The depth of the search for an unpicklable object, and the number of members that it checks in each.
 DEPTH, BREADTH = 6, 1000
 
 
 class Pickled:
-    """`text` is the pickle; `bytes_like` and `lent` are the large buffers beside it, to be given to `load` in order.
+    """A pickle, `text`, and the large buffers outside it, `bytes_like` and `lent`, in the order in which `load` takes
+    them.
 
-    A call's pickle may leave its function out, which is then in `function`, pickled apart.
+    The function of a call may be pickled apart, in `function`.
     """
 
     __slots__ = ("bytes_like", "function", "lent", "text")
@@ -53,12 +54,12 @@ class Pickled:
 
     @property
     def is_small(self) -> bool:
-        """Whether all of it goes into a frame."""
+        """Whether all of it fits into a frame."""
         return not self.bytes_like and not self.lent and len(self.text) < LARGE_BYTES
 
     @property
     def size_bytes(self) -> int:
-        """Everything that travels."""
+        """The size of all that is sent."""
         size = len(self.text)
         if self.bytes_like or self.lent:
             size += sum(map(len, self.bytes_like)) + sum(view.nbytes for view in self.lent)
@@ -66,7 +67,7 @@ class Pickled:
 
 
 def dump(item: Any) -> Pickled:
-    """The item as it travels; whatever its own code raises comes out as it is."""
+    """Pickle the item. Raises the exceptions of pickle and of the item's own methods."""
     if type(item) in SMALL_TYPES or (type(item) is tuple and _is_small(item)):
         return Pickled(pickle.dumps(item, 5))
     stream, large = io.BytesIO(), LargeBytes(LARGE_BYTES)
@@ -80,8 +81,8 @@ def dump(item: Any) -> Pickled:
 
 
 def _lender(lent: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
-    """Takes a large buffer out of the pickle, into `lent`; a small one stays. No method: a pickler that holds itself
-    would keep what it has pickled until the next garbage collection."""
+    """Return a callback that takes large buffers out of the pickle, into `lent`. A closure, not a method: a pickler
+    that holds itself would keep the pickled objects until the next garbage collection."""
 
     def stays(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
@@ -102,17 +103,15 @@ def _is_small(items: tuple[Any, ...]) -> bool:
 
 
 def load(text: bytes | memoryview, bytes_like: Sequence[Any] = (), lent: Sequence[Any] = ()) -> Any:
-    """The item again. What is `bytes_like` is copied into a bytes or bytearray; what is `lent` the item may keep.
-
-    `bytes_like` are pairs: the type, and a buffer.
-    """
+    """Load an item. Buffers of `bytes_like`, pairs of a type and a buffer, are copied; the item may keep those of
+    `lent`."""
     if not bytes_like and not lent:
         return pickle.loads(text)
     unpickler = _Unpickler(io.BytesIO(text), buffers=lent)
     made: dict[int, Any] = {}
 
     def one(index: int) -> Any:
-        # each of them once: what was one object is one again
+        # each buffer once: one object stays one object
         if index not in made:
             kind, block = bytes_like[index]
             made[index] = kind(block)
@@ -123,7 +122,7 @@ def load(text: bytes | memoryview, bytes_like: Sequence[Any] = (), lent: Sequenc
 
 
 def _reduced_view(view: memoryview) -> tuple[Any, tuple[Any, ...]]:
-    # an empty view, or one of items that only its owner knows (a struct's), arrives as plain bytes
+    # an empty view, or one with items of a format of its own (a struct), arrives as plain bytes
     is_plain = view.nbytes > 0 and len(view.format) == 1
     flat = view if view.c_contiguous and is_plain else memoryview(view.tobytes())
     layout = (view.format, view.shape) if is_plain else None
@@ -140,7 +139,7 @@ def _view(buffer: Any, layout: tuple[Any, Any] | None, readonly: bool) -> memory
 VIEWS: dict[type, Callable[[Any], tuple[Any, ...]]] = {memoryview: _reduced_view}
 
 
-# Classes of our own: only instances of such take a persistent_id and a persistent_load on every Python.
+# Subclasses: only their instances accept a persistent_id and a persistent_load on every Python.
 class _Unpickler(pickle.Unpickler):
     pass
 
@@ -149,14 +148,14 @@ class _Pickler(pickle.Pickler):
     dispatch_table: Any = ChainMap(VIEWS, copyreg.dispatch_table)  # noqa: RUF012
 
 
-# A function travels by its name, which is looked up anew for each pickle: once will do.
+# Pickle looks up the name of a function for each pickle; once is enough.
 _functions: weakref.WeakKeyDictionary[Callable[..., Any], bytes] = weakref.WeakKeyDictionary()
 
 
 def dump_function(fn: Callable[..., Any]) -> bytes | None:
-    """A plain function's pickle, kept for the next time; None for other callables, which may change.
+    """Return a plain function's pickle, which is cached; None for other callables, which may change.
 
-    In a session None too: a function that travels by value takes along what it uses, as it is at that time.
+    In an interactive session always None: a function sent by value includes the current state of all that it uses.
     """
     if is_interactive() or type(fn) not in (types.FunctionType, types.BuiltinFunctionType):
         return None
@@ -179,7 +178,7 @@ def call_fault(call: Call, problem: BaseException, variables: Mapping[str, Any] 
 
 
 def fault(what: str, item: Any, problem: BaseException) -> UnpicklableError:
-    """The error for one thing, `what`, that cannot be pickled."""
+    """Make the error for an item, called `what`, that cannot be pickled."""
     return _error(what, [("it", item)], problem)
 
 
@@ -193,7 +192,7 @@ def _error(what: str, parts: list[tuple[str, Any]], problem: BaseException) -> U
 
 
 def _unpicklable_member(item: Any, depth: int, seen: set[int]) -> tuple[str, Any, str] | None:
-    """The deepest member that does not pickle by itself: its path from the item, itself, and why."""
+    """Return the deepest member that cannot be pickled: its path from the item, the member, and the reason."""
     if id(item) in seen:
         return None
     seen.add(id(item))
@@ -217,7 +216,7 @@ def _members(item: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(item, list | tuple | set | frozenset):
         pairs = ((f"[{index}]", value) for index, value in enumerate(item))
     elif isinstance(item, type | types.FunctionType):
-        # by its name, whatever is in it
+        # pickled by its name, without its members
         return
     else:
         pairs = ((f".{name}", value) for name, value in getattr(item, "__dict__", {}).items())

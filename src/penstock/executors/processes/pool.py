@@ -1,7 +1,7 @@
-"""The crew: a process lane's workers as a group. Starts them, rests them, retires them, notices when one is gone.
+"""The pool of a process lane's workers: it starts and retires them, and notices their end.
 
-Confined to its loop's thread; only the start of a process, which blocks, runs in a thread of its own. Which job goes to
-whom is the lane's part: the crew tells it of workers that are ready, and of jobs whose worker was lost.
+Confined to its loop's thread. Only the start of a process, which blocks, runs in a thread of its own. The lane assigns
+jobs to workers; the pool notifies it of ready workers and of lost ones.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolOwner", "WorkerPool"]
 
-# Without a worker, so many starts that fail one after another are told to whoever waits.
+# If there is no worker, queued jobs fail after this many failed starts in a row.
 START_TRIES = 3
-# After failed starts, with workers there, so long none is started.
+# The pause after a failed start, if there are workers.
 START_PAUSE_NS = 1_000_000_000
-# A process's end is seen a little before its exit code can be had: ask again, not for ever.
+# The end of a process is seen a little before its exit code is known: the pool asks again this often, this many times.
 EXIT_CODE_STEP_S = 0.002
 EXIT_CODE_TRIES = 250
-# The size of a worker is read at most so often.
+# The shortest time between two readings of a worker's size.
 RSS_EVERY_NS = 250_000_000
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -45,79 +45,79 @@ def _ended_at_once(code: int | None) -> Exception:
 
 
 class PoolOwner(Protocol):
-    """What a crew tells its lane."""
+    """The callbacks of a pool to its lane."""
 
     def on_reply(
         self, connection: WorkerConnection, job: Job, status: int, value: Any, began_ns: int, ran_ns: int
     ) -> None:
-        """A job is answered."""
+        """A worker has replied to a job. `ran_ns` is the running time of the job."""
 
     def on_free(self, connection: WorkerConnection) -> None:
         """A worker may have room for jobs."""
 
     def on_room(self) -> None:
-        """The crew may grow."""
+        """A worker has ended, or a start has failed: more workers may be needed."""
 
     def on_lost(self, connection: WorkerConnection, unbegun: list[Job], code: int | None) -> None:
-        """A worker has ended: `unbegun` were only sent to it, those left in `link.jobs` were begun and are lost."""
+        """A worker has ended. It had not begun the jobs `unbegun`; those in `connection.jobs` are lost."""
 
     def on_no_worker(self, text: str, problem: BaseException | None) -> None:
-        """There is no worker, and none can be started: what to tell, and why."""
+        """No worker is alive, and none can be started. `text` is the message for callers, `problem` its cause."""
 
 
 class WorkerPool:
-    """The workers of one lane on one loop. `links` are those that take jobs now or later."""
+    """The workers of one lane on one loop. `connections` are those of workers that take jobs now or later."""
 
     def __init__(self, name: str, config: LaneConfig, counters: LaneCounters, options: WorkerOptions) -> None:
         self.connections: list[WorkerConnection] = []
         self.starting = 0
-        # the limit when it was last asked for: for those that ask once per job
+        # the limit when it was last computed, for reads once per job
         self.limit_seen = sys.maxsize
         self._name, self._config, self._counters, self._options = name, config, counters, options
-        # ready and without a job; the last to rest is the first to work, so that the others may end
+        # idle workers; the last to become idle gets the next job, so that the others may end
         self._resting: list[WorkerConnection] = []
-        # retired or dead, their processes not yet known to have ended
+        # retired or dead workers whose processes are not known to have ended
         self._leaving: set[WorkerConnection] = set()
         self._failed_starts = self._paused_until_ns = 0
         self._started_count = 0
-        # threads that start one each, and what came of it
+        # threads that start one worker each, and the workers or exceptions that they produced
         self._start_threads: list[threading.Thread] = []
         self._started: deque[ChildProcess | Exception] = deque()
         self._shrinks: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop, lane: PoolOwner) -> None:
-        """Begin to work for `lane` on `loop`."""
+        """Start to work for `lane` on `loop`."""
         self._loop, self._lane = loop, lane
 
     # --- how many
 
     @property
     def limit(self) -> int:
-        """How many workers there may be now: as configured, or as many as the usable cores."""
+        """The most workers now: as configured, or one for each usable core."""
         self.limit_seen = worker_limit(self._config, current_cores())
         return self.limit_seen
 
     @property
     def busy(self) -> int:
-        """Workers with a job."""
+        """The number of workers with a job."""
         return sum(bool(connection.jobs) for connection in self.connections)
 
     def grow(self, wanted: int) -> None:
-        """Have `wanted` more workers, as far as the limit lets, those that start already among them."""
+        """Start workers until `wanted` are starting, up to the limit."""
         if wanted <= self.starting or self._is_paused():
             return
         for _ in range(min(wanted - self.starting, self.limit - len(self.connections) - self.starting)):
             self._start()
 
     def _is_paused(self) -> bool:
-        """Whether starts have failed a moment ago; where there are no workers it is tried on."""
+        """Return whether starts pause after a failure. Without a ready worker they do not."""
         if not self._paused_until_ns or monotonic_ns() >= self._paused_until_ns:
             return False
         return any(connection.is_ready for connection in self.connections)
 
     def jobs(self) -> list[Job]:
-        """Those that any worker has, or had when it was lost."""
+        """Return the jobs of all workers, including lost ones."""
         return [job for connection in (*self.connections, *self._leaving) for job in connection.jobs.values()]
 
     def connection_of(self, job: Job) -> WorkerConnection | None:
@@ -129,15 +129,15 @@ class WorkerPool:
         return None
 
     def keep(self) -> None:
-        """See that there are `min_workers`."""
+        """Start workers until there are `min_workers`."""
         self.grow(self._config.min_workers - len(self.connections))
 
     def next_resting(self) -> WorkerConnection | None:
-        """An idle worker; it no longer counts as resting."""
+        """Remove an idle worker from the idle ones and return it; None if there is none."""
         return self._resting.pop() if self._resting else None
 
     def rest(self, connection: WorkerConnection) -> None:
-        """The worker has nothing to do."""
+        """Add a worker to the idle ones."""
         connection.idle_since_ns = monotonic_ns()
         self._resting.append(connection)
         if self._shrinks is None and self._loop is not None:
@@ -150,14 +150,14 @@ class WorkerPool:
         self._started_count += 1
         name = f"penstock-{self._name}-{self._started_count}"
         if self._config.start == "fork":
-            # from this thread: a helper thread would be one more that the child finds gone
+            # in this thread: a helper thread would be one more thread that the child does not have
             self._start_process(name)
             return
         thread = threading.Thread(target=self._start_process, args=(name,), name=f"{name}-start", daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            self._start_process(name)  # the interpreter ends, and lets no thread start any more
+            self._start_process(name)  # the interpreter is exiting, and lets no thread start
         else:
             self._start_threads.append(thread)
 
@@ -168,7 +168,7 @@ class WorkerPool:
             try:
                 loop.call_soon_threadsafe(self._add_started)
             except RuntimeError:
-                pass  # the loop is closed; whoever closes the crew finds it among the arrivals
+                pass  # the loop is closed; `close` finds the worker in `_started`
 
     def _add_started(self) -> None:
         self._start_threads = [thread for thread in self._start_threads if thread.is_alive()]
@@ -186,7 +186,7 @@ class WorkerPool:
             self._loop.add_reader(found.sentinel, self._ended, connection, EXIT_CODE_TRIES, True)
 
     def _start_hangs(self, connection: WorkerConnection) -> None:
-        """A worker is not ready in time: have it tell where it is, or else end it."""
+        """Interrupt a worker that is not ready in time, so that it reports its traceback; kill it if it does not."""
         connection.fault = TimeoutError(
             f"not ready after {self._config.start_s:g} s (start_s): preload or initializer hangs"
         )
@@ -200,7 +200,7 @@ class WorkerPool:
             self._paused_until_ns = monotonic_ns() + START_PAUSE_NS
         elif self._failed_starts >= START_TRIES or type(problem) is TimeoutError or not isinstance(problem, OSError):
             self._failed_starts = 0
-            # that one says all that there is to say
+            # this exception needs no cause
             is_whole = isinstance(problem, UnguardedMain)
             text = str(problem) if is_whole else f"{type(problem).__name__}: {problem}"
             text = f"lane {self._name!r}: its workers do not start: {text}"
@@ -230,7 +230,7 @@ class WorkerPool:
             self.retire(connection, connection.retiring)
 
     def _cause_to_retire(self, connection: WorkerConnection) -> str | None:
-        # a worker that is retired before its first job does nothing for anybody, and neither does its successor
+        # a worker retired before its first job would be useless, and so would its successor
         if not connection.jobs_done:
             return None
         config, now_ns = self._config, monotonic_ns()
@@ -247,18 +247,18 @@ class WorkerPool:
     # --- ending
 
     def retire(self, connection: WorkerConnection, cause: str) -> None:
-        """End a worker that has no job: it leaves by itself; one that does not within the grace is killed."""
+        """End a worker that has no job: it ends by itself, or is killed after the grace."""
         connection.retiring = cause
         self._leave(connection)
         try:
             connection.worker.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # it is gone already
+            pass  # it has ended already
         if self._loop is not None:
             connection.grace = self._loop.call_later(max(self._config.grace_s, 1.0), connection.worker.kill)
 
     def kill(self, connection: WorkerConnection, cause: str) -> None:
-        """End a worker now; its end is then noticed as any other's."""
+        """Kill a worker. Its end is noticed like any other."""
         connection.retiring = connection.retiring or cause
         connection.worker.kill()
 
@@ -285,12 +285,12 @@ class WorkerPool:
             self._shrinks = self._loop.call_later(wait_s, self._shrink)
 
     def _ended(self, connection: WorkerConnection, tries: int = EXIT_CODE_TRIES, is_sentinel: bool = False) -> None:
-        """The socket or the sentinel says that the process is over, or about to be."""
+        """Handle the end of the socket or the sentinel: the process has ended, or is about to."""
         loop = self._loop
         if loop is None:
             return
         if is_sentinel and connection.worker.is_alive():
-            # its forkserver is gone, and it is not
+            # its forkserver has ended, and the worker has not
             loop.remove_reader(connection.worker.sentinel)
             return
         if connection in self.connections:
@@ -300,7 +300,7 @@ class WorkerPool:
             loop.remove_reader(fd)
         code = connection.worker.exit_code()
         if code is None and tries == EXIT_CODE_TRIES // 2:
-            # its socket is closed, but it lives: a job has closed what is not its own
+            # its socket is closed, but it lives: a job has closed a descriptor of the worker
             connection.worker.kill()
         if code is None and tries and (connection.worker.is_alive() or not connection.worker.has_no_record()):
             loop.call_later(EXIT_CODE_STEP_S, self._ended, connection, tries - 1)
@@ -321,14 +321,14 @@ class WorkerPool:
         self._lane.on_room()
 
     def finish(self) -> bool:
-        """Retire every worker without a job; True once none is left and none is on its way."""
+        """Retire every worker without a job. Return True once no worker is left and none is starting."""
         for connection in list(self.connections):
             if connection.is_ready and not connection.jobs:
                 self.retire(connection, "shutdown")
         return not (self.connections or self._leaving or self.starting)
 
     def close(self) -> None:
-        """Kill all and wait until they are gone: the loop closes, nobody hears of results any more."""
+        """Kill all workers and wait for their ends. The loop is closing: no result is delivered any more."""
         loop, gone = self._loop, [*self.connections, *self._leaving]
         if self._shrinks is not None:
             self._shrinks.cancel()
@@ -346,7 +346,7 @@ class WorkerPool:
         self._forget_all()
 
     def forget(self) -> None:
-        """In a forked child: the workers are the parent's. Close our copies of its descriptors, touch nothing else."""
+        """Close the copies of the parent's descriptors, in a forked child. The workers stay the parent's."""
         late = [found for found in self._started if isinstance(found, ChildProcess)]
         for worker in [*(connection.worker for connection in (*self.connections, *self._leaving)), *late]:
             worker.release()

@@ -1,7 +1,7 @@
-"""What parent and worker write to each other: frames of a fixed head and a body, cut out of the stream one by one.
+"""The protocol between parent and worker: frames with a fixed head and a body.
 
-A job's body is its function, then its content; a result's is its content. Content is a table of the buffers beside the
-pickle, the pickle, and those buffers for which shared memory had no room.
+The body of a job is its function, then its content. The body of a result is its content. Content is a table of the
+buffers outside the pickle, the pickle, and the buffers for which shared memory had no room.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ __all__ = ["FILLING", "JOB", "RESULT", "WHOLE", "Content", "FrameReader", "Statu
 
 # body bytes, number, function bytes, buffers, flags
 JOB = Struct("<QQHII")
-# body bytes, number, when it began and how long it ran in nanoseconds, buffers, status, whether it keeps its blocks
+# body bytes, number, start and running time in ns, buffers, status, whether the job keeps its blocks
 RESULT = Struct("<QQQQIBB")
-# where a buffer is, how many bytes, what it becomes
+# offset of a buffer, its size in bytes, its kind
 BUFFER = Struct("<QQQ")
 NO_ROOM = 2**64 - 1
-# What a buffer becomes: the pickle itself, a bytes, a bytearray, what an object lent.
+# The kinds of buffers: the pickle itself, a bytes, a bytearray, a buffer that an object exports.
 TEXT, BYTES, BYTEARRAY, LENT = range(4)
 BYTES_LIKE = {BYTES: bytes, BYTEARRAY: bytearray}
-# A job's flag. Without it, its pickle is the tuple of its arguments; with it, (function, arguments, keyword arguments,
-# what the context carries).
+# A flag of a job. With it the pickle is (function, arguments, keyword arguments, carried context), without it the tuple
+# of the arguments.
 WHOLE = 1
-# ... and this one: its shared buffers are still being copied in, in the order of the table.
+# A flag of a job: its shared buffers are still copied in, in the order of the table.
 FILLING = 2
 
 
 class Status(IntEnum):
-    """What a worker's frame says."""
+    """The meaning of a worker's frame."""
 
     READY = 0
     UNFIT = 1  # it cannot start
@@ -46,7 +46,8 @@ class Status(IntEnum):
 
 
 class Content(NamedTuple):
-    """A `Pickled` ready to be sent: `buffer_count` entries begin `parts`; `blocks` are its places in shared memory."""
+    """A `Pickled` ready to be sent. `parts` begin with a table of `buffer_count` entries; `blocks` are in shared
+    memory."""
 
     parts: list[Any]
     buffer_count: int
@@ -56,7 +57,8 @@ class Content(NamedTuple):
 
 
 def lay_out(pickled: Pickled, take: Callable[[int], int | None], put: Callable[[int, Any], None]) -> Content:
-    """Lay a pickle out: large buffers go where `take(size)` says, by `put(offset, data)`; else into the frame."""
+    """Lay out a pickle. `take(size)` allocates shared memory for a large buffer and `put(offset, data)` copies it
+    there; without room the buffer goes into the frame."""
     text = pickled.text
     if pickled.is_small:
         return Content([text], 0, [], len(text), 0)
@@ -87,7 +89,7 @@ def _buffers(pickled: Pickled) -> Iterator[tuple[int, Any]]:
 
 
 class Unpacked(NamedTuple):
-    """What `pickling.load` takes."""
+    """The arguments of `pickling.load`."""
 
     text: Any
     bytes_like: list[tuple[type, Any]]
@@ -102,7 +104,7 @@ def unpack(
     view: Callable[[int, int], Any],
     lend: Callable[[int, int], Any],
 ) -> Unpacked:
-    """Content again. `view(offset, size)` gives a block that is copied at once, `lend(offset, size)` one to be kept."""
+    """Read content. `view(offset, size)` returns a block to copy at once, `lend(offset, size)` a block to keep."""
     if not buffer_count:
         return Unpacked(data[start:end], [], [])
     entries = [BUFFER.unpack_from(data, start + index * BUFFER.size) for index in range(buffer_count)]
@@ -115,7 +117,7 @@ def unpack(
     for offset, size, kind in entries:
         if offset == NO_ROOM:
             block, left = left[:size], left[size:]
-            # a buffer that an object keeps is its own, and may be written to
+            # an object owns the buffer that it keeps, and may write to it
             block = bytearray(block) if kind == LENT else block
         else:
             block = lend(offset, size) if kind == LENT else view(offset, size)
@@ -129,7 +131,7 @@ def unpack(
 
 
 class FrameReader:
-    """Cuts a stream into frames. `feed` gives each as its head's fields and where in which bytes its body is."""
+    """A parser of a stream of frames. A frame is (fields of its head, data, start and end of its body in the data)."""
 
     def __init__(self, head: Struct) -> None:
         self._head = head
@@ -138,7 +140,7 @@ class FrameReader:
         self._need_bytes = head.size
 
     def feed(self, data: bytes) -> list[tuple[tuple[int, ...], bytes, int, int]]:
-        """The frames that are whole now."""
+        """Add data. Return the frames that are complete now."""
         if self._parts or len(data) < self._need_bytes:
             self._parts.append(data)
             self._have_bytes += len(data)

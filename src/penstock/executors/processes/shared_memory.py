@@ -1,9 +1,9 @@
-"""The arena: shared memory between a parent and one worker. A board of claims, then an area for each direction.
+"""Shared memory between a parent and one worker: the table of claims, then an area for each direction.
 
-Anonymous memory (memfd): it has no name that could be left behind, and the kernel frees it with the last of the two
-processes. Pages cost nothing until they are touched, and low addresses are used first, so that warm ones are.
+The memory is anonymous (memfd): it has no name that could be left behind, and the kernel frees it with the last of the
+two processes. Pages cost nothing until they are touched. Low addresses are used first, so that few pages are touched.
 
-Ownership: an arena owns its mapping; the descriptor belongs to whoever sends it, and may be closed once it is mapped.
+Ownership: an arena owns its mapping. The descriptor belongs to the caller, and may be closed after the mapping.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from penstock.executors.processes.claims import ClaimTable
 
 __all__ = ["Arena", "Extents", "LentBlocks", "new_memory"]
 
-# The board has the first page for itself.
+# The table of claims has the first page.
 HEAD_BYTES = 4096
 # Blocks begin on their own cache line.
 ALIGN = 64
 
 
 def new_memory(arena_bytes: int) -> int:
-    """A descriptor of anonymous shared memory for a board and `arena_bytes` of areas."""
+    """Return a descriptor of anonymous shared memory for a table of claims and areas of `arena_bytes` together."""
     size = HEAD_BYTES + arena_bytes // 2 // HEAD_BYTES * HEAD_BYTES * 2
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("penstock", os.MFD_CLOEXEC)
@@ -44,7 +44,7 @@ def new_memory(arena_bytes: int) -> int:
 
 
 class Arena:
-    """One side's mapping: `board`, and the two areas as (first, end) offsets, to the worker and from it."""
+    """The mapping of one side: `claims`, and the two areas as (first, end) offsets, to the worker and from it."""
 
     def __init__(self, fd: int) -> None:
         size = os.fstat(fd).st_size
@@ -56,19 +56,19 @@ class Arena:
         self.claims = ClaimTable(self._memory)
 
     def put(self, offset: int, data: Any) -> None:
-        """Copy a buffer in."""
+        """Copy a buffer to `offset`."""
         self._view[offset : offset + len(data)] = data
 
     def view(self, offset: int, size: int) -> memoryview:
-        """A block, to be copied out at once: not valid for longer."""
+        """Return a view of a block, which the caller must copy at once."""
         return self._view[offset : offset + size]
 
     def lend(self, offset: int, size: int) -> Any:
-        """A block as an object of its own, which the garbage collector tells about: see `Lent`."""
+        """Return a block as an object with weak references: see `LentBlocks`."""
         return (ctypes.c_char * size).from_buffer(self._memory, offset)
 
     def trim(self) -> None:
-        """Give the pages of both areas back to the machine: nothing is in them."""
+        """Return the pages of both areas, which are empty, to the system."""
         if hasattr(mmap, "MADV_REMOVE"):
             try:
                 self._memory.madvise(mmap.MADV_REMOVE, HEAD_BYTES, len(self._memory) - HEAD_BYTES)
@@ -76,7 +76,7 @@ class Arena:
                 pass  # not that kind of memory: it stays
 
     def close(self) -> None:
-        """Unmap; what is still lent keeps the mapping."""
+        """Unmap the memory. Blocks that are still lent keep the mapping."""
         self.claims.release()
         self._view.release()
         try:
@@ -86,14 +86,14 @@ class Arena:
 
 
 class Extents:
-    """The free part of an area: first fit, from the lowest address. `free` takes back what `take` gave."""
+    """The free extents of an area, allocated by first fit from the lowest address."""
 
     def __init__(self, first: int, end: int) -> None:
         self._holes = [(first, end - first)] if end > first else []
         self.taken_bytes = 0
 
     def take(self, size: int) -> int | None:
-        """The offset of a block of `size` bytes, None if there is no room."""
+        """Allocate a block of `size` bytes. Return its offset, None if there is no room."""
         size = _rounded(size)
         for index, (offset, room) in enumerate(self._holes):
             if room >= size:
@@ -106,7 +106,7 @@ class Extents:
         return None
 
     def free(self, offset: int, size: int) -> None:
-        """Take a block back, and join it to its neighbours."""
+        """Free a block of `take`, and merge it with its free neighbours."""
         size = _rounded(size)
         self.taken_bytes -= size
         insort(self._holes, (offset, size))
@@ -123,7 +123,7 @@ def _rounded(size: int) -> int:
 
 
 class LentBlocks:
-    """The blocks that a job was lent. Once it is done `are_kept` says whether somebody still holds one."""
+    """The blocks that a job was lent. After the job `are_kept` returns whether a block is still referenced."""
 
     def __init__(self) -> None:
         self._left = 0
@@ -131,7 +131,7 @@ class LentBlocks:
         self._watches: list[weakref.ref[Any]] = []
 
     def add(self, block: Any) -> Any:
-        """Watch one block."""
+        """Add a block, and return it."""
         self._left += 1
         self._watches.append(weakref.ref(block, self._remove_ended))
         return block
@@ -142,7 +142,7 @@ class LentBlocks:
             self._when_free()
 
     def are_kept(self, when_free: Any) -> bool:
-        """Whether something still holds a block; then `when_free()` is called later, at any moment."""
+        """Return whether a block is still referenced. If so, `when_free()` is called later, at any moment."""
         if self._left == 0:
             return False
         self._when_free = when_free

@@ -1,9 +1,8 @@
-"""Outlives signals that reach whole groups, and hands nothing of that down.
+"""Handling of signals that reach a whole group, for workers and the forkserver.
 
-SIGTERM comes to all of a process group (a shell's, an init's) or of a control group (systemd's). A worker and the
-forkserver end with their parent, and how that ends is its own to decide. Handlers do this, not SIG_IGN, which a program
-would inherit that is started from here; and a process that is forked from here has its own handlers before it hears of
-a signal.
+SIGTERM reaches all processes of a process group (of a shell or an init) or of a control group (systemd). A worker and
+the forkserver end with their parent, which handles the signal. They ignore it by a handler, not by SIG_IGN, which a
+program started from here would inherit. A process forked from here resets its handlers before it can receive a signal.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["do_nothing", "ignore_sigterm", "reset_in_children"]
 
 HELD = (signal.SIGTERM, signal.SIGINT)
-# of each fork that is being made, what was blocked before
+# the signals that were blocked before each fork in progress
 _masks: list[set[int]] = []
 
 
 def ignore_sigterm() -> object:
-    """Have SIGTERM do nothing in this process; what it did before."""
+    """Ignore SIGTERM in this process, by a handler. Return the handler before."""
     before = signal.signal(signal.SIGTERM, do_nothing)
-    # not even interrupt a system call
+    # nor may it interrupt a system call
     signal.siginterrupt(signal.SIGTERM, False)
     return before
 
@@ -37,12 +36,12 @@ def do_nothing(signum: int, frame: FrameType | None) -> None:
 
 
 def reset_in_children(reset: Callable[[], object]) -> None:
-    """Call `reset()` first in every process that is forked from this one: what is sent to it meanwhile comes after."""
+    """Call `reset()` first in every process forked from this one. Signals sent meanwhile are handled afterwards."""
     os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=partial(_reset, reset))
 
 
 def _block() -> None:
-    # an interrupt may be raised as the mask is set: by then what it was is known
+    # an interrupt may be raised when the mask is set: the mask before is stored by then
     _masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
 

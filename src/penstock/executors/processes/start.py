@@ -1,9 +1,9 @@
-"""Starts a worker process, by `multiprocessing`'s own ways, and learns how it ended.
+"""Start of a worker process by `multiprocessing`, and its exit code.
 
-Two sockets go with it: one for the jobs, and a lifeline, which carries nothing: its end tells the kernel that the
-parent is gone. Starting blocks for milliseconds, the first forkserver for much longer: it is done in a thread.
+A worker has two sockets: one for jobs, and a lifeline without data, whose end tells the kernel that the parent has
+ended. The start blocks for milliseconds, and for much longer with the first forkserver: it runs in a thread.
 
-Ownership: a `Hatched` owns the parent's ends, its mapping of the arena and the process record until `release`.
+Ownership: a `ChildProcess` owns the parent's ends, its mapping of the arena and the process record until `release`.
 """
 
 from __future__ import annotations
@@ -29,21 +29,26 @@ if TYPE_CHECKING:
 
 __all__ = ["UNGUARDED_CODE", "ChildProcess", "UnguardedMain", "end_if_main_is_imported", "start_worker"]
 
-# Imported once, in the forkserver: each worker is forked from there with all of it. The second comes before what a
-# lane adds: it imports that.
+# Imported once, in the forkserver, from which each worker is forked. The second module imports the modules after it,
+# among them those of the lane's config.
 OWN_PRELOAD = ["__main__", "penstock.executors.processes.forkserver", "penstock.executors.processes.worker"]
 END_STEP_S = 0.005
 END_TRIES = 100
-# One start at a time; and no fork of this process meanwhile, whose child would find multiprocessing's locks taken.
+# One start at a time, and no fork of this process meanwhile: its child would find multiprocessing's locks taken.
 _start_lock = threading.RLock()
 
 
-# no shell's, no signal's, none of sysexits.h
+# Not a code of a shell, of a signal or of sysexits.h.
 UNGUARDED_CODE = 117
 
 
 class UnguardedMain(RuntimeError):
-    """Why no worker of a lane starts: `__main__` runs the program wherever it is imported."""
+    """The reason why no worker of a lane starts: the import of `__main__` runs the program.
+
+    A worker imports the main module, and would start workers of its own. `multiprocessing` refuses that in the worker,
+    and each worker would print the error. Here the worker exits silently with `UNGUARDED_CODE`, and the parent reports
+    once.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -53,17 +58,17 @@ class UnguardedMain(RuntimeError):
 
 
 def end_if_main_is_imported() -> None:
-    """End this process if it is a worker of ours, or a forkserver, that is importing the program's main module."""
+    """Exit if this process is a worker or a forkserver that is importing the program's main module."""
     process = multiprocessing.process.current_process()
     if getattr(process, "_inheriting", False) and process.name.startswith(("penstock-", "MainProcess")):
         os._exit(UNGUARDED_CODE)
 
 
 class ChildProcess:
-    """A worker process as its parent holds it. `sentinel` becomes readable when it has ended.
+    """A worker process in its parent. `sentinel` becomes readable when it has ended.
 
-    The sentinel is a descriptor of the process where the system has such. `multiprocessing`'s own is a pipe, which
-    also ends when the forkserver does, and which only tells the exit code.
+    The sentinel is a pidfd where the system has such. `multiprocessing`'s own sentinel is a pipe for the exit code,
+    which also ends with the forkserver.
     """
 
     def __init__(self, process: Any, job_socket: socket.socket, lifeline: socket.socket, arena: Arena) -> None:
@@ -78,7 +83,7 @@ class ChildProcess:
         self._is_forked_elsewhere = getattr(process, "_start_method", None) == "forkserver"
 
     def signal(self, number: int) -> None:
-        """Send a signal; nothing if it has ended."""
+        """Send a signal, unless the process has ended."""
         with suppress(ProcessLookupError, PermissionError):
             if self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd, number)
@@ -86,15 +91,15 @@ class ChildProcess:
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it now, and with it what its jobs have started and left in its process group."""
+        """Kill the process and its process group, with all processes that its jobs have left there."""
         if self.is_alive():
-            # no such group: it has not come to make its own yet
+            # no such group: the worker has not made its own yet
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
         self.signal(signal.SIGKILL)
 
     def is_alive(self) -> bool:
-        """Whether the process has not ended."""
+        """Return whether the process has not ended."""
         if self._pidfd is not None:
             return not _events(self._pidfd)
         if not self.has_no_record():
@@ -106,20 +111,20 @@ class ChildProcess:
         return True
 
     def has_no_record(self) -> bool:
-        """Whether the forkserver, which alone can tell how it ends, is gone."""
+        """Return whether the forkserver has ended, which alone can report the exit code."""
         if not self._is_forked_elsewhere:
             return False
         events = _events(self.process.sentinel)
         return events != 0 and not events & select.POLLIN
 
     def exit_code(self) -> int | None:
-        """As `multiprocessing`'s: negative for a signal; None while, or because, it is not known."""
+        """Return the exit code as `multiprocessing` does, negative for a signal; None if it is not known."""
         if self._code is None and not self.has_no_record():
             self._code = self.process.exitcode
         return self._code
 
     def release(self, *, kill: bool = False) -> None:
-        """Give everything back. An idle worker ends by itself when its socket does; `kill` ends any."""
+        """Close everything. An idle worker ends with its socket; `kill` ends any worker."""
         if kill:
             self.kill()
         self.socket.close()
@@ -130,7 +135,7 @@ class ChildProcess:
             os.close(pidfd)
 
     def reap(self, timeout_s: float) -> None:
-        """Wait for the end of a process that is about to end, so that no zombie stays; kill it if it does not."""
+        """Wait `timeout_s` for the end of an ending process, so that it leaves no zombie; then kill it."""
         process = self.process
         process.join(timeout_s)
         if process.exitcode is None:
@@ -139,22 +144,22 @@ class ChildProcess:
         self.close_record()
 
     def close_record(self) -> None:
-        """Give the process record back, once the process has ended."""
+        """Close the process record of an ended process."""
         try:
             self.process.close()
         except ValueError:
-            pass  # it runs on, against all odds; its record goes with us
+            pass  # the process still runs; its record ends with this process
 
 
 def _events(fd: int) -> int:
-    """What a descriptor has to tell, of any number: `select` refuses those from 1024 on."""
+    """Return the events of a descriptor, by `poll`: `select` refuses descriptors from 1024 on."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return sum(events for _, events in poll.poll(0))
 
 
 def _pidfd(pid: int) -> int | None:
-    """A descriptor of the process; None where there is no such, or the process is gone."""
+    """Return a descriptor of the process; None if the system has none, or the process has ended."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
@@ -162,7 +167,7 @@ def _pidfd(pid: int) -> int | None:
 
 
 class Handover:
-    """What a new process inherits: pickled while it is started, when descriptors can be handed over."""
+    """The objects that a new worker inherits. Pickled during its start, when descriptors can be sent."""
 
     def __init__(
         self,
@@ -175,7 +180,7 @@ class Handover:
         self._sockets = job_socket, lifeline
         self._memory_fd = memory_fd
         self.options = options
-        # the other ends, which a process made by fork must not keep open
+        # the parent's ends, which a forked process must not keep open
         self._parents = parents
 
     def __reduce__(self) -> Any:
@@ -183,7 +188,7 @@ class Handover:
         return _received, (fds, self.options)
 
     def run(self) -> None:
-        """The worker's whole life; in a process made by fork, with the very objects."""
+        """Run the worker until its end. A forked process has the same objects."""
         for end in self._parents:
             end.close()
         main(*self._sockets, self._memory_fd, self.options)
@@ -199,7 +204,7 @@ def _live(handover: Handover) -> None:
 
 
 def start_worker(start: str, name: str, arena_bytes: int, options: WorkerOptions) -> ChildProcess | Exception:
-    """A new worker, or why there is none. Blocks."""
+    """Start a worker, and block until it is started. Return it, or the exception of a failed start."""
     end_if_main_is_imported()
     try:
         return _start_process(start, name, arena_bytes, options)
@@ -234,7 +239,7 @@ def _started(context: BaseContext, name: str, handover: Handover) -> Any:
     options = handover.options
     with _start_lock:
         if context.get_start_method() == "forkserver":
-            # heard only by a forkserver that does not run yet; a worker imports what it lacks itself
+            # has an effect only before the forkserver runs; later a worker imports the missing modules itself
             context.set_forkserver_preload([*OWN_PRELOAD, *options.preload])
         process = context.Process(target=_live, args=(handover,), name=name)  # type: ignore[attr-defined]
         try:
@@ -244,20 +249,21 @@ def _started(context: BaseContext, name: str, handover: Handover) -> Any:
                 raise UnguardedMain from None
             if not isinstance(problem, EOFError):
                 raise
-            # A signal for a whole service has met the forkserver before it could outlive one: to be tried again, as
-            # any start that the system has failed.
+            # A signal for the whole service has ended the forkserver before it could ignore signals: try again, as
+            # after any start that the system has failed.
             raise ConnectionResetError("the forkserver ended before it had started the worker") from None
-        # Ours alone to watch: another's poll of its sentinel would take the exit code away. Nor is it joined at
-        # exit by multiprocessing: its lane ends it.
+        # Only the lane may poll the sentinel: another poll would consume the exit code. Nor may multiprocessing join
+        # the process at exit: its lane ends it.
         getattr(multiprocessing.process, "_children", set()).discard(process)
     return process
 
 
 def _forkserver_code() -> int | None:
-    """The exit code of a forkserver that has just ended, left for multiprocessing to collect; None if it has not."""
+    """Return the exit code of a forkserver that has just ended, and leave it for multiprocessing; None if it has
+    not."""
     server: Any = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     with suppress(OSError, TypeError):
-        # its end of a socket is closed a moment before it has ended
+        # its socket is closed a moment before it has ended
         for _ in range(END_TRIES):
             ended = os.waitid(os.P_PID, server._forkserver_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is not None:
@@ -267,8 +273,8 @@ def _forkserver_code() -> int | None:
 
 
 def _forget_forkserver() -> None:
-    """In a forked child: multiprocessing's forkserver is the parent's. The child has one of its own when it needs it,
-    and does not keep the parent's running."""
+    """Forget multiprocessing's forkserver, in a forked child: it belongs to the parent, and the child must not keep it
+    running. The child starts its own when it needs one."""
     module = sys.modules.get("multiprocessing.forkserver")
     server: Any = getattr(module, "_forkserver", None)
     if server is None or getattr(server, "_forkserver_pid", None) is None:

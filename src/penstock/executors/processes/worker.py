@@ -1,8 +1,9 @@
-"""The worker process: receives jobs, runs them one by one, sends each result before it begins the next.
+"""The worker process: it receives jobs, runs them one by one, and sends each result before it begins the next job.
 
-It ends when its socket does. Should the parent die, the kernel kills it, whatever it is at: see `tie_to_parent`.
-SIGINT interrupts the one job that the board names; else it does nothing, as SIGTERM does: both reach whole groups, and
-how a service ends is its parent's to decide. What a job starts has neither from here: see `stand_apart`.
+It ends at the end of its socket. If the parent dies, the kernel kills the worker at once: see `tie_to_parent`. SIGINT
+interrupts the job that the table of claims names, and is ignored otherwise. SIGTERM is ignored: both signals reach
+whole groups, and the parent decides how the service ends. Processes that a job starts do not inherit this: see
+`stand_apart`.
 """
 
 from __future__ import annotations
@@ -47,17 +48,17 @@ if TYPE_CHECKING:
 __all__ = ["PREPARING", "WorkerOptions", "main"]
 
 RECEIVE_BYTES = 1024 * 1024
-# A worker that got its last job so soon may look for the next before it sleeps.
+# A worker that waited less than this for its last job may spin for the next one before it sleeps.
 SOON_NS = 1_000_000
 KNOWN_FUNCTIONS = 1000
 NOTHING = Pickled(b"")
-# On the board, in the place of a job's number: what comes before the first job is to be interrupted.
+# In the table of claims, as the number of the job to interrupt: the preparation before the first job.
 PREPARING = 2**64 - 1
 
 
 class WorkerOptions(NamedTuple):
-    """What a worker is told at its start: what to import and to call before the first job, how nice it is to be, and
-    whether it may look before it sleeps."""
+    """The options of a worker: modules to import and a function to call before the first job, its nice value, and
+    whether it may spin before it sleeps."""
 
     preload: tuple[str, ...]
     initializer: Callable[[], object] | str | None
@@ -67,7 +68,7 @@ class WorkerOptions(NamedTuple):
 
 def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, options: WorkerOptions) -> None:
     """Run a worker until the parent ends its socket."""
-    # a worker forked from a loop's thread inherits the loop's way to hear of signals
+    # a worker forked from a loop's thread inherits the loop's wakeup descriptor
     signal.set_wakeup_fd(-1)
     own_group = stand_apart()
     tie_to_parent(lifeline, own_group)
@@ -79,12 +80,12 @@ def main(job_socket: socket.socket, lifeline: socket.socket, memory_fd: int, opt
         if worker.prepare(options):
             worker.serve()
     except (BrokenPipeError, ConnectionResetError):
-        pass  # the parent is gone
+        pass  # the parent has ended
     sys.stdout.flush()
 
 
 def stand_apart() -> bool:
-    """Outlive signals for a group, in a process group of one's own; whether there is one."""
+    """Ignore signals for a group, and make a process group of this process. Return whether it has one."""
     ignore_sigterm()
     reset_in_children(_as_any_process)
     with suppress(PermissionError):  # the leader of a session has one already
@@ -93,7 +94,7 @@ def stand_apart() -> bool:
 
 
 def _as_any_process() -> None:
-    """In a process that a job has forked, unless the job has handlers of its own."""
+    """Reset the handlers in a process that a job has forked, unless the job has set its own."""
     if signal.getsignal(signal.SIGTERM) is do_nothing:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if getattr(signal.getsignal(signal.SIGINT), "__func__", None) is Worker.on_interrupt:
@@ -101,8 +102,8 @@ def _as_any_process() -> None:
 
 
 def tie_to_parent(lifeline: socket.socket, own_group: bool) -> None:
-    """Die with the parent, even in C code that holds the GIL, and with the group if it is one's own: the kernel signals
-    the end of a socket to its owner."""
+    """Have the kernel kill this process with the parent, even in C code that holds the GIL, and its group with it: the
+    kernel signals the end of a socket to the socket's owner."""
     if not hasattr(fcntl, "F_SETSIG"):
         threading.Thread(target=_die_with, args=(lifeline,), name="penstock-lifeline", daemon=True).start()
         return
@@ -112,7 +113,7 @@ def tie_to_parent(lifeline: socket.socket, own_group: bool) -> None:
     lifeline.setblocking(False)
     try:
         if lifeline.recv(1) == b"":
-            os._exit(1)  # it died before we were tied
+            os._exit(1)  # the parent died before this call
     except BlockingIOError:
         pass
 
@@ -123,40 +124,40 @@ def _die_with(lifeline: socket.socket) -> None:
 
 
 class SharedBuffers:
-    """Where the buffers of a job come from: shared memory, copied or lent."""
+    """The buffers of a job in shared memory, copied or lent."""
 
     def __init__(self, arena: Arena, lent: LentBlocks) -> None:
         self._arena, self._lent = arena, lent
 
     def view(self, offset: int, size: int) -> Any:
-        """A block to be copied."""
+        """Return a block to copy."""
         return self._arena.view(offset, size)
 
     def lend(self, offset: int, size: int) -> Any:
-        """A block that the job may keep."""
+        """Return a block that the job may keep."""
         return self._lent.add(self._arena.lend(offset, size))
 
 
 class StreamedBuffers(SharedBuffers):
-    """The same while the parent still copies them in, one after the other."""
+    """The buffers of a job while the parent still copies them in, one after the other."""
 
     _seen_bytes = 0
 
     def view(self, offset: int, size: int) -> Any:
-        """A block, copied as it comes."""
+        """Return a block, copied while it arrives."""
         base_bytes = self._seen_bytes
         self._seen_bytes += size
         return self._arena.claims.drain(offset, size, base_bytes)
 
     def lend(self, offset: int, size: int) -> Any:
-        """A block that the job may keep, once it is whole."""
+        """Return a block that the job may keep, once it is complete."""
         self._seen_bytes += size
         self._arena.claims.await_filled(self._seen_bytes)
         return super().lend(offset, size)
 
 
 class Worker:
-    """Owns the worker's socket and its mapping of the arena."""
+    """The state of the worker process. Ownership: the socket and the mapping of the arena."""
 
     def __init__(self, job_socket: socket.socket, arena: Arena, may_spin: bool) -> None:
         self._socket = job_socket
@@ -167,14 +168,14 @@ class Worker:
         # the number of the job that was interrupted last
         self._interrupted = 0
         self._functions: dict[bytes, Callable[..., Any]] = {}
-        # what jobs keep of what they were lent, and the numbers of those that keep nothing any more
+        # blocks that jobs still keep, and the numbers of jobs that have released all of theirs
         self._keeping: dict[int, LentBlocks] = {}
         self._released: deque[int] = deque()
         self._result_top = arena.from_worker[0]
         self._results_placed = 0
 
     def on_interrupt(self, signum: int, frame: FrameType | None) -> None:
-        """SIGINT: raise once in the job the board names, if that is the one that runs."""
+        """Handle SIGINT: raise once in the job that the table of claims names, if that job is running."""
         if self._running:
             self._check_interrupt(self._running)
 
@@ -184,7 +185,7 @@ class Worker:
             raise JobInterrupted
 
     def prepare(self, options: WorkerOptions) -> bool:
-        """Import and initialize; tells the parent how it went."""
+        """Import, initialize and report the result to the parent. Return whether the worker is ready."""
         self._running = PREPARING
         try:
             for name in options.preload:
@@ -192,7 +193,7 @@ class Worker:
             initializer = options.initializer
             if initializer is not None:
                 (resolve_name(initializer) if isinstance(initializer, str) else initializer)()
-            # only now: a worker that is waited for starts at full speed
+            # only now: a worker starts at full speed, for jobs may wait for it
             os.nice(options.nice)
             self._running = 0
         except BaseException as problem:
@@ -211,9 +212,9 @@ class Worker:
                 del self._keeping[number]
                 self._tell(number, Status.RELEASED)
             asked_ns = monotonic_ns()
-            looks = self._may_spin and is_soon and spin.should_spin()
-            data = receive(fd, SPIN_NS if looks else 0)
-            if looks:
+            spins = self._may_spin and is_soon and spin.should_spin()
+            data = receive(fd, SPIN_NS if spins else 0)
+            if spins:
                 spin.found(data is not None)
             if data is None:
                 data = self._socket.recv(RECEIVE_BYTES)
@@ -230,11 +231,11 @@ class Worker:
         try:
             status, answer = self._answer(head, body, start, end, lent)
         except JobInterrupted:
-            # it came between two statements of ours: the job is over all the same
+            # the interrupt came between two statements of the worker itself: the job ends all the same
             status, answer = Status.INTERRUPTED, NOTHING
         self._running = 0
         number, content = head[1], self._placed(answer)
-        # copied: what was lent for the job may go with its last user
+        # the result is copied: blocks lent to the job may be released with their last reference
         del answer
         keeps = bool(head[3]) and lent.are_kept(lambda: self._released.append(number))
         if keeps:
@@ -291,7 +292,7 @@ class Worker:
         self._send(number, status, self._placed(item))
 
     def _placed(self, item: Pickled) -> Content:
-        # the parent reads results in order: when it has read all of them, the whole area is free again
+        # the parent reads results in order: once it has read all of them, the whole area is free
         if self._claims.results_read == self._results_placed:
             self._result_top = self._arena.from_worker[0]
         content = lay_out(item, self._take, self._arena.put)
@@ -315,5 +316,6 @@ class Worker:
 
 def _unreadable(problem: Exception) -> UnpicklableError:
     return UnpicklableError(
-        f"the call cannot be loaded in the worker: {problem}; define what it uses in a module that workers can import"
+        f"the call cannot be loaded in the worker: {problem}; "
+        "define all that it uses in a module that workers can import"
     )
