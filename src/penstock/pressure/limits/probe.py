@@ -1,4 +1,4 @@
-"""`Probe`: the schedule of a limit's probes for its floor, each a short time at half or twice the limit.
+"""`LimitProbe`: the schedule of a limit's probes for its floor, each a short time at half or twice the limit.
 
 Under lasting overload every call waits in a queue, so the lowest latency includes that wait. Therefore a limit at rest
 halves itself for two windows, and halves itself again while latency falls by more than throughput. A step takes a fifth

@@ -79,7 +79,7 @@ def described_future(future: Any) -> Awaited | None:
     if children is not None:
         return Awaited("gather", f"gather of {_list(children)}")
     # an executor's job is a future with its call and the time when it was offered
-    if hasattr(future, "offered_ns") and hasattr(future, "fn"):
+    if hasattr(future, "offered_ns") and hasattr(future, "call"):
         state = "running" if future.started_ns else "queued"
         return Awaited("job", f"job {future.name} ({state})")
     # waiters of gates, semaphores and limiters have an `owner`
