@@ -33,7 +33,7 @@ async def test_tokens_are_counted() -> None:
     assert limiter.statistics() == CapacityStatistics(0, 2, (), 0)
 
 
-async def test_an_endless_one_lends_to_all() -> None:
+async def test_an_infinite_limiter_lends_to_all() -> None:
     limiter = CapacityLimiter(math.inf)
     for borrower in range(100):
         limiter.acquire_on_behalf_of_nowait(borrower)

@@ -210,7 +210,7 @@ async def test_a_size_function_that_raises_changes_nothing() -> None:
     assert (channel.statistics().size, channel.statistics().queued) == (0, 0)
 
 
-def test_it_belongs_to_the_loop_it_first_waits_in() -> None:
+def test_the_first_wait_binds_it_to_its_loop() -> None:
     channel: Channel[int] = Channel(1)
 
     async def wait() -> None:

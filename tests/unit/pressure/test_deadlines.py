@@ -87,12 +87,12 @@ async def test_an_outer_deadline_ends_an_inner_block() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan])
-def test_no_time_at_all_is_refused(seconds: float) -> None:
+def test_an_invalid_time_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds must be at least 0 or None"):
         deadline(seconds)
 
 
-async def test_one_is_entered_once() -> None:
+async def test_a_deadline_is_entered_once() -> None:
     one = deadline(1.0)
     with one, pytest.raises(RuntimeError, match="entered only once"):
         one.__enter__()

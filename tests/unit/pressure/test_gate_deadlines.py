@@ -126,7 +126,7 @@ async def test_the_sooner_of_two_deadlines_holds(
     await crowd.end()
 
 
-async def test_a_later_one_than_the_longest_wait_sets_no_timer_of_its_own(
+async def test_a_deadline_after_the_longest_wait_sets_no_timer_of_its_own(
     gate_class: type[Gate], standing: Any
 ) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=0.05))

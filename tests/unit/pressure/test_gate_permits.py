@@ -55,7 +55,7 @@ async def test_a_cancelled_waiter_never_holds_a_permit(gate_class: type[Gate]) -
     assert crowd.gate.inflight == 0
 
 
-async def test_a_permit_of_one_that_is_cancelled_before_it_runs_goes_to_the_next(gate_class: type[Gate]) -> None:
+async def test_a_permit_of_a_waiter_that_is_cancelled_before_it_runs_goes_to_the_next(gate_class: type[Gate]) -> None:
     gate = gate_class(1, max_wait_s=math.inf)
     crowd = Crowd(gate)
     assert gate.try_enter()

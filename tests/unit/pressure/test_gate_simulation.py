@@ -75,7 +75,7 @@ def test_at_half_the_capacity_no_request_is_shed(limit: Any, service: Any) -> No
 
 
 @pytest.mark.parametrize("limit", [SLOTS, "auto"])
-def test_a_spike_is_ridden_out_and_over_when_it_is_over(limit: Any) -> None:
+def test_goodput_survives_a_spike_and_recovers_after_it(limit: Any) -> None:
     report = simulate(limit, backend, SPIKE)
     assert report.goodput(SPIKE[1], 2, 4) >= 93
     assert report.recovery_s(SPIKE[2], 4, 6) <= 0.5

@@ -81,7 +81,7 @@ async def test_a_refusal_at_once_shows_the_program_whole(way: Callable[[Any], Aw
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 @pytest.mark.parametrize("end", ["cancelled", "refused"])
-async def test_one_that_waited_shows_the_program_whole(way: Callable[[Any], Awaitable[None]], end: str) -> None:
+async def test_a_shed_after_a_wait_shows_the_whole_program(way: Callable[[Any], Awaitable[None]], end: str) -> None:
     gate = Gate(1, max_wait_s=math.inf)
     assert gate.try_enter()
     task = asyncio.create_task(above(way, gate))  # type: ignore[arg-type]

@@ -33,7 +33,9 @@ async def test_with_no_wait_allowed_the_refusal_is_at_once(gate_class: type[Gate
     await crowd.end()
 
 
-async def test_one_whose_wait_would_be_too_long_is_refused_when_it_comes(gate_class: type[Gate], standing: Any) -> None:
+async def test_a_request_with_too_long_a_predicted_wait_is_shed_at_arrival(
+    gate_class: type[Gate], standing: Any
+) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=1.0))
     await pace(crowd, standing, 0.0999)
     # at one departure in 0.0999 s, seven fit into the promised wait, 0.7 of the longest one
@@ -62,7 +64,7 @@ async def test_the_longest_waiter_is_shed_then(gate_class: type[Gate], standing:
     await crowd.end()
 
 
-async def test_one_timer_serves_all_that_wait(gate_class: type[Gate], standing: Any) -> None:
+async def test_one_timer_serves_all_waiters(gate_class: type[Gate], standing: Any) -> None:
     made = []
     set_timer = standing.call_at
     standing.call_at = lambda *args, **kwargs: made.append(args) or set_timer(*args, **kwargs)
@@ -136,7 +138,7 @@ async def test_when_estimates_fail_the_old_end_is_refused_after_two_service_time
     await crowd.end()
 
 
-async def test_one_that_could_not_finish_by_its_deadline_is_refused_when_its_turn_comes(
+async def test_a_request_that_cannot_finish_by_its_deadline_is_shed_instead_of_admitted(
     gate_class: type[Gate], standing: Any
 ) -> None:
     crowd = Crowd(gate_class(1, max_wait_s=1.0, deadline_s=1.0))

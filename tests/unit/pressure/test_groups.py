@@ -79,7 +79,7 @@ def test_a_limit_is_at_least_one(limit: int) -> None:
         BoundedTaskGroup(limit)
 
 
-def test_a_group_has_one_limit_that_is_one() -> None:
+def test_a_group_takes_exactly_one_valid_limit() -> None:
     for arguments, named in (((), {}), ((3,), {"gate": Gate(1)})):
         with pytest.raises(TypeError, match="takes a limit"):
             BoundedTaskGroup(*arguments, **named)

@@ -194,7 +194,7 @@ async def test_closing_cancels_and_awaits_what_runs(source: str) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_break_ends_it_soon(source: str) -> None:
+async def test_a_break_ends_the_iteration_soon(source: str) -> None:
     counted = Counted()
     async for _ in map_bounded(counted.call, taken(counted, source, [0, 1000, 1000, 1000]), 2):
         break

@@ -95,7 +95,7 @@ def test_waits_grow_and_are_jittered_from_nothing_to_all() -> None:
         assert 0.4 * most_s < column[100] < 0.6 * most_s
 
 
-def test_a_backend_that_says_when_is_not_asked_before() -> None:
+def test_a_retry_waits_for_the_backends_retry_after() -> None:
     call = Flaky(1, Overloaded("full", reason="full", retry_after_s=2.0))
     assert run(RetryBudget(seed=1).retry(call, backoff_s=0.1)) == "done"
     assert 2.0 <= call.called_s[1] - call.called_s[0] <= 2.1

@@ -123,7 +123,7 @@ async def test_a_waiter_that_was_not_awaited_is_not_queued(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", SEMAPHORES.values(), ids=SEMAPHORES.keys())
-async def test_one_awaited_twice_is_an_error_and_loses_nothing(kind: Any) -> None:
+async def test_awaiting_twice_is_an_error_and_loses_no_permit(kind: Any) -> None:
     semaphore = kind(0)
     entering = semaphore.__aenter__()
 
@@ -195,7 +195,7 @@ async def test_a_limiter_lends_each_token_once_whatever_is_called(kind: type[Cap
 
 
 @pytest.mark.parametrize("kind", LIMITERS.values(), ids=LIMITERS.keys())
-async def test_a_limiters_line_is_its_tasks_and_a_cancelled_one_leaves_it_at_once(kind: type[CapacityLimiter]) -> None:
+async def test_a_cancelled_task_leaves_the_limiters_queue_at_once(kind: type[CapacityLimiter]) -> None:
     limiter = kind(1)
     limiter.acquire_on_behalf_of_nowait("held")
     first, second = (asyncio.create_task(limiter.acquire_on_behalf_of(name)) for name in ("first", "second"))

@@ -56,7 +56,7 @@ async def test_permits_are_counted(make: Make) -> None:
     assert not semaphore.locked()
 
 
-async def test_an_unbounded_one_may_be_given_more_than_it_had(make: Make) -> None:
+async def test_an_unbounded_semaphore_may_get_more_permits_than_it_had(make: Make) -> None:
     semaphore = make(0)
     semaphore.release()
     semaphore.release()
@@ -65,7 +65,7 @@ async def test_an_unbounded_one_may_be_given_more_than_it_had(make: Make) -> Non
     assert semaphore.locked()
 
 
-async def test_a_bounded_one_refuses_more_than_it_had(make_bounded: Make) -> None:
+async def test_a_bounded_semaphore_refuses_more_permits_than_it_had(make_bounded: Make) -> None:
     semaphore = make_bounded(1)
     with pytest.raises(ValueError, match=r"^BoundedSemaphore released too many times$"):
         semaphore.release()
@@ -244,7 +244,7 @@ async def test_a_waiter_is_not_forgotten_while_there_are_permits(make: Make) -> 
     assert third.done()
 
 
-def test_it_belongs_to_the_loop_it_first_waits_in(make: Make) -> None:
+def test_the_first_wait_binds_it_to_its_loop(make: Make) -> None:
     semaphore = make(0)
     for factory in BOTH.values():
         with asyncio.Runner(loop_factory=factory) as runner:

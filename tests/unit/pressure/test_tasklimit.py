@@ -40,7 +40,7 @@ async def forever(event):
 
 
 @pytest.mark.parametrize("level", ["off", "time"])
-def test_one_too_many_is_refused_and_its_coroutine_closed(make, level):
+def test_a_task_beyond_the_bound_is_shed_and_its_coroutine_closed(make, level):
     loop = make(4, "shed", level)
 
     async def main():
@@ -61,7 +61,7 @@ def test_one_too_many_is_refused_and_its_coroutine_closed(make, level):
     loop.run_until_complete(main())
 
 
-def test_one_too_many_is_made_and_warned_of_once(make, caplog):
+def test_the_first_task_beyond_the_bound_is_created_with_one_warning(make, caplog):
     loop = make(2, "warn")
 
     async def main():

@@ -95,7 +95,7 @@ async def test_the_formula_is_the_books() -> None:
     assert throttle.probability == pytest.approx((40 - 2 * 10) / 41)
 
 
-async def test_of_a_dead_backend_all_but_one_call_in_ten_is_refused() -> None:
+async def test_nine_in_ten_calls_to_a_dead_backend_are_refused() -> None:
     throttle = Throttle(seed=1)
     reached = await drive(throttle, refused, 1000)
     assert 70 < reached < 140
@@ -131,7 +131,7 @@ async def test_without_the_bound_a_recovery_is_not_noticed_for_many_windows() ->
     assert await drive(throttle, accepted, 100) < 50
 
 
-async def test_a_refusal_says_so() -> None:
+async def test_a_shed_has_its_reason() -> None:
     throttle = Throttle(name="db", seed=1)
     with pytest.raises(Overloaded, match=r"^throttled db: 0 of \d+ calls accepted in 120 s") as caught:
         for _ in range(200):

@@ -97,7 +97,8 @@ class RetryBudget:
         if attempts < 1:
             raise ValueError(f"attempts = {attempts}: at least 1")
         self.request()
-        for retries in range(attempts):
+        retries = 0
+        while True:
             try:
                 return await function()
             except errors as error:
@@ -107,7 +108,7 @@ class RetryBudget:
                     error.add_note(f"not retried: {refusal}")
                     raise
             await asyncio.sleep(delay_s)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            retries += 1
 
     def _delay_s(self, error: Exception, most_s: float) -> float:
         """Return the delay with full jitter, in seconds: calls that failed together are not retried together."""

@@ -129,5 +129,5 @@ class Floors:
         return min(median_s / self._of_median.floor_s, mean_s / self._of_mean.floor_s)
 
     def fell(self, before_s: tuple[float, float]) -> float:
-        """Return how many times as high both floors were before: the lesser of the two."""
+        """Return the factor by which the floors fell since `before_s`, in seconds: the lower of median and mean."""
         return min(before_s[0] / self._of_median.floor_s, before_s[1] / self._of_mean.floor_s)

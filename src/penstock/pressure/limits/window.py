@@ -79,7 +79,7 @@ class Window:
         return [rtt_s for _, rtt_s in sorted(zip(self.begins_s, self.rtts_s, strict=True))]
 
     def joined(self, later: Window) -> Window:
-        """Return one window of this one and the one right after it."""
+        """Return this window joined with `later`, the window right after it."""
         return Window(
             duration_s=self.duration_s + later.duration_s,
             ended_s=later.ended_s,

@@ -50,14 +50,12 @@ class Channel(Generic[T]):
     that a sender works in batches. One item may exceed `high`, so that an item larger than `high` can be sent. Waiters
     are served in the order of their arrival. After `close()`, receivers get the items inside and then the end. The
     first wait binds the channel to the running loop; it must not be used from other threads.
+
+    `high` and `low` are sums of sizes; `low` is half of `high` unless given. `size(item)` returns the size of an item,
+    in bytes for instance; without it each item has size 1. Raises ValueError unless 0 <= `low` < `high`.
     """
 
     def __init__(self, high: int, low: int | None = None, *, size: Callable[[T], int] | None = None) -> None:
-        """Set the watermarks.
-
-        `high` and `low` are sums of sizes; `low` is half of `high` unless given. `size(item)` returns the size of an
-        item, in bytes for instance; without it each item has size 1. Raises ValueError unless 0 <= `low` < `high`.
-        """
         self._high = high
         self._low = high // 2 if low is None else low
         if not 0 <= self._low < high:

@@ -38,6 +38,9 @@ class BoundedTaskGroup(asyncio.TaskGroup):
     `limit` is a count for this group alone, or a `Semaphore`, `CapacityLimiter` or `Gate` that groups share. Nested
     groups with a shared limit are bounded together and do not wait for each other in a circle. A task that spawns while
     its limit is used up hands its own permit on; its further work is not counted.
+
+    `gate` is another name for a limit that is a gate; exactly one of both is given. Raises ValueError for a count below
+    1, and TypeError for any other object, or for none or two limits.
     """
 
     def __init__(
@@ -46,10 +49,6 @@ class BoundedTaskGroup(asyncio.TaskGroup):
         *,
         gate: GateLike | None = None,
     ) -> None:
-        """Set the limit: either `limit`, a count of tasks or a limit object, or `gate`.
-
-        Raises ValueError for a count below 1, and TypeError for any other object or unless exactly one is given.
-        """
         super().__init__()
         given = [one for one in (limit, gate) if one is not None]
         if len(given) != 1:

@@ -40,13 +40,12 @@ class CapacityLimiter:
 
     `async with limiter` borrows a token for the running task; `acquire_on_behalf_of` borrows one for any other hashable
     object. Waiters are served in the order of their arrival. The first wait binds the limiter to the running loop.
+
+    `total_tokens` is a whole number of at least 0, or `math.inf`. Raises TypeError for another type and ValueError for
+    a number below 0.
     """
 
     def __init__(self, total_tokens: float) -> None:
-        """Set the count of tokens, `total_tokens`: a whole number of at least 0, or `math.inf`.
-
-        Raises TypeError for another type and ValueError for a number below 0.
-        """
         self._total = _checked(total_tokens)
         # an OrderedDict removes its first and any other waiter in O(1)
         self._borrowers: dict[Hashable, None] = {}

@@ -85,7 +85,7 @@ class Queue(asyncio.Queue[T]):
     """A queue of at most `maxsize` items, otherwise the `asyncio.Queue` of Python 3.13.
 
     Methods that do not wait raise `asyncio.QueueFull` and `asyncio.QueueEmpty`. A queue that is shut down raises
-    `QueueShutDown`.
+    `QueueShutDown`. Raises ValueError for a `maxsize` below 1, because every queue has a bound.
     """
 
     _maxsize: int
@@ -94,7 +94,6 @@ class Queue(asyncio.Queue[T]):
     _finished: asyncio.Event
 
     def __init__(self, maxsize: int) -> None:
-        """Set the bound, `maxsize`, a count of items. Raises ValueError for a `maxsize` below 1."""
         if maxsize < 1:
             raise ValueError(f"maxsize = {maxsize}: must be at least 1")
         super().__init__(maxsize)

@@ -60,7 +60,7 @@ def cuts(reason: str) -> int:
 
 
 @pytest.mark.runner(receive_s=0.3)
-async def test_a_client_that_sends_bit_by_bit_is_cut_and_one_beside_it_is_served():
+async def test_a_client_that_sends_byte_by_byte_is_disconnected_and_another_is_served():
     before = cuts("receive")
     async with Service(on_data=lambda side, data: None) as slow, Service(on_data=answer) as service:
         (side, client), (other, patient) = await slow.connect(), await service.connect()
@@ -83,7 +83,7 @@ async def test_an_answered_request_does_not_excuse_the_next_one():
 
 
 @pytest.mark.runner(receive_s=0.2)
-async def test_a_client_that_sends_nothing_after_it_was_accepted_is_cut():
+async def test_a_client_that_sends_nothing_after_it_was_accepted_is_disconnected():
     async with Service() as service:
         start_s = time.monotonic()
         side, client = await service.connect()
@@ -131,7 +131,7 @@ async def test_an_upload_at_a_decent_rate_lasts():
 
 
 @pytest.mark.runner(receive_s=0.15)
-async def test_a_paused_protocol_is_to_blame_itself():
+async def test_time_in_which_the_protocol_pauses_reading_does_not_count():
     async with Service(on_made=lambda side: side.transport.pause_reading()) as service:
         side, client = await service.connect()
         client.send(REQUEST[:1])
@@ -223,7 +223,7 @@ async def test_a_connection_that_switches_its_protocol_sends_no_more_requests():
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
-async def test_a_deadline_that_is_no_time_is_refused(seconds):
+async def test_an_invalid_deadline_is_refused(seconds):
     async with Service() as service:
         side, _ = await service.connect()
         with pytest.raises(ValueError, match="allowed is more than 0, or None"):
@@ -294,7 +294,7 @@ async def test_a_client_that_takes_nothing_is_disconnected_with_a_reason():
 
 
 @pytest.mark.runner(slow_reader_bytes=200_000, slow_reader_s=0.7)
-async def test_a_client_that_takes_a_little_all_the_time_is_not():
+async def test_a_client_that_reads_a_little_all_the_time_is_not_disconnected():
     async with Service(high_bytes=1 << 30) as service:
         side, client = await service.connect(TAKEN_BYTES)
         side.transport.write(bytes(20_000_000))
@@ -317,7 +317,7 @@ async def test_without_bytes_a_peer_is_slow_above_its_own_high_watermark():
 
 
 @pytest.mark.runner(slow_reader_s=0.2)
-async def test_a_slow_reader_of_a_connection_that_is_closing_is_cut_too():
+async def test_a_slow_reader_of_a_closing_connection_is_disconnected_too():
     async with Service() as service:
         side, _ = await service.connect()
         side.transport.write(bytes(1_000_000))

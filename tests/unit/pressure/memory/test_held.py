@@ -82,7 +82,7 @@ async def test_the_writer_that_passes_the_mark_is_paused_within_its_own_write():
 
 
 @pytest.mark.runner(buffer_bytes=BUDGET_BYTES)
-async def test_a_held_connection_whose_own_watermark_is_passed_waits_for_its_own_low_one():
+async def test_a_paused_connection_above_its_own_watermark_waits_for_its_own_low_one():
     async with Service(high_bytes=1_000_000) as service:
         (side, client), (other, _) = [await service.connect() for _ in range(2)]
         side.transport.write(b"x" * 3_500_000)
@@ -113,7 +113,7 @@ def test_bytes_that_the_kernel_takes_within_the_turn_pause_no_writer(run):
 
 
 @pytest.mark.runner(buffer_bytes=BUDGET_BYTES)
-async def test_a_connection_that_is_cut_gives_its_bytes_back_and_the_others_go_on():
+async def test_an_aborted_connection_releases_its_bytes_and_the_others_resume():
     async with Service(high_bytes=NEVER_PAUSED_BYTES) as service:
         (one, _), (other, _) = [await service.connect() for _ in range(2)]
         one.transport.write(b"x" * 3_000_000)

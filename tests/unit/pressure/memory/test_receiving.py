@@ -28,7 +28,7 @@ async def cut(side):
 
 
 @pytest.mark.runner(receive_s=RECEIVE_S)
-async def test_a_request_that_was_begun_is_cut_silent_or_not():
+async def test_an_unfinished_request_is_disconnected():
     async with Service(on_data=begins) as service:
         side, client = await service.connect()
         client.send(b"GET / HT")
@@ -50,7 +50,7 @@ async def test_a_request_at_a_decent_rate_may_last_and_is_disconnected_when_it_s
 
 
 @pytest.mark.runner(receive_s=2 * RECEIVE_S)
-async def test_to_answer_early_does_not_say_that_it_is_whole():
+async def test_an_early_answer_does_not_mean_that_the_request_is_complete():
     def speak(side, data):
         begins(side)
         side.transport.write(b"100 go on")
@@ -68,7 +68,7 @@ async def test_to_answer_early_does_not_say_that_it_is_whole():
 
 
 @pytest.mark.runner(receive_s=RECEIVE_S)
-async def test_one_that_is_whole_may_be_worked_on_whatever_comes_beside():
+async def test_a_complete_request_has_no_receive_deadline_whatever_follows():
     async with Service(on_data=whole) as service:
         side, client = await service.connect()
         for _ in range(8):

@@ -38,7 +38,7 @@ def test_a_loop_has_no_bounds_by_default():
     loop.close()
 
 
-def test_asyncios_own_loop_says_that_it_cannot(caplog):
+def test_asyncios_loop_warns_that_bounds_have_no_effect(caplog):
     config = Config(loop=LoopConfig(poller="selector"), pressure=PressureConfig(idle_s=1.0, receive_s=2.0))
     build_loop(config).close()
     assert "pressure.receive_s, pressure.idle_s: no effect on asyncio's loop" in caplog.text
@@ -52,7 +52,7 @@ def test_bytes_without_a_time_bound_nothing_and_are_refused():
         PressureConfig(slow_reader_bytes=5)
 
 
-def test_each_cut_is_logged_with_its_figures_and_many_in_one_second_as_a_number(run, caplog):
+def test_each_disconnect_is_logged_with_its_figures_and_many_in_one_second_as_a_number(run, caplog):
     caplog.set_level(logging.INFO, "penstock.pressure")
 
     async def main() -> None:
@@ -87,7 +87,7 @@ def test_a_program_that_asks_for_no_such_lines_gets_none(run, caplog):
     assert not caplog.records
 
 
-def test_a_hook_that_raises_is_reported_and_the_connection_is_cut_all_the_same(make_loop):
+def test_a_hook_that_raises_is_reported_and_the_peer_is_disconnected(make_loop):
     loop = make_loop(receive_s=0.15)
     problems: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: problems.append(context))

@@ -109,7 +109,7 @@ async def test_a_slow_reader_is_seen_by_what_tls_keeps(contexts):
 
 
 @pytest.mark.runner(receive_s=0.3, idle_s=0.6)
-async def test_a_request_that_trickles_through_tls_is_cut_and_an_idle_connection_is_closed(contexts):
+async def test_a_slow_request_through_tls_is_disconnected_and_an_idle_connection_is_closed(contexts):
     async with secured(contexts) as connect:
         (slow, _, writer), (idle, _, _) = await connect(), await connect()
         while "lost" not in slow.events:
