@@ -1,5 +1,6 @@
 """The layers: imports point down only, and the native core knows nothing above it."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,46 @@ def test_the_cores_modules_form_no_circle() -> None:
     while free := {name for name, others in needs.items() if not others}:
         needs = {name: others - free for name, others in needs.items() if name not in free}
     assert not needs, f"these modules of _core need each other: {sorted(needs)}"
+
+
+def test_modules_form_no_circle() -> None:
+    """Imports inside functions and under TYPE_CHECKING count too; the package itself, which lists all, does not."""
+    known = {module_name(path) for path in sources(".py", ".pyx", ".pxd")} - {DOOR}
+    needs: dict[str, set[str]] = {name: set() for name in known}
+    for path in sources(".py", ".pyx", ".pxd"):
+        if (name := module_name(path)) in known:
+            found = {_module(imported, known) for imported in imports(path)}
+            needs[name] |= {other for other in found if other} - {name}
+    assert not _circles(needs)
+
+
+def _module(imported: str, known: set[str]) -> str:
+    """Return the deepest known module in a dotted name, or an empty string."""
+    while imported and imported not in known:
+        imported = imported.rpartition(".")[0]
+    return imported
+
+
+def _circles(needs: dict[str, set[str]]) -> list[str]:
+    """Return the modules that remain after all with no imports left, and all that nothing left imports."""
+    while free := {name for name, others in needs.items() if not others}:
+        needs = {name: others - free for name, others in needs.items() if name not in free}
+    while roots := needs.keys() - {other for others in needs.values() for other in others}:
+        needs = {name: others for name, others in needs.items() if name not in roots}
+    return sorted(needs)
+
+
+def test_the_search_for_circles_finds_one() -> None:
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == ["b", "c"]
+    assert _circles({"a": {"b"}, "b": set()}) == []
+
+
+MOST_MODULES = 15
+
+
+def test_a_folder_has_few_modules() -> None:
+    folders = Counter(path.parent for path in sources(".py", ".pyx") if path.stem != "__init__")
+    assert not {shown(folder): count for folder, count in folders.items() if count > MOST_MODULES}
 
 
 def _within(used: str, module: str) -> bool:

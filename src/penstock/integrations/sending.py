@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from penstock.errors import Overloaded
-    from penstock.pressure.admission.gate import Entry, Gate, Stream
+    from penstock.pressure.admission.gate import Entry, Gate, GateStream
 
 __all__ = ["Sender"]
 
@@ -38,7 +38,7 @@ class Sender:
         self.send = send
         # the entry while its answer may become a stream, then the stream
         self._gate, self._entry, self._after_s = gate, entry, after_s
-        self._stream: Stream | None = None
+        self._stream: GateStream | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.has_begun = False
         self.refused: Overloaded | None = None

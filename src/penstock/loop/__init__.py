@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from penstock.errors import ConfigError
 from penstock.loop.hooks import LoopHooks
-from penstock.loop.selector import EventLoop as SelectorLoop
+from penstock.loop.selector import SelectorEventLoop as SelectorLoop
 from penstock.purity import is_native_disabled
 
 __all__ = ["NATIVE", "EventLoop", "get_running_loop", "loop_class"]

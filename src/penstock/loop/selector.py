@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-__all__ = ["EventLoop"]
+__all__ = ["SelectorEventLoop"]
 
 
-class EventLoop(LoopHooks, asyncio.SelectorEventLoop):
+class SelectorEventLoop(LoopHooks, asyncio.SelectorEventLoop):
     """asyncio's selector loop built by a LoopConfig, of which `debug` and `slow_callback_s` apply here."""
 
     def __init__(self, config: LoopConfig | None = None) -> None:

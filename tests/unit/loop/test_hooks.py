@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from penstock.loop import EventLoop
-from penstock.loop.selector import EventLoop as SelectorLoop
+from penstock.loop.selector import SelectorEventLoop as SelectorLoop
 
 LOOPS = list(dict.fromkeys((EventLoop, SelectorLoop)))
 

@@ -14,7 +14,7 @@ import pytest
 from penstock.errors import ConfigError
 from penstock.loop import EventLoop
 from penstock.loop.lanes import CallableExecutor
-from penstock.loop.selector import EventLoop as SelectorLoop
+from penstock.loop.selector import SelectorEventLoop as SelectorLoop
 
 LOOPS = list(dict.fromkeys((EventLoop, SelectorLoop)))
 

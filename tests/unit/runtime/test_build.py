@@ -12,7 +12,7 @@ from penstock import Config, ExecutorsConfig, LaneConfig, LoopConfig, SignalsCon
 from penstock.errors import ConfigError, ReferenceNotFoundError
 from penstock.executors import LaneSet
 from penstock.loop import NATIVE
-from penstock.loop.selector import EventLoop as SelectorLoop
+from penstock.loop.selector import SelectorEventLoop as SelectorLoop
 from penstock.runtime.build import build_loop
 from tests.support.loops import POLLERS
 

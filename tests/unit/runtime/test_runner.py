@@ -9,7 +9,7 @@ import pytest
 import penstock
 from penstock import Config, LoopConfig
 from penstock.errors import ConfigError
-from penstock.loop.selector import EventLoop as SelectorLoop
+from penstock.loop.selector import SelectorEventLoop as SelectorLoop
 from tests.unit.runtime.child import Child
 
 variable = contextvars.ContextVar("variable", default=0)

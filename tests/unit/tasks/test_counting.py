@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import penstock
-from penstock.loop.selector import EventLoop as SelectorLoop
+from penstock.loop.selector import SelectorEventLoop as SelectorLoop
 from penstock.tasks.observers.factory import TaskFactory
 from penstock.tasks.observers.registry import observer_of
 from penstock.tasks.spawning import spawn

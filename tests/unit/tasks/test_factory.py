@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from penstock.errors import ConfigError
-from penstock.loop.selector import EventLoop as SelectorLoop
+from penstock.loop.selector import SelectorEventLoop as SelectorLoop
 from penstock.tasks.observers import registry
 from penstock.tasks.observers.factory import LEVELS, TaskFactory
 from tests.unit.tasks.conftest import settle

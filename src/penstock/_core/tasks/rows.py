@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from weakref import ReferenceType
 
-    from penstock._core.tasks.watchdog import WatchedLoop
-
 __all__ = [
     "FlightRow",
     "HeartbeatRow",
@@ -106,7 +104,8 @@ class QueueFigures(NamedTuple):
 class StallSighting(NamedTuple):
     """A stall as the watchdog has measured it so far. Nanoseconds; -1 is a time that is not known."""
 
-    watched: WatchedLoop | None
+    # a WatchedLoop of the watchdog, which imports this module
+    watched: Any
     # the beginning, on time.monotonic_ns()'s clock, and the length so far
     since_ns: int
     lasted_ns: int
@@ -137,7 +136,8 @@ class StallSighting(NamedTuple):
 class StallEnd(NamedTuple):
     """The end of a stall that was reported while it lasted. Times are as in `StallSighting`."""
 
-    watched: WatchedLoop
+    # a WatchedLoop
+    watched: Any
     is_turn: bool
     since_ns: int
     until_ns: int

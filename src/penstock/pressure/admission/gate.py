@@ -25,7 +25,7 @@ from penstock.times import Histogram, Times, taken
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 
-__all__ = ["Entry", "Gate", "GateStatistics", "Priority", "Stream", "gates", "statistics"]
+__all__ = ["Entry", "Gate", "GateStatistics", "Priority", "GateStream", "gates", "statistics"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class Gate(GateCore):
         self.waits, self.services = Histogram(), Histogram()
         self.max_streams = max_streams
         # weakly: streams of a closed loop do not count
-        self.live_streams: WeakSet[Stream] = WeakSet()
+        self.live_streams: WeakSet[GateStream] = WeakSet()
         self._reason = self._limiter.reason
         self._moved_at_s = 0.0
         self.began_s = -math.inf
@@ -156,7 +156,7 @@ class Gate(GateCore):
 
     # --- streams ---
 
-    def stream(self, entry: Entry, *, holds_drain: bool = False) -> Stream | None:
+    def stream(self, entry: Entry, *, holds_drain: bool = False) -> GateStream | None:
         """Turn an entry with a permit into a stream, and return it; None if there are `max_streams`.
 
         The permit is given back, without a measurement: a stream's time says nothing of the service. The stream's
@@ -168,7 +168,7 @@ class Gate(GateCore):
         if self.max_streams is not None and len(self.live_streams) >= self.max_streams:
             return None
         entry.is_begun = entry.is_inside = False
-        stream = Stream(self, holds_drain=holds_drain)
+        stream = GateStream(self, holds_drain=holds_drain)
         self.leave()
         return stream
 
@@ -285,7 +285,7 @@ class Gate(GateCore):
         )
 
 
-class Stream:
+class GateStream:
     """A response that goes on without a permit. The gate counts it until `leave()`, or until nothing refers to it.
 
     `holds_drain`: a drain waits for it as for an entry.

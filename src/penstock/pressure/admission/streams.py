@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from penstock.pressure.admission.gate import Entry, Gate, Stream
+    from penstock.pressure.admission.gate import Entry, Gate, GateStream
 
 __all__ = ["STREAM_AFTER_S", "Passage"]
 
@@ -34,7 +34,7 @@ class Passage:
 
     def __init__(self, gate: Gate, entry: Entry, after_s: float = STREAM_AFTER_S, *, holds_drain: bool = False) -> None:
         self._gate, self._entry, self._after_s, self._holds_drain = gate, entry, after_s, holds_drain
-        self._stream: Stream | None = None
+        self._stream: GateStream | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
