@@ -179,8 +179,9 @@ def offloaded(
 ) -> Any:
     """Decorate a function so that its calls are awaited and run in a lane, as by `offload` with the same options.
 
-    `@offloaded` or `@offloaded(lane="io", timeout=2)`; `timeout` is in seconds. Returns a coroutine function, whose
-    `__wrapped__` is the plain one. Raises TypeError for a coroutine function; its calls raise as `offload` does.
+    `@offloaded` or `@offloaded(lane="io", timeout=2)`. `timeout` is in seconds, `retries` the count of further
+    runs after a lost worker; a larger `priority` runs first. Returns a coroutine function, whose `__wrapped__` is the
+    plain one. Raises TypeError for a coroutine function; its calls raise as `offload` does.
     """
     options = Offload(lane, timeout, None, key, retries, priority)
 

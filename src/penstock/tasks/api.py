@@ -144,7 +144,10 @@ def dump_trace(path: str | os.PathLike[str], loop: asyncio.AbstractEventLoop | N
 
 
 def trace_on_signal(loop: asyncio.AbstractEventLoop, signum: int) -> None:
-    """Write a trace into the current folder and log its name; a handler for the config's `signals.handlers`."""
+    """Write a trace into the current folder and log its name: a handler for the config's `signals.handlers`.
+
+    `signum`, the number of the signal, is not used.
+    """
     path = f"penstock-{os.getpid()}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     try:
         logger.info("%d events written to %s", dump_trace(path, loop), path)

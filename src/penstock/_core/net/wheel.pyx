@@ -66,7 +66,7 @@ cdef class Wheel:
         return 0
 
     cdef WheelEntry *pop(self, int64_t now_ns) noexcept:
-        """One that is due, disarmed; NULL when there is no more: to be called until then."""
+        """Return the next due timer, disarmed, or NULL; call it until it returns NULL."""
         cdef int64_t now_tick = now_ns // self.tick_ns
         cdef WheelEntry *come
         cdef WheelEntry *due

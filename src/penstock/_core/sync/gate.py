@@ -103,7 +103,7 @@ class Entry:
         return self.__aenter__()
 
     def enter(self) -> Entry:
-        """Wait for a permit, as `await entry.enter()`. Raises Overloaded when it is shed."""
+        """Return an awaitable of a permit: `await entry.enter()`. The await raises Overloaded when it is shed."""
         return self
 
     def leave(self) -> None:

@@ -236,7 +236,7 @@ class ProcessLane(HomeLoopLane):
     def on_reply(
         self, connection: WorkerConnection, job: Job, status: int, value: Any, began_ns: int, ran_ns: int
     ) -> None:
-        """Account for a worker's reply, and deliver the outcome."""
+        """Account for a worker's reply of this `status`, and deliver the outcome."""
         self._run_ns = run_ns = self._run_ns + ((ran_ns - self._run_ns) >> 3)
         self._depth = min(max(AHEAD_NS // max(run_ns, 1), 1), MOST_AHEAD)
         if job is self._spun_for:
@@ -341,7 +341,7 @@ class ProcessLane(HomeLoopLane):
         self.on_room()
 
     def on_lost(self, connection: WorkerConnection, unbegun: list[Job], code: int | None) -> None:
-        """Account for an ended worker: the job that it had begun is lost, its other jobs go to other workers."""
+        """Account for a worker that ended with this exit `code`: the job that it had begun is lost, no other."""
         for job in connection.jobs.values():
             job.number = 0
             if not job.done():

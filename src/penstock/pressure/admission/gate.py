@@ -25,7 +25,7 @@ from penstock.times import Histogram, Times, taken
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 
-__all__ = ["Entry", "Gate", "GateStatistics", "Priority", "GateStream", "gates", "statistics"]
+__all__ = ["Entry", "Gate", "GateStatistics", "GateStream", "Priority", "gates", "statistics"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -141,7 +141,10 @@ class Gate(GateCore):
         arrived_s: float | None = None,
         deadline_s: float | None = None,
     ) -> None:
-        """Wait for a permit, with the arguments of `entry`; `leave()` gives it back. Raises Overloaded when shed."""
+        """Wait for a permit, with the arguments of `entry`, `priority` among them; `leave()` gives it back.
+
+        Raises Overloaded when the entry is shed.
+        """
         await self.through(priority, key, arrived_s, deadline_s)
 
     def guard(self, fn: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:

@@ -40,7 +40,7 @@ MOST_DEPTH = 200
 
 
 class Sample(NamedTuple):
-    """What the loop's thread runs at one moment."""
+    """The code that the loop's thread runs at one moment."""
 
     # innermost first, from the running callback on
     places: list[Place]

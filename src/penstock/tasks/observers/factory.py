@@ -104,7 +104,7 @@ class TaskFactory:
         return task
 
     def hook(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], make: Make, **kwargs: Any) -> Any:
-        """Make and record a task, for `set_task_hook` of penstock's loops: the task factory stays the program's own."""
+        """Make and record a task, and return it: a hook for `set_task_hook`, beside the program's task factory."""
         born_ns = monotonic_ns()
         task = make(loop, coro, **kwargs)
         if self._level:
