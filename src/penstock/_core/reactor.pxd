@@ -37,7 +37,7 @@ cdef class Reactor(RunLifecycle):
     cdef bint is_busy
     # Whether this turn's poll has waited.
     cdef bint has_waited
-    # Whether each turn looks how far behind the loop is; by `lag`, None: by nothing.
+    # Whether each turn observes the lag or the number of tasks; `lag` measures the lag, None: not measured.
     cdef bint observes_lag
     # Whether connections are accepted in the middle of a turn, and when they last were.
     cdef bint accepts_in_turn
@@ -49,7 +49,7 @@ cdef class Reactor(RunLifecycle):
     # How many reads and connections the last turn did not let in.
     cdef size_t deferred_before
     cdef ShedCounts sheds
-    # So many tasks may live, 0: any number; what to do with one more, and with room for it.
+    # The bound of live tasks, 0: none; the callbacks for one task more and for room again.
     cdef size_t most_tasks
     cdef object on_full, on_room
     cdef object __weakref__

@@ -32,7 +32,7 @@ cdef class RunLifecycle:
         clean_up(self)
 
     def run_until_complete(self, future):
-        """Run until the future, or a task of the coroutine, is done; its result."""
+        """Run until the future, or a task of the coroutine, is done. Return its result."""
         self._check_closed()
         self._check_running()
         cdef bint is_new = not futures.isfuture(future)
@@ -56,7 +56,7 @@ cdef class RunLifecycle:
         return future.result()
 
     cdef int forget_stop(self, future) except -1:
-        """The future may be done, and the stop for it be queued: it would end the next run."""
+        """Cancel the queued stop of a future that is done: it would end the next run."""
         cdef Handle handle
         if isinstance(getattr(future, "_exception", None), (SystemExit, KeyboardInterrupt)):
             # It stops nothing then, and has to run: it marks the exception as retrieved.
@@ -106,7 +106,7 @@ cdef int clean_up(RunLifecycle loop) except -1:
 
 
 cdef bint leave_scope(scope, kind, error, trace) except -1:
-    """Calls `__exit__`, again while it is interrupted; whether the error ends here. Raises what the first call raised."""
+    """Call `__exit__`, again while it is interrupted. Return its result as a bool, or raise its first exception."""
     try:
         return bool(scope.__exit__(kind, error, trace))
     except BaseException:

@@ -134,7 +134,7 @@ def bind_callback(method):
 cdef object by_name(
     Reactor self, str method, PyObject *const *args, Py_ssize_t arg_count, PyObject *keywords
 ):
-    """The general way: binds the arguments as Python does, or fails as it does, and calls again by position."""
+    """Bind the arguments as Python does, or fail as it does; then call again by position."""
     cdef Py_ssize_t named = 0 if keywords is NULL else PyTuple_GET_SIZE(keywords)
     positional = [<object>args[i] for i in range(arg_count)]
     given = {<object>PyTuple_GET_ITEM(keywords, i): <object>args[arg_count + i] for i in range(named)}

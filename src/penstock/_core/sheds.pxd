@@ -5,7 +5,7 @@ from penstock._core.net.io_context cimport IOContext
 
 cdef class ShedCounts:
     cdef IOContext io
-    # Called in each turn in which there were some, None: nothing is; and how many there were by then.
+    # Called in each turn with new sheds, None: no listener; and the number of sheds at the last call.
     cdef readonly object on_shed
     cdef uint64_t notified
 

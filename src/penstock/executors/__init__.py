@@ -1,4 +1,4 @@
-"""Executors: lanes that run calls elsewhere, how large they are, and the functions that programs call."""
+"""Executors: lanes of threads, processes and other backends, their sizes, and the functions that offload calls."""
 
 from typing import TYPE_CHECKING
 

@@ -83,7 +83,7 @@ class Lane(CallableExecutor):
             self._take(job)
             return job
         finally:
-            # a traceback of `run_in_caller` ends in this frame, which must not hold the job
+            # a traceback of `_run_in_caller` ends in this frame, which must not hold the job
             del job
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:

@@ -22,7 +22,7 @@ cdef class Handle(Runnable):
     cdef bint is_cancelled
     # A watch has queued it, and it has not run since.
     cdef bint is_queued
-    # Runs under way: a callback may cancel its own handle, whose arguments must outlive the call.
+    # The number of calls in progress: a callback may cancel its own handle, and the arguments must outlive the call.
     cdef int running_count
     # Positional arguments held in arg0..arg2; MANY: all of them in the tuple arg0.
     cdef int arg_count

@@ -1,4 +1,4 @@
-"""The inbox: what other threads post to the loop. One atomic exchange to post, one to take all.
+"""The inbox: a queue of entries that other threads post to the loop. A post or a drain is one atomic exchange.
 
 A stack linked through the entries themselves, turned round when it is drained, so no thread ever waits for another
 and nothing is allocated. The order of the posts is kept.

@@ -214,7 +214,7 @@ cdef class Poller:
         return 0
 
     cdef int close(self) except -1:
-        """Give the epoll descriptor back and lets every source go."""
+        """Close the epoll descriptor, and release every source."""
         cdef PyObject *former
         cdef size_t fd
         if self.fd >= 0:

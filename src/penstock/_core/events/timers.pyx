@@ -108,7 +108,7 @@ cdef class Timers(TimerQueue):
         return 0
 
     cdef int compact(self) except -1:
-        """Take the cancelled entries out and makes a heap of the rest."""
+        """Remove the cancelled entries, and restore the heap."""
         cdef PyObject *dropped = NULL
         cdef PyObject *handle
         cdef size_t kept = 0, i

@@ -59,7 +59,7 @@ cdef object unix(const sockaddr_un *address, Py_ssize_t path_bytes):
 
 
 cdef object decode(sockaddr_storage *address, Py_ssize_t length):
-    """None for a family that has no form here."""
+    """Return the address in the form of the `socket` module; None for an unknown family."""
     if address.ss_family == AF_INET:
         return inet(<sockaddr_in *>address)
     if address.ss_family == AF_INET6:

@@ -10,7 +10,7 @@ cdef class WriteQueue:
     # How much of the first chunk has been sent.
     cdef size_t offset_bytes
     cdef size_t size_bytes
-    # None: nobody counts. The account may hold more than the queue: what waits in layers above it.
+    # None: bytes are not counted. The account may exceed the queue by the bytes that layers above it buffer.
     cdef Budget budget
     cdef Account account
 

@@ -53,7 +53,7 @@ cdef class IOContext:
     # When the last wait began, and in which turn: until then the loop was at work.
     cdef int64_t wait_began_ns
     cdef uint64_t wait_turn
-    # Listeners out of descriptors that want to hear of each one that is given back; None: there are none.
+    # Listeners that wait for a descriptor, and are notified of each released one; None: there are none.
     cdef list starved
 
     cdef int descriptor_freed(self) except -1

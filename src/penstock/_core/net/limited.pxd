@@ -10,7 +10,7 @@ cdef class LimitedTransport(Transport):
     cdef Py_ssize_t high_bytes, low_bytes
     # None: its peer may take any time.
     cdef PeerTimeouts timeouts
-    # Whether the budget has it paused, so far as it has acted on it; whether a layer above tells what waits there.
+    # Whether the budget's pause is in effect here; whether a layer above, such as TLS, reports its buffered bytes.
     cdef bint budget_pauses, has_layer
     cdef size_t layer_bytes
 

@@ -199,10 +199,10 @@ cdef class LimitedTransport(Transport):
         return ConnectionAbortedError(f"{reason}: {size_bytes} bytes in {late_s:.1f} s")
 
     def set_receive_deadline(self, seconds):
-        """The peer is to have sent a whole request within so many seconds, or it is cut; the loop guesses no more.
+        """Disconnect the peer unless it sends a whole request within `seconds`. The loop stops estimating.
 
-        None: it expects nothing, while a request is worked on or for good: neither `receive_s` nor `idle_s` cuts it.
-        Holds until it is set anew or `expect_request()` is called. ValueError for a time that is not more than 0.
+        With None no request is expected, such as while one is handled: neither `receive_s` nor `idle_s` applies.
+        It holds until the next call, or until `expect_request()`. Raises ValueError unless `seconds` is above 0.
         """
         if seconds is None:
             self.expect(NOTHING, 0)

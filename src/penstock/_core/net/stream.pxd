@@ -10,7 +10,7 @@ cdef class Stream(WriterTransport):
     # A program may set attributes, as on asyncio's; made when the first one is.
     cdef dict __dict__
     cdef object context
-    # Reported and not yet handled; reported while nobody read.
+    # Events that are not handled yet; events that came while reading was paused or deferred.
     cdef uint32_t pending, unread
     cdef bint is_queued, is_registered, paused, eof_read, buffered
     # Whether a short read may leave more behind: then only EAGAIN ends a round.
@@ -18,7 +18,7 @@ cdef class Stream(WriterTransport):
     cdef Py_ssize_t last_read_bytes
     # Where it waits to be read; NULL: it does not.
     cdef DeferredRead *deferred_read
-    # When it was accepted, if it was parked then and what came meanwhile is not read yet; 0: it is not so.
+    # The time of its accept if that was deferred and its data has not been read yet; otherwise 0.
     cdef int64_t deferred_since_ns
 
     cdef int begin(self) except -1

@@ -324,7 +324,7 @@ cdef class Stream(WriterTransport):
         return 0
 
     cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1:
-        """Read and delivers once; 0 when there is nothing more to read now."""
+        """Read and deliver once. Return the number of bytes; 0 if nothing more can be read now."""
         if self.buffered:
             return self.read_into(asked)
         if self.last_read_bytes >= DIRECT_FROM_BYTES:
@@ -332,7 +332,7 @@ cdef class Stream(WriterTransport):
         return self.read_copied(asked)
 
     cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1:
-        """Through the reactor's buffer into bytes of exactly the size."""
+        """Receive into the reactor's buffer, and copy the bytes. Return their number."""
         asked[0] = RECEIVE_BYTES
         cdef Py_ssize_t got = self.account_read(receive(self.fd, self.io.receive_buffer, RECEIVE_BYTES))
         if got:
@@ -341,7 +341,7 @@ cdef class Stream(WriterTransport):
         return got
 
     cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1:
-        """Straight into the object that the protocol gets; what it does not fill goes back in place."""
+        """Receive into the object that the protocol gets, and shrink it to the received bytes."""
         cdef PyObject *room = new_bytes(NULL, RECEIVE_BYTES)
         cdef Py_ssize_t got = 0
         if room is NULL:

@@ -80,7 +80,7 @@ cdef class Transport(Source):
         return 0
 
     cdef int lost(self, object exc) except -1:
-        """Notify the protocol that the connection is gone and gives everything back."""
+        """Notify the protocol of the lost connection, and release everything."""
         if exc is not None:
             self.lingers = False
         try:

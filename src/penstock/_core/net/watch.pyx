@@ -51,7 +51,7 @@ cdef uint32_t interest_of(Watch watch):
 
 
 cdef int update(IOContext io, int fd, Watch known, Handle reader, Handle writer) except -1:
-    """Brings the table to these two handles; nothing has changed if the kernel refuses."""
+    """Set the two handles in the table. Change nothing if the kernel refuses."""
     cdef Watch watch = known if known is not None else new_watch(io, fd)
     former_reader, former_writer = watch.reader, watch.writer
     watch.reader, watch.writer = reader, writer
@@ -73,7 +73,7 @@ cdef int update(IOContext io, int fd, Watch known, Handle reader, Handle writer)
 
 
 cdef int set_reader(IOContext io, object fd, Handle handle) except -1:
-    """Set or, with None, takes away the reader; the former handle is cancelled. 1 when there was one."""
+    """Set the reader, or remove it with None. Cancel the former handle. Return 1 if there was one."""
     if handle is None and fd > INT_MAX:
         return 0
     cdef Watch known = watch_at(io, fd)
@@ -85,7 +85,7 @@ cdef int set_reader(IOContext io, object fd, Handle handle) except -1:
 
 
 cdef int set_writer(IOContext io, object fd, Handle handle) except -1:
-    """Set or, with None, takes away the writer; the former handle is cancelled. 1 when there was one."""
+    """Set the writer, or remove it with None. Cancel the former handle. Return 1 if there was one."""
     if handle is None and fd > INT_MAX:
         return 0
     cdef Watch known = watch_at(io, fd)

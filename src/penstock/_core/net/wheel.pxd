@@ -9,7 +9,7 @@ cdef enum:
 cdef struct WheelEntry:
     WheelEntry *next
     WheelEntry *previous
-    # Borrowed: whose it is.
+    # The owner, borrowed.
     PyObject *owner
     int64_t tick
 

@@ -36,7 +36,7 @@ cdef class Wheel:
         return 0
 
     cdef int arm(self, WheelEntry *due, int64_t at_ns) except -1:
-        """Set or moves a deadline; a time in the past is due with the next tick."""
+        """Set or move a deadline. A time in the past is due at the next tick."""
         cdef int64_t tick = max((at_ns + self.tick_ns - 1) // self.tick_ns, self.tick + 1)
         if self.slots is NULL:
             self.prepare()
@@ -52,7 +52,7 @@ cdef class Wheel:
         return 0
 
     cdef int cancel(self, WheelEntry *due) noexcept:
-        """Nothing happens if it is not armed."""
+        """Disarm an entry; do nothing if it is not armed."""
         cdef int slot = <int>(due.tick & (SLOTS - 1))
         if not is_armed(due):
             return 0
@@ -128,7 +128,7 @@ cdef class Wheel:
 
     @property
     def next_at_ns(self):
-        """When the loop is to look again, in nanoseconds; None when nothing is armed."""
+        """The time of the next check, in nanoseconds; None if nothing is armed."""
         return None if self.next_ns == NEVER_NS else self.next_ns
 
     def __len__(self):

@@ -1,4 +1,4 @@
-"""The writing half of a transport: what the kernel takes is in the kernel when a write returns, the rest is queued.
+"""The writing half of a transport: a write hands the kernel as many bytes as it takes, and queues the rest.
 
 A program that answers with a header and then a body can ask for gathering (`gather_writes`). The first write after
 data has come in then waits for the second one, and one vectored call sends both. It waits at most until its callback
@@ -188,7 +188,7 @@ cdef class WriterTransport(LimitedTransport):
         return self.flush() if self.queue.count and not self.blocked and not self.conn_lost else 0
 
     def gather_writes(self):
-        """From now on the first write after data has come in waits for the second one, or for its callback's end."""
+        """Have the first write after received data wait for the second one or the callback's end, from now on."""
         self.gathers = True
 
     def _switched(self):

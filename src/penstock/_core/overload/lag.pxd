@@ -3,19 +3,19 @@ from libc.stdint cimport int64_t, uint64_t
 
 cdef class Lag:
     cdef readonly int64_t high_ns, low_ns, for_ns, defer_ns
-    # How long what is ready has waited, averaged over the time it was so.
+    # The average wait of ready handles, in nanoseconds; idle time counts as no wait.
     cdef readonly double lag_ns
-    # Reads are held; the state that others act on.
+    # Whether reads are deferred; whether the loop is overloaded, of which `report` is notified.
     cdef readonly bint is_deferring, is_overloaded
     cdef readonly uint64_t overloaded_count
-    # Called between two turns when `is_overloaded` has changed; None: by nobody.
+    # Called between two turns when `is_overloaded` has changed; None: no listener.
     cdef public object report
     # The start of the last turn seen; 0: the loop has stood still.
     cdef int64_t seen_ns
     # Since when it has been as overload begins or ends, and as holding ends; 0: it is not.
     cdef int64_t turning_since_ns, calm_since_ns
     cdef int64_t overloaded_since_ns, overloaded_ns
-    # What the turn seen last waited, and how many entries it ran.
+    # The wait at the start of the last observed turn, and the number of handles that it ran.
     cdef int64_t waited_ns
     cdef size_t ran
     # What one read costs, with all that it sets going; and what that is measured from: how long the loop has been busy
@@ -25,7 +25,7 @@ cdef class Lag:
     cdef double usual_ns, last_ns
     cdef int64_t spent_ns
     cdef size_t admitted
-    # The end of the turn of late that was longest, and how much too long it was: who came before has not waited for that.
+    # The end of the longest recent stall, and its excess, which does not count as wait of entries from before it.
     cdef int64_t pardoned_ns, pardon_ns
     # When it last waited for the OS, or for the end of a stall.
     cdef int64_t rested_ns

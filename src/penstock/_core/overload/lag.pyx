@@ -26,14 +26,14 @@ from libc.stdint cimport SIZE_MAX, int64_t, uint64_t
 cdef enum:
     LEAST_AT_ONCE = 4
     MOST_AT_ONCE = 128
-    # Of the low watermark: what a read costs is measured over so long where something is always ready.
+    # The period, in low watermarks, over which the cost of a read is measured if the ready queue never empties.
     LONG_ENOUGH = 8
 
 logger = logging.getLogger("penstock.pressure")
 
-# Of the bound, so much is promised: what comes may cost more than what has come.
+# The share of the bound that the backlog may fill: later reads may cost more than earlier ones.
 cdef double PROMISED_PART = 0.75
-# Of the usual cost: what is once dearer is taken for as dear.
+# A single cost counts at most as this multiple of the usual cost.
 cdef double BELIEVED_PART = 2.0
 # Of the bound: for so long after a rest the line is not full, however long it is.
 cdef double RECOVERY_PART = 0.25
@@ -56,9 +56,9 @@ cdef class Lag:
         self.cost_ns = self.usual_ns = low_ns
 
     cdef int observe(self, int64_t now_ns, int64_t idle_ns, size_t ready, int64_t oldest_ns, size_t deferred) except -1:
-        """A turn begins: it is `now_ns`, and of the turn before `idle_ns` were a wait for the OS.
+        """Observe the beginning of a turn at `now_ns`. The turn before waited `idle_ns` nanoseconds in the poll.
 
-        `ready` entries are left from it, the oldest from `oldest_ns`, 0 if that is not known; `held` counts deferred reads.
+        `ready` handles are left, the oldest from `oldest_ns` (0: unknown); `deferred` is the backlog's length.
         """
         cdef int64_t busy_ns
         if not self.seen_ns:

@@ -169,7 +169,7 @@ cdef class LingeringConnections(Source):
 
     @most.setter
     def most(self, size_t most):
-        """Before the first."""
+        """Set the bound. ValueError for 0, and after the first lingering connection."""
         if self.ring is not NULL or not most:
             raise ValueError(f"most = {most}: allowed is 1 or more, before the first connection lingers")
         self.size = most

@@ -51,7 +51,7 @@ cdef class Heartbeat:
     cdef int native_id, cpu_clock
     # Called in the loop's thread as a run begins, by a watchdog; None: not watched.
     cdef public object on_enter
-    # Set by a watchdog that stops to check while the loop rests: the next turn signals it.
+    # Set by a watchdog before it stops checking a loop at rest: the next turn then wakes the watchdog.
     cdef int rings
     cdef WakeEvent wake_event
     # Opened as a run begins, in the loop's thread: descriptors do not come and go while the loop runs. None: not watched.

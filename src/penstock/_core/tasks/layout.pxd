@@ -1,4 +1,4 @@
-# Where asyncio's C futures and tasks keep what a probe reads at every step.
+# The offsets of the fields of asyncio's C futures and tasks that the probe reads at every step.
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int32_t
 

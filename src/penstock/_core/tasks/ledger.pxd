@@ -30,7 +30,7 @@ cdef struct Record:
     uint32_t steps
     uint32_t site
     uint8_t state
-    # Told as hung already: once is enough.
+    # Whether the task was reported as hung: it is reported once.
     uint8_t is_reported
 
 

@@ -101,7 +101,7 @@ cdef class CollectionTimes:
             gc.callbacks.append(self)
 
     def uninstall(self):
-        """Stop to count."""
+        """Stop counting."""
         if self in gc.callbacks:
             gc.callbacks.remove(self)
 
@@ -174,7 +174,7 @@ cdef class Watchdog:
         return watched
 
     def remove(self, WatchedLoop watched not None):
-        """Stop to watch a loop; a second call does nothing."""
+        """Stop watching a loop; a second call does nothing."""
         if watched in self.watched:
             self.watched.remove(watched)
             if watched.heartbeat.schedule is watched.schedule:
@@ -201,7 +201,7 @@ cdef class Watchdog:
         self.notify_change()
 
     def resume(self):
-        """`wait` waits again."""
+        """Have `wait` wait again, after `stop`."""
         self.stopping = False
 
     @property
@@ -222,7 +222,7 @@ cdef class Watchdog:
         return True
 
     def release(self):
-        """The calling thread waits no more; another one may `claim`. Of any other thread: does nothing."""
+        """Give up the claim of the calling thread, so that another may `claim`. Do nothing in any other thread."""
         if self.waits == PyThread_get_thread_ident():
             self.waits = 0
 
@@ -235,7 +235,7 @@ cdef class Watchdog:
         return False
 
     def forked(self):
-        """In a child: the eventfd is the parent's as well, and no loop runs here."""
+        """Start anew in a forked child: the eventfd is shared with the parent, and no loop runs here."""
         cdef WatchedLoop watched
         self.wake_event.reopen()
         self.stopping = False

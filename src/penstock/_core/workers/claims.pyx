@@ -90,12 +90,12 @@ cdef class ClaimTable:
         store(self.word(number % SLOT_COUNT), number * 4 + OFFERED)
 
     def take(self, uint64_t number):
-        """Worker: whether the job is its to run."""
+        """Claim the job, in the worker. Return whether the worker is to run it."""
         cdef uint64_t expected = number * 4 + OFFERED
         return bool(swap(self.word(number % SLOT_COUNT), &expected, number * 4 + TAKEN))
 
     def revoke(self, uint64_t number):
-        """Parent: whether the job is taken back, never begun."""
+        """Revoke the job, in the parent. Return whether the worker had not begun it."""
         cdef uint64_t expected = number * 4 + OFFERED
         return bool(swap(self.word(number % SLOT_COUNT), &expected, number * 4 + REVOKED))
 
@@ -124,7 +124,7 @@ cdef class ClaimTable:
         store(self.word(FILLED_WORD), 0)
 
     def fill(self, Py_ssize_t offset, data, uint64_t base_bytes):
-        """Parent: copy a buffer in, without the GIL, telling the worker how far it is."""
+        """Copy a buffer in, in the parent, without the GIL. The worker reads the progress from a word."""
         cdef Py_buffer source
         cdef Py_ssize_t done = 0, count
         cdef uint64_t *filled = self.word(FILLED_WORD)

@@ -1,4 +1,4 @@
-"""Stalls of penstock's native loops, caught while they last.
+"""The stall watch: a thread that reports the stalls of penstock's native loops while they last.
 
 One thread for each process, the global `stall_watch`'s, exists while a loop is watched. A loop of another kind writes
 no heartbeat, so its stalls cannot be seen: `watch` returns False for it, and also where the native code is not built.
