@@ -32,7 +32,7 @@ failed=0
 tests tests/loop >loop.log 2>&1 &
 tests tests/unit --ignore tests/unit/executors/threads --ignore tests/unit/testing \
   --ignore tests/unit/executors/test_process_signals.py --ignore tests/unit/integrations \
-  --ignore tests/unit/tasks/graph || failed=1
+  --ignore tests/unit/tasks/graph --ignore tests/unit/benchmarks || failed=1
 wait $! || failed=1
 cat loop.log
 ((!failed)) || exit 1
