@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["empty", "empty_once", "has_clients", "is_stopped", "stop_new"]
+__all__ = ["SETTLE_S", "empty", "empty_once", "has_clients", "is_stopped", "stop_new"]
 
 # the time for TCP handshakes that have begun
 SETTLE_S = 0.1

@@ -17,7 +17,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
 
 from penstock.integrations.uvicorn.lifespan import FAILED_START
 from penstock.integrations.uvicorn.server import ENDING, MAX_REPORT_BYTES, STARTED, UvicornServer
-from penstock.runtime.acceptqueue import has_clients, stop_new
+from penstock.runtime.acceptqueue import SETTLE_S, has_clients, stop_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,6 +164,9 @@ class WorkerSupervisor(Multiprocess):
         """End the workers. If clients wait and no worker accepts, wait for one to start, within the drain's time."""
         drain_s = self.config.timeout_graceful_shutdown
         until_s = math.inf if drain_s is None else time.monotonic() + drain_s
+        if not self._accepting():
+            # no worker answers a client whose handshake ends only now: look after it has ended
+            time.sleep(SETTLE_S)
         while any(map(has_clients, self.sockets)) and not self._is_served() and time.monotonic() < until_s:
             time.sleep(POLL_INTERVAL_S)
         super().terminate_all()
@@ -171,13 +174,17 @@ class WorkerSupervisor(Multiprocess):
     def _is_served(self) -> bool:
         """Return whether a worker accepts clients, or none ever will. If all have ended, start one more."""
         self._check_workers()
-        alive = [process.process.pid or 0 for process in self.processes if process.process.is_alive()]
-        accepting = [pid for pid in alive if not self._reports.is_ending(pid)]
+        accepting = self._accepting()
         if not accepting and not self._has_last and not self.has_failed():
             self._has_last = True
             self._start_last()
             return False
         return not accepting or any(map(self._reports.has_started, accepting))
+
+    def _accepting(self) -> list[int]:
+        """Return the process numbers of the workers that are alive and not ending."""
+        alive = [process.process.pid or 0 for process in self.processes if process.process.is_alive()]
+        return [pid for pid in alive if not self._reports.is_ending(pid)]
 
     def _start_last(self) -> None:
         process = WorkerProcess(self.config, self.sockets)
