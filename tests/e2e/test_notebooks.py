@@ -234,7 +234,7 @@ def test_the_prompt_of_asyncio_awaits_on_penstocks_loop_and_sends_its_functions(
     prompt = subprocess.run(
         command, input=text, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S * 2
     )
-    assert re.search(r"told penstock\.loop\.(native|selector) 42$", prompt.stdout, re.MULTILINE), prompt.stderr
+    assert re.search(r"told penstock\.loop\.(eventloop|selector) 42$", prompt.stdout, re.MULTILINE), prompt.stderr
 
 
 def test_the_prompt_of_ipython_awaits_on_penstocks_loop(tmp_path: Path) -> None:
@@ -252,4 +252,4 @@ def test_the_prompt_of_ipython_awaits_on_penstocks_loop(tmp_path: Path) -> None:
         text=True,
         timeout=PATIENCE_S * 2,
     )
-    assert re.search(r"on penstock\.loop\.(native|selector)", prompt.stdout), prompt.stdout + prompt.stderr
+    assert re.search(r"on penstock\.loop\.(eventloop|selector)", prompt.stdout), prompt.stdout + prompt.stderr

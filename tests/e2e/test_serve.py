@@ -399,7 +399,7 @@ def test_a_bad_target_is_one_line(shop: Command) -> None:
     shop.refuses("serve", "odd:wsgi", code=2, says="two arguments look like WSGI")
     shop.refuses("serve", "odd:make", code=2, says="add --factory")
     shop.refuses("serve", "odd:one", "--factory", code=2, says="odd:one is not a factory")
-    shop.refuses("serve", "odd:make", "--factory", code=1, says="what odd:make made is not an ASGI application")
+    shop.refuses("serve", "odd:make", "--factory", code=1, says="the result of odd:make is not an ASGI application")
     shop.refuses("serve", "none:app", "--workers", "2", code=2, says="no module named 'none'")
     shop.refuses("serve", "none:app", "--reload", code=2, says="no module named 'none'")
 

@@ -5,6 +5,8 @@ import pytest
 pytest.importorskip("uvicorn")
 
 from penstock.cli import serve
+from penstock.config.groups import SERVICE_DRAIN_S
+from penstock.config.pressure import SERVICE_LAG_HIGH_S
 
 BY_OPTION = "--set"
 BY_VARIABLE = "variable"
@@ -45,7 +47,7 @@ def test_a_drain_of_none_is_no_drain_of_10_s(served, by):
 
 
 def test_where_nobody_says_anything_requests_that_are_limited_turn_the_loops_gate_on(served):
-    assert served("--limit", "auto").pressure.lag_high_s == serve.LAG_HIGH_S
+    assert served("--limit", "auto").pressure.lag_high_s == SERVICE_LAG_HIGH_S
     assert served().pressure.lag_high_s is None
-    assert served().signals.drain_s == serve.DRAIN_S
+    assert served().signals.drain_s == SERVICE_DRAIN_S
     assert served("--drain", "3", none="signals.drain_s", by=BY_OPTION).signals.drain_s == 3
