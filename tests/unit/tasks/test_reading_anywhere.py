@@ -1,6 +1,7 @@
 """`penstock.tasks` and its neighbours where no loop of penstock's runs: a plain answer, or an error that says why."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 
@@ -28,6 +29,9 @@ def test_readers_answer_on_asyncios_own_loop(read, is_plain):
     async def main():
         return read()
 
+    # the survivors of earlier tests are frozen, gates in circles of references among them
+    gc.unfreeze()
+    gc.collect()
     assert is_plain(asyncio.run(main()))
 
 
