@@ -24,7 +24,7 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 # command line, the search through references, the virtual loop; signals of workers, which a plain fork starts too: a child
 # forked from a process with threads may wait for ever for a lock of the sanitizer's allocator.
 tests() {
-  "$python" -m pytest "$@" -p no:cacheprovider -m 'not once' \
+  "$python" tests/leg.py "$@" -m 'not once' \
     -k 'not ten_thousand_connections and not memory_behind and not stays_flat'
 }
 # Two at once; what the one in the background says is shown when the other has ended.

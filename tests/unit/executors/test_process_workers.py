@@ -381,7 +381,7 @@ def test_workers_that_end_at_once_are_told_with_their_exit_code(loop, lane):
 @pytest.mark.parametrize("initializer", [calls.hang, calls.hang_stubbornly])
 def test_an_initializer_that_hangs_has_a_bound(loop, lane, initializer):
     # the one that is asked where it is must have come there
-    start_s = 3 if initializer is calls.hang else 0.3
+    start_s = 5 if initializer is calls.hang else 0.3
     cpu, _ = lane(start_s=start_s, grace_s=0.2, initializer=initializer)
     with pytest.raises(WorkerStartError, match=f"not ready after {start_s} s") as caught:
         run(loop, cpu(calls.same, 1))
