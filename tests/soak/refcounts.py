@@ -394,7 +394,7 @@ def bounds(loop: Any) -> None:
         sender.set_receive_deadline(1e-9)
         native_core(loop).on_disconnect = lambda *_: ConnectionAbortedError("late")
         for transport in (sender, late):
-            transport._cut_late()
+            transport._disconnect_late()
         sender.abort()
         await ended(server, late, two)
 
