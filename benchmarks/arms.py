@@ -10,7 +10,6 @@ import importlib
 import importlib.metadata
 import platform
 from collections.abc import Callable
-from typing import Any
 
 from benchmarks.method.trial import base_arm
 from benchmarks.tasks.arms import ARMS as TASK_ARMS
@@ -24,8 +23,7 @@ def _asyncio_loop() -> asyncio.AbstractEventLoop:
 
 def _module_loop(module: str, attribute: str) -> Callable[[], asyncio.AbstractEventLoop]:
     def make() -> asyncio.AbstractEventLoop:
-        loop: Any = getattr(importlib.import_module(module), attribute)()
-        assert isinstance(loop, asyncio.AbstractEventLoop)
+        loop: asyncio.AbstractEventLoop = getattr(importlib.import_module(module), attribute)()
         return loop
 
     return make
@@ -35,7 +33,8 @@ ARMS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": _asyncio_loop,
     "uvloop": _module_loop("uvloop", "new_event_loop"),
     "rloop": _module_loop("rloop", "new_event_loop"),
-    "penstock": _module_loop("penstock.loop", "EventLoop"),
+    "zuvloop": _module_loop("zuvloop", "new_event_loop"),
+    "penstock": _module_loop("penstock", "new_event_loop"),
 }
 
 

@@ -38,7 +38,8 @@ GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 SERVED = {
     "served echo protocol 10 x 1 KiB": (("benchmarks.net.echo", "protocol"), ECHOED, b"\n"),
     "served echo streams 10 x 1 KiB": (("benchmarks.net.echo", "streams"), ECHOED, b"\n"),
-    "served uvicorn plaintext": (("benchmarks.http.serve",), GET, b"World!"),
+    "served echo sock_* 10 x 1 KiB": (("benchmarks.net.echo", "sock"), ECHOED, b"\n"),
+    "served uvicorn plaintext": (("benchmarks.http.serve", "uvicorn"), GET, b"World!"),
 }
 
 

@@ -11,12 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 __all__ = [
     "PATIENCE_S",
     "ROOT",
     "Placement",
-    "cpu_time_ns",
+    "Process",
     "facts",
     "module_command",
     "place",
@@ -56,9 +57,11 @@ def module_command(module: str, *args: str) -> list[str]:
     return [sys.executable, "-m", module, *args]
 
 
-def spawn(command: Sequence[str], cpu: int | None, stdin: int = subprocess.DEVNULL) -> Process:
+def spawn(
+    command: Sequence[str], cpu: int | None, stdin: int = subprocess.DEVNULL, stderr: IO[str] | None = None
+) -> Process:
     """Start a process with its stdout on a pipe, pinned to the CPU before it gets its first request."""
-    process = subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, text=True)
     if cpu is not None:
         os.sched_setaffinity(process.pid, {cpu})
     return process
@@ -85,11 +88,6 @@ def stop(process: Process) -> None:
     """Kill a process that `spawn` started, and reap it."""
     process.kill()
     process.communicate()
-
-
-def cpu_time_ns(pid: int) -> int:
-    """Return the user and system time of another process, from its CPU clock (clock_getcpuclockid on Linux)."""
-    return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 def facts(placement: Placement | str) -> dict[str, str]:

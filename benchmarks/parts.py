@@ -14,6 +14,7 @@ from benchmarks.machine import Placement, place
 from benchmarks.method.trial import Effort, Trial
 from benchmarks.micro import suite as micro
 from benchmarks.net import suite as net
+from benchmarks.net.servers import Servers
 from benchmarks.pressure import arms as pressure
 from benchmarks.pressure import curve
 from benchmarks.pressure import suite as pressure_suite
@@ -24,8 +25,10 @@ from benchmarks.tasks import suite as task_suite
 
 __all__ = ["PARTS", "Part", "Plan"]
 
-FULL = Effort(micro_s=0.02, micro_repeats=5, fresh_s=0.2, warmup_s=0.1, warm_s=0.3, http_s=1.5)
-QUICK = Effort(micro_s=0.01, micro_repeats=3, fresh_s=0.15, warmup_s=0.1, warm_s=0.2, http_s=1.0)
+FULL = Effort(micro_s=0.02, micro_repeats=5, warmup_s=0.1, warm_s=0.3, http_s=1.5)
+QUICK = Effort(micro_s=0.01, micro_repeats=3, warmup_s=0.1, warm_s=0.2, http_s=1.0)
+# many rows: short measurements in more rounds, because a process differs more from the next than a moment does
+LOOPS = Effort(micro_s=0.02, micro_repeats=3, warmup_s=0.04, warm_s=0.2, http_s=0.5)
 EXECUTOR_S, QUICK_EXECUTOR_S = 0.6, 0.3  # per arm, trial and round
 
 
@@ -53,10 +56,24 @@ class Part:
 
 
 def _loops(is_quick: bool) -> Plan:
-    effort, placement = QUICK if is_quick else FULL, place()
-    workers = micro.Workers(placement, effort)
-    trials = [*micro.trials(workers), *net.trials(placement, effort), *http.trials(placement, effort)]
-    return Plan(trials, placement, workers.retire, http.notes)
+    placement = place()
+    workers, servers = micro.Workers(placement, LOOPS), Servers(placement)
+    bench = net.Bench(servers, placement, LOOPS)
+    duet = placement.client is not None
+    trials = [*micro.trials(workers, duet=duet), *net.trials(bench), *http.trials(bench)]
+    return Plan(trials, placement, _all(workers.retire, servers.retire), _loop_notes)
+
+
+def _loop_notes(rows: Iterable[str]) -> list[str]:
+    return [*net.notes(rows), *http.notes(rows)]
+
+
+def _all(*calls: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        for one in calls:
+            one()
+
+    return call
 
 
 def _executors(is_quick: bool) -> Plan:
@@ -66,8 +83,9 @@ def _executors(is_quick: bool) -> Plan:
 
 def _tasks(is_quick: bool) -> Plan:
     effort, placement = QUICK if is_quick else FULL, place()
-    workers = micro.Workers(placement, effort)
-    return Plan(task_suite.trials(workers, placement, effort), placement, workers.retire, task_suite.notes)
+    workers, servers = micro.Workers(placement, effort), Servers(placement)
+    trials = task_suite.trials(workers, net.Bench(servers, placement, effort))
+    return Plan(trials, placement, _all(workers.retire, servers.retire), task_suite.notes)
 
 
 def _pressure(is_quick: bool) -> Plan:
@@ -80,7 +98,8 @@ def _pressure(is_quick: bool) -> Plan:
 
 LOOP_WORDS = Words(
     title="Benchmarks of loops",
-    cost="Micro rows: CPU time per operation. Echo and HTTP rows: the server's CPU time (user + system) per request.",
+    cost="Micro rows: CPU time per operation. Rows of servers: the server's CPU time (user + system) per request. "
+    "Memory: resident bytes per connection.",
     rates="By the wall clock: requests per second and p99 latency",
     kind="loop",
     axis="CPU time",
@@ -112,7 +131,7 @@ PRESSURE_WORDS = Words(
     axis="goodput, in percent of what the service can do",
 )
 PARTS: dict[str, Part] = {
-    "loops": Part(tuple(loops.ARMS), loops.available, loops.describe, _loops, LOOP_WORDS),
+    "loops": Part(tuple(loops.ARMS), loops.available, loops.describe, _loops, LOOP_WORDS, rounds=(9, 2)),
     "executors": Part(tuple(executors.ARMS), executors.available, executors.describe, _executors, EXECUTOR_WORDS),
     "tasks": Part(tuple(tasks.ARMS), tasks.available, tasks.describe, _tasks, TASK_WORDS),
     "pressure": Part(

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BEST", "METRICS", "OPERATORS", "UNITS", "Goal", "Goals"]
+__all__ = ["BEST", "METRICS", "OPERATORS", "UNITS", "Cause", "Goal", "Goals", "MeanGoal"]
 
 FILE = Path(__file__).resolve().parent.parent / "goals.toml"
 BEST = "the best other"  # the cheapest rival on the row
@@ -24,7 +24,8 @@ class Goal:
 
     The metric says what is bounded. "speedup": the cost of `against` over the arm's. "ratio": the arm's cost over that
     of `against`, or over its own on `against_row`. "extra": the arm's cost minus that of `against`. "cost": the arm's
-    cost itself. With `if_ahead`, the goal holds on rows where that arm is cheaper than `against`.
+    cost itself. With `if_ahead`, the goal holds on rows where that arm is cheaper than `against`; with `plain`, on
+    plain rows only.
     """
 
     row: str
@@ -37,6 +38,7 @@ class Goal:
     against: str = ""
     against_row: str = ""
     if_ahead: str = ""
+    plain: bool = False
 
     @property
     def bound(self) -> float:
@@ -57,12 +59,30 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
+class MeanGoal:
+    """A least value of the geometric mean, over the plain rows, of the cost of `against` over the subject's."""
+
+    against: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The known cause of a loss on the rows that a pattern fits."""
+
+    row: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Goals:
     """The goals of one part, and the roles of its arms.
 
     The `subject` is judged; `ours` are no rivals of it, by the name before an @. `reference` is the base of the chart,
     `shown` are the arms with a column of ratios (all if empty), rows `beside` are measured but not judged, and `short`
-    has the patterns of the rows in the short table, the first row that fits each.
+    has the patterns of the rows in the short table, the first row that fits each. Rows that fit a pattern of
+    `not_plain` are in no geometric mean; `causes` are those of losses.
     """
 
     subject: str
@@ -72,20 +92,33 @@ class Goals:
     shown: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     short: tuple[str, ...] = ()
+    not_plain: tuple[str, ...] = ()
+    means: tuple[MeanGoal, ...] = ()
+    causes: tuple[Cause, ...] = ()
 
     @classmethod
     def load(cls, part: str) -> Goals:
         """Return the goals of one part of `goals.toml`."""
         known: dict[str, Any] = dict(_read()[part])
         entries = tuple(Goal(**entry) for entry in known.pop("goals"))
+        means = tuple(MeanGoal(**entry) for entry in known.pop("means", ()))
+        causes = tuple(Cause(**entry) for entry in known.pop("causes", ()))
         lists: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
-        return cls(entries=entries, **lists)
+        return cls(entries=entries, means=means, causes=causes, **lists)
+
+    def is_plain(self, row: str) -> bool:
+        """Return whether a row is in the geometric means and under the goals of plain rows."""
+        return not any(fnmatchcase(row, pattern) for pattern in self.not_plain)
+
+    def cause(self, row: str) -> str:
+        """Return the known cause of a loss on a row, empty where there is none."""
+        return next((one.cause for one in self.causes if fnmatchcase(row, one.row)), "")
 
     def of(self, row: str) -> list[Goal]:
         """Return the goals of a row: of several with the same arm, metric and base, the first that fits."""
         found: dict[tuple[str, str, str], Goal] = {}
         for goal in self.entries:
-            if fnmatchcase(row, goal.row):
+            if fnmatchcase(row, goal.row) and (self.is_plain(row) or not goal.plain):
                 found.setdefault((goal.arm, goal.metric, goal.against), goal)
         return list(found.values())
 

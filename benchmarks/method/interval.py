@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["LEAST_VALUES", "Interval"]
+__all__ = ["COVERAGE", "LEAST_VALUES", "RESAMPLES", "SEED", "Interval"]
 
 COVERAGE = 0.95
 RESAMPLES = 1000

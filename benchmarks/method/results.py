@@ -7,20 +7,23 @@ that slows down for a minute moves both arms of a pair.
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from benchmarks.method.goals import BEST, Goal, Goals
+from benchmarks.method.goals import BEST, Goal, Goals, MeanGoal
 from benchmarks.method.interval import Interval
+from benchmarks.method.mean import geometric_mean
 from benchmarks.method.trial import IN_PERCENT, LIMIT, Sample, base_arm, more_is_better, twin_of
 from benchmarks.method.verdict import Outcome, Verdict, compare, noise_floor, outcome
 
-__all__ = ["Judged", "Results"]
+__all__ = ["Judged", "JudgedMean", "Results"]
 
 LEAST_PERCENT = 0.1
 WITHIN = {"<": operator.lt, "<=": operator.le, ">=": operator.ge}
 LEAST = 1e-9
-Pair = tuple[Sample, Sample]
+TRIES = 2  # of an arm that fails on a row, lest each of its failures cost a timeout
+Both = tuple[Sample, Sample]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,22 @@ class Judged:
         return bool(WITHIN[self.goal.operator](self.found.median, self.goal.bound))
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedMean:
+    """A goal of a geometric mean: the measured mean over `rows` rows, the A/A arm's mean, and the outcome."""
+
+    goal: MeanGoal
+    rows: int
+    found: Interval
+    noise: Interval | None
+    outcome: Outcome
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the median alone reaches the least value, whatever the noise."""
+        return self.found.median >= self.goal.value
+
+
 @dataclass(slots=True)
 class Results:
     """The samples of a run. `rounds[row][round][arm]` is one of them."""
@@ -46,9 +65,24 @@ class Results:
     goals: Goals
     rounds: dict[str, dict[int, dict[str, Sample]]] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)  # (arm, row) -> the last error
+    failed: Counter[tuple[str, str]] = field(default_factory=Counter, compare=False)
 
     def add(self, row: str, number: int, arm: str, sample: Sample) -> None:
         self.rounds.setdefault(row, {}).setdefault(number, {})[arm] = sample
+
+    def fail(self, arm: str, row: str, error: str) -> None:
+        """Note that an arm has failed on a row."""
+        self.failures[arm, row] = error
+        self.failed[arm, row] += 1
+
+    def is_given_up(self, arm: str, row: str) -> bool:
+        """Return whether an arm has failed on a row too often to be tried again."""
+        return self.failed[arm, row] >= TRIES
+
+    @property
+    def has_rival(self) -> bool:
+        """Whether there is another arm than the judged one."""
+        return any(arm != self.subject for arm in self.arms)
 
     @property
     def rows(self) -> list[str]:
@@ -107,11 +141,18 @@ class Results:
         """Return one arm's cost minus another's, paired by round."""
         return Interval.of(one.cost_ns - other.cost_ns for one, other in self._pairs(row, arm, base, row))
 
-    def _pairs(self, row: str, arm: str, base: str, base_row: str) -> Iterator[Pair]:
+    def _pairs(self, row: str, arm: str, base: str, base_row: str) -> Iterator[Both]:
+        for _, one, other in self._numbered_pairs(row, arm, base, base_row):
+            yield one, other
+
+    def _numbered_pairs(self, row: str, arm: str, base: str, base_row: str) -> Iterator[tuple[int, Sample, Sample]]:
         bases = self.rounds.get(base_row, {})
         for number, arms in self.rounds[row].items():
             if arm in arms and base in bases.get(number, {}):
-                yield arms[arm], bases[number][base]
+                one, other = arms[arm], bases[number][base]
+                if row == base_row and self.subject in (arm, base):
+                    one, other = _together(one, other)
+                yield number, one, other
 
     # --- judgement --------------------------------------------------------------------------------------------------
 
@@ -170,6 +211,28 @@ class Results:
             return found.plus(base_cost).inverse(LEAST).times(base_cost + goal.bound)
         return found.inverse(LEAST).times(goal.bound)
 
+    def judged_means(self) -> list[JudgedMean]:
+        """Judge every goal of a geometric mean over the plain rows."""
+        return [found for goal in self.goals.means if (found := self._judge_mean(goal)) is not None]
+
+    def _judge_mean(self, goal: MeanGoal) -> JudgedMean | None:
+        ratios = self._plain_ratios(goal.against)
+        found, noise = geometric_mean(ratios), geometric_mean(self._plain_ratios(self.twin))
+        if found is None:
+            return None
+        floor = noise_floor(noise)
+        return JudgedMean(goal, len(ratios), found, noise, outcome(found.times(1 / goal.value), floor))
+
+    def _plain_ratios(self, against: str) -> list[dict[int, float]]:
+        """Return, for each plain row with both arms, the ratio of each round."""
+        rows = [row for row in self.rows if self.goals.is_plain(row) and row not in self.goals.beside]
+        found = [self._ratios(row, self.best(row) or against if against == BEST else against) for row in rows]
+        return [ratios for ratios in found if ratios]
+
+    def _ratios(self, row: str, other: str) -> dict[int, float]:
+        pairs = self._numbered_pairs(row, other, self.subject, row)
+        return {number: _over(row, one.cost_ns, base.cost_ns) for number, one, base in pairs}
+
     def _is_cheaper(self, row: str, arm: str, other: str) -> bool:
         ratio = self.paired(row, arm, other)
         return ratio is not None and ratio.median < 1
@@ -194,6 +257,15 @@ FOUND: dict[str, Callable[[Results, Goal, str], Interval | None]] = {
     "extra": Results._extra,
     "cost": Results._cost,
 }
+
+
+def _together(one: Sample, other: Sample) -> Both:
+    """Take the judged arm's cost from the duet where one of the samples is of a duet with it."""
+    if one.beside_ns is not None:
+        return one, replace(other, cost_ns=one.beside_ns)
+    if other.beside_ns is not None:
+        return replace(one, cost_ns=other.beside_ns), other
+    return one, other
 
 
 def _over(row: str, cost: float, base: float) -> float:

@@ -11,6 +11,7 @@ __all__ = [
     "IN_PERCENT",
     "LIMIT",
     "Effort",
+    "Pair",
     "Sample",
     "Trial",
     "base_arm",
@@ -30,12 +31,24 @@ GOODPUT = "goodput, %"  # the only cost of which more is better
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement of one arm on one row in one round. Rows without a client have no rate and no latency."""
+    """One measurement of one arm on one row in one round. Rows without a client have no rate and no latency.
+
+    In a duet, `beside_ns` is the cost of the judged arm, which was measured at the same time.
+    """
 
     cost_ns: float  # per operation, or server CPU per request; bytes or percent where the row's name ends so
     rate_per_s: float | None = None
     p50_us: float | None = None
     p99_us: float | None = None
+    beside_ns: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A duet: samples of the judged arm and of another one, measured at the same time."""
+
+    subject: Sample
+    other: Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,7 @@ class Trial:
     run: Callable[[str], Mapping[str, Sample]]  # arm -> a sample for each row
     limit: bool = False  # also run the C server
     quick: bool = True  # part of a quick run
+    duet: Callable[[str, str], Pair] | None = None  # the judged arm and another one, both at the same time
     times: int = 1  # pairs of arms measured per round, for rows where a few percent matter
 
     def matches(self, pattern: str) -> bool:
@@ -58,7 +72,6 @@ class Effort:
 
     micro_s: float
     micro_repeats: int
-    fresh_s: float
     warmup_s: float
     warm_s: float
     http_s: float

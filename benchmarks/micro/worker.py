@@ -15,8 +15,8 @@ import time
 from collections.abc import Mapping
 
 from benchmarks.arms import new_loop
+from benchmarks.micro.case import Case
 from benchmarks.micro.cases import CASES as LOOP_CASES
-from benchmarks.micro.cases import Case
 from benchmarks.tasks.cases import TASK_CASES
 
 __all__ = ["main", "serve"]
@@ -40,20 +40,27 @@ def main() -> None:
 
 
 def serve(loop: Loop, cases: Mapping[str, Case]) -> None:
-    """Answer requests until stdin ends."""
+    """Answer requests until stdin ends, or a case is the last of a loop. A request with no repeats is a warm-up."""
     counts: dict[str, int] = {}
     for line in sys.stdin:
         request = json.loads(line)
         name, case = request["case"], cases[request["case"]]
         if name not in counts:
             counts[name] = 1 if case.once else _calibrate(loop, case, request["seconds"])
-        cost_ns = _cost_ns(loop, case, counts[name], 1 if case.once else request["repeats"])
-        print(json.dumps({"cost_ns": cost_ns}), flush=True)
+        cost_ns = _cost_ns(loop, case, counts[name], request["repeats"])
+        ends = case.last and request["repeats"] > 0
+        print(json.dumps({"cost_ns": cost_ns, "ends": ends}), flush=True)
+        if ends:
+            return
 
 
 def _calibrate(loop: Loop, case: Case, seconds: float) -> int:
-    """Return the number of operations that take about `seconds`; measuring it is the warm-up too."""
+    """Return the number of operations that take about `seconds`; measuring it is the warm-up too.
+
+    The first run is not timed: it may import modules and start threads.
+    """
     count = case.step
+    case.run(loop, count)
     while (taken_ns := _time_ns(loop, case, count)) < seconds * 2.5e8:
         count *= 2
     return max(1, round(count * seconds * 1e9 / taken_ns / case.step)) * case.step
@@ -61,7 +68,8 @@ def _calibrate(loop: Loop, case: Case, seconds: float) -> int:
 
 def _cost_ns(loop: Loop, case: Case, count: int, repeats: int) -> float:
     gc.collect()
-    return statistics.median(_time_ns(loop, case, count) / count for _ in range(repeats))
+    repeats = min(repeats, 1) if case.once else repeats
+    return statistics.median(_time_ns(loop, case, count) / count for _ in range(repeats)) if repeats else 0.0
 
 
 def _time_ns(loop: Loop, case: Case, count: int) -> int:

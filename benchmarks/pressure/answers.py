@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from benchmarks.micro.cases import Case, Loop
+from benchmarks.micro.case import Case, Loop
 from benchmarks.pressure.services import Message, Receive, Send
 
 __all__ = ["REFUSED", "by_a_gate", "by_uvicorn", "refused"]

@@ -12,7 +12,7 @@ import time
 from functools import partial
 from typing import Any
 
-from benchmarks.micro.cases import Case, Loop
+from benchmarks.micro.case import Case, Loop
 from benchmarks.pressure.handoffs import HANDOFFS, Asyncios, Penstocks, handoff_cases
 
 __all__ = ["COSTS", "PERMIT", "REFUSALS", "WAITERS", "Gates", "Semaphores", "cases"]

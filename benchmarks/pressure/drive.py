@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.machine import PATIENCE_S, Placement, Process, module_command, spawn, stop
 from benchmarks.net.build import build
-from benchmarks.net.load import read_port
+from benchmarks.net.servers import read_port
 from benchmarks.pressure.arms import DEADLINE_S
 from benchmarks.pressure.checks import Checked, Checks
 from benchmarks.pressure.services import PORT_PATH

@@ -9,7 +9,7 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from benchmarks.micro.cases import Case, Loop
+from benchmarks.micro.case import Case, Loop
 
 __all__ = ["HANDOFF", "HANDOFFS", "Asyncios", "Faces", "Penstocks", "handoff_cases"]
 

@@ -22,6 +22,7 @@ COLOURS = {
     "asyncio": "#8c8c8c",
     "uvloop": "#4c78a8",
     "rloop": "#e0a030",
+    "zuvloop": "#72a35a",
     "penstock": "#c0392b",
     "futures-spawn": "#bbbbbb",
     "futures-forkserver": "#8c8c8c",

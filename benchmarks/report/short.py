@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from benchmarks.method.results import Judged, Results
 from benchmarks.method.trial import LIMIT, base_arm
-from benchmarks.report.text import Words, bound, cost, judgement, losses, piped, verdicts
+from benchmarks.report.text import Words, bound, cost, judgement, losses, means, piped, verdicts
 
 __all__ = ["ROWS", "block", "chosen", "extracted", "filled"]
 
@@ -21,7 +21,7 @@ BLOCK = r"<!-- table: {name} -->\n(.*?)<!-- end -->"
 def block(name: str, results: Results, facts: dict[str, str], words: Words) -> str:
     """Return the table with its sentences, between the markers `table: NAME` and `end`."""
     told = f"{_scope(results)} {judgement(results)} {losses(results, words)}"
-    content = "\n\n".join([piped(_table(results, words)), told, _facts(results, facts)])
+    content = "\n\n".join([piped(_table(results, words)), *means(results), told, _facts(results, facts)])
     return f"<!-- table: {name} -->\n{content}\n<!-- end -->"
 
 

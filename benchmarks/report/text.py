@@ -7,14 +7,27 @@ from dataclasses import dataclass
 
 from benchmarks.method.goals import BEST, Goal
 from benchmarks.method.interval import LEAST_VALUES, Interval
-from benchmarks.method.results import Judged, Results
+from benchmarks.method.results import Judged, JudgedMean, Results
 from benchmarks.method.trial import IN_BYTES, IN_PERCENT
 from benchmarks.method.verdict import Outcome, Verdict
 
-__all__ = ["Words", "cost", "judgement", "losses", "piped", "to_markdown", "to_terminal"]
+__all__ = [
+    "Words",
+    "cost",
+    "cost_table",
+    "goal_table",
+    "judgement",
+    "loss_table",
+    "losses",
+    "means",
+    "piped",
+    "to_markdown",
+    "to_terminal",
+]
 
 Table = list[list[str]]
 GOALS = "Goals"
+LOSSES = "Rows on which the median of another {kind} is better"
 NO_TWIN = "This run has no A/A arm, so no ratio and no goal is judged."
 LEGEND = (
     "Cost: median, with half the width of its interval. {cost} Ratios are paired by round, then the median, with the "
@@ -41,7 +54,9 @@ def to_terminal(results: Results, notes: Sequence[str], words: Words) -> str:
         parts.append(f"{words.rates}\n{_aligned(rates)}")
     if goals := goal_table(results):
         parts.append(f"{GOALS}\n{_aligned(goals)}")
-    return "\n\n".join([*parts, legend(results, words), judgement(results), losses(results, words)])
+    if lost := loss_table(results):
+        parts.append(f"{LOSSES.format(kind=words.kind)}\n{_aligned(lost)}")
+    return "\n\n".join([*parts, legend(results, words), judgement(results), *means(results), losses(results, words)])
 
 
 def to_markdown(results: Results, notes: Sequence[str], words: Words, short: str) -> str:
@@ -52,7 +67,9 @@ def to_markdown(results: Results, notes: Sequence[str], words: Words, short: str
         parts += [f"## {words.rates}", piped(rates)]
     if goals := goal_table(results):
         parts += [f"## {GOALS}", piped(goals)]
-    return "\n\n".join([*parts, judgement(results), losses(results, words)]) + "\n"
+    if lost := loss_table(results):
+        parts += [f"## {LOSSES.format(kind=words.kind)}", piped(lost)]
+    return "\n\n".join([*parts, judgement(results), *means(results), losses(results, words)]) + "\n"
 
 
 def legend(results: Results, words: Words) -> str:
@@ -86,10 +103,14 @@ def goal_table(results: Results) -> Table:
     return [["row", "arm", "found", "goal", "outcome"], *lines] if lines else []
 
 
-def _outcome(one: Judged) -> str:
+def _outcome(one: Judged | JudgedMean) -> str:
     if one.outcome is not Outcome.NOT_JUDGED:
         return one.outcome
-    return f"{one.outcome}, the median {'reaches' if one.is_reached else 'misses'} it"
+    return f"{one.outcome}, the median {_reach(one.is_reached)}"
+
+
+def _reach(is_reached: bool) -> str:
+    return "reaches it" if is_reached else "misses it"
 
 
 def judgement(results: Results) -> str:
@@ -110,6 +131,29 @@ def losses(results: Results, words: Words) -> str:
     told = f"Rows where {results.subject} is behind another {words.kind}: {'; '.join(behind) or 'none'}. "
     more = f"ows where the median of another {words.kind} is better: {'; '.join(better) or 'none'}."
     return f"{told}Further r{more}" if results.has_twin else f"R{more}"
+
+
+def loss_table(results: Results) -> Table:
+    """Return a line for each row on which the best other arm has a better median: the ratio to it and the cause."""
+    lost = [row for row in results.rows if row not in results.goals.beside and results.better_medians(row)]
+    header = ["row", "the best other", "A/A", "verdict", "cause"]
+    lines = [
+        [row, _best(results, row), _ratio(results.noise(row)), verdicts(results, row), results.goals.cause(row)]
+        for row in lost
+    ]
+    return [header, *lines] if lines else []
+
+
+def means(results: Results) -> list[str]:
+    """Return a sentence for each goal of a geometric mean."""
+    return [_mean(one, results) for one in results.judged_means()]
+
+
+def _mean(one: JudgedMean, results: Results) -> str:
+    of = "the best other of each row" if one.goal.against == BEST else one.goal.against
+    noise = f"; A/A {_ratio(one.noise)}" if one.noise else ""
+    told = f"Geometric mean over {one.rows} plain rows: {results.subject} is {_ratio(one.found)} times as cheap as {of}"
+    return f"{told}{noise}. Goal: at least {one.goal.value:.2f}: {_outcome(one)}."
 
 
 def bound(goal: Goal, row: str) -> str:
@@ -175,7 +219,7 @@ def _best(results: Results, row: str) -> str:
 
 def _goals(results: Results, row: str) -> str:
     speeds = (one for one in results.judged(row) if one.goal.metric == "speedup")
-    return "; ".join(f"{bound(one.goal, row)}: {_outcome(one)}" for one in speeds)
+    return "; ".join(f"{bound(one.goal, row)} vs {one.goal.against}: {_outcome(one)}" for one in speeds)
 
 
 def _rate(results: Results, row: str, arm: str) -> str:

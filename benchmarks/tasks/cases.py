@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 
-from benchmarks.micro.cases import Case, Loop, chain_0, sleep_zero
+from benchmarks.micro.case import Case, Loop
+from benchmarks.micro.coroutines import sleep_zero
+from benchmarks.micro.scheduling import chain_0
 
 __all__ = ["TASK_CASES"]
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from benchmarks.http import suite as http
 from benchmarks.machine import Placement, module_command, read_line, spawn, stop
-from benchmarks.method.trial import Effort, Sample, Trial, base_arm
+from benchmarks.method.trial import Sample, Trial, base_arm
 from benchmarks.micro import suite as micro
 from benchmarks.net import suite as net
 from benchmarks.tasks.cases import TASK_CASES
@@ -28,13 +28,13 @@ TOO_SLOW = ("asyncio-debug",)
 TOO_SLOW_NOTE = f"without 100,000 tasks, too slow for them: {', '.join(TOO_SLOW)}"
 
 
-def trials(workers: micro.Workers, placement: Placement, effort: Effort) -> list[Trial]:
-    served = [*net.trials(placement, effort), *http.trials(placement, effort)]
+def trials(workers: micro.Workers, bench: net.Bench) -> list[Trial]:
+    served = [*net.trials(bench), *http.trials(bench)]
     # the server in C has no tasks
     chosen = [
         replace(trial, limit=False, quick=True, times=SERVED_TIMES) for trial in served if trial.rows[0] in SERVED
     ]
-    held = Trial((BYTES, SNAPSHOT, SNAPSHOT_READ), partial(_hold, placement))
+    held = Trial((BYTES, SNAPSHOT, SNAPSHOT_READ), partial(_hold, bench.placement))
     micros = [replace(trial, times=MICRO_TIMES) for trial in micro.trials(workers, TASK_CASES)]
     return [*micros, *chosen, held]
 

@@ -4,8 +4,10 @@ from fnmatch import fnmatchcase
 
 import pytest
 from benchmarks.method.goals import BEST, METRICS, OPERATORS, UNITS, Goal, Goals
+from benchmarks.method.trial import LIMIT
 
 pytest.importorskip("uvicorn")
+from benchmarks.net.suite import has_tls
 from benchmarks.parts import PARTS
 
 ENTRIES = [(name, goal) for name in PARTS for goal in Goals.load(name).entries]
@@ -19,7 +21,7 @@ def rows_of(part: str) -> list[str]:
 def test_a_goal_is_well_formed(part: str, goal: Goal) -> None:
     assert goal.metric in METRICS and goal.operator in OPERATORS and goal.unit in UNITS and goal.source
     named = {arm for arm in (goal.arm, goal.against, goal.if_ahead) if arm}
-    assert named <= {*PARTS[part].arms, BEST}
+    assert named <= {*PARTS[part].arms, BEST, LIMIT}
     assert bool(goal.against or goal.against_row) == (goal.metric != "cost")
 
 
@@ -29,6 +31,7 @@ def test_every_pattern_of_a_goal_fits_a_row(part: str) -> None:
     if any("NumPy" in row for row in rows) or part != "executors":
         patterns = [*(goal.row for goal in goals.entries), *goals.beside, *goals.short]
         patterns += [goal.against_row for goal in goals.entries if goal.against_row]
+        patterns += [*goals.not_plain, *(cause.row for cause in goals.causes)]
         assert not [pattern for pattern in patterns if not any(fnmatchcase(row, pattern) for row in rows)]
 
 
@@ -42,5 +45,17 @@ def test_the_judged_arm_is_one_of_the_part(part: str) -> None:
 
 def test_of_several_entries_with_one_base_the_first_counts() -> None:
     loops = Goals.load("loops")
-    assert [goal.value for goal in loops.of("call_soon chain, 0 arguments")] == [1.8]
+    assert [goal.value for goal in loops.of("call_soon chain, 0 arguments")] == [1.8, 0.97]
+    assert [goal.value for goal in loops.of("echo protocol 10 x 1 KiB")] == [1.15, 0.9, 0.97]
     assert [goal.value for goal in loops.of("run_in_executor")] == [0.97]
+
+
+@pytest.mark.parametrize("row", ["TLS: echo 10 x 1 KiB", "UDP: echo 10 x 1 KiB", "pipe: a MiB", "spawn of true"])
+def test_rows_of_what_is_not_built_yet_have_no_goals(row: str) -> None:
+    loops = Goals.load("loops")
+    assert row in rows_of("loops") or not has_tls()
+    assert not loops.is_plain(row) and not loops.of(row)
+
+
+def test_every_goal_of_a_mean_names_an_arm() -> None:
+    assert {mean.against for name in PARTS for mean in Goals.load(name).means} <= {*PARTS["loops"].arms, BEST}

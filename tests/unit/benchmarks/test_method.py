@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from benchmarks.method.goals import Goal, Goals
+from benchmarks.method.goals import BEST, Goal, Goals, MeanGoal
 from benchmarks.method.interval import LEAST_VALUES, Interval
+from benchmarks.method.mean import geometric_mean
 from benchmarks.method.results import Results
 from benchmarks.method.trial import Sample, base_arm, twin_of, with_twin
 from benchmarks.method.verdict import Outcome, Verdict, compare, noise_floor, outcome
@@ -185,6 +186,66 @@ def test_a_goal_that_holds_where_another_arm_is_cheaper_is_left_out_elsewhere() 
     cheap = results(ROW, goal, mine=[1] * 5, again=[1] * 5, other=[2] * 5, third=[1] * 5)
     assert not dear.judged(ROW)
     assert [one.outcome for one in cheap.judged(ROW)] == [Outcome.MET]
+
+
+def test_the_ratio_of_a_duet_is_to_what_was_measured_beside() -> None:
+    found = results(mine=[10.0] * 5)
+    for number, beside_ns in enumerate([1.0, 2.0, 4.0, 8.0, 16.0]):
+        found.add(ROW, number, "other", Sample(2 * beside_ns, beside_ns=beside_ns))
+    assert found.ratio(ROW, "other") == Interval(2, 2, 2, 5)
+    assert found.paired(ROW, "mine", "other") == Interval(0.5, 0.5, 0.5, 5)
+    assert found.cost(ROW, "mine") == Interval(10, 10, 10, 5)
+
+
+def test_an_arm_that_fails_on_a_row_again_is_given_up_there() -> None:
+    found = results(mine=[1.0])
+    tried = []
+    for _ in range(4):
+        if not found.is_given_up("other", ROW):
+            tried.append(ROW)
+            found.fail("other", ROW, "it broke")
+    assert len(tried) == 2 and found.failures["other", ROW] == "it broke"
+    assert not found.is_given_up("other", "another row")
+
+
+# --- geometric means --------------------------------------------------------------------------------------------------
+
+
+def by_round(*values: float) -> dict[int, float]:
+    return dict(enumerate(values))
+
+
+def test_the_mean_of_rows_is_that_of_their_medians() -> None:
+    found = geometric_mean([by_round(1, 2, 9), by_round(8, 8, 8)])
+    assert found is not None
+    assert found.median == pytest.approx(4) and found.count == 3
+    assert found.low < 4 < found.high
+
+
+def test_what_moves_all_rows_of_a_round_widens_the_interval_of_the_mean() -> None:
+    dice = random.Random(2)
+    shifts = [[dice.lognormvariate(0, 0.2) for _ in range(7)] for _ in range(20)]
+    apart, together = geometric_mean([by_round(*row) for row in shifts]), geometric_mean([by_round(*shifts[0])] * 20)
+    assert apart is not None and together is not None
+    assert apart.half < together.half / 2
+
+
+def test_no_rows_have_no_mean() -> None:
+    assert geometric_mean([]) is None
+
+
+def test_a_mean_is_over_plain_rows_and_takes_the_best_other_of_each() -> None:
+    goals = Goals(
+        "mine", ("mine",), "a", not_plain=("TLS*",), means=(MeanGoal(BEST, 1.5, "here"), MeanGoal("a", 3, "here"))
+    )
+    found = Results(["a", "b", "mine", "mine:again"], goals)
+    for row, costs in {"one": (2, 8), "two": (8, 2), "TLS": (100, 100)}.items():
+        for number in range(5):
+            for arm, cost in zip(found.arms, (*costs, 1, 1), strict=True):
+                found.add(row, number, arm, Sample(float(cost)))
+    judged = found.judged_means()
+    assert [(one.rows, round(one.found.median, 6)) for one in judged] == [(2, 2.0), (2, 4.0)]
+    assert [one.outcome for one in judged] == [Outcome.MET, Outcome.MET]
 
 
 # --- the A/A arm ------------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """The benchmarks' reports: what they claim with and without an A/A arm, the raw file, and the short table."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.method.goals import Goals
+from benchmarks.method.goals import Cause, Goals
 from benchmarks.method.results import Results
 from benchmarks.method.trial import Sample
 from benchmarks.report import raw, short, text
@@ -31,32 +32,55 @@ def tables(results: Results) -> str:
 def test_a_run_with_an_a_a_arm_says_ahead_and_met() -> None:
     results = run([100, 101, 99, 100, 102])
     assert tables(results).count("ahead of uvloop") == 2
-    assert tables(results).count(": met") == 2
-    assert "Goals: 2 met." in text.judgement(results)
+    assert tables(results).count(": met") == 3
+    assert "Goals: 3 met." in text.judgement(results)
 
 
 def test_a_run_without_an_a_a_arm_claims_nothing_and_says_so() -> None:
     results = run(None)
     assert text.NO_TWIN in text.judgement(results)
-    assert "reach 2 of 2 goals" in text.judgement(results)
+    assert "reach 3 of 3 goals" in text.judgement(results)
     assert not [claim for claim in CLAIMS if claim in tables(results)]
 
 
 def test_a_run_within_the_noise_claims_nothing() -> None:
     results = run([100, 600, 20, 100, 300])
     assert "level with uvloop" in tables(results)
-    assert "Goals: 2 open." in text.judgement(results)
+    assert "Goals: 3 open." in text.judgement(results)
 
 
 def test_a_run_of_few_rounds_claims_nothing() -> None:
     results = run([100.0] * 4, rounds=4)
-    assert "Goals: 2 not judged." in text.judgement(results)
+    assert "Goals: 3 not judged." in text.judgement(results)
     assert not [claim for claim in CLAIMS if claim in tables(results)]
 
 
 def test_losses_are_told_with_and_without_an_a_a_arm() -> None:
     for again in (None, [100.0] * 5):
         assert "call_soon chain, 0 arguments; run_in_executor" in text.losses(run(again, other=50), WORDS)
+
+
+def test_each_geometric_mean_has_a_sentence_with_its_interval_and_its_outcome() -> None:
+    told = text.means(run([100, 101, 99, 100, 102]))
+    assert [sentence.partition(" times as cheap as ")[2][:8] for sentence in told] == ["the best", "uvloop; "]
+    assert all("over 2 plain rows: penstock is 5.00 (5.00-5.00)" in sentence for sentence in told)
+    assert all(sentence.endswith(": met.") for sentence in told)
+
+
+def test_a_geometric_mean_without_an_a_a_arm_is_not_judged() -> None:
+    told = text.means(run(None))
+    assert all(sentence.endswith(": not judged, the median reaches it.") for sentence in told)
+
+
+def test_a_lost_row_keeps_its_ratio_and_has_its_cause() -> None:
+    results = run([100.0] * 5, other=50)
+    results.goals = replace(results.goals, causes=(Cause("run_in_*", "two threads take turns"),))
+    table = text.loss_table(results)
+    assert [(line[0], line[1], line[-1]) for line in table[1:]] == [
+        ("call_soon chain, 0 arguments", "0.50 (0.50-0.50) uvloop", ""),
+        ("run_in_executor", "0.50 (0.50-0.50) uvloop", "two threads take turns"),
+    ]
+    assert not text.loss_table(run([100.0] * 5))
 
 
 def test_a_raw_file_gives_the_same_results_again(tmp_path: Path) -> None:
