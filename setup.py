@@ -32,8 +32,7 @@ DIRECTIVES = {
     "cdivision": True,
     "initializedcheck": False,
     "binding": False,
-    # an exception that cannot be raised goes to sys.unraisablehook alone: printing it first would end the process for
-    # a SystemExit
+    # an unraisable exception goes to sys.unraisablehook alone: printing a SystemExit first would end the process
     "unraisable_tracebacks": False,
     "embedsignature": True,
     "embedsignature.format": "python",
@@ -70,6 +69,8 @@ def extensions() -> list[Extension]:
     if sys.version_info >= NEWER:
         print("penstock: no native core for this Python, whose frames are not known yet (_core/_sys/frames.pxd)")
         return []
+    if "t" in sys.abiflags:
+        print("penstock: the native core turns the GIL on in this free-threaded Python")
     from Cython.Build import cythonize
 
     compile_args, link_args = compile_flags()

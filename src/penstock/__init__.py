@@ -1,6 +1,7 @@
 """penstock: the asyncio runtime that Python services run on under load."""
 
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 from penstock import errors
@@ -61,6 +62,10 @@ __all__ = [
     "times",
     "to_thread",
 ]
+
+# Only a free-threaded Python has the flag; None there means that loading the native core turns the GIL on.
+if getattr(sys.flags, "gil", None) == 0:
+    raise ImportError("penstock needs the GIL, and PYTHON_GIL=0 or -X gil=0 turns it off: run without that setting")
 
 # A library is silent where no logging is set up: no last resort of `logging` writes its records to stderr.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from penstock.purity import is_native_disabled
+from penstock.purity import is_pure_requested
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -117,7 +117,7 @@ if TYPE_CHECKING:
     Histogram = PlainHistogram
 else:
     Histogram = PlainHistogram
-    if not is_native_disabled():
+    if not is_pure_requested():
         try:
             from penstock._core.tasks.histogram import Histogram
         except ImportError:

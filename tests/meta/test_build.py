@@ -30,6 +30,18 @@ exec(open("setup.py").read())
     assert run(program).splitlines()[-1] == "[]"
 
 
+def test_a_free_threaded_build_says_that_it_turns_the_gil_on() -> None:
+    program = """
+import runpy, sys, setuptools
+import Cython.Build
+sys.argv, sys.abiflags = ["setup.py"], "t"
+setuptools.setup = lambda **words: None
+Cython.Build.cythonize = lambda found, **words: found
+runpy.run_path("setup.py")
+"""
+    assert run(program) == "penstock: the native core turns the GIL on in this free-threaded Python\n"
+
+
 @pytest.mark.parametrize("compiler", ["/nonexistent/gcc", "false"])
 def test_a_missing_compiler_is_one_line_at_the_end_that_says_the_way_out(compiler: str, tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", tmp_path, "--build-temp", tmp_path]
@@ -92,9 +104,7 @@ def test_every_import_of_the_core_names_its_module_so_that_a_missing_one_is_know
     assert not wrong
 
 
-@pytest.mark.parametrize("gil", [0, 1])
-def test_a_python_whose_gil_is_forced_off_loads_no_native_code(gil: int) -> None:
-    program = f"""
+FREE_THREADED = """
 import sys
 
 class Flags:
@@ -105,13 +115,23 @@ class Flags:
 
 sys.flags = Flags()
 sys.path.insert(0, "src")
-import asyncio, importlib.machinery, penstock
-penstock.run(asyncio.sleep(0))
-loaded = [name for name, module in sys.modules.items() if name.startswith("penstock._core.")
-    and isinstance(module.__spec__.loader, importlib.machinery.ExtensionFileLoader)]
-print(penstock.loop.NATIVE, bool(loaded))
 """
-    if gil:
-        assert len(set(run(program).split())) == 1
-    else:
-        assert run(program).split() == ["False", "False"]
+
+
+def test_a_python_whose_gil_is_forced_on_is_as_any_other() -> None:
+    program = "import asyncio, penstock; penstock.run(asyncio.sleep(0)); print(penstock.loop.NATIVE)"
+    assert run(FREE_THREADED.format(gil=1) + program) == run(program)
+
+
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_a_python_whose_gil_is_forced_off_is_refused_at_import_in_one_line(pure: str) -> None:
+    program = f"""{FREE_THREADED.format(gil=0)}
+import os
+os.environ["PENSTOCK_PURE"] = {pure!r}
+try:
+    import penstock
+except ImportError as error:
+    print(error)
+"""
+    said = "penstock needs the GIL, and PYTHON_GIL=0 or -X gil=0 turns it off: run without that setting\n"
+    assert run(program) == said

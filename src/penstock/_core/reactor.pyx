@@ -66,7 +66,8 @@ cdef class Reactor(RunLifecycle):
         self.watch_waker()
         self.poll_every_turns, self.poll_every_ns = 64, 100_000
         self.owns_clock = type(self).time is Reactor.time
-        self.probe.asks_for_ends = type(self).call_soon is not Reactor.call_soon
+        if type(self).call_soon is not Reactor.call_soon:
+            self.probe.asks_for_ends = True
 
     def watch_waker(self):
         self.waker_source.fd = self.waker.fd

@@ -20,6 +20,7 @@ import penstock
 from penstock import loop
 from penstock.config import Config
 from penstock.executors.cores import usable_cores
+from penstock.loop.native import unknown_layout
 from penstock.purity import PURE_VARIABLE, is_pure_requested
 
 __all__ = ["Fact", "examine"]
@@ -54,6 +55,7 @@ def examine() -> list[Fact]:
         _python(),
         _kernel(),
         _loop(),
+        *_layout(),
         _poller(),
         _io_uring(),
         _cores(),
@@ -80,8 +82,6 @@ def _kernel() -> Fact:
 def _loop() -> Fact:
     if loop.NATIVE:
         return Fact("loop", "native", "native extension")
-    if getattr(sys.flags, "gil", None) == 0:
-        return Fact("loop", "pure", "pure: asyncio's selector loop", "the GIL is forced off: leave PYTHON_GIL alone")
     if is_pure_requested():
         setting = f"{PURE_VARIABLE}={os.environ[PURE_VARIABLE]}"
         return Fact("loop", "pure", "pure: asyncio's selector loop", f"{setting} is set: unset it")
@@ -100,6 +100,17 @@ def _why_not_native() -> str:
             return "the extension does not load in a subinterpreter: use a process of its own"
         return f"the extension does not load: {error}"
     return "the extension loads but is not used: please report it"
+
+
+def _layout() -> list[Fact]:
+    """Return how the core reads tasks and frames; nothing without the core, which alone does."""
+    if not loop.NATIVE:
+        return []
+    unknown = unknown_layout()
+    if not unknown:
+        return [Fact("task layout", [], "known")]
+    text = f"not known: {', '.join(unknown)}"
+    return [Fact("task layout", list(unknown), text, "task telemetry asks Python's own attributes, and costs more")]
 
 
 def _poller() -> Fact:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from penstock._core.tasks.probe import Probe
     from penstock._core.tasks.rows import QueueFigures
 
-__all__ = ["NativeCore", "native_core"]
+__all__ = ["NativeCore", "native_core", "unknown_layout"]
 
 
 class NativeCore(Protocol):
@@ -141,3 +141,13 @@ def native_core(loop: object) -> NativeCore | None:
     """Return the native core of `loop`; None for asyncio's loops, the pure loop and those of other libraries."""
     core: NativeCore | None = getattr(loop, "_native_core", None)
     return core
+
+
+def unknown_layout() -> tuple[str, ...]:
+    """Return the names of the private structs that the core does not know in this Python. It must be built.
+
+    It reads tasks and frames by attributes then, with the same results.
+    """
+    from penstock._core.tasks.layout import unknown
+
+    return unknown()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from penstock.config.references import resolve_callable
 from penstock.executors.lanes import LaneSet
-from penstock.loop import EventLoop, loop_class
+from penstock.loop import IN_SUBINTERPRETER, EventLoop, loop_class
 from penstock.runtime.observation import watch_tasks
 from penstock.runtime.overload import gate_loop
 from penstock.runtime.signals import LoopSignals
@@ -24,6 +25,8 @@ MEMORY_KEYS = "buffer_bytes", "slow_reader_bytes", "slow_reader_s", "receive_s",
 def build_loop(config: Config) -> EventLoop:
     """Return a new loop, without making it the current one. Raises ConfigError for a reference that is not found."""
     loop = loop_class(config.loop.poller)(config.loop)
+    if IN_SUBINTERPRETER and config.loop.poller == "auto":
+        _report_subinterpreter()
     try:
         _set_tasks(loop, config.tasks)
         recorder = watch_tasks(loop, config.tasks)
@@ -37,6 +40,13 @@ def build_loop(config: Config) -> EventLoop:
         loop.close()
         raise
     return loop
+
+
+@cache
+def _report_subinterpreter() -> None:
+    logging.getLogger("penstock").warning(
+        "a subinterpreter runs asyncio's selector loop: penstock's native loop loads in the main interpreter only"
+    )
 
 
 def _set_tasks(loop: EventLoop, config: TasksConfig) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.errors import ConfigError
-from penstock.loop.native import native_core
+from penstock.loop.native import native_core, unknown_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from penstock.loop import EventLoop
 
 __all__ = ["watch_tasks"]
+
+logger = logging.getLogger("penstock.tasks")
 
 # (kind, text, duration in nanoseconds)
 Listener: TypeAlias = "Callable[[str, str, int], None]"
@@ -35,6 +39,16 @@ def watch_tasks(loop: EventLoop, config: TasksConfig) -> Listener | None:
     return None
 
 
+@cache
+def _report_layout() -> None:
+    """Log once that this Python's tasks or frames are laid out in a way that the core does not know."""
+    if unknown := unknown_layout():
+        logger.warning(
+            "the native core does not know this Python's layout of %s: task telemetry asks attributes, and costs more",
+            ", ".join(unknown),
+        )
+
+
 def _skip(loop: Any, packages: tuple[str, ...]) -> None:
     from penstock.tasks.observers.sites import is_skipped, skip_modules
 
@@ -51,6 +65,8 @@ def _by_probe(loop: Any, config: TasksConfig) -> Listener:
 
     if config.trace_dir is not None:
         _make_folder(config.trace_dir)
+    if config.level != "off":
+        _report_layout()
     observer = NativeObserver(loop, level=config.level, trace_s=config.trace_s)
     loop.set_task_watcher(Watcher(loop, observer, config))
     observer.on_level = ShedRecorder(observer).level_is

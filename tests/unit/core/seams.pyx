@@ -12,6 +12,8 @@ from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
 from penstock._core.net.budget cimport Account, Budget, charge
 from penstock._core.events.poller cimport Source
 from penstock._core.reactor cimport Reactor
+from penstock._core.tasks.layout cimport Layout, layout
+from penstock._core.tasks.stack cimport is_verified
 from penstock._core.tasks.watchdog cimport WatchedLoop
 from penstock._core.net.wheel cimport WheelEntry, Wheel, is_armed
 
@@ -126,3 +128,20 @@ def is_seen(WatchedLoop watched not None):
         and watched.observation.then.turn_since_ns == watched.heartbeat.turn_since_ns
         and watched.observation.last.at_ns >= watched.heartbeat.turn_since_ns > 0
     )
+
+
+cdef Layout known = layout
+
+
+def forget_layout():
+    """Make the core meet an interpreter whose tasks and frames are laid out in an unknown way."""
+    global is_verified
+    layout.state = layout.exception = layout.step_task = 0
+    is_verified = False
+
+
+def remember_layout():
+    """Undo `forget_layout`."""
+    global is_verified, layout
+    layout.state, layout.exception, layout.step_task = known.state, known.exception, known.step_task
+    is_verified = True

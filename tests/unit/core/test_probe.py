@@ -9,6 +9,7 @@ import weakref
 
 import pytest
 
+from penstock._core import seams
 from penstock._core.tasks import layout
 from penstock._core.tasks import sites as task_sites
 from penstock.loop import EventLoop
@@ -51,8 +52,36 @@ async def fail():
     raise ValueError
 
 
-def test_the_fields_of_asyncios_tasks_are_found():
+def test_the_fields_of_asyncios_tasks_and_of_frames_are_found():
     assert all(layout.offsets())
+    assert layout.unknown() == ()
+
+
+@pytest.fixture
+def unknown_layout():
+    seams.forget_layout()
+    yield layout.unknown()
+    seams.remember_layout()
+
+
+def test_tasks_are_counted_with_their_sites_where_the_layout_is_not_known(unknown_layout):
+    assert unknown_layout == ("the state of a future", "the exception of a future", "the task of a step", "frames")
+    loop = EventLoop()
+    native_core(loop).probe.set_level(TRACE)
+
+    async def main():
+        tasks = [asyncio.create_task(noop()), asyncio.create_task(sleep_a_turn()), asyncio.create_task(fail())]
+        [line] = [record.site for record in records(loop) if record.weak() is tasks[0]]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return line
+
+    line = loop.run_until_complete(main())
+    code, lasti = native_core(loop).probe.sites.sites[line]
+    assert code.co_name == "main"
+    ledger = native_core(loop).probe.ledger
+    assert (ledger.created, ledger.outcomes(), ledger.live) == (4, (3, 1, 0, 0), 0)
+    assert task_sites.stack_here()[0][0] is sys._getframe().f_code
+    loop.close()
 
 
 def test_every_outcome_is_counted(loop):

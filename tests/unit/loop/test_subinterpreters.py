@@ -17,6 +17,22 @@ async def main():
 with asyncio.Runner(loop_factory=penstock.EventLoop) as runner:
     runner.run(main())
 assert not penstock.loop.NATIVE
+import logging
+lines = []
+handler = logging.Handler()
+handler.emit = lambda record: lines.append(record.getMessage())
+logging.getLogger("penstock").addHandler(handler)
+penstock.run(asyncio.sleep(0))
+penstock.run(asyncio.sleep(0))
+assert lines == [
+    "a subinterpreter runs asyncio's selector loop: penstock's native loop loads in the main interpreter only"
+], lines
+try:
+    penstock.new_event_loop(penstock.Config(loop=penstock.LoopConfig(poller="epoll")))
+except penstock.errors.ConfigError as error:
+    assert "does not load in a subinterpreter" in str(error), error
+else:
+    raise AssertionError("epoll is refused")
 """
 
 

@@ -10,6 +10,8 @@ from asyncio import futures, tasks
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int32_t
 
+from penstock._core.tasks.stack cimport is_verified
+
 
 cdef extern from *:
     """
@@ -104,6 +106,17 @@ cdef int asked_state(object future) except -1:
 cdef int asked_failed(object future) except -1:
     # `exception()` would count as having looked at it
     return getattr(future, "_exception", None) is not None
+
+
+def unknown():
+    """Return the names of what has no known layout in this interpreter; empty if all of it was found."""
+    found = {
+        "the state of a future": layout.state != 0,
+        "the exception of a future": layout.exception != 0,
+        "the task of a step": layout.step_task != 0,
+        "frames": is_verified,
+    }
+    return tuple([name for name, is_known in found.items() if not is_known])
 
 
 def offsets():

@@ -113,6 +113,8 @@ cdef class Probe:
         self.stack_every = self.stack_left = 128
         self.long_step_ns = 1_000_000
         self.check_at_ns = NEVER_NS
+        # without it a task's last step cannot be seen
+        self.asks_for_ends = layout.step_task == 0
 
     def set_level(self, int level):
         """OFF, COUNT, TIME or TRACE, as 0 to 3; from the loop's own thread, or while the loop stands still."""

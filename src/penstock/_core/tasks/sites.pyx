@@ -18,6 +18,9 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from penstock import _core
 from penstock._core._sys.frames cimport Frame, frame_code, frame_lasti, previous_frame, top_frame
+from penstock._core.tasks.stack cimport is_verified
+
+from penstock._core.tasks.stack import frames_of_python
 
 cdef extern from "Python.h":
     bint PyCode_Check(PyObject *object) noexcept
@@ -63,9 +66,20 @@ cdef class TaskSites:
 
     cdef uint32_t current(self, object coro) except? 0:
         """Return the site of the running code; of `coro`'s function if that is the loop itself."""
+        cdef uint32_t number = self.innermost() if is_verified else self.innermost_of_python()
+        if number < INNER:
+            return number
+        found = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
+        if not isinstance(found, CodeType):
+            return UNKNOWN
+        number = self.number_of(<PyObject *>found, 0, True)
+        return number if number < INNER else UNKNOWN
+
+    cdef uint32_t innermost(self) except? 0:
+        """Return the site of the innermost frame that has one; BOUNDARY or INNER if none has."""
         cdef Frame *frame = top_frame()
         cdef PyObject *code
-        cdef uint32_t number = UNKNOWN
+        cdef uint32_t number = INNER
         cdef int depth = 0
         while frame is not NULL and depth < MOST_FRAMES:
             code = frame_code(frame)
@@ -77,16 +91,19 @@ cdef class TaskSites:
                     release(code)
             elif code is not NULL:
                 release(code)
-            if number == BOUNDARY:
-                break
             if number != INNER:
                 return number
             frame, depth = previous_frame(frame), depth + 1
-        found = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-        if not isinstance(found, CodeType):
-            return UNKNOWN
-        number = self.number_of(<PyObject *>found, 0, True)
-        return number if number < INNER else UNKNOWN
+        return INNER
+
+    cdef uint32_t innermost_of_python(self) except? 0:
+        """Return `innermost` by frame objects, for an interpreter whose frames are laid out otherwise."""
+        cdef uint32_t number
+        for code, lasti in frames_of_python(MOST_FRAMES):
+            number = self.number_of(<PyObject *>code, lasti, False)
+            if number != INNER:
+                return number
+        return INNER
 
     cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_site) except? 0:
         """Return the number of a place; INNER or BOUNDARY for code that is no site, unless `is_site`."""
@@ -151,9 +168,11 @@ cdef class TaskSites:
 
 cdef tuple raw_stack():
     """Return the innermost frames of the running thread, as (code, instruction) pairs: a raw creation stack."""
-    cdef Frame *frame = top_frame()
+    cdef Frame *frame = NULL
     cdef PyObject *code
-    found = []
+    if not is_verified:
+        return tuple(frames_of_python(STACK_FRAMES))
+    found, frame = [], top_frame()
     while frame is not NULL and len(found) < STACK_FRAMES:
         code = frame_code(frame)
         if code is not NULL:

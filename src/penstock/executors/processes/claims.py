@@ -9,7 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from penstock.purity import is_native_disabled
+from penstock.purity import is_pure_requested
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ SLOTS: int
 FILLS: bool
 
 try:
-    if is_native_disabled():
+    if is_pure_requested():
         raise ImportError("the pure loop was asked for")
     import penstock._core.workers.claims as native
 except ImportError:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import penstock._core.sync
-from penstock.purity import is_native_disabled
+from penstock.purity import is_pure_requested
 
 if TYPE_CHECKING:
     from penstock._core.sync.gate import REASONS, Entry, GateCore
@@ -55,7 +55,7 @@ def _load(name: str) -> None:
 
 
 def _chosen(name: str) -> Any:
-    if is_native_disabled():
+    if is_pure_requested():
         return plain(name)
     try:
         return importlib.import_module(f"{NATIVE}.{name}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from penstock._core.tasks.rows import StallEnd, StallSighting
-from penstock.purity import is_native_disabled
+from penstock.purity import is_pure_requested
 from penstock.tasks.detectors.stall_causes import CAUSES, cause_of
 from penstock.tasks.detectors.stall_report import running_task, sample, stall_finding, with_whole_length
 
@@ -322,7 +322,7 @@ class StallWatch:
 
 
 def _new_watchdog() -> Watchdog | None:
-    if is_native_disabled():
+    if is_pure_requested():
         return None
     try:
         from penstock._core.tasks.watchdog import Watchdog
