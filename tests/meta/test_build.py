@@ -33,7 +33,7 @@ exec(open("setup.py").read())
 def test_a_free_threaded_build_says_that_it_turns_the_gil_on() -> None:
     program = """
 import runpy, sys, setuptools
-import Cython.Build
+import Cython.Build, setuptools.command.build_ext
 sys.argv, sys.abiflags = ["setup.py"], "t"
 setuptools.setup = lambda **words: None
 Cython.Build.cythonize = lambda found, **words: found

@@ -29,12 +29,10 @@ class SelectorEventLoop(LoopHooks, asyncio.SelectorEventLoop):
         with scope:
             run()
 
-    def create_task(  # type: ignore[override]
-        self, coro: Any, *, name: str | None = None, **kwargs: Any
-    ) -> asyncio.Task[Any]:
+    def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
         # Where a factory makes the task, Python 3.13.0 names one without a name "None". Our hook is such a factory.
-        if name is not None or self._task_hook is None or self.get_task_factory() is not None:
-            return super().create_task(coro, name=name, **kwargs)
+        if kwargs.get("name") is not None or self._task_hook is None or self.get_task_factory() is not None:
+            return super().create_task(coro, **kwargs)
         self._check_closed()  # type: ignore[attr-defined]
         options = {key: value for key, value in kwargs.items() if value is not None}
         task: asyncio.Task[Any] = self._task_factory(self, coro, **options)  # type: ignore[attr-defined]
