@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.counts.table import Counts
 from benchmarks.machine import facts
 from benchmarks.method.goals import Goals
 from benchmarks.method.interval import LEAST_VALUES
@@ -54,7 +55,10 @@ def measure(name: str, options: argparse.Namespace) -> raw.Run:
     notes = [f"{key}: {value}" for key, value in known.items()]
     notes += [f"rounds: {rounds}", f"A/A arm: {results.twin}", *missing, *plan.notes(results.rows)]
     notes += [f"{arm} failed on {row!r}: {error}" for (arm, row), error in results.failures.items()]
-    return raw.Run(name, results, known, notes)
+    counts = Counts.load(options.counts) if options.counts and options.counts.exists() else None
+    if options.counts and counts is None:
+        notes.append("no counts of instructions and system calls: benchmarks/instructions.py writes them")
+    return raw.Run(name, results, known, notes, counts)
 
 
 def interleave(trials: list[Trial], plan: Plan, rounds: int, results: Results, minutes: float | None = None) -> int:
@@ -88,10 +92,10 @@ def publish(run: raw.Run, options: argparse.Namespace) -> None:
         raw.save(run, options.json)
     if options.chart:
         notes += filter(None, [chart.draw(part.paint, results, options.chart, run.facts, part.words.axis)])
-    print(text.to_terminal(results, notes, part.words))
+    print(text.to_terminal(results, notes, part.words, run.counts))
     if options.md:
         table = short.block(run.part, results, run.facts, part.words)
-        options.md.write_text(text.to_markdown(results, notes, part.words, table))
+        options.md.write_text(text.to_markdown(results, notes, part.words, table, run.counts))
 
 
 def _measure(trial: Trial, number: int, arms: list[str], results: Results) -> None:
@@ -146,6 +150,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, metavar="M", help="as many rounds as fit, at least 5")
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: a minute or two")
     parser.add_argument("--arms", metavar="A,B", help="default: all of the part; the A/A arm is added")
+    parser.add_argument("--counts", type=Path, metavar="FILE", help="of benchmarks/instructions.py --json, for a table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every sample, for --from")
     parser.add_argument("--chart", type=Path, metavar="STEM", help="STEM-light.svg and STEM-dark.svg (matplotlib)")
     parser.add_argument("--md", type=Path, metavar="FILE", help="the tables as Markdown")

@@ -55,5 +55,5 @@ CASES: dict[str, Case] = {
     "threadsafe call, own thread": Case(threadsafe_own),
     "threadsafe call, other thread": Case(threadsafe_other),
     "threadsafe ping-pong": Case(threadsafe_ping),
-    "run_in_executor": Case(executor),
+    "run_in_executor": Case(executor, counted=400),
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.machine import ROOT
 
-__all__ = ["build", "tls_client"]
+__all__ = ["build", "shared", "tls_client"]
 
 SOURCES = Path(__file__).resolve().parent
 BUILD = ROOT / "benchmarks" / "build"
@@ -31,6 +31,11 @@ def build(name: str, sources: Path = SOURCES) -> str:
 def tls_client() -> str | None:
     """Build the client that speaks TLS and return its path, None where OpenSSL's headers are missing."""
     return _built("client-tls", SOURCES / "client.c", TLS)
+
+
+def shared(name: str, sources: Path) -> str | None:
+    """Build `<name>.c` as a shared library if need be and return its path, None where it cannot be built."""
+    return _built(f"{name}.so", sources / f"{name}.c", ("-shared", "-fPIC"))
 
 
 def _built(name: str, source: Path, flags: tuple[str, ...]) -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from benchmarks.counts.table import Counts
 from benchmarks.method.goals import Goals
 from benchmarks.method.results import Results
 from benchmarks.method.trial import Sample
@@ -23,6 +25,7 @@ class Run:
     results: Results
     facts: dict[str, str]
     notes: list[str]
+    counts: Counts | None = None  # of instructions and system calls, from a run of their own
 
 
 def save(run: Run, path: Path) -> None:
@@ -32,7 +35,8 @@ def save(run: Run, path: Path) -> None:
         for row, numbers in run.results.rounds.items()
     }
     failures = [[arm, row, error] for (arm, row), error in run.results.failures.items()]
-    known = {"part": run.part, "facts": run.facts, "notes": run.notes, "arms": run.results.arms}
+    known: dict[str, Any] = {"part": run.part, "facts": run.facts, "notes": run.notes, "arms": run.results.arms}
+    known["counts"] = None if run.counts is None else asdict(run.counts)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**known, "failures": failures, "rounds": rounds}, indent=1) + "\n")
 
@@ -49,4 +53,5 @@ def load(path: Path) -> Run:
             for arm, sample in arms.items():
                 results.add(row, int(number), arm, Sample(**sample))
     results.failures.update({(arm, row): error for arm, row, error in known["failures"]})
-    return Run(known["part"], results, known["facts"], known["notes"])
+    counts = Counts.from_json(known["counts"]) if known.get("counts") else None
+    return Run(known["part"], results, known["facts"], known["notes"], counts)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.counts.table import Counts, table
 from benchmarks.method.goals import BEST, Goal
 from benchmarks.method.interval import LEAST_VALUES, Interval
 from benchmarks.method.results import Judged, JudgedMean, Results
-from benchmarks.method.trial import IN_BYTES, IN_PERCENT
+from benchmarks.method.trial import IN_BYTES, IN_PERCENT, LIMIT
 from benchmarks.method.verdict import Outcome, Verdict
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
 
 Table = list[list[str]]
 GOALS = "Goals"
+COUNTS = "Instructions and system calls per operation"
+COUNTS_LEGEND = "User instructions by callgrind / system calls of all threads by strace, from a run of their own."
 LOSSES = "Rows on which the median of another {kind} is better"
 NO_TWIN = "This run has no A/A arm, so no ratio and no goal is judged."
 LEGEND = (
@@ -48,7 +51,7 @@ class Words:
     short: str = "costs"  # the cells of the other arms in the short table: "costs" or "ratios"
 
 
-def to_terminal(results: Results, notes: Sequence[str], words: Words) -> str:
+def to_terminal(results: Results, notes: Sequence[str], words: Words, counts: Counts | None = None) -> str:
     parts = ["\n".join(notes), _aligned(cost_table(results))]
     if rates := rate_table(results):
         parts.append(f"{words.rates}\n{_aligned(rates)}")
@@ -56,10 +59,12 @@ def to_terminal(results: Results, notes: Sequence[str], words: Words) -> str:
         parts.append(f"{GOALS}\n{_aligned(goals)}")
     if lost := loss_table(results):
         parts.append(f"{LOSSES.format(kind=words.kind)}\n{_aligned(lost)}")
+    if counted := _counted(results, counts):
+        parts.append(f"{COUNTS}\n{_aligned(counted)}")
     return "\n\n".join([*parts, legend(results, words), judgement(results), *means(results), losses(results, words)])
 
 
-def to_markdown(results: Results, notes: Sequence[str], words: Words, short: str) -> str:
+def to_markdown(results: Results, notes: Sequence[str], words: Words, short: str, counts: Counts | None = None) -> str:
     """Return the summary: notes, the short table, which is Markdown already, and all tables."""
     parts = [f"# {words.title}", "\n".join(f"- {note}" for note in notes), short]
     parts += ["## All rows", piped(cost_table(results)), legend(results, words)]
@@ -69,7 +74,13 @@ def to_markdown(results: Results, notes: Sequence[str], words: Words, short: str
         parts += [f"## {GOALS}", piped(goals)]
     if lost := loss_table(results):
         parts += [f"## {LOSSES.format(kind=words.kind)}", piped(lost)]
+    if counts is not None and (counted := _counted(results, counts)):
+        parts += [f"## {COUNTS}", piped(counted), COUNTS_LEGEND, "\n".join(f"- {note}" for note in counts.notes)]
     return "\n\n".join([*parts, judgement(results), *means(results), losses(results, words)]) + "\n"
+
+
+def _counted(results: Results, counts: Counts | None) -> Table:
+    return table(counts, results.rows, [arm for arm in results.columns if arm != LIMIT]) if counts is not None else []
 
 
 def legend(results: Results, words: Words) -> str:

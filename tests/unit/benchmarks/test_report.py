@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks.counts.table import Count, Counts
 from benchmarks.method.goals import Cause, Goals
 from benchmarks.method.results import Results
 from benchmarks.method.trial import Sample
@@ -89,6 +90,16 @@ def test_a_raw_file_gives_the_same_results_again(tmp_path: Path) -> None:
     raw.save(raw.Run("loops", results, FACTS, ["a note"]), tmp_path / "new" / "loops.json")
     again = raw.load(tmp_path / "new" / "loops.json")
     assert again == raw.Run("loops", results, FACTS, ["a note"])
+
+
+def test_a_raw_file_keeps_the_counts_and_the_report_shows_them(tmp_path: Path) -> None:
+    results, counts = run(None), Counts({"run_in_executor": {"penstock": Count(2320.0, 4.0)}}, ["counted here"])
+    raw.save(raw.Run("loops", results, FACTS, [], counts), tmp_path / "loops.json")
+    again = raw.load(tmp_path / "loops.json")
+    assert again.counts == counts
+    shown = text.to_markdown(results, [], WORDS, "", again.counts)
+    assert "| run_in_executor | 2,320 / 4.00 | - |" in shown and "- counted here" in shown
+    assert text.COUNTS not in text.to_markdown(results, [], WORDS, "")
 
 
 def test_a_raw_file_that_is_missing_is_told_with_the_command_to_run(tmp_path: Path) -> None:
