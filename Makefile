@@ -144,7 +144,8 @@ conformance: $(BUILT)
 	@$(BIN)/python tests/conformance/run.py $(CONFORMANCE)
 
 bench: $(BUILT) .venv/bench-$(THIS)
-	@$(call bench,loops)
+	@$(BIN)/python benchmarks/instructions.py --only . --json benchmarks/raw/counts.json
+	$(call bench,loops) --counts benchmarks/raw/counts.json
 	$(call bench,executors)
 	$(call bench,tasks)
 	$(call bench,pressure)

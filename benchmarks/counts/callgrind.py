@@ -7,20 +7,19 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 from benchmarks.counts.loads import SERVED, Served, exchange
-from benchmarks.counts.marked import FEW, LIBRARY, MANY, operations
+from benchmarks.counts.marked import LIBRARY, by_row
 from benchmarks.machine import ROOT, module_command
-from benchmarks.micro.worker import CASES
 from benchmarks.net.build import shared
 
 __all__ = ["environment", "missing", "per_operation", "per_request", "totals"]
 
 SOURCES = Path(__file__).resolve().parent
-TRIGGER = re.compile(r"^desc: Trigger: Client Request: (\w+) (.+)$", re.MULTILINE)
+TRIGGER = re.compile(r"^desc: Trigger: Client Request: (\w+) (\d+)$", re.MULTILINE)
 TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
 
@@ -37,21 +36,15 @@ def per_operation(arm: str, rows: Sequence[str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = [*_tool(folder), *module_command("benchmarks.counts.marked", arm, *rows)]
         subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=False)
-        found = dict(totals(path.read_text() for path in Path(folder).iterdir()))
-    return {
-        row: (found[MANY, row] - found[FEW, row]) / (many - few)
-        for row in rows
-        if (FEW, row) in found and (MANY, row) in found
-        for few, many in [operations(CASES[row])]
-    }
+        return by_row(dict(totals(path.read_text() for path in Path(folder).iterdir())), rows)
 
 
-def totals(dumps: Iterator[str]) -> Iterator[tuple[tuple[str, str], int]]:
-    """Yield the kind and the row of each mark, with the instructions before it."""
+def totals(dumps: Iterable[str]) -> Iterator[tuple[tuple[str, int], int]]:
+    """Yield the kind and the row's number of each mark, with the instructions before it."""
     for text in dumps:
         mark, total = TRIGGER.search(text), TOTALS.search(text)
         if mark and total:
-            yield (mark[1], mark[2]), int(total[1])
+            yield (mark[1], int(mark[2])), int(total[1])
 
 
 def per_request(arm: str, row: str) -> float | None:

@@ -10,12 +10,13 @@ import asyncio
 import ctypes
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
 from benchmarks.arms import new_loop
 from benchmarks.micro.case import Case, Loop
 from benchmarks.micro.worker import CASES
 
-__all__ = ["FEW", "FOLDER", "LIBRARY", "MANY", "count", "operations"]
+__all__ = ["FEW", "FOLDER", "LIBRARY", "MANY", "by_row", "count", "operations"]
 
 LIBRARY = "BENCHMARK_MARKS"  # the variable with the path of the library for callgrind
 FOLDER = "/benchmark-mark"  # it does not exist
@@ -26,26 +27,35 @@ def main() -> None:
     arm, *names = sys.argv[1:]
     loop = new_loop(arm)
     asyncio.set_event_loop(loop)
-    for name in sorted(names, key=lambda name: CASES[name].last):
+    for number, name in sorted(enumerate(names), key=lambda numbered: CASES[numbered[1]].last):
         try:
-            count(loop, name)
+            count(loop, CASES[name], number)
         except Exception as error:  # this row has no count, the others do
             print(f"{arm}, {name!r}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
-def count(loop: Loop, name: str) -> None:
-    """Run a case for warm-up, with few and with many operations, with a mark after each."""
-    case = CASES[name]
+def count(loop: Loop, case: Case, number: int) -> None:
+    """Run a case for warm-up, with few and with many operations, with a mark of its number after each."""
     few, many = operations(case)
     for what, operation_count in ((START, few), (FEW, few), (MANY, many)):
         case.run(loop, operation_count)
-        _mark(f"{what} {name}")
+        _mark(f"{what} {number}")
 
 
 def operations(case: Case) -> tuple[int, int]:
     """Return the numbers of operations of the short and of the long run."""
     few = -(-case.counted // (4 * case.step)) * case.step
     return few, 4 * few
+
+
+def by_row(found: Mapping[tuple[str, int], int], rows: Sequence[str]) -> dict[str, float]:
+    """Return the cost of an operation of each row of which both runs were counted, from the costs by kind and number."""
+    costs = {}
+    for number, row in enumerate(rows):
+        if (FEW, number) in found and (MANY, number) in found:
+            few, many = operations(CASES[row])
+            costs[row] = (found[MANY, number] - found[FEW, number]) / (many - few)
+    return costs
 
 
 def _mark(name: str) -> None:

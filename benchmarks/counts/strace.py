@@ -11,14 +11,13 @@ from pathlib import Path
 
 from benchmarks.counts.callgrind import environment
 from benchmarks.counts.loads import SERVED, exchange
-from benchmarks.counts.marked import FEW, FOLDER, LIBRARY, MANY, operations
+from benchmarks.counts.marked import FOLDER, LIBRARY, by_row
 from benchmarks.machine import ROOT, module_command
-from benchmarks.micro.worker import CASES
 
 __all__ = ["calls", "missing", "per_operation", "per_request"]
 
 CALL = re.compile(r"^\d+\s+\w+\(")
-MARK = re.compile(rf'"{FOLDER}/(\w+) (.+?)"')
+MARK = re.compile(rf'"{FOLDER}/(\w+) (\d+)"')
 ROUNDS = (20, 120)
 
 
@@ -29,21 +28,15 @@ def missing() -> str:
 
 def per_operation(arm: str, rows: Sequence[str]) -> dict[str, float]:
     """Return system calls per operation of the micro rows that the arm can run."""
-    found = calls(_trace(module_command("benchmarks.counts.marked", arm, *rows)).splitlines())
-    return {
-        row: (found[MANY, row] - found[FEW, row]) / (many - few)
-        for row in rows
-        if (FEW, row) in found and (MANY, row) in found
-        for few, many in [operations(CASES[row])]
-    }
+    return by_row(calls(_trace(module_command("benchmarks.counts.marked", arm, *rows)).splitlines()), rows)
 
 
-def calls(trace: Iterable[str]) -> dict[tuple[str, str], int]:
+def calls(trace: Iterable[str]) -> dict[tuple[str, int], int]:
     """Return the number of system calls before each mark, since the one before it."""
     found, count = {}, 0
     for line in trace:
         if mark := MARK.search(line):
-            found[mark[1], mark[2]] = count
+            found[mark[1], int(mark[2])] = count
             count = 0
         elif CALL.match(line):
             count += 1

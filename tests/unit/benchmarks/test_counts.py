@@ -4,33 +4,34 @@ from pathlib import Path
 
 import pytest
 from benchmarks.counts.callgrind import totals
-from benchmarks.counts.marked import operations
+from benchmarks.counts.marked import by_row, operations
 from benchmarks.counts.strace import calls
 from benchmarks.counts.table import Count, Counts, lines, table
 from benchmarks.micro.case import Case, nothing
+from benchmarks.micro.cases import CASES
 
 DUMP = """version: 1
-desc: Trigger: Client Request: few a row, of two
+desc: Trigger: Client Request: few 12
 events: Ir
 totals: 4711
 """
 TRACE = """10 epoll_wait(3, [], 1024, 0) = 0
-10 access("/benchmark-mark/start a row", F_OK) = -1 ENOENT
+10 access("/benchmark-mark/start 7", F_OK) = -1 ENOENT
 11 futex(0x7f, FUTEX_WAIT <unfinished ...>
 10 write(4, "x", 1) = 1
 11 <... futex resumed>) = 0
-10 access("/benchmark-mark/few a row", F_OK) = -1 ENOENT
+10 access("/benchmark-mark/few 7", F_OK) = -1 ENOENT
 10 --- SIGCHLD {si_signo=SIGCHLD} ---
 10 read(4, "x", 1) = 1
 """
 
 
 def test_the_instructions_of_a_mark_are_found_in_its_dump() -> None:
-    assert dict(totals(iter([DUMP, "totals: 12\n", "no totals"]))) == {("few", "a row, of two"): 4711}
+    assert dict(totals([DUMP, "totals: 12\n", "no totals"])) == {("few", 12): 4711}
 
 
 def test_the_calls_of_all_threads_between_two_marks_count_once_each() -> None:
-    assert calls(TRACE.splitlines()) == {("start", "a row"): 1, ("few", "a row"): 2}
+    assert calls(TRACE.splitlines()) == {("start", 7): 1, ("few", 7): 2}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,13 @@ def test_the_calls_of_all_threads_between_two_marks_count_once_each() -> None:
 )
 def test_both_runs_are_multiples_of_the_step(step: int, counted: int, expected: tuple[int, int]) -> None:
     assert operations(Case(nothing, step=step, counted=counted)) == expected
+
+
+def test_the_cost_of_an_operation_is_the_difference_of_both_runs() -> None:
+    rows = ["create_task + await", "run_in_executor"]
+    few, many = operations(CASES[rows[1]])
+    found = {("few", 0): 5, ("few", 1): 100 + 3 * few, ("many", 1): 100 + 3 * many}
+    assert by_row(found, rows) == {"run_in_executor": 3.0}
 
 
 def test_what_was_not_counted_is_a_dash() -> None:
