@@ -49,7 +49,7 @@ def operations(case: Case) -> tuple[int, int]:
 
 
 def by_row(found: Mapping[tuple[str, int], int], rows: Sequence[str]) -> dict[str, float]:
-    """Return the cost of an operation of each row of which both runs were counted, from the costs by kind and number."""
+    """Return the cost of an operation of each row whose runs were both counted, from the costs by kind and number."""
     costs = {}
     for number, row in enumerate(rows):
         if (FEW, number) in found and (MANY, number) in found:
