@@ -34,6 +34,8 @@ __all__ = ["main"]
 def main() -> None:
     options = _options()
     run = raw.load(options.again_from) if options.again_from else measure(options.part, options)
+    if options.counts:
+        run = _with_counts(run, options.counts)
     publish(run, options)
 
 
@@ -55,10 +57,13 @@ def measure(name: str, options: argparse.Namespace) -> raw.Run:
     notes = [f"{key}: {value}" for key, value in known.items()]
     notes += [f"rounds: {rounds}", f"A/A arm: {results.twin}", *missing, *plan.notes(results.rows)]
     notes += [f"{arm} failed on {row!r}: {error}" for (arm, row), error in results.failures.items()]
-    counts = Counts.load(options.counts) if options.counts and options.counts.exists() else None
-    if options.counts and counts is None:
-        notes.append("no counts of instructions and system calls: benchmarks/instructions.py writes them")
-    return raw.Run(name, results, known, notes, counts)
+    return raw.Run(name, results, known, notes)
+
+
+def _with_counts(run: raw.Run, path: Path) -> raw.Run:
+    if not path.exists():
+        return replace(run, notes=[*run.notes, f"no counts of instructions and system calls: {path.name} is not there"])
+    return replace(run, counts=Counts.load(path))
 
 
 def interleave(trials: list[Trial], plan: Plan, rounds: int, results: Results, minutes: float | None = None) -> int:

@@ -60,7 +60,7 @@ def _trace(command: list[str]) -> str:
 def _served(arm: str, row: str, rounds: int) -> int | None:
     served = SERVED[row]
     with tempfile.NamedTemporaryFile() as file:
-        command = ["strace", "-f", "-o", file.name, *module_command(served.module, arm, served.kind)]
+        command = ["strace", "-f", "-I", "waiting", "-o", file.name, *module_command(served.module, arm, served.kind)]
         pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
         server = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=pipe, stderr=quiet, text=True)
         assert server.stdout

@@ -59,7 +59,8 @@ def trials(bench: Bench) -> list[Trial]:
     found.append(_row(bench, "accept + echo + close", "protocol", Load("connect", 10, 64)))
     if has_descriptors():
         load = Load(connections=100, idle=IDLE, idle_first=IDLE_FIRST)
-        found.append(Trial((AMONG_IDLE, IDLE_BYTES), partial(_idle, bench, "protocol", load, AMONG_IDLE, IDLE_BYTES)))
+        idle = partial(_idle, bench, "protocol", load, AMONG_IDLE, IDLE_BYTES)
+        found.append(Trial((AMONG_IDLE, IDLE_BYTES), idle, quick=False))
     return [*found, *_tls(bench), *_datagrams(bench)]
 
 
