@@ -253,6 +253,27 @@ def connects(server: Any, count: int) -> list[socket.socket]:
     return [socket.create_connection(server.sockets[0].getsockname()) for _ in range(count)]
 
 
+def streams(loop: Any) -> None:
+    """A StreamReader that is fed small and large reads, that pauses, and whose buffer cannot grow."""
+
+    async def main() -> None:
+        one, two = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=one, limit=1000)
+        _, sender = await asyncio.open_connection(sock=two)
+        sender.write(b"a" * 50_000)
+        await reader.readexactly(50_000)
+        sender.write(b"line\n" * 2)
+        await reader.readline()
+        with memoryview(reader._buffer):  # type: ignore[attr-defined]
+            sender.write(b"more")
+            while not writer.is_closing():
+                await asyncio.sleep(0)
+        sender.close()
+        await asyncio.sleep(0.0001)
+
+    loop.run_until_complete(main())
+
+
 def accepts(loop: Any) -> None:
     async def main() -> None:
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
@@ -420,6 +441,7 @@ CASES: dict[str, Callable[[Any], None]] = {
     "gates": gates,
     "semaphores and limiters": permits,
     "watches": watches,
+    "streams": streams,
     "accept": accepts,
     "held reads": held_reads,
     "parked connections": parked,

@@ -53,6 +53,8 @@ cdef class Reactor(RunLifecycle):
     cdef size_t most_tasks
     cdef object on_full, on_room
     cdef object __weakref__
+    # {"loop": itself}, for new futures; None until the first one, and when closed.
+    cdef dict future_keywords
     cdef public object _task_factory, _current_handle
 
     cdef double now(self) except? -1.0

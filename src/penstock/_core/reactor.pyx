@@ -13,7 +13,7 @@ Ownership: the reactor owns its I/O context, timers, inbox and waker until `disp
 import sys
 from asyncio import base_events, format_helpers, futures, tasks
 
-from cpython.object cimport PyObject, PyObject_GenericSetAttr
+from cpython.object cimport PyObject, PyObject_Call, PyObject_GenericSetAttr
 from cpython.ref cimport Py_DECREF
 from libc.math cimport INFINITY, nextafter
 from libc.stdint cimport int64_t, uint32_t
@@ -37,6 +37,9 @@ from penstock._core.runs cimport RunLifecycle
 from penstock._core.sheds cimport ShedCounts
 from penstock._core.tasks.histogram cimport record as add_time
 from penstock._core.tasks.probe cimport NEVER_NS, OFF, TIME, Probe
+
+# asyncio.futures, whose `Future` a program may replace.
+cdef dict of_futures = vars(futures)
 
 # The clock's resolution: a timer this close to due is due, as asyncio's.
 cdef double RESOLUTION_S = 1e-9
@@ -370,9 +373,17 @@ cdef class Reactor(RunLifecycle):
         handle.debug_info = (format_helpers.extract_stack(sys._getframe(0)), None)
         return 0
 
+    def get_debug(self):
+        """Return whether debug mode is on. asyncio asks for each new future and task."""
+        return self._debug
+
     def create_future(self):
         """A future of this loop."""
-        return futures.Future(loop=self)
+        if self.future_keywords is None:
+            if self._closed:
+                return futures.Future(loop=self)
+            self.future_keywords = {"loop": self}
+        return PyObject_Call(of_futures["Future"], (), self.future_keywords)
 
     def create_task(self, coro, **kwargs):
         """Run a coroutine as a task of this loop: only the keyword arguments that were given reach Task or factory."""
@@ -459,6 +470,7 @@ cdef class Reactor(RunLifecycle):
         self.timers.clear()
         self.waker.close()
         self.io.poller.close()
+        self.future_keywords = None
         return 0
 
 

@@ -270,3 +270,22 @@ def test_a_failed_allocation_ends_a_connection_or_loses_nothing_of_it() -> None:
     ran = subprocess.run([sys.executable, "-W", "ignore", "-c", STARVED], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "ended" in ran.stdout
+
+
+async def test_empty_chunks_of_writelines_hold_nothing_up():
+    """gh-155888: an empty chunk stood at the head of a queue for ever."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    reader, peer = await asyncio.open_connection(sock=theirs)
+    _, writer = await asyncio.open_connection(sock=ours)
+    chunks = [b"", b"a" * 100_000, b"", b"", b"b", b""]
+    writer.writelines(chunks)
+    writer.writelines([b"", b""])
+    writer.writelines([])
+    writer.writelines(iter([b"", b"c"]))
+    reading = asyncio.ensure_future(reader.readexactly(100_002))
+    await writer.drain()
+    assert await reading == b"".join(chunks) + b"c"
+    assert writer.transport.get_write_buffer_size() == 0
+    writer.close()
+    peer.close()

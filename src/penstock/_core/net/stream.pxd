@@ -13,6 +13,8 @@ cdef class Stream(WriterTransport):
     # Events that are not handled yet; events that came while reading was paused or deferred.
     cdef uint32_t pending, unread
     cdef bint is_queued, is_registered, paused, eof_read, buffered
+    # Whether the protocol may be asyncio's StreamReaderProtocol, whose reader can be fed.
+    cdef bint feeds
     # Whether a short read may leave more behind: then only EAGAIN ends a round.
     cdef bint thorough
     cdef Py_ssize_t last_read_bytes
@@ -41,6 +43,7 @@ cdef class Stream(WriterTransport):
     cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1
+    cdef Py_ssize_t read_fed(self, object reader, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_into(self, Py_ssize_t *asked) except -1
     cdef int deliver(self, object data) except -1
     cdef Py_ssize_t account_read(self, Py_ssize_t got) except -1

@@ -48,6 +48,7 @@ from penstock._core.events.ready cimport push
 from penstock._core.net.address cimport reads_to_the_end
 from penstock._core.net.io_context cimport RECEIVE_BYTES, IOContext
 from penstock._core.net.peer_timeouts cimport note_read
+from penstock._core.net.stream_feed cimport append, can_resize, has_asyncio_feed, notify, reader_of, receive_into
 from penstock._core.net.wheel cimport WheelEntry
 from penstock._core.net.writer cimport WriterTransport
 from penstock._core.overload.shed_unread cimport drain, next_of, replies_of
@@ -327,6 +328,10 @@ cdef class Stream(WriterTransport):
         """Read and deliver once. Return the number of bytes; 0 if nothing more can be read now."""
         if self.buffered:
             return self.read_into(asked)
+        if self.feeds:
+            reader = reader_of(self.protocol)
+            if reader is not None:
+                return self.read_fed(reader, asked)
         if self.last_read_bytes >= DIRECT_FROM_BYTES:
             return self.read_direct(asked)
         return self.read_copied(asked)
@@ -356,6 +361,28 @@ cdef class Stream(WriterTransport):
         self.last_read_bytes = got
         if got:
             self.deliver(data)
+        return got
+
+    cdef Py_ssize_t read_fed(self, object reader, Py_ssize_t *asked) except -1:
+        """Receive into the buffer of asyncio's StreamReader."""
+        cdef bytearray buffer = reader._buffer
+        cdef bint is_direct = self.last_read_bytes >= DIRECT_FROM_BYTES and can_resize(buffer)
+        asked[0] = RECEIVE_BYTES
+        cdef Py_ssize_t got = self.account_read(
+            receive_into(buffer, self.fd, RECEIVE_BYTES) if is_direct
+            else receive(self.fd, self.io.receive_buffer, RECEIVE_BYTES)
+        )
+        if got:
+            self.last_read_bytes = got
+            self.is_first = self.gathers
+            try:
+                if not is_direct:
+                    append(buffer, self.io.receive_buffer, got)
+                notify(reader, buffer)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
         return got
 
     cdef Py_ssize_t read_into(self, Py_ssize_t *asked) except -1:
@@ -438,6 +465,7 @@ cdef class Stream(WriterTransport):
         """Switch to another protocol, buffered or not; the next event is its."""
         WriterTransport.set_protocol(self, protocol)
         self.buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        self.feeds = has_asyncio_feed(protocol)
 
     def is_reading(self):
         """Return whether data would be delivered."""
