@@ -367,9 +367,10 @@ cdef class Stream(WriterTransport):
         """Receive into the buffer of asyncio's StreamReader."""
         cdef bytearray buffer = reader._buffer
         cdef bint is_direct = self.last_read_bytes >= DIRECT_FROM_BYTES and can_resize(buffer)
-        asked[0] = RECEIVE_BYTES
+        # Twice the last read: the buffer is not shrunk afterwards, and a consumer that is slow has little room too much.
+        asked[0] = min(2 * self.last_read_bytes, RECEIVE_BYTES) if is_direct else RECEIVE_BYTES
         cdef Py_ssize_t got = self.account_read(
-            receive_into(buffer, self.fd, RECEIVE_BYTES) if is_direct
+            receive_into(buffer, self.fd, asked[0]) if is_direct
             else receive(self.fd, self.io.receive_buffer, RECEIVE_BYTES)
         )
         if got:
