@@ -48,7 +48,7 @@ from penstock._core.events.ready cimport push
 from penstock._core.net.address cimport reads_to_the_end
 from penstock._core.net.io_context cimport RECEIVE_BYTES, IOContext
 from penstock._core.net.peer_timeouts cimport note_read
-from penstock._core.net.stream_feed cimport append, can_resize, has_asyncio_feed, notify, reader_of, receive_into
+from penstock._core.net.stream_feed cimport feed, has_asyncio_feed, reader_of, receive_for
 from penstock._core.net.wheel cimport WheelEntry
 from penstock._core.net.writer cimport WriterTransport
 from penstock._core.overload.shed_unread cimport drain, next_of, replies_of
@@ -364,22 +364,14 @@ cdef class Stream(WriterTransport):
         return got
 
     cdef Py_ssize_t read_fed(self, object reader, Py_ssize_t *asked) except -1:
-        """Receive into the buffer of asyncio's StreamReader."""
-        cdef bytearray buffer = reader._buffer
-        cdef bint is_direct = self.last_read_bytes >= DIRECT_FROM_BYTES and can_resize(buffer)
-        # Twice the last read: the buffer is not shrunk afterwards, and a consumer that is slow has little room too much.
-        asked[0] = min(2 * self.last_read_bytes, RECEIVE_BYTES) if is_direct else RECEIVE_BYTES
-        cdef Py_ssize_t got = self.account_read(
-            receive_into(buffer, self.fd, asked[0]) if is_direct
-            else receive(self.fd, self.io.receive_buffer, RECEIVE_BYTES)
-        )
+        """Receive for asyncio's StreamReader, and feed it."""
+        cdef char *received = self.io.receive_buffer
+        cdef Py_ssize_t got = self.account_read(receive_for(reader, self.fd, &received, self.last_read_bytes, asked))
         if got:
             self.last_read_bytes = got
             self.is_first = self.gathers
             try:
-                if not is_direct:
-                    append(buffer, self.io.receive_buffer, got)
-                notify(reader, buffer)
+                feed(reader, received, got)
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as exc:

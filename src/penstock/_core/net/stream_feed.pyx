@@ -17,6 +17,11 @@ from cpython.ref cimport Py_XDECREF
 from libc.string cimport memcpy
 
 from penstock._core._sys.socket cimport receive
+from penstock._core.net.io_context cimport RECEIVE_BYTES
+
+cdef enum:
+    # After a read of this size the next goes straight into the reader's buffer: from here on a copy costs more.
+    IN_PLACE_FROM_BYTES = 16 * 1024
 
 cdef extern from *:
     """
@@ -30,11 +35,11 @@ cdef extern from *:
     /* Whether attributes are found as in a plain object, by no code of the class. */
     #define penstock_is_plain(object) (Py_TYPE(object)->tp_getattro == PyObject_GenericGetAttr \
         && Py_TYPE(object)->tp_setattro == PyObject_GenericSetAttr)
-    #define penstock_can_resize(bytes) (((PyByteArrayObject *)(bytes))->ob_exports == 0)
+    #define penstock_has_views(bytes) (((PyByteArrayObject *)(bytes))->ob_exports != 0)
     #define penstock_finds_methods() (_PyObject_GetMethod != NULL)
     """
     bint finds_methods "penstock_finds_methods"() noexcept
-    bint has_no_views "penstock_can_resize"(object buffer) noexcept
+    bint has_views "penstock_has_views"(object buffer) noexcept
     bint is_plain "penstock_is_plain"(object object_) noexcept
     # 1: `method` is the class's function; 0: it is another attribute, or NULL with an exception.
     int get_method "_PyObject_GetMethod"(object object_, object name, PyObject **method)
@@ -125,19 +130,43 @@ cdef inline int raise_pending() except -1:
     return -1
 
 
-cdef bint can_resize(bytearray buffer) noexcept:
-    """Return whether no program has a view of the buffer."""
-    return has_no_views(buffer)
+cdef Py_ssize_t receive_for(
+    object reader, int fd, char **received, Py_ssize_t last_bytes, Py_ssize_t *asked
+) except? -1:
+    """Receive into the buffer at `received`; after a large read into the reader's own, and `received` is NULL then.
+
+    Return as `receive` does. `asked` is set to the room that the kernel was offered, in bytes.
+    """
+    cdef bytearray buffer = reader._buffer
+    asked[0] = RECEIVE_BYTES
+    if last_bytes < IN_PLACE_FROM_BYTES or has_views(buffer):
+        return receive(fd, received[0], RECEIVE_BYTES)
+    received[0] = NULL
+    # The buffer keeps its room: a consumer that is slow has little too much.
+    asked[0] = min(2 * last_bytes, RECEIVE_BYTES)
+    return receive_in_place(buffer, fd, asked[0])
 
 
-cdef Py_ssize_t receive_into(bytearray buffer, int fd, Py_ssize_t room_bytes) except? -1:
-    """Receive at the buffer's end. Return as `receive` does. The buffer can be resized."""
+cdef Py_ssize_t receive_in_place(bytearray buffer, int fd, Py_ssize_t room_bytes) except? -1:
+    """Receive at the end of a buffer without views."""
     cdef Py_ssize_t size_bytes = PyByteArray_GET_SIZE(buffer)
     cdef Py_ssize_t got
     PyByteArray_Resize(buffer, size_bytes + room_bytes)
     got = receive(fd, PyByteArray_AS_STRING(buffer) + size_bytes, room_bytes)
     PyByteArray_Resize(buffer, size_bytes + max(got, 0))
     return got
+
+
+cdef int feed(object reader, const char *received, Py_ssize_t size_bytes) except -1:
+    """Do as `feed_data` does; with NULL for data that is in the reader's buffer already."""
+    cdef bytearray buffer = reader._buffer
+    if received is not NULL:
+        append(buffer, received, size_bytes)
+    wake(reader)
+    # asyncio looks at the transport first; neither look has an effect
+    if exceeds(buffer, reader._limit):
+        pause(reader)
+    return 0
 
 
 cdef int append(bytearray buffer, const char *start, Py_ssize_t size_bytes) except -1:
@@ -148,16 +177,13 @@ cdef int append(bytearray buffer, const char *start, Py_ssize_t size_bytes) exce
     return 0
 
 
-cdef int notify(object reader, bytearray buffer) except -1:
-    """Wake the coroutine that waits for data, and pause the transport when the reader has twice its limit."""
+cdef int wake(object reader) except -1:
+    """Wake the coroutine that waits for data."""
     waiter = reader._waiter
     if waiter is not None:
         reader._waiter = None
         if not waiter.cancelled():
             waiter.set_result(None)
-    # asyncio looks at the transport first; neither look has an effect
-    if exceeds(buffer, reader._limit):
-        pause(reader)
     return 0
 
 
