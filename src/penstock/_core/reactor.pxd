@@ -31,6 +31,10 @@ cdef class Reactor(RunLifecycle):
     cdef int64_t soon_ns
     cdef int turns_unpolled
     cdef int64_t turn_ns, last_poll_ns
+    # When the last callback of the turn before ended, which is when this turn begins; 0: the clock is read. And whether
+    # `turn_ns` is such a time.
+    cdef int64_t ended_ns
+    cdef bint is_derived
     # Whether `time` is ours: then its value is read without calling it.
     cdef bint owns_clock
     # Whether events are expected to be there already.
@@ -56,6 +60,8 @@ cdef class Reactor(RunLifecycle):
     # {"loop": itself}, for new futures; None until the first one, and when closed.
     cdef dict future_keywords
     cdef public object _task_factory, _current_handle
+    # The keyword arguments of a task without any of its own, kept during a run; None before the first of a run.
+    cdef dict task_keywords
 
     cdef double now(self) except? -1.0
     cdef int turn(self) except -1
@@ -65,8 +71,9 @@ cdef class Reactor(RunLifecycle):
     cdef int64_t poll_timeout_ns(self) except? -2
     cdef int block(self, int64_t timeout_ns) except -1
     cdef int run_batch(self) except -1
+    cdef object make_task(self, object coro)
     cdef int run_batch_probed(self) except -1
-    cdef int begin_probed(self) except -1
+    cdef int note_wake(self) noexcept
     cdef int run_batch_watched(self) except -1
     cdef int observe_lag(self) except -1
     cdef int admit_backlog(self) except -1

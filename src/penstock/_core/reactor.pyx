@@ -36,13 +36,16 @@ from penstock._core.overload.lag cimport Lag
 from penstock._core.runs cimport RunLifecycle
 from penstock._core.sheds cimport ShedCounts
 from penstock._core.tasks.histogram cimport record as add_time
-from penstock._core.tasks.probe cimport NEVER_NS, OFF, TIME, Probe
+from penstock._core.tasks.layout cimport layout
+from penstock._core.tasks.probe cimport NEVER_NS, OFF, TIME, Probe, begin_turn, end_turn
 
 # asyncio.futures, whose `Future` a program may replace.
 cdef dict of_futures = vars(futures)
 
 # The clock's resolution: a timer this close to due is due, as asyncio's.
 cdef double RESOLUTION_S = 1e-9
+# Of asyncio's module, for what a program may have put there.
+cdef dict task_names = vars(tasks)
 cdef int64_t LONGEST_WAIT_NS = 24 * 3600 * 1000000000
 # A longer turn accepts connections in its middle.
 cdef int64_t ACCEPT_EVERY_NS = 1_000_000
@@ -95,6 +98,7 @@ cdef class Reactor(RunLifecycle):
 
     cdef int end_run(self) except -1:
         self.io.ready.stamp_ns = 0
+        self.task_keywords = None
         try:
             self.probe.heartbeat.leave()
         finally:
@@ -111,6 +115,7 @@ cdef class Reactor(RunLifecycle):
         if self.io.poller.is_inherited():
             self.after_fork()
         self.owns_clock = type(self).time is Reactor.time and "time" not in self.__dict__
+        self.ended_ns = 0
         # The first turn polls, as each of asyncio's does.
         self.turns_unpolled = self.poll_every_turns
         if self.lag is not None:
@@ -132,7 +137,9 @@ cdef class Reactor(RunLifecycle):
         self.io.turn += 1
         if has_post(self.inbox):
             self.drain_inbox()
-        self.turn_ns = self.io.ready.stamp_ns = now_ns()
+        self.is_derived = self.ended_ns != 0
+        self.turn_ns = self.io.ready.stamp_ns = self.ended_ns if self.is_derived else now_ns()
+        self.ended_ns = 0
         if self.observes_lag:
             self.observe_lag()
         if self.io.ready.count == 0 or self.poll_is_due():
@@ -179,10 +186,15 @@ cdef class Reactor(RunLifecycle):
         """Return how long the poll may wait, in nanoseconds: 0 not at all, -1 without end."""
         cdef double wait_s
         cdef int64_t wait_ns
-        cdef int64_t check_at_ns = min(self.probe.check_at_ns, self.io.wheel.next_ns, self.io.lingering.next_ns)
+        cdef int64_t expiry_ns = min(self.io.wheel.next_ns, self.io.lingering.next_ns)
+        cdef int64_t check_at_ns = min(self.probe.check_at_ns, expiry_ns)
         if self._stopping or self.io.ready.count or backlog.count(self.io):
             return 0
         self.timers.drop_cancelled_head()
+        if self.is_derived and (self.timers.count or expiry_ns != NEVER_NS):
+            # what the last callback has let go of may have run code of any length
+            self.is_derived = False
+            self.turn_ns = self.io.ready.stamp_ns = now_ns()
         if self.timers.count == 0:
             return -1 if check_at_ns == NEVER_NS else max(check_at_ns - self.turn_ns, 0)
         wait_s = self.timers.entries[0].when_s - (<double>self.turn_ns / 1e9 if self.owns_clock else self.now())
@@ -239,7 +251,10 @@ cdef class Reactor(RunLifecycle):
         cdef size_t left = self.io.ready.count
         cdef Probe probe = self.probe
         cdef PyObject *entry
-        self.begin_probed()
+        cdef bint is_end_known = False
+        if self.has_waited:
+            self.note_wake()
+        begin_turn(probe, self.turn_ns)
         try:
             while left and self.io.ready.count:
                 left -= 1
@@ -251,27 +266,37 @@ cdef class Reactor(RunLifecycle):
                     probe.end_callback()
                     self.io.ready.stamp_ns = probe.start_ns
                     let_go(entry)
-                    if self.io.gathered is not NULL:
+                    is_end_known = self.io.gathered is NULL
+                    if not is_end_known:
                         flush_gathered(self.io)
                 if self.accepts_in_turn:
+                    is_end_known = False
                     self.accept_in_turn()
         finally:
-            probe.end_turn()
+            end_turn(probe)
+        if is_end_known and probe.level >= TIME:
+            self.ended_ns = probe.start_ns
         return 0
 
-    cdef int begin_probed(self) except -1:
-        cdef int64_t began_ns = self.turn_ns
-        if self.has_waited:
-            self.has_waited = False
-            began_ns = now_ns()
-            add_time(self.probe.wake, began_ns - self.turn_ns)
-        return self.probe.begin_turn(began_ns)
+    cdef int note_wake(self) noexcept:
+        """Note the time from the end of the wait to the first callback; 0 where one callback is ready.
+
+        Then nothing lies between the two that would take as long as to read the clock.
+        """
+        cdef int64_t waited_ns = self.turn_ns
+        self.has_waited = False
+        if self.io.ready.count > 1 or self.observes_lag:
+            self.turn_ns = now_ns()
+        add_time(self.probe.wake, self.turn_ns - waited_ns)
+        return 0
 
     cdef int run_batch_watched(self) except -1:
         """Run the batch in debug mode: slow callbacks are logged."""
         cdef size_t left = self.io.ready.count
         cdef double start_s
-        self.begin_probed()
+        if self.has_waited:
+            self.note_wake()
+        begin_turn(self.probe, self.turn_ns)
         try:
             while left and self.io.ready.count:
                 left -= 1
@@ -290,7 +315,7 @@ cdef class Reactor(RunLifecycle):
                 if self.accepts_in_turn:
                     self.accept_in_turn()
         finally:
-            self.probe.end_turn()
+            end_turn(self.probe)
         return 0
 
     def report_slow(self, entry, double took_s):
@@ -396,12 +421,29 @@ cdef class Reactor(RunLifecycle):
         else:
             if self._closed:
                 self.check_open()
-            is_eager = "eager_start" in kwargs
-            kwargs["loop"] = self
-            task = tasks.Task(coro, **kwargs)
+            if kwargs:
+                is_eager = "eager_start" in kwargs
+                kwargs["loop"] = self
+                task = tasks.Task(coro, **kwargs)
+            else:
+                is_eager = False
+                task = self.make_task(coro)
         if self.probe.level != OFF:
             self.probe.born(task, coro, born_ns, is_eager)
         return task
+
+    cdef object make_task(self, object coro):
+        """Make a task without a name and a context of its own."""
+        cdef object kind = task_names["Task"]
+        if <PyObject *>kind is not <PyObject *>layout.task_type:
+            return kind(coro, loop=self)
+        if self.probe.heartbeat.thread_id == 0:
+            # a loop that refers to itself while it does not run would have to wait for the garbage collector
+            return kind(coro, loop=self)
+        if self.task_keywords is None:
+            # for all tasks: asyncio's own class, which is C, only reads it
+            self.task_keywords = {"loop": self}
+        return PyObject_Call(kind, (coro,), self.task_keywords)
 
     # --- the seam: what asyncio's own loop code calls
 

@@ -37,3 +37,13 @@ cdef inline void record(Histogram self, int64_t ns) noexcept:
     else:
         shift = bit_length(<uint64_t>ns) - HIGH_BITS
         self.held[(shift << (HIGH_BITS - 1)) + (ns >> shift)] += 1
+
+
+cdef inline void add_all(Histogram self, Histogram other) noexcept:
+    """Add all times of another histogram."""
+    cdef int bucket
+    self.count += other.count
+    self.total_ns += other.total_ns
+    self.longest_ns = max(self.longest_ns, other.longest_ns)
+    for bucket in range(BUCKET_COUNT):
+        self.held[bucket] += other.held[bucket]

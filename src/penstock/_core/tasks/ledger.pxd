@@ -38,6 +38,8 @@ cdef struct SiteCounts:
     uint64_t created
     uint64_t[4] ended
     int64_t running_ns, ready_ns
+    # Owned: a Histogram of the times from birth to end. NULL until the first of the site's tasks ends.
+    PyObject *latency
 
 
 cdef struct Slot:
@@ -53,22 +55,17 @@ cdef class Ledger:
     cdef void **blocks
     cdef size_t block_count
     cdef readonly uint64_t created, eager, steps
-    cdef uint64_t[4] ended
-    cdef int64_t running_ns, ready_ns
     cdef SiteCounts *by_site
     cdef uint32_t site_count
-    # of each site: from birth to end
-    cdef list latencies
-    cdef readonly Histogram latency
 
     cdef Record *record_at(self, size_t at) noexcept
     cdef object site_row(self, uint32_t site, SiteCounts *now)
-    cdef Record *find(self, PyObject *task) noexcept
-    cdef Record *find_live(self, PyObject *task) noexcept
     cdef Record *add(self, object task, uint32_t site, int64_t born_ns, uint64_t number) except NULL
     cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1
     cdef int count_birth(self, uint32_t site) except -1
     cdef int count_end(self, uint32_t site, int outcome, int64_t lived_ns) except -1
+    cdef int make_latency(self, uint32_t site) except -1
+    cdef int end_first(self, uint32_t site, int outcome, int64_t lived_ns, PyObject *weak, PyObject *stack) except -1
     cdef int need_site(self, uint32_t site) except -1
     cdef int grow(self) except -1
     cdef int need_records(self) except -1
@@ -82,4 +79,32 @@ cdef class LedgerSnapshot:
     cdef readonly int64_t taken_ns
 
 
-cdef bint is_gone(Record *record) noexcept
+cdef extern from *:
+    """
+    #define penstock_referent(weak) (((PyWeakReference *)(weak))->wr_object)
+    """
+    PyObject *referent "penstock_referent"(PyObject *weak) noexcept
+
+
+cdef inline size_t place_of(PyObject *task) noexcept:
+    return (((<uint64_t>task) >> 4) * <uint64_t>0x9E3779B97F4A7C15) >> 20
+
+
+cdef inline bint is_gone(Record *record) noexcept:
+    return referent(record.weak) is not record.task
+
+
+cdef inline Record *find(Ledger ledger, PyObject *task) noexcept:
+    """Return the record with that address, which may be a former task's: see `is_gone`."""
+    cdef size_t at = place_of(task) & ledger.mask
+    while ledger.slots[at].task is not NULL:
+        if ledger.slots[at].task is task:
+            return ledger.slots[at].record
+        at = (at + 1) & ledger.mask
+    return NULL
+
+
+cdef inline Record *find_live(Ledger ledger, PyObject *task) noexcept:
+    """Return the record of a task to which the caller has a reference; NULL: it has none."""
+    cdef Record *record = find(ledger, task)
+    return NULL if record is NULL or is_gone(record) else record

@@ -1,12 +1,16 @@
 """The ledger: a record of every live task, found by the task's address, and the counts of ended tasks.
 
 Open addressing over the address, linear, with removal by shifting back; records lie in blocks and never move. A
-record does not keep its task alive. It has the task's address as a name, and a weak reference that is made at the
-birth. Only the weak reference says whether the name still holds: the address of a collected task may be another
-object's, and is never made an object again. A record whose task is collected is of a lost task: it was pending.
+record does not keep its task alive. It has the task's address as a name, and a weak reference from its birth on. Only
+the weak reference says whether the name still holds: the address of a collected task may be another object's, and is
+never made an object again. A record whose task is collected is of a lost task: it was pending. Up to Python 3.13
+asyncio's registry of tasks makes a weak reference to each of them. The record shares it: to make and free another
+would be a fifth of all that telemetry costs a task.
 
 Ownership: a record owns its weak reference and its creation stack. Only code that holds the GIL touches any of it.
 """
+
+from asyncio import tasks
 
 from penstock._core.tasks.rows import LostRow, Outcomes, SiteRow, TaskRow
 
@@ -16,13 +20,19 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from penstock._core.tasks.histogram cimport Histogram, record as add_time
+from penstock._core.tasks.histogram cimport Histogram, add_all, record as add_time
 
 cdef extern from *:
     """
-    #define penstock_referent(weak) (((PyWeakReference *)(weak))->wr_object)
+    /* The newest weak reference to an object if it has that callback, else NULL. Borrowed. */
+    static PyObject *penstock_weak_with(PyObject *object, PyObject *callback)
+    {
+        Py_ssize_t offset = Py_TYPE(object)->tp_weaklistoffset;
+        PyWeakReference *first = offset ? *(PyWeakReference **)((char *)object + offset) : NULL;
+        return first != NULL && first->wr_callback == callback ? (PyObject *)first : NULL;
+    }
     """
-    PyObject *referent "penstock_referent"(PyObject *weak) noexcept
+    PyObject *weak_with "penstock_weak_with"(PyObject *object, PyObject *callback) noexcept
 
 from penstock._core._sys.python cimport row
 
@@ -38,12 +48,14 @@ cdef object outcomes_of(uint64_t *ended):
     return row(Outcomes, (ended[RETURNED], ended[RAISED], ended[CANCELED], ended[LOST]))
 
 
-cdef bint is_gone(Record *record) noexcept:
-    return referent(record.weak) is not record.task
+# The callback of the weak references that asyncio's registry makes; None, which no weak reference has, where it keeps a list.
+cdef object of_registry = getattr(getattr(tasks, "_scheduled_tasks", getattr(tasks, "_all_tasks", None)), "_remove", None)
 
 
-cdef inline size_t place_of(PyObject *task) noexcept:
-    return (((<uint64_t>task) >> 4) * <uint64_t>0x9E3779B97F4A7C15) >> 20
+cdef inline object weak_reference(object task):
+    """Return a weak reference to the task: the registry's own, which lives as long as the task, or a new one."""
+    cdef PyObject *weak = weak_with(<PyObject *>task, <PyObject *>of_registry)
+    return PyWeakref_NewRef(task, NULL) if weak is NULL else <object>weak
 
 
 cdef class Ledger:
@@ -54,8 +66,6 @@ cdef class Ledger:
         if self.slots is NULL:
             raise MemoryError
         self.mask = FIRST_SIZE - 1
-        self.latencies = []
-        self.latency = Histogram()
 
     def __dealloc__(self):
         cdef size_t at
@@ -68,21 +78,9 @@ cdef class Ledger:
         for at in range(self.block_count):
             PyMem_Free(self.blocks[at])
         PyMem_Free(self.blocks)
+        for at in range(self.site_count):
+            Py_XDECREF(self.by_site[at].latency)
         PyMem_Free(self.by_site)
-
-    cdef Record *find(self, PyObject *task) noexcept:
-        """Return the record with that address, which may be a former task's: see `is_gone`."""
-        cdef size_t at = place_of(task) & self.mask
-        while self.slots[at].task is not NULL:
-            if self.slots[at].task is task:
-                return self.slots[at].record
-            at = (at + 1) & self.mask
-        return NULL
-
-    cdef Record *find_live(self, PyObject *task) noexcept:
-        """Return the record of a task to which the caller has a reference; NULL: it has none."""
-        cdef Record *record = self.find(task)
-        return NULL if record is NULL or is_gone(record) else record
 
     cdef inline Record *record_at(self, size_t at) noexcept:
         """Return a record by index, in use or free (`number` 0), in the order of memory."""
@@ -96,18 +94,21 @@ cdef class Ledger:
         # Calls that may fail come first, and of these first the ones that may collect garbage: a finalizer may make tasks.
         if site >= self.site_count:
             self.need_site(site)
-        weak = PyWeakref_NewRef(task, NULL)
+        weak = weak_reference(task)
         if self.spare is NULL:
             self.need_records()
         if 3 * self.count >= 2 * self.mask:
             self.grow()
-        self.count_birth(site)
+        self.created += 1
+        self.by_site[site].created += 1
         record = self.spare
         self.spare = <Record *>record.task
-        memset(record, 0, sizeof(Record))
         Py_INCREF(weak)
-        record.task, record.weak, record.site, record.number = key, <PyObject *>weak, site, number
+        record.task, record.weak, record.stack = key, <PyObject *>weak, NULL
+        record.site, record.number, record.steps = site, number, 0
         record.born_ns = record.since_ns = born_ns
+        record.running_ns = record.ready_ns = 0
+        record.state, record.is_reported = READY, False
         at = place_of(key) & self.mask
         while self.slots[at].task is not NULL:
             at = (at + 1) & self.mask
@@ -123,13 +124,21 @@ cdef class Ledger:
         return 0
 
     cdef int count_end(self, uint32_t site, int outcome, int64_t lived_ns) except -1:
-        self.ended[outcome] += 1
+        """Count the end of a task that had no record. `lived_ns` -1: its time is not known."""
         self.by_site[site].ended[outcome] += 1
-        if outcome != LOST and lived_ns >= 0:
-            add_time(self.latency, lived_ns)
-            if self.latencies[site] is None:
-                self.latencies[site] = Histogram()
-            add_time(<Histogram>self.latencies[site], lived_ns)
+        if lived_ns >= 0:
+            if self.by_site[site].latency is NULL:
+                self.make_latency(site)
+            add_time(<Histogram>self.by_site[site].latency, lived_ns)
+        return 0
+
+    cdef int make_latency(self, uint32_t site) except -1:
+        """Make the histogram of a site: 5 KiB, so not before the first of its tasks has ended."""
+        latency = Histogram()
+        # code that ran meanwhile may have made it
+        if self.by_site[site].latency is NULL:
+            Py_INCREF(latency)
+            self.by_site[site].latency = <PyObject *>latency
         return 0
 
     cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1:
@@ -138,22 +147,32 @@ cdef class Ledger:
         cdef PyObject *stack = record.stack
         cdef uint32_t number = record.site
         cdef SiteCounts *site = &self.by_site[number]
+        cdef PyObject *latency
         # a task that was born at level COUNT has no birth
-        cdef int64_t lived_ns = now_ns - record.born_ns if now_ns and record.born_ns else -1
+        cdef int64_t lived_ns = now_ns - record.born_ns if now_ns and record.born_ns and outcome != LOST else -1
         site.running_ns += record.running_ns
         site.ready_ns += record.ready_ns
-        self.running_ns += record.running_ns
-        self.ready_ns += record.ready_ns
         self.remove(record.task)
         record.task, record.weak, record.stack, record.number = <PyObject *>self.spare, NULL, NULL, 0
         self.spare = record
+        if lived_ns >= 0 and site.latency is NULL:
+            return self.end_first(number, outcome, lived_ns, weak, stack)
+        site.ended[outcome] += 1
+        if lived_ns >= 0:
+            latency = site.latency
+            add_time(<Histogram>latency, lived_ns)
+        # last: the release may run code
+        Py_XDECREF(weak)
+        Py_XDECREF(stack)
+        return 0
+
+    cdef int end_first(self, uint32_t site, int outcome, int64_t lived_ns, PyObject *weak, PyObject *stack) except -1:
+        """The rest of `end` for the first task of its site to end."""
         try:
-            self.count_end(number, outcome, lived_ns)
+            return self.count_end(site, outcome, lived_ns)
         finally:
-            # last: the release may run code
             Py_XDECREF(weak)
             Py_XDECREF(stack)
-        return 0
 
     cdef int remove(self, PyObject *task) noexcept:
         cdef size_t at = place_of(task) & self.mask, next_at, home
@@ -215,8 +234,6 @@ cdef class Ledger:
             raise MemoryError
         self.by_site = wider
         memset(&self.by_site[self.site_count], 0, (count - self.site_count) * sizeof(SiteCounts))
-        # 5 KiB each: made when the first of a site's tasks ends
-        self.latencies += [None] * (count - self.site_count)
         self.site_count = count
         return 0
 
@@ -229,13 +246,34 @@ cdef class Ledger:
 
     def outcomes(self):
         """Return the counts of ended tasks, as `Outcomes`."""
-        return outcomes_of(self.ended)
+        cdef uint64_t[4] ended
+        cdef uint32_t site
+        cdef int outcome
+        memset(ended, 0, sizeof(ended))
+        for site in range(self.site_count):
+            for outcome in range(4):
+                ended[outcome] += self.by_site[site].ended[outcome]
+        return outcomes_of(ended)
+
+    @property
+    def latency(self):
+        """The times from birth to end of all tasks, as a `Histogram` of its own."""
+        cdef Histogram total = Histogram()
+        cdef uint32_t site
+        for site in range(self.site_count):
+            if self.by_site[site].latency is not NULL:
+                add_all(total, <Histogram>self.by_site[site].latency)
+        return total
 
     def times_ns(self):
         """Return the time that all tasks, live ones too, have spent (running, ready), in nanoseconds."""
-        cdef int64_t running_ns = self.running_ns, ready_ns = self.ready_ns
+        cdef int64_t running_ns = 0, ready_ns = 0
         cdef size_t at
+        cdef uint32_t site
         cdef Record *record
+        for site in range(self.site_count):
+            running_ns += self.by_site[site].running_ns
+            ready_ns += self.by_site[site].ready_ns
         for at in range(self.block_count * BLOCK_RECORDS):
             record = self.record_at(at)
             if record.number:
@@ -269,9 +307,10 @@ cdef class Ledger:
         # a copy: to make a tuple may collect garbage, and a finalizer may make tasks at new sites
         cdef SiteCounts counts = self.by_site[site]
         running_ns, ready_ns = counts.running_ns + now.running_ns, counts.ready_ns + now.ready_ns
+        latency = None if counts.latency is NULL else <object>counts.latency
         return row(
             SiteRow,
-            (site, counts.created, outcomes_of(counts.ended), now.created, running_ns, ready_ns, self.latencies[site]),
+            (site, counts.created, outcomes_of(counts.ended), now.created, running_ns, ready_ns, latency),
         )
 
     def sweep(self, int64_t now_ns):
@@ -346,7 +385,6 @@ cdef class Ledger:
                 continue
             self.created -= 1
             self.by_site[record.site].created -= 1
-            self.ended[LOST] -= 1
             self.by_site[record.site].ended[LOST] -= 1
             self.end(record, LOST, 0)
 

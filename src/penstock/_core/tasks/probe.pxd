@@ -4,8 +4,12 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from penstock._core.events.handle cimport Runnable
 from penstock._core.events.ready cimport Ready
 from penstock._core.tasks.flight cimport FlightRecorder
-from penstock._core.tasks.heartbeat cimport Heartbeat
-from penstock._core.tasks.histogram cimport Histogram
+from penstock._core.tasks.heartbeat cimport (
+    Heartbeat,
+    begin_turn as stamp_turn,
+    end_turn as stamp_end_of_turn,
+)
+from penstock._core.tasks.histogram cimport Histogram, record as add_time
 from penstock._core.tasks.ledger cimport Ledger, Record
 from penstock._core.tasks.sites cimport TaskSites
 
@@ -60,16 +64,39 @@ cdef class Probe:
     cdef int64_t log_from_ns
 
     cdef int born(self, object task, object coro, int64_t born_ns, bint is_eager) except -1
-    cdef int begin_turn(self, int64_t now_ns) except -1
     cdef int begin_callback(self, PyObject *entry) noexcept
     cdef int end_callback(self) noexcept
-    cdef int end_turn(self) except -1
     cdef int polled(self, int64_t waited_ns, int events) except -1
     cdef int end_task(self, Record *record, int outcome, int64_t now_ns) except -1
     cdef Record *adopt(self, PyObject *task) except NULL
+    cdef Record *adopt_anew(self, PyObject *task, Record *former) except NULL
+    cdef PyObject *took_of_kind(self) noexcept
+    cdef int note_run(self, Record *record, int64_t took_ns) noexcept
     cdef int run_check(self, int64_t now_ns) except -1
     cdef int mark_ready(self, Ready ready) except -1
     cdef int first_eager_step(self, Record *record) noexcept
     cdef object sampled_stack(self)
     cdef int take_error(self) noexcept
     cdef int report_error(self) except -1
+
+
+# Here and at the edges around a callback, attributes are taken as local pointers: Cython takes a reference to an attribute
+# that is an argument, and gives it back after the call, which costs as much as all that the call does.
+cdef inline void begin_turn(Probe probe, int64_t now_ns) noexcept:
+    cdef PyObject *heartbeat = <PyObject *>probe.heartbeat
+    probe.start_ns = probe.turn_start_ns = now_ns
+    if probe.level >= TIME:
+        stamp_turn(<Heartbeat>heartbeat, now_ns)
+
+
+cdef inline int end_turn(Probe probe) except -1:
+    """End the turn: every callback has run, or one of them has ended the loop."""
+    cdef int64_t took_ns = probe.start_ns - probe.turn_start_ns
+    cdef PyObject *heartbeat = <PyObject *>probe.heartbeat
+    cdef PyObject *turn = <PyObject *>probe.turn
+    stamp_end_of_turn(<Heartbeat>heartbeat, probe.start_ns)
+    probe.turns += 1
+    if probe.level >= TIME:
+        add_time(<Histogram>turn, took_ns)
+        probe.active_ns += took_ns
+    return 0 if probe.error is None else probe.report_error()

@@ -29,12 +29,11 @@ from penstock._core.events.ready cimport Ready
 from penstock._core.tasks.flight cimport BIRTH, CALLBACK, END, STEP, FlightRecorder, note
 from penstock._core.tasks.histogram cimport Histogram, record as add_time
 from penstock._core.tasks.layout cimport CANCELLED, PENDING, Py_TYPE, has_failed, is_c_task, layout, state_of
-from penstock._core.tasks.ledger cimport CANCELED, LOST, RAISED, READY, RETURNED, RUNNING, WAITING, Ledger, Record, is_gone
+from penstock._core.tasks.ledger cimport CANCELED, LOST, RAISED, READY, RETURNED, RUNNING, WAITING, Ledger, Record, find, find_live, is_gone
 from penstock._core.tasks.sites cimport UNKNOWN, TaskSites, raw_stack
 from penstock._core.tasks.heartbeat cimport (
     Heartbeat,
     begin_callback as stamp_callback,
-    begin_turn as stamp_turn,
     end_callback as stamp_end_of_callback,
     end_turn as stamp_end_of_turn,
 )
@@ -96,7 +95,7 @@ cdef PyObject *task_of_callback(Ledger ledger, PyObject *callback) noexcept:
     if is_method(callback):
         # a task written in Python: its step is a bound method, and it was seen at its birth
         owner = method_self(callback)
-        return owner if ledger.find_live(owner) is not NULL and not is_c_task(owner) else NULL
+        return owner if find_live(ledger, owner) is not NULL and not is_c_task(owner) else NULL
     return NULL
 
 
@@ -149,9 +148,29 @@ cdef class Probe:
         last_number += 1
         return self.ledger.add(<object>task, UNKNOWN, self.start_ns, last_number)
 
+    cdef inline PyObject *took_of_kind(self) noexcept:
+        if self.kind == CALLBACK_KIND:
+            return <PyObject *>self.took1
+        return <PyObject *>self.took2 if self.kind == TIMER else <PyObject *>self.took3
+
+    cdef Record *adopt_anew(self, PyObject *task, Record *former) except NULL:
+        """Record a task whose address has no record, or the one of a former task."""
+        if former is not NULL:
+            self.ledger.end(former, LOST, self.start_ns)
+        return self.adopt(task)
+
+    cdef int note_run(self, Record *record, int64_t took_ns) noexcept:
+        """Note the run that ends now in the flight recorder: a step of a task, or another callback."""
+        if record is not NULL:
+            note(self.flight, STEP, self.start_ns, took_ns, record.number, record.site, 0)
+        else:
+            note(self.flight, CALLBACK, self.start_ns, took_ns, 0, UNKNOWN, self.kind)
+        return 0
+
     cdef int end_task(self, Record *record, int outcome, int64_t now_ns) except -1:
+        cdef PyObject *flight = <PyObject *>self.flight
         if self.level >= TIME and record.born_ns:
-            note(self.flight, END, record.born_ns, now_ns - record.born_ns, record.number, record.site, outcome)
+            note(<FlightRecorder>flight, END, record.born_ns, now_ns - record.born_ns, record.number, record.site, outcome)
         return self.ledger.end(record, outcome, now_ns)
 
     def ask_for_ends(self):
@@ -165,7 +184,7 @@ cdef class Probe:
     def task_done(self, task):
         """Record the end of a task, unless its last step was seen."""
         cdef int outcome = outcome_of(<PyObject *>task)
-        cdef Record *record = self.ledger.find_live(<PyObject *>task)
+        cdef Record *record = find_live(self.ledger, <PyObject *>task)
         if record is not NULL and outcome >= 0:
             self.end_task(record, outcome, now_ns() if self.level >= TIME else 0)
 
@@ -220,12 +239,6 @@ cdef class Probe:
 
     # --- a turn
 
-    cdef int begin_turn(self, int64_t now_ns) except -1:
-        self.start_ns = self.turn_start_ns = now_ns
-        if self.level >= TIME:
-            stamp_turn(self.heartbeat, now_ns)
-        return 0
-
     cdef int begin_callback(self, PyObject *entry) noexcept:
         if self.level != OFF and (<Begin>see_begin)(self, entry) != 0:
             self.take_error()
@@ -240,16 +253,6 @@ cdef class Probe:
             self.running_task = NULL
             Py_DECREF(<object>task)
         return 0
-
-    cdef int end_turn(self) except -1:
-        """End the turn: every callback has run, or one of them has ended the loop."""
-        cdef int64_t took_ns = self.start_ns - self.turn_start_ns
-        stamp_end_of_turn(self.heartbeat, self.start_ns)
-        self.turns += 1
-        if self.level >= TIME:
-            add_time(self.turn, took_ns)
-            self.active_ns += took_ns
-        return 0 if self.error is None else self.report_error()
 
     cdef int polled(self, int64_t waited_ns, int events) except -1:
         """Record a poll that has waited, in nanoseconds, and the number of its events."""
@@ -286,7 +289,7 @@ cdef class Probe:
             if Py_TYPE(entry) is not <PyTypeObject *>Handle or (<Handle>entry).is_cancelled:
                 continue
             task = task_of_callback(self.ledger, <PyObject *>(<Handle>entry).callback)
-            record = NULL if task is NULL else self.ledger.find_live(task)
+            record = NULL if task is NULL else find_live(self.ledger, task)
             if record is not NULL and record.state == WAITING:
                 record.state = READY
                 record.since_ns = max(record.since_ns, (<Runnable>entry).ready_ns)
@@ -314,27 +317,27 @@ cdef class Probe:
 
     def number_of(self, task):
         """Return the number of a task with a record, or 0."""
-        cdef Record *record = self.ledger.find(<PyObject *>task)
+        cdef Record *record = find(self.ledger, <PyObject *>task)
         return 0 if record is NULL else record.number
 
     def site_of(self, task):
         """Return the site number of a task with a record, else that of unknown sites."""
-        cdef Record *record = self.ledger.find(<PyObject *>task)
+        cdef Record *record = find(self.ledger, <PyObject *>task)
         return UNKNOWN if record is NULL else record.site
 
     def born_ns(self, task):
         """Return the birth time of a task with a record, in nanoseconds, else 0."""
-        cdef Record *record = self.ledger.find(<PyObject *>task)
+        cdef Record *record = find(self.ledger, <PyObject *>task)
         return 0 if record is NULL else record.born_ns
 
     def stack_of(self, task):
         """Return the creation stack of a task with a record, None if it has none."""
-        cdef Record *record = self.ledger.find(<PyObject *>task)
+        cdef Record *record = find(self.ledger, <PyObject *>task)
         return None if record is NULL or record.stack is NULL else <object>record.stack
 
     def lose(self, task):
         """End the record of a task that is being collected, and return its `LostRow`; None for a task without record."""
-        cdef Record *record = self.ledger.find(<PyObject *>task)
+        cdef Record *record = find(self.ledger, <PyObject *>task)
         if record is NULL:
             return None
         stack = None if record.stack is NULL else <object>record.stack
@@ -355,13 +358,15 @@ cdef int see_birth(Probe self, object task, object coro, int64_t born_ns, bint i
     cdef uint32_t site = self.sites.current(coro) if self.level >= TIME else UNKNOWN
     cdef bint is_begun
     cdef Record *record
+    cdef PyObject *flight
+    cdef PyObject *ledger = <PyObject *>self.ledger
     cdef int outcome
     if not is_c_task(key) and not hasattr(task, "get_coro"):
         return 0  # a factory may give any future
     outcome = outcome_of(key) if is_eager else -1
     is_begun = is_eager and outcome < 0 and getattr(coro, "cr_suspended", False)
     stack = self.sampled_stack()
-    record = self.ledger.find(key)
+    record = find(<Ledger>ledger, key)
     if record is not NULL:
         if not is_gone(record):
             return 0  # a factory that has made it by create_task
@@ -378,7 +383,8 @@ cdef int see_birth(Probe self, object task, object coro, int64_t born_ns, bint i
     if is_begun:
         self.first_eager_step(record)
     if self.level >= TIME:
-        note(self.flight, BIRTH, born_ns, 0, last_number, site, 0)
+        flight = <PyObject *>self.flight
+        note(<FlightRecorder>flight, BIRTH, born_ns, 0, last_number, site, 0)
     if self.asks_for_ends:
         task.add_done_callback(self.task_done)
     return 0
@@ -387,64 +393,64 @@ cdef int see_birth(Probe self, object task, object coro, int64_t born_ns, bint i
 cdef int see_begin(Probe self, PyObject *entry) except -1:
     cdef Record *record = NULL
     cdef PyObject *task = NULL
-    cdef PyObject *callback
     cdef PyTypeObject *type_ = Py_TYPE(entry)
     cdef int64_t ready_ns = (<Runnable>entry).ready_ns, waited_ns
+    cdef PyObject *ledger = <PyObject *>self.ledger
+    cdef PyObject *delay = <PyObject *>self.delay
+    cdef PyObject *heartbeat = <PyObject *>self.heartbeat
+    cdef PyObject *start_delay
     if type_ is <PyTypeObject *>Handle or type_ is <PyTypeObject *>ThreadSafeHandle:
         self.kind = CALLBACK_KIND
+        if not (<Handle>entry).is_cancelled:
+            task = task_of_callback(<Ledger>ledger, <PyObject *>(<Handle>entry).callback)
     else:
         self.kind = TIMER if type_ is <PyTypeObject *>TimerHandle else IO
-    if self.kind == CALLBACK_KIND and not (<Handle>entry).is_cancelled:
-        callback = <PyObject *>(<Handle>entry).callback
-        task = task_of_callback(self.ledger, callback)
     if task is not NULL:
         self.kind = TASK
         # a handle that is cancelled as it runs lets go of the task before its step is over
         Py_INCREF(<object>task)
         self.running_task = task
-        record = self.ledger.find(task)
-        if record is NULL:
-            record = self.adopt(task)
-        elif is_gone(record):
-            self.ledger.end(record, LOST, self.start_ns)
-            record = self.adopt(task)
+        record = find(<Ledger>ledger, task)
+        if record is NULL or is_gone(record):
+            record = self.adopt_anew(task, record)
         self.running = record
     if self.level < TIME:
         return 0
     waited_ns = self.start_ns - ready_ns if ready_ns else 0
-    add_time(self.delay, waited_ns)
+    add_time(<Histogram>delay, waited_ns)
     if record is not NULL:
         record.state = RUNNING
         record.since_ns = self.start_ns
         if record.steps == 0 and record.born_ns:
             waited_ns = self.start_ns - record.born_ns
-            add_time(self.start_delay, waited_ns)
+            start_delay = <PyObject *>self.start_delay
+            add_time(<Histogram>start_delay, waited_ns)
         record.ready_ns += waited_ns if waited_ns > 0 else 0
-    stamp_callback(self.heartbeat, entry, self.start_ns)
+    stamp_callback(<Heartbeat>heartbeat, entry, self.start_ns)
     return 0
 
 
 cdef int see_end(Probe self) except -1:
     cdef Record *record = self.running
     cdef PyObject *task = self.running_task
+    cdef PyObject *heartbeat
+    cdef PyObject *took
     cdef int64_t end_ns = 0, took_ns
     cdef int outcome
     self.ran[self.kind] += 1
     if self.level >= TIME:
         end_ns = now_ns()
         took_ns = end_ns - self.start_ns
-        stamp_end_of_callback(self.heartbeat, end_ns)
+        heartbeat = <PyObject *>self.heartbeat
+        stamp_end_of_callback(<Heartbeat>heartbeat, end_ns)
         if record is not NULL:
-            add_time(self.took0, took_ns)
+            took = <PyObject *>self.took0
             record.running_ns += took_ns
-            if self.level == TRACE or took_ns >= self.long_step_ns:
-                note(self.flight, STEP, self.start_ns, took_ns, record.number, record.site, 0)
         else:
-            add_time(
-                self.took1 if self.kind == CALLBACK_KIND else self.took2 if self.kind == TIMER else self.took3, took_ns
-            )
-            if self.level == TRACE or took_ns >= self.long_step_ns:
-                note(self.flight, CALLBACK, self.start_ns, took_ns, 0, UNKNOWN, self.kind)
+            took = self.took_of_kind()
+        add_time(<Histogram>took, took_ns)
+        if self.level == TRACE or took_ns >= self.long_step_ns:
+            self.note_run(record, took_ns)
         self.start_ns = end_ns
     if record is NULL:
         return 0
@@ -456,7 +462,7 @@ cdef int see_end(Probe self) except -1:
     if outcome < 0:
         return 0
     # to ask a task that is not C may run code, which may end the record
-    if not is_c_task(task) and self.ledger.find_live(task) is not record:
+    if not is_c_task(task) and find_live(self.ledger, task) is not record:
         return 0
     return self.end_task(record, outcome, end_ns)
 
@@ -466,7 +472,7 @@ cdef int call_check(Probe self) except -1:
     return 0
 
 
-cdef int outcome_of(PyObject *task) except -2:
+cdef inline int outcome_of(PyObject *task) except -2:
     """Return the outcome of a task; -1: it has not ended."""
     cdef int state = state_of(task)
     if state == PENDING:

@@ -27,6 +27,7 @@ cdef class TaskSites:
     cdef uint32_t current(self, object coro) except? 0
     cdef uint32_t innermost(self) except? 0
     cdef uint32_t innermost_of_python(self) except? 0
+    cdef uint32_t find_number(self, PyObject *code, int lasti) noexcept
     cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_site) except? 0
     cdef int insert(self, PyObject *code, int lasti, uint32_t number) except -1
     cdef int grow(self) except -1

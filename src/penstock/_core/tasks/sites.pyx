@@ -105,19 +105,24 @@ cdef class TaskSites:
                 return number
         return INNER
 
-    cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_site) except? 0:
-        """Return the number of a place; INNER or BOUNDARY for code that is no site, unless `is_site`."""
+    cdef inline uint32_t find_number(self, PyObject *code, int lasti) noexcept:
+        """Return the number of a place that is in the table, else 0."""
         cdef size_t at = place_of(code, lasti) & self.mask
         while self.slots[at].code is not NULL:
             if self.slots[at].code is code and self.slots[at].lasti == lasti:
                 return self.slots[at].number
             at = (at + 1) & self.mask
+        return 0
+
+    cdef uint32_t number_of(self, PyObject *code, int lasti, bint is_site) except? 0:
+        """Return the number of a place; INNER or BOUNDARY for code that is no site, unless `is_site`."""
+        cdef uint32_t number = self.find_number(code, lasti)
+        if number:
+            return number
         if not is_site:
-            at = place_of(code, ANY) & self.mask
-            while self.slots[at].code is not NULL:
-                if self.slots[at].code is code and self.slots[at].lasti == ANY:
-                    return self.slots[at].number
-                at = (at + 1) & self.mask
+            number = self.find_number(code, ANY)
+            if number:
+                return number
             if (<object>code).co_filename.startswith(INNER_FOLDERS):
                 return self.inner(<object>code, (<object>code).co_name == "run_forever")
             if self.skips is not None and self.skips((<object>code).co_filename):
