@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.counts.callgrind import environment
 from benchmarks.counts.loads import SERVED, exchange
 from benchmarks.counts.marked import FOLDER, LIBRARY, by_row
-from benchmarks.machine import ROOT, module_command
+from benchmarks.machine import PATIENCE_S, ROOT, module_command
 
 __all__ = ["calls", "missing", "per_operation", "per_request"]
 
@@ -57,6 +57,16 @@ def _trace(command: list[str]) -> str:
         return Path(file.name).read_text(errors="replace")
 
 
+def _end(server: subprocess.Popen[str]) -> None:
+    """End strace by a signal on which it ends its process too, and writes what it has seen."""
+    server.terminate()
+    try:
+        server.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.communicate()
+
+
 def _served(arm: str, row: str, rounds: int) -> int | None:
     served = SERVED[row]
     with tempfile.NamedTemporaryFile() as file:
@@ -70,6 +80,5 @@ def _served(arm: str, row: str, rounds: int) -> int | None:
         except (OSError, ValueError):
             return None
         finally:
-            server.terminate()  # strace ends its process too, and writes what it has seen
-            server.communicate()
+            _end(server)
         return sum(1 for line in Path(file.name).read_text(errors="replace").splitlines() if CALL.match(line))
