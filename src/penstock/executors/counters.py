@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from penstock.core_source import chosen
 from penstock.times import Histogram, Times, taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from penstock._core.workers.tally import Tally
+else:
+    Tally = chosen("workers", "tally").Tally
 
 __all__ = ["LaneCounters", "LaneStatistics"]
-
-OUTCOMES = ("ok", "error", "timeout", "cancelled", "worker_lost")
-SHED_REASONS = ("full", "displaced")
-TRANSFER_PATHS = ("out_inband", "out_shm", "in_inband", "in_shm")
-RESTART_CAUSES = ("crash", "timeout", "cancelled", "max_jobs", "age", "rss", "idle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,49 +51,14 @@ class LaneStatistics:
     restarts: Mapping[str, int] = field(default_factory=dict)
 
 
-class LaneCounters:
+class LaneCounters(Tally):
     """The counts of one lane since its start. `name` and `kind` are the lane's."""
 
-    __slots__ = ("_completed", "_moved", "_ran", "_restarts", "_shed", "_waited", "kind", "listener", "name")
+    __slots__ = ("kind",)
 
     def __init__(self, name: str, kind: str) -> None:
-        self.name = name
+        super().__init__(name, Histogram(), Histogram())
         self.kind = kind
-        # called for each finished and each shed job with ("job" or "shed", a text for people, its running time in ns)
-        self.listener: Callable[[str, str, int], None] | None = None
-        self._waited, self._ran = Histogram(), Histogram()
-        self._completed = dict.fromkeys(OUTCOMES, 0)
-        self._shed = dict.fromkeys(SHED_REASONS, 0)
-        self._moved = dict.fromkeys(TRANSFER_PATHS, 0)
-        self._restarts = dict.fromkeys(RESTART_CAUSES, 0)
-
-    def waited(self, ns: int) -> None:
-        """Count the time from the offer of a job to its start."""
-        self._waited.add(ns)
-
-    def ran(self, ns: int) -> None:
-        """Count the running time of a job."""
-        self._ran.add(ns)
-        if self.listener is not None:
-            self.listener("job", self.name, ns)
-
-    def ended(self, outcome: str) -> None:
-        """Count the outcome of a job: ok, error, timeout, cancelled or worker_lost."""
-        self._completed[outcome] += 1
-
-    def shed(self, reason: str) -> None:
-        """Count a shed job. The reason is full or displaced."""
-        self._shed[reason] += 1
-        if self.listener is not None:
-            self.listener("shed", f"{self.name}: {reason}", 0)
-
-    def moved(self, path: str, size_bytes: int) -> None:
-        """Count bytes to a worker (out_inband, out_shm) or from one (in_inband, in_shm)."""
-        self._moved[path] += size_bytes
-
-    def restarted(self, cause: str) -> None:
-        """Count an ended worker. The cause is crash, timeout, cancelled, max_jobs, age, rss or idle."""
-        self._restarts[cause] += 1
 
     def snapshot(
         self,

@@ -38,7 +38,8 @@ def present_lanes(loop: asyncio.AbstractEventLoop) -> LaneSet | None:
 
 def lanes_of(loop: asyncio.AbstractEventLoop) -> LaneSet:
     """Return the running loop's lanes, made now if it has none. Raises ConfigError."""
-    return present_lanes(loop) or _make_lanes(loop)
+    # of penstock's loop first, without a call: this is asked for each offloaded call
+    return getattr(loop, "_lanes", None) or present_lanes(loop) or _make_lanes(loop)
 
 
 def _make_lanes(loop: asyncio.AbstractEventLoop) -> ForeignLoopLanes:

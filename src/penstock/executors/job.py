@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Hashable
 
-__all__ = ["NEVER_NS", "Job", "LoopJob", "ThreadJob", "span_ns"]
+__all__ = ["FINISHED", "NEVER_NS", "Job", "LoopJob", "ThreadJob", "span_ns"]
 
 # 31 years: a longer time has no end.
 NEVER_NS = 10**18

@@ -108,7 +108,8 @@ class Lane(CallableExecutor):
 
     def _take(self, job: Job) -> None:
         """Refuse a job that cannot run; offer any other."""
-        self._check_open()
+        if self._is_shut:
+            self._check_open()
         if not self.takes_coroutine_functions:
             check_plain(job.call.fn)
         if job.expires_ns is not None and job.expires_ns <= job.offered_ns:

@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from penstock.executors.fairqueue import FairQueue
+from penstock.core_source import plain
+from penstock.executors.admission import FairQueue
 from tests.unit.executors.jobs import job
 
 KEYS = st.sampled_from(["a", "b", "c", None, 4])
@@ -39,11 +40,12 @@ class Model:
 
 
 class FairQueueMachine(RuleBasedStateMachine):
+    kind = FairQueue
     jobs = Bundle("jobs")
 
     def __init__(self):
         super().__init__()
-        self.queue, self.model = FairQueue(), Model()
+        self.queue, self.model = self.kind(), Model()
         # key that has jobs -> keys served since it was served itself or came
         self.passed_by = {}
 
@@ -106,8 +108,14 @@ class FairQueueMachine(RuleBasedStateMachine):
         assert (self.queue.peek() is None) is (not self.model.jobs)
 
 
+class PlainFairQueueMachine(FairQueueMachine):
+    kind = plain("workers", "jobqueue").FairQueue
+
+
 TestFairQueueAgainstItsModel = FairQueueMachine.TestCase
-TestFairQueueAgainstItsModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestPlainFairQueueAgainstItsModel = PlainFairQueueMachine.TestCase
+for case in (TestFairQueueAgainstItsModel, TestPlainFairQueueAgainstItsModel):
+    case.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
 def filled(*keys):

@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core_source import plain
 from penstock.executors.processes import pickling
 from penstock.executors.processes.pickling import LARGE_BYTES, Pickled, dump, dump_function, load
 from penstock.executors.processes.protocol import RESULT, FrameReader, lay_out, unpack
 from tests.unit.executors import calls
 
 
+@pytest.mark.parametrize("reader", [FrameReader, plain("workers", "frames").FrameReader], ids=["chosen", "plain"])
 @given(st.lists(st.binary(max_size=90), max_size=8), st.lists(st.integers(1, 60), min_size=1))
-def test_frames_come_out_whole_however_the_stream_is_cut(bodies, cuts):
+def test_frames_come_out_whole_however_the_stream_is_cut(reader, bodies, cuts):
     stream = b"".join(RESULT.pack(len(body), n, 0, 0, 0, 0, 0) + body for n, body in enumerate(bodies))
-    frames, found, position = FrameReader(RESULT), [], 0
+    frames, found, position = reader(RESULT), [], 0
     for cut in itertools.cycle(cuts):
         if position >= len(stream):
             break

@@ -220,7 +220,7 @@ class BackendLane(LockedLane):
     def _take_queued(self) -> Job | None:
         if len(self._with) >= self._limit() or (self._with and self._with_bytes >= self.config.queue_bytes):
             return None
-        job = self._admission.take()
+        job: Job | None = self._admission.take()
         if job is not None:
             self._with[job] = None
             self._with_bytes += job.size_bytes

@@ -24,6 +24,8 @@ class ContextCapture:
 
     def __init__(self, references: tuple[str, ...]) -> None:
         self._references = references
+        # besides the trace, which is captured once OpenTelemetry is imported
+        self.is_needed = bool(references)
         self._variables: dict[str, contextvars.ContextVar[Any]] | None = None
 
     def capture(self, context: contextvars.Context | None) -> CarriedContext | None:

@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import logging
 import os
+import sys
 import threading
 from abc import abstractmethod
 from contextlib import suppress
@@ -89,6 +90,8 @@ class HomeLoopLane(Lane):
         self._lock = threading.Lock()
         # threads that wait for a place
         self._room = threading.Condition(self._lock)
+        # the number of those threads
+        self._blocked_count = 0
         self._ended = threading.Event()
         self._loop_thread: LoopThread | None = None
         # a loop that has called while the lane's own loop is the home loop
@@ -166,7 +169,8 @@ class HomeLoopLane(Lane):
     # --- offered jobs
 
     def _offer(self, job: Job) -> None:
-        job.carried = self._context_capture.capture(job.call.context)
+        if self._context_capture.is_needed or "opentelemetry.trace" in sys.modules:
+            job.carried = self._context_capture.capture(job.call.context)
         loop, home = job.loop, self._home
         if loop is None or loop is not home:
             home = self._choose_home(loop)
@@ -186,7 +190,7 @@ class HomeLoopLane(Lane):
             with self._room:
                 # a caller on a loop must not block: its jobs wait at the home loop
                 if job.loop is None:
-                    self._room.wait_for(lambda: self._is_shut or self._coming() < most)
+                    self._block_while(lambda: not self._is_shut and self._coming() >= most)
                 self._check_open()
                 if self._post(job):
                     return
@@ -202,6 +206,16 @@ class HomeLoopLane(Lane):
             )
         self._run_in_caller(job)
         del job
+
+    def _block_while(self, is_full: Callable[[], bool]) -> None:
+        """Block this thread until another thread or the loop has made room. Under the lock."""
+        # counted before the test: the loop makes room first and reads the count afterwards
+        self._blocked_count += 1
+        try:
+            while is_full():
+                self._room.wait()
+        finally:
+            self._blocked_count -= 1
 
     def _count(self, count: Callable[[], None]) -> None:
         """Count in the thread of the home loop, which owns the counters."""

@@ -17,11 +17,12 @@ from penstock.errors import Overloaded, PoisonJob, WorkerLost, WorkerStartError
 from penstock.executors.admission import Admission, Verdict
 from penstock.executors.cores import current_cores
 from penstock.executors.counters import LaneCounters, LaneStatistics
+from penstock.executors.job import FINISHED
 from penstock.executors.notebook_pickling import portable
 from penstock.executors.processes.claims import SLOTS, SPIN_NS, AdaptiveSpin
 from penstock.executors.processes.context import ContextCapture
 from penstock.executors.processes.home import HomeLoopLane
-from penstock.executors.processes.pickling import Pickled, call_fault, dump, dump_function
+from penstock.executors.processes.pickling import Pickled, call_fault, dump, dump_function, small_pickle
 from penstock.executors.processes.pool import WorkerPool
 from penstock.executors.processes.protocol import Status
 from penstock.executors.processes.worker import WorkerOptions
@@ -40,6 +41,7 @@ __all__ = ["ProcessLane"]
 # A worker is sent as many jobs ahead as it runs in this time, which is that of a round trip through the socket.
 AHEAD_NS = 500_000
 MOST_AHEAD = max(1, SLOTS // 2)
+RESULT_STATUS = int(Status.RESULT)
 # For shorter jobs the loop may spin for the reply before it sleeps.
 SHORT_NS = 50_000
 
@@ -80,9 +82,9 @@ class ProcessLane(HomeLoopLane):
     # --- taking jobs
 
     def _enter(self, job: Job, is_posted: bool = False) -> None:
-        assert self._home is not None
         job.on_cancel = self._on_cancel
         if job.expires_ns is not None:
+            assert self._home is not None
             wait_s = (job.expires_ns - monotonic_ns()) / 1e9
             job.timer = self._home.call_later(max(wait_s, 0.0), self._expire, job)
         if not self._admission.queued:
@@ -153,7 +155,8 @@ class ProcessLane(HomeLoopLane):
             self._fail(job, error)
             return False
         # the payload has the arguments now
-        job.call, job.carried = job.call.without_arguments(), None
+        job.call.forget_arguments()
+        job.carried = None
         return True
 
     # --- handing jobs out
@@ -161,15 +164,15 @@ class ProcessLane(HomeLoopLane):
     def _connection_for_one(self) -> WorkerConnection | None:
         """Return the connection for one more job: of an idle worker, else of the least busy one with room for a job
         ahead."""
-        connection = self._pool.next_resting()
-        depth = self._depth
+        connection, depth = self._pool.next_resting(), self._depth
         if connection is not None or depth == 1:
             return connection
         # a job sent ahead may wait behind a long one: a new worker takes it over
-        if len(self._pool.connections) < self._pool.limit_seen:
-            self._pool.grow(1)
+        pool = self._pool
+        if len(pool.connections) + pool.starting < pool.limit_seen:
+            pool.grow(1)
         best, fewest = None, depth
-        for other in self._pool.connections:
+        for other in pool.connections:
             count = len(other.jobs)
             if 0 < count < fewest and other.has_room(depth):
                 best, fewest = other, count
@@ -189,21 +192,25 @@ class ProcessLane(HomeLoopLane):
 
     def on_free(self, connection: WorkerConnection) -> None:
         """Send queued jobs to a worker that has replied or is new."""
+        admission = self._admission
+        if admission.queued:
+            self._send_queued(connection)
+        if admission.waiting or self._blocked_count:
+            self._admit()
+        if not connection.jobs and connection.has_room(1) and not self._take_over(connection):
+            self._pool.rest(connection)
+        if self._is_shut or self._heir is not None:
+            self._after_jobs()
+
+    def _send_queued(self, connection: WorkerConnection) -> None:
         depth = self._depth
         while connection.has_room(depth):
             job = self._admission.take()
             if job is None:
-                break
-            self._send_taken(connection, job)
-        self._admit()
-        if not connection.jobs and connection.has_room(1) and not self._take_over(connection):
-            self._pool.rest(connection)
-        self._after_jobs()
-
-    def _send_taken(self, connection: WorkerConnection, job: Job) -> None:
-        if self._build(job):
-            job.started_ns = monotonic_ns()
-            connection.send(job)
+                return
+            if self._build(job):
+                job.started_ns = monotonic_ns()
+                connection.send(job)
 
     def _take_over(self, connection: WorkerConnection) -> bool:
         """Move half of the jobs that the busiest worker has not begun to an idle one. Return False if there are
@@ -242,18 +249,20 @@ class ProcessLane(HomeLoopLane):
         if job is self._spun_for:
             self._spun_for = None
             self._spin.found(monotonic_ns() - job.started_ns < SPIN_NS)
-        counters = self._counters
-        counters.ran(ran_ns)
-        counters.waited(began_ns - job.offered_ns if began_ns > job.offered_ns else 0)
+        counters, loop = self._counters, job.loop
+        counters.replied(ran_ns, began_ns - job.offered_ns if began_ns > job.offered_ns else 0)
         if job.done():
             return  # cancelled or expired, and counted then
-        self._detach(job)
-        job.forget_arguments()
-        if status == Status.RESULT:
+        if job.timer is not None:
+            job.timer.cancel()
+            job.timer = None
+        job.on_cancel = job.payload = job.carried = None
+        job.call = FINISHED
+        if status == RESULT_STATUS:
             counters.ended("ok")
-            if job.loop is self._home:
-                job.finish(value)
-            elif job.loop is None:
+            if loop is self._home:
+                job.set_result(value)  # type: ignore[attr-defined]
+            elif loop is None:
                 self._deliver_to_thread(job.finish, value)
             else:
                 job.finish_from_thread(value)
@@ -391,11 +400,12 @@ class ProcessLane(HomeLoopLane):
 
 
 def _pickle_call(job: Job) -> Pickled:
-    fn, args, kwargs = job.call.fn, job.call.args, job.call.kwargs
+    call = job.call
+    fn, args = call.fn, call.args
     function = dump_function(fn)
-    if function is None or kwargs or job.carried is not None:
-        return dump((fn, args, kwargs, job.carried))
-    pickled = dump(args)
+    if function is None or call.kwargs or job.carried is not None:
+        return dump((fn, args, call.kwargs, job.carried))
+    pickled = small_pickle(args) or dump(args)
     pickled.function = function
     return pickled
 

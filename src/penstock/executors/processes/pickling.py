@@ -15,6 +15,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from penstock.core_source import chosen
 from penstock.errors import UnpicklableError
 from penstock.executors.call import function_name
 from penstock.executors.notebook_pickling import is_interactive, session_pickler
@@ -23,53 +24,23 @@ from penstock.executors.processes.claims import LargeBytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from penstock._core.workers.pickled import LARGE_BYTES, Pickled, small_pickle
     from penstock.executors.call import Call
+else:
+    _pickled = chosen("workers", "pickled")
+    LARGE_BYTES, Pickled, small_pickle = _pickled.LARGE_BYTES, _pickled.Pickled, _pickled.small_pickle
 
-__all__ = ["LARGE_BYTES", "Pickled", "call_fault", "dump", "dump_function", "fault", "load"]
+__all__ = ["LARGE_BYTES", "Pickled", "call_fault", "dump", "dump_function", "fault", "load", "small_pickle"]
 
-# A buffer of this size is sent outside the pickle. For a smaller one two copies cost less than the accounting.
-LARGE_BYTES = 65_536
-# Objects of these types are small, and contain no others.
-SMALL_TYPES = frozenset((int, float, bool, complex, type(None)))
 # The depth of the search for an unpicklable object, and the number of members that it checks in each.
 DEPTH, BREADTH = 6, 1000
 
 
-class Pickled:
-    """A pickle, `text`, and the large buffers outside it, `bytes_like` and `lent`, in the order in which `load` takes
-    them.
-
-    The function of a call may be pickled apart, in `function`.
-    """
-
-    __slots__ = ("bytes_like", "function", "lent", "text")
-
-    def __init__(
-        self, text: bytes, bytes_like: Sequence[bytes | bytearray] = (), lent: Sequence[memoryview] = ()
-    ) -> None:
-        self.text = text
-        self.bytes_like = bytes_like
-        self.lent = lent
-        self.function = b""
-
-    @property
-    def is_small(self) -> bool:
-        """Whether all of it fits into a frame."""
-        return not self.bytes_like and not self.lent and len(self.text) < LARGE_BYTES
-
-    @property
-    def size_bytes(self) -> int:
-        """The size of all that is sent."""
-        size = len(self.text)
-        if self.bytes_like or self.lent:
-            size += sum(map(len, self.bytes_like)) + sum(view.nbytes for view in self.lent)
-        return size
-
-
 def dump(item: Any) -> Pickled:
     """Pickle the item. Raises the exceptions of pickle and of the item's own methods."""
-    if type(item) in SMALL_TYPES or (type(item) is tuple and _is_small(item)):
-        return Pickled(pickle.dumps(item, 5))
+    small = small_pickle(item)
+    if small is not None:
+        return small
     stream, large = io.BytesIO(), LargeBytes(LARGE_BYTES)
     lent: list[memoryview] = []
     make: Any = session_pickler(VIEWS) if is_interactive() else _Pickler
@@ -92,14 +63,6 @@ def _lender(lent: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
         return False
 
     return stays
-
-
-def _is_small(items: tuple[Any, ...]) -> bool:
-    for item in items:
-        kind = type(item)
-        if kind not in SMALL_TYPES and (kind not in (str, bytes) or len(item) >= LARGE_BYTES):
-            return False
-    return True
 
 
 def load(text: bytes | memoryview, bytes_like: Sequence[Any] = (), lent: Sequence[Any] = ()) -> Any:
@@ -148,8 +111,10 @@ class _Pickler(pickle.Pickler):
     dispatch_table: Any = ChainMap(VIEWS, copyreg.dispatch_table)  # noqa: RUF012
 
 
-# Pickle looks up the name of a function for each pickle; once is enough.
-_functions: weakref.WeakKeyDictionary[Callable[..., Any], bytes] = weakref.WeakKeyDictionary()
+NAMED_TYPES = frozenset((types.FunctionType, types.BuiltinFunctionType))
+# Pickle looks up the name of a function for each pickle; once is enough. A plain dict, which is read without a call of
+# Python code; each entry ends with its function.
+_functions: dict[weakref.ref[Callable[..., Any]], bytes] = {}
 
 
 def dump_function(fn: Callable[..., Any]) -> bytes | None:
@@ -157,12 +122,17 @@ def dump_function(fn: Callable[..., Any]) -> bytes | None:
 
     In an interactive session always None: a function sent by value includes the current state of all that it uses.
     """
-    if is_interactive() or type(fn) not in (types.FunctionType, types.BuiltinFunctionType):
+    if type(fn) not in NAMED_TYPES:
         return None
-    known = _functions.get(fn)
-    if known is None and isinstance(getattr(fn, "__self__", None), types.ModuleType | None):
-        known = _functions[fn] = pickle.dumps(fn, 5)
+    known = _functions.get(weakref.ref(fn))
+    # of an interactive session nothing is cached
+    if known is None and isinstance(getattr(fn, "__self__", None), types.ModuleType | None) and not is_interactive():
+        known = _functions[weakref.ref(fn, _forget_function)] = pickle.dumps(fn, 5)
     return known
+
+
+def _forget_function(reference: weakref.ref[Callable[..., Any]]) -> None:
+    _functions.pop(reference, None)
 
 
 # --- which object is at fault

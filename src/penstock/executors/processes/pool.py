@@ -74,6 +74,8 @@ class WorkerPool:
         # the limit when it was last computed, for reads once per job
         self.limit_seen = sys.maxsize
         self._name, self._config, self._counters, self._options = name, config, counters, options
+        # whether a worker may be replaced because of its jobs, its age or its memory
+        self._ages = (config.max_jobs, config.max_age_s, config.max_rss_bytes) != (None, None, None)
         # idle workers; the last to become idle gets the next job, so that the others may end
         self._resting: list[WorkerConnection] = []
         # retired or dead workers whose processes are not known to have ended
@@ -220,7 +222,8 @@ class WorkerPool:
         if not is_open:
             self._ended(connection)
         elif connection.is_ready:
-            self._retire_if_due(connection)
+            if self._ages or connection.retiring is not None:
+                self._retire_if_due(connection)
             self._lane.on_free(connection)
 
     def _retire_if_due(self, connection: WorkerConnection) -> None:

@@ -6,43 +6,29 @@ buffers outside the pickle, the pickle, and the buffers for which shared memory 
 
 from __future__ import annotations
 
-from enum import IntEnum
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from penstock.core_source import chosen
 from penstock.executors.processes.pickling import LARGE_BYTES, Pickled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from penstock._core.workers.frames import FILLING, JOB, RESULT, WHOLE, FrameReader, Status
+else:
+    _frames = chosen("workers", "frames")
+    FILLING, JOB, RESULT, WHOLE = _frames.FILLING, _frames.JOB, _frames.RESULT, _frames.WHOLE
+    FrameReader, Status = _frames.FrameReader, _frames.Status
+
 __all__ = ["FILLING", "JOB", "RESULT", "WHOLE", "Content", "FrameReader", "Status", "lay_out", "unpack"]
 
-# body bytes, number, function bytes, buffers, flags
-JOB = Struct("<QQHII")
-# body bytes, number, start and running time in ns, buffers, status, whether the job keeps its blocks
-RESULT = Struct("<QQQQIBB")
 # offset of a buffer, its size in bytes, its kind
 BUFFER = Struct("<QQQ")
 NO_ROOM = 2**64 - 1
 # The kinds of buffers: the pickle itself, a bytes, a bytearray, a buffer that an object exports.
 TEXT, BYTES, BYTEARRAY, LENT = range(4)
 BYTES_LIKE = {BYTES: bytes, BYTEARRAY: bytearray}
-# A flag of a job. With it the pickle is (function, arguments, keyword arguments, carried context), without it the tuple
-# of the arguments.
-WHOLE = 1
-# A flag of a job: its shared buffers are still copied in, in the order of the table.
-FILLING = 2
-
-
-class Status(IntEnum):
-    """The meaning of a worker's frame."""
-
-    READY = 0
-    UNFIT = 1  # it cannot start
-    RESULT = 2
-    ERROR = 3
-    INTERRUPTED = 4
-    RELEASED = 5  # the blocks that a job kept are free
 
 
 class Content(NamedTuple):
@@ -128,39 +114,3 @@ def unpack(
         else:
             bytes_like.append((BYTES_LIKE[kind], block))
     return Unpacked(text, bytes_like, lent)
-
-
-class FrameReader:
-    """A parser of a stream of frames. A frame is (fields of its head, data, start and end of its body in the data)."""
-
-    def __init__(self, head: Struct) -> None:
-        self._head = head
-        self._parts: list[bytes] = []
-        self._have_bytes = 0
-        self._need_bytes = head.size
-
-    def feed(self, data: bytes) -> list[tuple[tuple[int, ...], bytes, int, int]]:
-        """Add data. Return the frames that are complete now."""
-        if self._parts or len(data) < self._need_bytes:
-            self._parts.append(data)
-            self._have_bytes += len(data)
-            if self._have_bytes < self._need_bytes:
-                return []
-            data = b"".join(self._parts)
-            self._parts.clear()
-            self._have_bytes = 0
-        frames, position = [], 0
-        head, end, size = self._head, len(data), self._head.size
-        self._need_bytes = size
-        while end - position >= size:
-            fields = head.unpack_from(data, position)
-            after = position + size + fields[0]
-            if after > end:
-                self._need_bytes = size + fields[0]
-                break
-            frames.append((fields, data, position + size, after))
-            position = after
-        if position < end:
-            self._parts.append(data[position:])
-            self._have_bytes = end - position
-        return frames

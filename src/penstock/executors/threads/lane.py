@@ -221,7 +221,7 @@ class ThreadLane(LockedLane):
     def _next_job(self, worker: _Worker) -> Job | None:
         if worker.thread not in self._workers:
             return None  # a job has forked and returns in the child, whose lane does not have this thread
-        job = self._admission.take()
+        job: Job | None = self._admission.take()
         if job is not None:
             self._admit_waiting()
         elif self._is_shut:
