@@ -25,7 +25,7 @@ async def main():
     doubled, worker = await double(21)
     own = await here()
     with_name = await penstock.offload.options(timeout=20)(os.path.basename, "a/b")
-    found = await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80)
+    found = await asyncio.get_running_loop().getaddrinfo("localhost", 80)
     used = {name: told.completed["ok"] for name, told in penstock.executors.statistics().items()}
     print(json.dumps([doubled, worker, own, os.getpid(), with_name, len(found) > 0, used]))
 

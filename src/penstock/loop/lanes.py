@@ -14,9 +14,11 @@ import threading
 from abc import ABC, abstractmethod
 from asyncio import base_events
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.errors import ConfigError
+from penstock.loop.calls.names import NumericNames, numeric_nameinfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,6 +89,10 @@ class ExecutorLanes(asyncio.BaseEventLoop):
 
     _default_executor: Executor | None
     _dns_executor: Executor | None = None
+    _dns_is_given = False
+    _closed: bool
+    _debug: bool
+    _executor_shutdown_called: bool
     _lanes: LaneProvider | None = None
     _thread_id: int | None
 
@@ -111,8 +117,9 @@ class ExecutorLanes(asyncio.BaseEventLoop):
         self._default_executor = executor
 
     def set_dns_executor(self, executor: Executor) -> None:
-        """Run getaddrinfo and getnameinfo here. The loop shuts it when it closes."""
+        """Run getaddrinfo and getnameinfo here, for numeric addresses too. The loop shuts it when it closes."""
         _check_executor(executor)
+        self._dns_is_given = True
         self._dns_executor = executor
 
     def run_in_executor(  # type: ignore[override]
@@ -157,15 +164,30 @@ class ExecutorLanes(asyncio.BaseEventLoop):
         proto: int = 0,
         flags: int = 0,
     ) -> Any:
-        """As asyncio's, on the look-up lane."""
+        """As asyncio's: a numeric address at once, a name on the look-up lane."""
+        if not (self._dns_is_given or self._debug):
+            if self._closed or self._executor_shutdown_called:
+                self._check_lanes()
+            answer = self._numeric_names.answer(host, port, family, type, proto, flags)
+            if answer is not None:
+                return answer
         # looked up where asyncio's own loop does: a patch there (CPython's tests have one) patches ours
         look_up = self._getaddrinfo_debug if self.get_debug() else base_events.socket.getaddrinfo  # type: ignore[attr-defined]
         return await self._on_dns_lane(look_up, host, port, family, type, proto, flags)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
-        """As asyncio's, on the look-up lane."""
+        """As asyncio's: numbers at once, names on the look-up lane."""
+        if not self._dns_is_given:
+            self._check_lanes()
+            numbers = numeric_nameinfo(sockaddr, flags)
+            if numbers is not None:
+                return numbers
         found: tuple[str, str] = await self._on_dns_lane(socket.getnameinfo, sockaddr, flags)
         return found
+
+    @cached_property
+    def _numeric_names(self) -> NumericNames:
+        return NumericNames()
 
     def _on_dns_lane(self, look_up: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         self._check_lanes()

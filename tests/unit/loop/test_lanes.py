@@ -164,7 +164,7 @@ def test_lanes_are_made_at_first_use(loop, lanes):
     loop.run_until_complete(thread_name())
     loop.run_until_complete(thread_name())
     assert list(lanes.lanes) == ["io"]
-    loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
+    loop.run_until_complete(loop.getaddrinfo("localhost", 80))
     loop.run_until_complete(loop.run_in_executor("db", int, "5"))
     assert list(lanes.lanes) == ["io", "dns", "db"]
 
