@@ -432,6 +432,40 @@ def bad_lines(sender: Any) -> None:
         pass
 
 
+async def call_sockets(loop: Any) -> None:
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    other.setblocking(False)
+    calls = [loop.sock_recv(one, 100), loop.sock_recv_into(other, bytearray(10)), loop.sock_recv(one, 10)]
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.sleep(0)
+    for sender in one, other:
+        await loop.sock_sendall(sender, b"abc")
+    await asyncio.wait(tasks[1:])
+    tasks[0].cancel()
+    sending = asyncio.ensure_future(loop.sock_sendall(one, bytearray(2_000_000)))
+    await asyncio.sleep(0)
+    await loop.sock_recv(other, 100_000)
+    await asyncio.sleep(0)
+    sending.cancel()
+    await asyncio.wait([tasks[0], sending])
+    one.close()
+    other.close()
+
+
+async def connect_sockets(loop: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        listener.setblocking(False)
+        client.setblocking(False)
+        accepting = asyncio.ensure_future(loop.sock_accept(listener))
+        await asyncio.sleep(0)
+        await loop.sock_connect(client, listener.getsockname())
+        (await accepting)[0].close()
+        pending = loop.sock_accept(listener)
+        pending.send(None)
+        pending.close()
+
+
 CASES: dict[str, Callable[[Any], None]] = {
     "call_soon": callbacks,
     "errors in callbacks": errors,
@@ -442,6 +476,8 @@ CASES: dict[str, Callable[[Any], None]] = {
     "semaphores and limiters": permits,
     "watches": watches,
     "streams": streams,
+    "sock_*": lambda loop: loop.run_until_complete(call_sockets(loop)),
+    "sock_connect, sock_accept": lambda loop: loop.run_until_complete(connect_sockets(loop)),
     "accept": accepts,
     "held reads": held_reads,
     "parked connections": parked,

@@ -15,6 +15,7 @@ from penstock._core.net.budget cimport Budget
 from penstock._core.net.listen cimport Listener
 from penstock._core.net.peer_timeouts cimport TimeoutBounds
 from penstock._core.net.stream cimport Stream
+from penstock._core.net.watch cimport is_idle
 from penstock._core.overload.lag cimport Lag
 from penstock._core.reactor cimport Reactor
 from penstock._core.tasks.probe cimport COUNT, OFF
@@ -147,7 +148,8 @@ cdef class ReactorControl:
     def sources(self):
         """Return every watch, transport and listener by descriptor, without the loop's own."""
         own = self.reactor.waker_source, self.reactor.io.lingering
-        return {fd: source for fd, source in self.reactor.io.poller.sources().items() if source not in own}
+        every = self.reactor.io.poller.sources()
+        return {fd: source for fd, source in every.items() if source not in own and not is_idle(source)}
 
     # --- tasks
 

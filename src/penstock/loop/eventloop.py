@@ -18,6 +18,7 @@ from penstock._core.net.listen import Listener, bound_unsent, set_nodelay
 from penstock._core.net.stream import Stream
 from penstock._core.reactor import Reactor
 from penstock.config import LoopConfig
+from penstock.loop.calls.sockets import SocketCalls
 from penstock.loop.hooks import LoopHooks
 from penstock.loop.selector_view import PollerView
 from penstock.loop.tls import CountedTLS
@@ -46,7 +47,7 @@ else:
     SelectorLoop = asyncio.SelectorEventLoop
 
 
-class EventLoop(LoopHooks, Reactor, SelectorLoop):
+class EventLoop(LoopHooks, SocketCalls, Reactor, SelectorLoop):
     """penstock's event loop, a drop-in for asyncio's.
 
     `config` is the loop's part of a `Config`; without one, the defaults hold.

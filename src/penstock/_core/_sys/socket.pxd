@@ -15,6 +15,8 @@ cdef extern from "<sys/socket.h>" nogil:
         AF_INET
         AF_INET6
         AF_UNIX
+        SOCK_STREAM
+        SOCK_DGRAM
         SOCK_NONBLOCK
         SOCK_CLOEXEC
         SOL_SOCKET
@@ -63,6 +65,7 @@ cdef extern from "<linux/sockios.h>" nogil:
 cdef extern from "<netinet/in.h>" nogil:
     enum:
         IPPROTO_TCP
+        IPPROTO_UDP
         INET6_ADDRSTRLEN
     struct in_addr:
         pass
@@ -90,6 +93,7 @@ cdef extern from "<sys/un.h>" nogil:
 cdef extern from "<arpa/inet.h>" nogil:
     uint16_t ntohs(uint16_t value)
     uint32_t ntohl(uint32_t value)
+    int inet_pton(int family, const char *text, void *target)
     const char *inet_ntop(int family, const void *source, char *target, socklen_t size)
 
 

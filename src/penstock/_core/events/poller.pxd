@@ -31,10 +31,13 @@ cdef class Poller:
     # The number of sources that leave before the table is fitted to the remaining ones.
     cdef int64_t forgets_left
     cdef int forks_seen
+    # Events of registrations that have left the table since the epoll set was made.
+    cdef size_t stale_events
     cdef epoll_event events[BATCH]
 
     cdef int add(self, Source source, uint32_t interest) except -1
     cdef int change(self, Source source, uint32_t interest) except -1
+    cdef int renew(self, Source source, uint32_t interest) except -1
     cdef int remove(self, Source source) except -1
     cdef int forget(self, Source source) except -1
     cdef Source at(self, int fd)
@@ -50,4 +53,6 @@ cdef class Poller:
     cdef int resize(self, size_t size) noexcept
     cdef bint is_inherited(self) noexcept
     cdef int reopen(self) except -1
+    cdef int drop_stale(self) except -1
+    cdef int register_all(self) except -1
     cdef int close(self) except -1

@@ -98,6 +98,12 @@ cdef class Poller:
         self.slots[source.fd].interest = interest
         return 0
 
+    cdef int renew(self, Source source, uint32_t interest) except -1:
+        """Set a registered source's interest under a new serial number: its descriptor may be another file now."""
+        self.last_serial += 1
+        self.slots[source.fd].serial = self.last_serial
+        return self.change(source, interest)
+
     cdef int remove(self, Source source) except -1:
         """Take a source out of the kernel's set and the table; its descriptor may be closed already."""
         if self.at(source.fd) is source:
@@ -164,7 +170,8 @@ cdef class Poller:
         """Notify the sources of the last poll's events. OSError when the poll failed, unless a signal cut it short."""
         if count < 0 and count != -EINTR:
             raise OSError(-count, os.strerror(-count))
-        return self.tell_from(0, count)
+        self.tell_from(0, count)
+        return self.drop_stale() if self.stale_events > self.size else 0
 
     cdef int tell_from(self, int told, int count) except -1:
         try:
@@ -180,7 +187,10 @@ cdef class Poller:
 
     cdef int tell(self, epoll_event *event) except -1:
         cdef Source source = self.source_of(event)
-        return 0 if source is None else source.on_events(event.events)
+        if source is None:
+            self.stale_events += 1
+            return 0
+        return source.on_events(event.events)
 
     cdef int ask_again(self, epoll_event *event) except -1:
         """Set the interest again, which makes an edge of what its source has not taken."""
@@ -202,12 +212,29 @@ cdef class Poller:
 
     cdef int reopen(self) except -1:
         """In a forked child that runs the inherited loop: an epoll set of its own, with the same interests."""
-        cdef size_t fd
         close(self.fd)
         self.fd = epoll_create1(EPOLL_CLOEXEC)
         if self.fd < 0:
             PyErr_SetFromErrno(OSError)
         self.forks_seen = forks
+        return self.register_all()
+
+    cdef int drop_stale(self) except -1:
+        """Move to a new epoll set.
+
+        The old one has registrations of closed descriptors whose duplicates still bring events: the kernel removes
+        them with the last duplicate, and cannot be told to do so before.
+        """
+        cdef int fd = epoll_create1(EPOLL_CLOEXEC)
+        self.stale_events = 0
+        if fd < 0:
+            return 0
+        close(self.fd)
+        self.fd = fd
+        return self.register_all()
+
+    cdef int register_all(self) except -1:
+        cdef size_t fd
         for fd in range(self.size):
             if self.slots[fd].source is not NULL:
                 self.control(EPOLL_CTL_ADD, fd, self.slots[fd].interest, self.slots[fd].serial)

@@ -1,4 +1,4 @@
-from penstock._core._sys.socket cimport sockaddr_in6, socklen_t
+from penstock._core._sys.socket cimport sockaddr_in6, sockaddr_storage, socklen_t
 
 
 cdef struct Peer:
@@ -7,6 +7,7 @@ cdef struct Peer:
     socklen_t size_bytes
 
 
+cdef object decode(sockaddr_storage *address, Py_ssize_t length)
 cdef object peer_name(int fd, Peer *accepted)
 cdef object peer_of(int fd)
 cdef object name_of(int fd)

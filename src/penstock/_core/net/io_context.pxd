@@ -21,6 +21,8 @@ cdef class IOContext:
     # Chain of the streams whose first write waits for the second one or the end of the callback. Owned; NULL: none.
     cdef PyObject *gathered
     cdef char *receive_buffer
+    # Whether the last `sock_recv` brought much: then the next one receives straight into its result.
+    cdef bint receives_much
     cdef uint64_t turn
     cdef Py_ssize_t read_budget_bytes
     # Connections accepted from a listener in one turn: as configured, and in this one.

@@ -1,20 +1,33 @@
-"""Watches: asyncio's `add_reader` and `add_writer`, level-triggered as asyncio's contract has them.
+"""Watches: asyncio's `add_reader` and `add_writer`, level-triggered as asyncio's contract has them; waits of `sock_*`.
 
-Ownership: a watch owns its two handles; the poller's table owns the watch.
+A watch in which only waiters of one socket stand is edge-triggered and stays registered while nothing waits: the next
+call on that socket costs no system call of the poller's. A waiter makes its system call before it waits, so an edge
+without a waiter tells nothing new. The registration counts for one Python socket object: one that was closed, and whose
+number has come again, is registered anew.
+
+Ownership: a watch owns its two handles or waiters; the poller's table owns the watch. A waiter refers to its watch
+while it waits.
 """
+
+from cpython.weakref cimport PyWeakref_NewRef
 
 from libc.limits cimport INT_MAX
 from libc.stdint cimport uint32_t
 
-from penstock._core._sys.epoll cimport EPOLLIN, EPOLLOUT
-from penstock._core.events.handle cimport Handle
+from penstock._core._sys.epoll cimport EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLOUT
+from penstock._core._sys.pysocket cimport fields_of
+from penstock._core.events.handle cimport Handle, Runnable
 from penstock._core.events.poller cimport Source
 from penstock._core.events.ready cimport push
 from penstock._core.net.io_context cimport IOContext
 
 
+cdef class WaitingCall(Runnable):
+    """The base of calls that wait."""
+
+
 cdef class Watch(Source):
-    """A descriptor with a reader handle, a writer handle or both."""
+    """A descriptor with a reader, a writer or both; with neither, one whose socket may be waited for again."""
 
     cdef int on_events(self, uint32_t events) except -1:
         # An error or a hang-up wakes both sides, whichever was asked for.
@@ -22,15 +35,32 @@ cdef class Watch(Source):
             queue_once(self.io, self.reader)
         if self.writer is not None and events & ~<uint32_t>EPOLLIN:
             queue_once(self.io, self.writer)
+        return self.drop_idle(events) if self.kept_for is not None and self.writer is None else 0
+
+    cdef int drop_idle(self, uint32_t events) except -1:
+        """Give up what nothing waits for: room to write, and all of a socket that is gone."""
+        cdef uint32_t interest = self.io.poller.slots[self.fd].interest & ~<uint32_t>EPOLLOUT
+        if self.reader is None:
+            sock = self.kept_for()
+            if sock is None or fields_of(sock).fd != self.fd:
+                return self.io.poller.remove(self)
+        if events == EPOLLOUT:
+            if self.io.poller.control(EPOLL_CTL_MOD, self.fd, interest, self.io.poller.slots[self.fd].serial) == 0:
+                self.io.poller.slots[self.fd].interest = interest
         return 0
 
+    cdef bint is_kept_for(self, object sock) except -1:
+        """Return whether the kernel's registration is still that of this socket object."""
+        return self.kept_for is not None and self.kept_for() is sock
 
-cdef inline int queue_once(IOContext io, Handle handle) except -1:
+
+cdef inline int queue_once(IOContext io, Runnable entry) except -1:
     """A poll may see again what it saw before the callback has run, which would then find nothing to read."""
-    if handle.is_queued:
+    cdef bint *is_queued = &(<Handle>entry).is_queued if isinstance(entry, Handle) else &(<WaitingCall>entry).is_queued
+    if is_queued[0]:
         return 0
-    push(io.ready, handle)
-    handle.is_queued = True
+    push(io.ready, entry)
+    is_queued[0] = True
     return 0
 
 
@@ -40,6 +70,11 @@ cdef Watch watch_at(IOContext io, int fd):
     return <Watch>source if isinstance(source, Watch) else None
 
 
+cdef bint is_idle(object source):
+    """Return whether a source is a watch that is only kept registered."""
+    return isinstance(source, Watch) and (<Watch>source).reader is None and (<Watch>source).writer is None
+
+
 cdef Watch new_watch(IOContext io, int fd):
     cdef Watch watch = Watch.__new__(Watch)
     watch.io, watch.fd = io, fd
@@ -47,10 +82,22 @@ cdef Watch new_watch(IOContext io, int fd):
 
 
 cdef uint32_t interest_of(Watch watch):
-    return (EPOLLIN if watch.reader is not None else 0) | (EPOLLOUT if watch.writer is not None else 0)
+    cdef uint32_t sides = (EPOLLIN if watch.reader is not None else 0) | (EPOLLOUT if watch.writer is not None else 0)
+    return sides | EPOLLET if takes_edges(watch.reader) and takes_edges(watch.writer) else sides
 
 
-cdef int update(IOContext io, int fd, Watch known, Handle reader, Handle writer) except -1:
+cdef inline bint takes_edges(Runnable entry):
+    return entry is None or (isinstance(entry, WaitingCall) and (<WaitingCall>entry).takes_edges)
+
+
+cdef inline int cancel(Runnable entry) except -1:
+    """Cancel a handle that was replaced. A waiter only waits on, as on asyncio's loop."""
+    if isinstance(entry, Handle):
+        (<Handle>entry).cancel()
+    return 0
+
+
+cdef int update(IOContext io, int fd, Watch known, Runnable reader, Runnable writer) except -1:
     """Set the two handles in the table. Change nothing if the kernel refuses."""
     cdef Watch watch = known if known is not None else new_watch(io, fd)
     former_reader, former_writer = watch.reader, watch.writer
@@ -60,15 +107,18 @@ cdef int update(IOContext io, int fd, Watch known, Handle reader, Handle writer)
             io.poller.add(watch, interest_of(watch))
         elif reader is None and writer is None:
             io.poller.remove(watch)
-        else:
+        elif watch.kept_for is None:
             io.poller.change(watch, interest_of(watch))
+        else:
+            io.poller.renew(watch, interest_of(watch))
     except OSError:
         watch.reader, watch.writer = former_reader, former_writer
         raise
-    if former_reader is not None and former_reader is not reader:
-        former_reader.cancel()
-    if former_writer is not None and former_writer is not writer:
-        former_writer.cancel()
+    watch.kept_for = None
+    if former_reader is not reader:
+        cancel(former_reader)
+    if former_writer is not writer:
+        cancel(former_writer)
     return 0
 
 
@@ -128,3 +178,78 @@ cdef object watched_fileno(IOContext io, object fd):
             if fd is not None and isinstance(source, Watch) and (<Watch>source).file is fd:
                 return number
         raise
+
+
+cdef int enter(IOContext io, WaitingCall waiter, int fd, bint writes) except -1:
+    """Have a waiter run at the next event of its side. It replaces the handle or waiter that was there."""
+    cdef Watch watch = watch_at(io, fd)
+    cdef bint is_kept = watch is not None and watch.is_kept_for(waiter.sock)
+    cdef Watch used = watch if watch is not None else new_watch(io, fd)
+    former_reader, former_writer = used.reader, used.writer
+    if writes:
+        used.writer = waiter
+    else:
+        used.reader = waiter
+    try:
+        if not is_kept:
+            drop_strangers(used, waiter)
+        register(io, used, is_kept, watch is None)
+        if used.kept_for is None and io.poller.slots[fd].interest & EPOLLET:
+            used.kept_for, used.file = PyWeakref_NewRef(waiter.sock, None), None
+    except BaseException:
+        used.reader, used.writer = former_reader, former_writer
+        if watch is None:
+            io.poller.remove(used)
+        raise
+    waiter.watch = used
+    cancel(former_writer if writes else former_reader)
+    return 0
+
+
+cdef int drop_strangers(Watch watch, WaitingCall waiter) except -1:
+    """Forget the waiter of another socket, if that one no longer has the descriptor."""
+    watch.kept_for = None
+    if isinstance(watch.reader, WaitingCall) and fields_of((<WaitingCall>watch.reader).sock).fd != watch.fd:
+        watch.reader = None
+    if isinstance(watch.writer, WaitingCall) and fields_of((<WaitingCall>watch.writer).sock).fd != watch.fd:
+        watch.writer = None
+    return 0
+
+
+cdef int register(IOContext io, Watch watch, bint is_kept, bint is_new) except -1:
+    """Have the kernel report what is waited for. A kept registration that covers it costs no system call."""
+    cdef uint32_t wanted = interest_of(watch)
+    if is_new:
+        return io.poller.add(watch, wanted)
+    if not is_kept:
+        return io.poller.renew(watch, wanted)
+    cdef uint32_t interest = io.poller.slots[watch.fd].interest
+    if wanted & EPOLLET:
+        wanted |= interest & (EPOLLIN | EPOLLOUT)
+    else:
+        watch.kept_for = None
+    return 0 if wanted == interest else io.poller.change(watch, wanted)
+
+
+cdef int leave(WaitingCall waiter) except -1:
+    """End a wait. What is left of the watch stays registered if it is kept, and takes no event else."""
+    cdef Watch watch = waiter.watch
+    if watch is None:
+        return 0
+    waiter.watch = None
+    if watch.reader is waiter:
+        watch.reader = None
+    elif watch.writer is waiter:
+        watch.writer = None
+    else:
+        return 0
+    if watch.kept_for is not None or watch.io.poller.at(watch.fd) is not watch:
+        return 0
+    if watch.reader is None and watch.writer is None:
+        return watch.io.poller.remove(watch)
+    try:
+        watch.io.poller.change(watch, interest_of(watch))
+    except OSError:
+        # closed meanwhile: there are no more events
+        watch.io.poller.remove(watch)
+    return 0
