@@ -260,3 +260,59 @@ async def test_the_callbacks_of_a_connection_share_what_connection_made_cannot_l
         peer.send(b"x")
         await protocol.until_bytes(1)
     assert seen == ["at creation", "at creation"]
+
+
+@pytest.mark.parametrize("target", [lambda protocol: protocol, type], ids=["instance", "class"])
+async def test_a_data_received_that_replaces_another_gets_the_next_data(monkeypatch, target):
+    seen = []
+
+    class Patched(Recorder):
+        pass
+
+    async with wired(Patched()) as (_, protocol, peer):
+        peer.send(b"first")
+        await protocol.until_bytes(5)
+        replaced = target(protocol)
+        monkeypatch.setattr(replaced, "data_received", lambda *args: (seen.append(args[-1]), protocol.note("seen")))
+        peer.send(b"second")
+        await protocol.until_event("seen")
+        assert (bytes(protocol.data), seen) == (b"first", [b"second"])
+        monkeypatch.undo()
+        peer.send(b"third")
+        await protocol.until_bytes(10)
+        assert protocol.data == b"firstthird"
+
+
+async def test_a_buffered_protocols_methods_may_be_replaced_between_reads():
+    other, updates = bytearray(100), []
+    async with wired(BufferedRecorder()) as (_, protocol, peer):
+        peer.send(b"first")
+        await protocol.inner.until_bytes(5)
+        protocol.get_buffer = lambda sizehint: other
+        protocol.buffer_updated = lambda count: (updates.append(count), protocol.inner.note("seen"))
+        peer.send(b"second")
+        await protocol.inner.until_event("seen")
+        assert (other[:6], updates) == (b"second", [6])
+
+
+async def test_data_that_a_protocol_keeps_stays_as_it_was(loop):
+    class Keeps(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            hash(data)  # a dropped object's hash is no other's
+            self.found.append({data: len(data)}[bytes(bytearray(data))])
+            del self.chunks[:-1]
+            self.kept += [(data, bytearray(data))] if len(self.found) % 3 == 0 else []
+
+    protocol = Keeps()
+    protocol.found, protocol.kept = [], []
+    sizes = [1, 511, 512, 513, 900, 600, 1023, 1024, 1025, 2000, 4096, 4095, 3000, 10_000, 60_000, 50_000, 1]
+    sent = 0
+    async with wired(protocol) as (_, _, peer):
+        for at, size in enumerate(sizes * 12):
+            await loop.sock_sendall(peer, bytes([at % 251]) * size)
+            sent += size
+            await protocol.until_bytes(sent)
+    assert sum(protocol.found) == sent
+    assert len(protocol.kept) > 30
+    assert all(data == copy and len(data) == len(copy) for data, copy in protocol.kept)

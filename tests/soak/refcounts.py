@@ -5,6 +5,7 @@ Each case runs many times; what the total grows by, per iteration, is what the c
 
 import asyncio
 import gc
+import itertools
 import math
 import socket
 import struct
@@ -24,6 +25,7 @@ from penstock.pressure.overload.loop import arrived_at
 ROUNDS, ITERATIONS = 5, 300
 # One reference lost in an iteration is 1.0; caches that fill meanwhile are less.
 TOLERANCE = 0.05
+SIZES = itertools.count()
 
 
 class Borrowed(asyncio.BufferedProtocol):
@@ -34,6 +36,16 @@ class Borrowed(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self.buffer
+
+
+class Keeping(asyncio.Protocol):
+    """Keeps every other object that it receives, until the connection ends."""
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.kept += [data] if len(data) % 2 else []
 
 
 class Failing(asyncio.Protocol):
@@ -492,6 +504,7 @@ CASES: dict[str, Callable[[Any], None]] = {
     ),
     "writelines, wrong": exchange(asyncio.Protocol, bad_lines),
     "BufferedProtocol": exchange(Borrowed, lambda sender: sender.write(b"a" * 5000)),
+    "data kept and dropped": exchange(Keeping, lambda sender: sender.write(b"a" * (600 + next(SIZES) % 5000))),
     "errors in protocols": exchange(Failing, lambda sender: sender.write(b"a")),
     "new loop": lambda _: EventLoop().close(),
 }

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock._core.net.stream import Stream
 from penstock.loop import EventLoop
 from tests.loop.wire import BufferedRecorder, Recorder
 
@@ -220,6 +221,7 @@ async def test_every_byte_arrives_over_tcp_and_over_what_may_read_less_than_ther
 STARVED = """
 import asyncio, contextlib, logging, socket
 import _testcapi
+from penstock._core.net.stream import Stream
 from penstock.loop import EventLoop
 from tests.loop.wire import BufferedRecorder, Recorder
 
@@ -289,3 +291,9 @@ async def test_empty_chunks_of_writelines_hold_nothing_up():
     assert writer.transport.get_write_buffer_size() == 0
     writer.close()
     peer.close()
+
+
+def test_a_stream_defines_the_methods_that_its_bases_have() -> None:
+    # CPython calls a C method directly only where the type of the object itself defines it
+    for name in ("write", "writelines", "is_closing", "get_extra_info", "get_write_buffer_size"):
+        assert vars(Stream)[name].__objclass__ is Stream

@@ -6,6 +6,8 @@ cdef extern from "Python.h":
 
     # Raw results: the caller owns the reference and looks for NULL itself.
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+    # `args[0]` is the object whose method is called; as each call of an attribute does, it looks the name up anew.
+    PyObject *PyObject_VectorcallMethod(PyObject *name, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     PyObject *PyObject_Call(PyObject *callable, PyObject *args, PyObject *kwargs)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
 
@@ -40,6 +42,10 @@ cdef extern from *:
     ctypedef int (*visitproc)(PyObject *object, void *arg) noexcept
     void set_traverse "penstock_set_traverse"(object type_, void *traverse) noexcept
 
+# A truth value in one byte: Cython's `bint` takes four.
+cdef extern from *:
+    ctypedef bint flag "unsigned char"
+
 # Cython makes the dictionary of a new object at once. Without one a method is found without looking there (measured: 350
 # instructions less for an echo), and CPython makes it when the first attribute is set.
 cdef extern from *:
@@ -66,6 +72,33 @@ cdef extern from "Python.h":
 
     object PyDescr_NewMethod(PyTypeObject *type_, PyMethodDef *method)
     void PyType_Modified(PyTypeObject *type_)
+
+
+# CPython's interpreter calls a C method directly where the object's own type defines it, not where a base does.
+cdef extern from *:
+    """
+    /* Define the C methods of `base` in `type` too, unless it has its own. */
+    static int penstock_adopt_methods(PyObject *type, PyObject *base)
+    {
+        PyObject *own = ((PyTypeObject *)type)->tp_dict, *name, *value;
+        Py_ssize_t at = 0;
+        while (PyDict_Next(((PyTypeObject *)base)->tp_dict, &at, &name, &value)) {
+            int is_own = PyDict_Contains(own, name);
+            if (is_own < 0)
+                return -1;
+            if (is_own || !Py_IS_TYPE(value, &PyMethodDescr_Type))
+                continue;
+            PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, ((PyMethodDescrObject *)value)->d_method);
+            int failed = method == NULL ? -1 : PyDict_SetItem(own, name, method);
+            Py_XDECREF(method);
+            if (failed)
+                return -1;
+        }
+        PyType_Modified((PyTypeObject *)type);
+        return 0;
+    }
+    """
+    int adopt_methods "penstock_adopt_methods"(object type_, object base) except -1
 
 
 cdef extern from *:

@@ -4,6 +4,22 @@ from penstock._core._sys.socket cimport iovec
 from penstock._core.net.budget cimport Account, Budget
 
 
+cdef enum:
+    # One spare object for each power of two from 512 bytes to 256 KiB. Smaller ones cost malloc next to nothing.
+    SPARES = 10
+    LEAST_SPARE_BYTES = 512
+
+
+cdef class ReadPool:
+    # NULL: none of this class. Owned.
+    cdef PyObject *spare[SPARES]
+    # The most bytes that each has room for.
+    cdef Py_ssize_t room_bytes[SPARES]
+
+    cdef object copied(self, const char *text, Py_ssize_t size_bytes, Py_ssize_t *room_bytes)
+    cdef int keep(self, PyObject *data, Py_ssize_t room_bytes) noexcept
+
+
 cdef class WriteQueue:
     cdef PyObject **chunks
     cdef size_t head, count, mask

@@ -1,20 +1,88 @@
-"""The write queue: byte strings that wait to be sent, handed to the kernel many at a time.
+"""The buffers of transports: bytes objects that were read, and the write queue.
 
-Ownership: the queue owns one reference to each chunk, and its account. Chunks are immutable: a bytearray is copied
-before it is queued.
+Ownership: the pool owns its spare objects, the only references to them. The write queue owns one reference to each
+chunk, and its account. Chunks are immutable: a bytearray is copied before it is queued.
 """
 
 cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 
-from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from penstock._core._sys.socket cimport iovec
 from penstock._core.net.budget cimport charge
 
 cdef enum:
     KEPT_SIZE = 256
+
+cdef extern from *:
+    """
+    #define penstock_has_one_owner(object) (Py_REFCNT(object) == 1)
+    #define penstock_spare_class(size) (63 - __builtin_clzll((unsigned long long)(size)) - 9)
+
+    /* Fill a bytes object that has no other owner, and room for as much. Its hash is forgotten. */
+    static void penstock_refill(PyObject *data, const char *text, Py_ssize_t size)
+    {
+        Py_SET_SIZE((PyVarObject *)data, size);
+    #pragma GCC diagnostic push
+    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+        ((PyBytesObject *)data)->ob_shash = -1;
+    #pragma GCC diagnostic pop
+        memcpy(PyBytes_AS_STRING(data), text, (size_t)size);
+        PyBytes_AS_STRING(data)[size] = 0;
+    }
+    """
+    bint has_one_owner "penstock_has_one_owner"(PyObject *object) noexcept
+    int spare_class "penstock_spare_class"(Py_ssize_t size_bytes) noexcept
+    void refill "penstock_refill"(PyObject *data, const char *text, Py_ssize_t size_bytes) noexcept
+
+
+cdef class ReadPool:
+    """Bytes objects that protocols have let go of, for the next reads: malloc is slow above 1 KiB.
+
+    An object is filled again only while nothing else refers to it, so no program sees its bytes change. A read of
+    less than half of an object's room gets an object of its own: a program that keeps its data keeps little more.
+    """
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(SPARES):
+            Py_XDECREF(self.spare[i])
+
+    cdef object copied(self, const char *text, Py_ssize_t size_bytes, Py_ssize_t *room_bytes):
+        """Return the bytes as an object of its own, and how many bytes it has room for."""
+        cdef int i
+        cdef PyObject *data
+        room_bytes[0] = size_bytes
+        if LEAST_SPARE_BYTES <= size_bytes < LEAST_SPARE_BYTES << SPARES:
+            i = spare_class(size_bytes)
+            data = self.spare[i]
+            if data is not NULL and self.room_bytes[i] >= size_bytes:
+                self.spare[i] = NULL
+                room_bytes[0] = self.room_bytes[i]
+                refill(data, text, size_bytes)
+                result = <object>data
+                Py_DECREF(result)
+                return result
+        return PyBytes_FromStringAndSize(text, size_bytes)
+
+    cdef int keep(self, PyObject *data, Py_ssize_t room_bytes) noexcept:
+        """Keep an object that only the caller refers to; the roomiest of its class."""
+        cdef int i
+        cdef PyObject *former
+        if not has_one_owner(data) or not LEAST_SPARE_BYTES <= room_bytes < LEAST_SPARE_BYTES << SPARES:
+            return 0
+        i = spare_class(room_bytes)
+        former = self.spare[i]
+        if former is not NULL:
+            if self.room_bytes[i] >= room_bytes:
+                return 0
+            self.spare[i] = NULL
+            Py_DECREF(<object>former)
+        Py_INCREF(<object>data)
+        self.spare[i], self.room_bytes[i] = data, room_bytes
+        return 0
 
 
 @cython.no_gc

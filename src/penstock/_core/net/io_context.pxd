@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 from penstock._core.events.poller cimport Poller
 from penstock._core.events.ready cimport Ready
 from penstock._core.net.budget cimport Budget
+from penstock._core.net.buffers cimport ReadPool
 from penstock._core.net.deferred_accepts cimport DeferredAccepts
 from penstock._core.net.peer_timeouts cimport TimeoutBounds
 from penstock._core.net.wheel cimport Wheel
@@ -23,6 +24,7 @@ cdef class IOContext:
     cdef char *receive_buffer
     # Whether the last `sock_recv` brought much: then the next one receives straight into its result.
     cdef bint receives_much
+    cdef ReadPool reads
     cdef uint64_t turn
     cdef Py_ssize_t read_budget_bytes
     # Connections accepted from a listener in one turn: as configured, and in this one.

@@ -1,6 +1,7 @@
 """The I/O context: the parts of one reactor to which its watches, transports and listeners are connected.
 
-Ownership: the context owns the ready queue, the poller and the one buffer that all small reads go through.
+Ownership: the context owns the ready queue, the poller, the one buffer that all small reads go through, and the pool
+of the objects that they are delivered in.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -10,6 +11,7 @@ from libc.stdlib cimport free, malloc
 
 from penstock._core.events.poller cimport Poller, Source
 from penstock._core.events.ready cimport Ready
+from penstock._core.net.buffers cimport ReadPool
 from penstock._core.net.deferred_accepts cimport DeferredAccepts
 from penstock._core.net.wheel cimport Wheel
 from penstock._core.overload.deferred_reads cimport DeferredReads
@@ -44,6 +46,7 @@ cdef class IOContext:
     def __cinit__(self):
         self.ready = Ready()
         self.poller = Poller()
+        self.reads = ReadPool()
         self.deferred_reads = DeferredReads()
         self.lingering = LingeringConnections(self.poller)
         self.deferred_accepts = DeferredAccepts()

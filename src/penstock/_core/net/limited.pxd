@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
+from penstock._core._sys.python cimport flag
 from penstock._core.net.buffers cimport WriteQueue
 from penstock._core.net.peer_timeouts cimport PeerTimeouts
 from penstock._core.net.transport cimport Transport
@@ -11,7 +12,7 @@ cdef class LimitedTransport(Transport):
     # None: its peer may take any time.
     cdef PeerTimeouts timeouts
     # Whether the budget's pause is in effect here; whether a layer above, such as TLS, reports its buffered bytes.
-    cdef bint budget_pauses, has_layer
+    cdef flag budget_pauses, has_layer
     cdef size_t layer_bytes
 
     cdef int bind(self) except -1

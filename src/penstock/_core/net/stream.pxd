@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint32_t
 
+from penstock._core._sys.python cimport flag
 from penstock._core.events.handle cimport Runnable
 from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.writer cimport WriterTransport
@@ -12,11 +13,11 @@ cdef class Stream(WriterTransport):
     cdef object context
     # Events that are not handled yet; events that came while reading was paused or deferred.
     cdef uint32_t pending, unread
-    cdef bint is_queued, is_registered, paused, eof_read, buffered
+    cdef flag is_queued, is_registered, paused, eof_read, buffered
     # Whether the protocol may be asyncio's StreamReaderProtocol, whose reader can be fed.
-    cdef bint feeds
+    cdef flag feeds
     # Whether a short read may leave more behind: then only EAGAIN ends a round.
-    cdef bint thorough
+    cdef flag thorough
     cdef Py_ssize_t last_read_bytes
     # Where it waits to be read; NULL: it does not.
     cdef DeferredRead *deferred_read
@@ -24,7 +25,7 @@ cdef class Stream(WriterTransport):
     cdef int64_t deferred_since_ns
 
     cdef int begin(self) except -1
-    cdef object entered(self)
+    cdef object enter_copy(self)
     cdef int wanted_events(self, uint32_t events) except -1
     cdef int defer(self, uint32_t events) except -1
     cdef bint is_abandoned(self, uint32_t events) noexcept
@@ -39,6 +40,7 @@ cdef class Stream(WriterTransport):
     cdef int enqueue_deferred(self, uint32_t events, int64_t arrived_ns) except -1
     cdef int enqueue(self, uint32_t events) except -1
     cdef int handle_events(self, uint32_t events) except -1
+    cdef int handling_failed(self, uint32_t events) except -1
     cdef int read_ready(self, uint32_t events) except -1
     cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1
@@ -46,6 +48,7 @@ cdef class Stream(WriterTransport):
     cdef Py_ssize_t read_fed(self, object reader, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_into(self, Py_ssize_t *asked) except -1
     cdef int deliver(self, object data) except -1
+    cdef int protocol_failed(self, str message) except -1
     cdef Py_ssize_t account_read(self, Py_ssize_t got) except -1
     cdef int read_eof(self) except -1
     cdef int continue_reading(self) except -1

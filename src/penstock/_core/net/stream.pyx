@@ -24,21 +24,23 @@ from os import strerror
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN
 from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core._sys.epoll cimport EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
 from penstock._core._sys.python cimport (
+    PY_VECTORCALL_ARGUMENTS_OFFSET,
     PyBytes_AS_STRING,
     PyContext_Copy,
     PyContext_CopyCurrent,
     PyContext_Enter,
     PyContext_Exit,
+    PyObject_VectorcallMethod,
     _PyBytes_Resize,
+    adopt_methods,
     drop_dict,
     new_bytes,
 )
@@ -47,8 +49,10 @@ from penstock._core.events.handle cimport Runnable
 from penstock._core.events.ready cimport push
 from penstock._core.net.address cimport reads_to_the_end
 from penstock._core.net.io_context cimport RECEIVE_BYTES, IOContext
+from penstock._core.net.limited cimport LimitedTransport
 from penstock._core.net.peer_timeouts cimport note_read
 from penstock._core.net.stream_feed cimport feed, has_asyncio_feed, reader_of, receive_for
+from penstock._core.net.transport cimport Transport
 from penstock._core.net.wheel cimport WheelEntry
 from penstock._core.net.writer cimport WriterTransport
 from penstock._core.overload.shed_unread cimport drain, next_of, replies_of
@@ -63,6 +67,12 @@ cdef enum:
     # giving back what was allocated too much.
     DIRECT_FROM_BYTES = 16 * 1024
 
+cdef str DATA_RECEIVED = "data_received"
+cdef str BUFFER_UPDATED = "buffer_updated"
+
+# `except -1`, but not looked at by Cython: a try block costs as much as a read's other steps.
+ctypedef int (*Handling)(Stream stream, uint32_t events) noexcept
+
 # A client that shuts its side down right behind its request waits for the answer; so long after, it has given up.
 cdef int64_t ABANDONED_AFTER_NS = 10_000_000
 
@@ -71,6 +81,7 @@ class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
     """The type that `transport.__class__` names: a native object cannot be laid out over asyncio.Transport's slots."""
 
 
+@cython.final
 cdef class Stream(WriterTransport):
     """A connected stream socket. `isinstance(transport, asyncio.Transport)` holds."""
 
@@ -260,12 +271,29 @@ cdef class Stream(WriterTransport):
         self.pending, self.is_queued = 0, False
         if self.conn_lost or not self.is_open:
             return 0
-        context = None
+        context = self.context
+        if PyContext_Enter(<PyObject *>context) < 0:
+            context = self.enter_copy()
+        cdef int result = (<Handling>handle)(self, events)
+        if result != 0:
+            result = (<Handling>handle_failure)(self, events)
+        PyContext_Exit(<PyObject *>context)
+        return result
+
+    cdef object enter_copy(self):
+        """Return a copy of the transport's context, entered: another thread runs the context itself."""
+        PyErr_Clear()
+        context = PyContext_Copy(self.context)
+        if PyContext_Enter(<PyObject *>context) < 0:
+            pending_error()
+        return context
+
+    cdef int handling_failed(self, uint32_t events) except -1:
+        """Handle the exception that is set; SystemExit and KeyboardInterrupt leave the loop."""
         try:
-            context = self.entered()
-            self.handle_events(events)
+            pending_error()
         except (SystemExit, KeyboardInterrupt):
-            # They leave the loop: a later run finds the rest.
+            # A later run finds the rest.
             if self.is_open:
                 self.enqueue(events)
             raise
@@ -276,20 +304,7 @@ cdef class Stream(WriterTransport):
             })
             # The events are gone, and perhaps bytes with them: the rest of the stream is worth nothing.
             self._force_close(exc)
-        finally:
-            if context is not None:
-                PyContext_Exit(<PyObject *>context)
         return 0
-
-    cdef object entered(self):
-        """The transport's context, entered; a copy of it while another thread runs the context itself."""
-        context = self.context
-        if PyContext_Enter(<PyObject *>context) < 0:
-            PyErr_Clear()
-            context = PyContext_Copy(context)
-            if PyContext_Enter(<PyObject *>context) < 0:
-                pending_error()
-        return context
 
     cdef int handle_events(self, uint32_t events) except -1:
         if events & TO_READ:
@@ -339,10 +354,13 @@ cdef class Stream(WriterTransport):
     cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1:
         """Receive into the reactor's buffer, and copy the bytes. Return their number."""
         asked[0] = RECEIVE_BYTES
+        cdef Py_ssize_t room_bytes
         cdef Py_ssize_t got = self.account_read(receive(self.fd, self.io.receive_buffer, RECEIVE_BYTES))
         if got:
             self.last_read_bytes = got
-            self.deliver(PyBytes_FromStringAndSize(self.io.receive_buffer, got))
+            data = self.io.reads.copied(self.io.receive_buffer, got, &room_bytes)
+            self.deliver(data)
+            self.io.reads.keep(<PyObject *>data, room_bytes)
         return got
 
     cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1:
@@ -406,22 +424,24 @@ cdef class Stream(WriterTransport):
         if got:
             self.last_read_bytes = got
             self.is_first = self.gathers
-            try:
-                lender.buffer_updated(got)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                self.fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
+            if call_method(lender, BUFFER_UPDATED, got) < 0:
+                self.protocol_failed("Fatal error: protocol.buffer_updated() call failed.")
         return got
 
     cdef int deliver(self, object data) except -1:
         self.is_first = self.gathers
+        if call_method(self.protocol, DATA_RECEIVED, data) < 0:
+            self.protocol_failed("Fatal error: protocol.data_received() call failed.")
+        return 0
+
+    cdef int protocol_failed(self, str message) except -1:
+        """Handle the exception that a protocol has raised."""
         try:
-            self.protocol.data_received(data)
+            pending_error()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
+            self.fatal_error(exc, message)
         return 0
 
     cdef Py_ssize_t account_read(self, Py_ssize_t got) except -1:
@@ -584,6 +604,28 @@ cdef inline int pending_error() except -1:
     return -1
 
 
+cdef int handle(Stream self, uint32_t events) except -1:
+    return self.handle_events(events)
+
+
+cdef int handle_failure(Stream self, uint32_t events) except -1:
+    return self.handling_failed(events)
+
+
+cdef inline int call_method(object receiver, str name, object argument) noexcept:
+    """Call `receiver.name(argument)`. Return -1 with an exception set, which Cython does not look at."""
+    cdef PyObject *args[2]
+    cdef PyObject *result
+    args[0], args[1] = <PyObject *>receiver, <PyObject *>argument
+    Py_INCREF(receiver)
+    result = PyObject_VectorcallMethod(<PyObject *>name, args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+    Py_DECREF(receiver)
+    if result is NULL:
+        return -1
+    Py_DECREF(<object>result)
+    return 0
+
+
 cdef int expire(IOContext io, int64_t turn_ns) except -1:
     """Check every connection whose timeout may have passed, and end lingering connections whose time is up."""
     cdef WheelEntry *due = io.wheel.pop(turn_ns)
@@ -593,3 +635,8 @@ cdef int expire(IOContext io, int64_t turn_ns) except -1:
         stream.check_timeouts()
         due = io.wheel.pop(turn_ns)
     return io.lingering.expire(turn_ns)
+
+
+adopt_methods(Stream, WriterTransport)
+adopt_methods(Stream, LimitedTransport)
+adopt_methods(Stream, Transport)

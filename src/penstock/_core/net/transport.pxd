@@ -1,3 +1,4 @@
+from penstock._core._sys.python cimport flag
 from penstock._core.events.poller cimport Source
 from penstock._core.net.io_context cimport IOContext
 
@@ -12,7 +13,7 @@ cdef class Transport(Source):
     cdef dict extra
     cdef object __weakref__
     # lingers: what its peer still sends is taken when it is closed, so that it reads what it was sent.
-    cdef bint is_open, closing, protocol_connected, lingers
+    cdef flag is_open, closing, protocol_connected, lingers
     # The forks of this process that it has seen: a later one has duplicated the descriptor.
     cdef unsigned int forks_seen
     # Counts from the moment that connection_lost is scheduled, as asyncio's: later writes add to it.

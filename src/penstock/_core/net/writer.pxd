@@ -1,15 +1,16 @@
 from cpython.object cimport PyObject
 
+from penstock._core._sys.python cimport flag
 from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.limited cimport LimitedTransport
 
 
 cdef class WriterTransport(LimitedTransport):
     # blocked: the kernel takes no more until it reports EPOLLOUT.
-    cdef bint blocked, protocol_paused, eof_written
+    cdef flag blocked, protocol_paused, eof_written
     # gathers: the program has asked for it; is_first: the next write is the first since data came in.
     # is_gathered: it is in the I/O context's chain.
-    cdef bint gathers, is_first, is_gathered
+    cdef flag gathers, is_first, is_gathered
     cdef PyObject *next_gathered
     cdef object empty_waiter
     # The watermarks (low, high) as the program has set them, perhaps as floats; None: it has not.

@@ -10,6 +10,7 @@ it.
 
 from asyncio.log import logger
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_CheckExact
 from cpython.exc cimport PyErr_SetFromErrno
@@ -76,6 +77,7 @@ cdef class WriterTransport(LimitedTransport):
         self.flush()
         self.maybe_pause()
 
+    @cython.final
     cdef int check_writable(self, str verb) except -1:
         if self.eof_written:
             raise RuntimeError(f"Cannot call {verb}() after write_eof()")
@@ -128,6 +130,7 @@ cdef class WriterTransport(LimitedTransport):
             self.fatal_error(exc, "Fatal write error on socket transport")
         return 0
 
+    @cython.final
     cdef bint can_gather(self, Py_ssize_t size_bytes) noexcept:
         """Whether a first write may wait: it is small, nothing is before it, and a callback runs that will end."""
         self.is_first = False
@@ -144,6 +147,7 @@ cdef class WriterTransport(LimitedTransport):
             self.next_gathered, self.io.gathered = self.io.gathered, <PyObject *>self
         return 0
 
+    @cython.final
     cdef Py_ssize_t send_now(self, const char *start, Py_ssize_t size_bytes) except -2:
         """Send now. Return the number of bytes that the kernel took; -1 when the connection has failed."""
         cdef Py_ssize_t sent
