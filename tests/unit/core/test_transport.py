@@ -1,10 +1,12 @@
 """Native transports: the write queue in order, addresses as the socket module's, descriptors used anew."""
 
 import asyncio
+import gc
 import os
 import socket
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -297,3 +299,66 @@ def test_a_stream_defines_the_methods_that_its_bases_have() -> None:
     # CPython calls a C method directly only where the type of the object itself defines it
     for name in ("write", "writelines", "is_closing", "get_extra_info", "get_write_buffer_size"):
         assert vars(Stream)[name].__objclass__ is Stream
+
+
+@pytest.mark.parametrize("asks", [["peername"], ["sockname"], ["sockname", "peername"], ["sslcontext"]])
+async def test_the_names_of_an_accepted_connection_outlive_it(loop, asks) -> None:
+    accepted: asyncio.Future[Recorder] = loop.create_future()
+
+    class Accepted(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            accepted.set_result(self)
+
+    server = await loop.create_server(Accepted, "127.0.0.1", 0)
+    with socket.create_connection(server.sockets[0].getsockname()) as client:
+        protocol = await accepted
+        found = {name: protocol.transport.get_extra_info(name) for name in asks}
+        names = {"sockname": client.getpeername(), "peername": client.getsockname()}
+    await protocol.until_event("lost")
+    server.close()
+    assert found == {name: names.get(name) for name in asks}
+    assert {name: protocol.transport.get_extra_info(name) for name in names} == names
+    assert {name: protocol.transport._extra[name] for name in names} == names
+
+
+def test_an_idle_connection_takes_at_most_900_bytes() -> None:
+    loop, count = EventLoop(), 400
+    clients = []
+    made = []
+
+    class Idle(asyncio.Protocol):
+        __slots__ = ()
+
+        def connection_made(self, transport):
+            made.append(transport)
+
+    async def accepted(server, total) -> None:
+        clients.extend(socket.create_connection(server.sockets[0].getsockname()) for _ in range(total - len(made)))
+        while len(made) < total:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # `start`, behind connection_made
+
+    async def grown_bytes() -> int:
+        server = await loop.create_server(Idle, "127.0.0.1", 0, backlog=count)
+        await accepted(server, 10)
+        gc.collect()
+        tracemalloc.start()
+        begun_bytes, _ = tracemalloc.get_traced_memory()
+        await accepted(server, 10 + count)
+        gc.collect()
+        end_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        clients_bytes = count * (sys.getsizeof(clients[0]) + 64)
+        for transport in made:
+            transport.abort()
+        server.close()
+        await asyncio.sleep(0)
+        return end_bytes - begun_bytes - clients_bytes
+
+    try:
+        assert loop.run_until_complete(grown_bytes()) / count < 900
+    finally:
+        for client in clients:
+            client.close()
+        loop.close()

@@ -2,7 +2,7 @@
 
 import socket
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from penstock._core._sys.python cimport PyUnicode_DecodeFSDefaultAndSize
 from penstock._core._sys.socket cimport (
@@ -71,30 +71,55 @@ cdef object decode(sockaddr_storage *address, Py_ssize_t length):
 
 cdef object peer_name(int fd, Peer *accepted):
     """The remote address of an accepted connection, which may have ended since."""
+    cdef ShortName kept
     if 0 < accepted.size_bytes <= sizeof(accepted.address):
         name = decode(<sockaddr_storage *>&accepted.address, accepted.size_bytes)
         if name is not None:
             return name
-    return peer_of(fd)
+    memset(&kept, 0, sizeof(kept))
+    name = peer_of(fd, &kept)
+    return long_name(&kept) if kept.family else name
 
 
-cdef object peer_of(int fd):
-    """The remote address; None when there is none (any more)."""
+cdef bint shorten_inet(const sockaddr_in *address, ShortName *kept) noexcept:
+    if (<const sockaddr *>address).sa_family != AF_INET:
+        return False
+    memcpy(&kept.address, &address.sin_addr, sizeof(kept.address))
+    kept.port, kept.family = address.sin_port, AF_INET
+    return True
+
+
+cdef bint shorten(Peer *accepted, ShortName *kept) noexcept:
+    """Keep the address of an accepted connection in its short form. Return False unless it is an IPv4 one."""
+    return accepted.size_bytes == sizeof(sockaddr_in) and shorten_inet(<sockaddr_in *>&accepted.address, kept)
+
+
+cdef object long_name(ShortName *kept):
+    """Return the name as the `socket` module gives it."""
+    cdef sockaddr_in address
+    memset(&address, 0, sizeof(address))
+    memcpy(&address.sin_addr, &kept.address, sizeof(kept.address))
+    address.sin_port = kept.port
+    return inet(&address)
+
+
+cdef object peer_of(int fd, ShortName *kept):
+    """The remote address; None when there is none (any more), or when `kept` holds it."""
     cdef sockaddr_storage address
     cdef socklen_t length = sizeof(address)
     memset(&address, 0, sizeof(address))
-    if getpeername(fd, <sockaddr *>&address, &length) < 0:
+    if getpeername(fd, <sockaddr *>&address, &length) < 0 or shorten_inet(<sockaddr_in *>&address, kept):
         return None
     name = decode(&address, length)
     return asked(fd, "getpeername") if name is None else name
 
 
-cdef object name_of(int fd):
-    """The local address; None when there is none."""
+cdef object name_of(int fd, ShortName *kept):
+    """The local address; None when there is none, or when `kept` holds it."""
     cdef sockaddr_storage address
     cdef socklen_t length = sizeof(address)
     memset(&address, 0, sizeof(address))
-    if getsockname(fd, <sockaddr *>&address, &length) < 0:
+    if getsockname(fd, <sockaddr *>&address, &length) < 0 or shorten_inet(<sockaddr_in *>&address, kept):
         return None
     name = decode(&address, length)
     return asked(fd, "getsockname") if name is None else name

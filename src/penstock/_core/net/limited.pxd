@@ -7,6 +7,7 @@ from penstock._core.net.transport cimport Transport
 
 
 cdef class LimitedTransport(Transport):
+    # One of no chunk that all share, until something is queued or counted.
     cdef WriteQueue queue
     cdef Py_ssize_t high_bytes, low_bytes
     # None: its peer may take any time.
@@ -15,6 +16,7 @@ cdef class LimitedTransport(Transport):
     cdef flag budget_pauses, has_layer
     cdef size_t layer_bytes
 
+    cdef WriteQueue own_queue(self)
     cdef int bind(self) except -1
     cdef int unbind(self) except -1
     cdef int account_bytes(self, bint may_pause) except -1

@@ -26,6 +26,8 @@ REASON_NAMES = ("", "slow_reader", "receive", "idle")
 # Of the process.
 cdef uint64_t[REASONS] disconnect_count
 cdef TimeoutBounds no_bounds = TimeoutBounds()
+# Never changed: most transports never queue anything.
+cdef WriteQueue NOTHING_QUEUED = WriteQueue()
 
 
 def disconnect_counts():
@@ -37,13 +39,19 @@ cdef class LimitedTransport(Transport):
     """A transport with an optional budget and optional peer timeouts."""
 
     def __cinit__(self, *args, **kwargs):
-        self.queue = WriteQueue()
+        self.queue = NOTHING_QUEUED
         self.high_bytes, self.low_bytes = HIGH_BYTES, LOW_BYTES
+
+    cdef WriteQueue own_queue(self):
+        """Return the queue to add to."""
+        if self.queue is NOTHING_QUEUED:
+            self.queue = WriteQueue()
+        return self.queue
 
     cdef int bind(self) except -1:
         """Take on the present limits of the loop."""
         if self.io.budget is not None:
-            self.queue.budget = self.io.budget
+            self.own_queue().budget = self.io.budget
             self.queue.account.owner = <PyObject *>self
         if self.io.bounds is not None:
             self.timeouts = PeerTimeouts(self.io.wheel, self.io.bounds, self.fd, self.server is not None)
@@ -52,7 +60,9 @@ cdef class LimitedTransport(Transport):
 
     cdef int unbind(self) except -1:
         """Leave the budget and the timer wheel."""
-        budget, self.queue.budget = self.queue.budget, None
+        budget = self.queue.budget
+        if budget is not None:
+            self.queue.budget = None
         if self.timeouts is not None:
             self.timeouts.end()
         if budget is not None:

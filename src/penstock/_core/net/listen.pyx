@@ -26,7 +26,7 @@ from penstock._core._sys.epoll cimport EPOLLIN
 from penstock._core._sys.python cimport PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from penstock._core._sys.socket cimport IPPROTO_TCP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr
 from penstock._core.events.ready cimport push
-from penstock._core.net.address cimport Peer, peer_name, protocol_of, reads_to_the_end
+from penstock._core.net.address cimport Peer, peer_name, protocol_of, reads_to_the_end, shorten
 from penstock._core.net.deferred_accepts cimport AcceptingSource, shed_accept
 from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.stream cimport Stream
@@ -192,7 +192,7 @@ cdef class Listener(AcceptingSource):
             if self.io.counts_reads:
                 self.read_reply(protocol)
             given = context if self.gives_context else None
-            extra = {"peername": peer_name(fd, peer)}
+            extra = None if shorten(peer, &stream.peer) else {"peername": peer_name(fd, peer)}
             stream.__init__(self.loop, self.io, None, fd, protocol, extra=extra, server=self.server, context=given)
             stream.thorough, stream.deferred_since_ns = not self.is_plain, deferred_since_ns
         except BaseException as exc:

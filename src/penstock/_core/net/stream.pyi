@@ -1,7 +1,7 @@
 import asyncio
 import contextvars
 import socket
-from typing import Any
+from typing import Any, final
 
 from typing_extensions import disjoint_base
 
@@ -12,7 +12,7 @@ from penstock._core.net.writer import WriterTransport
 # What a Stream says it is: `isinstance(stream, asyncio.Transport)` holds.
 class StreamTransport(asyncio.transports._FlowControlMixin, asyncio.Transport): ...
 
-@disjoint_base
+@final
 class Stream(WriterTransport):
     def __init__(
         self,

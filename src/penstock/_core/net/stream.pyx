@@ -240,7 +240,7 @@ cdef class Stream(WriterTransport):
             return None
 
     def _forget_arrival(self):
-        self.extra.pop("arrived_at", None)
+        self.details().pop("arrived_at", None)
 
     cdef int stop_io(self) except -1:
         if self.deferred_read is not NULL:
@@ -575,7 +575,7 @@ cdef class DeferredReadHandle(Runnable):
 
     cdef int run(self) except -1:
         cdef Stream stream = self.stream
-        stream.extra["arrived_at"] = arrived_s = <double>self.arrived_ns / 1e9
+        stream.details()["arrived_at"] = arrived_s = <double>self.arrived_ns / 1e9
         token = stream.set_arrival(arrived_s)
         try:
             return stream.run()

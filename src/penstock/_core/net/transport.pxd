@@ -1,5 +1,6 @@
 from penstock._core._sys.python cimport flag
 from penstock._core.events.poller cimport Source
+from penstock._core.net.address cimport ShortName
 from penstock._core.net.io_context cimport IOContext
 
 
@@ -10,7 +11,9 @@ cdef class Transport(Source):
     cdef object given_context
     # The Python socket: given, or made when first asked for. From then on it, not we, closes the descriptor.
     cdef object sock
+    # What the program may ask for; None: nothing yet but the names. Names of a short form are not in it until then.
     cdef dict extra
+    cdef ShortName local, peer
     cdef object __weakref__
     # lingers: what its peer still sends is taken when it is closed, so that it reads what it was sent.
     cdef flag is_open, closing, protocol_connected, lingers
@@ -26,4 +29,6 @@ cdef class Transport(Source):
     cdef int fatal_error(self, object exc, str message) except -1
     cdef int release(self) except -1
     cdef int give_back(self) except -1
+    cdef int note_names(self, extra) except -1
+    cdef dict details(self)
     cdef object python_socket(self)

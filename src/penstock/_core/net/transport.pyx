@@ -13,12 +13,14 @@ from asyncio.trsock import TransportSocket
 from posix.unistd cimport close
 
 from penstock._core.events.poller cimport Source
-from penstock._core.net.address cimport name_of, peer_of
+from penstock._core.net.address cimport long_name, name_of, peer_of
 from penstock._core.net.io_context cimport IOContext
 
 # asyncio's Server counts its transports; from 3.13 on it knows them.
 cdef bint SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
+
+cdef tuple NAMES = ("sockname", "peername")
 
 # A fork duplicates every descriptor: in the child for it, in the parent for a connection that it closes. Counted in both,
 # also where C code forks.
@@ -45,10 +47,7 @@ cdef class Transport(Source):
         self.fd = fd
         self.forks_seen = forks
         self.is_open = True
-        self.extra = {"sockname": name_of(fd)}
-        self.extra.update(extra or {})
-        if "peername" not in self.extra:
-            self.extra["peername"] = peer_of(fd)
+        self.note_names(extra)
         self.set_protocol(protocol)
         if server is not None:
             attach(server, self)
@@ -63,6 +62,31 @@ cdef class Transport(Source):
             self.release()
             if self.server is not None:
                 detach(self.server, self)
+
+    cdef int note_names(self, extra) except -1:
+        """Note what the loop has given, and the addresses: in their short form, which takes a dozenth of the memory."""
+        cdef dict noted = dict(extra or {})
+        local = name_of(self.fd, &self.local)
+        if not self.local.family:
+            noted.setdefault("sockname", local)
+        if not self.peer.family and "peername" not in noted:
+            peer = peer_of(self.fd, &self.peer)
+            if not self.peer.family:
+                noted["peername"] = peer
+        self.extra = noted or None
+        return 0
+
+    cdef dict details(self):
+        """Return all that `get_extra_info` knows but the socket, the addresses in full."""
+        if self.extra is None:
+            self.extra = {}
+        if self.local.family:
+            self.extra.setdefault("sockname", long_name(&self.local))
+            self.local.family = 0
+        if self.peer.family:
+            self.extra["peername"] = long_name(&self.peer)
+            self.peer.family = 0
+        return self.extra
 
     cdef int stop_io(self) except -1:
         """Stop all I/O, for the transport closes at once; queued writes are lost."""
@@ -150,9 +174,11 @@ cdef class Transport(Source):
         """`socket`, `sockname`, `peername`, and what the loop or a wrapping layer has added."""
         if name == "socket":
             sock = self.python_socket()
-            if "socket" not in self.extra:
+            if "socket" not in self.details():
                 self.extra["socket"] = TransportSocket(sock)
-        return self.extra.get(name, default)
+        elif self.extra is None and name not in NAMES:
+            return default
+        return self.details().get(name, default)
 
     def get_protocol(self):
         """The current protocol."""
@@ -185,7 +211,7 @@ cdef class Transport(Source):
     @property
     def _extra(self):
         self.get_extra_info("socket")
-        return self.extra
+        return self.details()
 
     @property
     def _loop(self):

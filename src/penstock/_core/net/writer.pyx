@@ -26,6 +26,7 @@ from penstock._core._sys.python cimport (
     PyBytes_GET_SIZE,
 )
 from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, iovec, msghdr, send, sendmsg, shutdown
+from penstock._core.net.buffers cimport WriteQueue
 from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.limited cimport LimitedTransport
 from penstock._core.net.peer_timeouts cimport note_sent
@@ -63,15 +64,17 @@ cdef class WriterTransport(LimitedTransport):
 
     def writelines(self, list_of_data):
         """Send many buffers in one vectored call."""
+        cdef WriteQueue queue
         self.check_writable("writelines")
         # All are taken before any is queued: a wrong one leaves nothing behind.
         chunks = [data if PyBytes_CheckExact(data) else bytes(memoryview(data)) for data in list_of_data]
         if self.conn_lost:
             self.write_after_loss()
             return
+        queue = self.own_queue()
         for chunk in chunks:
             if chunk:
-                self.queue.append(chunk)
+                queue.append(chunk)
         if self.timeouts is not None:
             self.note_answer()
         self.flush()
@@ -116,13 +119,15 @@ cdef class WriterTransport(LimitedTransport):
 
     cdef int queue_rest(self, object data, const char *start, Py_ssize_t size_bytes, Py_ssize_t sent_bytes) except -1:
         """Queue what the kernel has not taken."""
+        cdef WriteQueue queue
         try:
+            queue = self.own_queue()
             if data is None:
-                self.queue.append(PyBytes_FromStringAndSize(start + sent_bytes, size_bytes - sent_bytes))
+                queue.append(PyBytes_FromStringAndSize(start + sent_bytes, size_bytes - sent_bytes))
             else:
-                self.queue.append(data)
+                queue.append(data)
                 if sent_bytes:
-                    self.queue.consume(sent_bytes)
+                    queue.consume(sent_bytes)
         except MemoryError as exc:
             if not sent_bytes:
                 raise
