@@ -306,13 +306,40 @@ async def test_data_that_a_protocol_keeps_stays_as_it_was(loop):
 
     protocol = Keeps()
     protocol.found, protocol.kept = [], []
-    sizes = [1, 511, 512, 513, 900, 600, 1023, 1024, 1025, 2000, 4096, 4095, 3000, 10_000, 60_000, 50_000, 1]
-    sent = 0
+    sizes = [1, 511, 512, 513, 900, 600, 1023, 1024, 1025, 4096, 4095, 10_000, 17_000, 40_000, 200_000, 90_000, 16_384]
+    sent = pattern(sum(sizes) * 6)
     async with wired(protocol) as (_, _, peer):
-        for at, size in enumerate(sizes * 12):
-            await loop.sock_sendall(peer, bytes([at % 251]) * size)
-            sent += size
-            await protocol.until_bytes(sent)
-    assert sum(protocol.found) == sent
-    assert len(protocol.kept) > 30
+        at = 0
+        for size in sizes * 6:
+            await loop.sock_sendall(peer, sent[at : at + size])
+            at += size
+            await protocol.until_bytes(at)
+    assert sum(protocol.found) == len(sent)
+    assert protocol.data == sent
+    assert len(protocol.kept) > 15
     assert all(data == copy and len(data) == len(copy) for data, copy in protocol.kept)
+
+
+async def test_a_protocol_after_one_with_a_large_buffer_gets_the_rest(loop):
+    class Large(BufferedRecorder):
+        def buffer_updated(self, nbytes):
+            super().buffer_updated(nbytes)
+            if nbytes > 300_000:
+                self.inner.transport.set_protocol(heir)
+
+    heir = Recorder()
+    heir.note("made")
+    sent = pattern(4_000_000)
+    async with wired(Large(2_000_000), "tcp") as (transport, giver, peer):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2_000_000)
+        transport.pause_reading()
+        sending = asyncio.ensure_future(loop.sock_sendall(peer, sent))
+        await asyncio.wait([sending], timeout=0.05)  # as much as the kernel takes
+        transport.resume_reading()
+        await sending
+        peer.shutdown(socket.SHUT_WR)
+        await asyncio.wait(
+            [asyncio.ensure_future(each.until_event("lost")) for each in (giver.inner, heir)],
+            return_when="FIRST_COMPLETED",
+        )
+        assert giver.data + heir.data == sent

@@ -1,6 +1,7 @@
 # Sockets as the transports use them: non-blocking, by file descriptor.
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint16_t, uint32_t
+from libc.string cimport memset
 
 cdef extern from "<sys/types.h>" nogil:
     ctypedef int socklen_t
@@ -49,6 +50,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
     ssize_t recv(int fd, void *buffer, size_t length, int flags)
+    ssize_t recvmsg(int fd, msghdr *message, int flags)
     ssize_t send(int fd, const void *buffer, size_t length, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
     int shutdown(int fd, int how)
@@ -103,6 +105,23 @@ cdef inline Py_ssize_t receive(int fd, void *target, Py_ssize_t size_bytes) noex
     Does not wait, although a process that shares the descriptor may have made it blocking.
     """
     return receive_with(fd, target, size_bytes, 0)
+
+
+cdef inline Py_ssize_t receive_into_both(
+    int fd, void *first, Py_ssize_t first_bytes, void *second, Py_ssize_t second_bytes
+) noexcept:
+    """As `receive`, into one buffer and, what it has no room for, into another."""
+    cdef iovec[2] vector
+    cdef msghdr message
+    cdef Py_ssize_t got
+    vector[0].iov_base, vector[0].iov_len = first, first_bytes
+    vector[1].iov_base, vector[1].iov_len = second, second_bytes
+    memset(&message, 0, sizeof(message))
+    message.msg_iov, message.msg_iovlen = vector, 2
+    got = recvmsg(fd, &message, MSG_DONTWAIT)
+    while got < 0 and errno == EINTR:
+        got = recvmsg(fd, &message, MSG_DONTWAIT)
+    return got if got >= 0 else -errno
 
 
 cdef inline Py_ssize_t receive_with(int fd, void *target, Py_ssize_t size_bytes, int flags) noexcept:

@@ -5,7 +5,7 @@ from penstock._core.net.budget cimport Account, Budget
 
 
 cdef enum:
-    # One spare object for each power of two from 512 bytes to 256 KiB. Smaller ones cost malloc next to nothing.
+    # One spare object for each power of two from 512 bytes to 256 KiB, as much as one receive. Smaller ones cost malloc next to nothing.
     SPARES = 10
     LEAST_SPARE_BYTES = 512
 
@@ -17,6 +17,9 @@ cdef class ReadPool:
     cdef Py_ssize_t room_bytes[SPARES]
 
     cdef object copied(self, const char *text, Py_ssize_t size_bytes, Py_ssize_t *room_bytes)
+    cdef object lend(self, Py_ssize_t size_bytes, Py_ssize_t *room_bytes)
+    cdef object filled(self, object room, const char *rest, Py_ssize_t size_bytes, Py_ssize_t *room_bytes)
+    cdef PyObject *take(self, Py_ssize_t size_bytes, Py_ssize_t *room_bytes) noexcept
     cdef int keep(self, PyObject *data, Py_ssize_t room_bytes) noexcept
 
 

@@ -8,8 +8,9 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.string cimport memcpy
 
-from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE, new_bytes
 from penstock._core._sys.socket cimport iovec
 from penstock._core.net.budget cimport charge
 
@@ -21,21 +22,20 @@ cdef extern from *:
     #define penstock_has_one_owner(object) (Py_REFCNT(object) == 1)
     #define penstock_spare_class(size) (63 - __builtin_clzll((unsigned long long)(size)) - 9)
 
-    /* Fill a bytes object that has no other owner, and room for as much. Its hash is forgotten. */
-    static void penstock_refill(PyObject *data, const char *text, Py_ssize_t size)
+    /* Set the size of a bytes object that has no other owner, and room for as much. Its hash is forgotten. */
+    static void penstock_fit(PyObject *data, Py_ssize_t size)
     {
         Py_SET_SIZE((PyVarObject *)data, size);
     #pragma GCC diagnostic push
     #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
         ((PyBytesObject *)data)->ob_shash = -1;
     #pragma GCC diagnostic pop
-        memcpy(PyBytes_AS_STRING(data), text, (size_t)size);
         PyBytes_AS_STRING(data)[size] = 0;
     }
     """
     bint has_one_owner "penstock_has_one_owner"(PyObject *object) noexcept
     int spare_class "penstock_spare_class"(Py_ssize_t size_bytes) noexcept
-    void refill "penstock_refill"(PyObject *data, const char *text, Py_ssize_t size_bytes) noexcept
+    void fit "penstock_fit"(PyObject *data, Py_ssize_t size_bytes) noexcept
 
 
 cdef class ReadPool:
@@ -52,20 +52,51 @@ cdef class ReadPool:
 
     cdef object copied(self, const char *text, Py_ssize_t size_bytes, Py_ssize_t *room_bytes):
         """Return the bytes as an object of its own, and how many bytes it has room for."""
+        cdef PyObject *data = self.take(size_bytes, room_bytes)
+        if data is NULL:
+            return PyBytes_FromStringAndSize(text, size_bytes)
+        memcpy(PyBytes_AS_STRING(<object>data), text, size_bytes)
+        fit(data, size_bytes)
+        return owned(data)
+
+    cdef object lend(self, Py_ssize_t size_bytes, Py_ssize_t *room_bytes):
+        """Return an object with room for that many bytes, which nobody else may see before it is filled."""
+        cdef PyObject *data = self.take(size_bytes, room_bytes)
+        if data is NULL:
+            data = new_bytes(NULL, size_bytes)
+            if data is NULL:
+                raise MemoryError
+        return owned(data)
+
+    cdef object filled(self, object room, const char *rest, Py_ssize_t size_bytes, Py_ssize_t *room_bytes):
+        """Return received bytes as one object: `room` has the first of them, `rest` what it had no room for.
+
+        That object is `room` unless it is too small, or more than twice as large. `room` must have no other owner.
+        """
+        cdef Py_ssize_t within_bytes = min(size_bytes, room_bytes[0])
+        if room_bytes[0] // 2 < size_bytes <= room_bytes[0]:
+            fit(<PyObject *>room, size_bytes)
+            return room
+        self.keep(<PyObject *>room, room_bytes[0])
+        result = self.lend(size_bytes, room_bytes)
+        memcpy(PyBytes_AS_STRING(result), PyBytes_AS_STRING(room), within_bytes)
+        memcpy(PyBytes_AS_STRING(result) + within_bytes, rest, size_bytes - within_bytes)
+        fit(<PyObject *>result, size_bytes)
+        return result
+
+    cdef PyObject *take(self, Py_ssize_t size_bytes, Py_ssize_t *room_bytes) noexcept:
+        """Take a spare object with room for that many bytes; NULL if there is none. Sets `room_bytes` in both cases."""
         cdef int i
         cdef PyObject *data
         room_bytes[0] = size_bytes
-        if LEAST_SPARE_BYTES <= size_bytes < LEAST_SPARE_BYTES << SPARES:
-            i = spare_class(size_bytes)
-            data = self.spare[i]
-            if data is not NULL and self.room_bytes[i] >= size_bytes:
-                self.spare[i] = NULL
-                room_bytes[0] = self.room_bytes[i]
-                refill(data, text, size_bytes)
-                result = <object>data
-                Py_DECREF(result)
-                return result
-        return PyBytes_FromStringAndSize(text, size_bytes)
+        if not LEAST_SPARE_BYTES <= size_bytes < LEAST_SPARE_BYTES << SPARES:
+            return NULL
+        i = spare_class(size_bytes)
+        data = self.spare[i]
+        if data is NULL or self.room_bytes[i] < size_bytes or not has_one_owner(data):
+            return NULL
+        self.spare[i], room_bytes[0] = NULL, self.room_bytes[i]
+        return data
 
     cdef int keep(self, PyObject *data, Py_ssize_t room_bytes) noexcept:
         """Keep an object that only the caller refers to; the roomiest of its class."""
@@ -83,6 +114,13 @@ cdef class ReadPool:
         Py_INCREF(<object>data)
         self.spare[i], self.room_bytes[i] = data, room_bytes
         return 0
+
+
+cdef inline object owned(PyObject *data):
+    """Return an object with the reference that is ours."""
+    result = <object>data
+    Py_DECREF(result)
+    return result
 
 
 @cython.no_gc

@@ -29,8 +29,8 @@ def warm_allocator():
     """Teach glibc that blocks of a read's size come and go. It holds for the whole process, so it is a choice of the program.
 
     It maps blocks from 128 KiB on and gives a free top of the heap back from 128 KiB on, until a mapped block has been
-    freed: then it raises both bounds to that block's size and twice that. Without it each large read costs an mmap or
-    a brk, and the page faults after it, for as long as reads are shrunk before they are freed. With it, freed blocks of up
+    freed: then it raises both bounds to that block's size and twice that. Without it each large block, such as a read
+    that the program keeps, may cost an mmap or a brk, and the page faults after it. With it, freed blocks of up
     to 1 MiB stay with the process, whatever made them.
     """
     cdef char *block = <char *>malloc(4 * RECEIVE_BYTES)

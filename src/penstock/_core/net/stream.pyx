@@ -1,5 +1,7 @@
 """The stream transport: TCP and Unix sockets, edge-triggered, registered once for their whole life.
 
+Long because each way to read, to defer and to end a connection checks and sets the same flags of one object.
+
 Reading. The kernel reports an edge when data or a FIN comes in; from then on it is ours to read until the socket is
 dry. A read shorter than asked for proves that, and costs no second call, except where it proves nothing:
 - the event carried a FIN, an error or a hang-up, which are found by reading on;
@@ -39,15 +41,24 @@ from penstock._core._sys.python cimport (
     PyContext_Enter,
     PyContext_Exit,
     PyObject_VectorcallMethod,
-    _PyBytes_Resize,
     adopt_methods,
     drop_dict,
-    new_bytes,
 )
-from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, receive, recv, socklen_t
+from penstock._core._sys.socket cimport (
+    MSG_DONTWAIT,
+    MSG_PEEK,
+    SO_ERROR,
+    SOL_SOCKET,
+    getsockopt,
+    receive,
+    receive_into_both,
+    recv,
+    socklen_t,
+)
 from penstock._core.events.handle cimport Runnable
 from penstock._core.events.ready cimport push
 from penstock._core.net.address cimport reads_to_the_end
+from penstock._core.net.buffers cimport ReadPool
 from penstock._core.net.io_context cimport RECEIVE_BYTES, IOContext
 from penstock._core.net.limited cimport LimitedTransport
 from penstock._core.net.peer_timeouts cimport note_read
@@ -63,8 +74,8 @@ cdef enum:
     TO_READ = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
     TO_WRITE = EPOLLOUT | EPOLLERR | EPOLLHUP
     READ_ON = EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
-    # After a read of this size the next goes straight into its final object: from here on copying costs more than
-    # giving back what was allocated too much.
+    # After a read of this size the next goes straight into an object of its size: from here on copying costs more than
+    # a vectored call.
     DIRECT_FROM_BYTES = 16 * 1024
 
 cdef str DATA_RECEIVED = "data_received"
@@ -72,6 +83,7 @@ cdef str BUFFER_UPDATED = "buffer_updated"
 
 # `except -1`, but not looked at by Cython: a try block costs as much as a read's other steps.
 ctypedef int (*Handling)(Stream stream, uint32_t events) noexcept
+ctypedef int (*Lending)(object lender, Py_buffer *view) noexcept
 
 # A client that shuts its side down right behind its request waits for the answer; so long after, it has given up.
 cdef int64_t ABANDONED_AFTER_NS = 10_000_000
@@ -364,21 +376,20 @@ cdef class Stream(WriterTransport):
         return got
 
     cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1:
-        """Receive into the object that the protocol gets, and shrink it to the received bytes."""
-        cdef PyObject *room = new_bytes(NULL, RECEIVE_BYTES)
-        cdef Py_ssize_t got = 0
-        if room is NULL:
-            raise MemoryError
-        asked[0] = RECEIVE_BYTES
-        try:
-            got = self.account_read(receive(self.fd, PyBytes_AS_STRING(<object>room), RECEIVE_BYTES))
-        finally:
-            _PyBytes_Resize(&room, got)
-        data = <object>room
-        Py_DECREF(data)
+        """Receive into an object with room for as much as last time, and the rest into the reactor's buffer."""
+        cdef ReadPool reads = self.io.reads
+        cdef Py_ssize_t got, room_bytes
+        # a protocol before this one may have read more at once
+        data = reads.lend(min(self.last_read_bytes, <Py_ssize_t>RECEIVE_BYTES), &room_bytes)
+        asked[0] = max(room_bytes, <Py_ssize_t>RECEIVE_BYTES)
+        got = self.account_read(receive_into_both(
+            self.fd, PyBytes_AS_STRING(data), room_bytes, self.io.receive_buffer, asked[0] - room_bytes
+        ))
         self.last_read_bytes = got
         if got:
+            data = reads.filled(data, self.io.receive_buffer, got, &room_bytes)
             self.deliver(data)
+        reads.keep(<PyObject *>data, room_bytes)
         return got
 
     cdef Py_ssize_t read_fed(self, object reader, Py_ssize_t *asked) except -1:
@@ -401,15 +412,8 @@ cdef class Stream(WriterTransport):
         cdef Py_buffer view
         cdef Py_ssize_t got
         lender = self.protocol
-        try:
-            lent = lender.get_buffer(-1)
-            if not len(lent):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-            PyObject_GetBuffer(lent, &view, PyBUF_WRITABLE)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
+        if (<Lending>borrow)(lender, &view) != 0:
+            self.protocol_failed("Fatal error: protocol.get_buffer() call failed.")
             return 0
         if self.protocol is not lender or self.conn_lost or not self.is_open:
             # It has handed over, or ended, within get_buffer(): nothing is read for it. The next turn reads for the new one.
@@ -610,6 +614,15 @@ cdef int handle(Stream self, uint32_t events) except -1:
 
 cdef int handle_failure(Stream self, uint32_t events) except -1:
     return self.handling_failed(events)
+
+
+cdef int borrow(object lender, Py_buffer *view) except -1:
+    """Borrow the buffer of a BufferedProtocol."""
+    lent = lender.get_buffer(-1)
+    if not len(lent):
+        raise RuntimeError("get_buffer() returned an empty buffer")
+    PyObject_GetBuffer(lent, view, PyBUF_WRITABLE)
+    return 0
 
 
 cdef inline int call_method(object receiver, str name, object argument) noexcept:
