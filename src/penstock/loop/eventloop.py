@@ -47,7 +47,8 @@ else:
     SelectorLoop = asyncio.SelectorEventLoop
 
 
-class EventLoop(LoopHooks, SocketCalls, Reactor, SelectorLoop):
+# SocketCalls has asyncio's loop as a base: before the reactor it would put asyncio's methods before the core's.
+class EventLoop(LoopHooks, Reactor, SocketCalls, SelectorLoop):
     """penstock's event loop, a drop-in for asyncio's.
 
     `config` is the loop's part of a `Config`; without one, the defaults hold.

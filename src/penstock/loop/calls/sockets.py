@@ -18,7 +18,10 @@ __all__ = ["SocketCalls"]
 
 
 class SocketCalls(asyncio.SelectorEventLoop):
-    """Mixin, before the reactor and asyncio's loop in the bases. Cancelled calls have taken nothing from the socket."""
+    """Mixin, after the reactor and before asyncio's loop in the bases.
+
+    A cancelled call has taken nothing from the socket.
+    """
 
     async def sock_recv(self, sock: socket.socket, n: int) -> Any:
         """Receive at most `n` bytes; b"" at the end of the stream."""
