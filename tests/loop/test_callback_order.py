@@ -139,39 +139,36 @@ class Case:
         size = transport.get_write_buffer_size() if self.family == "unix" else 0
         self.events.append((transport.is_closing(), transport.is_reading(), size))
 
-    async def run(self, steps):
+    async def run(self, steps, fence):
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.problems.append(type(context.get("exception")).__name__))
         await loop.connect_accepted_socket(self.protocol, self.ours)
         for party, action, size in steps:
             if action == "turns":
-                await turns()
+                await turns(fence)
             elif party == "peer":
                 self.peer_acts(action, size)
                 if self.transport.get_write_buffer_size():
-                    await turns()  # `writelines` of asyncio tries to send before the loop knows that there is room
+                    await turns(fence)  # `writelines` of asyncio tries to send before the loop knows that there is room
             else:
                 self.act(action, size)
             self.note()
-        await turns()
+        await turns(fence)
         self.transport.abort()
-        await turns()
+        await turns(fence)
         self.peer.close()
         assert self.is_lost
         return merged(self.events), self.problems
 
 
-async def turns():
-    """Let the loop turn until it has seen everything that the kernel knows of."""
-    near, far = FENCE
+async def turns(fence):
+    """Let the loop turn until it has seen everything: what was sent before the fence's byte has arrived when it has."""
+    near, far = fence
     for _ in range(ROUNDS):
         near.send(b".")
         far.recv(1)
         for _ in range(TURNS):
             await asyncio.sleep(0)
-
-
-FENCE = socket_pair("tcp")
 
 
 def merged(events):
@@ -202,7 +199,9 @@ REACTING = st.dictionaries(
 
 def outcome(factory, family, is_buffered, keeps_open, reactions, sequence):
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(Case(family, is_buffered, keeps_open, reactions).run(sequence))
+        near, far = socket_pair("tcp")
+        with near, far:
+            return runner.run(Case(family, is_buffered, keeps_open, reactions).run(sequence, (near, far)))
 
 
 @pytest.mark.skipif(not NATIVE, reason="both are asyncio's transport")
