@@ -24,7 +24,14 @@ class ReactorControl:
     on_disconnect: Callable[..., BaseException | None] | None
     def __new__(cls, reactor: Reactor) -> Self: ...
     def configure(
-        self, *, poll_every_turns: int, poll_every_us: int, spin_us: int, read_budget_bytes: int, accept_batch: int
+        self,
+        *,
+        poll_every_turns: int,
+        poll_every_us: int,
+        spin_us: int,
+        timer_slack_us: int,
+        read_budget_bytes: int,
+        accept_batch: int,
     ) -> None: ...
     def expect_event(self, spin_ns: int) -> None: ...
     def dispose(self) -> None: ...

@@ -33,12 +33,20 @@ cdef class ReactorControl:
     # --- polling
 
     def configure(
-        self, *, int poll_every_turns, int64_t poll_every_us, int64_t spin_us, int read_budget_bytes, int accept_batch
+        self,
+        *,
+        int poll_every_turns,
+        int64_t poll_every_us,
+        int64_t spin_us,
+        int64_t timer_slack_us,
+        int read_budget_bytes,
+        int accept_batch,
     ):
         """Set the poll policy and the budgets of one turn: in turns, microseconds, bytes and connections."""
         cdef Reactor reactor = self.reactor
         reactor.poll_every_turns, reactor.poll_every_ns = poll_every_turns, poll_every_us * 1000
         reactor.spin_ns = spin_us * 1000
+        reactor.timers.slack_s = timer_slack_us / 1e6
         reactor.io.read_budget_bytes = read_budget_bytes
         reactor.io.accept_batch = reactor.io.accept_now = accept_batch
 

@@ -22,7 +22,7 @@ from penstock._core cimport backlog
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
 from penstock._core._sys.python cimport PyErr_CheckSignals, PySequence_Fast_ITEMS
 from penstock._core.events.clock cimport now_ns, now_s
-from penstock._core.events.handle cimport Handle, Runnable, let_go, new_handle
+from penstock._core.events.handle cimport Handle, Runnable, let_go, new_handle, relax_pools
 from penstock._core.events.inbox cimport Inbox, has_post
 from penstock._core.events.poller cimport Source
 from penstock._core.events.ready cimport pop, push, relax
@@ -197,7 +197,7 @@ cdef class Reactor(RunLifecycle):
             self.turn_ns = self.io.ready.stamp_ns = now_ns()
         if self.timers.count == 0:
             return -1 if check_at_ns == NEVER_NS else max(check_at_ns - self.turn_ns, 0)
-        wait_s = self.timers.entries[0].when_s - (<double>self.turn_ns / 1e9 if self.owns_clock else self.now())
+        wait_s = self.timers.wake_s() - (<double>self.turn_ns / 1e9 if self.owns_clock else self.now())
         if wait_s <= 0:
             return 0
         wait_ns = <int64_t>(wait_s * 1e9) + 1 if wait_s * 1e9 < LONGEST_WAIT_NS else LONGEST_WAIT_NS
@@ -212,6 +212,7 @@ cdef class Reactor(RunLifecycle):
         if has_post(self.inbox):
             timeout_ns = 0
         relax(self.io.ready)
+        relax_pools()
         count = self.io.poller.wait(timeout_ns, max(self.spin_ns, self.soon_ns))
         self.soon_ns = 0
         stay_awake(self.waker)

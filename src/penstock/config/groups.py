@@ -42,6 +42,8 @@ class LoopConfig(Group):
     poll_every_us: int = key(100, whole(0, "microseconds", highest=60_000_000))
     # poll without blocking for so long first: lower latency for more CPU time
     spin_us: int = key(0, whole(0, "microseconds", highest=1_000_000))
+    # the first of several timers that are due within so long may be late by as much, so that they end one wait
+    timer_slack_us: int = key(500, whole(0, "microseconds", highest=1_000_000))
     # read at most so much from one connection in one turn, for fairness
     read_budget_bytes: int = key(262144, whole(1, "bytes", highest=1_073_741_824))
     # accept at most so many connections from one listener in one turn

@@ -65,6 +65,7 @@ class EventLoop(LoopHooks, Reactor, SocketCalls, SelectorLoop):
             poll_every_turns=config.poll_every_turns,
             poll_every_us=config.poll_every_us,
             spin_us=config.spin_us,
+            timer_slack_us=config.timer_slack_us,
             read_budget_bytes=config.read_budget_bytes,
             accept_batch=config.accept_batch,
         )

@@ -37,7 +37,14 @@ class NativeCore(Protocol):
     on_disconnect: Callable[..., BaseException | None] | None
 
     def configure(
-        self, *, poll_every_turns: int, poll_every_us: int, spin_us: int, read_budget_bytes: int, accept_batch: int
+        self,
+        *,
+        poll_every_turns: int,
+        poll_every_us: int,
+        spin_us: int,
+        timer_slack_us: int,
+        read_budget_bytes: int,
+        accept_batch: int,
     ) -> None:
         """Set the poll policy and the budgets of one turn: in turns, microseconds, bytes and connections."""
 

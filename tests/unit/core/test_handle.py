@@ -8,6 +8,8 @@ import weakref
 
 import pytest
 
+from penstock._core.events.handle import Handle
+
 
 class Thing:
     def __call__(self, *args: object) -> None:
@@ -70,3 +72,22 @@ def test_connections_give_their_descriptors_back(loop) -> None:
     start = len(os.listdir("/proc/self/fd"))
     loop.run_until_complete(connect(200))
     assert len(os.listdir("/proc/self/fd")) == start
+
+
+def spare_handles() -> int:
+    """The handles that exist; of a loop at rest, those of the pool."""
+    return sum(type(thing) is Handle for thing in gc.get_objects())
+
+
+def test_the_handles_of_a_burst_are_kept_for_the_next_and_given_back_wait_by_wait(loop) -> None:
+    gc.unfreeze()
+    for _ in range(20_000):
+        loop.call_soon(int)
+    loop.run_until_complete(asyncio.sleep(0))
+    burst = spare_handles()
+    assert burst >= 20_000
+    waits = 0
+    while spare_handles() > 5000:
+        loop.run_until_complete(asyncio.sleep(1e-3))
+        waits += 1
+    assert 10 < waits < 300

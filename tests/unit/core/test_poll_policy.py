@@ -80,3 +80,21 @@ def test_a_signal_handler_that_stops_the_loop_stops_it_before_it_waits(loop):
         loop.run_forever()
     finally:
         signal.signal(signal.SIGUSR1, former)
+
+
+def test_timers_within_the_slack_fire_in_order_none_early_after_one_wait():
+    loop = EventLoop(LoopConfig(timer_slack_us=1_000_000))
+    probe = loop._native_core.probe
+    probe.set_level(2)
+    fired = []
+    start_s = loop.time() + 0.02
+    try:
+        for number in range(10):
+            loop.call_at(start_s + number / 1000, lambda number=number: fired.append((number, loop.time())))
+        loop.call_at(start_s + 0.01, loop.stop)
+        loop.run_forever()
+    finally:
+        loop.close()
+    assert [number for number, _ in fired] == list(range(10))
+    assert all(at_s >= start_s + number / 1000 for number, at_s in fired)
+    assert probe.polls <= 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import math
 from collections import deque
 
 from hypothesis import given, settings
@@ -60,3 +61,38 @@ def test_cancelled_timers_do_not_pile_up() -> None:
         handle.cancel()
     assert len(timers) <= 2 * len(kept) + 101
     assert isinstance(kept[0], asyncio.TimerHandle)
+
+
+def timers_at(*times_s: float, slack_s: float) -> Timers:
+    timers = Timers()
+    timers.slack_s = slack_s
+    for when_s in times_s:
+        timers.set(when_s, LOOP, print)
+    return timers
+
+
+def test_without_timers_there_is_no_time_to_wake() -> None:
+    assert Timers().next_wake() == math.inf
+
+
+def test_a_timer_alone_is_woken_for_at_its_time() -> None:
+    assert timers_at(7.0, 8.5, 9.0, slack_s=1.0).next_wake() == 7.0
+
+
+def test_timers_within_the_slack_of_the_first_end_one_wait_at_the_last_of_them() -> None:
+    assert timers_at(9.5, 7.75, 7.0, 7.5, 8.25, slack_s=1.0).next_wake() == 7.75
+
+
+def test_without_slack_each_time_ends_a_wait() -> None:
+    assert timers_at(7.25, 7.0, 7.0, slack_s=0.0).next_wake() == 7.0
+
+
+def test_too_many_timers_to_look_at_are_woken_for_at_the_end_of_the_slack() -> None:
+    assert timers_at(*(7.0 + number / 1000 for number in range(500)), slack_s=1.0).next_wake() == 8.0
+
+
+@steady
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=25), st.integers(0, 30))
+def test_the_wake_is_the_latest_time_within_the_slack(times: list[int], slack: int) -> None:
+    timers = timers_at(*map(float, times), slack_s=float(slack))
+    assert timers.next_wake() == max(time for time in times if time <= min(times) + slack)

@@ -62,3 +62,5 @@ cdef TimerHandle new_timer(
 )
 # Releases a queue's reference: a handle without other references is emptied and kept for the next `new_handle`.
 cdef int let_go(PyObject *entry) except -1
+# Before the loop waits: a part of the memory of a burst is given back.
+cdef int relax_pools() noexcept

@@ -280,8 +280,11 @@ cdef str repr_cancelled(Handle handle):
 
 
 cdef enum:
-    # How many handles are kept for reuse, of each kind: as many as a busy turn runs.
-    POOL_SIZE = 4096
+    # The most handles of a kind that are kept for reuse: as many as another thread posts while it has the GIL. Beyond
+    # it each burst allocates anew, and the garbage collector passes over all of them.
+    POOL_SIZE = 65536
+    # As many stay while the loop waits: a busy turn's.
+    KEPT_SIZE = 4096
 
 cdef struct Pool:
     PyObject *handles[POOL_SIZE]
@@ -318,6 +321,23 @@ cdef inline Handle spare(Pool *pool):
     handle = <Handle>pool.handles[pool.count]
     Py_DECREF(handle)
     return handle
+
+
+cdef int relax_pools() noexcept:
+    relax_pool(&spare_handles)
+    relax_pool(&spare_timers)
+    return relax_pool(&spare_posted)
+
+
+cdef inline int relax_pool(Pool *pool) noexcept:
+    """Free a part of what a burst has left, so that a loop with a burst every few waits keeps most of it."""
+    cdef int least
+    if pool.count > KEPT_SIZE:
+        least = max(pool.count - 64 - (pool.count - KEPT_SIZE) // 16, KEPT_SIZE)
+        while pool.count > least:
+            pool.count -= 1
+            Py_DECREF(<object>pool.handles[pool.count])
+    return 0
 
 
 cdef int let_go(PyObject *entry) except -1:

@@ -19,11 +19,15 @@ cdef class Timers(TimerQueue):
     cdef readonly size_t size
     cdef size_t count, cancelled_count
     cdef uint64_t next_number
+    # Timers due within so many seconds of the first end one wait.
+    cdef public double slack_s
 
     cdef int add(self, TimerHandle handle) except -1
     cdef int widen(self) except -1
     cdef int resize(self, size_t size) noexcept
     cdef int shrink(self) noexcept
+    cdef double wake_s(self) noexcept
+    cdef double latest_by(self, double end_s, size_t at, int *looks_left) noexcept
     cdef int fire(self, double end_s, Ready ready) except -1
     cdef int leave(self, TimerHandle handle) except -1
     cdef int drop_cancelled_head(self) except -1

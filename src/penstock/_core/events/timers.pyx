@@ -11,6 +11,7 @@ set timers: entries leave the heap first, and are released after.
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport INFINITY
 
 from penstock._core._sys.python cimport set_traverse, visitproc
 from penstock._core.events.handle cimport TimerHandle, TimerQueue, let_go, new_timer
@@ -21,6 +22,8 @@ cdef enum:
     COMPACT_FROM = 100
     # The smallest size that is ever cut.
     CUT_FROM = 1024
+    # How many timers are looked at for the latest within the slack.
+    MOST_LOOKS = 32
 
 
 cdef inline bint before(Entry *a, Entry *b) noexcept:
@@ -70,6 +73,27 @@ cdef class Timers(TimerQueue):
         if size != self.size:
             self.resize(size)
         return 0
+
+    cdef double wake_s(self) noexcept:
+        """Return when the loop should wake, in seconds: at the latest time within the slack of the first timer.
+
+        The heap must not be empty. A timer alone is not delayed.
+        """
+        cdef double first_s = self.entries[0].when_s
+        cdef int looks_left = MOST_LOOKS
+        return self.latest_by(first_s + self.slack_s, 0, &looks_left) if self.slack_s > 0 else first_s
+
+    cdef double latest_by(self, double end_s, size_t at, int *looks_left) noexcept:
+        """Return the latest time up to `end_s` at an entry and below; `end_s` when there are too many to look at."""
+        cdef double latest_s = self.entries[at].when_s
+        cdef size_t child
+        looks_left[0] -= 1
+        if looks_left[0] < 0:
+            return end_s
+        for child in range(2 * at + 1, min(2 * at + 3, self.count)):
+            if self.entries[child].when_s <= end_s:
+                latest_s = max(latest_s, self.latest_by(end_s, child, looks_left))
+        return latest_s
 
     cdef int fire(self, double end_s, Ready ready) except -1:
         """Move every timer due before `end_s` to the ready queue, the earliest first."""
@@ -180,6 +204,10 @@ cdef class Timers(TimerQueue):
         cdef Ready ready = Ready()
         self.fire(end_s, ready)
         return ready.snapshot()
+
+    def next_wake(self):
+        """Return when the loop should wake, in seconds; infinity without a timer."""
+        return self.wake_s() if self.count else INFINITY
 
     def snapshot(self):
         """The handles in the heap, in no order."""
