@@ -184,7 +184,7 @@ cdef class Reactor(RunLifecycle):
 
     cdef int64_t poll_timeout_ns(self) except? -2:
         """Return how long the poll may wait, in nanoseconds: 0 not at all, -1 without end."""
-        cdef double wait_s
+        cdef double wait_s, now_s
         cdef int64_t wait_ns
         cdef int64_t expiry_ns = min(self.io.wheel.next_ns, self.io.lingering.next_ns)
         cdef int64_t check_at_ns = min(self.probe.check_at_ns, expiry_ns)
@@ -197,7 +197,8 @@ cdef class Reactor(RunLifecycle):
             self.turn_ns = self.io.ready.stamp_ns = now_ns()
         if self.timers.count == 0:
             return -1 if check_at_ns == NEVER_NS else max(check_at_ns - self.turn_ns, 0)
-        wait_s = self.timers.wake_s() - (<double>self.turn_ns / 1e9 if self.owns_clock else self.now())
+        now_s = <double>self.turn_ns / 1e9 if self.owns_clock else self.now()
+        wait_s = self.timers.wake_s(now_s) - now_s
         if wait_s <= 0:
             return 0
         wait_ns = <int64_t>(wait_s * 1e9) + 1 if wait_s * 1e9 < LONGEST_WAIT_NS else LONGEST_WAIT_NS

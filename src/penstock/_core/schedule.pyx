@@ -109,6 +109,8 @@ cdef object add_timer(
         handle.given = when
     if self._debug:
         self.inspect(handle, "call_at", True)
+    if self.timers.count == 0 and self.owns_clock:
+        self.timers.settle(<double>self.turn_ns / 1e9)
     self.timers.add(handle)
     return handle
 

@@ -1,6 +1,8 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
+from penstock._core._sys.python cimport flag
+
 
 cdef class Runnable:
     """An entry of the ready queue: a handle, a transport with events, a listener."""
@@ -19,13 +21,14 @@ cdef class Handle(Runnable):
     cdef object loop
     cdef object debug_info
     cdef object __weakref__
-    cdef bint is_cancelled
+    # One byte each: a loop may have a million of them.
+    cdef flag is_cancelled
     # A watch has queued it, and it has not run since.
-    cdef bint is_queued
+    cdef flag is_queued
+    # Positional arguments held in arg0..arg2; MANY: all of them in the tuple arg0.
+    cdef unsigned char arg_count
     # The number of calls in progress: a callback may cancel its own handle, and the arguments must outlive the call.
     cdef int running_count
-    # Positional arguments held in arg0..arg2; MANY: all of them in the tuple arg0.
-    cdef int arg_count
 
     cdef int failed(self) except -1
     cdef int drop(self) except -1
@@ -47,6 +50,9 @@ cdef class TimerHandle(Handle):
     cdef double when_s
     # The time as it was given, for `when()`; None for a float.
     cdef object given
+    # Its slot in the timer wheel and its place there; -1: it is not in the wheel.
+    cdef int slot
+    cdef unsigned int place
     # The queue it waits in; None before, after, and once cancelled and forgotten.
     cdef TimerQueue queue
 

@@ -95,12 +95,9 @@ cdef class Handle(Runnable):
 
     def cancel(self):
         """Cancel the callback: it will not run. A second call does nothing."""
-        if self.is_cancelled:
-            return
-        if self.debug_info is not None:
-            self.debug_info = (self.debug_info[0], repr_cancelled(self))
-        self.is_cancelled = True
-        self.drop()
+        if not self.is_cancelled:
+            mark_cancelled(self)
+            self.drop()
 
     cdef int drop(self) except -1:
         """Let go of what a cancelled handle will not call."""
@@ -111,7 +108,7 @@ cdef class Handle(Runnable):
 
     def cancelled(self):
         """Return whether `cancel` was called."""
-        return self.is_cancelled
+        return bool(self.is_cancelled)
 
     def get_context(self):
         """The `contextvars.Context` that the callback runs in."""
@@ -155,7 +152,7 @@ cdef class Handle(Runnable):
 
     @property
     def _cancelled(self):
-        return self.is_cancelled
+        return bool(self.is_cancelled)
 
     @property
     def _loop(self):
@@ -203,7 +200,7 @@ cdef class ThreadSafeHandle(Handle):
     def cancelled(self):
         """Return whether `cancel` was called; while the callback runs in the loop's thread, wait for its end first."""
         self.wait_for_run()
-        return self.is_cancelled
+        return bool(self.is_cancelled)
 
     @property
     def __class__(self):
@@ -221,9 +218,11 @@ cdef class TimerHandle(Handle):
     def cancel(self):
         """Cancel the callback: it will not run. A second call does nothing."""
         if not self.is_cancelled:
-            Handle.cancel(self)
+            mark_cancelled(self)
+            # First: to let go of the callback may run any code.
             if self.queue is not None:
                 self.queue.cancelled_one(self)
+            self.drop()
 
     def when(self):
         """The time of the callback in seconds, on the clock of `loop.time()`."""
@@ -270,6 +269,13 @@ cdef class TimerHandle(Handle):
     @property
     def _scheduled(self):
         return self.queue is not None
+
+
+cdef int mark_cancelled(Handle handle) except -1:
+    if handle.debug_info is not None:
+        handle.debug_info = (handle.debug_info[0], repr_cancelled(handle))
+    handle.is_cancelled = True
+    return 0
 
 
 cdef str repr_cancelled(Handle handle):
@@ -375,7 +381,7 @@ cdef inline int fill(
         handle.arg0 = tuple([<object>args[i] for i in range(arg_count)])
         handle.arg_count = MANY
         return 0
-    handle.arg_count = <int>arg_count
+    handle.arg_count = <unsigned char>arg_count
     handle.arg0 = <object>args[0]
     if arg_count > 1:
         handle.arg1 = <object>args[1]
@@ -414,4 +420,5 @@ cdef TimerHandle new_timer(
     fill(handle, loop, callback, args, arg_count, context)
     handle.when_s = when_s
     handle.given = None
+    handle.slot = -1
     return handle

@@ -3,15 +3,16 @@ from collections.abc import Callable
 
 from typing_extensions import disjoint_base
 
-from penstock._core.events.handle import TimerHandle, TimerQueue
+from penstock._core.events.handle import TimerHandle
+from penstock._core.events.timer_wheel import TimerWheel
 
 @disjoint_base
-class Timers(TimerQueue):
+class Timers(TimerWheel):
     slack_s: float
 
     @property
     def size(self) -> int: ...
-    def next_wake(self) -> float: ...
+    def next_wake(self, now_s: float = 0.0) -> float: ...
     def set(self, when_s: float, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> TimerHandle: ...
     def due(self, end_s: float) -> list[TimerHandle]: ...
     def snapshot(self) -> list[TimerHandle]: ...

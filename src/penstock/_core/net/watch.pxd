@@ -1,5 +1,6 @@
 from libc.stdint cimport uint32_t
 
+from penstock._core._sys.python cimport flag
 from penstock._core.events.handle cimport Handle, Runnable
 from penstock._core.events.poller cimport Source
 from penstock._core.net.io_context cimport IOContext
@@ -8,7 +9,7 @@ from penstock._core.net.io_context cimport IOContext
 cdef class WaitingCall(Runnable):
     """A call that waits for one side of a socket, in the place of a handle."""
     # A watch has queued it, and it has not run since.
-    cdef bint is_queued
+    cdef flag is_queued
     # Whether one event for each change is enough: then the registration outlives the call.
     cdef bint takes_edges
     cdef object sock

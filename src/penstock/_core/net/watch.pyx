@@ -56,7 +56,7 @@ cdef class Watch(Source):
 
 cdef inline int queue_once(IOContext io, Runnable entry) except -1:
     """A poll may see again what it saw before the callback has run, which would then find nothing to read."""
-    cdef bint *is_queued = &(<Handle>entry).is_queued if isinstance(entry, Handle) else &(<WaitingCall>entry).is_queued
+    cdef flag *is_queued = &(<Handle>entry).is_queued if isinstance(entry, Handle) else &(<WaitingCall>entry).is_queued
     if is_queued[0]:
         return 0
     push(io.ready, entry)
