@@ -65,6 +65,13 @@ class ReactorControl:
         server: asyncio.AbstractServer | None = None,
         context: contextvars.Context | None = None,
     ) -> Stream: ...
+    def make_connected(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        context: contextvars.Context | None = None,
+    ) -> Stream: ...
     def make_listener(
         self,
         sock: socket.socket,

@@ -10,7 +10,9 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport SIZE_MAX, int64_t
 
 from penstock._core cimport backlog
+from penstock._core._sys.socket cimport IPPROTO_TCP
 from penstock._core.events.clock cimport now_ns
+from penstock._core.net.address cimport protocol_below, send_at_once
 from penstock._core.net.budget cimport Budget
 from penstock._core.net.listen cimport Listener
 from penstock._core.net.peer_timeouts cimport TimeoutBounds
@@ -144,6 +146,22 @@ cdef class ReactorControl:
     def make_stream(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
         """Make the native transport over a connected stream socket."""
         return Stream(self.reactor, self.reactor.io, sock, sock.fileno(), protocol, waiter, extra, server, context)
+
+    def make_connected(self, sock, protocol, waiter=None, context=None):
+        """Make the native transport over an internet socket that has just been made and connected.
+
+        RuntimeError if another transport has its descriptor.
+        """
+        cdef int fd = sock.fileno()
+        # whatever was asked for: the system may make MPTCP of TCP
+        cdef bint is_plain = protocol_below(fd) == IPPROTO_TCP
+        former = self.reactor.io.poller.at(fd)
+        if isinstance(former, Stream) and not former.is_closing():
+            raise RuntimeError(f"File descriptor {sock!r} is used by transport {former!r}")
+        send_at_once(fd)
+        return Stream(
+            self.reactor, self.reactor.io, sock, fd, protocol, waiter, context=context, is_plain=is_plain
+        )
 
     def make_listener(self, sock, protocol_factory, server=None, context=None):
         """Make the native acceptor over a listening stream socket. It accepts after `resume()`."""

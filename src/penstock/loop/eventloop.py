@@ -18,6 +18,7 @@ from penstock._core.net.listen import Listener, bound_unsent, set_nodelay
 from penstock._core.net.stream import Stream
 from penstock._core.reactor import Reactor
 from penstock.config import LoopConfig
+from penstock.loop.calls.connecting import Connecting
 from penstock.loop.calls.sockets import SocketCalls
 from penstock.loop.hooks import LoopHooks
 from penstock.loop.selector_view import PollerView
@@ -48,11 +49,14 @@ else:
 
 
 # SocketCalls has asyncio's loop as a base: before the reactor it would put asyncio's methods before the core's.
-class EventLoop(LoopHooks, Reactor, SocketCalls, SelectorLoop):
+class EventLoop(LoopHooks, Connecting, Reactor, SocketCalls, SelectorLoop):
     """penstock's event loop, a drop-in for asyncio's.
 
     `config` is the loop's part of a `Config`; without one, the defaults hold.
     """
+
+    # not of subclasses, which may have methods of their own
+    _is_final = True
 
     def __init__(self, config: LoopConfig | None = None) -> None:
         config = config or LoopConfig()

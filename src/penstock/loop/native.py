@@ -112,6 +112,15 @@ class NativeCore(Protocol):
     ) -> Stream:
         """Make the native transport over a connected stream socket."""
 
+    def make_connected(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        context: contextvars.Context | None = None,
+    ) -> Stream:
+        """Make the native transport over an internet socket that has just been made and connected."""
+
     def make_listener(
         self,
         sock: socket.socket,

@@ -23,4 +23,6 @@ cdef object peer_name(int fd, Peer *accepted)
 cdef object peer_of(int fd, ShortName *kept)
 cdef object name_of(int fd, ShortName *kept)
 cdef int protocol_of(int fd) noexcept
+cdef int protocol_below(int fd) noexcept
+cdef int send_at_once(int fd) noexcept
 cdef bint reads_to_the_end(int fd) noexcept

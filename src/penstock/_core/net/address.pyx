@@ -14,6 +14,7 @@ from penstock._core._sys.socket cimport (
     SO_DOMAIN,
     SO_PROTOCOL,
     SOL_SOCKET,
+    TCP_NODELAY,
     TCP_ULP,
     getpeername,
     getsockname,
@@ -21,6 +22,7 @@ from penstock._core._sys.socket cimport (
     inet_ntop,
     ntohl,
     ntohs,
+    setsockopt,
     sockaddr,
     sockaddr_in,
     sockaddr_in6,
@@ -145,9 +147,21 @@ cdef int protocol_of(int fd) noexcept:
     cdef socklen_t length = sizeof(found)
     if getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &found, &length) < 0 or found not in (AF_INET, AF_INET6):
         return -1
-    found, length = -1, sizeof(found)
+    return protocol_below(fd)
+
+
+cdef int protocol_below(int fd) noexcept:
+    """The protocol of a socket that is of the internet's families."""
+    cdef int found = -1
+    cdef socklen_t length = sizeof(found)
     getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &found, &length)
     return found
+
+
+cdef int send_at_once(int fd) noexcept:
+    """Send small writes at once, as asyncio does over TCP. Return -1 with errno set if the kernel refuses."""
+    cdef int yes = 1
+    return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes))
 
 
 cdef bint reads_to_the_end(int fd) noexcept:

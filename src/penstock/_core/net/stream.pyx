@@ -103,12 +103,12 @@ cdef class Stream(WriterTransport):
     def __cinit__(self, *args, **kwargs):
         drop_dict(self)
 
-    def __init__(self, loop, io, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None):
+    def __init__(self, loop, io, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None, is_plain=False):
         WriterTransport.__init__(self, loop, io, sock, fd, protocol, extra, server, context)
         if self.io.budget is not None or self.io.bounds is not None:
             self.bind()
-        # a listener knows it of what it accepts
-        self.thorough = sock is not None and not reads_to_the_end(fd)
+        # who has accepted or connected it knows that it is plain
+        self.thorough = sock is not None and not is_plain and not reads_to_the_end(fd)
         self.soon(protocol.connection_made, self)
         self.soon(start, self)
         if waiter is not None:
