@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import penstock._core.schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
 from penstock._core.control import ReactorControl
+from penstock._core.net.clients import Clients
 from penstock._core.net.io_context import warm_allocator
 from penstock._core.net.listen import Listener, bound_unsent, set_nodelay
 from penstock._core.net.stream import Stream
@@ -22,6 +23,7 @@ from penstock.loop.calls.connecting import Connecting
 from penstock.loop.calls.sockets import SocketCalls
 from penstock.loop.hooks import LoopHooks
 from penstock.loop.selector_view import PollerView
+from penstock.loop.servers import Server
 from penstock.loop.tls import CountedTLS
 
 __all__ = ["EventLoop"]
@@ -196,9 +198,11 @@ class EventLoop(LoopHooks, Connecting, Reactor, SocketCalls, SelectorLoop):
                 bound_unsent(sock)
             super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
             return
+        adopted = self.adopt_server(server) if isinstance(server, asyncio.base_events.Server) else None
+        if type(adopted) is Server:
+            adopted._keep_clients(Clients)
         listener = self._native_core.make_listener(sock, protocol_factory, server, kwargs.get("context"))
-        if isinstance(server, asyncio.base_events.Server):
-            adopted = self.adopt_server(server)
+        if adopted is not None:
             listener.on_deferred = adopted._deferred_changed
             adopted._begin_accepting(sock, listener)
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextvars
 from asyncio import base_events
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from penstock.config.converters import optional, whole
 from penstock.errors import ConfigError
@@ -105,6 +106,7 @@ class Server(base_events.Server):
     _max_connections: int | None = None
     _is_attaching = False
     _sockets: list[Any] | None
+    _clients: Any
     _loop: Any
 
     def pause_accepting(self) -> None:
@@ -138,6 +140,7 @@ class Server(base_events.Server):
         except ValueError:
             raise ConfigError.bad_value("max_connections", count, "Server", MOST.allowed) from None
         self._max_connections = count
+        self._watch_clients()
         self._check_room()
 
     # --- for the loop and the runtime
@@ -174,6 +177,18 @@ class Server(base_events.Server):
             self._pause(FULL)
         else:
             self._resume(FULL)
+
+    def _keep_clients(self, make_clients: Callable[[], Any]) -> None:
+        """Keep the clients in a collection of the native core from now on, where asyncio's server keeps them."""
+        clients = getattr(self, "_clients", None)
+        if type(clients) is WeakSet and not clients:
+            self._clients = make_clients()
+            self._watch_clients()
+
+    def _watch_clients(self) -> None:
+        # it is notified of each client only where there is a bound
+        if hasattr(getattr(self, "_clients", None), "on_change"):
+            self._clients.on_change = None if self._max_connections is None else self._check_room
 
     def _deferred_changed(self) -> None:
         """Check for room: the number of deferred accepts has changed."""

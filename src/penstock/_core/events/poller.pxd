@@ -1,5 +1,5 @@
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from penstock._core._sys.epoll cimport epoll_event
 from penstock._core.events.handle cimport Runnable
@@ -28,6 +28,8 @@ cdef class Poller:
     cdef Slot *slots
     cdef size_t size
     cdef uint32_t last_serial
+    # How many polls have been dispatched.
+    cdef uint64_t polls
     # The number of sources that leave before the table is fitted to the remaining ones.
     cdef int64_t forgets_left
     cdef int forks_seen

@@ -170,6 +170,7 @@ cdef class Poller:
         """Notify the sources of the last poll's events. OSError when the poll failed, unless a signal cut it short."""
         if count < 0 and count != -EINTR:
             raise OSError(-count, os.strerror(-count))
+        self.polls += 1
         self.tell_from(0, count)
         return self.drop_stale() if self.stale_events > self.size else 0
 

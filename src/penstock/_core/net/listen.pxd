@@ -1,6 +1,7 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core.net.address cimport Peer
+from penstock._core.net.clients cimport Clients
 from penstock._core.net.deferred_accepts cimport AcceptingSource
 from penstock._core.net.io_context cimport IOContext
 
@@ -10,6 +11,10 @@ cdef class Listener(AcceptingSource):
     cdef object loop, sock, server, protocol_factory, context
     # is_accepting: in the poller; is_wanted: not paused by the server, whatever keeps it out of the poller.
     cdef bint is_queued, is_accepting, is_wanted, gives_context
+    # Its server's clients; None: the server keeps them in its own way.
+    cdef Clients clients
+    # The number of the poll after which it last accepted.
+    cdef uint64_t accepted_poll
     # Accepted sockets are read to the end.
     cdef bint is_plain
     # Out of descriptors, and notified of each that is released; the timer by which it tries again in any case.
@@ -21,6 +26,7 @@ cdef class Listener(AcceptingSource):
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cdef int accept_some(self) except -1
+    cdef int next_batch(self) noexcept
     cdef int accept_one(self) except -1
     cdef int read_reply(self, object protocol) except -1
     cdef int defer(self, int fd, Peer *peer) except -1

@@ -19,7 +19,7 @@ from asyncio.trsock import TransportSocket
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, errno
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.unistd cimport close
 
 from penstock._core._sys.epoll cimport EPOLLIN
@@ -27,6 +27,7 @@ from penstock._core._sys.python cimport PyContext_Copy, PyContext_CopyCurrent, P
 from penstock._core._sys.socket cimport IPPROTO_TCP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr
 from penstock._core.events.ready cimport push
 from penstock._core.net.address cimport Peer, peer_name, protocol_of, reads_to_the_end, shorten
+from penstock._core.net.clients cimport Clients
 from penstock._core.net.deferred_accepts cimport AcceptingSource, shed_accept
 from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.stream cimport Stream
@@ -49,6 +50,8 @@ cdef class Listener(AcceptingSource):
         self.loop, self.io, self.sock, self.server = loop, io, sock, server
         self.protocol_factory = protocol_factory
         self.fd = sock.fileno()
+        clients = getattr(server, "_clients", None)
+        self.clients = clients if isinstance(clients, Clients) else None
         self.gives_context = context is not None
         self.context = PyContext_CopyCurrent() if context is None else context
         self.is_plain = reads_to_the_end(self.fd)
@@ -92,7 +95,7 @@ cdef class Listener(AcceptingSource):
         return self.accept_some()
 
     cdef int accept_some(self) except -1:
-        cdef int i, most = self.io.accept_now
+        cdef int i, most = self.next_batch()
         if self.io.defer_now >= 0 and self.server is not None:
             most = self.io.defer_now
         try:
@@ -106,6 +109,15 @@ cdef class Listener(AcceptingSource):
         except BaseException as exc:
             self.report(exc)
         return 0
+
+    cdef int next_batch(self) noexcept:
+        """Return how many connections to accept: one, unless the poll before has found some too.
+
+        The call that finds nothing more costs as much as an accept, and a level-triggered poll tells it for nothing.
+        """
+        cdef uint64_t former_poll = self.accepted_poll
+        self.accepted_poll = self.io.poller.polls
+        return min(self.io.accept_now, 1) if self.accepted_poll - former_poll > 1 else self.io.accept_now
 
     cdef int report(self, object exc) except -1:
         self.loop.call_exception_handler(
@@ -193,7 +205,7 @@ cdef class Listener(AcceptingSource):
                 self.read_reply(protocol)
             given = context if self.gives_context else None
             extra = None if shorten(peer, &stream.peer) else {"peername": peer_name(fd, peer)}
-            stream.__init__(self.loop, self.io, None, fd, protocol, extra=extra, server=self.server, context=given)
+            stream.accept(self.loop, self.io, fd, protocol, extra, self.server, self.clients, given)
             stream.thorough, stream.deferred_since_ns = not self.is_plain, deferred_since_ns
         except BaseException as exc:
             # The descriptor is the transport's from the moment that it says it is open.

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core._sys.python cimport flag
 from penstock._core.events.handle cimport Runnable
+from penstock._core.net.clients cimport Clients
 from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.writer cimport WriterTransport
 from penstock._core.overload.deferred_reads cimport DeferredRead
@@ -24,6 +25,9 @@ cdef class Stream(WriterTransport):
     # The time of its accept if that was deferred and its data has not been read yet; otherwise 0.
     cdef int64_t deferred_since_ns
 
+    cdef int accept(self, object loop, IOContext io, int fd, object protocol, object extra, object server, Clients clients, object context) except -1
+    cdef int take_protocol(self, object protocol) except -1
+    cdef int connect_protocol(self) except -1
     cdef int begin(self) except -1
     cdef object enter_copy(self)
     cdef int wanted_events(self, uint32_t events) except -1

@@ -59,6 +59,7 @@ from penstock._core.events.handle cimport Runnable
 from penstock._core.events.ready cimport push
 from penstock._core.net.address cimport reads_to_the_end
 from penstock._core.net.buffers cimport ReadPool
+from penstock._core.net.clients cimport Clients
 from penstock._core.net.io_context cimport RECEIVE_BYTES, IOContext
 from penstock._core.net.limited cimport LimitedTransport
 from penstock._core.net.peer_timeouts cimport note_read
@@ -78,6 +79,7 @@ cdef enum:
     # a vectored call.
     DIRECT_FROM_BYTES = 16 * 1024
 
+cdef object BufferedProtocol = asyncio.BufferedProtocol
 cdef str DATA_RECEIVED = "data_received"
 cdef str BUFFER_UPDATED = "buffer_updated"
 
@@ -104,21 +106,44 @@ cdef class Stream(WriterTransport):
         drop_dict(self)
 
     def __init__(self, loop, io, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None, is_plain=False):
-        WriterTransport.__init__(self, loop, io, sock, fd, protocol, extra, server, context)
-        if self.io.budget is not None or self.io.bounds is not None:
-            self.bind()
+        self.open(loop, io, sock, fd, extra, context)
+        self.take_protocol(protocol)
+        if server is not None:
+            self.serve(server, None)
         # who has accepted or connected it knows that it is plain
         self.thorough = sock is not None and not is_plain and not reads_to_the_end(fd)
-        self.soon(protocol.connection_made, self)
-        self.soon(start, self)
+        self.connect_protocol()
         if waiter is not None:
             loop.call_soon(futures._set_result_unless_cancelled, waiter, None, context=context)
+
+    cdef int accept(self, object loop, IOContext io, int fd, object protocol, object extra, object server, Clients clients, object context) except -1:
+        """Begin as `__init__` does, over a descriptor that a listener has accepted."""
+        self.open(loop, io, None, fd, extra, context)
+        self.take_protocol(protocol)
+        if server is not None:
+            self.serve(server, clients)
+        return self.connect_protocol()
+
+    cdef int connect_protocol(self) except -1:
+        """Schedule connection_made and, after it, the first read."""
+        if self.io.budget is not None or self.io.bounds is not None:
+            self.bind()
+        self.soon(self.protocol.connection_made, self)
+        return self.soon(start, self)
+
+    cdef int take_protocol(self, object protocol) except -1:
+        """Note the protocol, which gets the next event."""
+        self.protocol, self.protocol_connected = protocol, True
+        self.buffered = isinstance(protocol, BufferedProtocol)
+        self.feeds = has_asyncio_feed(protocol)
+        return 0
 
     cdef int begin(self) except -1:
         """Watch the socket, after connection_made, in the given context or in one of its own."""
         if self.is_open and not self.conn_lost:
             self.context = PyContext_CopyCurrent() if self.given_context is None else self.given_context
-            self._attach()
+            self.io.poller.add(self, INTEREST)
+            self.is_registered = True
         return 0
 
     def _attach(self):
@@ -481,8 +506,7 @@ cdef class Stream(WriterTransport):
     def set_protocol(self, protocol):
         """Switch to another protocol, buffered or not; the next event is its."""
         WriterTransport.set_protocol(self, protocol)
-        self.buffered = isinstance(protocol, asyncio.BufferedProtocol)
-        self.feeds = has_asyncio_feed(protocol)
+        self.take_protocol(protocol)
 
     def is_reading(self):
         """Return whether data would be delivered."""

@@ -1,10 +1,10 @@
 from penstock._core._sys.python cimport flag
-from penstock._core.events.poller cimport Source
 from penstock._core.net.address cimport ShortName
+from penstock._core.net.clients cimport Clients, ServedSource
 from penstock._core.net.io_context cimport IOContext
 
 
-cdef class Transport(Source):
+cdef class Transport(ServedSource):
     cdef IOContext io
     cdef object loop, protocol, server
     # The context to call the protocol in (3.15), None: a copy of the caller's for each callback, as before.
@@ -22,6 +22,9 @@ cdef class Transport(Source):
     # Counts from the moment that connection_lost is scheduled, as asyncio's: later writes add to it.
     cdef int conn_lost
 
+    cdef int open(self, object loop, IOContext io, object sock, int fd, object extra, object context) except -1
+    cdef int serve(self, object server, Clients clients) except -1
+    cdef int end_service(self) except -1
     cdef int stop_io(self) except -1
     cdef int soon(self, object callback, object argument) except -1
     cdef int lose(self, object exc) except -1

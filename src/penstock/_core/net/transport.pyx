@@ -12,8 +12,8 @@ from asyncio.trsock import TransportSocket
 
 from posix.unistd cimport close
 
-from penstock._core.events.poller cimport Source
 from penstock._core.net.address cimport long_name, name_of, peer_of
+from penstock._core.net.clients cimport Clients, ServedSource
 from penstock._core.net.io_context cimport IOContext
 
 # asyncio's Server counts its transports; from 3.13 on it knows them.
@@ -38,19 +38,45 @@ if watch_forks() != 0:
     raise MemoryError
 
 
-cdef class Transport(Source):
+cdef class Transport(ServedSource):
     """The base of native transports; made by the loop, never by users."""
 
     def __init__(self, loop, IOContext io not None, sock, int fd, protocol, extra=None, server=None, context=None):
+        self.open(loop, io, sock, fd, extra, context)
+        self.set_protocol(protocol)
+        if server is not None:
+            self.serve(server, None)
+
+    cdef int open(self, object loop, IOContext io, object sock, int fd, object extra, object context) except -1:
+        """Take over a connected descriptor."""
         self.given_context = context
-        self.loop, self.io, self.sock, self.server = loop, io, sock, server
+        self.loop, self.io, self.sock = loop, io, sock
         self.fd = fd
         self.forks_seen = forks
         self.is_open = True
-        self.note_names(extra)
-        self.set_protocol(protocol)
-        if server is not None:
-            attach(server, self)
+        return self.note_names(extra)
+
+    cdef int serve(self, object server, Clients clients) except -1:
+        """Become a connection of the server; `clients` are its clients, None if it keeps them in its own way."""
+        self.server = server
+        if clients is None:
+            return attach(server, self)
+        if server._sockets is None:
+            raise AssertionError("the server is closed")
+        self.join(clients)
+        return clients.notify()
+
+    cdef int end_service(self) except -1:
+        """Be a connection of the server no more."""
+        cdef Clients clients = self.part()
+        server, self.server = self.server, None
+        if server is None:
+            return 0
+        if clients is None:
+            return detach(server, self)
+        if not len(clients) and server._sockets is None:
+            server._wakeup()
+        return clients.notify()
 
     def __del__(self):
         if not self.is_open:
@@ -60,8 +86,7 @@ cdef class Transport(Source):
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
         finally:
             self.release()
-            if self.server is not None:
-                detach(self.server, self)
+            self.end_service()
 
     cdef int note_names(self, extra) except -1:
         """Note what the loop has given, and the addresses: in their short form, which takes a dozenth of the memory."""
@@ -113,9 +138,7 @@ cdef class Transport(Source):
         finally:
             self.release()
             self.protocol = None
-            server, self.server = self.server, None
-            if server is not None:
-                detach(server, self)
+            self.end_service()
         return 0
 
     cdef int fatal_error(self, object exc, str message) except -1:
