@@ -160,7 +160,7 @@ cdef class ReactorControl:
             raise RuntimeError(f"File descriptor {sock!r} is used by transport {former!r}")
         send_at_once(fd)
         return Stream(
-            self.reactor, self.reactor.io, sock, fd, protocol, waiter, context=context, is_plain=is_plain
+            self.reactor, self.reactor.io, sock, fd, protocol, waiter, context=context, is_plain=is_plain, is_ours=True
         )
 
     def make_listener(self, sock, protocol_factory, server=None, context=None):

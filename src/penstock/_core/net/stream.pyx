@@ -105,8 +105,8 @@ cdef class Stream(WriterTransport):
     def __cinit__(self, *args, **kwargs):
         drop_dict(self)
 
-    def __init__(self, loop, io, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None, is_plain=False):
-        self.open(loop, io, sock, fd, extra, context)
+    def __init__(self, loop, io, sock, int fd, protocol, waiter=None, extra=None, server=None, context=None, is_plain=False, is_ours=False):
+        self.open(loop, io, sock, fd, extra, context, sock is not None and not is_ours)
         self.take_protocol(protocol)
         if server is not None:
             self.serve(server, None)
@@ -118,7 +118,7 @@ cdef class Stream(WriterTransport):
 
     cdef int accept(self, object loop, IOContext io, int fd, object protocol, object extra, object server, Clients clients, object context) except -1:
         """Begin as `__init__` does, over a descriptor that a listener has accepted."""
-        self.open(loop, io, None, fd, extra, context)
+        self.open(loop, io, None, fd, extra, context, False)
         self.take_protocol(protocol)
         if server is not None:
             self.serve(server, clients)

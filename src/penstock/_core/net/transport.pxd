@@ -14,6 +14,8 @@ cdef class Transport(ServedSource):
     # What the program may ask for; None: nothing yet but the names. Names of a short form are not in it until then.
     cdef dict extra
     cdef ShortName local, peer
+    # is_unnamed: the local name has not been asked for. is_shared: a program may have the socket, and duplicates of it.
+    cdef flag is_unnamed, is_shared
     cdef object __weakref__
     # lingers: what its peer still sends is taken when it is closed, so that it reads what it was sent.
     cdef flag is_open, closing, protocol_connected, lingers
@@ -22,7 +24,7 @@ cdef class Transport(ServedSource):
     # Counts from the moment that connection_lost is scheduled, as asyncio's: later writes add to it.
     cdef int conn_lost
 
-    cdef int open(self, object loop, IOContext io, object sock, int fd, object extra, object context) except -1
+    cdef int open(self, object loop, IOContext io, object sock, int fd, object extra, object context, bint is_shared) except -1
     cdef int serve(self, object server, Clients clients) except -1
     cdef int end_service(self) except -1
     cdef int stop_io(self) except -1
@@ -33,5 +35,7 @@ cdef class Transport(ServedSource):
     cdef int release(self) except -1
     cdef int give_back(self) except -1
     cdef int note_names(self, extra) except -1
+    cdef int ask_name(self) except -1
+    cdef int spell_names(self) except -1
     cdef dict details(self)
     cdef object python_socket(self)

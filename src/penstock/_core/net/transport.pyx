@@ -10,6 +10,7 @@ import warnings
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 
+from cpython.object cimport PyObject
 from posix.unistd cimport close
 
 from penstock._core.net.address cimport long_name, name_of, peer_of
@@ -20,7 +21,8 @@ from penstock._core.net.io_context cimport IOContext
 cdef bint SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
-cdef tuple NAMES = ("sockname", "peername")
+cdef extern from *:
+    Py_ssize_t reference_count "Py_REFCNT"(PyObject *object) noexcept
 
 # A fork duplicates every descriptor: in the child for it, in the parent for a connection that it closes. Counted in both,
 # also where C code forks.
@@ -42,13 +44,14 @@ cdef class Transport(ServedSource):
     """The base of native transports; made by the loop, never by users."""
 
     def __init__(self, loop, IOContext io not None, sock, int fd, protocol, extra=None, server=None, context=None):
-        self.open(loop, io, sock, fd, extra, context)
+        self.open(loop, io, sock, fd, extra, context, sock is not None)
         self.set_protocol(protocol)
         if server is not None:
             self.serve(server, None)
 
-    cdef int open(self, object loop, IOContext io, object sock, int fd, object extra, object context) except -1:
+    cdef int open(self, object loop, IOContext io, object sock, int fd, object extra, object context, bint is_shared) except -1:
         """Take over a connected descriptor."""
+        self.is_shared = is_shared
         self.given_context = context
         self.loop, self.io, self.sock = loop, io, sock
         self.fd = fd
@@ -89,11 +92,18 @@ cdef class Transport(ServedSource):
             self.end_service()
 
     cdef int note_names(self, extra) except -1:
-        """Note what the loop has given, and the addresses: in their short form, which takes a dozenth of the memory."""
-        cdef dict noted = dict(extra or {})
-        local = name_of(self.fd, &self.local)
-        if not self.local.family:
-            noted.setdefault("sockname", local)
+        """Note what the loop has given, and the addresses: in their short form, which takes a dozenth of the memory.
+
+        The local name can be asked for as long as the descriptor is open, which nothing but the transport closes unless
+        it is shared.
+        """
+        cdef dict noted = None
+        self.is_unnamed = True
+        if extra is None and self.peer.family and not self.is_shared:
+            return 0
+        noted = self.extra = dict(extra or {})
+        if self.is_shared:
+            self.ask_name()
         if not self.peer.family and "peername" not in noted:
             peer = peer_of(self.fd, &self.peer)
             if not self.peer.family:
@@ -101,17 +111,34 @@ cdef class Transport(ServedSource):
         self.extra = noted or None
         return 0
 
+    cdef int ask_name(self) except -1:
+        """Ask the kernel for the local name, once."""
+        if not self.is_unnamed:
+            return 0
+        self.is_unnamed = False
+        local = name_of(self.fd, &self.local) if self.is_open else None
+        if not self.local.family:
+            self.extra = {} if self.extra is None else self.extra
+            self.extra.setdefault("sockname", local)
+        return 0
+
     cdef dict details(self):
         """Return all that `get_extra_info` knows but the socket, the addresses in full."""
+        self.ask_name()
         if self.extra is None:
             self.extra = {}
+        self.spell_names()
+        return self.extra
+
+    cdef int spell_names(self) except -1:
+        """Put the known addresses into `extra`, in full."""
         if self.local.family:
             self.extra.setdefault("sockname", long_name(&self.local))
             self.local.family = 0
         if self.peer.family:
             self.extra["peername"] = long_name(&self.peer)
             self.peer.family = 0
-        return self.extra
+        return 0
 
     cdef int stop_io(self) except -1:
         """Stop all I/O, for the transport closes at once; queued writes are lost."""
@@ -136,8 +163,9 @@ cdef class Transport(ServedSource):
             if self.protocol_connected and self.protocol is not None:
                 self.protocol.connection_lost(exc)
         finally:
-            self.release()
+            # before the release, which knows by references whether anything can ask for the name
             self.protocol = None
+            self.release()
             self.end_service()
         return 0
 
@@ -159,12 +187,15 @@ cdef class Transport(ServedSource):
         """
         if not self.is_open:
             return 0
-        self.is_open = False
         self.lingers = self.lingers and self.forks_seen == forks and self.io.starved is None
-        if self.sock is not None or self.forks_seen != forks or self.lingers:
+        if self.is_shared or self.forks_seen != forks or self.lingers:
             self.io.poller.remove(self)
         else:
             self.io.poller.forget(self)
+        if reference_count(<PyObject *>self) > 1:
+            # beside the caller somebody has it, and may ask when it is closed
+            self.ask_name()
+        self.is_open = False
         self.give_back()
         if self.io.starved is not None:
             self.io.descriptor_freed()
@@ -184,6 +215,7 @@ cdef class Transport(ServedSource):
         return 0
 
     cdef object python_socket(self):
+        self.is_shared = True
         if self.sock is None:
             if self.is_open:
                 self.sock = socket.socket(fileno=self.fd)
@@ -199,9 +231,13 @@ cdef class Transport(ServedSource):
             sock = self.python_socket()
             if "socket" not in self.details():
                 self.extra["socket"] = TransportSocket(sock)
-        elif self.extra is None and name not in NAMES:
-            return default
-        return self.details().get(name, default)
+        elif name == "peername" and self.peer.family:
+            return long_name(&self.peer)
+        elif name == "sockname":
+            self.ask_name()
+            if self.local.family:
+                return long_name(&self.local)
+        return default if self.extra is None else self.extra.get(name, default)
 
     def get_protocol(self):
         """The current protocol."""
