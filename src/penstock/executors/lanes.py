@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from penstock.config.converters import nearest
 from penstock.config.references import resolve
@@ -28,22 +28,24 @@ __all__ = ["LaneSet", "build_lane", "lane_sets"]
 DEFAULT_KEY = "executors.default"
 OWN_NAMES = ("io", "cpu", "dns")
 
-# loops that have run with lanes, penstock's own and foreign ones; weakly held on both sides, for a lane holds its loop
-_started: WeakKeyDictionary[LaneSet, ref[asyncio.AbstractEventLoop]] = WeakKeyDictionary()
-_started_lock = threading.Lock()
+# loops that have run with lanes, penstock's own and foreign ones; weakly held on both sides, for a lane holds its loop.
+# No lock: each access is one operation of the dict. From 3.14 on a Ctrl-C can come between the acquisition of a lock
+# and its `with` block, and every later run would wait for that lock.
+_started: dict[ref[LaneSet], ref[asyncio.AbstractEventLoop]] = {}
 
 
 def lane_sets() -> list[tuple[asyncio.AbstractEventLoop, LaneSet]]:
     """Return the open loops of this process that have run with lanes, with their lanes. Any thread may call it."""
-    with _started_lock:
-        found = [(known(), lanes) for lanes, known in _started.items()]
-    return [(loop, lanes) for loop, lanes in found if loop is not None and not loop.is_closed()]
+    found = [(known(), lanes()) for lanes, known in _started.copy().items()]
+    return [(loop, lanes) for loop, lanes in found if lanes is not None and loop is not None and not loop.is_closed()]
+
+
+def _forget(lanes: ref[LaneSet]) -> None:
+    _started.pop(lanes, None)
 
 
 def _after_fork() -> None:
     # a child made by fork has neither these loops nor their workers
-    global _started_lock
-    _started_lock = threading.Lock()
     _started.clear()
 
 
@@ -152,8 +154,7 @@ class LaneSet:
         """Start the existing lanes, and make those with `min_workers`. Called when the loop begins to run."""
         if self._is_shut:
             return
-        with _started_lock:
-            _started[self] = ref(loop)
+        _started[ref(self, _forget)] = ref(loop)
         for name, config in list(self._configs.items()):
             if name in self._lanes or config.min_workers:
                 self.get(name).start(loop)

@@ -214,6 +214,7 @@ async def test_what_is_queued_goes_out_before_it_lingers(loop, asks_for_socket):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # from 3.15 on it is raised before the fork
 async def test_a_forked_child_ends_none_of_its_parents(loop):
     server, clients, _ = await lingering(loop)
     child = os.fork()
