@@ -164,7 +164,7 @@ def test_one_that_lingers_as_its_loop_ends_keeps_no_place(run_plain):
 async def test_one_that_is_closing_already_stays_as_it_is():
     server, address, made = await served()
     _, writer = await asyncio.open_connection(*address)
-    while not made:
+    while not (made and hasattr(made[0], "transport")):
         await asyncio.sleep(0.001)
     made[0].transport.close()
     close_lingering(made[0].transport)
