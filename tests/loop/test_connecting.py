@@ -215,3 +215,13 @@ async def test_a_numeric_address_is_answered_as_asyncio_does(loop):
             answer = connecting._numeric(host, port, 0, 0)
             if answer is not None:
                 assert answer == [asyncio.base_events._ipaddr_info(host, port, 0, socket.SOCK_STREAM, 0)]
+
+
+def test_a_wrong_keyword_is_an_error_of_the_call(loop):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        loop.create_connection(Recorder, "127.0.0.1", 1, colour=1)
+
+
+async def test_a_port_out_of_range_has_asyncios_words(loop):
+    with pytest.raises(OverflowError, match=r"^connect\(\): port must be 0-65535"):
+        await loop.create_connection(Recorder, "127.0.0.1", 100_000)

@@ -473,3 +473,41 @@ def test_a_loop_is_closed_while_socket_calls_wait(loop, pair):
     call.send(None)
     loop.close()
     call.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("recv", lambda loop, one: loop.sock_recv(one, 10)),
+        ("recv_into", lambda loop, one: loop.sock_recv_into(one, bytearray(10))),
+        ("send", lambda loop, one: loop.sock_sendall(one, b"data")),
+        ("connect", lambda loop, one: loop.sock_connect(one, ("127.0.0.1", 9))),
+    ],
+)
+async def test_a_method_of_sockets_that_a_program_replaces_is_called(loop, pair, monkeypatch, name, call):
+    def guarded(sock, *args):
+        raise PermissionError("guarded")
+
+    pair[1].send(b"data")
+    monkeypatch.setattr(socket.socket, name, guarded)
+    with pytest.raises(PermissionError, match="guarded"):
+        await call(loop, pair[0])
+    monkeypatch.undo()
+    await loop.sock_sendall(pair[0], b"data")
+    assert pair[1].recv(10) == b"data"
+
+
+def test_a_call_that_would_wait_on_a_closed_loop_says_that_it_is_closed(loop, pair):
+    loop.close()
+    receiving = loop.sock_recv(pair[0], 10)
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
+        receiving.send(None)
+
+
+async def test_a_buffer_that_cannot_be_written_is_asyncios_error(loop, pair):
+    pair[1].send(b"data")
+    for buffer in (memoryview(b"four"), memoryview(bytearray(8))[::2]):
+        with pytest.raises((TypeError, BufferError)) as found:
+            await loop.sock_recv_into(pair[0], buffer)
+        with pytest.raises(found.type):
+            pair[0].recv_into(buffer)

@@ -61,6 +61,14 @@ cdef Py_ssize_t MUCH_BYTES = 16 * 1024
 cdef int NUMBER_BYTES = sizeof(in6_addr)
 
 
+cdef extern from *:
+    """
+    static unsigned int penstock_version(PyObject *type) { return ((PyTypeObject *)type)->tp_version_tag; }
+    """
+    # Another one after each change of the class; 0 for a class without one.
+    unsigned int version_of "penstock_version"(object type_) noexcept
+
+
 # --- sockets whose fields are read
 
 
@@ -91,9 +99,30 @@ cdef bint knows_layout() except -1:
 cdef bint KNOWS_LAYOUT = knows_layout()
 
 
-cdef inline bint is_plain(object sock) noexcept:
+# The methods in whose place system calls are made. A program may replace them, to forbid connections or to count.
+cdef tuple METHODS = tuple(
+    (name, getattr(Socket, name))
+    for name in ("accept", "connect", "connect_ex", "recv", "recv_into", "recvfrom", "recvfrom_into", "send", "sendto")
+)
+# The version of the class at which they were found to be Python's own; 0: they have to be looked at.
+cdef unsigned int own_version = 0
+
+
+cdef bint has_own_methods() except -1:
+    """Return whether the methods of sockets are those of the import."""
+    global own_version
+    if own_version != 0 and version_of(Socket) == own_version:
+        return True
+    for name, method in METHODS:
+        if getattr(Socket, name) is not method:
+            return False
+    own_version = version_of(Socket)
+    return True
+
+
+cdef inline bint is_plain(object sock) except -1:
     """Return whether it is Python's own socket, without a timeout."""
-    return KNOWS_LAYOUT and type(sock) is Socket and fields_of(sock).timeout_ns == 0
+    return KNOWS_LAYOUT and type(sock) is Socket and fields_of(sock).timeout_ns == 0 and has_own_methods()
 
 
 cdef bint takes_edges(PySocket *fields, bint writes) noexcept:
@@ -177,6 +206,7 @@ cdef class SocketCall(WaitingCall):
 
     cdef int enter(self, int fd) except -1:
         leave(self)
+        self.loop.check_open()
         cdef Watch watch = watch_at(self.loop.io, fd)
         if watch is None or not watch.is_kept_for(self.sock):
             self.loop._ensure_fd_no_transport(fd)
@@ -312,7 +342,11 @@ def receive_into(Reactor loop not None, sock, buffer):
     """Receive into a buffer. Return the number of bytes, a call, or None if asyncio's code has to do it."""
     if not is_plain(sock) or type(buffer) not in (bytearray, memoryview):
         return None
-    cdef Py_ssize_t got = received_into(sock, buffer)
+    cdef Py_ssize_t got
+    try:
+        got = received_into(sock, buffer)
+    except (BufferError, ValueError):
+        return None
     if got >= 0:
         return got
     cdef ReceiveInto call = ReceiveInto.__new__(ReceiveInto)
@@ -425,7 +459,9 @@ def connect(Reactor loop not None, sock, address):
     if begin_to_connect(sock, address):
         return True
     cdef Connect call = Connect.__new__(Connect)
-    call.address = address
+    # as asyncio's look-up gives it
+    is_short = fields_of(sock).family == AF_INET6 and len(address) == 2
+    call.address = (*address, 0, 0) if is_short else address
     return begin(call, loop, sock, True)
 
 

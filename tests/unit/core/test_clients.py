@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import weakref
 
 import pytest
@@ -120,3 +121,39 @@ def test_other_objects_are_referred_to_weakly():
     del foreign
     gc.collect()
     assert seen() is None and len(clients) == 0
+
+
+class Failing:
+    """A protocol that fails before it is connected, and looks at the server's clients as it goes."""
+
+    server: asyncio.Server
+    kept: list[object] = []
+
+    @property
+    def connection_made(self):
+        self.kept.extend(getattr(self.server, "_clients", ()))
+        raise ValueError
+
+    def __del__(self):
+        list(getattr(self.server, "_clients", ()))
+
+
+async def test_a_transport_that_could_not_be_made_is_no_client(accepted):
+    made = []
+
+    def fail_once():
+        made.append(Failing if not made else Kept)
+        return made[-1]()
+
+    server = Failing.server = await asyncio.get_running_loop().create_server(fail_once, "127.0.0.1", 0)
+    server.max_connections = 1
+    with socket.create_connection(server.sockets[0].getsockname()):
+        while not made:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert connection_count(server) == 0
+        Failing.kept.clear()
+        assert connection_count(server) == 0
+    (client,) = await connect(server, 1, accepted)
+    client.transport.close()
+    await close_server(server)

@@ -222,3 +222,15 @@ except ZeroDivisionError:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.strip() == "0"
+
+
+async def test_a_socket_that_is_used_otherwise_wakes_the_loop_no_more(loop, run, pair):
+    one, other = pair
+    await received(loop, one, other)
+    assert registered(one.fileno())
+    for _ in range(20):
+        other.send(b"x")
+        await asyncio.sleep(0.001)  # a wait of the loop, which sees the event
+        one.recv(10)
+    assert not registered(one.fileno())
+    await received(loop, one, other)

@@ -211,6 +211,7 @@ cdef class Listener(AcceptingSource):
             # The descriptor is the transport's from the moment that it says it is open.
             if stream.is_open:
                 stream.release()
+                stream.end_service()
             else:
                 close(fd)
             self.report_failure(protocol, exc)

@@ -83,6 +83,8 @@ cdef class Transport(ServedSource):
 
     def __del__(self):
         if not self.is_open:
+            # what runs while it is freed must not find it among the clients
+            self.part()
             return
         try:
             # raises where warnings are errors

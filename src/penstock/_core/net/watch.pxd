@@ -25,6 +25,8 @@ cdef class Watch(Source):
     cdef object file
     # A weak reference to the socket for which the kernel keeps the registration, while nothing waits too; or None.
     cdef object kept_for
+    # Events in a row that nothing waited for.
+    cdef int idle_events
 
     cdef int drop_idle(self, uint32_t events) except -1
     cdef bint is_kept_for(self, object sock) except -1

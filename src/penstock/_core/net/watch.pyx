@@ -22,6 +22,11 @@ from penstock._core.events.ready cimport push
 from penstock._core.net.io_context cimport IOContext
 
 
+cdef enum:
+    # A socket with more events in a row that nothing waits for is used otherwise by now: by a thread, say.
+    MOST_IDLE_EVENTS = 8
+
+
 cdef class WaitingCall(Runnable):
     """The base of calls that wait."""
 
@@ -41,8 +46,9 @@ cdef class Watch(Source):
         """Give up what nothing waits for: room to write, and all of a socket that is gone."""
         cdef uint32_t interest = self.io.poller.slots[self.fd].interest & ~<uint32_t>EPOLLOUT
         if self.reader is None:
+            self.idle_events += 1
             sock = self.kept_for()
-            if sock is None or fields_of(sock).fd != self.fd:
+            if sock is None or fields_of(sock).fd != self.fd or self.idle_events >= MOST_IDLE_EVENTS:
                 return self.io.poller.remove(self)
         if events == EPOLLOUT:
             if self.io.poller.control(EPOLL_CTL_MOD, self.fd, interest, self.io.poller.slots[self.fd].serial) == 0:
@@ -186,6 +192,7 @@ cdef int enter(IOContext io, WaitingCall waiter, int fd, bint writes) except -1:
     cdef bint is_kept = watch is not None and watch.is_kept_for(waiter.sock)
     cdef Watch used = watch if watch is not None else new_watch(io, fd)
     former_reader, former_writer = used.reader, used.writer
+    used.idle_events = 0
     if writes:
         used.writer = waiter
     else:

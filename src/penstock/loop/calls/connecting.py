@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import os
 import socket
 import sys
@@ -16,6 +15,7 @@ from asyncio import base_events
 from errno import EALREADY, EINPROGRESS, EINTR
 from typing import TYPE_CHECKING, Any
 
+from penstock.loop.calls.sockets import SocketCalls
 from penstock.loop.native import native_core
 
 if TYPE_CHECKING:
@@ -23,17 +23,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Connecting"]
 
-ADDRESS_OPTIONS = ("family", "proto", "flags")
-DEFAULTS: dict[str, Any] = {
-    name: parameter.default
-    for name, parameter in inspect.signature(asyncio.BaseEventLoop.create_connection).parameters.items()
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in ADDRESS_OPTIONS
+# What only asyncio's own method does, with its default. Python 3.11 has no `all_errors`.
+WISHES: dict[str, Any] = {
+    "ssl": None,
+    "sock": None,
+    "local_addr": None,
+    "server_hostname": None,
+    "ssl_handshake_timeout": None,
+    "ssl_shutdown_timeout": None,
+    "happy_eyeballs_delay": None,
+    "interleave": None,
+    "all_errors": False,
 }
 # asyncio's create_connection reaches the loop through these.
 SEAMS = frozenset(
     ("_ensure_resolved", "_connect_sock", "sock_connect", "_create_connection_transport", "_make_socket_transport")
 )
-SOCKET, CONNECT = socket.socket, socket.socket.connect
+SOCKET, CONNECT, CONNECT_EX = socket.socket, socket.socket.connect, socket.socket.connect_ex
+MOST_PORT = 0xFFFF
 UNDER_WAY = (EINPROGRESS, EALREADY, EINTR)
 # From 3.15 on a transport calls its protocol in one context.
 HAS_CONTEXT = sys.version_info >= (3, 15)
@@ -47,12 +54,28 @@ class Connecting(asyncio.BaseEventLoop):
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         host: Any = None,
         port: Any = None,
-        **options: Any,
+        *,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        ssl: Any = None,
+        sock: Any = None,
+        local_addr: Any = None,
+        server_hostname: Any = None,
+        ssl_handshake_timeout: Any = None,
+        ssl_shutdown_timeout: Any = None,
+        happy_eyeballs_delay: Any = None,
+        interleave: Any = None,
+        all_errors: Any = False,
     ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
         """Connect to a TCP server, as asyncio's method does, with its arguments and exceptions."""
-        if (host is None and port is None) or not self._takes_short_way(options):
-            return await super().create_connection(protocol_factory, host, port, **options)
-        family, proto = options.get("family", 0), options.get("proto", 0)
+        given = locals()
+        wishes = {name: given[name] for name, default in WISHES.items() if given[name] is not default}
+        if wishes or (host is None and port is None) or not self._takes_short_way():
+            return await super().create_connection(
+                protocol_factory, host, port, family=family, proto=proto, flags=flags, **wishes
+            )
+        self._check_closed()  # type: ignore[attr-defined]
         infos = _numeric(host, port, family, proto)
         if infos is None:
             infos = await self._ensure_resolved(  # type: ignore[attr-defined]
@@ -60,15 +83,12 @@ class Connecting(asyncio.BaseEventLoop):
                 family=family,
                 type=socket.SOCK_STREAM,
                 proto=proto,
-                flags=options.get("flags", 0),
+                flags=flags,
                 loop=self,
             )
         return await self._open_transport(await self._connect_first(infos), protocol_factory)
 
-    def _takes_short_way(self, options: dict[str, Any]) -> bool:
-        for name, value in options.items():
-            if name not in ADDRESS_OPTIONS and (name not in DEFAULTS or value is not DEFAULTS[name]):
-                return False
+    def _takes_short_way(self) -> bool:
         return (
             "_is_final" in type(self).__dict__
             and not self._debug  # type: ignore[attr-defined]
@@ -76,6 +96,8 @@ class Connecting(asyncio.BaseEventLoop):
             and vars(base_events)["socket"] is socket
             and socket.socket is SOCKET
             and SOCKET.connect is CONNECT
+            and SOCKET.connect_ex is CONNECT_EX
+            and type(self).sock_connect is SocketCalls.sock_connect
         )
 
     async def _connect_first(self, infos: list[Any]) -> socket.socket:
@@ -97,7 +119,7 @@ class Connecting(asyncio.BaseEventLoop):
         family, kind, proto, _, address = info
         sock = SOCKET(family, kind | socket.SOCK_NONBLOCK, proto)
         try:
-            if not (_is_loopback(address[0]) and _connected_at_once(sock, address)):
+            if not (_is_loopback(address) and _connected_at_once(sock, address)):
                 await self.sock_connect(sock, address)
         except BaseException:
             sock.close()
@@ -137,8 +159,10 @@ def _numeric(host: Any, port: Any, family: int, proto: int) -> list[Any] | None:
     return None
 
 
-def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host == "::1"
+def _is_loopback(address: Any) -> bool:
+    host: str = address[0]
+    port: int = address[1]
+    return 0 <= port <= MOST_PORT and (host.startswith("127.") or host == "::1")
 
 
 def _connected_at_once(sock: socket.socket, address: Any) -> bool:
