@@ -29,8 +29,12 @@ HANDED_OUT = {("integrations", "testing")}
 DOOR = "penstock"
 # The edges between the packages of the native core; "" are the modules at its top. `_sys` has declarations only.
 CORE_EDGES = {
-    "": {"net", "overload", "tasks", "events"},
-    "net": {"events", "overload"},
+    "": {"net", "tls", "datagrams", "pipes", "limits", "overload", "tasks", "events"},
+    "net": {"events", "overload", "limits"},
+    "tls": {"net", "limits", "overload", "events"},
+    "datagrams": {"net", "limits", "overload", "events"},
+    "pipes": {"net", "limits", "overload", "events"},
+    "limits": set(),
     "overload": {"events"},
     "tasks": {"events"},
     "workers": {"events"},

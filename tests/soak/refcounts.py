@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from penstock._core.net.budget import shared_budget
-from penstock._core.net.peer_timeouts import TimeoutBounds
+from penstock._core.limits.budget import shared_budget
+from penstock._core.limits.peer_timeouts import TimeoutBounds
 from penstock.loop import NATIVE, EventLoop
 from penstock.loop.native import native_core
 from penstock.loop.servers import connection_count

@@ -13,9 +13,9 @@ from penstock._core cimport backlog
 from penstock._core._sys.socket cimport IPPROTO_TCP
 from penstock._core.events.clock cimport now_ns
 from penstock._core.net.address cimport protocol_below, send_at_once
-from penstock._core.net.budget cimport Budget
+from penstock._core.limits.budget cimport Budget
 from penstock._core.net.listen cimport Listener
-from penstock._core.net.peer_timeouts cimport TimeoutBounds
+from penstock._core.limits.peer_timeouts cimport TimeoutBounds
 from penstock._core.net.stream cimport Stream
 from penstock._core.net.watch cimport is_idle
 from penstock._core.overload.lag cimport Lag

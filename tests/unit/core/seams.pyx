@@ -9,13 +9,13 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
-from penstock._core.net.budget cimport Account, Budget, charge
+from penstock._core.limits.budget cimport Account, Budget, charge
 from penstock._core.events.poller cimport Source
 from penstock._core.reactor cimport Reactor
 from penstock._core.tasks.layout cimport Layout, layout
 from penstock._core.tasks.stack cimport is_verified
 from penstock._core.tasks.watchdog cimport WatchedLoop
-from penstock._core.net.wheel cimport WheelEntry, Wheel, is_armed
+from penstock._core.limits.wheel cimport WheelEntry, Wheel, is_armed
 
 
 @cython.no_gc_clear

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock._core.net.budget import Budget
+from penstock._core.limits.budget import Budget
 
 # seams.pyx, which has no types for Python
 seams: Any = importlib.import_module("penstock._core.seams")

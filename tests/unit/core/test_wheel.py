@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock._core.net.wheel import Wheel
+from penstock._core.limits.wheel import Wheel
 
 # seams.pyx, which has no types for Python
 seams: Any = importlib.import_module("penstock._core.seams")

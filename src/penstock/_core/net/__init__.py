@@ -1,3 +1,3 @@
-"""Sockets, natively: transports, listeners, watches, and the bounds of connections."""
+"""Sockets, natively: transports, listeners and watches."""
 
 __all__: list[str] = []

@@ -1,7 +1,7 @@
 from cpython.object cimport PyObject
 
 from penstock._core._sys.socket cimport iovec
-from penstock._core.net.budget cimport Account, Budget
+from penstock._core.limits.budget cimport Account, Budget
 
 
 cdef enum:

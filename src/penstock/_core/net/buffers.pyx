@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 
 from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE, new_bytes
 from penstock._core._sys.socket cimport iovec
-from penstock._core.net.budget cimport charge
+from penstock._core.limits.budget cimport charge
 
 cdef enum:
     KEPT_SIZE = 256

@@ -3,11 +3,11 @@ from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core.events.poller cimport Poller
 from penstock._core.events.ready cimport Ready
-from penstock._core.net.budget cimport Budget
+from penstock._core.limits.budget cimport Budget
 from penstock._core.net.buffers cimport ReadPool
 from penstock._core.net.deferred_accepts cimport DeferredAccepts
-from penstock._core.net.peer_timeouts cimport TimeoutBounds
-from penstock._core.net.wheel cimport Wheel
+from penstock._core.limits.peer_timeouts cimport TimeoutBounds
+from penstock._core.limits.wheel cimport Wheel
 from penstock._core.overload.deferred_reads cimport DeferredReads
 from penstock._core.overload.lingering cimport LingeringConnections
 

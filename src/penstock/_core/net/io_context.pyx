@@ -13,7 +13,7 @@ from penstock._core.events.poller cimport Poller, Source
 from penstock._core.events.ready cimport Ready
 from penstock._core.net.buffers cimport ReadPool
 from penstock._core.net.deferred_accepts cimport DeferredAccepts
-from penstock._core.net.wheel cimport Wheel
+from penstock._core.limits.wheel cimport Wheel
 from penstock._core.overload.deferred_reads cimport DeferredReads
 from penstock._core.overload.lingering cimport LingeringConnections
 

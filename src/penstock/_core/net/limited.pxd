@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core._sys.python cimport flag
 from penstock._core.net.buffers cimport WriteQueue
-from penstock._core.net.peer_timeouts cimport PeerTimeouts
+from penstock._core.limits.peer_timeouts cimport PeerTimeouts
 from penstock._core.net.transport cimport Transport
 
 

@@ -12,9 +12,9 @@ from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core._sys.socket cimport SO_LINGER, SOL_SOCKET, linger, setsockopt
 from penstock._core.events.clock cimport now_ns
-from penstock._core.net.budget cimport charge
+from penstock._core.limits.budget cimport charge
 from penstock._core.net.buffers cimport WriteQueue
-from penstock._core.net.peer_timeouts cimport RECEIVING, FINE, GUESSED, IDLE, NOTHING, REASONS, UNKNOWN_PROTOCOL, BY_DEADLINE, TimeoutBounds, PeerTimeouts, note_write
+from penstock._core.limits.peer_timeouts cimport RECEIVING, FINE, GUESSED, IDLE, NOTHING, REASONS, UNKNOWN_PROTOCOL, BY_DEADLINE, TimeoutBounds, PeerTimeouts, note_write
 from penstock._core.net.transport cimport Transport
 
 cdef enum:

@@ -62,10 +62,10 @@ from penstock._core.net.buffers cimport ReadPool
 from penstock._core.net.clients cimport Clients
 from penstock._core.net.io_context cimport RECEIVE_BYTES, IOContext
 from penstock._core.net.limited cimport LimitedTransport
-from penstock._core.net.peer_timeouts cimport note_read
+from penstock._core.limits.peer_timeouts cimport note_read
 from penstock._core.net.stream_feed cimport feed, has_asyncio_feed, reader_of, receive_for
 from penstock._core.net.transport cimport Transport
-from penstock._core.net.wheel cimport WheelEntry
+from penstock._core.limits.wheel cimport WheelEntry
 from penstock._core.net.writer cimport WriterTransport
 from penstock._core.overload.shed_unread cimport drain, next_of, replies_of
 from penstock._core.overload.urgent cimport URGENT

@@ -29,7 +29,7 @@ from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, iov
 from penstock._core.net.buffers cimport WriteQueue
 from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.limited cimport LimitedTransport
-from penstock._core.net.peer_timeouts cimport note_sent
+from penstock._core.limits.peer_timeouts cimport note_sent
 
 cdef enum:
     VECTOR_SIZE = 64

@@ -1,6 +1,6 @@
 """Bounds on connections: their configuration, their statistics, and the report of a disconnected peer.
 
-The native core counts bytes and time (`_core/net/budget`, `_core/net/peer_timeouts`, `_core/net/wheel`); this module
+The native core counts bytes and time (`_core/limits/budget`, `_core/net/peer_timeouts`, `_core/net/wheel`); this module
 has the work of a disconnection. asyncio's own loop has no bounds: its transports do not count.
 """
 
@@ -59,7 +59,7 @@ def memory_statistics() -> MemoryStatistics:
     """Return the figures of this process, over all its loops."""
     if not NATIVE:
         return MemoryStatistics()
-    from penstock._core.net.budget import shared_budget
+    from penstock._core.limits.budget import shared_budget
     from penstock._core.net.limited import disconnect_counts
 
     budget, marks = shared_budget(), shared_budget().marks
@@ -90,8 +90,8 @@ def bound_memory(
     core = native_core(loop)
     if core is None:
         return False
-    from penstock._core.net.budget import shared_budget
-    from penstock._core.net.peer_timeouts import TimeoutBounds
+    from penstock._core.limits.budget import shared_budget
+    from penstock._core.limits.peer_timeouts import TimeoutBounds
 
     budget = None
     if buffer_bytes is not None:

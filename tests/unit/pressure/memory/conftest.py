@@ -14,7 +14,7 @@ TIMEOUT_S = 20.0
 @pytest.fixture
 def make_loop():
     """Yield `make_loop(**bounds)`, which makes a loop with these bounds on its connections."""
-    from penstock._core.net.budget import shared_budget
+    from penstock._core.limits.budget import shared_budget
     from penstock.loop import EventLoop
     from penstock.pressure.overload.connections import bound_memory
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock._core.net.budget import shared_budget
+from penstock._core.limits.budget import shared_budget
 from penstock.loop import EventLoop
 from penstock.pressure import bound_memory, memory_statistics
 from tests.loop.wire import Recorder, read_exactly, settle, socket_pair

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from penstock._core.net.budget import shared_budget
+from penstock._core.limits.budget import shared_budget
 from penstock.errors import SlowPeer
 from penstock.pressure import expect_request, memory_statistics, set_receive_deadline
 from tests.unit.pressure.memory.peers import KERNEL_BYTES, Accepted

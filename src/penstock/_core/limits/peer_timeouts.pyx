@@ -18,7 +18,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core._sys.socket cimport SIOCINQ, SIOCOUTQ, ioctl
-from penstock._core.net.wheel cimport Wheel, is_armed
+from penstock._core.limits.wheel cimport Wheel, is_armed
 
 cdef enum:
     # A peer that sends this many bytes a second is not too slow, however long it takes.

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from penstock._core.net.wheel cimport WheelEntry, Wheel
+from penstock._core.limits.wheel cimport WheelEntry, Wheel
 
 cdef enum:
     # The result of a check.
