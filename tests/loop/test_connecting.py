@@ -204,7 +204,8 @@ async def test_a_cancelled_connect_closes_its_socket(loop):
 
 
 def test_a_numeric_address_is_answered_as_asyncio_does():
-    connecting = pytest.importorskip(
+    needs = "needs the extension"
+    connecting = pytest.importorskip("penstock.loop.calls.connecting", reason=needs, exc_type=ImportError)
         "penstock.loop.calls.connecting", reason="needs the extension", exc_type=ImportError
     )
     generator = random.Random(14)

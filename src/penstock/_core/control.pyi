@@ -6,11 +6,11 @@ from typing import Any, Self, final
 
 from penstock._core.events.poller import Source
 from penstock._core.limits.budget import Budget
+from penstock._core.limits.peer_timeouts import TimeoutBounds
+from penstock._core.limits.wheel import Wheel
 from penstock._core.net.deferred_accepts import DeferredAccepts
 from penstock._core.net.listen import Listener
-from penstock._core.limits.peer_timeouts import TimeoutBounds
 from penstock._core.net.stream import Stream
-from penstock._core.limits.wheel import Wheel
 from penstock._core.overload.deferred_reads import DeferredReads
 from penstock._core.overload.lag import Lag
 from penstock._core.reactor import Reactor

@@ -2,8 +2,8 @@ from typing_extensions import disjoint_base
 
 from penstock._core.events.poller import Poller
 from penstock._core.events.ready import Ready
-from penstock._core.net.deferred_accepts import DeferredAccepts
 from penstock._core.limits.wheel import Wheel
+from penstock._core.net.deferred_accepts import DeferredAccepts
 from penstock._core.overload.deferred_reads import DeferredReads
 from penstock._core.overload.lingering import LingeringConnections
 
