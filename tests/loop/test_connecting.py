@@ -206,8 +206,6 @@ async def test_a_cancelled_connect_closes_its_socket(loop):
 def test_a_numeric_address_is_answered_as_asyncio_does():
     needs = "needs the extension"
     connecting = pytest.importorskip("penstock.loop.calls.connecting", reason=needs, exc_type=ImportError)
-        "penstock.loop.calls.connecting", reason="needs the extension", exc_type=ImportError
-    )
     generator = random.Random(14)
     hosts = ["127.0.0.1", "1.2.3", "256.1.1.1", "::1", "0", "", "1.2.3.4 ", "1.2.3.4\0", "name", None, b"127.0.0.1"]
     hosts += [".".join(str(generator.randrange(300)) for _ in range(4)) for _ in range(100)]
