@@ -146,6 +146,7 @@ conformance: $(BUILT)
 bench: $(BUILT) .venv/bench-$(THIS)
 	@$(BIN)/python benchmarks/instructions.py --only . --json benchmarks/raw/counts.json
 	$(call bench,loops) --counts benchmarks/raw/counts.json
+	$(call bench,io) --counts benchmarks/raw/counts.json
 	$(call bench,executors)
 	$(call bench,tasks)
 	$(call bench,pressure)

@@ -33,6 +33,7 @@ ARMS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": _asyncio_loop,
     "uvloop": _module_loop("uvloop", "new_event_loop"),
     "rloop": _module_loop("rloop", "new_event_loop"),
+    "rsloop": _module_loop("rsloop", "new_event_loop"),
     "zuvloop": _module_loop("zuvloop", "new_event_loop"),
     "penstock": _module_loop("penstock", "new_event_loop"),
 }

@@ -63,7 +63,7 @@ def measure(name: str, options: argparse.Namespace) -> raw.Run:
 def _with_counts(run: raw.Run, path: Path) -> raw.Run:
     if not path.exists():
         return replace(run, notes=[*run.notes, f"no counts of instructions and system calls: {path.name} is not there"])
-    return replace(run, counts=Counts.load(path))
+    return run.with_counts(Counts.load(path))
 
 
 def interleave(trials: list[Trial], plan: Plan, rounds: int, results: Results, minutes: float | None = None) -> int:

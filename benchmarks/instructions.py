@@ -23,6 +23,7 @@ from benchmarks.counts import callgrind, strace
 from benchmarks.counts.loads import SERVED
 from benchmarks.counts.table import Count, Counts, lines
 from benchmarks.micro.worker import CASES
+from benchmarks.net.certificate import make_certificate
 from benchmarks.tasks import arms as task_arms
 
 __all__ = ["main"]
@@ -37,6 +38,7 @@ def main() -> None:
     if len(notes) == len(TOOLS):
         print(*notes, sep="\n", file=sys.stderr)
         return
+    make_certificate()
     arms, missing = _available(options.arms.split(","))
     rows = [row for row in (*CASES, *SERVED) if re.search(options.only, row)]
     counts = Counts.of_now(count(arms, rows), [*notes, *missing])

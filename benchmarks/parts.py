@@ -1,9 +1,10 @@
-"""The parts of the benchmark: loops, executors, tasks and pressure, each with its arms, rows, goals and words."""
+"""The parts of the benchmark: loops, io, executors, tasks and pressure, each with its arms, rows, goals and words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 
 from benchmarks import arms as loops
@@ -30,6 +31,8 @@ QUICK = Effort(micro_s=0.01, micro_repeats=3, warmup_s=0.1, warm_s=0.2, http_s=1
 # many rows: short measurements in more rounds, because a process differs more from the next than a moment does
 LOOPS = Effort(micro_s=0.02, micro_repeats=3, warmup_s=0.04, warm_s=0.2, http_s=0.5)
 EXECUTOR_S, QUICK_EXECUTOR_S = 0.6, 0.3  # per arm, trial and round
+# rows of part `io`; all other rows on loops are those of part `loops`
+IO_ROWS = ("TLS: *", "UDP: *", "pipe: *", "spawn *", "communicate*", "* beside a busy thread, p99")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,22 @@ class Part:
     rounds: tuple[int, int] = (5, 2)  # of a full run and of a quick one
 
 
+def is_io(trial: Trial) -> bool:
+    """Return whether a trial of the loops belongs to part `io`."""
+    return any(fnmatchcase(trial.rows[0], pattern) for pattern in IO_ROWS)
+
+
 def _loops(is_quick: bool) -> Plan:
+    plan = _on_loops()
+    return replace(plan, trials=[trial for trial in plan.trials if not is_io(trial)])
+
+
+def _io(is_quick: bool) -> Plan:
+    plan = _on_loops()
+    return replace(plan, trials=[trial for trial in plan.trials if is_io(trial)])
+
+
+def _on_loops() -> Plan:
     placement = place()
     workers, servers = micro.Workers(placement, LOOPS), Servers(placement)
     bench = net.Bench(servers, placement, LOOPS)
@@ -105,6 +123,11 @@ LOOP_WORDS = Words(
     axis="CPU time",
     short="ratios",
 )
+IO_WORDS = replace(
+    LOOP_WORDS,
+    title="Benchmarks of TLS, datagrams, pipes and processes",
+    cost=f"{LOOP_WORDS.cost} Beside a busy thread: p99 latency.",
+)
 EXECUTOR_WORDS = Words(
     title="Benchmarks of executors",
     cost="Wall-clock time of a call awaited in the loop. Each arm has one worker per core; for the loop's delay it has "
@@ -130,8 +153,10 @@ PRESSURE_WORDS = Words(
     kind="guard",
     axis="goodput, in percent of what the service can do",
 )
+LOOP_ARMS = tuple(arm for arm in loops.ARMS if arm != "rsloop")  # it is there for its TLS
 PARTS: dict[str, Part] = {
-    "loops": Part(tuple(loops.ARMS), loops.available, loops.describe, _loops, LOOP_WORDS, rounds=(9, 2)),
+    "loops": Part(LOOP_ARMS, loops.available, loops.describe, _loops, LOOP_WORDS, rounds=(9, 2)),
+    "io": Part(tuple(loops.ARMS), loops.available, loops.describe, _io, IO_WORDS, rounds=(9, 2)),
     "executors": Part(tuple(executors.ARMS), executors.available, executors.describe, _executors, EXECUTOR_WORDS),
     "tasks": Part(tuple(tasks.ARMS), tasks.available, tasks.describe, _tasks, TASK_WORDS),
     "pressure": Part(

@@ -73,7 +73,7 @@ def _counted(server: subprocess.Popen[str], served: Served, folder: Path) -> flo
         rounds(100)
         _control("--dump", server.pid)
     total = sum(int(found[1]) for path in folder.iterdir() if (found := TOTALS.search(path.read_text())))
-    return total / (100 * served.connections)
+    return total / (100 * served.requests)
 
 
 def _control(what: str, pid: int) -> None:

@@ -46,7 +46,7 @@ def calls(trace: Iterable[str]) -> dict[tuple[str, int], int]:
 def per_request(arm: str, row: str) -> float | None:
     """Return system calls per request of a server, None where the arm has no such server."""
     few, many = (_served(arm, row, rounds) for rounds in ROUNDS)
-    requests = (ROUNDS[1] - ROUNDS[0]) * SERVED[row].connections
+    requests = (ROUNDS[1] - ROUNDS[0]) * SERVED[row].requests
     return None if few is None or many is None else (many - few) / requests
 
 

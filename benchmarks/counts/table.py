@@ -60,6 +60,11 @@ class Counts:
         rows = {row: {arm: Count(**count) for arm, count in arms.items()} for row, arms in known["rows"].items()}
         return cls(rows, list(known["notes"]))
 
+    def calls(self) -> dict[tuple[str, str], float]:
+        """Return the system calls by row and arm."""
+        found = ((row, arm, count.strace) for row, arms in self.rows.items() for arm, count in arms.items())
+        return {(row, arm): calls for row, arm, calls in found if calls is not None}
+
 
 def table(counts: Counts, rows: Sequence[str], arms: Sequence[str]) -> list[list[str]]:
     """Return a line for each of the rows that has counts, empty without any."""

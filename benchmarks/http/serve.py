@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from benchmarks.arms import new_loop
-from benchmarks.net.certificate import CERTIFICATE, KEY
+from benchmarks.net.certificate import CERTIFICATE, KEY, server_context
 from benchmarks.net.listener import BACKLOG, listen_anywhere
 
 __all__ = ["hello", "main"]
@@ -43,7 +43,7 @@ async def serve_uvicorn(with_tls: bool) -> None:
     await uvicorn.Server(config).serve(sockets=[listener])
 
 
-async def serve_aiohttp() -> None:
+async def serve_aiohttp(with_tls: bool) -> None:
     from aiohttp import web
 
     async def plaintext(request: web.Request) -> web.Response:
@@ -55,7 +55,8 @@ async def serve_aiohttp() -> None:
     await runner.setup()
     listener = listen_anywhere()
     print(listener.getsockname()[1], flush=True)
-    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    context = server_context() if with_tls else None
+    await web.SockSite(runner, listener, backlog=BACKLOG, ssl_context=context).start()
     await asyncio.get_running_loop().create_future()
 
 
@@ -63,7 +64,8 @@ def main() -> None:
     arm, kind = sys.argv[1:]
     loop = new_loop(arm)
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(serve_aiohttp() if kind == "aiohttp" else serve_uvicorn(kind == "uvicorn-tls"))
+    package, _, tls = kind.partition("-")
+    loop.run_until_complete({"uvicorn": serve_uvicorn, "aiohttp": serve_aiohttp}[package](tls == "tls"))
 
 
 if __name__ == "__main__":

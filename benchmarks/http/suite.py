@@ -1,4 +1,4 @@
-"""The HTTP trials: uvicorn in plaintext, with 10 KiB and over TLS, and aiohttp's server, under the client in C."""
+"""The HTTP trials: uvicorn with a short answer and with 10 KiB, and aiohttp's server, plain and over TLS."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ ROWS = {
     f"uvicorn 10 KiB, {CONNECTIONS} connections": ("uvicorn", "/10k", False),
     f"aiohttp plaintext, {CONNECTIONS} connections": ("aiohttp", "/", False),
     f"TLS: uvicorn plaintext, {CONNECTIONS} connections": ("uvicorn-tls", "/", True),
+    f"TLS: uvicorn 10 KiB, {CONNECTIONS} connections": ("uvicorn-tls", "/10k", True),
+    f"TLS: aiohttp plaintext, {CONNECTIONS} connections": ("aiohttp-tls", "/", True),
 }
-PACKAGES = {"uvicorn": ("uvicorn", "httptools"), "aiohttp": ("aiohttp",), "uvicorn-tls": ("uvicorn", "httptools")}
+PACKAGES = {"uvicorn": ("uvicorn", "httptools"), "aiohttp": ("aiohttp",)}
 
 
 def trials(bench: Bench) -> list[Trial]:
@@ -40,7 +42,7 @@ def notes(rows: Iterable[str]) -> list[str]:
 def _missing(row: str) -> str:
     """Return the reason for which a row cannot be measured here, empty if it can."""
     kind, _, is_tls = ROWS[row]
-    absent = [name for name in PACKAGES[kind] if importlib.util.find_spec(name) is None]
+    absent = [name for name in PACKAGES[kind.removesuffix("-tls")] if importlib.util.find_spec(name) is None]
     if absent:
         return f"{', '.join(absent)} not installed"
     return "" if not is_tls or has_tls() else "it needs the openssl command and OpenSSL's headers"

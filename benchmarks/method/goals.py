@@ -13,7 +13,7 @@ __all__ = ["BEST", "METRICS", "OPERATORS", "UNITS", "Cause", "Goal", "Goals", "M
 
 FILE = Path(__file__).resolve().parent.parent / "goals.toml"
 BEST = "the best other"  # the cheapest rival on the row
-METRICS = ("speedup", "ratio", "extra", "cost")
+METRICS = ("speedup", "ratio", "extra", "cost", "calls")
 OPERATORS = ("<", "<=", ">=")
 UNITS = {"": 1.0, "%": 1.0, "B": 1.0, "ns": 1.0, "µs": 1e3, "ms": 1e6}
 
@@ -23,9 +23,9 @@ class Goal:
     """A bound on `arm` on every row that the pattern `row` fits.
 
     The metric says what is bounded. "speedup": the cost of `against` over the arm's. "ratio": the arm's cost over that
-    of `against`, or over its own on `against_row`. "extra": the arm's cost minus that of `against`. "cost": the arm's
-    cost itself. With `if_ahead`, the goal holds on rows where that arm is cheaper than `against`; with `plain`, on
-    plain rows only.
+    of `against`, or over its own on `against_row`. "extra": the arm's cost minus that of `against`, or minus its own on
+    `against_row`. "cost": the arm's cost itself. "calls": its system calls, which are counted apart. With `if_ahead`,
+    the goal holds on rows where that arm is cheaper than `against`; with `plain`, on plain rows only.
     """
 
     row: str
@@ -48,8 +48,10 @@ class Goal:
     def __str__(self) -> str:
         if self.metric == "cost":
             return self.arm
+        if self.metric == "calls":
+            return f"{self.arm}, system calls"
         if self.metric == "extra":
-            return f"{self.arm} minus {self.against}"
+            return f"{self.arm} minus {self._other}"
         over = f"{self.against} / {self.arm}" if self.metric == "speedup" else f"{self.arm} / {self._other}"
         return f"{over}, where {self.if_ahead} is cheaper" if self.if_ahead else over
 

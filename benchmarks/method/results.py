@@ -66,6 +66,7 @@ class Results:
     rounds: dict[str, dict[int, dict[str, Sample]]] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)  # (arm, row) -> the last error
     failed: Counter[tuple[str, str]] = field(default_factory=Counter, compare=False)
+    calls: dict[tuple[str, str], float] = field(default_factory=dict, compare=False)  # (row, arm) -> system calls
 
     def add(self, row: str, number: int, arm: str, sample: Sample) -> None:
         self.rounds.setdefault(row, {}).setdefault(number, {})[arm] = sample
@@ -137,9 +138,10 @@ class Results:
         pairs = self._pairs(row, arm, base, base_row or row)
         return Interval.of(_over(row, one.cost_ns, other.cost_ns) for one, other in pairs)
 
-    def extra(self, row: str, arm: str, base: str) -> Interval | None:
-        """Return one arm's cost minus another's, paired by round."""
-        return Interval.of(one.cost_ns - other.cost_ns for one, other in self._pairs(row, arm, base, row))
+    def extra(self, row: str, arm: str, base: str, base_row: str = "") -> Interval | None:
+        """Return one arm's cost minus another's, or minus that of another row, paired by round."""
+        pairs = self._pairs(row, arm, base, base_row or row)
+        return Interval.of(one.cost_ns - other.cost_ns for one, other in pairs)
 
     def _pairs(self, row: str, arm: str, base: str, base_row: str) -> Iterator[Both]:
         for _, one, other in self._numbered_pairs(row, arm, base, base_row):
@@ -198,6 +200,9 @@ class Results:
         found = FOUND[goal.metric](self, goal, row)
         if found is None or (goal.if_ahead and not self._is_cheaper(row, goal.if_ahead, goal.against)):
             return None
+        if goal.metric == "calls":  # a count has no noise
+            is_met = WITHIN[goal.operator](found.median, goal.bound)
+            return Judged(goal, row, found, Outcome.MET if is_met else Outcome.MISSED)
         return Judged(goal, row, found, outcome(self._margin(goal, row, found), self.floor(row)))
 
     def _margin(self, goal: Goal, row: str, found: Interval) -> Interval:
@@ -206,7 +211,7 @@ class Results:
             return found.times(1 / goal.bound)
         if goal.metric == "extra":
             # A difference may be zero or negative: compare the whole costs that the bound and the samples stand for.
-            base = self.cost(row, goal.against)
+            base = self.cost(goal.against_row or row, goal.against or goal.arm)
             base_cost = base.median if base else 0.0
             return found.plus(base_cost).inverse(LEAST).times(base_cost + goal.bound)
         return found.inverse(LEAST).times(goal.bound)
@@ -245,10 +250,14 @@ class Results:
         return self.paired(row, goal.arm, goal.against or goal.arm, goal.against_row)
 
     def _extra(self, goal: Goal, row: str) -> Interval | None:
-        return self.extra(row, goal.arm, goal.against)
+        return self.extra(row, goal.arm, goal.against or goal.arm, goal.against_row)
 
     def _cost(self, goal: Goal, row: str) -> Interval | None:
         return self.cost(row, goal.arm)
+
+    def _calls(self, goal: Goal, row: str) -> Interval | None:
+        calls = self.calls.get((row, goal.arm))
+        return None if calls is None else Interval(calls, calls, calls, 1)
 
 
 FOUND: dict[str, Callable[[Results, Goal, str], Interval | None]] = {
@@ -256,6 +265,7 @@ FOUND: dict[str, Callable[[Results, Goal, str], Interval | None]] = {
     "ratio": Results._ratio,
     "extra": Results._extra,
     "cost": Results._cost,
+    "calls": Results._calls,
 }
 
 

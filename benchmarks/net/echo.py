@@ -1,10 +1,15 @@
-"""The echo server of an arm, of one kind. Prints its port, then serves until it is killed."""
+"""The echo server of an arm, of one kind. Prints its port, then serves until it is killed.
+
+A kind that ends in `-busy` has a thread beside the loop that runs Python code all the time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -108,9 +113,9 @@ async def serve_tls() -> None:
     server.close()
 
 
-async def serve_streams() -> None:
+async def serve_streams(context: ssl.SSLContext | None = None) -> None:
     listener = _announced(listen_anywhere())
-    server = await asyncio.start_server(echo_stream, sock=listener, backlog=BACKLOG)
+    server = await asyncio.start_server(echo_stream, sock=listener, backlog=BACKLOG, ssl=context)
     await asyncio.get_running_loop().create_future()
     server.close()
 
@@ -144,8 +149,16 @@ KINDS: dict[str, Callable[[], Awaitable[None]]] = {
     "streams": serve_streams,
     "sock": serve_sockets,
     "tls": serve_tls,
+    "tls-streams": lambda: serve_streams(server_context()),
     "udp": serve_datagrams,
 }
+BUSY = "-busy"
+
+
+def keep_busy() -> None:
+    """Run Python code for ever: it holds the GIL until another thread asks for it."""
+    while True:
+        pass
 
 
 def main() -> None:
@@ -154,7 +167,9 @@ def main() -> None:
     asyncio.set_event_loop(loop)
 
     async def serve() -> None:
-        await KINDS[kind]()
+        if kind.endswith(BUSY):
+            threading.Thread(target=keep_busy, daemon=True).start()
+        await KINDS[kind.removesuffix(BUSY)]()
 
     loop.run_until_complete(serve())
 

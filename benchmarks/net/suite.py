@@ -1,4 +1,4 @@
-"""The trials of sockets: echo in four ways and three sizes, TLS, datagrams, new connections and idle ones.
+"""The trials of sockets: echo in four ways, TLS, datagrams, new and idle connections, a busy thread beside.
 
 A server is a fresh process in each round, and serves all rows of its kind. Idle connections have servers of their own.
 """
@@ -6,7 +6,8 @@ A server is a fresh process in each round, and serves all rows of its kind. Idle
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,6 +15,7 @@ from benchmarks.machine import Placement, module_command
 from benchmarks.method.trial import LIMIT, Effort, Sample, Trial
 from benchmarks.net.build import build, tls_client
 from benchmarks.net.certificate import make_certificate
+from benchmarks.net.echo import BUSY
 from benchmarks.net.load import Load, drive
 from benchmarks.net.servers import Servers, resident_bytes
 
@@ -29,12 +31,15 @@ QUICK = (
     "echo streams 10 x 1 KiB",
 )
 TLS_SIZES_KIB = (1, 16, 64)
-TLS_CONNECTIONS = 10
-BURST = 32
+TLS_CONNECTIONS = (10, 100)
+HANDSHAKES = 10  # at a time
+PEERS = (1, 10)
+BURST = 64
 IDLE, IDLE_FIRST = 10_000, 2000
 TLS_IDLE, TLS_IDLE_FIRST = 400, 100
 AMONG_IDLE = "echo protocol 100 x 1 KiB among 10,000 idle"
 IDLE_BYTES, TLS_IDLE_BYTES = "an idle connection, bytes", "TLS: an idle connection, bytes"
+BESIDE_BUSY = "echo 10 x 1 KiB beside a busy thread, p99"
 SPARE_DESCRIPTORS = 300
 
 
@@ -61,7 +66,7 @@ def trials(bench: Bench) -> list[Trial]:
         load = Load(connections=100, idle=IDLE, idle_first=IDLE_FIRST)
         idle = partial(_idle, bench, "protocol", load, AMONG_IDLE, IDLE_BYTES)
         found.append(Trial((AMONG_IDLE, IDLE_BYTES), idle, quick=False))
-    return [*found, *_tls(bench), *_datagrams(bench)]
+    return [*found, *_tls(bench), _beside_busy(bench, BESIDE_BUSY, "protocol"), *_datagrams(bench)]
 
 
 def has_tls() -> bool:
@@ -82,7 +87,7 @@ def has_descriptors() -> bool:
 
 def notes(rows: Iterable[str]) -> list[str]:
     """Return a line for each group of rows that is missing here."""
-    if not any(row.startswith(("echo", "accept")) for row in rows):
+    if not any(row.startswith(("echo", "accept", "UDP")) for row in rows):
         return []
     found = [] if has_tls() else ["no rows of TLS: they need the openssl command and OpenSSL's headers (libssl-dev)"]
     return found if has_descriptors() else [*found, f"no row {AMONG_IDLE!r}: the hard limit of open files is too low"]
@@ -109,21 +114,50 @@ def _command(arm: str, kind: str) -> list[str]:
 def _tls(bench: Bench) -> list[Trial]:
     if not has_tls():
         return []
-    found = [
-        _row(bench, f"TLS: echo 10 x {kib} KiB", "tls", Load("echo", TLS_CONNECTIONS, kib * 1024, tls=True))
-        for kib in TLS_SIZES_KIB
-    ]
+    shapes = [(n, kib) for n in TLS_CONNECTIONS for kib in TLS_SIZES_KIB]
+    found = [_tls_echo(bench, "TLS: echo", "tls", *shape) for shape in shapes]
     for mode, name in (("connect", "full"), ("resume", "resumed")):
-        found.append(_row(bench, f"TLS: handshake, {name}", "tls", Load(mode, TLS_CONNECTIONS, 1, tls=True)))
+        found.append(_row(bench, f"TLS: handshake, {name}", "tls", Load(mode, HANDSHAKES, 1, tls=True)))
+    found += [_tls_echo(bench, "TLS: echo streams", "tls-streams", 10, kib) for kib in TLS_SIZES_KIB]
+    found.append(_beside_busy(bench, f"TLS: {BESIDE_BUSY}", "tls"))
     load = Load(idle=TLS_IDLE, idle_first=TLS_IDLE_FIRST, tls=True)
     return [*found, Trial((TLS_IDLE_BYTES,), partial(_idle, bench, "tls", load, "", TLS_IDLE_BYTES), quick=False)]
 
 
+def _tls_echo(bench: Bench, what: str, kind: str, connections: int, kib: int) -> Trial:
+    return _row(bench, f"{what} {connections} x {kib} KiB", kind, Load("echo", connections, kib * 1024, tls=True))
+
+
+def _beside_busy(bench: Bench, name: str, kind: str) -> Trial:
+    """Measure the p99 latency of an echo while another thread of the server runs Python code.
+
+    The server ends with its measurement: its thread would take the CPU from the next one.
+    """
+    effort, load = replace(bench.effort, warm_s=bench.effort.http_s), Load("echo", 10, tls=kind == "tls")
+
+    def run(arm: str) -> dict[str, Sample]:
+        with _alone(bench, kind + BUSY, arm) as address:
+            sample = drive(address, load, effort, bench.placement)
+        return {name: replace(sample, cost_ns=(sample.p99_us or 0.0) * 1e3)}
+
+    return Trial((name,), run, quick=False)
+
+
 def _datagrams(bench: Bench) -> list[Trial]:
-    return [
-        _row(bench, "UDP: echo 10 x 1 KiB", "udp", Load("udp", 10)),
-        _row(bench, f"UDP: echo in bursts of {BURST} x 1 KiB", "udp", Load("udp", 1, burst=BURST)),
-    ]
+    found = [_row(bench, f"UDP: echo {peers} x 1 KiB", "udp", Load("udp", peers)) for peers in PEERS]
+    return [*found, _row(bench, f"UDP: echo in bursts of {BURST} x 1 KiB", "udp", Load("udp", 1, burst=BURST))]
+
+
+@contextmanager
+def _alone(bench: Bench, kind: str, arm: str) -> Iterator[tuple[int, int]]:
+    """Yield the pid and the port of a server of its own, which ends afterwards; no other one is alive then."""
+    bench.servers.retire()
+    servers = Servers(bench.placement)
+    try:
+        with servers.address(kind, _command(arm, kind)) as address:
+            yield address
+    finally:
+        servers.retire()
 
 
 def _idle(bench: Bench, kind: str, load: Load, active_row: str, bytes_row: str, arm: str) -> Mapping[str, Sample]:
@@ -132,11 +166,7 @@ def _idle(bench: Bench, kind: str, load: Load, active_row: str, bytes_row: str, 
     The first idle connections pay for code, caches and arenas; the memory of the others counts.
     """
     sizes: list[int] = []
-    servers = Servers(bench.placement)
-    try:
-        with servers.address(kind, _command(arm, kind)) as (pid, port):
-            sample = drive((pid, port), load, bench.effort, bench.placement, lambda: sizes.append(resident_bytes(pid)))
-    finally:
-        servers.retire()
+    with _alone(bench, kind, arm) as (pid, port):
+        sample = drive((pid, port), load, bench.effort, bench.placement, lambda: sizes.append(resident_bytes(pid)))
     held = {bytes_row: Sample((sizes[1] - sizes[0]) / (load.idle - load.idle_first))}
     return held | ({active_row: sample} if active_row else {})

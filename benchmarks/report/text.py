@@ -170,11 +170,13 @@ def _mean(one: JudgedMean, results: Results) -> str:
 def bound(goal: Goal, row: str) -> str:
     """Return the bound of a goal as text."""
     sides = {"<": "below", "<=": "at most", ">=": "at least"}
-    shown = f"{goal.value:.2f}" if goal.metric in ("speedup", "ratio") else cost(goal.bound, row)
+    shown = f"{goal.value:.2f}" if goal.metric in ("speedup", "ratio", "calls") else cost(goal.bound, row)
     return f"{sides[goal.operator]} {shown}"
 
 
 def _found(one: Judged) -> str:
+    if one.goal.metric == "calls":
+        return f"{one.found.median:.2f}"
     return _ratio(one.found) if one.goal.metric in ("speedup", "ratio") else _cost(one.found, one.row)
 
 

@@ -63,6 +63,11 @@ def test_counts_come_back_from_their_file(tmp_path: Path) -> None:
     assert Counts.load(tmp_path / "new" / "counts.json") == counts
 
 
+def test_the_calls_are_those_that_were_counted() -> None:
+    counts = Counts({"a row": {"penstock": Count(1.5, 2.0), "uvloop": Count(2.5)}}, [])
+    assert counts.calls() == {("a row", "penstock"): 2.0}
+
+
 def test_the_table_has_the_counted_rows_alone() -> None:
     counts = Counts({"a row": {"penstock": Count(10.0, 1.0)}}, [])
     assert table(counts, ["another", "a row"], ["uvloop", "penstock"]) == [

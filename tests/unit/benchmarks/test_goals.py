@@ -7,6 +7,7 @@ from benchmarks.method.goals import BEST, METRICS, OPERATORS, UNITS, Goal, Goals
 from benchmarks.method.trial import LIMIT
 
 pytest.importorskip("uvicorn")
+from benchmarks.counts.loads import SERVED
 from benchmarks.net.suite import has_tls
 from benchmarks.parts import PARTS
 
@@ -22,7 +23,7 @@ def test_a_goal_is_well_formed(part: str, goal: Goal) -> None:
     assert goal.metric in METRICS and goal.operator in OPERATORS and goal.unit in UNITS and goal.source
     named = {arm for arm in (goal.arm, goal.against, goal.if_ahead) if arm}
     assert named <= {*PARTS[part].arms, BEST, LIMIT}
-    assert bool(goal.against or goal.against_row) == (goal.metric != "cost")
+    assert bool(goal.against or goal.against_row) == (goal.metric not in ("cost", "calls"))
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -51,10 +52,20 @@ def test_of_several_entries_with_one_base_the_first_counts() -> None:
 
 
 @pytest.mark.parametrize("row", ["TLS: echo 10 x 1 KiB", "UDP: echo 10 x 1 KiB", "pipe: a MiB", "spawn of true"])
-def test_rows_of_what_is_not_built_yet_have_no_goals(row: str) -> None:
-    loops = Goals.load("loops")
-    assert row in rows_of("loops") or not has_tls()
-    assert not loops.is_plain(row) and not loops.of(row)
+def test_rows_of_io_are_in_no_mean_over_the_rows_of_loops(row: str) -> None:
+    assert row in rows_of("io") or not has_tls()
+    assert row not in rows_of("loops")
+    assert not Goals.load("io").means
+
+
+@pytest.mark.parametrize("goal", [goal for goal in Goals.load("io").entries if goal.metric == "calls"], ids=str)
+def test_the_calls_of_a_goal_are_counted(goal: Goal) -> None:
+    assert any(fnmatchcase(row, goal.row) for row in SERVED)
+
+
+def test_every_served_row_that_is_counted_is_measured_too() -> None:
+    if has_tls():
+        assert set(SERVED) <= {*rows_of("loops"), *rows_of("io")}
 
 
 def test_every_goal_of_a_mean_names_an_arm() -> None:

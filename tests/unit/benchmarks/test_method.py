@@ -180,6 +180,24 @@ def test_each_metric_is_judged_against_its_bound_and_the_noise(goal: Goal, mine:
     assert [one.outcome for one in found.judged(ROW)] == [expected]
 
 
+def test_an_extra_over_another_row_is_paired_by_round() -> None:
+    goal = Goal(ROW, "extra", "mine", "<=", 2, "here", against_row="plain")
+    found = results(ROW, goal, mine=[3, 13, 4, 5, 6], again=[3, 13, 4, 5, 6])
+    for number, value in enumerate([2, 12, 3, 4, 5]):
+        found.add("plain", number, "mine", Sample(value))
+    (judged,) = found.judged(ROW)
+    assert (judged.found, judged.outcome) == (Interval(1, 1, 1, 5), Outcome.MET)
+    assert str(goal) == "mine minus its 'plain'"
+
+
+@pytest.mark.parametrize(("calls", "expected"), [(0.2, Outcome.MET), (0.21, Outcome.MISSED)])
+def test_a_goal_of_calls_is_judged_by_the_count(calls: float, expected: Outcome) -> None:
+    found = results(ROW, Goal("*", "calls", "mine", "<=", 0.2, "here"), mine=[1.0])
+    assert not found.judged(ROW)
+    found.calls[ROW, "mine"] = calls
+    assert [one.outcome for one in found.judged(ROW)] == [expected]
+
+
 def test_a_goal_that_holds_where_another_arm_is_cheaper_is_left_out_elsewhere() -> None:
     goal = Goal("*", "ratio", "mine", "<", 1, "here", against="other", if_ahead="third")
     dear = results(ROW, goal, mine=[1] * 5, again=[1] * 5, other=[2] * 5, third=[3] * 5)
