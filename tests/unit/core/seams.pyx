@@ -4,11 +4,15 @@ is needed.
 Built in place beside the core (`setup.py`), and in no package that is shipped.
 """
 
+import time
+
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memset
 
 from penstock._core._sys.epoll cimport EPOLLET, EPOLLIN
+from penstock._core._sys.python cimport PyBytes_FromStringAndSize
 from penstock._core.limits.budget cimport Account, Budget, charge
 from penstock._core.events.poller cimport Source
 from penstock._core.reactor cimport Reactor
@@ -16,6 +20,10 @@ from penstock._core.tasks.layout cimport Layout, layout
 from penstock._core.tasks.stack cimport is_verified
 from penstock._core.tasks.watchdog cimport WatchedLoop
 from penstock._core.limits.wheel cimport WheelEntry, Wheel, is_armed
+from penstock._core.tls.bio cimport Output
+from penstock._core.tls.engine cimport WANTS_INPUT, Engine
+from penstock._core.tls.libssl cimport libssl
+from penstock._core.tls.openssl cimport BioEngine, upgraded
 
 
 @cython.no_gc_clear
@@ -145,3 +153,95 @@ def remember_layout():
     global is_verified, layout
     layout.state, layout.exception, layout.step_task = known.state, known.exception, known.step_task
     is_verified = True
+
+
+cdef class TlsEngine:
+    """An engine of TLS, with its C methods as methods of Python."""
+    cdef Engine engine
+    # What is fed until it is settled.
+    cdef bytearray fed
+
+    @staticmethod
+    def openssl(ssl_object, Output output not None):
+        """Upgrade a connection whose handshake is done. Return None if it does not verify."""
+        cdef TlsEngine made = TlsEngine()
+        made.engine = upgraded(ssl_object, output)
+        return None if made.engine is None else made
+
+    @property
+    def ssl_object(self):
+        return self.engine.ssl_object
+
+    def feed(self, bytes data not None):
+        """Feed a copy; the last one's memory is filled with other bytes, as the reactor's would be."""
+        self.settle()
+        self.fed = bytearray(data)
+        self.engine.feed(self.fed, len(self.fed))
+
+    def settle(self):
+        """Let the engine copy what is left, and spoil the memory."""
+        if self.fed is not None:
+            self.engine.settle()
+            memset(<char *>self.fed, 0xAA, len(self.fed))
+            self.fed = None
+
+    def feed_eof(self):
+        self.engine.feed_eof()
+
+    def output(self):
+        """Take the output."""
+        cdef const char *start = NULL
+        cdef Py_ssize_t size_bytes = self.engine.output(&start)
+        taken = PyBytes_FromStringAndSize(start, size_bytes) if size_bytes else b""
+        self.engine.discard_output()
+        return taken
+
+    def handshake(self):
+        return self.engine.handshake()
+
+    def shut_down(self):
+        return self.engine.shut_down()
+
+    def read(self, most_bytes=65536):
+        """Return bytes, b"" after close_notify, None before more came."""
+        into = bytearray(most_bytes)
+        cdef Py_ssize_t count = self.engine.read(into, most_bytes)
+        return None if count == WANTS_INPUT else bytes(into[:count])
+
+    def write(self, const unsigned char[::1] data not None):
+        """Return the number of bytes taken, None before more came."""
+        cdef Py_ssize_t count = self.engine.write(<const char *>&data[0] if len(data) else NULL, len(data))
+        return None if count == WANTS_INPUT else count
+
+    def has_plaintext(self):
+        return self.engine.has_plaintext()
+
+    def update_key(self, int kind):
+        """Ask for a KeyUpdate: 1 of the peer too, 0 not."""
+        return libssl.SSL_key_update((<BioEngine>self.engine).ssl, kind)
+
+
+def new_output():
+    """Make what the engines of one loop share."""
+    return Output()
+
+
+def echo(TlsEngine side not None, list records, Py_ssize_t size_bytes):
+    """Let an engine return each of some messages to its peer. Return the nanoseconds for one."""
+    cdef Engine engine = side.engine
+    cdef bytearray into = bytearray(size_bytes)
+    cdef const char *start = NULL
+    cdef Py_ssize_t got, done, total = 0
+    cdef bytes data
+    began = time.perf_counter_ns()
+    for data in records:
+        engine.feed(data, len(data))
+        got = done = 0
+        while got < size_bytes:
+            got += engine.read(<char *>into + got, size_bytes - got)
+        while done < got:
+            done += engine.write(<char *>into + done, got - done)
+            total += engine.output(&start)
+            engine.discard_output()
+    engine.settle()
+    return (time.perf_counter_ns() - began) / len(records)
