@@ -1,6 +1,6 @@
 """The native loop: penstock's reactor before asyncio's selector loop.
 
-Rare functions (subprocesses, pipes, datagrams, TLS, happy eyeballs) are asyncio's own code over native watches; this
+Rare functions (subprocesses, pipes, datagrams, happy eyeballs) are asyncio's own code over native watches; this
 module holds the seams where native code takes over: sockets become transports, servers listen, signals arrive.
 """
 
@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import sslproto
 from typing import TYPE_CHECKING, Any
 
 import penstock._core.schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
 from penstock._core.control import ReactorControl
 from penstock._core.net.clients import Clients
 from penstock._core.net.io_context import warm_allocator
-from penstock._core.net.listen import Listener, bound_unsent, set_nodelay
+from penstock._core.net.listen import Listener, set_nodelay
 from penstock._core.net.stream import Stream
 from penstock._core.reactor import Reactor
+from penstock._core.tls.transport import tls_protocol
 from penstock.config import LoopConfig
 from penstock.loop.calls.connecting import Connecting
 from penstock.loop.calls.sockets import SocketCalls
 from penstock.loop.hooks import LoopHooks
 from penstock.loop.selector_view import PollerView
 from penstock.loop.servers import Server
-from penstock.loop.tls import CountedTLS
+from penstock.loop.tls import StartTLS, tls_factory
 
 __all__ = ["EventLoop"]
 
@@ -51,7 +51,7 @@ else:
 
 
 # SocketCalls has asyncio's loop as a base: before the reactor it would put asyncio's methods before the core's.
-class EventLoop(LoopHooks, Connecting, Reactor, SocketCalls, SelectorLoop):
+class EventLoop(LoopHooks, Connecting, StartTLS, Reactor, SocketCalls, SelectorLoop):
     """penstock's event loop, a drop-in for asyncio's.
 
     `config` is the loop's part of a `Config`; without one, the defaults hold.
@@ -124,7 +124,7 @@ class EventLoop(LoopHooks, Connecting, Reactor, SocketCalls, SelectorLoop):
             self._internal_fds -= 1
         return super().signal_fd()
 
-    # Connected sockets become native transports; with TLS, asyncio's protocol runs over one.
+    # Connected sockets become native transports; with TLS, a native layer runs over one.
 
     def _make_socket_transport(
         self,
@@ -154,11 +154,9 @@ class EventLoop(LoopHooks, Connecting, Reactor, SocketCalls, SelectorLoop):
         context: contextvars.Context | None = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
-        # There may be no waiter, which typeshed does not know.
-        make: Any = CountedTLS if self._native_core.limits_connections else sslproto.SSLProtocol
-        wrapped = make(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
-        self._make_socket_transport(rawsock, wrapped, extra=extra, server=server, context=context)
-        transport: asyncio.Transport = wrapped._app_transport
+        layer = tls_protocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
+        self._make_socket_transport(rawsock, layer, extra=extra, server=server, context=context)
+        transport: asyncio.Transport = layer._app_transport
         return transport
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
@@ -182,7 +180,7 @@ class EventLoop(LoopHooks, Connecting, Reactor, SocketCalls, SelectorLoop):
             if resume_reading:
                 transp.resume_reading()
 
-    # Servers: accepted without a task for each connection; with TLS still asyncio's way.
+    # Servers: accepted without a task for each connection.
 
     def _start_serving(
         self,
@@ -190,18 +188,18 @@ class EventLoop(LoopHooks, Connecting, Reactor, SocketCalls, SelectorLoop):
         sock: socket.socket,
         sslcontext: Any = None,
         server: asyncio.AbstractServer | None = None,
-        *args: Any,
-        **kwargs: Any,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        context: contextvars.Context | None = None,
     ) -> None:
         if sslcontext is not None:
-            if self._native_core.limits_bytes:
-                bound_unsent(sock)
-            super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
-            return
+            timeouts = {"ssl_handshake_timeout": ssl_handshake_timeout, "ssl_shutdown_timeout": ssl_shutdown_timeout}
+            protocol_factory = tls_factory(self, protocol_factory, sslcontext, timeouts)
         adopted = self.adopt_server(server) if isinstance(server, asyncio.base_events.Server) else None
         if type(adopted) is Server:
             adopted._keep_clients(Clients)
-        listener = self._native_core.make_listener(sock, protocol_factory, server, kwargs.get("context"))
+        listener = self._native_core.make_listener(sock, protocol_factory, server, context)
         if adopted is not None:
             listener.on_deferred = adopted._deferred_changed
             adopted._begin_accepting(sock, listener)

@@ -1,72 +1,122 @@
-"""Counted TLS: asyncio's protocol, which reports its own buffers to the native transport below.
-
-asyncio stops writing down at our high watermark and keeps up to 512 KiB more before it pauses the program's protocol.
-Only a loop with limits of connections uses it, for it must count those bytes and pause the program's protocol.
-"""
+"""TLS on the native loop: `start_tls`, and the handshakes of a server's connections."""
 
 from __future__ import annotations
 
-from asyncio import sslproto
+import asyncio
+import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["CountedTLS"]
+from penstock._core.tls.transport import tls_protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
 
-    class Protocol(sslproto.SSLProtocol):
-        """With the names that typeshed leaves out."""
-
-        _transport: Any
-        _outgoing_high_water: int
-        _outgoing_low_water: int
-        _ssl_writing_paused: bool
-        _write_buffer_size: int
-
-        def _set_app_protocol(self, app_protocol: Any) -> None: ...
-        def _process_outgoing(self) -> None: ...
-        def _control_app_writing(self) -> None: ...
-        def _get_write_buffer_size(self) -> int: ...
-
-else:
-    Protocol = sslproto.SSLProtocol
+__all__ = ["StartTLS", "tls_factory"]
 
 
-class CountedTLS(Protocol):
-    """asyncio's SSLProtocol over a `Stream`."""
+class StartTLS(asyncio.BaseEventLoop):
+    """Mixin, before asyncio's loop in the bases."""
 
-    # the watermarks (high, low) of the program's side while the budget has the connection paused
-    _kept: tuple[int, int] | None = None
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> asyncio.Transport:
+        """Upgrade a transport of any kind to TLS, and return the one that `protocol` uses from now on."""
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        waiter = self.create_future()
+        layer = tls_protocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            call_connection_made=False,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        # no data before connection_made
+        transport.pause_reading()
+        if server_side:
+            _take_over(layer, protocol)
+        transport.set_protocol(layer)
+        made = self.call_soon(layer.connection_made, transport)
+        resumed = self.call_soon(transport.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            made.cancel()
+            resumed.cancel()
+            raise
+        wrapped: asyncio.Transport = layer._app_transport
+        return wrapped
 
-    def _set_app_protocol(self, app_protocol: Any) -> None:
-        super()._set_app_protocol(app_protocol)
-        # Not the first one, which is set before there is a connection.
-        if getattr(self, "_transport", None) is not None:
-            self._transport._switched()
 
-    def _process_outgoing(self) -> None:
-        if self._transport is not None and not self._ssl_writing_paused:
-            # Encrypted bytes go down now: they must not count twice.
-            self._transport._count_layer(self._write_buffer_size, moves=True)
-        super()._process_outgoing()
+def _take_over(layer: Any, protocol: Any) -> None:
+    """Hand the layer what a StreamReader has read already: the client sent its first record along with the request.
 
-    def _control_app_writing(self) -> None:
-        transport = self._transport
+    On the client's side what is there came before the handshake, unprotected: it must not pass for the peer's.
+    """
+    reader = getattr(protocol, "_stream_reader", None) if isinstance(protocol, asyncio.StreamReaderProtocol) else None
+    if reader is not None and reader._buffer:
+        layer.take_over(bytes(reader._buffer))
+        reader._buffer.clear()
+
+
+class ServedHandshake:
+    """The waiter of an accepted connection: a failed handshake is reported in debug mode only, as by asyncio's."""
+
+    layer: Any = None
+
+    def __init__(self, loop: Any, protocol: asyncio.BaseProtocol) -> None:
+        self._loop, self._protocol = loop, protocol
+
+    def cancelled(self) -> bool:
+        """Return False: nothing awaits it."""
+        return False
+
+    def set_result(self, result: None) -> None:
+        """Do nothing: the connection is made."""
+
+    def set_exception(self, exc: BaseException) -> None:
+        """Close the transport in the next turn, and report in debug mode."""
+        self._loop.call_soon(self._fail, exc, self.layer._app_transport)
+
+    def _fail(self, exc: BaseException, transport: Any) -> None:
         if transport is not None:
-            transport._count_layer(self._get_write_buffer_size())
-            self._follow(transport._budget_pauses)
-        super()._control_app_writing()
+            transport.close()
+        if self._loop.get_debug():
+            self._loop.call_exception_handler({
+                "message": "Error on transport creation for incoming connection",
+                "exception": exc,
+                "protocol": self._protocol,
+                "transport": transport,
+            })
 
-    def _follow(self, pauses: bool) -> None:
-        # Before the handshake is done the program's protocol does not know the connection.
-        if pauses and self._kept is None and self._state is sslproto.SSLProtocolState.WRAPPED:  # type: ignore[attr-defined]
-            self._kept = self._outgoing_high_water, self._outgoing_low_water
-            # Paused by whatever is there, nothing included, and not resumed by being empty.
-            self._outgoing_high_water, self._outgoing_low_water = 0, -1
-        elif not pauses and self._kept is not None:
-            (self._outgoing_high_water, self._outgoing_low_water), self._kept = self._kept, None
 
-    def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        super()._set_write_buffer_limits(high, low)  # type: ignore[misc]
-        if self._kept is not None:
-            self._kept = None
-            self._follow(True)
+def tls_factory(
+    loop: Any, protocol_factory: Callable[[], asyncio.BaseProtocol], sslcontext: Any, timeouts: dict[str, Any]
+) -> Callable[[], Any]:
+    """Return a factory of the native layers over a server's connections."""
+    return partial(_serve, loop, protocol_factory, sslcontext, timeouts)
+
+
+def _serve(
+    loop: Any, protocol_factory: Callable[[], asyncio.BaseProtocol], sslcontext: Any, timeouts: dict[str, Any]
+) -> Any:
+    protocol = protocol_factory()
+    handshake = ServedHandshake(loop, protocol)
+    handshake.layer = tls_protocol(loop, protocol, sslcontext, handshake, True, None, **timeouts)
+    return handshake.layer

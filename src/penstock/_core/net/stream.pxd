@@ -4,6 +4,7 @@ from penstock._core._sys.python cimport flag
 from penstock._core.events.handle cimport Runnable
 from penstock._core.net.clients cimport Clients
 from penstock._core.net.io_context cimport IOContext
+from penstock._core.net.layer cimport Layer
 from penstock._core.net.writer cimport WriterTransport
 from penstock._core.overload.deferred_reads cimport DeferredRead
 
@@ -17,6 +18,8 @@ cdef class Stream(WriterTransport):
     cdef flag is_queued, is_registered, paused, eof_read, buffered
     # Whether the protocol may be asyncio's StreamReaderProtocol, whose reader can be fed.
     cdef flag feeds
+    # The protocol if it is a native layer, otherwise None.
+    cdef Layer layer
     # Whether a short read may leave more behind: then only EAGAIN ends a round.
     cdef flag thorough
     cdef Py_ssize_t last_read_bytes
@@ -47,6 +50,7 @@ cdef class Stream(WriterTransport):
     cdef int handling_failed(self, uint32_t events) except -1
     cdef int read_ready(self, uint32_t events) except -1
     cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1
+    cdef Py_ssize_t read_layered(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_direct(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t read_fed(self, object reader, Py_ssize_t *asked) except -1

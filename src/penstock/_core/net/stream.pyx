@@ -61,6 +61,7 @@ from penstock._core.net.address cimport reads_to_the_end
 from penstock._core.net.buffers cimport ReadPool
 from penstock._core.net.clients cimport Clients
 from penstock._core.net.io_context cimport RECEIVE_BYTES, IOContext
+from penstock._core.net.layer cimport Layer
 from penstock._core.net.limited cimport LimitedTransport
 from penstock._core.limits.peer_timeouts cimport note_read
 from penstock._core.net.stream_feed cimport feed, has_asyncio_feed, reader_of, receive_for
@@ -136,6 +137,8 @@ cdef class Stream(WriterTransport):
         self.protocol, self.protocol_connected = protocol, True
         self.buffered = isinstance(protocol, BufferedProtocol)
         self.feeds = has_asyncio_feed(protocol)
+        self.layer = protocol if isinstance(protocol, Layer) else None
+        self.has_layer = self.layer is not None
         return 0
 
     cdef int begin(self) except -1:
@@ -380,6 +383,8 @@ cdef class Stream(WriterTransport):
         """Read and deliver once. Return the number of bytes; 0 if nothing more can be read now."""
         if self.buffered:
             return self.read_into(asked)
+        if self.layer is not None:
+            return self.read_layered(asked)
         if self.feeds:
             reader = reader_of(self.protocol)
             if reader is not None:
@@ -387,6 +392,21 @@ cdef class Stream(WriterTransport):
         if self.last_read_bytes >= DIRECT_FROM_BYTES:
             return self.read_direct(asked)
         return self.read_copied(asked)
+
+    cdef Py_ssize_t read_layered(self, Py_ssize_t *asked) except -1:
+        """Receive into the reactor's buffer, for a native layer."""
+        cdef Layer layer = self.layer
+        asked[0] = RECEIVE_BYTES
+        cdef Py_ssize_t got = self.account_read(receive(self.fd, self.io.receive_buffer, RECEIVE_BYTES))
+        if got:
+            self.last_read_bytes = got
+            try:
+                layer.receive(self.io.receive_buffer, got)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
+        return got
 
     cdef Py_ssize_t read_copied(self, Py_ssize_t *asked) except -1:
         """Receive into the reactor's buffer, and copy the bytes. Return their number."""
@@ -551,10 +571,17 @@ cdef class Stream(WriterTransport):
         # A copy: its own may be entered by another thread.
         return self.given_context if self.context is None else PyContext_Copy(self.context)
 
+    cdef int flush_gathered(self) except -1:
+        if self.layer is not None:
+            self.layer.send_gathered()
+        return WriterTransport.flush_gathered(self)
+
     def close(self):
         """Close once everything queued is sent; `connection_lost(None)` follows."""
         if self.closing:
             return
+        if self.layer is not None:
+            self.layer.send_gathered()
         self.flush()
         if self.conn_lost:
             return
