@@ -35,7 +35,7 @@ cdef class TLSConnection(Layer):
     cdef State state
     cdef AppState app_state
     # buffered, feeds: as a Stream's. is_busy: within a call of the engine, which may call the program.
-    cdef flag server_side, buffered, feeds, is_busy, is_closed, is_established, eof_read, is_gathering
+    cdef flag server_side, buffered, feeds, is_busy, is_closed, is_established, eof_read, is_gathering, forgets
     cdef flag app_reading_paused, app_writing_paused, lower_reading_paused, lower_writing_paused
     cdef object handshake_timeout_s, shutdown_timeout_s, handshake_timer, shutdown_timer
     cdef double handshake_began_s
@@ -56,6 +56,7 @@ cdef class TLSConnection(Layer):
     cdef int handshake_failed(self, object exc) except -1
     cdef int wake_waiter(self, object exc) except -1
     cdef int cancel_timers(self) except -1
+    cdef int forget(self) except -1
     cdef int do_read(self) except -1
     cdef bint can_deliver(self) noexcept
     cdef int read_plain(self) except -1

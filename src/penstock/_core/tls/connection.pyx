@@ -48,6 +48,7 @@ cdef object SSLError = () if ssl is None else ssl.SSLError
 cdef object CertificateError = () if ssl is None else ssl.CertificateError
 cdef object BufferedProtocol = asyncio.BufferedProtocol
 cdef int LOST_WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+cdef Engine NO_ENGINE = Engine()
 # For connections that have no reactor below.
 cdef ReadPool shared_reads = ReadPool()
 cdef tuple STATES = tuple(sslproto.SSLProtocolState) if hasattr(sslproto, "SSLProtocolState") else (0, 1, 2, 3, 4)
@@ -129,6 +130,19 @@ cdef class TLSConnection(Layer):
         self.lower = self.stream = self.app_transport = self.app_protocol = None
         self.wake_waiter(exc)
         self.cancel_timers()
+        if self.forgets:
+            self.forget()
+
+    cdef int forget(self) except -1:
+        """Let go of context and engine once the connection is lost: the program has closed twice, as to say that it is done.
+
+        asyncio's transport lets go of its protocol then, and programs keep transports.
+        """
+        self.forgets = True
+        if self.lower is None and self.conn_lost:
+            self.engine, self.sslcontext, self.known = NO_ENGINE, None, None
+            self.is_established = False
+        return 0
 
     def data_received(self, data not None):
         """Take bytes of a transport that is not native."""
@@ -538,11 +552,11 @@ cdef class TLSConnection(Layer):
         cdef Engine engine = self.engine
         cdef const char *start
         cdef Py_ssize_t size_bytes
-        if self.is_busy:
+        if self.is_busy or self.lower is None:
             return 0
         size_bytes = engine.output(&start)
         try:
-            if size_bytes and self.lower is not None:
+            if size_bytes:
                 self.pass_down(start, size_bytes)
         finally:
             engine.discard_output()
@@ -703,7 +717,7 @@ cdef class TLSConnection(Layer):
     # --- what programs and other parts ask for
 
     cdef object extra_info(self, object name, object default):
-        if name == "sslcontext":
+        if name == "sslcontext" and self.sslcontext is not None:
             return self.sslcontext
         if self.is_established and name in ("ssl_object", "peercert", "cipher", "compression"):
             return self.established_info(name)

@@ -56,6 +56,8 @@ cdef class TLSTransport:
         if not self.connection.is_closed:
             self.connection.is_closed = True
             self.connection.start_shutdown()
+        else:
+            self.connection.forget()
 
     def abort(self):
         """Close at once: unsent writes are lost, `connection_lost(None)` follows."""
