@@ -98,12 +98,14 @@ class ServedHandshake:
         if transport is not None:
             transport.close()
         if self._loop.get_debug():
-            self._loop.call_exception_handler({
-                "message": "Error on transport creation for incoming connection",
-                "exception": exc,
-                "protocol": self._protocol,
-                "transport": transport,
-            })
+            self._loop.call_exception_handler(
+                {
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": exc,
+                    "protocol": self._protocol,
+                    "transport": transport,
+                }
+            )
 
 
 def tls_factory(

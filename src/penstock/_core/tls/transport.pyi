@@ -1,4 +1,5 @@
 import asyncio
+from asyncio import sslproto
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -7,7 +8,7 @@ from typing_extensions import disjoint_base
 from penstock._core.tls.connection import TLSConnection
 
 # What a TLSTransport says it is: `isinstance(transport, asyncio.Transport)` holds.
-class TLSTransportType(asyncio.sslproto._SSLProtocolTransport): ...
+class TLSTransportType(sslproto._SSLProtocolTransport): ...
 
 @disjoint_base
 class TLSTransport:
@@ -45,4 +46,5 @@ class TLSTransport:
     @property
     def _protocol_paused(self) -> bool: ...
 
-def tls_protocol(*args: Any, **kwargs: Any) -> TLSConnection: ...
+# For type checkers any protocol: it says so itself.
+def tls_protocol(*args: Any, **kwargs: Any) -> Any: ...
