@@ -47,7 +47,7 @@ class Recorder(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.data += data
         self.chunks.append(data)
-        if self.events[-1] != "data":
+        if self.events[-1:] != ["data"]:
             self.events.append("data")
         self.wake()
 
