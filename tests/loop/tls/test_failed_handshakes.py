@@ -1,4 +1,4 @@
-"""Handshakes that fail: both sides' exceptions are asyncio's, nothing is reported twice, and nothing stays open."""
+"""Failed handshakes: both sides' exceptions are asyncio's, nothing is reported twice, and nothing stays open."""
 
 import asyncio
 import socket

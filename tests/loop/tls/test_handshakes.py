@@ -1,4 +1,4 @@
-"""Handshakes that succeed: versions, ALPN, SNI, client certificates, resumption, and the info of the transport."""
+"""Handshakes: versions, ALPN, SNI, client certificates, resumption, and the info of the transport."""
 
 import asyncio
 import ssl

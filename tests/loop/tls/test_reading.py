@@ -1,4 +1,4 @@
-"""What the protocol receives: pauses with plaintext in the engine, buffers of the protocol's own, other protocols."""
+"""Reading: pauses with plaintext in the engine, buffers of the protocol's own, changes of the protocol."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What is written arrives: sizes, kinds of buffers, lists, watermarks, both directions at once."""
+"""Writing: sizes, kinds of buffers, lists, watermarks, both directions at once."""
 
 import asyncio
 
