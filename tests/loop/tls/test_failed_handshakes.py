@@ -14,7 +14,7 @@ FAILURES = (ssl.SSLError, ConnectionResetError)
 
 
 async def both(pair, **options):
-    """What a server's side and a client's, both of the loop under test, made of a handshake: protocols and errors."""
+    """Return the protocols and errors of a handshake whose two sides are both of the loop under test."""
     ours, theirs = socket_pair()
     protocols = Recorder(), Recorder()
     results = await asyncio.gather(
