@@ -20,7 +20,7 @@ import penstock
 from penstock import loop
 from penstock.config import Config
 from penstock.executors.cores import usable_cores
-from penstock.loop.native import unknown_layout
+from penstock.loop.native import tls_engine, unknown_layout
 from penstock.purity import PURE_VARIABLE, is_pure_requested
 
 __all__ = ["Fact", "examine"]
@@ -56,6 +56,7 @@ def examine() -> list[Fact]:
         _kernel(),
         _loop(),
         *_layout(),
+        *_tls(),
         _poller(),
         _io_uring(),
         _cores(),
@@ -111,6 +112,16 @@ def _layout() -> list[Fact]:
         return [Fact("task layout", [], "known")]
     text = f"not known: {', '.join(unknown)}"
     return [Fact("task layout", list(unknown), text, "task telemetry asks Python's own attributes, and costs more")]
+
+
+def _tls() -> list[Fact]:
+    """Return the engine of the native loop's TLS; nothing without that loop."""
+    if not loop.NATIVE:
+        return []
+    name, reason = tls_engine()
+    if not reason:
+        return [Fact("tls", name, "OpenSSL called directly")]
+    return [Fact("tls", name, f"ssl's memory BIOs: {reason}", "TLS works the same, and costs more")]
 
 
 def _poller() -> Fact:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from penstock._core.tasks.probe import Probe
     from penstock._core.tasks.rows import QueueFigures
 
-__all__ = ["NativeCore", "native_core", "unknown_layout"]
+__all__ = ["NativeCore", "native_core", "tls_engine", "unknown_layout"]
 
 
 class NativeCore(Protocol):
@@ -167,3 +167,12 @@ def unknown_layout() -> tuple[str, ...]:
     from penstock._core.tasks.layout import unknown
 
     return unknown()
+
+
+def tls_engine() -> tuple[str, str]:
+    """Return the engine of TLS connections, "openssl" or "memory", and the reason for "memory". The core must be
+    built.
+    """
+    from penstock._core.tls import sslobject
+
+    return sslobject.engine(), sslobject.why_memory()

@@ -20,10 +20,11 @@ from penstock._core.tasks.layout cimport Layout, layout
 from penstock._core.tasks.stack cimport is_verified
 from penstock._core.tasks.watchdog cimport WatchedLoop
 from penstock._core.limits.wheel cimport WheelEntry, Wheel, is_armed
-from penstock._core.tls.bio cimport Output
 from penstock._core.tls.engine cimport WANTS_INPUT, Engine
+from penstock._core.tls.engines cimport make_engine, upgraded
 from penstock._core.tls.libssl cimport libssl
-from penstock._core.tls.openssl cimport BioEngine, upgraded
+from penstock._core.tls.openssl cimport BioEngine, bio_engine
+from penstock._core.tls.transport cimport TLSTransport
 
 
 @cython.no_gc_clear
@@ -161,12 +162,21 @@ cdef class TlsEngine:
     # What is fed until it is settled.
     cdef bytearray fed
 
+    def __init__(self, context, server_side, server_hostname):
+        """Make the engine for a handshake."""
+        self.engine = make_engine(context, server_side, server_hostname)
+
     @staticmethod
-    def openssl(ssl_object, Output output not None):
+    def openssl(ssl_object):
         """Upgrade a connection whose handshake is done. Return None if it does not verify."""
-        cdef TlsEngine made = TlsEngine()
-        made.engine = upgraded(ssl_object, output)
+        cdef TlsEngine made = TlsEngine.__new__(TlsEngine)
+        made.engine = bio_engine(ssl_object, ssl_object._sslobj)
         return None if made.engine is None else made
+
+    def upgrade(self):
+        """Change the engine, as a connection does after its handshake. Return whether it is another one."""
+        engine, self.engine = self.engine, upgraded(self.engine)
+        return self.engine is not engine
 
     @property
     def ssl_object(self):
@@ -218,12 +228,12 @@ cdef class TlsEngine:
 
     def update_key(self, int kind):
         """Ask for a KeyUpdate: 1 of the peer too, 0 not."""
-        return libssl.SSL_key_update((<BioEngine>self.engine).ssl, kind)
+        return libssl.SSL_key_update((<BioEngine?>self.engine).ssl, kind)
 
 
-def new_output():
-    """Make what the engines of one loop share."""
-    return Output()
+def engine_of(TLSTransport transport not None):
+    """Return the name of the engine's class."""
+    return type(transport.connection.engine).__name__
 
 
 def echo(TlsEngine side not None, list records, Py_ssize_t size_bytes):

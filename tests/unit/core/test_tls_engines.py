@@ -7,11 +7,22 @@ import threading
 import pytest
 
 from penstock._core import seams
+from penstock._core.tls import sslobject
 
 from .tlspair import VERSIONS, Pair, Side, pattern, plain_pair
 
 LIFE_CYCLES = 10_000
 RECORD_BYTES = 16 * 1024
+
+
+@pytest.fixture(autouse=True)
+def best_engine():
+    """The engine that calls OpenSSL, whatever the environment says; skip where it is not to be had."""
+    sslobject.choose("openssl")
+    if sslobject.why_memory():
+        pytest.skip(sslobject.why_memory())
+    yield
+    sslobject.choose("")
 
 
 @pytest.fixture(params=list(VERSIONS))
@@ -20,8 +31,24 @@ def version(request):
 
 
 @pytest.fixture(params=["server", "client"])
-def pair(request, pristine, version):
-    return Pair(pristine, version, on_client=request.param == "client")
+def side(request):
+    return request.param
+
+
+@pytest.fixture(params=["openssl", "memory"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def pair(pristine, version, side, kind):
+    return Pair(pristine, version, side == "client", kind)
+
+
+@pytest.fixture
+def upgraded(pristine, version, side):
+    """A pair whose engine calls OpenSSL."""
+    return Pair(pristine, version, side == "client")
 
 
 @pytest.fixture
@@ -49,8 +76,8 @@ def test_every_byte_comes_both_ways(pair, size):
     assert pair.peer.read_all() == pattern(size)
 
 
-def test_records_may_be_cut_at_every_byte(pristine, version):
-    pair = Pair(pristine, version)
+def test_records_may_be_cut_at_every_byte(pristine, version, kind):
+    pair = Pair(pristine, version, kind=kind)
     for cut in range(1, 130):
         pair.peer.ssl_object.write(b"x" * 40)
         pair.peer.ssl_object.write(b"y" * 7)
@@ -91,7 +118,7 @@ def test_what_lies_in_the_memory_bios_moves_to_the_engine(pristine, version):
     server, client = plain_pair(pristine, version)
     server.incoming.write(client.encrypt(b"early"))
     server.ssl_object.write(b"queued")
-    engine = seams.TlsEngine.openssl(server.ssl_object, seams.new_output())
+    engine = seams.TlsEngine.openssl(server.ssl_object)
     assert engine.read() == b"early"
     client.incoming.write(engine.output())
     assert client.read_all() == b"queued"
@@ -102,7 +129,7 @@ def test_an_end_in_the_memory_bio_moves_too(pristine, version):
     pristine[0].options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     server, _ = plain_pair(pristine, version)
     server.incoming.write_eof()
-    engine = seams.TlsEngine.openssl(server.ssl_object, seams.new_output())
+    engine = seams.TlsEngine.openssl(server.ssl_object)
     with pytest.raises(ssl.SSLEOFError):
         read_all(engine)
 
@@ -135,8 +162,11 @@ def test_data_before_close_notify_is_not_lost(pair):
     with pytest.raises(ssl.SSLWantReadError):
         pair.peer.ssl_object.unwrap()
     pair.engine.feed(pair.peer.outgoing.read())
+    assert pair.engine.has_plaintext()
     assert pair.engine.read() == b"last words"
+    assert pair.engine.has_plaintext()
     assert pair.engine.read() == b""
+    assert not pair.engine.has_plaintext()
 
 
 def likeness(error):
@@ -184,10 +214,10 @@ def ended(client, feed, feed_eof):
 
 @pytest.mark.parametrize("calls", [["read", "read", "write"], ["read", "shut_down"]], ids=" ".join)
 @pytest.mark.parametrize("spoil", [corrupted, no_record, too_large, ragged, ended])
-def test_failures_are_those_of_ssl(pristine, version, spoil, calls):
+def test_failures_are_those_of_ssl(pristine, version, kind, spoil, calls):
     pristine[0].options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     expected = plain_failures(pristine, version, spoil, calls)
-    pair = Pair(pristine, version)
+    pair = Pair(pristine, version, kind=kind)
     read_all(pair.engine)
     spoil(pair.peer, pair.engine.feed, pair.engine.feed_eof)
     methods = {
@@ -198,15 +228,15 @@ def test_failures_are_those_of_ssl(pristine, version, spoil, calls):
     assert [failure_of(methods[call]) for call in calls] == expected
 
 
-def test_an_end_without_close_notify_may_be_ignored(pristine, version):
+def test_an_end_without_close_notify_may_be_ignored(pristine, version, kind):
     pristine[0].options |= ssl.OP_IGNORE_UNEXPECTED_EOF
-    pair = Pair(pristine, version)
+    pair = Pair(pristine, version, kind=kind)
     pair.engine.feed_eof()
     assert pair.engine.read() == b""
 
 
-def test_bytes_before_a_failure_are_returned_first(pristine, version):
-    pair = Pair(pristine, version)
+def test_bytes_before_a_failure_are_returned_first(pristine, version, kind):
+    pair = Pair(pristine, version, kind=kind)
     good = pair.peer.encrypt(b"good")
     bad = bytearray(pair.peer.encrypt(b"bad"))
     bad[-1] ^= 1
@@ -230,7 +260,7 @@ def test_a_write_after_the_shutdown_fails(pair):
 @pytest.mark.parametrize("of_peer", [0, 1])
 def test_keys_are_updated_by_either_side(pristine, of_peer):
     pair, other = Pair(pristine), None
-    other = seams.TlsEngine.openssl(pair.peer.ssl_object, seams.new_output())
+    other = seams.TlsEngine.openssl(pair.peer.ssl_object)
     for engine, peer in ((pair.engine, other), (other, pair.engine)) * 3:
         assert engine.update_key(of_peer) == 1
         engine.write(b"with new keys")
@@ -263,37 +293,37 @@ def test_the_ssl_object_answers_as_before(pristine, version):
     server, _ = plain_pair(pristine, version)
     names = ["version", "cipher", "shared_ciphers", "compression", "getpeercert", "selected_alpn_protocol", "pending"]
     before = [getattr(server.ssl_object, name)() for name in names]
-    engine = seams.TlsEngine.openssl(server.ssl_object, seams.new_output())
+    engine = seams.TlsEngine.openssl(server.ssl_object)
     assert engine.ssl_object is server.ssl_object
     assert [getattr(server.ssl_object, name)() for name in names] == before
     assert server.ssl_object.get_channel_binding("tls-unique")
     assert server.ssl_object.server_side
 
 
-def test_a_programs_own_calls_take_nothing_and_lose_nothing(pair):
-    pair.engine.feed(pair.peer.encrypt(b"for the loop"))
+def test_a_programs_own_calls_take_nothing_and_lose_nothing(upgraded):
+    upgraded.engine.feed(upgraded.peer.encrypt(b"for the loop"))
     with pytest.raises(ssl.SSLWantReadError):
-        pair.engine.ssl_object.read(10)
-    assert pair.engine.read(3) == b"for"
-    assert pair.engine.ssl_object.read(4) == b" the"
-    pair.engine.write(b"one ")
-    pair.engine.ssl_object.write(b"two ")
-    pair.engine.write(b"three ")
-    pair.to_peer()
-    assert pair.peer.read_all() == b"one two three "
-    assert pair.engine.read() == b" loop"
+        upgraded.engine.ssl_object.read(10)
+    assert upgraded.engine.read(3) == b"for"
+    assert upgraded.engine.ssl_object.read(4) == b" the"
+    upgraded.engine.write(b"one ")
+    upgraded.engine.ssl_object.write(b"two ")
+    upgraded.engine.write(b"three ")
+    upgraded.to_peer()
+    assert upgraded.peer.read_all() == b"one two three "
+    assert upgraded.engine.read() == b" loop"
     with pytest.raises(ssl.SSLWantReadError):
-        pair.engine.ssl_object.unwrap()
-    pair.to_peer()
-    assert pair.peer.read() == b""
+        upgraded.engine.ssl_object.unwrap()
+    upgraded.to_peer()
+    assert upgraded.peer.read() == b""
 
 
-def test_the_ssl_object_outlives_the_engine(pair):
-    ssl_object = pair.engine.ssl_object
-    pair.engine.feed(pair.peer.encrypt(b"unread"))
-    pair.engine.settle()
-    pair.engine.write(b"unsent")
-    pair.engine = None
+def test_the_ssl_object_outlives_the_engine(upgraded):
+    ssl_object = upgraded.engine.ssl_object
+    upgraded.engine.feed(upgraded.peer.encrypt(b"unread"))
+    upgraded.engine.settle()
+    upgraded.engine.write(b"unsent")
+    upgraded.engine = None
     with pytest.raises(ssl.SSLWantReadError):
         ssl_object.read(10)
     assert ssl_object.write(b"nowhere") == 7
@@ -302,19 +332,17 @@ def test_the_ssl_object_outlives_the_engine(pair):
     assert ssl_object.version()
 
 
-def test_the_engine_outlives_all_others(pair):
-    pair.side = None
+def test_the_engine_outlives_all_others(upgraded):
     gc.collect()
-    pair.engine.feed(pair.peer.encrypt(b"still here"))
-    assert pair.engine.read() == b"still here"
+    upgraded.engine.feed(upgraded.peer.encrypt(b"still here"))
+    assert upgraded.engine.read() == b"still here"
 
 
 # --- memory of a loop's engines ---
 
 
 def test_engines_that_share_memory_never_mix_their_bytes(pristine, version):
-    shared = seams.new_output()
-    one, two = (Pair(pristine, version, shared=shared) for _ in range(2))
+    one, two = (Pair(pristine, version) for _ in range(2))
     for turn in range(4):
         one.engine.write(b"one %d " % turn)
         two.engine.write(b"two %d " % turn)
@@ -325,8 +353,7 @@ def test_engines_that_share_memory_never_mix_their_bytes(pristine, version):
 
 
 def test_an_engine_that_goes_takes_its_output_along(pristine):
-    shared = seams.new_output()
-    one, two = (Pair(pristine, shared=shared) for _ in range(2))
+    one, two = (Pair(pristine) for _ in range(2))
     one.engine.write(b"of one")
     one.engine = None
     two.to_peer()
@@ -339,11 +366,23 @@ def test_a_context_with_callbacks_keeps_its_memory_bios(pristine, tmp_path, attr
     value = str(tmp_path / "keys") if attribute == "keylog_filename" else (lambda *given: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pristine[0], attribute, value)
-        assert Pair(pristine).engine is None
+        assert not Pair(pristine).is_upgraded
+
+
+def test_the_engine_may_be_forced(pristine, monkeypatch):
+    sslobject.choose("memory")
+    assert not Pair(pristine).is_upgraded
+    sslobject.choose("")
+    monkeypatch.setenv("PENSTOCK_TLS_ENGINE", "memory")
+    assert not Pair(pristine).is_upgraded
+    assert sslobject.why_memory() == "PENSTOCK_TLS_ENGINE is memory"
+    sslobject.choose("")
+    monkeypatch.delenv("PENSTOCK_TLS_ENGINE")
+    assert Pair(pristine).is_upgraded
 
 
 def test_a_connection_before_its_handshake_keeps_its_memory_bios(contexts):
-    assert seams.TlsEngine.openssl(Side(contexts[0], True).ssl_object, seams.new_output()) is None
+    assert seams.TlsEngine.openssl(Side(contexts[0], True).ssl_object) is None
 
 
 def test_an_engine_that_failed_in_the_handshake_is_refused(contexts):
@@ -351,15 +390,14 @@ def test_an_engine_that_failed_in_the_handshake_is_refused(contexts):
     server.incoming.write(b"no TLS at all, by far")
     with pytest.raises(ssl.SSLError):
         server.ssl_object.do_handshake()
-    assert seams.TlsEngine.openssl(server.ssl_object, seams.new_output()) is None
+    assert seams.TlsEngine.openssl(server.ssl_object) is None
 
 
 def test_loops_in_two_threads_have_engines_of_their_own(pristine):
     problems = []
 
     def carry():
-        shared = seams.new_output()
-        pairs = [Pair(pristine, shared=shared) for _ in range(3)]
+        pairs = [Pair(pristine) for _ in range(3)]
         for turn in range(200):
             for at, pair in enumerate(pairs):
                 data = b"%d of %d " % (turn, at) * 100
@@ -377,11 +415,10 @@ def test_loops_in_two_threads_have_engines_of_their_own(pristine):
 
 
 def test_memory_is_flat_over_many_lives(pristine):
-    shared = seams.new_output()
 
     def live():
         server, client = plain_pair(pristine)
-        engine = seams.TlsEngine.openssl(server.ssl_object, shared)
+        engine = seams.TlsEngine.openssl(server.ssl_object)
         engine.feed(client.encrypt(b"a request"))
         engine.write(engine.read())
         engine.feed(client.encrypt(b"a second one")[:-4])

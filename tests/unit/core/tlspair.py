@@ -57,22 +57,42 @@ def shake_hands(one, other):
             peer.incoming.write(side.outgoing.read())
 
 
+def use_version(contexts, version):
+    server = contexts[0]
+    server.minimum_version, server.maximum_version = ssl.TLSVersion.TLSv1_2, VERSIONS[version]
+    server.minimum_version = VERSIONS[version]
+
+
 def plain_pair(contexts, version="1.3"):
     """Return (server, client) with the handshake done."""
-    contexts[0].minimum_version, contexts[0].maximum_version = ssl.TLSVersion.TLSv1_2, VERSIONS[version]
-    contexts[0].minimum_version = VERSIONS[version]
+    use_version(contexts, version)
     sides = Side(contexts[0], True), Side(contexts[1], False)
     shake_hands(*sides)
     return sides
 
 
 class Pair:
-    """An engine of OpenSSL's, on the server's side unless asked, and its peer."""
+    """An engine, on the server's side unless asked, and its peer, with the handshake done."""
 
-    def __init__(self, contexts, version="1.3", on_client=False, shared=None):
-        sides = plain_pair(contexts, version)
-        self.side, self.peer = sides[::-1] if on_client else sides
-        self.engine = seams.TlsEngine.openssl(self.side.ssl_object, shared or seams.new_output())
+    def __init__(self, contexts, version="1.3", on_client=False, kind="openssl"):
+        use_version(contexts, version)
+        hostname = "localhost" if on_client else None
+        self.engine = seams.TlsEngine(contexts[on_client], not on_client, hostname)
+        self.peer = Side(contexts[not on_client], on_client)
+        self.shake_hands()
+        self.is_upgraded = kind == "openssl" and self.engine.upgrade()
+
+    def shake_hands(self):
+        is_done = [False, False]
+        while not all(is_done):
+            is_done[0] = is_done[0] or self.engine.handshake() == 1
+            self.to_peer()
+            try:
+                self.peer.ssl_object.do_handshake()
+                is_done[1] = True
+            except ssl.SSLWantReadError:
+                pass
+            self.to_engine()
 
     def send(self, data):
         """Let the engine encrypt all of it. Return the records."""

@@ -2,6 +2,7 @@
 
 from penstock._core.tls.engine cimport Engine
 from penstock._core.tls.memory cimport memory_engine
+from penstock._core.tls.openssl cimport BioEngine, bio_engine
 
 
 cdef Engine make_engine(object context, bint server_side, object server_hostname):
@@ -10,5 +11,8 @@ cdef Engine make_engine(object context, bint server_side, object server_hostname
 
 
 cdef Engine upgraded(Engine engine):
-    """Return the engine for a connection over a `Stream` whose handshake is done; it has taken over all input."""
-    return engine
+    """Return the engine for a connection over a `Stream` whose handshake is done; it has all that came and was not read."""
+    cdef BioEngine made
+    engine.settle()
+    made = bio_engine(engine.ssl_object, engine.sslobj)
+    return engine if made is None else made

@@ -10,7 +10,8 @@ cdef class BioEngine(Engine):
     cdef Output shared
     # Raised by the next call; None: there is none.
     cdef object failure
-    cdef bint has_failed
+    # has_failed: OpenSSL has reported an error that lasts. is_ended: the end came behind bytes, and is returned next.
+    cdef bint has_failed, is_ended
 
     cdef int take_over(self) except -1
     cdef int begin(self) except -1
@@ -20,4 +21,4 @@ cdef class BioEngine(Engine):
     cdef int finish_step(self, int result) except -2
     cdef bint has_record(self, size_t left_bytes) noexcept
 
-cdef BioEngine upgraded(object ssl_object, Output shared)
+cdef BioEngine bio_engine(object ssl_object, object sslobj)

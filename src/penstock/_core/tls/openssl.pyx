@@ -8,6 +8,8 @@ Ownership: the engine owns one reference of its BIO, and the `SSL` two. The `SSL
 the engine: the BIO is detached then.
 """
 
+import threading
+
 cimport cython
 
 from penstock._core.tls.bio cimport (
@@ -40,6 +42,8 @@ cdef enum:
     RECORD_HEADER_BYTES = 5
     # The least of the bounds that OpenSSL has for the body of a record: TLS 1.3's.
     MOST_BODY_BYTES = 16 * 1024 + 256
+
+cdef object of_thread = threading.local()
 
 
 @cython.final
@@ -167,6 +171,7 @@ cdef class BioEngine(Engine):
         if code == SSL_ERROR_WANT_READ:
             return count_bytes if count_bytes else WANTS_INPUT
         if code == SSL_ERROR_ZERO_RETURN and at_close != FAILED:
+            self.is_ended = count_bytes > 0
             return count_bytes if count_bytes else at_close
         self.has_failed = True
         failure = raised_by_ssl(self.sslobj, libssl.SSL_in_init(self.ssl))
@@ -177,7 +182,7 @@ cdef class BioEngine(Engine):
 
     cdef bint has_plaintext(self) except -1:
         cdef size_t left_bytes = input_bytes(self.state)
-        if self.failure is not None or libssl.SSL_pending(self.ssl) > 0:
+        if self.failure is not None or self.is_ended or libssl.SSL_pending(self.ssl) > 0:
             return True
         if self.state.short_bytes:
             # in the middle of a record, or of its header
@@ -195,17 +200,24 @@ cdef class BioEngine(Engine):
         return left_bytes >= RECORD_HEADER_BYTES + body_bytes
 
 
-cdef BioEngine upgraded(object ssl_object, Output shared):
+cdef Output output_of_thread():
+    """Return the memory of the engines that are made on this thread."""
+    cdef Output found = getattr(of_thread, "output", None)
+    if found is None:
+        found = of_thread.output = Output()
+    return found
+
+
+cdef BioEngine bio_engine(object ssl_object, object sslobj):
     """Return an engine for a connection in memory whose handshake is done; None if it keeps its MemoryBIOs.
 
     What is left in the MemoryBIOs moves to the engine, and they are out of use afterwards.
     """
     cdef BioEngine engine
-    cdef object sslobj = ssl_object._sslobj
     cdef SSL *ssl = ssl_of(sslobj)
     if ssl is NULL or not is_quiet(sslobj.context):
         return None
     engine = BioEngine.__new__(BioEngine)
-    engine.ssl_object, engine.sslobj, engine.ssl, engine.shared = ssl_object, sslobj, ssl, shared
+    engine.ssl_object, engine.sslobj, engine.ssl, engine.shared = ssl_object, sslobj, ssl, output_of_thread()
     engine.take_over()
     return engine

@@ -35,7 +35,8 @@ cdef object kind, failing
 cdef str reason = None
 
 VARIABLE = "PENSTOCK_TLS_ENGINE"
-FORCED = f"{VARIABLE} is memory"
+# In the variable's place, if it is not empty.
+cdef str chosen = ""
 
 
 cdef void note_made(void *parent, void *value, void *data, int index, long number, void *argument) noexcept nogil:
@@ -57,16 +58,16 @@ def why_memory():
 
 
 def choose(name):
-    """Choose the engine, as the variable does: "memory", or anything else for the best that there is."""
-    global reason
-    reason = FORCED if name == "memory" else None
+    """Choose the engine of new connections, as the variable does; an empty name leaves the choice to the variable."""
+    global reason, chosen
+    reason, chosen = None, name
 
 
 cdef int look() except -1:
     """Find all that is needed, and keep the reason if anything is missing."""
     global reason
-    if os.environ.get(VARIABLE, "").strip().lower() == "memory":
-        reason = FORCED
+    if (chosen or os.environ.get(VARIABLE, "").strip().lower()) == "memory":
+        reason = f"{VARIABLE} is memory"
     elif offset:
         reason = ""
     elif _ssl is None or not load(getattr(_ssl, "__file__", None)):
