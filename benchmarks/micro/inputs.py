@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from asyncio.subprocess import PIPE
 from typing import cast
 
 from benchmarks.micro.case import Case, Loop
@@ -13,7 +14,7 @@ from benchmarks.micro.case import Case, Loop
 __all__ = ["CASES"]
 
 CONNECTIONS = 32
-WRITE_BYTES, MIB = 64 * 1024, 1 << 20
+WRITE_BYTES, MIB, GIB = 64 * 1024, 1 << 20, 1 << 30
 
 
 def getaddrinfo(loop: Loop, count: int) -> None:
@@ -131,10 +132,36 @@ def spawn(loop: Loop, count: int) -> None:
     loop.run_until_complete(main())
 
 
+def spawn_large(loop: Loop, count: int) -> int:
+    """Start `true` from a process with 1 GiB of memory in use, each page of it touched."""
+    held = b"x" * GIB
+    began_ns = time.process_time_ns()
+    spawn(loop, count)
+    took_ns = time.process_time_ns() - began_ns
+    del held
+    return took_ns
+
+
+def communicate(loop: Loop, count: int) -> None:
+    """Send 10 MiB through `cat` and back."""
+
+    async def main() -> None:
+        data = b"x" * (10 * MIB)
+        for _ in range(count):
+            process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+            out, _ = await process.communicate(data)
+            if len(out) != len(data):
+                raise AssertionError(f"{len(out)} bytes came back")
+
+    loop.run_until_complete(main())
+
+
 CASES: dict[str, Case] = {
     "getaddrinfo of a numeric address": Case(getaddrinfo, counted=400),
     "add_reader ping-pong": Case(reader_ping),
     "open_connection": Case(open_connection, step=CONNECTIONS, counted=128),
     "pipe: a MiB": Case(pipe, counted=8),
     "spawn of true": Case(spawn, counted=0),
+    "spawn of true at 1 GiB": Case(spawn_large, counted=0),
+    "communicate 10 MiB": Case(communicate, counted=0),
 }

@@ -2,7 +2,7 @@ import asyncio
 import contextvars
 import socket
 from collections.abc import Callable
-from typing import Any, Self, final
+from typing import IO, Any, Self, final
 
 from penstock._core.events.poller import Source
 from penstock._core.limits.budget import Budget
@@ -13,6 +13,8 @@ from penstock._core.net.listen import Listener
 from penstock._core.net.stream import Stream
 from penstock._core.overload.deferred_reads import DeferredReads
 from penstock._core.overload.lag import Lag
+from penstock._core.pipes.reader import ReadPipe
+from penstock._core.pipes.writer import WritePipe
 from penstock._core.reactor import Reactor
 from penstock._core.sheds import ShedCounts
 from penstock._core.tasks.ledger import LedgerSnapshot
@@ -79,6 +81,20 @@ class ReactorControl:
         server: asyncio.AbstractServer | None = None,
         context: contextvars.Context | None = None,
     ) -> Listener: ...
+    def make_read_pipe(
+        self,
+        pipe: IO[bytes],
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipe | None: ...
+    def make_write_pipe(
+        self,
+        pipe: IO[bytes],
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipe | None: ...
     def source_at(self, fd: int) -> Source | None: ...
     def sources(self) -> dict[int, Source]: ...
     @property

@@ -10,6 +10,7 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport SIZE_MAX, int64_t
 
 from penstock._core cimport backlog
+from penstock._core._sys.pipe cimport NO_PIPE, pipe_kind
 from penstock._core._sys.socket cimport IPPROTO_TCP
 from penstock._core.events.clock cimport now_ns
 from penstock._core.net.address cimport protocol_below, send_at_once
@@ -19,6 +20,8 @@ from penstock._core.limits.peer_timeouts cimport TimeoutBounds
 from penstock._core.net.stream cimport Stream
 from penstock._core.net.watch cimport is_idle
 from penstock._core.overload.lag cimport Lag
+from penstock._core.pipes.reader cimport ReadPipe
+from penstock._core.pipes.writer cimport WritePipe
 from penstock._core.reactor cimport Reactor
 from penstock._core.tasks.probe cimport COUNT, OFF
 from penstock._core.tasks.rows import QueueFigures
@@ -166,6 +169,18 @@ cdef class ReactorControl:
     def make_listener(self, sock, protocol_factory, server=None, context=None):
         """Make the native acceptor over a listening stream socket. It accepts after `resume()`."""
         return Listener(self.reactor, self.reactor.io, sock, protocol_factory, server, context)
+
+    def make_read_pipe(self, pipe, protocol, waiter=None, extra=None):
+        """Make the native transport over the reading end of a pipe; None for files that asyncio's code has to serve."""
+        if pipe_kind(pipe.fileno()) == NO_PIPE:
+            return None
+        return ReadPipe(self.reactor, self.reactor.io, pipe, protocol, waiter, extra)
+
+    def make_write_pipe(self, pipe, protocol, waiter=None, extra=None):
+        """Make the native transport over the writing end of a pipe; None for files that asyncio's code has to serve."""
+        if pipe_kind(pipe.fileno()) == NO_PIPE:
+            return None
+        return WritePipe(self.reactor, self.reactor.io, pipe, protocol, waiter, extra)
 
     def source_at(self, fd):
         """Return the watch, transport or listener at a descriptor, or None."""

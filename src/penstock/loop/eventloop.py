@@ -1,7 +1,7 @@
 """The native loop: penstock's reactor before asyncio's selector loop.
 
-Rare functions (subprocesses, pipes, datagrams, happy eyeballs) are asyncio's own code over native watches; this
-module holds the seams where native code takes over: sockets become transports, servers listen, signals arrive.
+Rare functions (datagrams, happy eyeballs) are asyncio's own code over native watches; this module holds the seams where
+native code takes over: sockets become transports, servers listen, signals arrive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from penstock._core.reactor import Reactor
 from penstock._core.tls.transport import tls_protocol
 from penstock.config import LoopConfig
 from penstock.loop.calls.connecting import Connecting
+from penstock.loop.calls.pipes import PipeCalls
 from penstock.loop.calls.sockets import SocketCalls
+from penstock.loop.calls.subprocesses import SubprocessCalls
 from penstock.loop.hooks import LoopHooks
 from penstock.loop.selector_view import PollerView
 from penstock.loop.servers import Server
@@ -50,8 +52,9 @@ else:
     SelectorLoop = asyncio.SelectorEventLoop
 
 
-# SocketCalls has asyncio's loop as a base: before the reactor it would put asyncio's methods before the core's.
-class EventLoop(LoopHooks, Connecting, StartTLS, Reactor, SocketCalls, SelectorLoop):
+# The mixins after the reactor have asyncio's loop as a base: before it they would put asyncio's methods before the
+# core's.
+class EventLoop(LoopHooks, Connecting, StartTLS, Reactor, SocketCalls, PipeCalls, SubprocessCalls, SelectorLoop):
     """penstock's event loop, a drop-in for asyncio's.
 
     `config` is the loop's part of a `Config`; without one, the defaults hold.

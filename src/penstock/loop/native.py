@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from penstock._core.net.stream import Stream
     from penstock._core.overload.deferred_reads import DeferredReads
     from penstock._core.overload.lag import Lag
+    from penstock._core.pipes.reader import ReadPipe
+    from penstock._core.pipes.writer import WritePipe
     from penstock._core.sheds import ShedCounts
     from penstock._core.tasks.ledger import LedgerSnapshot
     from penstock._core.tasks.probe import Probe
@@ -129,6 +131,24 @@ class NativeCore(Protocol):
         context: contextvars.Context | None = None,
     ) -> Listener:
         """Make the native acceptor over a listening stream socket. It accepts after `resume()`."""
+
+    def make_read_pipe(
+        self,
+        pipe: IO[bytes],
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipe | None:
+        """Make the native transport over the reading end of a pipe; None for files that asyncio's code has to serve."""
+
+    def make_write_pipe(
+        self,
+        pipe: IO[bytes],
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipe | None:
+        """Make the native transport over the writing end of a pipe; None for files that asyncio's code has to serve."""
 
     def source_at(self, fd: int, /) -> Source | None:
         """Return the watch, transport or listener at a descriptor, or None."""

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import LoopConfig
+from penstock.loop.calls.subprocesses import SubprocessCalls
 from penstock.loop.hooks import LoopHooks
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SelectorEventLoop"]
 
 
-class SelectorEventLoop(LoopHooks, asyncio.SelectorEventLoop):
+class SelectorEventLoop(LoopHooks, SubprocessCalls, asyncio.SelectorEventLoop):
     """asyncio's selector loop built by a LoopConfig, of which `debug` and `slow_callback_s` apply here."""
 
     def __init__(self, config: LoopConfig | None = None) -> None:

@@ -34,4 +34,5 @@ cdef class WriterTransport(LimitedTransport):
     cdef int resume(self) except -1
 
 
+cdef Py_ssize_t whole_bytes(object limit) except? -1
 cdef int flush_gathered(IOContext io) except -1

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.executors.processes.shared_memory import Arena, new_memory
 from penstock.executors.processes.worker import WorkerOptions, main
+from penstock.pidfd import open_pidfd
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -74,7 +75,7 @@ class ChildProcess:
     def __init__(self, process: Any, job_socket: socket.socket, lifeline: socket.socket, arena: Arena) -> None:
         self.process = process
         self.pid: int = process.pid
-        self._pidfd = _pidfd(self.pid)
+        self._pidfd = open_pidfd(self.pid)
         self.sentinel: int = process.sentinel if self._pidfd is None else self._pidfd
         self.socket = job_socket
         self.arena = arena
@@ -156,14 +157,6 @@ def _events(fd: int) -> int:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return sum(events for _, events in poll.poll(0))
-
-
-def _pidfd(pid: int) -> int | None:
-    """Return a descriptor of the process; None if the system has none, or the process has ended."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
 
 
 class Handover:
