@@ -86,9 +86,7 @@ def extensions() -> list[Extension]:
     # A directive may have changed here: Cython asks only for the sources.
     made = [path for one in found if (path := Path(one.sources[0]).with_suffix(".c")).exists()]
     force = any(path.stat().st_mtime < Path(__file__).stat().st_mtime for path in made)
-    # Processes that are not forked would run this file, and with it the whole build, once more.
-    jobs = (os.cpu_count() or 1) if sys.version_info < (3, 14) else 0
-    return cythonize(found, compiler_directives=DIRECTIVES, include_path=["src"], force=force, nthreads=jobs)
+    return cythonize(found, compiler_directives=DIRECTIVES, include_path=["src"], force=force)
 
 
 class BuildCore(build_ext):
