@@ -42,6 +42,7 @@ ONCE = (
     "e2e/test_run.py::test_help_",
     "e2e/test_serve.py::test_a_bad_",
     "e2e/test_serve.py::test_bad_",
+    "loop/tls/test_services.py",
     "meta",
     "unit/benchmarks",
     "unit/cli",
