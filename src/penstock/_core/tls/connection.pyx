@@ -115,6 +115,8 @@ cdef class TLSConnection(Layer):
             self.stream = transport
             self.reads = self.stream.io.reads
             self.lower_writing_paused = self.stream.protocol_paused
+            # paused by the budget, perhaps, which pauses the program's protocol from now on
+            self.stream.maybe_resume()
         self.start_handshake()
 
     def connection_lost(self, exc):
@@ -326,7 +328,7 @@ cdef class TLSConnection(Layer):
         cdef Py_ssize_t got = self.decrypt(PyBytes_AS_STRING(room), room_bytes, &ended)
         self.engine.settle()
         if got:
-            room = reads.filled(room, NULL, got, &room_bytes)
+            room = reads.filled(room, PyBytes_AS_STRING(room), got, &room_bytes)
             self.deliver(room)
         reads.keep(<PyObject *>room, room_bytes)
         if ended:
@@ -477,7 +479,7 @@ cdef class TLSConnection(Layer):
                 # failed, or aborted: nothing is kept
                 return size_bytes
             some_bytes = self.encrypt(start + done_bytes, min(size_bytes - done_bytes, PIECE_BYTES))
-            if some_bytes == WANTS_INPUT:
+            if some_bytes <= 0:
                 break
             done_bytes += some_bytes
             self.send_output()
@@ -516,7 +518,7 @@ cdef class TLSConnection(Layer):
             return 0
         self.is_gathering = False
         while self.state in (WRAPPED, FLUSHING) and self.backlog_bytes() and (whole or not self.lower_writing_paused):
-            if self.write_piece() == WANTS_INPUT or (self.stream is not None and self.stream.conn_lost):
+            if self.write_piece() <= 0 or (self.stream is not None and self.stream.conn_lost):
                 break
             self.send_output()
         return self.send_output()
