@@ -8,6 +8,7 @@ import pytest
 
 from penstock._core.overload.lag import Lag
 from penstock.loop.native import native_core
+from penstock.loop.servers import connection_count
 from tests.loop.wire import Recorder
 from tests.unit.core.test_holding import (
     HOUR_NS,
@@ -460,3 +461,19 @@ async def test_parked_from_both_ends_are_all_let_in_once(loop):
     assert (numbers[:40], sorted(numbers)) == (list(range(40)), list(range(150)))
     assert numbers[-1] < numbers[-2], "the newest first, in the end"
     await end(server, clients)
+
+
+async def test_a_tls_client_is_closed_without_an_answer(loop, contexts):
+    """An answer in plain text would be no TLS, and one in TLS would take a handshake."""
+    held, clients = await accepted(loop, Noting())
+    server = await loop.create_server(Telling, "127.0.0.1", 0, ssl=contexts[0])
+    client = socket.create_connection(server.sockets[0].getsockname())
+    await until(lambda: connection_count(server) == 1)
+    await behind(loop, defer_ns=1)
+    await hold_too_long(loop, clients[0])
+    client.sendall(b"\x16\x03\x01")
+    assert await read_all(loop, client) == b""
+    assert native_core(loop).shed_unread_count == 1
+    server.close()
+    client.close()
+    await end(held, clients)

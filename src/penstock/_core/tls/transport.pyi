@@ -8,7 +8,7 @@ from typing_extensions import disjoint_base
 from penstock._core.tls.connection import TLSConnection
 
 # What a TLSTransport says it is: `isinstance(transport, asyncio.Transport)` holds.
-class TLSTransportType(sslproto._SSLProtocolTransport): ...
+class SSLTransport(sslproto._SSLProtocolTransport): ...
 
 @disjoint_base
 class TLSTransport:

@@ -14,8 +14,8 @@ from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, dro
 from penstock._core.tls.connection cimport LOST, TLSConnection
 
 
-class TLSTransportType(sslproto._SSLProtocolTransport):
-    """The type that `transport.__class__` names: a native object cannot be laid out over asyncio.Transport's slots."""
+class SSLTransport(sslproto._SSLProtocolTransport):
+    """The type that `transport.__class__` names, with "ssl" in its name as programs and CPython's own tests expect."""
 
 
 cdef class TLSTransport:
@@ -141,7 +141,7 @@ cdef class TLSTransport:
 
     @property
     def __class__(self):
-        return TLSTransportType
+        return SSLTransport
 
     @property
     def _ssl_protocol(self):
