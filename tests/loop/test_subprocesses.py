@@ -181,9 +181,12 @@ def test_a_child_that_popen_has_polled_keeps_its_exit_code(ours, caplog):
 
 @pytest.mark.parametrize("refused", ["open", "wait", "watch"])
 def test_without_a_pidfd_a_thread_waits(ours, monkeypatch, refused):
-    def refuse(*_):
+    def refuse(*arguments):
+        if refused == "wait" and arguments[0] != os.P_PIDFD:
+            return waitid(*arguments)  # asyncio's thread waits by it, from 3.14 on
         raise OSError(24, "refused")
 
+    waitid = os.waitid
     if refused == "watch":
         monkeypatch.setattr(ours, "_add_reader", refuse)
     else:
