@@ -158,15 +158,15 @@ async def test_the_protocol_and_its_reading_are_restored(loop, link, file):
 
 
 async def test_a_peer_that_does_not_read_holds_the_file_back(loop, link, path):
-    os.truncate(path, 24 << 20)
+    os.truncate(path, 14 << 20)
     async with link() as (transport, _, peer):
         with path.open("rb") as file:
             sending = asyncio.ensure_future(loop.sendfile(transport, file))
             _, pending = await asyncio.wait([sending], timeout=0.2)
             assert pending
             assert transport.get_write_buffer_size() < 2 << 20
-            await peer.read_exactly(24 << 20)
-            assert await sending == 24 << 20
+            await peer.read_exactly(14 << 20)
+            assert await sending == 14 << 20
 
 
 async def test_a_file_that_shrinks_meanwhile_ends_early(loop, link, path):

@@ -139,9 +139,9 @@ def main() -> None:
     warnings.simplefilter("error")
     factory = EventLoop if options.loop == "penstock" else asyncio.SelectorEventLoop
     with tempfile.TemporaryDirectory() as folder:
-        growth = lives(factory, make_contexts(folder), options.count, first=30)
+        growth = lives(factory, make_contexts(folder), options.count, first=100)
     print(options.loop, options.count, "lives:", growth)
-    sys.exit(any(growth[:3]) or growth.objects > 100 or growth.rss_bytes > 10_000 * options.count)
+    sys.exit(any(growth[:3]) or growth.objects > 100 or growth.rss_bytes > 16_000 * options.count)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import ssl
 import pytest
 
 from ..wire import Recorder, close_server, socket_pair
-from .peer import Peer, connect, secured
+from .peer import Peer, connect, is_asyncios, secured
 
 
 async def test_only_the_version_that_both_allow_is_spoken(pair, side, version):
@@ -157,6 +157,19 @@ async def test_data_that_comes_with_the_last_flight_follows_connection_made(pair
     await protocol.until_event("lost")
     assert (protocol.events, protocol.data, protocol.error) == (["made", "data", "eof", "lost"], b"early", None)
     theirs.close()
+
+
+async def test_a_client_that_pauses_at_once_completes_its_handshake(pair):
+    class Pausing(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            # asyncio sends the last flight when reading is resumed, and no earlier
+            if not is_asyncios(transport):
+                transport.pause_reading()
+
+    async with secured(pair, "client", Pausing()) as (transport, _, peer):
+        assert peer.tls.version() == "TLSv1.3"
+        assert is_asyncios(transport) or not transport.is_reading()
 
 
 async def test_debug_mode_changes_nothing(loop, pair, side):

@@ -123,9 +123,9 @@ async def test_a_full_queue_pauses_and_an_empty_one_resumes(pair, side):
 async def test_writing_more_while_paused_pauses_once(pair, side):
     async with secured(pair, side) as (transport, protocol, peer):
         for _ in range(3):
-            transport.write(bytes(LARGE))
+            transport.write(bytes(LARGE // 2))
         assert protocol.events == ["made", "pause"]
-        await peer.read_exactly(3 * LARGE)
+        await peer.read_exactly(3 * (LARGE // 2))
         await protocol.until_event("resume")
         assert protocol.events == ["made", "pause", "resume"]
 
