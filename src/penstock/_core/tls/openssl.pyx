@@ -174,7 +174,7 @@ cdef class BioEngine(Engine):
             self.is_ended = count_bytes > 0
             return count_bytes if count_bytes else at_close
         self.has_failed = True
-        failure = raised_by_ssl(self.sslobj, libssl.SSL_in_init(self.ssl))
+        failure = raised_by_ssl(self.sslobj, libssl.SSL_in_init(self.ssl), at_close == 1)
         if not count_bytes:
             raise failure
         self.failure = failure

@@ -166,7 +166,7 @@ cdef bint is_quiet(object context) except -1:
 
 
 cdef object failed_handshake(object context):
-    """Make a connection that has failed: each call of its `do_handshake` raises what is in OpenSSL's queue."""
+    """Make a connection that has failed: its `do_handshake` and `read` raise what is in OpenSSL's queue."""
     incoming = _ssl.MemoryBIO()
     sslobj = context._wrap_bio(incoming, _ssl.MemoryBIO(), False, "localhost")
     incoming.write(b"no record of TLS\r\n" * 2)
@@ -177,15 +177,18 @@ cdef object failed_handshake(object context):
     raise RuntimeError("a handshake with no peer succeeded")
 
 
-cdef object raised_by_ssl(object sslobj, bint is_in_error):
+cdef object raised_by_ssl(object sslobj, bint is_in_error, bint is_step):
     """Return the exception that `_ssl` makes of the error in OpenSSL's queue, which is the current thread's.
 
-    A connection in OpenSSL's state of error fails at once in a handshake, before the queue is cleared.
+    A connection in OpenSSL's state of error fails at once, before the queue is cleared: in a handshake, as a step of the
+    connection does, or in a read. Their results differ, and so does the exception where the queue is empty.
     """
     try:
-        if is_in_error:
-            sslobj.do_handshake()
-        failing.do_handshake()
+        for failed in ((sslobj, failing) if is_in_error else (failing,)):
+            if is_step:
+                failed.do_handshake()
+            else:
+                failed.read(1)
     except BaseException as error:
         return error
     return _ssl.SSLError("unknown error")
