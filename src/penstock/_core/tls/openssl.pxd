@@ -17,8 +17,8 @@ cdef class BioEngine(Engine):
     cdef int begin(self) except -1
     cdef int end(self, int result) noexcept
     cdef bint is_readable(self) noexcept
-    cdef Py_ssize_t finish(self, int code, Py_ssize_t count_bytes, Py_ssize_t at_close) except -2
-    cdef int finish_step(self, int result) except -2
+    cdef Py_ssize_t finish(self, int code, Py_ssize_t count_bytes, Py_ssize_t at_close, str method) except -2
+    cdef int finish_step(self, int result, str method) except -2
     cdef bint has_record(self, size_t left_bytes) noexcept
 
 cdef BioEngine bio_engine(object ssl_object, object sslobj)

@@ -114,7 +114,7 @@ cdef class BioEngine(Engine):
 
     cdef int handshake(self) except -2:
         self.begin()
-        return self.finish_step(libssl.SSL_do_handshake(self.ssl))
+        return self.finish_step(libssl.SSL_do_handshake(self.ssl), "do_handshake")
 
     cdef int shut_down(self) except -2:
         cdef int result
@@ -123,10 +123,10 @@ cdef class BioEngine(Engine):
         if result == 0:
             # Ours is sent: look for the peer's. `_ssl` asks twice as well, and takes a second 0 for the end.
             result = libssl.SSL_shutdown(self.ssl)
-        return self.finish_step(1 if result == 0 else result)
+        return self.finish_step(1 if result == 0 else result, "shutdown")
 
-    cdef int finish_step(self, int result) except -2:
-        return <int>self.finish(self.end(result), 1 if result > 0 else 0, 1)
+    cdef int finish_step(self, int result, str method) except -2:
+        return <int>self.finish(self.end(result), 1 if result > 0 else 0, 1, method)
 
     cdef Py_ssize_t read(self, char *into, Py_ssize_t most_bytes) except -2:
         cdef size_t got, count_bytes = 0
@@ -140,7 +140,7 @@ cdef class BioEngine(Engine):
                 count_bytes += got
                 if not self.is_readable():
                     break
-        return self.finish(self.end(result), count_bytes, 0)
+        return self.finish(self.end(result), count_bytes, 0, "read")
 
     cdef bint is_readable(self) noexcept:
         """Return whether OpenSSL may have anything to return: bytes, the end or an error."""
@@ -162,9 +162,9 @@ cdef class BioEngine(Engine):
             result = libssl.SSL_write_ex(self.ssl, data + count_bytes, size_bytes - count_bytes, &got)
             if result > 0:
                 count_bytes += got
-        return self.finish(self.end(result), count_bytes, FAILED)
+        return self.finish(self.end(result), count_bytes, FAILED, "read")
 
-    cdef Py_ssize_t finish(self, int code, Py_ssize_t count_bytes, Py_ssize_t at_close) except -2:
+    cdef Py_ssize_t finish(self, int code, Py_ssize_t count_bytes, Py_ssize_t at_close, str method) except -2:
         """Return what a call returns that has brought so many bytes and ended with this code."""
         if code == 0:
             return count_bytes
@@ -174,7 +174,7 @@ cdef class BioEngine(Engine):
             self.is_ended = count_bytes > 0
             return count_bytes if count_bytes else at_close
         self.has_failed = True
-        failure = raised_by_ssl(self.sslobj, libssl.SSL_in_init(self.ssl), at_close == 1)
+        failure = raised_by_ssl(self.sslobj, method, libssl.SSL_in_init(self.ssl))
         if not count_bytes:
             raise failure
         self.failure = failure

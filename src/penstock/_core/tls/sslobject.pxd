@@ -3,4 +3,4 @@ from penstock._core.tls.libssl cimport SSL
 
 cdef SSL *ssl_of(object sslobj) except? NULL
 cdef bint is_quiet(object context) except -1
-cdef object raised_by_ssl(object sslobj, bint is_in_error, bint is_step)
+cdef object raised_by_ssl(object sslobj, str method, bint is_in_error)
