@@ -28,10 +28,10 @@ from penstock._core.events.poller cimport Source
 from penstock._core.events.ready cimport pop, push, relax
 from penstock._core.events.timers cimport Timers
 from penstock._core.events.waker cimport Waker, fall_asleep, stay_awake, wake
+from penstock._core.net.gathered cimport flush_gathered, forget_gathered, has_gathered
 from penstock._core.net.io_context cimport IOContext
 from penstock._core.net.stream cimport expire
 from penstock._core.net.watch cimport fileno_of, keep_file, set_reader, set_writer, watched_fileno
-from penstock._core.net.writer cimport flush_gathered
 from penstock._core.overload.lag cimport Lag
 from penstock._core.runs cimport RunLifecycle
 from penstock._core.sheds cimport ShedCounts
@@ -173,6 +173,9 @@ cdef class Reactor(RunLifecycle):
         self.turns_unpolled = 0
         # A signal's handler may make something ready or stop the loop: run it before the wait is chosen.
         PyErr_CheckSignals()
+        if has_gathered(&self.io.gathered):
+            # by what runs outside of callbacks, as that handler
+            flush_gathered(&self.io.gathered)
         timeout_ns = self.poll_timeout_ns()
         if timeout_ns == 0 or self.is_busy:
             count = self.io.poller.poll_now()
@@ -242,8 +245,8 @@ cdef class Reactor(RunLifecycle):
                 (<Runnable>entry).run()
             finally:
                 let_go(entry)
-                if self.io.gathered is not NULL:
-                    flush_gathered(self.io)
+                if has_gathered(&self.io.gathered):
+                    flush_gathered(&self.io.gathered)
             if self.accepts_in_turn:
                 self.accept_in_turn()
         return 0
@@ -268,9 +271,9 @@ cdef class Reactor(RunLifecycle):
                     probe.end_callback()
                     self.io.ready.stamp_ns = probe.start_ns
                     let_go(entry)
-                    is_end_known = self.io.gathered is NULL
+                    is_end_known = not has_gathered(&self.io.gathered)
                     if not is_end_known:
-                        flush_gathered(self.io)
+                        flush_gathered(&self.io.gathered)
                 if self.accepts_in_turn:
                     is_end_known = False
                     self.accept_in_turn()
@@ -311,8 +314,8 @@ cdef class Reactor(RunLifecycle):
                 finally:
                     self.probe.end_callback()
                     self._current_handle = None
-                    if self.io.gathered is not NULL:
-                        flush_gathered(self.io)
+                    if has_gathered(&self.io.gathered):
+                        flush_gathered(&self.io.gathered)
                 self.report_slow(entry, self.now() - start_s)
                 if self.accepts_in_turn:
                     self.accept_in_turn()
@@ -506,6 +509,7 @@ cdef class Reactor(RunLifecycle):
         """Release every kernel object and reference: the loop is closed."""
         self.probe.stop()
         self.io.ready.clear()
+        forget_gathered(&self.io.gathered)
         self.io.deferred_accepts.close_of(None)
         self.io.lingering.forget()
         self.io.deferred_reads.clear()

@@ -1,4 +1,3 @@
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
 from penstock._core.events.poller cimport Poller
@@ -6,6 +5,7 @@ from penstock._core.events.ready cimport Ready
 from penstock._core.limits.budget cimport Budget
 from penstock._core.net.buffers cimport ReadPool
 from penstock._core.net.deferred_accepts cimport DeferredAccepts
+from penstock._core.net.gathered cimport GatheredWrites
 from penstock._core.limits.peer_timeouts cimport TimeoutBounds
 from penstock._core.limits.wheel cimport Wheel
 from penstock._core.overload.deferred_reads cimport DeferredReads
@@ -19,9 +19,11 @@ cdef enum:
 cdef class IOContext:
     cdef readonly Ready ready
     cdef readonly Poller poller
-    # Chain of the streams whose first write waits for the second one or the end of the callback. Owned; NULL: none.
-    cdef PyObject *gathered
+    # The transports that keep writes back until their callback ends.
+    cdef GatheredWrites gathered
     cdef char *receive_buffer
+    # What datagram transports share, made by the first: the memory to receive into, the names of peers.
+    cdef object datagrams, names
     # Whether the last `sock_recv` brought much: then the next one receives straight into its result.
     cdef bint receives_much
     cdef ReadPool reads

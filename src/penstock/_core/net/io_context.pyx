@@ -13,6 +13,7 @@ from penstock._core.events.poller cimport Poller, Source
 from penstock._core.events.ready cimport Ready
 from penstock._core.net.buffers cimport ReadPool
 from penstock._core.net.deferred_accepts cimport DeferredAccepts
+from penstock._core.net.gathered cimport forget_gathered
 from penstock._core.limits.wheel cimport Wheel
 from penstock._core.overload.deferred_reads cimport DeferredReads
 from penstock._core.overload.lingering cimport LingeringConnections
@@ -68,6 +69,7 @@ cdef class IOContext:
 
     def __dealloc__(self):
         PyMem_Free(self.receive_buffer)
+        forget_gathered(&self.gathered)
 
     cdef int descriptor_freed(self) except -1:
         """Notify the listeners that wait for a descriptor: one was released."""

@@ -60,6 +60,7 @@ from penstock._core.events.ready cimport push
 from penstock._core.net.address cimport reads_to_the_end
 from penstock._core.net.buffers cimport ReadPool
 from penstock._core.net.clients cimport Clients
+from penstock._core.net.flow_control cimport FlowControlledTransport
 from penstock._core.net.io_context cimport RECEIVE_BYTES, IOContext
 from penstock._core.net.layer cimport Layer
 from penstock._core.net.limited cimport LimitedTransport
@@ -702,5 +703,6 @@ cdef int expire(IOContext io, int64_t turn_ns) except -1:
 
 
 adopt_methods(Stream, WriterTransport)
+adopt_methods(Stream, FlowControlledTransport)
 adopt_methods(Stream, LimitedTransport)
 adopt_methods(Stream, Transport)

@@ -4,8 +4,7 @@ A program that answers with a header and then a body can ask for gathering (`gat
 data has come in then waits for the second one, and one vectored call sends both. It waits at most until its callback
 ends: the reactor flushes it there, and whatever else could lose it or overtake it flushes it before.
 
-Ownership: as `LimitedTransport`, which has the queue. The I/O context's chain owns a reference to each transport in
-it.
+Ownership: as `LimitedTransport`, which has the queue.
 """
 
 from asyncio.log import logger
@@ -14,36 +13,31 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_CheckExact
 from cpython.exc cimport PyErr_SetFromErrno
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
 
 from penstock._core._sys.python cimport (
-    PY_SSIZE_T_MAX,
     PyBytes_AS_STRING,
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
 from penstock._core._sys.socket cimport MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, iovec, msghdr, send, sendmsg, shutdown
 from penstock._core.net.buffers cimport WriteQueue
-from penstock._core.net.io_context cimport IOContext
-from penstock._core.net.limited cimport LimitedTransport
+from penstock._core.net.flow_control cimport FlowControlledTransport
+from penstock._core.net.gathered cimport gather
 from penstock._core.limits.peer_timeouts cimport note_sent
 
 cdef enum:
     VECTOR_SIZE = 64
     # Does not wait, although a process that shares the descriptor may have made it blocking.
     SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT
-    # asyncio's default watermark.
-    HIGH_BYTES = 64 * 1024
     # A larger first write goes at once: it is no header.
     GATHERED_MOST_BYTES = 16 * 1024
     # asyncio warns from the fifth write to a lost connection on.
     LOST_WRITES_BEFORE_WARNING = 5
 
 
-cdef class WriterTransport(LimitedTransport):
+cdef class WriterTransport(FlowControlledTransport):
     """A transport that can be written to."""
 
     def write(self, data):
@@ -147,9 +141,8 @@ cdef class WriterTransport(LimitedTransport):
     cdef int gather(self) except -1:
         """Leave the queue to the next write or the end of the callback."""
         if not self.is_gathered:
+            gather(&self.io.gathered, self, flush_kept_back)
             self.is_gathered = True
-            Py_INCREF(self)
-            self.next_gathered, self.io.gathered = self.io.gathered, <PyObject *>self
         return 0
 
     @cython.final
@@ -201,7 +194,7 @@ cdef class WriterTransport(LimitedTransport):
         self.gathers = True
 
     def _switched(self):
-        LimitedTransport._switched(self)
+        FlowControlledTransport._switched(self)
         self.gathers = self.is_first = False
 
     cdef int drained(self) except -1:
@@ -238,19 +231,19 @@ cdef class WriterTransport(LimitedTransport):
     cdef int lose(self, object exc) except -1:
         self.flush_gathered()
         # Unless that has failed, and the protocol was notified.
-        return 0 if self.conn_lost else LimitedTransport.lose(self, exc)
+        return 0 if self.conn_lost else FlowControlledTransport.lose(self, exc)
 
     cdef int stop_io(self) except -1:
         self.queue.clear()
-        return LimitedTransport.stop_io(self)
+        return FlowControlledTransport.stop_io(self)
 
     cdef object python_socket(self):
         # Its user may write or shut down.
         self.flush_gathered()
-        return LimitedTransport.python_socket(self)
+        return FlowControlledTransport.python_socket(self)
 
     cdef int lost(self, object exc) except -1:
-        LimitedTransport.lost(self, exc)
+        FlowControlledTransport.lost(self, exc)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
         return 0
@@ -277,68 +270,9 @@ cdef class WriterTransport(LimitedTransport):
         """Bytes that are queued, in bytes."""
         return self.queue.size_bytes
 
-    def get_write_buffer_limits(self):
-        """The watermarks `(low, high)`, in bytes."""
-        return (self.low_bytes, self.high_bytes) if self.limits is None else self.limits
-
-    def set_write_buffer_limits(self, high=None, low=None):
-        """Set the watermarks, in bytes: above `high` the protocol is paused, at `low` resumed. ValueError if low > high."""
-        if high is None:
-            high = HIGH_BYTES if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high_bytes, self.low_bytes, self.limits = whole_bytes(high), whole_bytes(low), (low, high)
+    cdef int watermarks_set(self) except -1:
         self.flush_gathered()
-        self.maybe_pause()
-
-    cdef int maybe_pause(self) except -1:
-        if self.queue.budget is not None and self.queue.count:
-            self.account_bytes(True)
-        if self.timeouts is not None:
-            self.note_growth()
-        return self.pause() if <Py_ssize_t>self.queue.size_bytes > self.high_bytes else 0
-
-    cdef int pause(self) except -1:
-        if not self.protocol_paused:
-            self.protocol_paused = True
-            self.call_protocol("pause_writing")
-        return 0
-
-    cdef int maybe_resume(self) except -1:
-        # A layer is never kept from writing down what it has: its own protocol is paused instead.
-        if self.budget_pauses and not self.has_layer:
-            return 0
-        return self.resume() if <Py_ssize_t>self.queue.size_bytes <= self.low_bytes else 0
-
-    cdef int resume(self) except -1:
-        if self.protocol_paused:
-            self.protocol_paused = False
-            self.call_protocol("resume_writing")
-        return 0
-
-    cdef int on_budget_pause(self) except -1:
-        if self.has_layer:
-            return self.call_protocol("_control_app_writing")
-        if self.budget_pauses:
-            return self.pause()
-        # Its own watermark has not been passed, or not for long.
-        return self.resume() if <Py_ssize_t>self.queue.size_bytes <= self.high_bytes else 0
-
-    cdef int call_protocol(self, str method) except -1:
-        try:
-            getattr(self.protocol, method)()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.loop.call_exception_handler({
-                "message": f"protocol.{method}() failed",
-                "exception": exc,
-                "transport": self,
-                "protocol": self.protocol,
-            })
-        return 0
+        return self.maybe_pause()
 
     cdef bint is_lent(self) noexcept:
         return self.empty_waiter is not None
@@ -355,25 +289,7 @@ cdef class WriterTransport(LimitedTransport):
     def _reset_empty_waiter(self):
         self.empty_waiter = None
 
-    @property
-    def _protocol_paused(self):
-        return self.protocol_paused
-
-
-cdef Py_ssize_t whole_bytes(object limit) except? -1:
-    """A watermark in whole bytes: asyncio takes any number that compares, infinity too."""
-    return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else int(limit)
-
-
-cdef int flush_gathered(IOContext io) except -1:
-    """The end of a callback in which writes were gathered."""
-    cdef PyObject *entry
-    while io.gathered is not NULL:
-        entry = io.gathered
-        io.gathered = (<WriterTransport>entry).next_gathered
-        (<WriterTransport>entry).is_gathered, (<WriterTransport>entry).next_gathered = False, NULL
-        try:
-            (<WriterTransport>entry).flush_gathered()
-        finally:
-            Py_DECREF(<object>entry)
-    return 0
+cdef int flush_kept_back(object transport) except -1:
+    """Flush at the end of the callback in which it has gathered."""
+    (<WriterTransport>transport).is_gathered = False
+    return (<WriterTransport>transport).flush_gathered()

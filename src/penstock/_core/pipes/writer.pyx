@@ -26,7 +26,7 @@ from penstock._core._sys.python cimport (
 )
 from penstock._core._sys.socket cimport iovec
 from penstock._core.net.buffers cimport WriteQueue
-from penstock._core.net.writer cimport whole_bytes
+from penstock._core.net.flow_control cimport whole_bytes
 from penstock._core.pipes.transport cimport PipeTransport
 
 cdef enum:
