@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.executors import offload, offloaded, to_thread
     from penstock.loop import EventLoop, get_running_loop
     from penstock.loop.servers import Server
-    from penstock.loop.transports import gather_writes
+    from penstock.loop.transports import gather_writes, segment_datagrams
     from penstock.pressure.admission.gate import Gate
     from penstock.runtime import EventLoopPolicy, Runner, install, new_event_loop, run
 
@@ -56,6 +56,7 @@ __all__ = [
     "offloaded",
     "pressure",
     "run",
+    "segment_datagrams",
     "tasks",
     "telemetry",
     "testing",
@@ -88,7 +89,7 @@ if not TYPE_CHECKING:
             "penstock.executors.offloading": ("offload", "offloaded", "to_thread"),
             "penstock.loop": ("EventLoop", "get_running_loop"),
             "penstock.loop.servers": ("Server",),
-            "penstock.loop.transports": ("gather_writes",),
+            "penstock.loop.transports": ("gather_writes", "segment_datagrams"),
             "penstock.pressure.admission.gate": ("Gate",),
             "penstock.runtime": ("EventLoopPolicy", "Runner", "install", "new_event_loop", "run"),
         },

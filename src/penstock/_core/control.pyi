@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable
 from typing import IO, Any, Self, final
 
+from penstock._core.datagrams.endpoint import DatagramEndpoint
 from penstock._core.events.poller import Source
 from penstock._core.limits.budget import Budget
 from penstock._core.limits.peer_timeouts import TimeoutBounds
@@ -95,6 +96,14 @@ class ReactorControl:
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> WritePipe | None: ...
+    def make_datagrams(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> DatagramEndpoint: ...
     def source_at(self, fd: int) -> Source | None: ...
     def sources(self) -> dict[int, Source]: ...
     @property

@@ -12,6 +12,7 @@ from libc.stdint cimport SIZE_MAX, int64_t
 from penstock._core cimport backlog
 from penstock._core._sys.pipe cimport NO_PIPE, pipe_kind
 from penstock._core._sys.socket cimport IPPROTO_TCP
+from penstock._core.datagrams.endpoint cimport DatagramEndpoint
 from penstock._core.events.clock cimport now_ns
 from penstock._core.net.address cimport protocol_below, send_at_once
 from penstock._core.limits.budget cimport Budget
@@ -181,6 +182,10 @@ cdef class ReactorControl:
         if pipe_kind(pipe.fileno()) == NO_PIPE:
             return None
         return WritePipe(self.reactor, self.reactor.io, pipe, protocol, waiter, extra)
+
+    def make_datagrams(self, sock, protocol, address=None, waiter=None, extra=None):
+        """Make the native transport over a UDP or Unix datagram socket; `address` is its only receiver, or None."""
+        return DatagramEndpoint(self.reactor, self.reactor.io, sock, protocol, address, waiter, extra)
 
     def source_at(self, fd):
         """Return the watch, transport or listener at a descriptor, or None."""

@@ -7,11 +7,13 @@ native code takes over: sockets become transports, servers listen, signals arriv
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
 import penstock._core.schedule  # noqa: F401 (gives the Reactor its call_soon, call_later, call_at)
 from penstock._core.control import ReactorControl
+from penstock._core.datagrams.endpoint import DatagramEndpoint
 from penstock._core.net.clients import Clients
 from penstock._core.net.io_context import warm_allocator
 from penstock._core.net.listen import Listener, set_nodelay
@@ -30,9 +32,11 @@ from penstock.loop.tls import StartTLS, tls_factory
 
 __all__ = ["EventLoop"]
 
+# of datagram sockets
+FAMILIES = socket.AF_INET, socket.AF_INET6, socket.AF_UNIX
+
 if TYPE_CHECKING:
     import contextvars
-    import socket
     from collections.abc import Callable
 
     class SelectorLoop(asyncio.SelectorEventLoop):
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
         async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int: ...
         def _start_serving(self, protocol_factory: Any, sock: socket.socket, *args: Any, **kwargs: Any) -> None: ...
         def _stop_serving(self, sock: socket.socket) -> None: ...
+        def _make_datagram_transport(self, sock: socket.socket, *args: Any) -> Any: ...
 
 else:
     SelectorLoop = asyncio.SelectorEventLoop
@@ -162,10 +167,23 @@ class EventLoop(LoopHooks, Connecting, StartTLS, Reactor, SocketCalls, PipeCalls
         transport: asyncio.Transport = layer._app_transport
         return transport
 
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        if not takes_datagrams(sock):
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+        self._ensure_fd_no_transport(sock)
+        return self._native_core.make_datagrams(sock, protocol, address, waiter, extra)
+
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         super()._ensure_fd_no_transport(fd)
         source = self._native_core.source_at(fd if isinstance(fd, int) else int(fd.fileno()))
-        if isinstance(source, Stream) and not source.is_closing():
+        if isinstance(source, (Stream, DatagramEndpoint)) and not source.is_closing():
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {source!r}")
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
@@ -214,3 +232,8 @@ class EventLoop(LoopHooks, Connecting, StartTLS, Reactor, SocketCalls, PipeCalls
         if isinstance(listener, Listener):
             listener.pause()
         super()._stop_serving(sock)
+
+
+def takes_datagrams(sock: socket.socket) -> bool:
+    """Return whether native code takes the socket: Python's own class, of a family whose addresses it knows."""
+    return type(sock) is socket.socket and sock.type == socket.SOCK_DGRAM and sock.family in FAMILIES

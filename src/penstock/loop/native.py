@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from penstock._core.datagrams.endpoint import DatagramEndpoint
     from penstock._core.events.poller import Source
     from penstock._core.limits.budget import Budget
     from penstock._core.limits.peer_timeouts import TimeoutBounds
@@ -149,6 +150,16 @@ class NativeCore(Protocol):
         extra: dict[str, Any] | None = None,
     ) -> WritePipe | None:
         """Make the native transport over the writing end of a pipe; None for files that asyncio's code has to serve."""
+
+    def make_datagrams(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> DatagramEndpoint:
+        """Make the native transport over a UDP or Unix datagram socket; `address` is its only receiver, or None."""
 
     def source_at(self, fd: int, /) -> Source | None:
         """Return the watch, transport or listener at a descriptor, or None."""

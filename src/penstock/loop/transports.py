@@ -9,7 +9,7 @@ from penstock.loop.native import native_core
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["gather_writes", "native_transport", "transports_of"]
+__all__ = ["gather_writes", "native_transport", "segment_datagrams", "transports_of"]
 
 
 def native_transport(transport: Any) -> Any:
@@ -32,6 +32,20 @@ def gather_writes(transport: asyncio.BaseTransport) -> bool:
     if native is not None:
         native.gather_writes()
     return native is not None
+
+
+def segment_datagrams(transport: asyncio.BaseTransport, segment_bytes: int) -> bool:
+    """Have the kernel split what `sendto` gets into datagrams of `segment_bytes`, from now on, where it can.
+
+    `sendto(data)` then sends up to 64 datagrams, of up to 64 KiB together, in one step; the last one may be shorter. A
+    `segment_bytes` of 0 ends it. Datagrams that come in are joined by the kernel for one system call, and delivered one
+    by one all the same.
+
+    Return False for a transport that is not penstock's own or no UDP socket, and where the kernel cannot: then one
+    `sendto` still sends one datagram.
+    """
+    segment = getattr(transport, "segment_datagrams", None)
+    return segment is not None and bool(segment(segment_bytes))
 
 
 def transports_of(loop: Any) -> list[Any]:

@@ -27,6 +27,7 @@ cdef extern from "Python.h":
     char *PyBytes_AS_STRING(object text)
     Py_ssize_t PyBytes_GET_SIZE(object text)
 
+    object PyUnicode_EncodeFSDefault(object text)
     object PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
 
     PyObject **PySequence_Fast_ITEMS(object sequence)

@@ -95,6 +95,8 @@ cdef extern from "<sys/un.h>" nogil:
 cdef extern from "<arpa/inet.h>" nogil:
     uint16_t ntohs(uint16_t value)
     uint32_t ntohl(uint32_t value)
+    uint16_t htons(uint16_t value)
+    uint32_t htonl(uint32_t value)
     int inet_pton(int family, const char *text, void *target)
     const char *inet_ntop(int family, const void *source, char *target, socklen_t size)
 

@@ -1,0 +1,33 @@
+import asyncio
+import socket
+from typing import Any, final
+
+from penstock._core.datagrams.sender import DatagramSender
+from penstock._core.net.io_context import IOContext
+
+# What an endpoint says it is: `isinstance(endpoint, asyncio.DatagramTransport)` holds.
+class DatagramTransport(asyncio.transports._FlowControlMixin, asyncio.DatagramTransport): ...
+
+@final
+class DatagramEndpoint(DatagramSender):
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        io: IOContext,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None: ...
+    def is_reading(self) -> bool: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def segment_datagrams(self, segment_bytes: int) -> bool: ...
+    def close(self) -> None: ...
+    @property
+    def _paused(self) -> bool: ...
+    @property
+    def _address(self) -> Any: ...
+
+def start(endpoint: DatagramEndpoint) -> None: ...
