@@ -29,6 +29,7 @@ cdef class DatagramEndpoint(DatagramSender):
     cdef int deliver_next(self) except -1
     cdef object name_of_next(self)
     cdef int skip_cut_off(self) except -1
+    cdef int report_cut_off(self) except -1
     cdef int hold_rest(self) except -1
     cdef int deliver(self, object data, object name) except -1
     cdef int protocol_failed(self) except -1

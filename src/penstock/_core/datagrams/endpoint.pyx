@@ -10,7 +10,6 @@ Ownership: as `Transport`; the vector is the I/O context's, and lent to one tran
 
 import asyncio
 import collections
-import errno
 from asyncio import futures
 from asyncio.log import logger
 from os import strerror
@@ -18,7 +17,7 @@ from os import strerror
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, EBADF, EMSGSIZE
 from libc.stdint cimport uint32_t
 
 from penstock._core._sys.datagram cimport UDP_GRO, UDP_SEGMENT, thread_ident
@@ -46,7 +45,6 @@ cdef enum:
 
 cdef str DATAGRAM_RECEIVED = "datagram_received"
 cdef object deque = collections.deque
-cdef int TOO_LONG = errno.EMSGSIZE
 
 # `except -1`, but not looked at by Cython: a try block costs as much as a read's other steps.
 ctypedef int (*Handling)(DatagramEndpoint endpoint, uint32_t events) noexcept
@@ -152,7 +150,7 @@ cdef class DatagramEndpoint(DatagramSender):
         got = self.vector.receive(self.fd, asked, self.slot_bytes, self.joins)
         if got == -EAGAIN:
             return 0
-        if got < 0 or got >= asked:
+        if got >= asked or (got < 0 and got != -EBADF):
             self.enqueue(EPOLLIN)
         return self.deliver_received() if got >= 0 else self.report_error(OSError(-got, strerror(-got)))
 
@@ -197,7 +195,10 @@ cdef class DatagramEndpoint(DatagramSender):
     cdef int skip_cut_off(self) except -1:
         """Report a datagram whose end is lost: it is worth nothing."""
         self.vector.at += 1
-        return self.report_error(OSError(TOO_LONG, f"a datagram of more than {self.slot_bytes} bytes was cut off"))
+        return self.report_cut_off()
+
+    cdef int report_cut_off(self) except -1:
+        return self.report_error(OSError(EMSGSIZE, f"a datagram of more than {self.slot_bytes} bytes was cut off"))
 
     cdef int hold_rest(self) except -1:
         """Keep what the vector still has, unless the transport is closing: another may use it."""
@@ -209,6 +210,7 @@ cdef class DatagramEndpoint(DatagramSender):
         while self.vector.has_more():
             if self.vector.is_cut_off():
                 self.vector.at += 1
+                held.append((None, None))
                 continue
             name = self.name_of_next()
             start = self.vector.next(&size_bytes)
@@ -222,7 +224,10 @@ cdef class DatagramEndpoint(DatagramSender):
         try:
             while held and self.can_read():
                 data, name = held.popleft()
-                self.deliver(data, name)
+                if data is None:
+                    self.report_cut_off()
+                else:
+                    self.deliver(data, name)
         finally:
             if not held:
                 self.held = None

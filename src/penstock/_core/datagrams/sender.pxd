@@ -41,6 +41,7 @@ cdef class DatagramSender(FlowControlledTransport):
     cdef int unblock(self) except -1
     cdef int sent_after_loss(self) except -1
     cdef int flush(self) except -1
+    cdef int flush_later(self) except -1
     cdef int flush_some(self) except -1
     cdef int flush_first(self) except -1
     cdef int put_back(self, object data, object name) except -1

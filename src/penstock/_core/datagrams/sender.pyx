@@ -129,6 +129,7 @@ cdef class DatagramSender(FlowControlledTransport):
         """Send, gather or queue bytes. `data` is the bytes object that has them, None when they must be copied."""
         if self.waiting.count and not self.blocked:
             if self.waiting.count < GATHERED_MOST and self.can_gather(size_bytes):
+                self.note_callback()
                 return self.queue_up(data, start, size_bytes, packed, name)
             self.flush()
             if self.conn_lost and self.has_address or not self.is_open:
@@ -244,10 +245,21 @@ cdef class DatagramSender(FlowControlledTransport):
 
     cdef int flush(self) except -1:
         """Send the queue until it is empty or the kernel takes no more."""
-        while self.waiting.count and not self.blocked and self.is_open:
-            self.flush_some()
+        try:
+            while self.waiting.count and not self.blocked and self.is_open:
+                self.flush_some()
+        except BaseException:
+            self.flush_later()
+            raise
         if self.queue.budget is not None:
             self.account_bytes(False)
+        return 0
+
+    cdef int flush_later(self) except -1:
+        """Have a later run send the rest: the protocol's SystemExit or KeyboardInterrupt leaves the loop."""
+        if self.waiting.count and self.is_open:
+            self.blocked = True
+            self.enqueue(EPOLLOUT)
         return 0
 
     cdef int flush_some(self) except -1:
