@@ -174,3 +174,37 @@ def test_the_truncation_is_an_emsgsize(loop, run, loop_factory, tmp_path):
 
     run(main())
     assert [exc.errno for exc in errors] == [errno.EMSGSIZE]
+
+
+async def test_a_socket_that_the_program_closes_itself_reads_and_sends_by_no_other(loop, peer):
+    given = socket.socket(type=socket.SOCK_DGRAM)
+    given.bind(("127.0.0.1", 0))
+    given.setblocking(False)
+    others = []
+
+    def close(transport, _):
+        if not others:
+            number = given.fileno()
+            given.close()
+            others.append(socket.socket(type=socket.SOCK_DGRAM))
+            others[0].bind(("127.0.0.1", 0))
+            others[0].setblocking(False)
+            assert others[0].fileno() == number
+            peer.sendto(b"another's", others[0].getsockname())
+            transport.sendto(b"lost", peer.getsockname())
+            transport.sendto(b"lost", peer.getsockname())
+
+    # a full batch: another read would follow
+    for _ in range(80):
+        peer.sendto(b"x", given.getsockname())
+    endpoint = await opened(None, close, sock=given, local_addr=None)
+    await endpoint.until_event(OSError)
+    await settle(20)
+    endpoint.transport.sendto(b"lost", peer.getsockname())
+    await settle(20)
+    assert others[0].recv(100) == b"another's"
+    assert drained(peer) == []
+    assert b"another's" not in endpoint.events
+    assert OSError in endpoint.events
+    await endpoint.close()
+    others[0].close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import importlib
 import logging
@@ -252,3 +253,32 @@ def test_a_transport_that_was_never_opened_crashes_nothing(module, name):
         for arguments in ((), (None,), (b"x",), (None, None, None, None)):
             with contextlib.suppress(Exception):
                 getattr(kind.__new__(kind), method)(*arguments)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket"])
+async def test_a_pipe_that_the_program_closes_itself_reads_no_other_file(loop, kind):
+    others = []
+
+    class Closing(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            if not others:
+                pipe = self.transport.get_extra_info("pipe")
+                number = pipe.fileno()
+                pipe.close()
+                others.extend(pipe_files(kind))
+                assert others[0].fileno() == number
+                others[1].write(b"another's")
+
+    transport, protocol, writer = await reading(loop, Closing(), kind)
+    if kind == "fifo":
+        # as much as one read asks for: another one would follow
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+    writer.write(bytes(1 << 18) if kind == "fifo" else b"x")
+    await protocol.until_event("data")
+    await settle(20)
+    assert os.read(others[0].fileno(), 100) == b"another's"
+    transport.close()
+    await protocol.until_event("lost")
+    for file in (writer, *others):
+        file.close()

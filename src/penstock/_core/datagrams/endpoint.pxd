@@ -34,4 +34,4 @@ cdef class DatagramEndpoint(DatagramSender):
     cdef int deliver(self, object data, object name) except -1
     cdef int protocol_failed(self) except -1
     cdef int continue_reading(self) except -1
-    cdef int set_option(self, int option, int value) noexcept
+    cdef int set_option(self, int option, int value) except -2

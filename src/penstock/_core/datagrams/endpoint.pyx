@@ -147,7 +147,7 @@ cdef class DatagramEndpoint(DatagramSender):
             self.enqueue(EPOLLIN)
             return self.deliver_held() if self.held is not None else 0
         asked = self.room()
-        got = self.vector.receive(self.fd, asked, self.slot_bytes, self.joins)
+        got = self.vector.receive(self.descriptor(), asked, self.slot_bytes, self.joins)
         if got == -EAGAIN:
             return 0
         if got >= asked or (got < 0 and got != -EBADF):
@@ -305,8 +305,8 @@ cdef class DatagramEndpoint(DatagramSender):
         self.joins = self.set_option(UDP_GRO, segment_bytes != 0) == 0 and segment_bytes != 0
         return True
 
-    cdef int set_option(self, int option, int value) noexcept:
-        return setsockopt(self.fd, IPPROTO_UDP, option, &value, sizeof(value))
+    cdef int set_option(self, int option, int value) except -2:
+        return setsockopt(self.descriptor(), IPPROTO_UDP, option, &value, sizeof(value))
 
     # --- the end
 

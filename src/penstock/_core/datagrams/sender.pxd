@@ -51,6 +51,8 @@ cdef class DatagramSender(FlowControlledTransport):
     cdef int drained(self) except -1
     cdef int send_failed(self, object exc) except -1
     cdef int report_error(self, object exc) except -1
+    cdef int descriptor(self) except -2
+    cdef bint is_watched(self) except -1
     cdef uint32_t interest(self) noexcept
     cdef int enqueue(self, uint32_t events) except -1
 

@@ -145,9 +145,9 @@ cdef class DatagramSender(FlowControlledTransport):
     cdef int send_now(self, object data, const char *start, Py_ssize_t size_bytes, object packed, object name) except -1:
         cdef int result
         if packed is None:
-            result = send_one(self.fd, start, size_bytes, NULL, 0)
+            result = send_one(self.descriptor(), start, size_bytes, NULL, 0)
         else:
-            result = send_one(self.fd, start, size_bytes, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed))
+            result = send_one(self.descriptor(), start, size_bytes, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed))
         if result == 0:
             return self.note_callback() if self.can_gather(0) else 0
         if result != -EAGAIN:
@@ -266,7 +266,7 @@ cdef class DatagramSender(FlowControlledTransport):
         cdef int sent, count = self.waiting.fill()
         if count == 0:
             return self.flush_first()
-        sent = send_many(self.fd, outgoing(), count)
+        sent = send_many(self.descriptor(), outgoing(), count)
         if sent > 0:
             self.retry_s = 0
             return self.drop(sent)
@@ -317,7 +317,7 @@ cdef class DatagramSender(FlowControlledTransport):
     cdef int block(self) except -1:
         """Wait until the kernel takes more."""
         self.blocked = True
-        if self.is_registered:
+        if self.is_watched():
             self.io.poller.change(self, self.interest())
         if self.family == AF_UNIX and not self.is_connected:
             self.retry_s = min(max(2 * self.retry_s, FIRST_RETRY_S), LAST_RETRY_S)
@@ -333,9 +333,17 @@ cdef class DatagramSender(FlowControlledTransport):
         """Go on, for the kernel may take more."""
         self.blocked = False
         self.flush()
-        if not self.blocked and self.is_registered and self.is_open:
+        if not self.blocked and self.is_watched():
             self.io.poller.change(self, self.interest())
         return self.drained()
+
+    cdef int descriptor(self) except -2:
+        """Return the socket's descriptor; -1 if the program has closed it: another file may have the number by now."""
+        return self.sock.fileno()
+
+    cdef bint is_watched(self) except -1:
+        """Return whether the poller has the socket still."""
+        return self.is_registered and self.descriptor() == self.fd and self.io.poller.at(self.fd) is self
 
     cdef uint32_t interest(self) noexcept:
         # Without need of it EPOLLOUT would be reported for each datagram that leaves the socket's buffer.

@@ -12,6 +12,7 @@ cdef class ReadPipe(PipeTransport):
     cdef flag paused, is_certain, feeds
     cdef Py_ssize_t last_read_bytes
 
+    cdef bint is_closed_outside(self) except -1
     cdef int read_on(self, uint32_t events) except -1
     cdef Py_ssize_t read_once(self, Py_ssize_t *asked) except -1
     cdef Py_ssize_t receive(self, void *first, Py_ssize_t first_bytes, Py_ssize_t second_bytes) except -1

@@ -64,12 +64,19 @@ cdef class ReadPipe(PipeTransport):
         self.is_certain = False
         if self.paused or self.closing:
             return self.read_on(events)
-        if self.kind == FIFO and not is_certain and not can_read_now(self.fd):
+        if not is_certain and (self.is_closed_outside() or self.kind == FIFO and not can_read_now(self.fd)):
             return 0
         got = self.read_once(&asked)
         if got and (got == asked or self.kind != FIFO or events & (EPOLLHUP | EPOLLERR)):
             return self.read_on(events)
         return 0
+
+    cdef bint is_closed_outside(self) except -1:
+        """Return whether the program has closed the pipe itself: another file may have its descriptor by now."""
+        try:
+            return self.pipe.fileno() != self.fd
+        except ValueError:
+            return True
 
     cdef int failed(self, uint32_t events) except -1:
         try:
