@@ -8,6 +8,8 @@ import os
 
 import pytest
 
+from penstock.loop import NATIVE, EventLoop
+
 from .piping import pipe_files, reading
 from .wire import Recorder, pattern, settle
 
@@ -237,3 +239,23 @@ async def test_callbacks_run_in_the_context_of_the_connect(loop):
     transport.close()
     writer.close()
     await protocol.until_event("lost")
+
+
+def test_a_pipe_that_was_made_blocking_and_read_empty_does_not_block(loop, run):
+    # both ends of the event see one byte: as a process that shares the pipe would
+    async def main():
+        first, _, writer = await reading(loop)
+        pipe = first.get_extra_info("pipe")
+        second, _ = await loop.connect_read_pipe(Recorder, os.fdopen(os.dup(pipe.fileno()), "rb", 0))
+        await settle()
+        os.set_blocking(pipe.fileno(), True)
+        writer.write(b"x")
+        await settle(20)
+        for transport in (first, second):
+            transport.close()
+        await settle()
+        writer.close()
+
+    if not (NATIVE and isinstance(loop, EventLoop)):
+        pytest.skip("asyncio's own transport blocks")
+    run(main())

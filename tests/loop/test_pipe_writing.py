@@ -181,3 +181,15 @@ async def test_bytes_written_in_connection_made_arrive(loop):
     assert await drain(reader) == pattern(300_000)
     await protocol.until_event("lost")
     reader.close()
+
+
+async def test_a_pipe_that_was_made_blocking_can_be_read_by_a_thread(loop):
+    transport, protocol, reader = await writing(loop)
+    reading = loop.run_in_executor(None, reader.read)
+    # as a process that shares it may
+    os.set_blocking(transport.get_extra_info("pipe").fileno(), True)
+    transport.write(pattern(1 << 20))
+    transport.close()
+    assert await reading == pattern(1 << 20)
+    await protocol.until_event("lost")
+    reader.close()

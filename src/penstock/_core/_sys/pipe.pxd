@@ -1,4 +1,4 @@
-# Pipes as the transports use them: non-blocking, by file descriptor. A stream socket may stand in a pipe's place.
+# Pipes as the transports use them: never waiting, by file descriptor. A stream socket may stand in a pipe's place.
 from penstock._core._sys.socket cimport iovec
 
 cdef extern from *:
@@ -9,6 +9,7 @@ cdef extern from *:
     #include <string.h>
     #include <sys/socket.h>
     #include <sys/stat.h>
+    #include <sys/syscall.h>
     #include <sys/uio.h>
     #include <unistd.h>
 
@@ -45,7 +46,31 @@ cdef extern from *:
         return poll(&asked, 1, 0) != 0;
     }
 
-    /* Bytes read into two buffers, 0 at the end, or minus the error's number. A socket never waits. */
+    /* Another process that has the file may have made it blocking. A call that waited would hold the GIL. */
+    #if defined(SYS_preadv2) && defined(SYS_pwritev2)
+    static int penstock_asks_not_to_wait = 1;
+    #else
+    static int penstock_asks_not_to_wait = 0;
+    #define SYS_preadv2 -1
+    #define SYS_pwritev2 -2
+    #endif
+    /* RWF_NOWAIT: on pipes since Linux 6.4, except those with a name. */
+    #define PENSTOCK_NOWAIT 8
+
+    static ssize_t penstock_fifo_call(long call, int fd, struct iovec *vector, int count)
+    {
+        if (penstock_asks_not_to_wait) {
+            ssize_t done = syscall(call, fd, vector, (unsigned long)count, -1L, -1L, PENSTOCK_NOWAIT);
+            if (done >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL && errno != EPERM))
+                return done;
+            penstock_asks_not_to_wait = 0;
+        }
+        if (penstock_unblock(fd) < 0)
+            return -1;
+        return call == SYS_preadv2 ? readv(fd, vector, count) : writev(fd, vector, count);
+    }
+
+    /* Bytes read into two buffers, 0 at the end, or minus the error's number. */
     static Py_ssize_t penstock_read_pipe(int fd, int kind, void *first, size_t first_bytes, void *second, size_t second_bytes)
     {
         struct iovec vector[2] = {{first, first_bytes}, {second, second_bytes}};
@@ -58,12 +83,12 @@ cdef extern from *:
             if (kind == PENSTOCK_STREAM_SOCKET)
                 got = recvmsg(fd, &message, MSG_DONTWAIT);
             else
-                got = second_bytes ? readv(fd, vector, 2) : read(fd, first, first_bytes);
+                got = penstock_fifo_call(SYS_preadv2, fd, vector, second_bytes ? 2 : 1);
         } while (got < 0 && errno == EINTR);
         return got < 0 ? -errno : got;
     }
 
-    /* Bytes written from a vector, or minus the error's number. A socket never waits. */
+    /* Bytes written from a vector, or minus the error's number. */
     static Py_ssize_t penstock_write_pipe(int fd, int kind, struct iovec *vector, int count)
     {
         struct msghdr message;
@@ -75,7 +100,7 @@ cdef extern from *:
             if (kind == PENSTOCK_STREAM_SOCKET)
                 sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
             else
-                sent = count == 1 ? write(fd, vector->iov_base, vector->iov_len) : writev(fd, vector, count);
+                sent = penstock_fifo_call(SYS_pwritev2, fd, vector, count);
         } while (sent < 0 && errno == EINTR);
         return sent < 0 ? -errno : sent;
     }
