@@ -1,4 +1,4 @@
-"""Datagrams, subprocesses and pipes: asyncio's code over penstock's watches."""
+"""Datagrams, subprocesses and pipes in short, as programs use them."""
 
 import asyncio
 import os
