@@ -44,7 +44,8 @@ async def main() -> int:
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    penstock.gather_writes(writer.transport)
+    assert_type(penstock.gather_writes(writer.transport), bool)
+    assert_type(penstock.segment_datagrams(writer.transport, 1200), bool)
 
 
 def runs(config: penstock.Config) -> None:
