@@ -195,6 +195,25 @@ async def test_a_protocol_set_while_receiving_gets_the_next_bytes(pair, side):
             protocol.note("lost")
 
 
+async def test_a_protocol_with_a_buffer_gets_what_one_without_has_left(pair, side):
+    class Handing(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            self.transport.set_protocol(heir)
+
+    heir, data = Lending(1000), pattern(450_000)
+    async with secured(pair, side, Handing()) as (transport, protocol, peer):
+        transport.pause_reading()
+        # more than is decrypted at once
+        await peer.write(data)
+        await asyncio.sleep(0.2)
+        transport.resume_reading()
+        await heir.inner.until(lambda: len(protocol.data) + len(heir.inner.data) == len(data))
+        assert protocol.data + heir.inner.data == data
+        assert protocol.events.count("data") == 1
+        transport.set_protocol(protocol)
+
+
 async def test_a_pause_survives_a_change_of_protocol(pair, side):
     async with secured(pair, side) as (transport, first, peer):
         transport.pause_reading()

@@ -313,7 +313,10 @@ cdef class TLSConnection(Layer):
         if self.buffered:
             return self.read_lent()
         while self.engine.has_plaintext():
-            if not self.read_copied() or self.buffered or not self.can_deliver():
+            if not self.read_copied() or not self.can_deliver():
+                return 0
+            if self.buffered:
+                self.loop.call_soon(self._do_read)
                 return 0
         self.waiting_bytes = 0
         return 0
