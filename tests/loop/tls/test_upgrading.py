@@ -296,3 +296,77 @@ async def test_a_peer_without_inner_tls_fails_the_upgrade(loop, pair, problems):
             await upgrading
         await protocol.until_event("lost")
     assert problems == []
+
+
+class Direct(asyncio.Transport):
+    """One of two transports in memory: a write calls the other one's protocol at once."""
+
+    _start_tls_compatible = True
+
+    def __init__(self, protocol):
+        super().__init__()
+        self.protocol, self.other, self.closed = protocol, None, False
+
+    def write(self, data):
+        protocol = self.other.protocol
+        if self.other.closed:
+            return
+        if not isinstance(protocol, asyncio.BufferedProtocol):
+            protocol.data_received(data)
+            return
+        while data:
+            lent = protocol.get_buffer(-1)
+            size = min(len(lent), len(data))
+            lent[:size] = data[:size]
+            data = data[size:]
+            protocol.buffer_updated(size)
+
+    def set_protocol(self, protocol):
+        self.protocol = protocol
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+    def is_closing(self):
+        return self.closed
+
+    def close(self):
+        if not self.closed:
+            self.closed = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    def abort(self):
+        self.close()
+
+    def _force_close(self, exc):
+        self.close()
+
+
+class Answering(Recorder):
+    """Answers each piece with one byte more, up to a limit."""
+
+    def data_received(self, data):
+        super().data_received(data)
+        if len(data) < 20:
+            self.transport.write(bytes(data) + b"x")
+
+
+async def test_a_transport_that_calls_back_within_a_write_gets_every_byte_once(loop, pair):
+    server, client = Answering(), Answering()
+    below = Direct(server), Direct(client)
+    below[0].other, below[1].other = below[1], below[0]
+    server.transport, client.transport = await asyncio.gather(
+        loop.start_tls(below[0], server, pair[0], server_side=True),
+        loop.start_tls(below[1], client, pair[1], server_hostname="localhost"),
+    )
+    client.transport.write(b"x")
+    await server.until_bytes(sum(range(1, 20, 2)))
+    await client.until_bytes(sum(range(2, 21, 2)))
+    assert (len(server.data), len(client.data)) == (100, 110)
+    for side in (server, client):
+        side.transport.abort()
+        await side.until_event("lost")
+        assert side.error is None

@@ -34,8 +34,9 @@ cdef class TLSConnection(Layer):
     cdef WriteQueue backlog
     cdef State state
     cdef AppState app_state
-    # buffered, feeds: as a Stream's. is_busy: within a call of the engine, which may call the program.
-    cdef flag server_side, buffered, feeds, is_busy, is_closed, is_established, eof_read, is_gathering, forgets
+    # buffered, feeds: as a Stream's. is_busy: within a call of the engine, which may call the program. is_sending: within
+    # a write of the Stream below.
+    cdef flag server_side, buffered, feeds, is_busy, is_closed, is_established, eof_read, is_gathering, is_sending, forgets
     cdef flag app_reading_paused, app_writing_paused, lower_reading_paused, lower_writing_paused
     cdef object handshake_timeout_s, shutdown_timeout_s, handshake_timer, shutdown_timer
     cdef double handshake_began_s
@@ -80,6 +81,7 @@ cdef class TLSConnection(Layer):
     cdef Py_ssize_t encrypt(self, const char *start, Py_ssize_t size_bytes) except -2
     cdef int send_output(self) except -1
     cdef int pass_down(self, const char *start, Py_ssize_t size_bytes) except -1
+    cdef int pass_object_down(self, const char *start, Py_ssize_t size_bytes) except -1
     cdef int count_move(self, Py_ssize_t size_bytes) except -1
     cdef int control_app_writing(self) except -1
     cdef int count_backlog(self) except -1

@@ -456,7 +456,8 @@ cdef class TLSConnection(Layer):
 
     cdef int take_write(self, object data, const char *start, Py_ssize_t size_bytes) except -1:
         cdef Py_ssize_t done_bytes = 0
-        if size_bytes >= RECORD_BYTES and self.state == WRAPPED and not self.backlog_bytes():
+        # Another transport than a Stream may call back between two pieces: what is written then goes behind this.
+        if self.stream is not None and size_bytes >= RECORD_BYTES and self.state == WRAPPED and not self.backlog_bytes():
             done_bytes = self.write_large(start, size_bytes)
         if done_bytes < size_bytes and self.state in (DO_HANDSHAKE, WRAPPED):
             self.queue_plain(data, start, size_bytes, done_bytes)
@@ -560,17 +561,26 @@ cdef class TLSConnection(Layer):
         if self.is_busy or self.lower is None:
             return 0
         size_bytes = engine.output(&start)
+        if self.stream is None:
+            return self.pass_object_down(start, size_bytes)
+        self.is_sending = True
         try:
             if size_bytes:
                 self.pass_down(start, size_bytes)
         finally:
+            self.is_sending = False
             engine.discard_output()
         return 0
 
+    cdef int pass_object_down(self, const char *start, Py_ssize_t size_bytes) except -1:
+        """Pass down to a transport of any kind, which may call back at once: nothing is left in the engine by then."""
+        data = PyBytes_FromStringAndSize(start, size_bytes) if size_bytes else None
+        self.engine.discard_output()
+        if data is not None:
+            self.lower.write(data)
+        return 0
+
     cdef int pass_down(self, const char *start, Py_ssize_t size_bytes) except -1:
-        if self.stream is None:
-            self.lower.write(PyBytes_FromStringAndSize(start, size_bytes))
-            return 0
         if self.stream.queue.budget is not None or self.stream.timeouts is not None:
             self.count_move(size_bytes)
         return self.stream.write_bytes(None, start, size_bytes)
@@ -584,7 +594,9 @@ cdef class TLSConnection(Layer):
         return 0
 
     def _control_app_writing(self):
-        self.control_app_writing()
+        # Not in the middle of a write, where the program could write between two parts of it: that ends with the same.
+        if not self.is_sending:
+            self.control_app_writing()
 
     cdef int control_app_writing(self) except -1:
         """Pause or resume the program's protocol by the size of the backlog."""

@@ -96,6 +96,17 @@ async def test_the_program_is_paused_through_tls_and_resumed_when_there_is_room(
         assert below(heavy)._protocol._outgoing_high_water == 1 << 30
 
 
+@pytest.mark.parametrize("note_bytes", [10, 40_000])
+@pytest.mark.runner(buffer_bytes=300_000)
+async def test_a_write_within_the_budgets_pause_comes_behind_the_write_that_led_to_it(contexts, note_bytes):
+    async with secured(contexts, high_bytes=1 << 30) as connect:
+        side, reader, _ = await connect()
+        side.pause_writing = lambda: side.transport.write(b"n" * note_bytes)
+        below(side).set_write_buffer_limits(1 << 30)
+        side.transport.write(bytes(1_000_000))
+        assert await reader.readexactly(1_000_000 + note_bytes) == bytes(1_000_000) + b"n" * note_bytes
+
+
 @pytest.mark.runner(slow_reader_bytes=1_000_000, slow_reader_s=0.3)
 async def test_a_slow_reader_is_seen_by_what_tls_keeps(contexts):
     async with secured(contexts, high_bytes=1 << 30) as connect:
