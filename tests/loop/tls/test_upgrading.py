@@ -298,6 +298,27 @@ async def test_a_peer_without_inner_tls_fails_the_upgrade(loop, pair, problems):
     assert problems == []
 
 
+async def test_the_end_of_the_transport_below_comes_behind_what_was_written(pair, side):
+    async with upgraded(pair, side) as (plain, transport, _, peer):
+        transport.write(b"last")
+        plain.write_eof()
+        assert await peer.read_exactly(4) == b"last"
+        assert await peer.receive() == b""
+
+
+async def test_writes_are_sent_when_the_transport_below_gets_another_protocol(pair, side):
+    heir = Recorder()
+    async with upgraded(pair, side) as (plain, transport, protocol, peer):
+        transport.write(b"before")
+        former = plain.get_protocol()
+        plain.set_protocol(heir)
+        transport.write(b"after")
+        assert await peer.read_exactly(11) == b"beforeafter"
+        transport.write(b"later")
+        assert await peer.read_exactly(5) == b"later"
+        plain.set_protocol(former)
+
+
 class Direct(asyncio.Transport):
     """One of two transports in memory: a write calls the other one's protocol at once."""
 

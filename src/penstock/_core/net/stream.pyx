@@ -526,6 +526,8 @@ cdef class Stream(WriterTransport):
 
     def set_protocol(self, protocol):
         """Switch to another protocol, buffered or not; the next event is its."""
+        # what the layer before has kept back
+        self.flush_gathered()
         WriterTransport.set_protocol(self, protocol)
         self.take_protocol(protocol)
 

@@ -252,7 +252,7 @@ cdef class WriterTransport(FlowControlledTransport):
         """Half-close: no more writes; the peer reads EOF once everything queued is sent."""
         if self.closing or self.eof_written:
             return
-        self.flush()
+        self.flush_gathered()
         self.eof_written = True
         if not self.queue.count and not self.conn_lost:
             self.shut_down()
@@ -280,7 +280,7 @@ cdef class WriterTransport(FlowControlledTransport):
     def _make_empty_waiter(self):
         if self.empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
-        self.flush()
+        self.flush_gathered()
         self.empty_waiter = self.loop.create_future()
         if not self.queue.count:
             self.empty_waiter.set_result(None)

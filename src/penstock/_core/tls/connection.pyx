@@ -495,6 +495,8 @@ cdef class TLSConnection(Layer):
         """Return whether the backlog may wait for the end of the callback: it is small, and one runs."""
         return (
             self.stream is not None
+            # a program may have given the transport below another protocol
+            and self.stream.layer is self
             and self.stream.io.ready.stamp_ns != 0
             and self.backlog_bytes() < min(self.high_bytes, <Py_ssize_t>RECORD_BYTES)
         )
