@@ -23,6 +23,12 @@ cdef extern from "Python.h":
     unsigned long current_thread "PyThread_get_thread_ident"() noexcept nogil
 
 
+cdef enum:
+    # The reason within a code of OpenSSL's queue, in each of its versions; and the reason of a write after a shutdown.
+    REASON_MASK = 0xFFF
+    PROTOCOL_IS_SHUTDOWN = 207
+
+
 cdef struct Made:
     # The `SSL` that this thread made last.
     unsigned long thread
@@ -184,10 +190,13 @@ cdef object raised_by_ssl(object sslobj, str method, bint is_in_error):
     """Return the exception that `_ssl` makes of the error in OpenSSL's queue, which is the current thread's.
 
     A connection in OpenSSL's state of error fails at once, before the queue is cleared, and takes and writes nothing.
-    The method is that of the failed call: results differ, and so does the exception where the queue is empty.
+    The method is that of the failed call: results differ, and so does the exception where the queue is empty. A second
+    shutdown would queue another error. A write that came too late puts the connection in no such state.
     """
+    cdef unsigned long queued = libssl.ERR_peek_error()
+    cdef bint is_told = queued != 0 and (method == "shutdown" or queued & REASON_MASK == PROTOCOL_IS_SHUTDOWN)
     try:
-        if is_in_error:
+        if is_in_error and not is_told:
             call(sslobj, method)
         failing.do_handshake()
     except BaseException as error:
