@@ -783,6 +783,10 @@ cdef class TLSConnection(Layer):
         return STATES[self.state]
 
     @property
+    def _app_reading_paused(self):
+        return bool(self.app_reading_paused)
+
+    @property
     def _sslobj(self):
         return self.engine.ssl_object
 
