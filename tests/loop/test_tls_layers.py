@@ -46,6 +46,9 @@ class Lower(asyncio.Transport):
     def close(self):
         self._force_close(None)
 
+    def abort(self):
+        self._force_close(None)  # up to 3.12 asyncio's TLS calls it
+
     def _force_close(self, exc):
         if not self.is_closed:
             self.is_closed = True
