@@ -92,6 +92,9 @@ async def live(contexts: Contexts, path: str) -> None:
 
 
 def counts() -> Counter[str]:
+    for thread in threading.enumerate():
+        if "waitpid" in thread.name:  # asyncio's, which ends after the child
+            thread.join()
     gc.collect()
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
     return Counter(

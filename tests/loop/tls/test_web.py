@@ -80,6 +80,8 @@ async def uvicorn_served(context):
     server.lifespan = config.lifespan_class(config)
     await server.startup()
     yield server.servers[0].sockets[0].getsockname()[1]
+    while server.server_state.connections:  # uvicorn fails if it is to end a WebSocket that is closing
+        await asyncio.sleep(0.01)
     await server.shutdown()
 
 
