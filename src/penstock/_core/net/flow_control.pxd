@@ -16,4 +16,5 @@ cdef class FlowControlledTransport(LimitedTransport):
     cdef int call_protocol(self, str method) except -1
 
 
+cdef tuple watermarks(object high, object low, Py_ssize_t default_bytes)
 cdef Py_ssize_t whole_bytes(object limit) except? -1

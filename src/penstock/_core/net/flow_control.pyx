@@ -20,12 +20,7 @@ cdef class FlowControlledTransport(LimitedTransport):
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the watermarks, in bytes: above `high` the protocol is paused, at `low` resumed. ValueError if low > high."""
-        if high is None:
-            high = HIGH_BYTES if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        high, low = watermarks(high, low, HIGH_BYTES)
         self.high_bytes, self.low_bytes, self.limits = whole_bytes(high), whole_bytes(low), (low, high)
         self.watermarks_set()
 
@@ -89,6 +84,17 @@ cdef class FlowControlledTransport(LimitedTransport):
     @property
     def _protocol_paused(self):
         return self.protocol_paused
+
+
+cdef tuple watermarks(object high, object low, Py_ssize_t default_bytes):
+    """Return the watermarks (high, low), completed as asyncio does. ValueError if low > high."""
+    if high is None:
+        high = default_bytes if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return high, low
 
 
 cdef Py_ssize_t whole_bytes(object limit) except? -1:

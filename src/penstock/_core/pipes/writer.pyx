@@ -26,7 +26,7 @@ from penstock._core._sys.python cimport (
 )
 from penstock._core._sys.socket cimport iovec
 from penstock._core.net.buffers cimport WriteQueue
-from penstock._core.net.flow_control cimport whole_bytes
+from penstock._core.net.flow_control cimport watermarks, whole_bytes
 from penstock._core.pipes.transport cimport PipeTransport
 
 cdef enum:
@@ -224,12 +224,7 @@ cdef class WritePipe(PipeTransport):
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the watermarks, in bytes: above `high` the protocol is paused. ValueError if low > high."""
-        if high is None:
-            high = HIGH_BYTES if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        high, low = watermarks(high, low, HIGH_BYTES)
         self.high_bytes, self.low_bytes, self.limits = whole_bytes(high), whole_bytes(low), (low, high)
         self.maybe_pause()
 

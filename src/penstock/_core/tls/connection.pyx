@@ -28,9 +28,10 @@ from cpython.bytes cimport PyBytes_CheckExact
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
 
-from penstock._core._sys.python cimport PY_SSIZE_T_MAX, PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from penstock._core._sys.python cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from penstock._core._sys.socket cimport iovec
 from penstock._core.net.buffers cimport ReadPool, WriteQueue
+from penstock._core.net.flow_control cimport watermarks, whole_bytes
 from penstock._core.net.layer cimport Layer
 from penstock._core.net.stream cimport Stream
 from penstock._core.net.stream_feed cimport feed, has_asyncio_feed, reader_of
@@ -643,7 +644,7 @@ cdef class TLSConnection(Layer):
         return 0
 
     cdef int set_write_limits(self, object high, object low) except -1:
-        high, low = limits(high, low, constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE)
+        high, low = watermarks(high, low, constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * 1024)
         self.high_bytes, self.low_bytes = whole_bytes(high), whole_bytes(low)
         if self.kept_limits is not None:
             self.kept_limits = self.high_bytes, self.low_bytes
@@ -651,7 +652,7 @@ cdef class TLSConnection(Layer):
         return 0
 
     cdef int set_read_limits(self, object high, object low) except -1:
-        high, low = limits(high, low, constants.FLOW_CONTROL_HIGH_WATER_SSL_READ)
+        high, low = watermarks(high, low, constants.FLOW_CONTROL_HIGH_WATER_SSL_READ * 1024)
         self.read_high_bytes, self.read_low_bytes = whole_bytes(high), whole_bytes(low)
         return 0
 
@@ -812,22 +813,6 @@ cdef object cancelled(object timer):
     if timer is not None:
         timer.cancel()
     return None
-
-
-cdef tuple limits(object high, object low, int default_kib):
-    """Return the watermarks (high, low), as asyncio.sslproto completes them. ValueError if low > high."""
-    if high is None:
-        high = default_kib * 1024 if low is None else 4 * low
-    if low is None:
-        low = high // 4
-    if not high >= low >= 0:
-        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    return high, low
-
-
-cdef Py_ssize_t whole_bytes(object limit) except? -1:
-    """Return a watermark in whole bytes: asyncio takes any number that compares, infinity too."""
-    return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else int(limit)
 
 
 cdef Py_ssize_t put_together(iovec *vector, int count, char *record) noexcept:
