@@ -63,6 +63,7 @@ ONCE = (
     "unit/integrations/test_asgi.py",
     "unit/integrations/test_grpc.py",
     "unit/integrations/test_metrics.py",
+    "unit/integrations/test_metrics_totals.py",
     "unit/integrations/test_pytest_plugin.py",
     "unit/pressure/test_deadlines.py::test_no_",
     "unit/pressure/test_gate_model.py::TestThePlainCore",

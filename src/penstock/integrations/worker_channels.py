@@ -35,21 +35,42 @@ class WorkerChannel(Protocol):
 C = TypeVar("C", bound=WorkerChannel)
 
 
-def send_channel(handover: socket.socket, kind: bytes, *, closes_at_fork: bool = False) -> socket.socket:
+def send_channel(
+    handover: socket.socket, kind: bytes, *, closes_at_fork: bool = False, most_s: float | None = None
+) -> socket.socket:
     """Send the parent one end of a new channel, with its kind, and return the worker's end. Raises OSError.
 
     With `closes_at_fork` processes that the worker forks close its end: they may live on, and the channel must not.
+    It waits until the parent has received the channels sent before, for `most_s` seconds at most if they are given.
     """
     ours, parents = socket.socketpair()
     if closes_at_fork:
         os.register_at_fork(after_in_child=ours.close)
     with parents:
         try:
-            socket.send_fds(handover, [kind], [parents.fileno()])
+            _send_descriptor(handover, kind, parents.fileno(), most_s)
         except BaseException:
             ours.close()
             raise
     return ours
+
+
+def _send_descriptor(handover: socket.socket, kind: bytes, number: int, most_s: float | None) -> None:
+    if most_s is None:
+        socket.send_fds(handover, [kind], [number])
+        return
+    until_s = time.monotonic() + most_s
+    while True:
+        try:
+            socket.send_fds(handover, [kind], [number], socket.MSG_DONTWAIT)
+            return
+        except BlockingIOError:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                raise
+        poll = select.poll()
+        poll.register(handover, select.POLLOUT)
+        poll.poll(left_s * 1000)
 
 
 class WorkerChannels(Generic[C]):

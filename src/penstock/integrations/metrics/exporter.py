@@ -127,32 +127,33 @@ class MetricsApp:
         if scope["method"] not in {"GET", "HEAD"}:
             return _text(405, f"{PATH} takes GET, not {scope['method']}\n", (b"allow", b"GET, HEAD"))
         registry = self._registry if self._registry is not None else _process_registry()
-        if worker_reporter() is not None:
-            registry = _AllWorkersRegistry(registry, registry_key(self._registry))
+        reporter = worker_reporter()
+        if reporter is not None:
+            registry = _AllWorkersRegistry(reporter, registry_key(self._registry))
         from prometheus_client.exposition import choose_encoder
 
         encode, content_type = choose_encoder(_accept_header(scope))
-        body = await asyncio.get_running_loop().run_in_executor(self._writer, encode, registry)
+        try:
+            body = await asyncio.get_running_loop().run_in_executor(self._writer, encode, registry)
+        except OSError as error:
+            if reporter is None:
+                raise
+            # this worker's counters alone would look like counters of all workers that have fallen
+            return _text(503, f"the parent of the workers does not answer: {error}\n")
         return 200, [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())], body
 
 
 class _AllWorkersRegistry:
-    """A registry of the metrics of all workers; of this worker alone if the parent does not answer."""
+    """A registry of the metrics of all workers. Raises OSError if the parent does not answer."""
 
-    def __init__(self, registry: Any, key: str) -> None:
-        self._registry, self._key = registry, key
+    def __init__(self, reporter: MetricsReporter, key: str) -> None:
+        self._reporter, self._key = reporter, key
 
     def collect(self) -> Iterable[Any]:
         """Return the families of all workers, from the parent."""
-        from penstock.integrations.metrics.families import from_workers
+        from penstock.integrations.metrics.families import from_plain
 
-        reporter = worker_reporter()
-        try:
-            answers = None if reporter is None else reporter.ask({"key": self._key})
-        except OSError:
-            answers = None
-        found: Iterable[Any] = self._registry.collect() if answers is None else from_workers(answers)
-        return found
+        return from_plain(self._reporter.ask({"key": self._key}))
 
 
 metrics_app = MetricsApp()

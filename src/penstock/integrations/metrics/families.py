@@ -1,16 +1,19 @@
-"""Metric families between processes: as plain data, and merged again with a label for each worker."""
+"""Metric families between processes: as plain data, and those of all workers on one page."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.integrations.metrics.totals import is_summed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["UP", "WORKER", "from_workers", "to_plain"]
+__all__ = ["UP", "WORKER", "from_plain", "merged", "plain_family", "to_plain", "without_summed"]
 
 WORKER = "worker"
 UP = "penstock_worker_up"
+UP_TEXT = "1: the worker answered this scrape. 0: it did not: its gauges are missing, its counters are as it last said."
 
 
 def to_plain(families: Iterable[Any]) -> list[Any]:
@@ -28,28 +31,57 @@ def _seconds(timestamp: Any) -> float | None:
     return None if timestamp is None else float(timestamp)
 
 
-def from_workers(answers: Mapping[str, list[Any] | None]) -> Iterator[Any]:
-    """Yield families with the samples of all workers. For a worker without an answer `penstock_worker_up` is 0."""
-    from prometheus_client.core import GaugeMetricFamily, Metric
+def plain_family(name: str, text: str, kind: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> list[Any]:
+    """Return a plain family of type `gauge` or `counter` from labels with values, without prometheus-client.
 
-    up = GaugeMetricFamily(UP, "1: the worker answered this scrape. 0: it did not, and its metrics are missing.")
-    merged: dict[tuple[str, str], Any] = {}
+    A counter's `name` is without `_total`.
+    """
+    sample_name = f"{name}_total" if kind == "counter" else name
+    return [name, text, kind, "", [[sample_name, dict(labels), float(value), None, None] for labels, value in samples]]
+
+
+def from_plain(families: Iterable[list[Any]]) -> Iterator[Any]:
+    """Yield plain families as those of prometheus_client."""
+    from prometheus_client.core import Exemplar, Metric, Sample
+
+    for name, text, kind, unit, samples in families:
+        family = Metric(name, text, kind, unit)
+        family.samples = [
+            Sample(sample_name, labels, value, timestamp, exemplar and Exemplar(*exemplar))
+            for sample_name, labels, value, timestamp, exemplar in samples
+        ]
+        yield family
+
+
+def without_summed(families: Iterable[list[Any]]) -> list[list[Any]]:
+    """Return the families with those samples alone that are not added up over the workers."""
+    found = []
+    for name, text, kind, unit, samples in families:
+        rest = [each for each in samples if not is_summed(kind, each[0][len(name) :])]
+        if rest:
+            found.append([name, text, kind, unit, rest])
+    return found
+
+
+def merged(totals: Iterable[list[Any]], answers: Mapping[str, list[Any] | None]) -> list[list[Any]]:
+    """Return the page of all workers: totals, and each worker's other samples with its label.
+
+    For a worker without an answer `penstock_worker_up` is 0.
+    """
+    up = plain_family(UP, UP_TEXT, "gauge", [({WORKER: each}, found is not None) for each, found in answers.items()])
+    page = {(family[0], family[2]): family for family in totals}
     for worker, families in answers.items():
-        up.samples.append(
-            _sample_of(Metric(UP, "", "gauge"), [UP, {}, float(families is not None), None, None], worker)
-        )
         for name, text, kind, unit, samples in families or ():
-            family = merged.setdefault((name, kind), Metric(name, text, kind, unit))
-            family.samples += [_sample_of(family, sample, worker) for sample in samples]
-    yield up
-    yield from merged.values()
+            family = page.setdefault((name, kind), [name, text, kind, unit, []])
+            family[4] += [_of_worker(sample, worker) for sample in samples]
+    return [up, *page.values()]
 
 
-def _sample_of(family: Any, plain: list[Any], worker: str) -> Any:
-    from prometheus_client.core import Exemplar, Sample
-
-    name, labels, value, timestamp, exemplar = plain
-    if WORKER in labels:
+def _of_worker(sample: list[Any], worker: str) -> list[Any]:
+    name, labels, *rest = sample
+    own = WORKER
+    while own in labels:
         # Prometheus renames a target's label like this where it sets the label itself
-        labels = {f"exported_{key}" if key == WORKER else key: text for key, text in labels.items()}
-    return Sample(name, {**labels, WORKER: worker}, value, timestamp, exemplar and Exemplar(*exemplar))
+        own = f"exported_{own}"
+    renamed = {own if key == WORKER else key: text for key, text in labels.items()}
+    return [name, {**renamed, WORKER: worker}, *rest]

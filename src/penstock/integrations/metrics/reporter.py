@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.integrations.worker_channels import send_channel
 
 if TYPE_CHECKING:
+    import logging
     import socket
     from collections.abc import Callable
 
@@ -31,6 +32,7 @@ __all__ = [
     "registry_by_key",
     "registry_key",
     "send",
+    "send_last_report",
     "start_reporter",
     "worker_reporter",
 ]
@@ -39,6 +41,10 @@ __all__ = [
 CHANNEL, QUESTION = b"link", b"ask"
 # the parent waits for its workers no longer than a second
 ASK_S = 5.0
+# for the last report of a worker that ends
+LAST_REPORT_S = 1.0
+# some 200,000 samples
+MOST_ANSWER_BYTES = 1 << 25
 LENGTH = struct.Struct("!I")
 PROCESS_REGISTRY = "own"
 
@@ -80,10 +86,10 @@ class MetricsReporter:
         """Answer from now on, until either process ends."""
         threading.Thread(target=self._run, name="penstock-metrics-reporter", daemon=True).start()
 
-    def ask(self, question: dict[str, Any]) -> Any:
-        """Put a question to the parent, and return the answer. Raises OSError when it does not answer."""
-        with send_channel(self._handover, QUESTION) as channel:
-            channel.settimeout(ASK_S)
+    def ask(self, question: dict[str, Any], most_s: float = ASK_S) -> Any:
+        """Put a question to the parent, and return the answer. Raises OSError when it does not answer in time."""
+        with send_channel(self._handover, QUESTION, most_s=most_s) as channel:
+            channel.settimeout(most_s)
             send(channel, question)
             return receive(channel)
 
@@ -91,17 +97,28 @@ class MetricsReporter:
         with suppress(OSError), send_channel(self._handover, CHANNEL, closes_at_fork=True) as channel:
             while True:
                 question = receive(channel)
-                send(channel, {"number": question["number"], "families": self._families(question["key"])})
+                channel.sendall(self._answer(question["number"], question["key"]))
+
+    def _answer(self, number: int, key: str) -> bytes:
+        answer = encode({"number": number, "families": self._families(key)})
+        if len(answer) <= MOST_ANSWER_BYTES:
+            return answer
+        _log().error("worker %d has too many metrics: %d bytes, limit %d", os.getpid(), len(answer), MOST_ANSWER_BYTES)
+        return encode({"number": number, "families": []})
 
     def _families(self, key: str) -> list[Any]:
         try:
             return self._collect(key)
         except Exception:
             # a failing collector of the program costs its own worker's metrics alone
-            import logging
-
-            logging.getLogger("penstock.metrics").exception("cannot collect the metrics of worker %d", os.getpid())
+            _log().exception("cannot collect the metrics of worker %d", os.getpid())
             return []
+
+
+def _log() -> logging.Logger:
+    import logging
+
+    return logging.getLogger("penstock.metrics")
 
 
 _reporter: MetricsReporter | None = None
@@ -133,3 +150,17 @@ def start_reporter(handover: socket.socket, collect: Callable[[str], list[Any]])
     global _reporter
     _reporter = MetricsReporter(handover, collect)
     _reporter.start()
+
+
+def send_last_report(most_s: float = LAST_REPORT_S) -> bool:
+    """Have the parent count what this worker has counted, before the worker ends. Return whether it has.
+
+    It blocks for at most about `most_s` seconds. Does nothing in a process that is no worker.
+    """
+    if _reporter is None:
+        return False
+    try:
+        _reporter.ask({"last": [PROCESS_REGISTRY, *map(str, range(len(_registries)))]}, most_s)
+    except OSError:
+        return False
+    return True
