@@ -38,6 +38,7 @@ ONCE = (
     "e2e/test_notebooks.py",
     "e2e/test_offload.py",
     "e2e/test_output.py",
+    "e2e/test_reloads_under_load.py",
     "e2e/test_run.py::test_bad_",
     "e2e/test_run.py::test_help_",
     "e2e/test_serve.py::test_a_bad_",
