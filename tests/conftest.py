@@ -34,6 +34,7 @@ ONCE = (
     "e2e/test_abuse.py",
     "e2e/test_doctor.py",
     "e2e/test_documents.py",
+    "e2e/test_examples_of_services.py",
     "e2e/test_example.py",
     "e2e/test_notebooks.py",
     "e2e/test_offload.py",

@@ -1,6 +1,6 @@
 """`make soak`: reloads, recycles and kills under twice the capacity, at full size: SOAK_RELOADS (1000) in all.
 
-They take about half an hour for a thousand. One case has a start of SOAK_START_S seconds (30).
+A thousand take an hour with two busy CPUs. One case has a start of SOAK_START_S seconds (30).
 """
 
 import os
