@@ -26,7 +26,8 @@ from penstock.cli.options import (
     with_signals,
 )
 from penstock.cli.serveoptions import add_uvicorn_options, from_environment, uvicorn_choices
-from penstock.cli.workerbound import check_workers
+from penstock.cli.serving.addresses import add_address_options, check_addresses, chosen_bindings, port_number
+from penstock.cli.workerbound import check_workers, worker_count
 from penstock.config import Config, PressureConfig
 from penstock.config.converters import LIMIT, PATHS, seconds
 from penstock.config.groups import SERVICE_DRAIN_S
@@ -37,7 +38,7 @@ from penstock.logformats import uvicorn_logging
 
 __all__ = ["main"]
 
-DEFAULTS = {"host": "127.0.0.1", "port": 8000, "workers": 1, "reload": False, "factory": False, "access_log": True}
+DEFAULTS = {"workers": 1, "reload": False, "factory": False, "access_log": True}
 # options that `serve` passes by name, or derives from the config
 OWN = {
     *("host", "port", "uds", "fd", "workers", "reload", "factory", "log_level", "access_log", "backlog", "env_file"),
@@ -78,12 +79,14 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line, then UVICORN_* variables, then the defaults."""
     parser = _parser(is_help_whole="--help-all" in arguments)
     options = parser.parse_args(arguments)
+    check_addresses(options)
     from_environment(parser, options, os.environ)
     if options.app is None:
         parser.error("the following arguments are required: module:app")
+    options.bindings = chosen_bindings(options, os.environ)
     for name, default in {
         **DEFAULTS,
-        **dict.fromkeys(("app_dir", "env_file", "interface", "fd", "log_config")),
+        **dict.fromkeys(("app_dir", "env_file", "interface", "log_config")),
     }.items():
         if getattr(options, name, None) is None:
             setattr(options, name, default)
@@ -119,10 +122,8 @@ def _parser(*, is_help_whole: bool) -> LineParser:
     add = parser.add_argument
     add("app", metavar="module:app", nargs="?", help=argparse.SUPPRESS)
     add("--help-all", action="help", help="show uvicorn's options too; each can be given")
-    add("--host", help="address to listen on; default 127.0.0.1")
-    add("--port", type=_port, help="port; default 8000, 0 picks a free one")
-    add("--uds", metavar="PATH", help="listen on a Unix socket instead")
-    add("--workers", type=_count, metavar="N", help="processes; default 1")
+    add_address_options(parser)
+    add("--workers", type=worker_count, metavar="N", help="processes; default 1; auto: one for each usable core")
     add("--reload", action="store_true", default=None, help="restart when a source file changes")
     add("--factory", action="store_true", default=None, help="module:app is a function that makes the app")
     add("--ssl-certfile", metavar="FILE", help="TLS certificate chain")
@@ -137,7 +138,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         help="shed requests that cannot end in time; pressure.deadline_s",
     )
     add("--max-wait", type=seconds_or_0, metavar="SECONDS", help="of a request at the limit; pressure.max_wait_s")
-    add("--health-port", type=_port, metavar="N", help="port of /livez and /readyz; pressure.health_port")
+    add("--health-port", type=port_number, metavar="N", help="port of /livez and /readyz; pressure.health_port")
     add("--health-host", metavar="HOST", help="address of that port; default: as --host; pressure.health_host")
     add(
         "--health-path",
@@ -171,7 +172,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
 
 def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
     from penstock.integrations.uvicorn.server_config import check_protocols
-    from penstock.integrations.uvicorn.serving import Binding, serve
+    from penstock.integrations.uvicorn.serving import serve
 
     choices = {name: value for name, value in uvicorn_choices(options).items() if name not in OWN}
     choices.setdefault("log_config", uvicorn_logging(options.log_format or "text"))
@@ -179,7 +180,7 @@ def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
     several = _many_processes(options)
     return serve(
         options.app if several else app,
-        Binding(options.host, options.port, options.uds, options.fd),
+        options.bindings,
         config,
         _tls(options, choices),
         name=options.app,
@@ -251,12 +252,6 @@ def _require_uvicorn() -> None:
         if error.name != "uvicorn":
             raise
         raise Failure("serving needs uvicorn: pip install 'penstock[serve]'") from error
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
-    return int(text)
 
 
 def _count(text: str) -> int:

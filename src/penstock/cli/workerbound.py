@@ -1,20 +1,34 @@
-"""The upper bound of worker processes of `penstock serve` on this machine."""
+"""The number of worker processes of `penstock serve`: from its text, and its upper bound on this machine."""
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
 from penstock.cli.options import Failure
+from penstock.errors import ConfigError
 from penstock.executors.cores import usable_cores
 
-__all__ = ["check_workers", "most_workers"]
+__all__ = ["check_workers", "most_workers", "worker_count"]
 
 # more processes for each usable core only wait for each other
 FOR_EACH_CORE = 32
 # private memory of an idle worker, rounded down
 WORKER_BYTES = 32 * 1024 * 1024
 OWN_CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+def worker_count(text: str) -> int:
+    """Return the text of `--workers` as a number; `auto` is the number of usable cores. Raises argparse's error."""
+    if text == "auto":
+        try:
+            return usable_cores().chosen
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count: 1 or more, or auto")
+    return int(text)
 
 
 def check_workers(count: int) -> None:

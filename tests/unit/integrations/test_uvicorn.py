@@ -1,11 +1,10 @@
-"""The config and the socket of worker processes, and the error of a socket that cannot be bound."""
+"""The config of worker processes, and the protocols that it loads."""
 
 import asyncio
 import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ import uvicorn
 import penstock
 from penstock import Config, LoopConfig
 from penstock.errors import ConfigError
-from penstock.integrations.uvicorn.binding import Binding, listening
 from penstock.integrations.uvicorn.server_config import ServerConfig
 from penstock.integrations.uvicorn.serving import export
 from penstock.loop import NATIVE
@@ -28,33 +26,6 @@ def test_a_default_reaches_the_children_although_a_variable_said_otherwise() -> 
     environ = {"PENSTOCK_LOOP_SPIN_US": "50", "PENSTOCK_CONFIG": "x.toml", "PENSTOCK_PURE": "1", "PATH": "/bin"}
     export(Config(loop=LoopConfig(accept_batch=7)), environ)
     assert environ == {"PENSTOCK_LOOP_ACCEPT_BATCH": "7", "PENSTOCK_PURE": "1", "PATH": "/bin"}
-
-
-def test_port_0_picks_a_free_one() -> None:
-    with listening(Binding(port=0)) as listener:
-        assert listener.getsockname()[1] > 0
-
-
-def test_a_socket_that_somebody_answers_on_is_left_alone(tmp_path: Path) -> None:
-    path = str(tmp_path / "x.sock")
-    with listening(Binding(uds=path)):
-        with pytest.raises(OSError, match="Address already in use"), listening(Binding(uds=path)):
-            pass
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(path)
-    assert not (tmp_path / "x.sock").exists()
-
-
-@pytest.mark.parametrize(
-    ("binding", "text"),
-    [
-        (Binding("::1", 80), "[::1]:80"),
-        (Binding("127.0.0.1", 80), "127.0.0.1:80"),
-        (Binding(uds="/x.sock"), "/x.sock"),
-    ],
-)
-def test_an_address_is_shown_as_people_write_it(binding: Binding, text: str) -> None:
-    assert str(binding) == text
 
 
 @pytest.mark.parametrize("receive_s", [None, "2.5"])
@@ -127,7 +98,7 @@ async def app(scope, receive, send):
 
 pool = ThreadPoolExecutor(1, thread_name_prefix="a-pool")
 config = Config(tasks=TasksConfig(factory=factory), executors=ExecutorsConfig(lanes={"own": LaneConfig(pool)}))
-raise SystemExit(serve(app, Binding(port=0), config, lifespan="on"))
+raise SystemExit(serve(app, [Binding(port=0)], config, lifespan="on"))
 """
 
 

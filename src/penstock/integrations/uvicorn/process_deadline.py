@@ -7,12 +7,16 @@ import multiprocessing
 import signal
 import threading
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from penstock.integrations.uvicorn.binding import remove_socket_file
 from penstock.runtime.deadline import GRACE_S, Deadline, DeadlineOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.runtime.socketfile import SocketFile
 
 __all__ = ["END_SIGNALS", "bound_server", "bound_supervisor", "current_server"]
 
@@ -21,10 +25,10 @@ END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STARTUP_GRACE_S = 0.15
 
 
-def bound_server(drain_s: float | None, socket_file: str | None) -> None:
+def bound_server(drain_s: float | None, socket_files: Sequence[SocketFile]) -> None:
     """Bound the end of this process, in whose main thread uvicorn serves, from its first signal on.
 
-    `drain_s` is the time of the drain in seconds; None for no bound. `socket_file` is removed at a forced end.
+    `drain_s` is the time of the drain in seconds; None for no bound. `socket_files` are removed at a forced end.
     """
     if threading.current_thread() is not threading.main_thread() or drain_s is None:
         return
@@ -37,13 +41,13 @@ def bound_server(drain_s: float | None, socket_file: str | None) -> None:
         waited=_unfinished_work,
         relay=loop.relay_signals,
         ends_at_second=is_alone,
-        at_end=partial(remove_socket_file, socket_file) if is_alone else bool,
+        at_end=partial(_remove_files, socket_files) if is_alone else bool,
         grace_s=_grace_s,
     )
     loop.watch_signals(Deadline.get().serve(options))
 
 
-def bound_supervisor(drain_s: float | None, socket_file: str | None) -> None:
+def bound_supervisor(drain_s: float | None, socket_files: Sequence[SocketFile]) -> None:
     """Bound the end of this process and its workers from its first signal on; a second signal ends them at once."""
     if drain_s is None:
         return
@@ -51,7 +55,7 @@ def bound_supervisor(drain_s: float | None, socket_file: str | None) -> None:
         drain_s,
         lambda signum: signum in END_SIGNALS,
         waited=lambda: f"{len(multiprocessing.active_children())} processes",
-        at_end=partial(_kill_workers, socket_file),
+        at_end=partial(_kill_workers, socket_files),
     )
     signal.set_wakeup_fd(Deadline.get().serve(options), warn_on_full_buffer=False)
 
@@ -80,7 +84,12 @@ def _unfinished_work() -> str:
     return ", ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in counts.items() if count)
 
 
-def _kill_workers(socket_file: str | None) -> None:
+def _kill_workers(socket_files: Sequence[SocketFile]) -> None:
     for child in multiprocessing.active_children():
         child.kill()
-    remove_socket_file(socket_file)
+    _remove_files(socket_files)
+
+
+def _remove_files(socket_files: Sequence[SocketFile]) -> None:
+    for file in socket_files:
+        file.remove()

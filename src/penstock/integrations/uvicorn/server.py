@@ -42,9 +42,9 @@ MAX_REPORT_BYTES = 2000
 
 
 class UvicornServer(uvicorn.Server):
-    """uvicorn's server. `owns_listener` says that no other server goes on with its listening socket."""
+    """uvicorn's server. `owned` are the listeners that no other server goes on with."""
 
-    owns_listener = False
+    owned: Sequence[socket.socket] = ()
     _until_s: float | None = None
     _lifespan: BoundedLifespan | None = None
 
@@ -111,9 +111,8 @@ class UvicornServer(uvicorn.Server):
             await self.lifespan.shutdown()
 
     async def _stop_accepting(self, sockets: list[socket.socket], until_s: float) -> None:
-        if self.owns_listener:
-            for sock in sockets:
-                stop_new(sock)
+        for sock in self.owned:
+            stop_new(sock)
         await empty(asyncio.get_running_loop(), sockets, until_s)
         for server in self.servers:
             server.close()

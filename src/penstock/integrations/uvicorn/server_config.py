@@ -30,10 +30,11 @@ from penstock.tasks.finding_fields import show_records
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from penstock.config import Config, PressureConfig
+    from penstock.runtime.socketfile import SocketFile
 
 __all__ = ["ServerConfig", "check_protocols"]
 
@@ -46,8 +47,10 @@ TAKES_A_FACTORY = hasattr(uvicorn.Config, "get_loop_factory")
 class ServerConfig(uvicorn.Config):
     """uvicorn's config with penstock's loop. It is pickled to the worker processes."""
 
-    # the Unix socket's file, which the serving process removes if its end is forced
-    uds_file: str | None = None
+    # the files of Unix sockets, which the serving process removes if its end is forced
+    socket_files: tuple[SocketFile, ...] = ()
+    # of each listener, whether it is another program's too
+    inherited: tuple[bool, ...] = ()
     # the health port of this process, or a worker's way to that of its parent
     health: HealthServer | None = None
     health_handover: socket.socket | None = None
@@ -66,6 +69,10 @@ class ServerConfig(uvicorn.Config):
         """Whether one process serves: without workers and without a reloader."""
         return not self.should_reload and self.workers == 1
 
+    def owned(self, listeners: Sequence[socket.socket]) -> list[socket.socket]:
+        """Return the listeners that no other program goes on with; clients of the others wait for the next server."""
+        return [listener for listener, is_inherited in zip(listeners, self.inherited, strict=True) if not is_inherited]
+
     def load(self) -> None:
         """Load the application; uvicorn calls this in the running loop. SystemExit(3) if it cannot, in a worker."""
         _follow_health(self)
@@ -75,7 +82,7 @@ class ServerConfig(uvicorn.Config):
             super().load()
         else:
             _load_in_worker(super().load, self)
-        bound_server(self.timeout_graceful_shutdown, self.uds_file)
+        bound_server(self.timeout_graceful_shutdown, self.socket_files)
         self._apply(default_config())
 
     def _apply(self, config: Config) -> None:

@@ -23,7 +23,6 @@ from penstock.config.choice import chosen
 from penstock.integrations.health.server import HealthEndpoints, HealthServer
 from penstock.integrations.health.workers import WorkersHealth
 from penstock.integrations.metrics.hub import MetricsHub
-from penstock.integrations.uvicorn.binding import Binding, listening
 from penstock.integrations.uvicorn.lifespan import FAILED_START
 from penstock.integrations.uvicorn.process_deadline import bound_supervisor
 from penstock.integrations.uvicorn.server import UvicornServer
@@ -31,9 +30,11 @@ from penstock.integrations.uvicorn.server_config import ServerConfig
 from penstock.integrations.uvicorn.tls import Tls
 from penstock.integrations.uvicorn.workers import Reloader, WorkerSupervisor
 from penstock.runtime.deadline import Deadline
+from penstock.runtime.listening import DEFAULT_HOST, Binding, listening
+from penstock.runtime.socketfile import SocketFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import Iterator, MutableMapping, Sequence
     from types import FrameType
 
     import uvicorn
@@ -45,32 +46,33 @@ __all__ = ["Binding", "Tls", "export", "serve"]
 logger = logging.getLogger("uvicorn.error")
 
 
-def serve(app: Any, binding: Binding, config: Config, tls: Tls | None = None, *, name: str = "", **choices: Any) -> int:
-    """Serve until a signal ends it, and return the exit code.
+def serve(
+    app: Any, bindings: Sequence[Binding], config: Config, tls: Tls | None = None, *, name: str = "", **choices: Any
+) -> int:
+    """Serve on all these addresses until a signal ends it, and return the exit code.
 
     `app` is an ASGI application, or its import string if `workers` or `reload` asks for several processes. `name` is
     the application's name in the log. `choices` go to `uvicorn.Config`. Raises OSError, naming the address, if it
-    cannot listen there, and ConfigError for a config whose values have no text, such as a callable, with several
-    processes.
+    cannot listen there, ValueError for an address that is given twice, and ConfigError for a config whose values have
+    no text, such as a callable, with several processes.
     """
     with ExitStack() as stack:
-        listener = stack.enter_context(listening(binding))
+        listeners = stack.enter_context(listening(bindings))
         server_config = _server_config(
             app,
-            host=binding.host,
-            port=binding.port,
-            fd=binding.fd,
             backlog=config.pressure.backlog,
             timeout_graceful_shutdown=config.signals.drain_s,
             **_tls_choices(tls),
             **choices,
         )
-        server_config.uds_file = binding.uds
+        server_config.inherited = tuple(binding.is_inherited for binding in bindings)
+        server_config.socket_files = _own_files(bindings, listeners)
         stack.enter_context(_handing_on(config, server_config))
-        stack.enter_context(_health_port(server_config, config.pressure, binding))
+        stack.enter_context(_health_port(server_config, config.pressure, _host(bindings)))
         stack.enter_context(_metrics_hub(server_config))
-        logger.info("penstock serves %s on %s", name or _name(app), _url(listener, tls))
-        return _supervise(server_config, listener)
+        urls = ", ".join(_url(listener, tls) for listener in listeners)
+        logger.info("penstock serves %s on %s%s", name or _name(app), urls, _processes(server_config))
+        return _supervise(server_config, listeners)
 
 
 def _server_config(app: Any, **choices: Any) -> ServerConfig:
@@ -111,12 +113,12 @@ def export(config: Config, environ: MutableMapping[str, str]) -> None:
 
 
 @contextmanager
-def _health_port(config: ServerConfig, pressure: PressureConfig, binding: Binding) -> Iterator[None]:
+def _health_port(config: ServerConfig, pressure: PressureConfig, default_host: str) -> Iterator[None]:
     """Answer health checks on a port of their own, if the config has one, from before the start to after the drain."""
     if pressure.health_port is None:
         yield
         return
-    host = binding.host if pressure.health_host is None else pressure.health_host
+    host = default_host if pressure.health_host is None else pressure.health_host
     port = _make_health_port(config, pressure, pressure.health_port, host)
     port.start()
     logger.info("penstock answers health checks on http://%s/livez and /readyz", Binding(port.host, port.port))
@@ -153,18 +155,18 @@ def _metrics_hub(config: ServerConfig) -> Iterator[None]:
         hub.close()
 
 
-def _supervise(config: ServerConfig, listener: socket.socket) -> int:
+def _supervise(config: ServerConfig, listeners: list[socket.socket]) -> int:
     """Serve in this process, or supervise those that do, and return the exit code."""
     server = UvicornServer(config)
-    # an inherited socket stays open, and its clients wait there for the next server
-    server.owns_listener = config.fd is None and config.is_single
+    if config.is_single:
+        server.owned = config.owned(listeners)
     try:
         if config.is_single:
-            return _run_server(server, listener)
-        bound_supervisor(config.timeout_graceful_shutdown, config.uds_file)
+            return _run_server(server, listeners)
+        bound_supervisor(config.timeout_graceful_shutdown, config.socket_files)
         if config.should_reload:
-            Reloader(config, target=server.run, sockets=[listener]).run()
-        elif _run_workers(config, server, listener).has_failed():
+            Reloader(config, target=server.run, sockets=listeners).run()
+        elif _run_workers(config, server, listeners).has_failed():
             return FAILED_START
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -172,18 +174,18 @@ def _supervise(config: ServerConfig, listener: socket.socket) -> int:
     return 0 if ended_by is None else 128 + ended_by
 
 
-def _run_server(server: UvicornServer, listener: socket.socket) -> int:
+def _run_server(server: UvicornServer, listeners: list[socket.socket]) -> int:
     signal.signal(signal.SIGTERM, partial(_on_sigterm, server))
-    server.run(sockets=[listener])
+    server.run(sockets=listeners)
     if server.should_exit and signal.SIGTERM in server._captured_signals:
         return 128 + signal.SIGTERM
     return 0 if server.started else FAILED_START
 
 
-def _run_workers(config: ServerConfig, server: UvicornServer, listener: socket.socket) -> WorkerSupervisor:
+def _run_workers(config: ServerConfig, server: UvicornServer, listeners: list[socket.socket]) -> WorkerSupervisor:
     # in newer uvicorns workers make their own servers; older ones need a target
     target = {"target": server.run} if "target" in signature(Multiprocess).parameters else {}
-    workers = WorkerSupervisor(config, sockets=[listener], **target)
+    workers = WorkerSupervisor(config, sockets=listeners, **target)
     workers.run()
     return workers
 
@@ -198,6 +200,20 @@ def _on_sigterm(server: uvicorn.Server, signum: int, frame: FrameType | None) ->
 
 def _name(app: Any) -> str:
     return app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
+
+
+def _own_files(bindings: Sequence[Binding], listeners: Sequence[socket.socket]) -> tuple[SocketFile, ...]:
+    own = (listener for binding, listener in zip(bindings, listeners, strict=True) if not binding.is_inherited)
+    return tuple(file for file in map(SocketFile.of, own) if file is not None)
+
+
+def _host(bindings: Sequence[Binding]) -> str:
+    """Return the host of the first TCP address; this machine's own without one."""
+    return next((each.host for each in bindings if each.fd is None and each.uds is None), DEFAULT_HOST)
+
+
+def _processes(config: ServerConfig) -> str:
+    return f" by {config.workers} workers" if config.workers > 1 else ""
 
 
 def _url(listener: socket.socket, tls: Tls | None) -> str:

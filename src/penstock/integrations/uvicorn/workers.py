@@ -228,7 +228,6 @@ class Reloader(ChangeReload):  # type: ignore[misc, valid-type]
 
 
 def _stop_accepting(supervisor: Any) -> None:
-    """Stop accepting clients. An inherited socket stays open, and its clients wait there for the next server."""
-    if supervisor.config.fd is None:
-        for listener in supervisor.sockets:
-            stop_new(listener)
+    """Stop accepting clients. Inherited sockets stay open, and their clients wait for the next server."""
+    for listener in supervisor.config.owned(supervisor.sockets):
+        stop_new(listener)

@@ -1,0 +1,3 @@
+"""The options of `penstock serve` that have rules of their own."""
+
+__all__: list[str] = []
