@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
+    from penstock.runtime.supervisor.notify import Notifier
+
 __all__ = ["ENDING", "FAILED", "MAX_REPORT_BYTES", "STARTED", "UvicornServer", "report"]
 
 logger = logging.getLogger("uvicorn.error")
@@ -46,6 +48,7 @@ class UvicornServer(uvicorn.Server):
 
     owned: Sequence[socket.socket] = ()
     _until_s: float | None = None
+    _is_stop_notified = False
     _lifespan: BoundedLifespan | None = None
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -88,10 +91,14 @@ class UvicornServer(uvicorn.Server):
             sys.exit(FAILED_START)
         resume_watch(asyncio.get_running_loop())
         report(self.config, STARTED, str(os.getpid()))
+        notifier = self._notifier
+        if notifier is not None:
+            notifier.ready(f"serves by process {os.getpid()}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal. The application's startup has the drain's time from then on."""
         super().handle_exit(sig, frame)
+        self._notify_stop()
         drain_s, lifespan = self.config.timeout_graceful_shutdown, self._lifespan
         if drain_s is not None and lifespan is not None and not self.started:
             lifespan.drain(drain_s)
@@ -99,6 +106,7 @@ class UvicornServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept the clients in the kernel's queue, answer all requests, then stop the application."""
         logger.info("Shutting down")
+        self._notify_stop()
         loop, drain_s = asyncio.get_running_loop(), self.config.timeout_graceful_shutdown
         until_s = float("inf") if drain_s is None else loop.time() + drain_s
         self._until_s = None if drain_s is None else until_s
@@ -131,6 +139,18 @@ class UvicornServer(uvicorn.Server):
             logger.error("Cancel %s running task(s), timeout graceful shutdown exceeded", len(tasks))
         for task in list(tasks):
             task.cancel(msg="Task cancelled, timeout graceful shutdown exceeded")
+
+    @property
+    def _notifier(self) -> Notifier | None:
+        notifier: Notifier | None = getattr(self.config, "notifier", None)
+        return notifier
+
+    def _notify_stop(self) -> None:
+        """Report the stop to systemd, once."""
+        notifier = self._notifier
+        if notifier is not None and not self._is_stop_notified:
+            self._is_stop_notified = True
+            notifier.stopping()
 
     def _left_s(self) -> float | None:
         if self._until_s is None:

@@ -16,6 +16,7 @@ import penstock
 from penstock.config.choice import default_config
 from penstock.integrations.admission import AdmissionMiddleware
 from penstock.integrations.health.server import HealthServer, LoopHealth
+from penstock.integrations.health.systemd import SystemdWatchdog
 from penstock.integrations.health.workers import HealthReporter
 from penstock.integrations.metrics.exporter import join_workers
 from penstock.integrations.uvicorn.lifespan import FAILED_START
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from penstock.config import Config, PressureConfig
     from penstock.runtime.socketfile import SocketFile
+    from penstock.runtime.supervisor.notify import Notifier
 
 __all__ = ["ServerConfig", "check_protocols"]
 
@@ -54,6 +56,9 @@ class ServerConfig(uvicorn.Config):
     # the health port of this process, or a worker's way to that of its parent
     health: HealthServer | None = None
     health_handover: socket.socket | None = None
+    # the way to systemd of a process that serves alone
+    notifier: Notifier | None = None
+    watchdog: SystemdWatchdog | None = None
     # a worker's way to the metrics of its parent
     metrics_handover: socket.socket | None = None
     # a worker's way to report its start to its parent
@@ -184,7 +189,7 @@ def _admitted(app: Any, pressure: PressureConfig) -> AdmissionMiddleware:
 
 def _follow_health(config: ServerConfig) -> None:
     """Answer health checks for this process. Called in its loop, before the application is loaded."""
-    if config.health is None and config.health_handover is None:
+    if config.health is None and config.health_handover is None and config.notifier is None:
         return
     server = current_server()
     health = LoopHealth(
@@ -196,3 +201,6 @@ def _follow_health(config: ServerConfig) -> None:
         config.health.follow_health(health)
     if config.health_handover is not None:
         HealthReporter(config.health_handover, health).start()
+    if config.notifier is not None:
+        config.watchdog = SystemdWatchdog(config.notifier, health)
+        config.watchdog.start()

@@ -32,6 +32,7 @@ from penstock.integrations.uvicorn.workers import Reloader, WorkerSupervisor
 from penstock.runtime.deadline import Deadline
 from penstock.runtime.listening import DEFAULT_HOST, Binding, listening
 from penstock.runtime.socketfile import SocketFile
+from penstock.runtime.supervisor.notify import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping, Sequence
@@ -70,6 +71,7 @@ def serve(
         stack.enter_context(_handing_on(config, server_config))
         stack.enter_context(_health_port(server_config, config.pressure, _host(bindings)))
         stack.enter_context(_metrics_hub(server_config))
+        stack.enter_context(_notifying(server_config, os.environ))
         urls = ", ".join(_url(listener, tls) for listener in listeners)
         logger.info("penstock serves %s on %s%s", name or _name(app), urls, _processes(server_config))
         return _supervise(server_config, listeners)
@@ -153,6 +155,21 @@ def _metrics_hub(config: ServerConfig) -> Iterator[None]:
         yield
     finally:
         hub.close()
+
+
+@contextmanager
+def _notifying(config: ServerConfig, environ: MutableMapping[str, str]) -> Iterator[None]:
+    """Report the state of this process to systemd, if it serves alone and systemd asks for it."""
+    if not config.is_single:
+        yield
+        return
+    config.notifier = notifier = Notifier.from_environ(environ)
+    try:
+        yield
+    finally:
+        if config.watchdog is not None:
+            config.watchdog.close()
+        notifier.close()
 
 
 def _supervise(config: ServerConfig, listeners: list[socket.socket]) -> int:

@@ -1,0 +1,3 @@
+"""The supervisor of worker processes."""
+
+__all__: list[str] = []
