@@ -13,7 +13,9 @@ from penstock.errors import ConfigError, PenstockError
 
 __all__ = ["main"]
 
-COMMANDS = ("run", "serve", "doctor")
+# commands to a running supervisor share a module
+SUPERVISE = ("workers", "scale", "reload", "stop")
+COMMANDS = ("run", "serve", *SUPERVISE, "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +43,10 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
         epilog="commands:\n"
         "  run       run a script or module, unchanged, on penstock's event loop\n"
         "  serve     serve an ASGI application by uvicorn on penstock's event loop\n"
+        "  workers   show the workers of a running 'penstock serve --workers'\n"
+        "  scale     change their number\n"
+        "  reload    replace them by new ones, one after the other\n"
+        "  stop      stop the server\n"
         "  doctor    report the machine, the resulting config, and advice\n\n"
         "'penstock COMMAND --help' lists the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -53,6 +59,10 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
 
 def _main_of(choice: str) -> Callable[[Sequence[str]], int]:
     # Imported lazily: the imports of `serve` would slow the start of `run`.
+    if choice in SUPERVISE:
+        main_of: Callable[[str], Callable[[Sequence[str]], int]]
+        main_of = importlib.import_module("penstock.cli.supervise").main_of
+        return main_of(choice)
     main: Callable[[Sequence[str]], int] = importlib.import_module(f"penstock.cli.{choice}").main
     return main
 

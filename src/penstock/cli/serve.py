@@ -123,14 +123,14 @@ def _parser(*, is_help_whole: bool) -> LineParser:
     add("app", metavar="module:app", nargs="?", help=argparse.SUPPRESS)
     add("--help-all", action="help", help="show uvicorn's options too; each can be given")
     add_address_options(parser)
-    add("--workers", type=worker_count, metavar="N", help="processes; default 1; auto: one for each usable core")
+    add("--workers", type=worker_count, metavar="N", help="processes; default 1; auto: the usable cores")
     add("--reload", action="store_true", default=None, help="restart when a source file changes")
     add("--factory", action="store_true", default=None, help="module:app is a function that makes the app")
     add("--ssl-certfile", metavar="FILE", help="TLS certificate chain")
     add("--ssl-keyfile", metavar="FILE", help="private key, if not in the same file")
     add("--ssl-keyfile-password", metavar="TEXT", help="password of the private key")
     add("--backlog", type=_count, metavar="N", help="unaccepted connections; pressure.backlog")
-    add("--limit", type=_limit, metavar="N", help="most requests at once, a number or auto; pressure.limit")
+    add("--limit", type=_limit, metavar="N", help="most requests at once, or auto; pressure.limit")
     add(
         "--deadline",
         type=_seconds,

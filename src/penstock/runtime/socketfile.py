@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DEFAULT_MODE", "SocketFile", "bind_file", "parse_owner"]
+__all__ = ["DEFAULT_MODE", "SocketFile", "bind_file", "parse_owner", "remove_if_stale"]
 
 # as uvicorn: the directory decides which users may connect
 DEFAULT_MODE = 0o666
@@ -113,6 +113,16 @@ def bind_file(listener: socket.socket, path: str, mode: int = DEFAULT_MODE, owne
             if made is not None:
                 made.remove()
             raise
+
+
+def remove_if_stale(path: str) -> bool:
+    """Remove a socket's file that no server answers on. Return True if there is no file afterwards."""
+    try:
+        with _directory_lock(path):
+            _remove_stale(path)
+    except OSError:
+        return False
+    return True
 
 
 def _bind_narrow(listener: socket.socket, path: str, mode: int) -> None:

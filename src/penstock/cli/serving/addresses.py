@@ -35,12 +35,12 @@ def add_address_options(parser: argparse.ArgumentParser) -> None:
         type=_binding,
         action="append",
         metavar="ADDRESS",
-        help="address to listen on: HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH or fd:N; repeatable",
+        help="HOST:PORT, :PORT, unix:PATH, fd:N; repeatable",
     )
     add("--host", help="address to listen on; default 127.0.0.1")
     add("--port", type=port_number, help="port; default 8000, 0 picks a free one")
     add("--uds", metavar="PATH", help="listen on a Unix socket instead")
-    add("--uds-mode", type=_mode, metavar="MODE", help="mode of Unix socket files, such as 660; default 666")
+    add("--uds-mode", type=_mode, metavar="MODE", help="mode of Unix socket files; default 666")
     add("--uds-owner", type=_owner, metavar="USER[:GROUP]", help="owner of Unix socket files, names or numbers")
 
 

@@ -1,0 +1,93 @@
+"""The private runtime directory of this user, in which each supervisor has the control socket `PID.sock`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.runtime.socketfile import remove_if_stale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["OVERRIDE", "control_sockets", "make_directory"]
+
+OVERRIDE = "PENSTOCK_RUNTIME_DIR"
+# its owner and mode are checked
+SHARED = "/tmp/penstock-{}"
+# of sockaddr_un, without the zero at its end; and the longest name of a control socket
+MOST_PATH_BYTES = 107
+MOST_NAME = "4194304.sock"
+
+
+def make_directory(environ: Mapping[str, str]) -> Path:
+    """Return the first directory that is private or can be made so.
+
+    Raises OSError, whose text names the directory and the reason, if there is none.
+    """
+    *others, last = _candidates(environ)
+    for folder in others:
+        try:
+            return _made(folder)
+        except OSError:
+            # the next one is this user's too
+            continue
+    return _made(last)
+
+
+def control_sockets(environ: Mapping[str, str]) -> dict[int, Path]:
+    """Return the control sockets of live supervisors by process number; the files of dead ones are removed."""
+    found: dict[int, Path] = {}
+    for folder in _candidates(environ):
+        for path in _socket_files(folder):
+            if not remove_if_stale(str(path)):
+                found.setdefault(int(path.stem), path)
+    return dict(sorted(found.items()))
+
+
+def _candidates(environ: Mapping[str, str]) -> list[Path]:
+    if environ.get(OVERRIDE):
+        return [Path(environ[OVERRIDE])]
+    shared = Path(SHARED.format(os.geteuid()))
+    base = environ.get("XDG_RUNTIME_DIR", "")
+    return [Path(base, "penstock"), shared] if os.path.isabs(base) else [shared]
+
+
+def _made(folder: Path) -> Path:
+    if len(os.fsencode(folder / MOST_NAME)) > MOST_PATH_BYTES:
+        raise OSError(f"{folder}: the path of a control socket may have {MOST_PATH_BYTES} bytes; set {OVERRIDE}")
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot make {folder}: {error.strerror}") from None
+    reason = _unsafe(folder)
+    if reason:
+        raise OSError(f"{folder} {reason}: no control socket is made there; remove it or set {OVERRIDE}")
+    return folder
+
+
+def _unsafe(folder: Path) -> str:
+    """Return why a directory is not private to this user; an empty text if it is. Root looks into others' too."""
+    try:
+        found = folder.lstat()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if not stat.S_ISDIR(found.st_mode):
+        return "is not a directory"
+    if found.st_uid != os.geteuid() and os.geteuid() != 0:
+        return f"belongs to another user ({found.st_uid})"
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        return f"is open to other users (mode {stat.S_IMODE(found.st_mode):o}, 700 is needed)"
+    return ""
+
+
+def _socket_files(folder: Path) -> Iterator[Path]:
+    if _unsafe(folder):
+        return
+    for path in sorted(folder.glob("*.sock")):
+        if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < len(MOST_NAME):
+            yield path
