@@ -150,6 +150,7 @@ bench: $(BUILT) .venv/bench-$(THIS)
 	$(call bench,executors)
 	$(call bench,tasks)
 	$(call bench,pressure)
+	$(call bench,workers)
 	$(BIN)/python benchmarks/readme.py
 
 soak: $(BUILT)

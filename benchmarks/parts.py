@@ -1,4 +1,4 @@
-"""The parts of the benchmark: loops, io, executors, tasks and pressure, each with its arms, rows, goals and words."""
+"""The parts of the benchmark, each with its arms, rows, goals and words."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from benchmarks.report import chart
 from benchmarks.report.text import Words
 from benchmarks.tasks import arms as tasks
 from benchmarks.tasks import suite as task_suite
+from benchmarks.workers import arms as workers
+from benchmarks.workers import suite as worker_suite
 
 __all__ = ["PARTS", "Part", "Plan"]
 
@@ -114,6 +116,11 @@ def _pressure(is_quick: bool) -> Plan:
     return Plan(trials, placement, workers.retire, partial(pressure_suite.notes, runs))
 
 
+def _workers(is_quick: bool) -> Plan:
+    where = "not pinned: the server's processes and the client share all CPUs"
+    return Plan(worker_suite.trials(QUICK if is_quick else FULL), where)
+
+
 LOOP_WORDS = Words(
     title="Benchmarks of loops",
     cost="Micro rows: CPU time per operation. Rows of servers: the server's CPU time (user + system) per request. "
@@ -153,6 +160,14 @@ PRESSURE_WORDS = Words(
     kind="guard",
     axis="goodput, in percent of what the service can do",
 )
+WORKER_WORDS = Words(
+    title="Benchmarks of servers with worker processes",
+    cost="Wall-clock time per request at saturation, over all workers; the client takes part of the same CPUs. Memory: "
+    "of all processes of an idle server. PSS counts a page that n processes share as one n-th in each.",
+    rates="Requests per second and p99 latency",
+    kind="server",
+    axis="wall clock and memory",
+)
 LOOP_ARMS = tuple(arm for arm in loops.ARMS if arm != "rsloop")  # it is there for its TLS
 PARTS: dict[str, Part] = {
     "loops": Part(LOOP_ARMS, loops.available, loops.describe, _loops, LOOP_WORDS, rounds=(9, 2)),
@@ -162,4 +177,5 @@ PARTS: dict[str, Part] = {
     "pressure": Part(
         tuple(pressure.ARMS), pressure.available, pressure.describe, _pressure, PRESSURE_WORDS, curve.curves
     ),
+    "workers": Part(tuple(workers.ARMS), workers.available, workers.describe, _workers, WORKER_WORDS),
 }
