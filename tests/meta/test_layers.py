@@ -37,7 +37,7 @@ CORE_EDGES = {
     "limits": set(),
     "overload": {"events"},
     "tasks": {"events"},
-    "workers": {"events"},
+    "workers": {"events", "tasks"},
     "sync": {"events"},
     "events": set(),
 }
