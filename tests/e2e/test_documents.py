@@ -8,6 +8,8 @@ a block names another use:
     <!-- block: pytest -->                    a file of tests
     <!-- block: conftest -->                  the conftest.py of tests
     <!-- block: app -->                       `shop.py`, with an ASGI application for `penstock serve`
+    <!-- block: recipe django -->             the same, with a framework: test_frameworks.py
+    <!-- block: program aiohttp -->           a program that serves by another server: test_other_servers.py
 
 TOML and variables of a shell are loaded as a config. `penstock` accepts the arguments of its commands, a unit's among
 them.
@@ -206,7 +208,8 @@ def test_a_conftest_has_tests_run_on_penstocks_loop(block: Block, tmp_path: Path
 def test_each_block_is_of_a_kind_that_is_tried() -> None:
     # test_notebooks.py starts the kernel of the block in JSON
     assert {block.language for block in BLOCKS} == {"python", "toml", "sh", "json", "ini", "yaml", ""}
-    assert {block.said.partition(" ")[0] for block in BLOCKS} == {"", "fails", "serves", "pytest", "conftest", "app"}
+    served = {"serves", "app", "recipe", "program"}
+    assert {block.said.partition(" ")[0] for block in BLOCKS} == {"", "fails", "pytest", "conftest", *served}
 
 
 @blocks("ini")
