@@ -47,6 +47,7 @@ ONCE = (
     "e2e/test_run.py::test_bad_",
     "e2e/test_run.py::test_help_",
     "e2e/test_serve.py::test_a_bad_",
+    "e2e/test_serve_addresses.py",
     "e2e/test_serve.py::test_bad_",
     "loop/tls/test_services.py",
     "meta",
@@ -78,6 +79,9 @@ ONCE = (
     "unit/pressure/test_limits.py",
     "unit/pressure/test_linearity.py",
     "unit/pressure/test_replies.py",
+    "unit/runtime/supervisor/test_control.py",
+    "unit/runtime/supervisor/test_notify.py",
+    "unit/runtime/test_listening.py",
     "unit/tasks/graph/test_stuck_by_chance.py",
     "unit/tasks/test_causes.py",
     "unit/tasks/test_logs.py",
@@ -94,6 +98,8 @@ CORES = (
     "e2e/test_logging.py",
     "e2e/test_metrics_workers.py",
     "e2e/test_refusals.py",
+    "e2e/test_serve_drain_delay.py",
+    "e2e/test_serve_systemd.py",
 )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -86,6 +87,28 @@ def test_sockets_of_systemd_are_served_and_no_child_is_told_of_them(shop: Comman
             server.terminate()
         assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
         socket.create_connection(passed.getsockname()).close()
+
+
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="needs systemd-socket-activate")
+def test_systemd_itself_passes_its_sockets(shop: Command, free_port: int) -> None:
+    shop.write("shop.py", SEES)
+    path = shop.folder / "shop.sock"
+    listens = ["-l", f"127.0.0.1:{free_port}", "-l", str(path), "--fdname=web:local"]
+    serve = [sys.executable, "-m", "penstock", "serve", "shop:app"]
+    variables = [word for name in ("PATH", "PYTHONPATH") for word in ("-E", name)]
+    server = subprocess.Popen(
+        ["systemd-socket-activate", *variables, *listens, *serve],
+        cwd=shop.folder,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        wait_for(lambda: answers(("127.0.0.1", free_port)), server)
+        assert get(str(path)).endswith(b"none")
+    finally:
+        server.terminate()
+    assert server.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
 def test_an_address_of_the_command_line_goes_before_those_of_systemd(shop: Command, free_port: int) -> None:

@@ -54,6 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     config, named = with_signals(load_config(options), options.drain), named_keys(options)
     if config.signals.drain_s is None and "signals.drain_s" not in named:
         config = replace(config, signals=replace(config.signals, drain_s=SERVICE_DRAIN_S))
+    if options.drain_delay is not None:
+        config = replace(config, serve=replace(config.serve, drain_delay_s=options.drain_delay))
     config = replace(config, pressure=_pressure(options, config.pressure, named))
     _require_uvicorn()
     sys.path.insert(0, os.path.abspath(options.app_dir or "."))
@@ -154,7 +156,17 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         metavar="PATH",
         help="path without a limit; /events/*: all below /events/; pressure.exempt_paths",
     )
-    add(
+    _add_drain_options(parser)
+    add("--log-level", choices=LOG_LEVELS, metavar="LEVEL", help="critical, error, warning, info, debug, trace")
+    add_log_format(parser)
+    add("--access-log", action=argparse.BooleanOptionalAction, help="log a line per request; default yes")
+    parser.add_config_options()
+    add_uvicorn_options(parser, in_help=is_help_whole)
+    return parser
+
+
+def _add_drain_options(parser: LineParser) -> None:
+    parser.add_argument(
         "--drain",
         "--timeout-graceful-shutdown",
         dest="drain",
@@ -162,12 +174,9 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         metavar="SECONDS",
         help="longest wait for work in flight at a stop; default 10; signals.drain_s",
     )
-    add("--log-level", choices=LOG_LEVELS, metavar="LEVEL", help="critical, error, warning, info, debug, trace")
-    add_log_format(parser)
-    add("--access-log", action=argparse.BooleanOptionalAction, help="log a line per request; default yes")
-    parser.add_config_options()
-    add_uvicorn_options(parser, in_help=is_help_whole)
-    return parser
+    parser.add_argument(
+        "--drain-delay", type=seconds_or_0, metavar="SECONDS", help="not ready, but serving; serve.drain_delay_s"
+    )
 
 
 def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:

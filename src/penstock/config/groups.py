@@ -108,3 +108,5 @@ class ServeConfig(Group):
     startup_s: float | None = key(None, optional(seconds(zero=False), "no bound"))
     # bound of the lifespan shutdown: the remaining signals.drain_s, but at least half a second
     shutdown_s: float | None = key(None, optional(seconds(zero=False), "what is left of the drain"))
+    # from the first signal to the drain: not ready, but still accepting and answering
+    drain_delay_s: float = key(0.0, seconds(zero=True))

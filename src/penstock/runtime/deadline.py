@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-__all__ = ["GRACE_S", "Deadline", "DeadlineOptions", "format_lines_by", "write_line"]
+__all__ = ["GRACE_S", "TOGETHER_S", "Deadline", "DeadlineOptions", "format_lines_by", "write_line"]
 
 # the time for the clean-up of cancelled tasks, after the drain
 GRACE_S = 0.75
@@ -45,7 +45,8 @@ class DeadlineOptions:
     called in the deadline's thread. `waited()` describes the work that the drain waits for. `relay(numbers)` receives
     the number of every signal, as the loop's wakeup descriptor would. With `ends_at_second` a second signal ends the
     process at once. `at_end()` is called before the process ends. `grace_s()` is the time for the clean-up of cancelled
-    tasks after the drain, in seconds; it is read again until the process ends.
+    tasks after the drain, in seconds; it is read again until the process ends. The drain begins `delay_s` seconds later
+    if `is_delayed()` returns True.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class DeadlineOptions:
         ends_at_second: bool = True,
         at_end: Callable[[], object] = bool,
         grace_s: Callable[[], float] = lambda: GRACE_S,
+        delay_s: float = 0.0,
+        is_delayed: Callable[[], bool] = bool,
     ) -> None:
         self.drain_s = drain_s
         self.is_end = is_end
@@ -66,6 +69,8 @@ class DeadlineOptions:
         self.ends_at_second = ends_at_second
         self.at_end = at_end
         self.grace_s = grace_s
+        self.delay_s = delay_s
+        self.is_delayed = is_delayed
 
 
 class Deadline:
@@ -157,7 +162,8 @@ class Deadline:
         return max(0.0, self._end_s(self._options) - time.monotonic()) * 1000 + 1
 
     def _end_s(self, options: DeadlineOptions) -> float:
-        return self._drained_s + options.grace_s()
+        delay_s = options.delay_s if options.is_delayed() else 0.0
+        return self._drained_s + options.grace_s() + delay_s
 
     def _take(self, arrived: bytes) -> None:
         options = self._options
@@ -169,7 +175,9 @@ class Deadline:
 
     def _end_without_gil(self, options: DeadlineOptions) -> None:
         """Arm a thread that ends the process with exit code 1 without the GIL, in case this thread does not get it."""
-        left_s = self._end_s(options) + WITHOUT_GIL_S - time.monotonic()
+        # the handler, which delays the drain, may run later
+        end_s = self._drained_s + options.grace_s() + options.delay_s
+        left_s = end_s + WITHOUT_GIL_S - time.monotonic()
         with suppress(Exception):
             # imported here: an isolated subinterpreter cannot import it
             import faulthandler

@@ -29,11 +29,13 @@ UNCHANGED = -1
 
 @dataclass(frozen=True, slots=True)
 class SocketFile:
-    """The file of a bound Unix socket, by its path and the numbers of its inode."""
+    """The file of a bound Unix socket, by its path, the numbers of its inode and the time of its making."""
 
     path: str
     device: int
     inode: int
+    # a file system may give the number of a removed file to the next one
+    made_ns: int
 
     @classmethod
     def of(cls, listener: socket.socket) -> Self | None:
@@ -42,13 +44,13 @@ class SocketFile:
         if not isinstance(name, str) or not name:
             return None
         found = os.lstat(name)
-        return cls(os.path.abspath(name), found.st_dev, found.st_ino)
+        return cls(os.path.abspath(name), found.st_dev, found.st_ino, found.st_mtime_ns)
 
     def is_own(self) -> bool:
         """Return whether the path still names this file, and not that of a later server."""
         with suppress(OSError):
             found = os.lstat(self.path)
-            return (found.st_dev, found.st_ino) == (self.device, self.inode)
+            return (found.st_dev, found.st_ino, found.st_mtime_ns) == (self.device, self.inode, self.made_ns)
         return False
 
     def remove(self) -> None:

@@ -25,16 +25,19 @@ END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STARTUP_GRACE_S = 0.15
 
 
-def bound_server(drain_s: float | None, socket_files: Sequence[SocketFile]) -> None:
+def bound_server(drain_s: float | None, socket_files: Sequence[SocketFile], delay_s: float = 0.0) -> None:
     """Bound the end of this process, in whose main thread uvicorn serves, from its first signal on.
 
-    `drain_s` is the time of the drain in seconds; None for no bound. `socket_files` are removed at a forced end.
+    `drain_s` is the time of the drain in seconds; None for no bound. It begins `delay_s` seconds later if the
+    server says so. `socket_files` are removed at a forced end.
     """
     if threading.current_thread() is not threading.main_thread() or drain_s is None:
         return
     loop: Any = asyncio.get_running_loop()
     # a second signal to a worker means nothing: the supervisor itself sends one to workers that have had the first
     is_alone = multiprocessing.parent_process() is None
+    # kept: after its end it handles no signals
+    server = current_server()
     options = DeadlineOptions(
         drain_s,
         lambda signum: _handling_server(signum) is not None,
@@ -43,6 +46,8 @@ def bound_server(drain_s: float | None, socket_files: Sequence[SocketFile]) -> N
         ends_at_second=is_alone,
         at_end=partial(_remove_files, socket_files) if is_alone else bool,
         grace_s=_grace_s,
+        delay_s=delay_s,
+        is_delayed=lambda: bool(getattr(server, "is_delaying", False)),
     )
     loop.watch_signals(Deadline.get().serve(options))
 

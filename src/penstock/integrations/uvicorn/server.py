@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from penstock.integrations.uvicorn.drain import close_after_responses, close_con
 from penstock.integrations.uvicorn.lifespan import FAILED_START, BoundedLifespan
 from penstock.pressure.overload.loop import pause_watch, resume_watch
 from penstock.runtime.acceptqueue import empty, stop_new
+from penstock.runtime.deadline import TOGETHER_S
 from penstock.tasks.detectors.stalls import stall_watch
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class UvicornServer(uvicorn.Server):
     owned: Sequence[socket.socket] = ()
     _until_s: float | None = None
     _is_stop_notified = False
+    _signalled_s: float | None = None
+    _is_delay_logged = False
     _lifespan: BoundedLifespan | None = None
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -96,12 +100,44 @@ class UvicornServer(uvicorn.Server):
             notifier.ready(f"serves by process {os.getpid()}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Note a signal. The application's startup has the drain's time from then on."""
-        super().handle_exit(sig, frame)
+        """Note a signal. The application's startup has the drain's time from then on; a drain may be delayed."""
         self._notify_stop()
+        if self._delay_drain(sig):
+            return
+        super().handle_exit(sig, frame)
         drain_s, lifespan = self.config.timeout_graceful_shutdown, self._lifespan
         if drain_s is not None and lifespan is not None and not self.started:
             lifespan.drain(drain_s)
+
+    def _delay_drain(self, signum: int) -> bool:
+        """Delay the drain at the first signal to a server that has started. Return False if the drain begins now."""
+        if not self.started or self.should_exit or self._drain_delay_s <= 0:
+            return False
+        now_s = time.monotonic()
+        if self._signalled_s is None:
+            self._signalled_s = now_s
+        elif now_s - self._signalled_s > TOGETHER_S:
+            return False
+        self._captured_signals.append(signum)
+        return True
+
+    @property
+    def _drain_delay_s(self) -> float:
+        return float(getattr(self.config, "drain_delay_s", 0.0))
+
+    @property
+    def is_delaying(self) -> bool:
+        """Whether a signal has come and the drain begins later, or has begun after its delay."""
+        return self._signalled_s is not None
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do uvicorn's regular work. Return True when the server is to drain."""
+        if self._signalled_s is not None and not self.should_exit:
+            if not self._is_delay_logged:
+                self._is_delay_logged = True
+                logger.info("Not ready any more; the drain begins in %g s", self._drain_delay_s)
+            self.should_exit = time.monotonic() >= self._signalled_s + self._drain_delay_s
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept the clients in the kernel's queue, answer all requests, then stop the application."""

@@ -51,6 +51,8 @@ class ServerConfig(uvicorn.Config):
 
     # the files of Unix sockets, which the serving process removes if its end is forced
     socket_files: tuple[SocketFile, ...] = ()
+    # from the first signal of a process that serves alone to its drain, in seconds
+    drain_delay_s: float = 0.0
     # of each listener, whether it is another program's too
     inherited: tuple[bool, ...] = ()
     # the health port of this process, or a worker's way to that of its parent
@@ -87,7 +89,7 @@ class ServerConfig(uvicorn.Config):
             super().load()
         else:
             _load_in_worker(super().load, self)
-        bound_server(self.timeout_graceful_shutdown, self.socket_files)
+        bound_server(self.timeout_graceful_shutdown, self.socket_files, self.drain_delay_s)
         self._apply(default_config())
 
     def _apply(self, config: Config) -> None:
@@ -195,7 +197,7 @@ def _follow_health(config: ServerConfig) -> None:
     health = LoopHealth(
         asyncio.get_running_loop(),
         lambda: server is None or server.started,
-        lambda: Deadline.has_begun() or (server is not None and server.should_exit),
+        lambda: Deadline.has_begun() or (server is not None and _is_stopping(server)),
     )
     if config.health is not None:
         config.health.follow_health(health)
@@ -204,3 +206,8 @@ def _follow_health(config: ServerConfig) -> None:
     if config.notifier is not None:
         config.watchdog = SystemdWatchdog(config.notifier, health)
         config.watchdog.start()
+
+
+def _is_stopping(server: uvicorn.Server) -> bool:
+    """Return whether a signal has come to the server, although its drain may be delayed."""
+    return server.should_exit or bool(getattr(server, "is_delaying", False))

@@ -67,6 +67,8 @@ def serve(
             **choices,
         )
         server_config.inherited = tuple(binding.is_inherited for binding in bindings)
+        if server_config.is_single:
+            server_config.drain_delay_s = config.serve.drain_delay_s
         server_config.socket_files = _own_files(bindings, listeners)
         stack.enter_context(_handing_on(config, server_config))
         stack.enter_context(_health_port(server_config, config.pressure, _host(bindings)))
