@@ -100,6 +100,7 @@ CORES = (
     "e2e/test_refusals.py",
     "e2e/test_serve_drain_delay.py",
     "e2e/test_serve_systemd.py",
+    "unit/runtime/supervisor/test_parent_tie.py",
 )
 
 
