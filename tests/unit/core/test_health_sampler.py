@@ -19,6 +19,7 @@ import pytest
 
 import penstock
 from penstock.integrations.health.liveness import HEARTBEAT_LEVEL
+from penstock.loop import NATIVE
 from penstock.loop.native import native_core
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -124,6 +125,7 @@ def test_a_blocked_callback_shows_when_it_began(page: mmap.mmap) -> None:
         assert after_a_sample(page)[2:5] == (0, 0, 1)
 
 
+@pytest.mark.skipif(not NATIVE, reason="the native loop alone has a heartbeat")
 def test_a_native_loops_blocked_callback_is_seen(page: mmap.mmap) -> None:
     shown = []
 
