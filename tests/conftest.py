@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
 # arithmetic, the command line, exporters, others' libraries, whole services. `make test` leaves it out elsewhere.
 ONCE = (
     "e2e/test_abuse.py",
+    "e2e/test_deploy_files.py",
     "e2e/test_deploy_nginx.py",
     "e2e/test_doctor.py",
     "e2e/test_documents.py",

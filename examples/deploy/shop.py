@@ -20,7 +20,8 @@ async def app(scope: Message, receive: Callable[[], Awaitable[Message]], send: S
         metrics = serve_metrics(int(os.environ.get("METRICS_PORT", "9464")), host="0.0.0.0")
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        metrics.close()
+        # it waits for its thread
+        await asyncio.to_thread(metrics.close)
         await send({"type": "lifespan.shutdown.complete"})
     elif scope["path"] == "/events/ticks":
         await ticks(send)
