@@ -81,6 +81,8 @@ ONCE = (
     "unit/pressure/test_linearity.py",
     "unit/pressure/test_replies.py",
     "unit/runtime/supervisor/test_control.py",
+    "unit/runtime/supervisor/test_hang_watch.py",
+    "unit/runtime/supervisor/test_health_page.py",
     "unit/runtime/supervisor/test_notify.py",
     "unit/runtime/test_listening.py",
     "unit/tasks/graph/test_stuck_by_chance.py",

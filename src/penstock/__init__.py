@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ServeConfig,
         SignalsConfig,
         TasksConfig,
+        WorkersConfig,
     )
     from penstock.executors import offload, offloaded, to_thread
     from penstock.loop import EventLoop, get_running_loop
@@ -42,6 +43,7 @@ __all__ = [
     "Server",
     "SignalsConfig",
     "TasksConfig",
+    "WorkersConfig",
     "__version__",
     "config",
     "errors",
@@ -81,6 +83,7 @@ if not TYPE_CHECKING:
         "ServeConfig",
         "SignalsConfig",
         "TasksConfig",
+        "WorkersConfig",
     )
     __getattr__, __dir__ = lazy_names(
         __name__,

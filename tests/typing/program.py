@@ -70,6 +70,7 @@ def configs() -> penstock.Config:
         executors=penstock.ExecutorsConfig(default="io", lanes={"db": penstock.LaneConfig(kind="threads", workers=8)}),
         signals=penstock.SignalsConfig(drain_s=30),
         serve=penstock.ServeConfig(startup_s=60),
+        workers=penstock.WorkersConfig(max_requests=10_000),
         tasks=penstock.TasksConfig(level="trace"),
         pressure=penstock.PressureConfig(lag_high_s=0.01),
     )

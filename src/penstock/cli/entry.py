@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from penstock import __version__
-from penstock.cli.frames import hide_penstock_frames, user_frames
+from penstock.cli.frames import hide_penstock_frames
 from penstock.cli.options import LineParser
 from penstock.cli.output import Failure, write_error
 from penstock.errors import ConfigError, PenstockError
+from penstock.userframes import user_frames
 
 __all__ = ["main"]
 

@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Sequence
 
 import penstock
-from penstock.cli.frames import user_frames
 from penstock.cli.options import (
     Failure,
     LineParser,
@@ -28,6 +27,7 @@ from penstock.config.choice import chosen
 from penstock.logformats import configure_by_file, json_line
 from penstock.runtime.deadline import format_lines_by
 from penstock.tasks.finding_fields import show_records
+from penstock.userframes import user_frames
 
 __all__ = ["main"]
 

@@ -3,16 +3,16 @@
 It checks the arguments before uvicorn starts, so that an error is one line and not the traceback of a worker.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.cli.apart import check_apart
-from penstock.cli.frames import user_frames
 from penstock.cli.options import (
     Failure,
     LineParser,
@@ -25,54 +25,99 @@ from penstock.cli.options import (
     seconds_or_0,
     with_signals,
 )
-from penstock.cli.serveoptions import add_uvicorn_options, from_environment, uvicorn_choices
 from penstock.cli.serving.addresses import add_address_options, check_addresses, chosen_bindings, port_number
-from penstock.cli.workerbound import check_workers, worker_count
-from penstock.config import Config, PressureConfig
+from penstock.cli.serving.uvicorn_options import add_uvicorn_options, from_environment, uvicorn_choices
+from penstock.cli.serving.worker_options import add_worker_options, is_supervised, workers_config
+from penstock.cli.serving.workerbound import check_workers, most_here
 from penstock.config.converters import LIMIT, PATHS, seconds
 from penstock.config.groups import SERVICE_DRAIN_S
 from penstock.config.pressure import SERVICE_LAG_HIGH_S
-from penstock.integrations.asgi import check_app, load_app
+from penstock.integrations.asgi import check_app, check_target, load_app
 from penstock.integrations.uvicorn.tls import Tls
+from penstock.integrations.uvicorn.watching import require_watchfiles
 from penstock.logformats import uvicorn_logging
+from penstock.runtime.supervisor.notify import Notifier
+from penstock.runtime.supervisor.upgrade import taken_over
+from penstock.userframes import user_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from penstock.config import Config, PressureConfig
+    from penstock.integrations.uvicorn.supervised import Settings
 
 __all__ = ["main"]
 
-DEFAULTS = {"workers": 1, "reload": False, "factory": False, "access_log": True}
+DEFAULTS = {"reload": False, "factory": False, "access_log": True}
 # options that `serve` passes by name, or derives from the config
 OWN = {
     *("host", "port", "uds", "fd", "workers", "reload", "factory", "log_level", "access_log", "backlog", "env_file"),
     *("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password", "timeout_graceful_shutdown"),
 }
+# bounds that the supervisor applies
+RECYCLING = ("limit_max_requests", "limit_max_requests_jitter")
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve the application that the arguments name until a signal ends it. Return the exit code."""
     options = _options(arguments)
+    # a single process takes systemd's variables itself
+    taken, notifier = taken_over(os.environ), None
+    if is_supervised(options):
+        notifier = Notifier.from_environ(os.environ)
+    # for a reload, which reads --env-file again, and for a new program that takes the place of this one
+    environ = dict(os.environ)
+    config = _config(options)
+    _require_uvicorn()
+    sys.path.insert(0, os.path.abspath(options.app_dir or "."))
+    if notifier is None:
+        check_config(config)
+        app = _load(options)
+        return int(_attempt(lambda: _serve(app, options, config), code=1))
+    _check_apart_from_the_application(options, config)
+
+    def read_again() -> Settings:
+        os.environ.clear()
+        os.environ.update(environ)
+        again = _options(arguments)
+        return _settings(again, _config(again))
+
+    from penstock.integrations.uvicorn.supervised import WorkerService
+
+    count = options.workers or 1
+    most = max(most_here(), count)
+    first = _settings(options, config)
+    service = WorkerService(read_again, first, count, most, notifier, environ, taken)
+    return int(_attempt(lambda: service.run(options.bindings), code=1))
+
+
+def _config(options: argparse.Namespace) -> Config:
+    """Read `--env-file`, then the config, and apply the options to it."""
     _load_env_file(options)
     config, named = with_signals(load_config(options), options.drain), named_keys(options)
     if config.signals.drain_s is None and "signals.drain_s" not in named:
         config = replace(config, signals=replace(config.signals, drain_s=SERVICE_DRAIN_S))
     if options.drain_delay is not None:
         config = replace(config, serve=replace(config.serve, drain_delay_s=options.drain_delay))
-    config = replace(config, pressure=_pressure(options, config.pressure, named))
-    _require_uvicorn()
-    sys.path.insert(0, os.path.abspath(options.app_dir or "."))
-    check_config(config)
-    app = None
-    if _many_processes(options):
-        check_apart(lambda: _load(options))
-    else:
-        app = _load(options)
-    return int(_attempt(lambda: _serve(app, options, config), code=1))
+    workers = workers_config(options, config.workers)
+    return replace(config, pressure=_pressure(options, config.pressure, named), workers=workers)
+
+
+def _check_apart_from_the_application(options: argparse.Namespace, config: Config) -> None:
+    """Report mistakes before a worker starts, without the application in this process."""
+    _attempt(lambda: check_target(options.app), code=2)
+    if options.reload:
+        _attempt(require_watchfiles, code=2)
+    # the config may name functions of the application
+    check_apart(lambda: check_config(config))
 
 
 def _load(options: argparse.Namespace) -> Any:
-    """Return the application; with several processes, only check that it is one or a factory."""
+    """Return the application."""
     is_wsgi = options.interface == "wsgi"
     app = _attempt(lambda: load_app(options.app, factory=options.factory, wsgi=is_wsgi), code=2)
-    if options.factory and not _many_processes(options):
+    if options.factory:
         app = _attempt(lambda: check_app(app(), f"the result of {options.app}", wsgi=is_wsgi), code=1)
     return app
 
@@ -93,7 +138,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         if getattr(options, name, None) is None:
             setattr(options, name, default)
     check_log_options(options)
-    check_workers(options.workers)
+    if options.workers is not None:
+        check_workers(options.workers)
     return options
 
 
@@ -125,7 +171,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
     add("app", metavar="module:app", nargs="?", help=argparse.SUPPRESS)
     add("--help-all", action="help", help="show uvicorn's options too; each can be given")
     add_address_options(parser)
-    add("--workers", type=worker_count, metavar="N", help="processes; default 1; auto: the usable cores")
+    add_worker_options(parser, in_help=is_help_whole)
     add("--reload", action="store_true", default=None, help="restart when a source file changes")
     add("--factory", action="store_true", default=None, help="module:app is a function that makes the app")
     add("--ssl-certfile", metavar="FILE", help="TLS certificate chain")
@@ -180,27 +226,36 @@ def _add_drain_options(parser: LineParser) -> None:
 
 
 def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
-    from penstock.integrations.uvicorn.server_config import check_protocols
     from penstock.integrations.uvicorn.serving import serve
+
+    log_format = options.log_format or "text"
+    return serve(app, options.bindings, config, name=options.app, log_format=log_format, **_choices(options, config))
+
+
+def _settings(options: argparse.Namespace, config: Config) -> Settings:
+    """Return the settings of a generation of workers, from options and config as they are now."""
+    from penstock.integrations.uvicorn.supervised import Settings
+
+    choices = {name: value for name, value in _choices(options, config).items() if name not in RECYCLING}
+    choices |= {"factory": options.factory, "reload": options.reload, "workers": 1}
+    return Settings(options.app, config, choices, dict(os.environ), options.log_format or "text")
+
+
+def _choices(options: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """Return the arguments of uvicorn's config."""
+    from penstock.integrations.uvicorn.server_config import check_protocols
 
     choices = {name: value for name, value in uvicorn_choices(options).items() if name not in OWN}
     choices.setdefault("log_config", uvicorn_logging(options.log_format or "text"))
     _attempt(lambda: check_protocols(choices), code=2)
-    several = _many_processes(options)
-    return serve(
-        options.app if several else app,
-        options.bindings,
-        config,
-        _tls(options, choices),
-        name=options.app,
-        factory=options.factory and several,
-        workers=options.workers,
-        reload=options.reload,
-        log_level=options.log_level,
-        access_log=options.access_log,
-        log_format=options.log_format or "text",
-        **choices,
-    )
+    tls = _tls(options, choices)
+    return choices | {
+        "backlog": config.pressure.backlog,
+        "timeout_graceful_shutdown": config.signals.drain_s,
+        "log_level": options.log_level,
+        "access_log": options.access_log,
+        **({} if tls is None else tls.choices()),
+    }
 
 
 def _tls(options: argparse.Namespace, choices: dict[str, Any]) -> Tls | None:
@@ -237,10 +292,6 @@ def _pressure(options: argparse.Namespace, given: PressureConfig, named: frozens
     elif pressure.lag_high_s is None and "pressure.lag_high_s" not in named:
         pressure = replace(pressure, lag_high_s=SERVICE_LAG_HIGH_S)
     return pressure
-
-
-def _many_processes(options: argparse.Namespace) -> bool:
-    return bool(options.reload or options.workers > 1)
 
 
 def _attempt(step: Callable[[], Any], *, code: int) -> Any:

@@ -4,6 +4,7 @@ from penstock.config.executors import ExecutorsConfig, LaneConfig
 from penstock.config.groups import LoopConfig, ServeConfig, SignalsConfig, TasksConfig
 from penstock.config.pressure import PressureConfig
 from penstock.config.root import Config
+from penstock.config.workers import WorkersConfig
 
 __all__ = [
     "Config",
@@ -14,4 +15,5 @@ __all__ = [
     "ServeConfig",
     "SignalsConfig",
     "TasksConfig",
+    "WorkersConfig",
 ]

@@ -1,4 +1,4 @@
-"""The config as a whole: six groups, read from their sources and written back as variables."""
+"""The config as a whole: seven groups, read from their sources and written back as variables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from penstock.config import sources
 from penstock.config.executors import ExecutorsConfig
 from penstock.config.groups import LoopConfig, ServeConfig, SignalsConfig, TasksConfig
 from penstock.config.pressure import PressureConfig
+from penstock.config.workers import WorkersConfig
 from penstock.errors import ConfigError
 
 __all__ = ["Config"]
@@ -18,7 +19,7 @@ __all__ = ["Config"]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All keys in six groups. `Config()` has the defaults."""
+    """All keys in seven groups. `Config()` has the defaults."""
 
     loop: LoopConfig = field(default_factory=LoopConfig)
     executors: ExecutorsConfig = field(default_factory=ExecutorsConfig)
@@ -26,6 +27,7 @@ class Config:
     pressure: PressureConfig = field(default_factory=PressureConfig)
     signals: SignalsConfig = field(default_factory=SignalsConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -62,3 +64,14 @@ class Config:
         Raises ConfigError for a value without a text form: a callable or an executor object.
         """
         return sources.to_env(self, Config())
+
+    def exported(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return these variables with exactly this config in them, for child processes.
+
+        Raises ConfigError for a value without a text form: a callable or an executor object.
+        """
+        groups = tuple(f"PENSTOCK_{item.name.upper()}_" for item in fields(self))
+        kept = {
+            name: text for name, text in environ.items() if not name.startswith(groups) and name != "PENSTOCK_CONFIG"
+        }
+        return kept | self.to_env()

@@ -16,6 +16,7 @@ from penstock.config.executors import ExecutorsConfig
 from penstock.config.groups import LoopConfig, ServeConfig, SignalsConfig, TasksConfig
 from penstock.config.lanes import LaneConverter
 from penstock.config.pressure import PressureConfig
+from penstock.config.workers import WorkersConfig
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ GROUPS = {
     "pressure": PressureConfig,
     "signals": SignalsConfig,
     "serve": ServeConfig,
+    "workers": WorkersConfig,
 }
 # dotted key -> its converter
 CONVERTERS: dict[str, Converter] = {

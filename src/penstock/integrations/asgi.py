@@ -4,13 +4,14 @@ Errors about the argument are raised here. An error of the application's own imp
 """
 
 import importlib
+import importlib.machinery
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["load_app"]
+__all__ = ["check_app", "check_factory", "check_target", "load_app"]
 
 App = Callable[..., Any]
 
@@ -23,10 +24,41 @@ def load_app(target: str, *, factory: bool = False, wsgi: bool = False) -> App:
     """
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
-        hint = _suggestion(module_name, path or "app") or "such as myservice.main:app"
-        raise ValueError(f"{target!r} is not of the form module:app, {hint}")
+        raise ValueError(_malformed(target))
     found = _find(_import(module_name, path), module_name, path)
     return check_factory(found, target) if factory else check_app(found, target, wsgi=wsgi)
+
+
+def check_target(target: str) -> None:
+    """Raise ValueError or ImportError for a target that names no module, without an import of the module."""
+    module_name, colon, path = target.partition(":")
+    if not (module_name and colon and path):
+        raise ValueError(_malformed(target))
+    search: Sequence[str] | None = None
+    name = ""
+    for step in module_name.split("."):
+        name = f"{name}.{step}".removeprefix(".")
+        found = importlib.machinery.PathFinder.find_spec(name, search)
+        if found is None:
+            if not name.count(".") and name in sys.builtin_module_names:
+                return
+            raise _missing(name, module_name, path)
+        if found.submodule_search_locations is None:
+            return
+        search = list(found.submodule_search_locations)
+
+
+def _malformed(target: str) -> str:
+    module_name, _, path = target.partition(":")
+    hint = _suggestion(module_name, path or "app") or "such as myservice.main:app"
+    return f"{target!r} is not of the form module:app, {hint}"
+
+
+def _missing(missing: str, name: str, path: str) -> ImportError:
+    if suggestion := _suggestion(name, path):
+        return ImportError(f"{name!r} is a file's name, not a module's: {suggestion}")
+    where = sys.path[0] or "."
+    return ImportError(f"no module named {missing!r} (looked in {where} and the installed packages)")
 
 
 def check_app(app: object, name: str, *, wsgi: bool = False) -> App:
@@ -69,10 +101,7 @@ def _import(name: str, path: str) -> object:
         missing = error.name or ""
         if name != missing and not name.startswith(missing + "."):
             raise
-        if suggestion := _suggestion(name, path):
-            raise ImportError(f"{name!r} is a file's name, not a module's: {suggestion}") from None
-        where = sys.path[0] or "."
-        raise ImportError(f"no module named {missing!r} (looked in {where} and the installed packages)") from None
+        raise _missing(missing, name, path) from None
 
 
 def _find(module: object, module_name: str, path: str) -> object:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from penstock.runtime.socketfile import DEFAULT_MODE, SocketFile, bind_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 
 __all__ = [
     "DEFAULT_HOST",
@@ -127,15 +127,25 @@ def _fd_count(variables: Mapping[str, str]) -> int:
 
 
 @contextmanager
-def listening(bindings: Sequence[Binding]) -> Iterator[list[socket.socket]]:
+def listening(
+    bindings: Sequence[Binding], taken: Sequence[socket.socket] = (), keeps_files: Callable[[], bool] = bool
+) -> Iterator[list[socket.socket]]:
     """Bind all sockets for the block, in the order given, then close them and remove the files of Unix sockets.
 
-    A TCP socket holds its address and does not listen yet. Raises OSError with the address that cannot be had, and
-    ValueError for one that is given twice; no socket is bound then.
+    `taken` are sockets that another process of this service has bound to these addresses, instead of new ones. With
+    `keeps_files()` true at the end, another process goes on with the files. A TCP socket holds its address and does not
+    listen yet. Raises OSError with the address that cannot be had, and ValueError for one that is given twice; no
+    socket is bound then.
     """
     check_distinct(bindings)
     with ExitStack() as stack:
-        yield [stack.enter_context(_bound(binding, bindings)) for binding in bindings]
+        sockets = [stack.enter_context(closing(sock)) for sock in taken[: len(bindings)]]
+        if not sockets:
+            sockets = [stack.enter_context(closing(_bind(binding, bindings))) for binding in bindings]
+        for binding, sock in zip(bindings, sockets, strict=True):
+            if not binding.is_inherited:
+                stack.enter_context(_own_file(sock, keeps_files))
+        yield sockets
 
 
 def check_distinct(bindings: Sequence[Binding]) -> None:
@@ -159,14 +169,14 @@ def _identity(binding: Binding) -> tuple[str, object]:
 
 
 @contextmanager
-def _bound(binding: Binding, beside: Sequence[Binding]) -> Iterator[socket.socket]:
-    with closing(_bind(binding, beside)) as listener:
-        file = None if binding.is_inherited else SocketFile.of(listener)
-        try:
-            yield listener
-        finally:
-            if file is not None:
-                file.remove()
+def _own_file(listener: socket.socket, keeps_files: Callable[[], bool]) -> Iterator[None]:
+    """Remove the file of a Unix socket after the block, if this process still has it."""
+    file = SocketFile.of(listener)
+    try:
+        yield
+    finally:
+        if file is not None and not keeps_files():
+            file.remove()
 
 
 def _bind(binding: Binding, beside: Sequence[Binding]) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from penstock.cli.workerbound import cgroup_bytes, most_workers
+from penstock.cli.serving.workerbound import cgroup_bytes, most_workers
 
 GIB = 2**30
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from penstock.integrations.health.liveness import HealthState
+from penstock.integrations.health.port import listen
 from penstock.integrations.health.server import HealthEndpoints
 from penstock.integrations.health.workers import HealthReporter, WorkersHealth
 from tests.support.clients import ask_http
@@ -19,6 +20,7 @@ PATIENCE_S = 30.0
 WORKER = """
 import asyncio, os, socket, sys, time
 from penstock import new_event_loop
+from penstock.integrations.health.port import listen
 from penstock.integrations.health.server import LoopHealth
 from penstock.integrations.health.workers import HealthReporter
 
@@ -94,7 +96,7 @@ class Service:
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    health = WorkersHealth(0, "127.0.0.1", HealthEndpoints(stuck_s=1.0))
+    health = WorkersHealth(listen("127.0.0.1", 0), HealthEndpoints(stuck_s=1.0))
     health.start()
     made = Service(health)
     try:

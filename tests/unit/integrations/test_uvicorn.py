@@ -17,15 +17,14 @@ import penstock
 from penstock import Config, LoopConfig
 from penstock.errors import ConfigError
 from penstock.integrations.uvicorn.server_config import ServerConfig
-from penstock.integrations.uvicorn.serving import export
 from penstock.loop import NATIVE
 from tests.unit.integrations.asgi_driven import answer
 
 
 def test_a_default_reaches_the_children_although_a_variable_said_otherwise() -> None:
     environ = {"PENSTOCK_LOOP_SPIN_US": "50", "PENSTOCK_CONFIG": "x.toml", "PENSTOCK_PURE": "1", "PATH": "/bin"}
-    export(Config(loop=LoopConfig(accept_batch=7)), environ)
-    assert environ == {"PENSTOCK_LOOP_ACCEPT_BATCH": "7", "PENSTOCK_PURE": "1", "PATH": "/bin"}
+    exported = Config(loop=LoopConfig(accept_batch=7)).exported(environ)
+    assert exported == {"PENSTOCK_LOOP_ACCEPT_BATCH": "7", "PENSTOCK_PURE": "1", "PATH": "/bin"}
 
 
 @pytest.mark.parametrize("receive_s", [None, "2.5"])
@@ -112,5 +111,5 @@ def test_one_process_serves_by_a_config_whose_values_have_no_text() -> None:
 def test_a_config_whose_values_have_no_text_leaves_the_environment_as_it_was() -> None:
     environ = {"PENSTOCK_LOOP_SPIN_US": "50"}
     with pytest.raises(ConfigError, match=r"tasks\.factory"):
-        export(Config(tasks=penstock.TasksConfig(factory=lambda *a, **k: None)), environ)
+        Config(tasks=penstock.TasksConfig(factory=lambda *a, **k: None)).exported(environ)
     assert environ == {"PENSTOCK_LOOP_SPIN_US": "50"}

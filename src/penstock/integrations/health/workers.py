@@ -13,12 +13,13 @@ from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
 from penstock.integrations.health.liveness import HealthState
-from penstock.integrations.health.port import HealthPort, listen
+from penstock.integrations.health.port import HealthPort
 from penstock.integrations.worker_channels import WorkerChannels, send_channel
 from penstock.runtime.deadline import Deadline
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from penstock.integrations.health.server import HealthEndpoints, LoopHealth
 
@@ -103,17 +104,24 @@ class HealthChannel:
 
 
 class WorkersHealth:
-    """The health port of a parent. `handover` is the socket that workers inherit.
+    """The health port of a parent, on a listening socket. `handover` is the socket that workers inherit.
+
+    `is_draining()` is called in the port's thread.
 
     Ownership: the port's thread has the channels; `close` closes them after it.
     """
 
-    def __init__(self, port: int, host: str, endpoints: HealthEndpoints) -> None:
-        self._endpoints = endpoints
+    def __init__(
+        self,
+        listener: socket.socket,
+        endpoints: HealthEndpoints,
+        is_draining: Callable[[], bool] = Deadline.has_begun,
+    ) -> None:
+        self._endpoints, self._is_draining = endpoints, is_draining
         self._channels = WorkerChannels(HealthChannel, blocking=False)
         self.handover = self._channels.handover
         self._asked_s = -FRESH_S
-        listener = listen(host, port)
+        self.listener = listener
         self.host, self.port = listener.getsockname()[:2]
         self._server = HealthPort(listener, self._respond)
 
@@ -132,7 +140,7 @@ class WorkersHealth:
         self._channels.close()
 
     def _respond(self, path: str) -> tuple[int, str] | None:
-        if Deadline.has_begun():
+        if self._is_draining():
             return self._endpoints.respond(path, [HealthState(is_started=True, is_draining=True)])
         now_s = time.monotonic()
         if now_s - self._asked_s >= FRESH_S:

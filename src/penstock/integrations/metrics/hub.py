@@ -159,6 +159,22 @@ class MetricsHub:
             self._servers.clear()
             self._channels.close()
 
+    def close_ports(self) -> None:
+        """Close the ports, so that another process may have them."""
+        with self._lock:
+            for server, thread in self._servers.values():
+                server.shutdown()
+                thread.join()
+                server.server_close()
+
+    def open_ports(self) -> None:
+        """Open the ports again, after `close_ports`."""
+        with self._lock:
+            asked = [(host, server.server_port, key) for (host, _, key), (server, _) in self._servers.items()]
+            self._servers.clear()
+        for host, port, key in asked:
+            self._serve(host, port, key)
+
     def collect(self, key: str) -> list[list[Any]]:
         """Return the plain families of all workers and, with the process's own registry, those of the parent."""
         with self._lock:

@@ -1,9 +1,8 @@
-"""Ends uvicorn's processes in time after their first signal: a server, or the supervisor with its workers."""
+"""Ends a process in time after its first signal, if uvicorn serves in it."""
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import signal
 import threading
 from functools import partial
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from penstock.runtime.socketfile import SocketFile
 
-__all__ = ["END_SIGNALS", "bound_server", "bound_supervisor", "current_server"]
+__all__ = ["END_SIGNALS", "bound_server", "current_server"]
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # while the application starts no client waits for an answer: its cancelled startup has less time than a drain's tasks
@@ -34,8 +33,6 @@ def bound_server(drain_s: float | None, socket_files: Sequence[SocketFile], dela
     if threading.current_thread() is not threading.main_thread() or drain_s is None:
         return
     loop: Any = asyncio.get_running_loop()
-    # a second signal to a worker means nothing: the supervisor itself sends one to workers that have had the first
-    is_alone = multiprocessing.parent_process() is None
     # kept: after its end it handles no signals
     server = current_server()
     options = DeadlineOptions(
@@ -43,26 +40,12 @@ def bound_server(drain_s: float | None, socket_files: Sequence[SocketFile], dela
         lambda signum: _handling_server(signum) is not None,
         waited=_unfinished_work,
         relay=loop.relay_signals,
-        ends_at_second=is_alone,
-        at_end=partial(_remove_files, socket_files) if is_alone else bool,
+        at_end=partial(_remove_files, socket_files),
         grace_s=_grace_s,
         delay_s=delay_s,
         is_delayed=lambda: bool(getattr(server, "is_delaying", False)),
     )
     loop.watch_signals(Deadline.get().serve(options))
-
-
-def bound_supervisor(drain_s: float | None, socket_files: Sequence[SocketFile]) -> None:
-    """Bound the end of this process and its workers from its first signal on; a second signal ends them at once."""
-    if drain_s is None:
-        return
-    options = DeadlineOptions(
-        drain_s,
-        lambda signum: signum in END_SIGNALS,
-        waited=lambda: f"{len(multiprocessing.active_children())} processes",
-        at_end=partial(_kill_workers, socket_files),
-    )
-    signal.set_wakeup_fd(Deadline.get().serve(options), warn_on_full_buffer=False)
 
 
 def _handling_server(signum: int) -> uvicorn.Server | None:
@@ -87,12 +70,6 @@ def _unfinished_work() -> str:
         return ""
     counts = {"connection": len(server.server_state.connections), "task": len(server.server_state.tasks)}
     return ", ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in counts.items() if count)
-
-
-def _kill_workers(socket_files: Sequence[SocketFile]) -> None:
-    for child in multiprocessing.active_children():
-        child.kill()
-    _remove_files(socket_files)
 
 
 def _remove_files(socket_files: Sequence[SocketFile]) -> None:

@@ -1,21 +1,16 @@
 """uvicorn's server with penstock's start and end: it listens after the application's startup, and loses no client.
 
-In a worker process it drains when its parent has ended.
+In a worker process it drains when the supervisor says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
 import os
-import select
-import signal
 import socket
 import sys
-import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -33,16 +28,16 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from penstock.runtime.supervisor.notify import Notifier
+    from penstock.runtime.supervisor.worker.link import WorkerLink
 
-__all__ = ["ENDING", "FAILED", "MAX_REPORT_BYTES", "STARTED", "UvicornServer", "report"]
+__all__ = ["UvicornServer"]
 
 logger = logging.getLogger("uvicorn.error")
 
 # the least time of the application's shutdown, even if requests have taken all of the drain
 MIN_SHUTDOWN_S = 0.5
-# a worker's report of its start or end to its parent: the word, and its process id or the reason
-STARTED, FAILED, ENDING = "started", "failed", "ending"
-MAX_REPORT_BYTES = 2000
+# how often a draining worker notes its work for its supervisor
+NOTE_INTERVAL_S = 0.1
 
 
 class UvicornServer(uvicorn.Server):
@@ -55,10 +50,10 @@ class UvicornServer(uvicorn.Server):
     _is_delay_logged = False
     _lifespan: BoundedLifespan | None = None
 
-    def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until a signal ends it."""
-        _drain_with_parent()
-        super().run(sockets=sockets)
+    @property
+    def _link(self) -> WorkerLink | None:
+        """The worker's link to its supervisor; None in a process that has none."""
+        return getattr(self.config, "link", None)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load the application and serve it until a signal ends it."""
@@ -70,6 +65,9 @@ class UvicornServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then listen. SystemExit(3) if either fails; a drain may end it too."""
+        if self._link is not None:
+            loop = asyncio.get_running_loop()
+            self._link.serve_drains(lambda *drain: loop.call_soon_threadsafe(self._begin_drain, *drain))
         bounds = default_config().serve
         lifespan: Any = BoundedLifespan(
             self.lifespan,
@@ -94,17 +92,25 @@ class UvicornServer(uvicorn.Server):
         if not self.started:
             sys.exit(FAILED_START)
         resume_watch(asyncio.get_running_loop())
-        report(self.config, STARTED, str(os.getpid()))
+        if self._link is not None:
+            self._link.started()
         notifier = self._notifier
         if notifier is not None:
             notifier.ready(f"serves by process {os.getpid()}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal. The application's startup has the drain's time from then on; a drain may be delayed."""
+        if self._link is not None:
+            # the supervisor decides: it may have received the signal as well
+            self._link.report_signal(sig)
+            return
         self._notify_stop()
         if self._delay_drain(sig):
             return
         super().handle_exit(sig, frame)
+        self._bound_startup()
+
+    def _bound_startup(self) -> None:
         drain_s, lifespan = self.config.timeout_graceful_shutdown, self._lifespan
         if drain_s is not None and lifespan is not None and not self.started:
             lifespan.drain(drain_s)
@@ -137,7 +143,27 @@ class UvicornServer(uvicorn.Server):
                 self._is_delay_logged = True
                 logger.info("Not ready any more; the drain begins in %g s", self._drain_delay_s)
             self.should_exit = time.monotonic() >= self._signalled_s + self._drain_delay_s
+        self._note_work()
         return await super().on_tick(counter)
+
+    def _begin_drain(self, drain_s: float | None, is_orphan: bool) -> None:
+        """Begin the drain that the supervisor asks for, or an orphan's."""
+        # uvicorn's annotation has whole seconds
+        self.config.timeout_graceful_shutdown = drain_s  # type: ignore[assignment]
+        if is_orphan and self._link is not None:
+            self.owned = [sock for sock in self._link.owned if sock.family != socket.AF_UNIX]
+            for file in getattr(self.config, "socket_files", ()):
+                file.remove()
+        self.should_exit = True
+        self._bound_startup()
+
+    def _note_work(self) -> None:
+        if self._link is None:
+            return
+        state = self.server_state
+        self._link.page.note_work(len(state.tasks), state.total_requests, len(state.connections))
+        if self.should_exit:
+            asyncio.get_running_loop().call_later(NOTE_INTERVAL_S, self._note_work)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept the clients in the kernel's queue, answer all requests, then stop the application."""
@@ -162,7 +188,8 @@ class UvicornServer(uvicorn.Server):
             server.close()
         for sock in sockets:
             sock.close()
-        report(self.config, ENDING, str(os.getpid()))
+        if self._link is not None:
+            self._link.ending()
 
     async def _end_tasks(self, until_s: float) -> None:
         """Wait for the tasks of requests, as uvicorn does; cancel them when the drain is over."""
@@ -194,37 +221,8 @@ class UvicornServer(uvicorn.Server):
         return max(self._until_s - asyncio.get_running_loop().time(), MIN_SHUTDOWN_S)
 
 
-def report(config: Any, word: str, text: str) -> bool:
-    """Report this worker's start or end to the parent. Return False in a process without one."""
-    channel: socket.socket | None = getattr(config, "start_reports", None)
-    if channel is None:
-        return False
-    with suppress(OSError):
-        message = f"{word} {text}".encode(errors="backslashreplace")
-        channel.send(message[:MAX_REPORT_BYTES], socket.MSG_DONTWAIT)
-    return True
-
-
 def _allow_listening(sockets: Sequence[socket.socket]) -> None:
     """Set SO_REUSEADDR: listening fails without it while connections of an earlier server linger."""
     for sock in sockets:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-
-
-def _drain_with_parent() -> None:
-    """Drain by SIGTERM when the parent has ended for any reason. Does nothing in a process without one."""
-    parent = multiprocessing.parent_process()
-    if parent is None or threading.current_thread() is not threading.main_thread():
-        return
-    # the kernel closes the other end, which only the parent has
-    arguments = (parent.sentinel,)
-    threading.Thread(target=_wait_for_parent, args=arguments, name="penstock-parent", daemon=True).start()
-
-
-def _wait_for_parent(lifeline_fd: int) -> None:
-    poll = select.poll()
-    # no event but the hang-up
-    poll.register(lifeline_fd, 0)
-    poll.poll()
-    os.kill(os.getpid(), signal.SIGTERM)

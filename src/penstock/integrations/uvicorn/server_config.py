@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
+import os
 from importlib import import_module
-from traceback import extract_tb
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.importer import import_from_string
@@ -19,10 +18,9 @@ from penstock.integrations.health.server import HealthServer, LoopHealth
 from penstock.integrations.health.systemd import SystemdWatchdog
 from penstock.integrations.health.workers import HealthReporter
 from penstock.integrations.metrics.exporter import join_workers
-from penstock.integrations.uvicorn.lifespan import FAILED_START
+from penstock.integrations.uvicorn.load_failure import report_failure
 from penstock.integrations.uvicorn.process_deadline import bound_server, current_server
 from penstock.integrations.uvicorn.request_timing import report_receiving
-from penstock.integrations.uvicorn.server import FAILED, report
 from penstock.integrations.uvicorn.shedding import complete_handshakes, shed_early, shed_unread
 from penstock.logformats import json_line
 from penstock.loop.transports import gather_writes
@@ -31,14 +29,14 @@ from penstock.tasks.finding_fields import show_records
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
-    from types import TracebackType
+    from collections.abc import Callable
 
     from penstock.config import Config, PressureConfig
     from penstock.runtime.socketfile import SocketFile
     from penstock.runtime.supervisor.notify import Notifier
+    from penstock.runtime.supervisor.worker.link import WorkerLink
 
-__all__ = ["ServerConfig", "check_protocols"]
+__all__ = ["ServerConfig", "check_protocols", "checked_server_config"]
 
 logger = logging.getLogger("uvicorn.error")
 LOOP = "penstock:new_event_loop"
@@ -47,14 +45,12 @@ TAKES_A_FACTORY = hasattr(uvicorn.Config, "get_loop_factory")
 
 
 class ServerConfig(uvicorn.Config):
-    """uvicorn's config with penstock's loop. It is pickled to the worker processes."""
+    """uvicorn's config with penstock's loop. A worker makes its own."""
 
     # the files of Unix sockets, which the serving process removes if its end is forced
     socket_files: tuple[SocketFile, ...] = ()
     # from the first signal of a process that serves alone to its drain, in seconds
     drain_delay_s: float = 0.0
-    # of each listener, whether it is another program's too
-    inherited: tuple[bool, ...] = ()
     # the health port of this process, or a worker's way to that of its parent
     health: HealthServer | None = None
     health_handover: socket.socket | None = None
@@ -63,33 +59,26 @@ class ServerConfig(uvicorn.Config):
     watchdog: SystemdWatchdog | None = None
     # a worker's way to the metrics of its parent
     metrics_handover: socket.socket | None = None
-    # a worker's way to report its start to its parent
-    start_reports: socket.socket | None = None
+    # a worker's link to its supervisor
+    link: WorkerLink | None = None
 
     def __init__(self, app: Any, log_format: str = "text", **choices: Any) -> None:
         # before uvicorn sets up logging
         self.log_format = log_format
         super().__init__(app, loop=LOOP if TAKES_A_FACTORY else "none", **choices)
 
-    @property
-    def is_single(self) -> bool:
-        """Whether one process serves: without workers and without a reloader."""
-        return not self.should_reload and self.workers == 1
-
-    def owned(self, listeners: Sequence[socket.socket]) -> list[socket.socket]:
-        """Return the listeners that no other program goes on with; clients of the others wait for the next server."""
-        return [listener for listener, is_inherited in zip(listeners, self.inherited, strict=True) if not is_inherited]
-
     def load(self) -> None:
         """Load the application; uvicorn calls this in the running loop. SystemExit(3) if it cannot, in a worker."""
         _follow_health(self)
         if self.metrics_handover is not None:
             join_workers(self.metrics_handover)
-        if multiprocessing.parent_process() is None:
+        if self.link is None:
             super().load()
+            bound_server(self.timeout_graceful_shutdown, self.socket_files, self.drain_delay_s)
         else:
-            _load_in_worker(super().load, self)
-        bound_server(self.timeout_graceful_shutdown, self.socket_files, self.drain_delay_s)
+            # the supervisor bounds the end of its workers
+            self.link.health.follow(asyncio.get_running_loop())
+            _load_in_worker(super().load, self.link, str(self.app))
         self._apply(default_config())
 
     def _apply(self, config: Config) -> None:
@@ -121,6 +110,19 @@ class ServerConfig(uvicorn.Config):
             penstock.install()
 
 
+def checked_server_config(app: Any, log_format: str = "text", **choices: Any) -> ServerConfig:
+    """Return the config. Raises ValueError, naming the file, for a configuration of logging that cannot be used."""
+    try:
+        return ServerConfig(app, log_format, **choices)
+    except Exception as error:
+        # uvicorn checks only its logging before it serves
+        log_config = choices.get("log_config")
+        if not isinstance(log_config, str):
+            raise
+        reason = "a folder, not a file" if os.path.isdir(log_config) else str(error)
+        raise ValueError(f"--log-config {log_config}: {reason}") from error
+
+
 def check_protocols(choices: dict[str, Any]) -> None:
     """Raise ValueError, naming the option, for an HTTP or WebSocket protocol that uvicorn cannot load."""
     config = import_module("uvicorn.config")
@@ -136,31 +138,12 @@ def check_protocols(choices: dict[str, Any]) -> None:
             raise ValueError(f"--{option} {name}: allowed is {allowed}, or module:class; {reason}") from None
 
 
-def _load_in_worker(load: Callable[[], None], config: ServerConfig) -> None:
-    """Load the application. An error becomes one line for the parent: every worker would fail in the same way."""
+def _load_in_worker(load: Callable[[], None], link: WorkerLink, app: str) -> None:
+    """Load the application. An error becomes one line for the supervisor: every worker would fail in the same way."""
     try:
         load()
-    except Exception as error:
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        _fail(config, f"cannot load {config.app}: {text} ({_place(error.__traceback__)})", error)
-    except SystemExit as error:
-        # uvicorn has logged its own exit
-        if error.code != FAILED_START:
-            _fail(config, f"cannot load {config.app}: it ends the process by SystemExit({error.code!r})", error)
-        raise
-
-
-def _fail(config: ServerConfig, reason: str, error: BaseException) -> NoReturn:
-    """End this process before it serves. The parent logs the reason once; without a parent this process does."""
-    if not report(config, FAILED, reason):
-        logger.error(reason, exc_info=error)
-    raise SystemExit(FAILED_START) from error
-
-
-def _place(traceback: TracebackType | None) -> str:
-    """Return the innermost line of a traceback."""
-    frame = extract_tb(traceback)[-1]
-    return f"{frame.filename}:{frame.lineno} in {frame.name}"
+    except (Exception, SystemExit) as error:
+        raise SystemExit(report_failure(link, app, error)) from error
 
 
 def _gathering(protocol: Any) -> Any:

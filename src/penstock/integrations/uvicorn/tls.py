@@ -43,6 +43,10 @@ class Tls:
             raise ValueError(self._reason(error, is_encrypted=ENCRYPTED in key)) from error
         _check_more(context, more or {})
 
+    def choices(self) -> dict[str, str | None]:
+        """Return the arguments of uvicorn's config."""
+        return {"ssl_certfile": self.certfile, "ssl_keyfile": self.keyfile, "ssl_keyfile_password": self.password}
+
     def _reason(self, error: ssl.SSLError, *, is_encrypted: bool) -> str:
         key_path = self.keyfile or self.certfile
         if error.reason == "KEY_VALUES_MISMATCH":

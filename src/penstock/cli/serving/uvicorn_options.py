@@ -20,7 +20,10 @@ __all__ = ["add_uvicorn_options", "from_environment", "uvicorn_choices"]
 
 PREFIX = "UVICORN_"
 # uvicorn's option -> the option or key that decides it here
-DECIDED_HERE = {"loop": "penstock serve runs penstock's own loop; its keys are set by --set loop.KEY=VALUE"}
+DECIDED_HERE = {
+    "loop": "penstock serve runs penstock's own loop; its keys are set by --set loop.KEY=VALUE",
+    "timeout_worker_healthcheck": "penstock's supervisor judges its workers itself; its bound is --hang-timeout",
+}
 NOT_FOR_CONFIG = {"app", "version"}
 GROUPS = {
     "TLS (uvicorn's)": ("ssl_",),

@@ -10,7 +10,7 @@ from penstock.cli.options import Failure
 from penstock.errors import ConfigError
 from penstock.executors.cores import usable_cores
 
-__all__ = ["check_workers", "most_workers", "worker_count"]
+__all__ = ["check_workers", "most_here", "most_workers", "worker_count"]
 
 # more processes for each usable core only wait for each other
 FOR_EACH_CORE = 32
@@ -36,6 +36,11 @@ def check_workers(count: int) -> None:
     most, why = most_workers(usable_cores().chosen, _memory_bytes())
     if count > most:
         raise Failure(f"--workers {count}: at most {most} here, {why}", code=2)
+
+
+def most_here() -> int:
+    """Return the most worker processes that this machine can have."""
+    return most_workers(usable_cores().chosen, _memory_bytes())[0]
 
 
 def most_workers(cores: int, memory_bytes: int | None) -> tuple[int, str]:
