@@ -81,6 +81,8 @@ ONCE = (
     "unit/pressure/test_linearity.py",
     "unit/pressure/test_replies.py",
     "unit/runtime/supervisor/test_control.py",
+    "unit/runtime/supervisor/test_fleet.py",
+    "unit/runtime/supervisor/test_fleet_model.py",
     "unit/runtime/supervisor/test_hang_watch.py",
     "unit/runtime/supervisor/test_health_page.py",
     "unit/runtime/supervisor/test_notify.py",
@@ -101,9 +103,11 @@ CORES = (
     "e2e/test_logging.py",
     "e2e/test_metrics_workers.py",
     "e2e/test_refusals.py",
+    "e2e/test_workers.py",
     "e2e/test_serve_drain_delay.py",
     "e2e/test_serve_systemd.py",
     "unit/runtime/supervisor/test_parent_tie.py",
+    "unit/runtime/supervisor/test_supervisor.py",
 )
 
 

@@ -29,8 +29,6 @@ KILL_GRACE_S = 1.0
 SIGNAL_SETTLE_S = 0.1
 # of a worker that is to be killed: the wait for its stack
 STACK_WAIT_S = 0.5
-# how often a slow start is told
-SLOW_START_S = 30.0
 
 
 class Launcher(Protocol):
@@ -211,6 +209,8 @@ class Fleet:
     # --- one worker's health
 
     def _check(self, worker: WorkerProcess, now_s: float, now_ns: int) -> None:
+        if worker.shown_at_s is not None and now_s >= worker.shown_at_s:
+            self._finish_show(worker)
         if worker.kill_reason:
             self._finish_kill(worker, now_s)
         elif worker.state is State.STARTING:
@@ -225,6 +225,10 @@ class Fleet:
 
     def _check_start(self, worker: WorkerProcess, now_s: float) -> None:
         start_s, age_s = self._options.start_s, now_s - worker.launched_s
+        if age_s >= worker.slow_start_s:
+            worker.slow_start_s = 2 * age_s
+            self._logger.warning("%s has been starting for %.0f s", worker, age_s)
+            self.show_stack(worker, now_s)
         if start_s is not None and age_s >= start_s:
             self._kill(worker, f"it has not started within {start_s:g} s", now_s)
         elif worker.killed_at_s is not None and now_s >= worker.killed_at_s:
@@ -235,6 +239,16 @@ class Fleet:
         worker.kill_reason, worker.kill_asked_s = reason, now_s
         if worker.pid is not None:
             worker.stack.ask(worker.pid)
+
+    def show_stack(self, worker: WorkerProcess, now_s: float) -> None:
+        """Log the stacks of a worker's threads a moment later."""
+        if worker.pid is not None and worker.shown_at_s is None:
+            worker.stack.ask(worker.pid)
+            worker.shown_at_s = now_s + STACK_WAIT_S
+
+    def _finish_show(self, worker: WorkerProcess) -> None:
+        worker.shown_at_s = None
+        self._logger.warning("%s %s:\n%s", worker, worker.state.value, worker.stack.take().rstrip())
 
     def _finish_kill(self, worker: WorkerProcess, now_s: float) -> None:
         if now_s - worker.kill_asked_s < STACK_WAIT_S:

@@ -242,9 +242,12 @@ class Supervisor:
             self.scale(count)
 
     def _dump_stacks(self) -> None:
-        for worker in self.fleet.serving():
-            # a serving worker has a handler, which shows its tasks as well
-            worker.signal(signal.SIGUSR1)
+        for worker in self.fleet.workers():
+            if worker.state is State.STARTING:
+                self.fleet.show_stack(worker, time.monotonic())
+            else:
+                # a worker that serves has a handler, which shows its tasks as well
+                worker.signal(signal.SIGUSR1)
 
     # --- commands, in the supervisor's thread
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["State", "WorkerProcess"]
 
 
+# a start that takes longer is told, and again at twice the age
+SLOW_START_S = 30.0
+
+
 class State(enum.Enum):
     """The state of a worker process."""
 
@@ -58,6 +62,10 @@ class WorkerProcess:
         self.signalled_s: float | None = None
         # whether it accepts no more clients
         self.is_ending = False
+        # when the stacks that it was asked for are logged
+        self.shown_at_s: float | None = None
+        # the age at which its start is told to be slow
+        self.slow_start_s = SLOW_START_S
         # whether its end of the channel is closed
         self.has_hung_up = False
         self.hang = HangWatch()

@@ -180,6 +180,15 @@ def test_a_start_of_any_length_is_left_alone_without_a_bound(make: type[Fleets])
     assert all(worker.signals == [] for worker in fleets.launched)
 
 
+def test_a_slow_start_is_told_with_its_stack(make: type[Fleets], caplog: pytest.LogCaptureFixture) -> None:
+    fleets = make()
+    fleets.tick()
+    fleets.tick(31)
+    fleets.tick(1)
+    assert caplog.text.count("has been starting for 31 s") == 2
+    assert caplog.text.count("starting:\n") == 2
+
+
 def test_workers_are_recycled_one_at_a_time(make: type[Fleets]) -> None:
     fleets = make(FleetOptions(recycling=RecycleBounds(max_requests=100))).ready()
     for worker in fleets.alive():
