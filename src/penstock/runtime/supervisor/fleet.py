@@ -143,7 +143,7 @@ class Fleet:
         """Start, replace and kill the workers that are due."""
         for worker in list(self.workers()):
             self._check(worker, now_s, now_ns)
-        if self.is_stopping:
+        if self.is_stopping or self.fatal is not None:
             return
         for slot in self.slots.values():
             if slot.worker is None and slot.successor is None and now_s >= slot.due_s:

@@ -42,6 +42,9 @@ def test_a_failed_start_of_the_first_generation_is_fatal_with_its_reason_and_cod
     fleets.start(fleets.launched[0])
     fleets.fail(fleets.launched[1], "no database")
     assert fleets.fleet.fatal == ("no database", 3)
+    # the server ends: nothing takes the empty place
+    fleets.tick(1.0)
+    assert len(fleets.launched) == 2
 
 
 def test_a_process_that_cannot_be_started_is_fatal_at_first(make: type[Fleets]) -> None:
