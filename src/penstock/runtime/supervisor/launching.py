@@ -43,7 +43,7 @@ def spawn_program(
     command: Sequence[str],
     actions: Sequence[tuple[int, ...]],
     environ: Mapping[str, str],
-    held: Sequence[signal.Signals] = (),
+    held: Sequence[int] = (),
 ) -> int:
     """Start a program with default signal actions, `held` signals blocked. Return its pid. Raises OSError."""
     return os.posix_spawn(

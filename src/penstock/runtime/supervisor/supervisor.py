@@ -237,17 +237,18 @@ class Supervisor:
     def _scale_by(self, change: int) -> None:
         count = len(self.fleet.slots) + change
         if not 1 <= count <= self._options.most:
-            self._logger.warning("the number of workers stays %d: 1 to %d", count - change, self._options.most)
+            kept, most = count - change, self._options.most
+            self._logger.warning("the number of workers stays %d: 1 to %d are possible here", kept, most)
         elif not self.is_ending:
             self.scale(count)
 
     def _dump_stacks(self) -> None:
         for worker in self.fleet.workers():
-            if worker.state is State.STARTING:
-                self.fleet.show_stack(worker, time.monotonic())
-            else:
-                # a worker that serves has a handler, which shows its tasks as well
+            if worker.catches(signal.SIGUSR1):
+                # it shows its tasks as well
                 worker.signal(signal.SIGUSR1)
+            else:
+                self.fleet.show_stack(worker, time.monotonic())
 
     # --- commands, in the supervisor's thread
 
@@ -255,7 +256,7 @@ class Supervisor:
         """Have so many workers from now on. Raises ValueError for a count that is not possible here."""
         if not 1 <= count <= self._options.most:
             raise ValueError(f"{count} workers: 1 to {self._options.most} are possible here")
-        self._logger.info("%d workers from now on", count)
+        self._logger.info("the number of workers is %d from now on", count)
         self.fleet.scale(count, time.monotonic())
 
     def reload(self) -> Future[str]:

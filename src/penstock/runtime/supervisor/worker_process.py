@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.runtime.supervisor.health.hang_watch import HangWatch
@@ -75,7 +76,7 @@ class WorkerProcess:
         self.channel.setblocking(False)
 
     def __str__(self) -> str:
-        return f"worker {self.number} (pid {self.pid})"
+        return f"worker {self.number} ({'not forked yet' if self.pid is None else f'pid {self.pid}'})"
 
     def descriptors(self) -> list[int]:
         """Return the worker's own descriptors, as its orders list them."""
@@ -106,6 +107,14 @@ class WorkerProcess:
         if self.pid is not None and self.state is not State.ENDED:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
+
+    def catches(self, signum: int) -> bool:
+        """Return whether the process has a handler for the signal. False where the system does not say so."""
+        with suppress(OSError, ValueError):
+            status = Path(f"/proc/{self.pid}/status").read_text(errors="replace")
+            caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+            return bool(int(caught, 16) >> (signum - 1) & 1)
+        return False
 
     def kill(self) -> None:
         """End the process at once."""

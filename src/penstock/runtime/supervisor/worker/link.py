@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from penstock.runtime.supervisor.health.page import DRAINING, SERVING, HealthPage
+from penstock.runtime.supervisor.health.stack_dump import STACK_SIGNAL
 from penstock.runtime.supervisor.health.writer import HealthWriter
 from penstock.runtime.supervisor.rundir import control_sockets
 from penstock.runtime.supervisor.worker.orders import MAX_DESCRIPTORS, MAX_ORDERS_BYTES, WorkerOrders
@@ -31,7 +32,7 @@ MAX_MESSAGE_BYTES = 16 * 1024
 MAX_REASON_BYTES = 2000
 MAX_DETAILS_BYTES = 12000
 # signals that a new process holds until it has handlers for them
-HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, STACK_SIGNAL)
 # the drain of a worker without a supervisor; the kernel ends it a moment later
 ORPHAN_DRAIN_S = 1.0
 REMOVAL_TRIES, REMOVAL_INTERVAL_S = 10, 0.05
