@@ -6,12 +6,13 @@ from traceback import extract_tb, format_exception
 from typing import TYPE_CHECKING
 
 from penstock.integrations.uvicorn.lifespan import FAILED_START
+from penstock.runtime.supervisor.worker.orders import PreloadError
 from penstock.userframes import user_frames
 
 if TYPE_CHECKING:
     from penstock.runtime.supervisor.worker.link import WorkerLink
 
-__all__ = ["explain", "report_failure"]
+__all__ = ["explain", "failed_preload", "report_failure"]
 
 WRONG_USAGE = 2
 
@@ -19,9 +20,20 @@ WRONG_USAGE = 2
 def report_failure(link: WorkerLink, app: str, error: BaseException) -> int:
     """Report to the supervisor why the application cannot be loaded. Return the exit code of this process."""
     code, reason = explain(app, error)
-    error.__traceback__ = user_frames(error.__traceback__) or error.__traceback__
-    link.failed(reason, code, "".join(format_exception(error)))
+    link.failed(reason, code, _details(error))
     return code
+
+
+def failed_preload(app: str, error: BaseException) -> PreloadError:
+    """Return the same report for a process from which workers are forked."""
+    code, reason = explain(app, error)
+    return PreloadError(reason, code, _details(error))
+
+
+def _details(error: BaseException) -> str:
+    """Return the traceback from the application's code on."""
+    error.__traceback__ = user_frames(error.__traceback__) or error.__traceback__
+    return "".join(format_exception(error))
 
 
 def explain(app: str, error: BaseException) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from uvicorn.importer import import_from_string
 from penstock.integrations.asgi import load_app
 from penstock.integrations.metrics.reporter import send_last_report
 from penstock.integrations.uvicorn.lifespan import FAILED_START
-from penstock.integrations.uvicorn.load_failure import report_failure
+from penstock.integrations.uvicorn.load_failure import failed_preload, report_failure
 from penstock.integrations.uvicorn.server import UvicornServer
 from penstock.integrations.uvicorn.server_config import ServerConfig
 from penstock.runtime.socketfile import SocketFile
@@ -55,13 +55,19 @@ class WorkerPayload:
 
 
 def preload(payload: WorkerPayload) -> None:
-    """Import the server with its protocols, and the application too if the settings say so."""
+    """Import the server with its protocols, and the application too if the settings say so.
+
+    Raises PreloadError for an application that cannot be loaded.
+    """
     config = ServerConfig(payload.app, payload.log_format, **payload.choices)
     for known, name in ((HTTP_PROTOCOLS, config.http), (WS_PROTOCOLS, config.ws)):
         if isinstance(name, str) and known.get(name, name):
             import_from_string(known.get(name, name))
     if payload.preloads_app:
-        load_app(payload.app, factory=payload.is_factory, wsgi=payload.is_wsgi)
+        try:
+            load_app(payload.app, factory=payload.is_factory, wsgi=payload.is_wsgi)
+        except BaseException as error:
+            raise failed_preload(payload.app, error) from error
 
 
 def serve_worker(link: WorkerLink, payload: WorkerPayload) -> int:

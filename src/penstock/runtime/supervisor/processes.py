@@ -81,12 +81,12 @@ class Processes:
                 self._workers.remove(worker)
                 yield worker, describe_status(status)
             else:
-                self._end_template(pid)
+                self._end_template(pid, describe_status(status))
 
-    def _end_template(self, pid: int) -> None:
+    def _end_template(self, pid: int, status: str) -> None:
         for generation, template in [*self.templates]:
             if template.pid == pid:
-                template.receive()
+                template.ended(status)
                 self.templates.remove((generation, template))
                 generation.template, generation.failed_template = None, template
                 template.close()

@@ -9,7 +9,7 @@ import pickle
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["MAX_DESCRIPTORS", "MAX_ORDERS_BYTES", "Orders", "WorkerOrders", "packed"]
+__all__ = ["MAX_DESCRIPTORS", "MAX_ORDERS_BYTES", "Orders", "PreloadError", "WorkerOrders", "packed"]
 
 # less than the kernel's bound of a message between two local sockets
 MAX_ORDERS_BYTES = 160 * 1024
@@ -22,7 +22,8 @@ class Orders:
 
     `target` is the import string of a function `run(link, payload) -> exit code`, called in the worker's main thread.
     `environ` are the worker's variables, `path` is its `sys.path`. `preload` is the import string of a function
-    `preload(payload)`, called in the process from which workers are forked; None: each worker is a fresh process.
+    `preload(payload)`, called in the process that workers are forked from; it may raise PreloadError. None: each worker
+    is a fresh process.
     """
 
     target: str
@@ -30,6 +31,14 @@ class Orders:
     environ: dict[str, str]
     path: tuple[str, ...]
     preload: str | None = None
+
+
+class PreloadError(Exception):
+    """A preload that has failed: the reason in one line, the exit code of the service, further lines."""
+
+    def __init__(self, reason: str, code: int, details: str) -> None:
+        super().__init__(reason)
+        self.reason, self.code, self.details = reason, code, details
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,16 @@ from pkgutil import resolve_name
 from typing import Any
 
 from penstock.runtime.supervisor.launching import spawn_module
-from penstock.runtime.supervisor.worker.orders import MAX_ORDERS_BYTES, Orders
+from penstock.runtime.supervisor.worker.orders import MAX_ORDERS_BYTES, Orders, PreloadError
 
 __all__ = ["TemplateProcess", "adopt_orphans", "run_template"]
 
 PR_SET_CHILD_SUBREAPER = 36
 FORK = b"fork"
 MAX_MESSAGE_BYTES = 16 * 1024
+# six bytes a character in JSON
+MAX_REASON, MAX_DETAILS = 400, 2000
+FAILED_PRELOAD = 3
 
 
 def adopt_orphans() -> None:
@@ -66,8 +69,14 @@ class TemplateProcess:
 
     def _take(self, message: dict[str, Any]) -> None:
         if "failed" in message:
-            self.failure = f"cannot preload: {message['failed']}", 3, message["details"]
+            self.failure = message["failed"], message["code"], message["details"]
         self.threads = message.get("threads", [])
+
+    def ended(self, status: str) -> None:
+        """Note the end of the process, described by `status`: without a report of its own that is its failure."""
+        self.receive()
+        if self.failure is None:
+            self.failure = f"the process that workers are forked from {status}", FAILED_PRELOAD, ""
 
     def close(self) -> None:
         """End the process: it ends with its channel."""
@@ -101,14 +110,21 @@ def run_template(channel: socket.socket) -> int:
 def _preload(channel: socket.socket, orders: Orders) -> bool:
     try:
         resolve_name(orders.preload or "")(orders.payload)
+    except PreloadError as error:
+        _report(channel, error)
+        return False
     except BaseException as error:
-        details = traceback.format_exc()[-8000:]
-        failure = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:1500]}", "details": details}
-        channel.send(json.dumps(failure).encode())
+        reason = f"cannot preload: {type(error).__name__}: {' '.join(str(error).split())}"
+        _report(channel, PreloadError(reason, FAILED_PRELOAD, traceback.format_exc()))
         return False
     message = {"preloaded": True, "threads": [thread.name for thread in threading.enumerate()[1:]][:10]}
     channel.send(json.dumps(message).encode())
     return True
+
+
+def _report(channel: socket.socket, error: PreloadError) -> None:
+    failure = {"failed": error.reason[:MAX_REASON], "code": error.code, "details": error.details[-MAX_DETAILS:]}
+    channel.send(json.dumps(failure).encode())
 
 
 def _fork_apart() -> bool:
