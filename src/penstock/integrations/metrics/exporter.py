@@ -167,7 +167,11 @@ def join_workers(handover: socket.socket) -> None:
 def _collect_plain(key: str) -> list[Any]:
     from penstock.integrations.metrics.families import to_plain
 
-    registry = _process_registry() if key == PROCESS_REGISTRY else registry_by_key(key)
+    try:
+        registry = _process_registry() if key == PROCESS_REGISTRY else registry_by_key(key)
+    except ImportError:
+        # without the extra no page can show them
+        return []
     return [] if registry is None else to_plain(registry.collect())
 
 
