@@ -29,13 +29,16 @@ __all__ = [
 class LineParser(argparse.ArgumentParser):
     """An argparse parser whose help fits 80 columns and whose errors are one line."""
 
+    # the option that an error refers to
+    whole_help = "--help"
+
     def __init__(self, *, prog: str, usage: str, **kwargs: object) -> None:
         kwargs.setdefault("formatter_class", _Narrow)
         super().__init__(prog=prog, usage=usage, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
         """Raise a Failure; argparse would print the usage, too."""
-        raise Failure(f"{message} (see '{self.prog} --help')", code=2)
+        raise Failure(f"{message} (see '{self.prog} {self.whole_help}')", code=2)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         # argparse ignores an error of this write, and the interpreter's last flush would report it

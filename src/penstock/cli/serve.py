@@ -167,6 +167,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         description="Serve an ASGI application by uvicorn on penstock's event loop.",
         epilog="UVICORN_* variables set uvicorn's options too, WEB_CONCURRENCY sets --workers. Guide: docs/serve.md.",
     )
+    parser.whole_help = "--help-all"
     add = parser.add_argument
     add("app", metavar="module:app", nargs="?", help=argparse.SUPPRESS)
     add("--help-all", action="help", help="show uvicorn's options too; each can be given")

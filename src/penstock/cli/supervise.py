@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.cli.options import Failure, LineParser
 from penstock.cli.output import write_out
-from penstock.runtime.supervisor.control_client import ask, supervisors
+from penstock.runtime.supervisor.control_client import ask, explain_absence, supervisors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ def _scale(arguments: Sequence[str]) -> int:
     parser.add_argument("count", metavar="N", type=_count, help="number of workers")
     options = _parsed(parser, arguments)
     _answer(options.pid, "scale", ANSWER_S, count=options.count)
-    write_out(f"supervisor {options.pid}: {options.count} workers\n")
+    write_out(f"supervisor {options.pid}: {options.count} worker{'s' * (options.count != 1)}\n")
     return 0
 
 
@@ -85,7 +85,8 @@ def _parsed(parser: LineParser, arguments: Sequence[str]) -> argparse.Namespace:
 def _only_supervisor() -> int:
     found = supervisors()
     if not found:
-        raise Failure("no supervisor of this user runs; one is started by 'penstock serve --workers N'", code=2)
+        started_by = "one is started by 'penstock serve --workers N'"
+        raise Failure(f"no supervisor of this user runs{explain_absence()}; {started_by}", code=2)
     if len(found) > 1:
         raise Failure(f"several supervisors run, choose one by PID: {', '.join(map(str, found))}", code=2)
     return found[0]

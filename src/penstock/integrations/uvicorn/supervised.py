@@ -117,7 +117,7 @@ class WorkerService:
             stack.callback(_control(supervisor))
             where = urls(listeners, is_tls=parent.is_ssl)
             workers = f"{self._count} worker{'s' * (self._count != 1)}"
-            logger.info("penstock serves %s on %s by %s", self._first.app, where, workers)
+            logger.info("penstock serves %s on %s by %s, supervisor %d", self._first.app, where, workers, os.getpid())
             return supervisor.run()
 
     def _open_health_port(self, stack: ExitStack, host: str, taken: Sequence[socket.socket]) -> None:

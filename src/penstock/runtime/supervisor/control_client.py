@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Any
 
 from penstock.runtime.supervisor.control import VERSION, peer_ids
-from penstock.runtime.supervisor.rundir import control_sockets
+from penstock.runtime.supervisor.rundir import control_sockets, refused_directories
 
-__all__ = ["ask", "supervisors"]
+__all__ = ["ask", "explain_absence", "supervisors"]
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
@@ -23,6 +23,12 @@ def supervisors() -> list[int]:
     return list(control_sockets(os.environ))
 
 
+def explain_absence() -> str:
+    """Return why a supervisor that runs may not be found, as the end of a line; an empty text without a reason."""
+    refused = refused_directories(os.environ)
+    return f" ({'; '.join(refused)})" if refused else ""
+
+
 def ask(pid: int, command: str, *, within_s: float = 10.0, **arguments: object) -> dict[str, Any]:
     """Return a supervisor's answer: an object with `ok`, and with `error` if that is false.
 
@@ -31,7 +37,7 @@ def ask(pid: int, command: str, *, within_s: float = 10.0, **arguments: object) 
     """
     path = control_sockets(os.environ).get(pid)
     if path is None:
-        raise ProcessLookupError(f"process {pid} is no supervisor of this user")
+        raise ProcessLookupError(f"process {pid} is no supervisor of this user{explain_absence()}")
     until_s = time.monotonic() + within_s
     message = {"version": VERSION, "command": command, **arguments}
     with socket.socket(socket.AF_UNIX) as sock:

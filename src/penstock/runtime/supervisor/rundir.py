@@ -12,7 +12,7 @@ from penstock.runtime.socketfile import remove_if_stale
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["OVERRIDE", "control_sockets", "make_directory"]
+__all__ = ["OVERRIDE", "control_sockets", "make_directory", "refused_directories"]
 
 OVERRIDE = "PENSTOCK_RUNTIME_DIR"
 # its owner and mode are checked
@@ -47,6 +47,12 @@ def control_sockets(environ: Mapping[str, str]) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def refused_directories(environ: Mapping[str, str]) -> list[str]:
+    """Return each directory that exists and is not private, with the reason: no control socket is read there."""
+    found = [(folder, _unsafe(folder)) for folder in _candidates(environ) if os.path.lexists(folder)]
+    return [f"{folder} {reason}" for folder, reason in found if reason]
+
+
 def _candidates(environ: Mapping[str, str]) -> list[Path]:
     if environ.get(OVERRIDE):
         return [Path(environ[OVERRIDE])]
@@ -66,7 +72,7 @@ def _made(folder: Path) -> Path:
         raise OSError(error.errno, f"cannot make {folder}: {error.strerror}") from None
     reason = _unsafe(folder)
     if reason:
-        raise OSError(f"{folder} {reason}: no control socket is made there; remove it or set {OVERRIDE}")
+        raise OSError(f"{folder} {reason}; change that, or set {OVERRIDE} to another directory")
     return folder
 
 

@@ -290,7 +290,8 @@ def test_a_directory_that_others_can_open_is_refused(folder: Path, mode: int) ->
     folder.mkdir()
     folder.chmod(mode)
     assert f"is open to other users (mode {mode:o}, 700 is needed)" in refused(folder)
-    with pytest.raises(ProcessLookupError):
+    # the commands say why they find none
+    with pytest.raises(ProcessLookupError, match=rf"no supervisor of this user \({folder} is open to other users"):
         ask(PID, "x")
 
 
