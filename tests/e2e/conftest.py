@@ -141,9 +141,9 @@ def free_port() -> int:
     return find_free_port()
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], within_s: float = PATIENCE_S) -> None:
     """Poll another process's state; there is no event to wait for across processes."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + within_s
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             pytest.fail(f"gave up waiting (exit code {process.poll()})")

@@ -51,7 +51,8 @@ class Served:
         self.command, self.address = command, ("127.0.0.1", port)
         self.extra = {"PENSTOCK_RUNTIME_DIR": str(command.folder / "run"), **extra}
         self.log = command.folder / "log"
-        arguments = [sys.executable, "-m", "penstock", "serve", "shop:app", "--port", str(port), "--no-access-log"]
+        arguments = [sys.executable, "-m", "penstock", "serve", "shop:app", "--no-access-log"]
+        arguments += [] if "--bind" in options else ["--port", str(port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*arguments, *options],
