@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import kill
 from pathlib import Path
 
@@ -50,7 +50,8 @@ class Killed:
 def kill_workers(folder: Path, work: Work, kills: int) -> Killed:
     """Kill workers at random, each time once as many as before serve again; then stop the service."""
     longest_s = 0.0
-    with serving_workers(folder, work) as service:
+    # the kills are more than the restarts that a service has by default
+    with serving_workers(folder, replace(work, options=(*work.options, "--max-restarts", "none"))) as service:
         with asking(service) as load:
             for _ in range(kills):
                 time.sleep(random.uniform(0.0, 0.2))
@@ -66,8 +67,8 @@ def _kill_one(service: Service) -> float:
     """Kill a worker, and return how long it took until another one served in its place, in seconds."""
     began_s = time.monotonic()
     victim = random.choice(sorted(service.workers()))
-    kill(victim, signal.SIGKILL)
-    wait_for(lambda: state(victim) == "X", f"the parent reaps worker {victim}")
+    kill(victim.pid, signal.SIGKILL)
+    wait_for(lambda: state(victim.pid) == "X", f"the parent reaps worker {victim.pid}")
     wait_for(lambda: has_started(service), "the worker is replaced")
     return time.monotonic() - began_s
 

@@ -1,7 +1,7 @@
 """The application that is reloaded: an answer costs RELOADED_WORK_S seconds of one worker, and workers count them.
 
-A worker's counts are in the file `RELOADED_COUNTS/<pid>`, mapped, so that they outlive its SIGKILL. The file appears
-when the lifespan's startup ends, which takes RELOADED_START_S seconds.
+A worker's counts are in the file `RELOADED_COUNTS/<pid>-<start>`, mapped, so that they outlive its SIGKILL. The file
+appears when the lifespan's startup ends, which takes RELOADED_START_S seconds.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LAYOUT", "PROBE", "app"]
+__all__ = ["LAYOUT", "PROBE", "STARTED", "app", "stat_fields"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -21,7 +21,19 @@ Send = Callable[[Message], Awaitable[None]]
 BODY = b"done"
 # is answered at once and not counted
 PROBE = "/probe"
+# the index of the start among the fields of stat
+STARTED = 19
 LAYOUT = struct.Struct("=QQ")
+
+
+def stat_fields(pid: int | str) -> list[str]:
+    """Return the fields of a process from its state on, as in proc_pid_stat(5). Raises OSError if there is none."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def own_name() -> str:
+    """Return this process's number and its start, in ticks since the boot: a long soak uses a number twice."""
+    return f"{os.getpid()}-{stat_fields('self')[STARTED]}"
 
 
 class Counts:
@@ -67,7 +79,7 @@ class Application:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         await asyncio.sleep(float(os.environ.get("RELOADED_START_S", "0")))
-        self._counts = Counts(Path(os.environ["RELOADED_COUNTS"]) / str(os.getpid()))
+        self._counts = Counts(Path(os.environ["RELOADED_COUNTS"]) / own_name())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.soak.service import PATIENCE_S, ROOT, Ended, Service, Work, serving_workers, wait_for
+from tests.soak.service import PATIENCE_S, ROOT, Ended, Service, Work, Worker, serving_workers, wait_for
 
 __all__ = ["Load", "Outcome", "asking", "reload", "soak"]
 
@@ -102,7 +102,7 @@ def reload(service: Service) -> None:
     wait_for(lambda: is_renewed(service, before), "the workers are replaced", patience_s)
 
 
-def is_renewed(service: Service, before: set[int]) -> bool:
+def is_renewed(service: Service, before: set[Worker]) -> bool:
     assert service.process.poll() is None, f"the server has ended\n{service.output()}"
     now = service.workers()
     return not before & now and len(now) >= service.work.workers

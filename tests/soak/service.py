@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.soak.reloaded import LAYOUT, PROBE
+from tests.soak.reloaded import LAYOUT, PROBE, STARTED, stat_fields
 from tests.support.ports import free_port
 
 __all__ = ["PATIENCE_S", "Service", "Work", "serving_workers", "wait_for"]
@@ -47,6 +47,21 @@ class Work:
     options: tuple[str, ...] = ()
 
 
+class Worker(NamedTuple):
+    """A worker process: its number, and its start in ticks, for the kernel uses numbers again."""
+
+    pid: int
+    started: str
+
+    @property
+    def lives(self) -> bool:
+        try:
+            fields = stat_fields(self.pid)
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return fields[STARTED] == self.started and fields[0] not in "ZX"
+
+
 class Ended(NamedTuple):
     """The requests that applications have begun and ended, summed over all workers that ever were."""
 
@@ -64,20 +79,21 @@ class Service:
     work: Work
     shared_before: frozenset[str] = field(default_factory=lambda: frozenset(os.listdir(SHARED_MEMORY)))
 
-    def workers(self) -> set[int]:
-        """Return the process numbers of workers that have started and live."""
-        return {pid for pid in self.started() if state(pid) not in "ZX"}
+    def workers(self) -> set[Worker]:
+        """Return the workers that have started and live."""
+        return {worker for worker in self.started() if worker.lives}
 
-    def started(self) -> set[int]:
-        """Return the process numbers of all workers that have ever started."""
-        return {int(name) for name in os.listdir(self.counts) if name.isdigit()}
+    def started(self) -> set[Worker]:
+        """Return all workers that have ever started."""
+        names = [name.partition("-") for name in os.listdir(self.counts) if not name.endswith(".new")]
+        return {Worker(int(pid), started) for pid, _, started in names}
 
     @property
     def counts(self) -> Path:
         return self.folder / "counts"
 
     def requests(self) -> Ended:
-        found = [LAYOUT.unpack((self.counts / str(pid)).read_bytes()) for pid in self.started()]
+        found = [LAYOUT.unpack((self.counts / f"{pid}-{start}").read_bytes()) for pid, start in self.started()]
         return Ended(sum(begun for begun, _ in found), sum(ended for _, ended in found))
 
     def output(self) -> str:
@@ -122,14 +138,14 @@ class Service:
 def state(pid: int) -> str:
     """Return the letter of the process's state, X if there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return stat_fields(pid)[0]
     except (FileNotFoundError, ProcessLookupError):
         return "X"
 
 
 def session(pid: int) -> int:
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
+        return int(stat_fields(pid)[3])
     except (FileNotFoundError, ProcessLookupError):
         return -1
 
