@@ -127,3 +127,17 @@ def test_a_server_made_by_asyncio_is_of_penstocks_type():
 
     assert penstock.run(main())
     assert not asyncio.run(main())
+
+
+PARENT = """
+import sys
+import penstock.cli.serve, penstock.integrations.uvicorn.supervised
+print(*(name for name in sys.modules if name.startswith("penstock.")))
+"""
+
+
+def test_the_parent_of_workers_imports_no_loop():
+    pytest.importorskip("uvicorn")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", PARENT], capture_output=True, text=True, check=True)
+    heavy = "penstock._core", "penstock.loop", "penstock.pressure", "penstock.integrations.uvicorn.server"
+    assert not set(done.stdout.split()) & set(heavy)

@@ -16,8 +16,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from penstock.tasks.awaits.frames import frame_of_thread
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -79,6 +77,10 @@ class Deadline:
     _made: Deadline | None = None
 
     def __init__(self) -> None:
+        # For the thread: an import there might wait for the main thread's. The parent of worker processes has neither
+        # a deadline nor the loop, which this imports.
+        import penstock.tasks.awaits.frames  # noqa: F401
+
         self._reader, self.wakeup_fd = os.pipe()
         os.set_blocking(self.wakeup_fd, False)
         self._options: DeadlineOptions | None = None
@@ -223,6 +225,8 @@ def _waited_for(options: DeadlineOptions) -> str:
 
 def busy_threads() -> Iterator[str]:
     """Yield the name and the place of each busy thread; idle threads are left out."""
+    from penstock.tasks.awaits.frames import frame_of_thread
+
     found = 0
     for thread in threading.enumerate():
         frame = frame_of_thread(thread.ident or 0)

@@ -16,7 +16,7 @@ import uvicorn
 import penstock
 from penstock import Config, LoopConfig
 from penstock.errors import ConfigError
-from penstock.integrations.uvicorn.server_config import ServerConfig
+from penstock.integrations.uvicorn.loading import ServingConfig
 from penstock.loop import NATIVE
 from tests.unit.integrations.asgi_driven import answer
 
@@ -39,7 +39,7 @@ def test_uvicorns_protocol_is_its_own_unless_requests_are_to_come_in_time(
     async def app(scope: object, receive: object, send: object) -> None:
         """Do nothing; it is never called."""
 
-    config = ServerConfig(app, http=http)
+    config = ServingConfig(app, http=http)
     config.load()
     watches = "Receiving" in [kind.__name__ for kind in config.http_protocol_class.__mro__]  # type: ignore[union-attr]
     assert watches == (receive_s is not None)
@@ -59,7 +59,7 @@ def test_a_header_and_its_body_are_one_system_call_under_penstock_serve(http: st
 
     async def main() -> bytes:
         loop: Any = asyncio.get_running_loop()
-        config = ServerConfig(app, http=http, lifespan="off", access_log=False)
+        config = ServingConfig(app, http=http, lifespan="off", access_log=False)
         config.load()
         state = uvicorn.server.ServerState()
         make: Any = config.http_protocol_class

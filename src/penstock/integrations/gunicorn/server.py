@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.integrations.gunicorn.access_log import AccessLog
 from penstock.integrations.gunicorn.listeners import are_last
+from penstock.integrations.uvicorn.loading import ServingConfig
 from penstock.integrations.uvicorn.server import UvicornServer
-from penstock.integrations.uvicorn.server_config import ServerConfig
 from penstock.runtime.acceptqueue import empty_once, stop_new
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def make_config(worker: Any, drain_s: float) -> GunicornConfig:
     return config
 
 
-class GunicornConfig(ServerConfig):
+class GunicornConfig(ServingConfig):
     """uvicorn's config with the application, the logs and the TLS context of gunicorn."""
 
     # a PenstockWorker, whose module imports this one

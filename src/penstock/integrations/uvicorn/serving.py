@@ -14,8 +14,9 @@ from penstock.config.choice import chosen
 from penstock.integrations.health.server import HealthServer
 from penstock.integrations.uvicorn.addresses import default_host, own_files, urls
 from penstock.integrations.uvicorn.lifespan import FAILED_START
+from penstock.integrations.uvicorn.loading import ServingConfig
 from penstock.integrations.uvicorn.server import UvicornServer
-from penstock.integrations.uvicorn.server_config import ServerConfig, checked_server_config
+from penstock.integrations.uvicorn.server_config import checked_server_config
 from penstock.runtime.listening import Binding, listening
 from penstock.runtime.supervisor.notify import Notifier
 
@@ -43,7 +44,7 @@ def serve(app: Any, bindings: Sequence[Binding], config: Config, *, name: str = 
     handed_on = replace(config, signals=replace(config.signals, drain_s=None))
     with ExitStack() as stack:
         listeners = stack.enter_context(listening(bindings))
-        server_config = checked_server_config(app, **choices)
+        server_config = checked_server_config(ServingConfig, app, **choices)
         server_config.drain_delay_s = config.serve.drain_delay_s
         server_config.socket_files = own_files(bindings, listeners)
         stack.enter_context(chosen(handed_on))
@@ -62,7 +63,7 @@ def serve(app: Any, bindings: Sequence[Binding], config: Config, *, name: str = 
 
 
 @contextmanager
-def _health_port(config: ServerConfig, pressure: PressureConfig, host: str) -> Iterator[None]:
+def _health_port(config: ServingConfig, pressure: PressureConfig, host: str) -> Iterator[None]:
     """Answer health checks on a port of their own, if the config has one, from before the start to after the drain."""
     if pressure.health_port is None:
         yield
@@ -77,7 +78,7 @@ def _health_port(config: ServerConfig, pressure: PressureConfig, host: str) -> I
 
 
 @contextmanager
-def _notifying(config: ServerConfig) -> Iterator[None]:
+def _notifying(config: ServingConfig) -> Iterator[None]:
     """Report the state of this process to systemd, if systemd asks for it."""
     config.notifier = notifier = Notifier.from_environ(os.environ)
     try:

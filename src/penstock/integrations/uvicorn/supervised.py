@@ -9,9 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from penstock.integrations.health.port import listen
-from penstock.integrations.health.server import HealthEndpoints
-from penstock.integrations.health.workers import WorkersHealth
 from penstock.integrations.metrics.hub import MetricsHub
 from penstock.integrations.metrics.supervisor import supervisor_families
 from penstock.integrations.uvicorn.addresses import default_host, urls
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from penstock.config import Config
+    from penstock.integrations.health.workers import WorkersHealth
     from penstock.runtime.supervisor.notify import Notifier
     from penstock.runtime.supervisor.upgrade import TakenOver
 
@@ -60,7 +58,7 @@ class Settings:
 
     def server_config(self) -> ServerConfig:
         """Return uvicorn's config for the parent: it sets up logging, and finds the folders to watch."""
-        return checked_server_config(self.app, self.log_format, **self.choices)
+        return checked_server_config(ServerConfig, self.app, self.log_format, **self.choices)
 
     def orders(self, handovers: tuple[str, ...]) -> Orders:
         """Return the orders of the workers. Raises ConfigError for a config that has no text."""
@@ -124,6 +122,11 @@ class WorkerService:
         pressure = self._first.config.pressure
         if pressure.health_port is None:
             return
+        # imported here: they import the loop
+        from penstock.integrations.health.port import listen
+        from penstock.integrations.health.server import HealthEndpoints
+        from penstock.integrations.health.workers import WorkersHealth
+
         endpoints = HealthEndpoints(pressure.health_stuck_s, pressure.health_overload_unready)
         health_host = host if pressure.health_host is None else pressure.health_host
         listener = taken[0] if taken else listen(health_host, pressure.health_port)

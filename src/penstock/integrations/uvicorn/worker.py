@@ -1,7 +1,7 @@
 """A worker process of `penstock serve`: uvicorn's server, whose supervisor says when it ends.
 
 The functions here are the program that the supervisor's orders name. They run in the worker's process, or in the one
-that workers are forked from.
+that workers are forked from, and import the server there: the supervisor's process has this module without a loop.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
@@ -18,7 +19,6 @@ from penstock.integrations.asgi import load_app
 from penstock.integrations.metrics.reporter import send_last_report
 from penstock.integrations.uvicorn.lifespan import FAILED_START
 from penstock.integrations.uvicorn.load_failure import failed_preload, report_failure
-from penstock.integrations.uvicorn.server import UvicornServer
 from penstock.integrations.uvicorn.server_config import ServerConfig
 from penstock.runtime.socketfile import SocketFile
 
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 __all__ = ["PRELOAD", "TARGET", "WorkerPayload", "preload", "serve_worker"]
 
 TARGET, PRELOAD = f"{__name__}:serve_worker", f"{__name__}:preload"
+# what workers import when they serve; forked ones share it
+SERVER = (
+    "penstock.integrations.admission",
+    "penstock.integrations.health.server",
+    "penstock.integrations.health.workers",
+    "penstock.integrations.uvicorn.loading",
+    "penstock.integrations.uvicorn.server",
+    "penstock.integrations.uvicorn.shedding",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,8 @@ def preload(payload: WorkerPayload) -> None:
     for known, name in ((HTTP_PROTOCOLS, config.http), (WS_PROTOCOLS, config.ws)):
         if isinstance(name, str) and known.get(name, name):
             import_from_string(known.get(name, name))
+    for module in SERVER:
+        import_module(module)
     if payload.preloads_app:
         try:
             load_app(payload.app, factory=payload.is_factory, wsgi=payload.is_wsgi)
@@ -72,7 +83,10 @@ def preload(payload: WorkerPayload) -> None:
 
 def serve_worker(link: WorkerLink, payload: WorkerPayload) -> int:
     """Serve the application on the link's listeners until the supervisor ends it. Return the exit code."""
-    config = ServerConfig(payload.app, payload.log_format, **payload.choices)
+    from penstock.integrations.uvicorn.loading import ServingConfig
+    from penstock.integrations.uvicorn.server import UvicornServer
+
+    config = ServingConfig(payload.app, payload.log_format, **payload.choices)
     config.link = link
     with suppress(OSError):
         config.socket_files = tuple(file for file in map(SocketFile.of, link.owned) if file is not None)

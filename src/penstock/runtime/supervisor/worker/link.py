@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.runtime.supervisor.health.page import DRAINING, SERVING, HealthPage
 from penstock.runtime.supervisor.health.stack_dump import STACK_SIGNAL
-from penstock.runtime.supervisor.health.writer import HealthWriter
 from penstock.runtime.supervisor.rundir import control_sockets
 from penstock.runtime.supervisor.worker.orders import MAX_DESCRIPTORS, MAX_ORDERS_BYTES, WorkerOrders
 from penstock.runtime.supervisor.worker.parent_tie import lifeline
@@ -25,6 +24,8 @@ from penstock.runtime.supervisor.worker.parent_tie import lifeline
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+
+    from penstock.runtime.supervisor.health.writer import HealthWriter
 
 __all__ = ["HELD_SIGNALS", "MAX_MESSAGE_BYTES", "WorkerLink", "current_link", "receive_orders"]
 
@@ -52,6 +53,9 @@ class WorkerLink:
     """
 
     def __init__(self, channel: socket.socket, orders: WorkerOrders, descriptors: list[int]) -> None:
+        # imported here: it imports the loop, and the supervisor uses this module too
+        from penstock.runtime.supervisor.health.writer import HealthWriter
+
         self._channel = channel
         self.orders = orders
         self.page = HealthPage(descriptors[0])
@@ -61,7 +65,7 @@ class WorkerLink:
         pairs = zip(self.listeners, orders.owned, strict=True)
         self.owned = [listener for listener, is_owned in pairs if is_owned]
         self.inherited = descriptors[end:]
-        self.health = HealthWriter(self.page, lifeline(orders.parent_pid))
+        self.health: HealthWriter = HealthWriter(self.page, lifeline(orders.parent_pid))
         self._on_drain: Callable[[float | None, bool], object] | None = None
         self._lock = threading.Lock()
         # whether the supervisor has told the worker to drain, or has ended
