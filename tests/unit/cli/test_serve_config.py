@@ -1,5 +1,9 @@
 """The config under `penstock serve`: its defaults apply to keys that no source sets; none is a value."""
 
+import argparse
+import gc
+import sys
+
 import pytest
 
 pytest.importorskip("uvicorn")
@@ -7,6 +11,7 @@ pytest.importorskip("uvicorn")
 from penstock.cli import serve
 from penstock.config.groups import SERVICE_DRAIN_S
 from penstock.config.pressure import SERVICE_LAG_HIGH_S
+from penstock.integrations.uvicorn import supervised
 
 BY_OPTION = "--set"
 BY_VARIABLE = "variable"
@@ -51,3 +56,33 @@ def test_where_nobody_says_anything_requests_that_are_limited_turn_the_loops_gat
     assert served().pressure.lag_high_s is None
     assert served().signals.drain_s == SERVICE_DRAIN_S
     assert served("--drain", "3", none="signals.drain_s", by=BY_OPTION).signals.drain_s == 3
+
+
+def test_a_reload_leaves_no_parser_in_the_parent(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(serve, "check_apart", bool)
+    (tmp_path / "shop.py").write_text("async def app(scope, receive, send): ...\n")
+    left = []
+
+    def run(service, bindings):
+        for _ in range(3):
+            service._orders()
+        service._hub.close()
+        left.append(_actions())
+        return 0
+
+    monkeypatch.setattr(supervised.WorkerService, "run", run)
+    gc.collect()
+    before = _actions()
+    gc.disable()
+    try:
+        assert serve.main(["shop:app", "--workers", "1"]) == 0
+    finally:
+        gc.enable()
+    assert left == [before]
+
+
+def _actions():
+    """Return how many options of parsers there are, in the parsers of other programs too."""
+    return sum(isinstance(each, argparse.Action) for each in gc.get_objects())
