@@ -134,9 +134,13 @@ class WorkersHealth:
         """Answer from now on."""
         self._server.start()
 
+    def stop_answering(self) -> None:
+        """Give the port back; the workers' channels stay."""
+        self._server.close()
+
     def close(self) -> None:
         """Stop answering, and give the port back."""
-        self._server.close()
+        self.stop_answering()
         self._channels.close()
 
     def _respond(self, path: str) -> tuple[int, str] | None:

@@ -150,7 +150,7 @@ class UvicornServer(uvicorn.Server):
         """Begin the drain that the supervisor asks for, or an orphan's."""
         # uvicorn's annotation has whole seconds
         self.config.timeout_graceful_shutdown = drain_s  # type: ignore[assignment]
-        if is_orphan and self._link is not None:
+        if is_orphan and self._link is not None and not self._link.leaves_listeners:
             self.owned = [sock for sock in self._link.owned if sock.family != socket.AF_UNIX]
             for file in getattr(self.config, "socket_files", ()):
                 file.remove()
@@ -161,6 +161,7 @@ class UvicornServer(uvicorn.Server):
         if self._link is None:
             return
         state = self.server_state
+        self._link.health.check_level()
         self._link.page.note_work(len(state.tasks), state.total_requests, len(state.connections))
         if self.should_exit:
             asyncio.get_running_loop().call_later(NOTE_INTERVAL_S, self._note_work)

@@ -189,7 +189,17 @@ class WorkerService:
         # the workers of the new program ask its parent for the same ports
         self._hub.close_ports()
         sockets = [*listeners, *([] if self._health is None else [self._health.listener])]
-        return Successor(sockets, {**self._environ, **self._notifier.handover()}, failed=self._hub.open_ports)
+        environ = {**self._environ, **self._notifier.handover()}
+        try:
+            return Successor(sockets, environ, failed=self._hub.open_ports, served=self._leave_health_port)
+        except OSError:
+            self._hub.open_ports()
+            raise
+
+    def _leave_health_port(self) -> None:
+        # checks that came here would be told of this program's drain
+        if self._health is not None:
+            self._health.stop_answering()
 
     def _tell_ready(self) -> None:
         if self._taken is None:

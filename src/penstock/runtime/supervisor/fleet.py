@@ -59,6 +59,8 @@ class Slot:
     successor: WorkerProcess | None = None
     # no start and no replacement before
     due_s: float = -math.inf
+    # whether its last start has failed
+    has_failed: bool = False
 
 
 class Fleet:
@@ -147,22 +149,27 @@ class Fleet:
             return
         for slot in self.slots.values():
             if slot.worker is None and slot.successor is None and now_s >= slot.due_s:
-                slot.worker = self._launched(slot, self._generation(), now_s)
+                slot.worker = self._launched(slot, self._generation(slot), now_s)
         self._replace_next(now_s)
         self._finish_roll()
 
-    def _generation(self) -> Generation:
-        """Return the generation of a restarted worker: the newest of which a worker has started."""
+    def _generation(self, slot: Slot) -> Generation:
+        """Return the generation of a restarted worker: the newest of which a worker has started.
+
+        Where the present one does not start, the one that is rolled out may: it is tried there first.
+        """
         assert self.current is not None and self.target is not None
-        return self.target if self.target.has_started else self.current
+        return self.target if self.target.has_started or slot.has_failed else self.current
 
     def _launched(self, slot: Slot, generation: Generation, now_s: float) -> WorkerProcess | None:
         bounds = self._options.recycling.of_worker(self._chance)
-        worker = self._make_worker(slot.number, generation, bounds, now_s)
+        worker = None
         try:
+            worker = self._make_worker(slot.number, generation, bounds, now_s)
             self._launcher.launch(worker)
         except OSError as error:
-            worker.close()
+            if worker is not None:
+                worker.close()
             self._start_failed(slot, generation, f"cannot start a process: {error.strerror or error}", 1, "", now_s)
             return None
         return worker
@@ -178,7 +185,7 @@ class Fleet:
             reason = self._reason(slot, now_s)
             if reason and now_s >= slot.due_s:
                 self._logger.info("%s is replaced: %s", slot.worker, reason)
-                slot.successor = self._launched(slot, self.target or self._generation(), now_s)
+                slot.successor = self._launched(slot, self.target or self._generation(slot), now_s)
                 return
 
     def _urgency(self, slot: Slot) -> tuple[bool, float]:
@@ -211,17 +218,24 @@ class Fleet:
     def _check(self, worker: WorkerProcess, now_s: float, now_ns: int) -> None:
         if worker.shown_at_s is not None and now_s >= worker.shown_at_s:
             self._finish_show(worker)
+        if worker.state is State.STARTING:
+            if worker.kill_reason:
+                self._finish_kill(worker, now_s)
+            else:
+                self._check_start(worker, now_s)
+            return
+        is_late = worker.killed_at_s is not None and now_s >= worker.killed_at_s
+        hung_s = 0.0 if self._options.hang_s is None else worker.hang.check(worker.page.read(), now_ns)
+        is_hung = self._options.hang_s is not None and hung_s >= self._options.hang_s
         if worker.kill_reason:
-            self._finish_kill(worker, now_s)
-        elif worker.state is State.STARTING:
-            self._check_start(worker, now_s)
-        elif worker.state is State.DRAINING:
-            if worker.killed_at_s is not None and now_s >= worker.killed_at_s:
-                self._kill(worker, f"its drain has not ended in time, {_work(worker)}", now_s)
-        elif self._options.hang_s is not None:
-            hung_s = worker.hang.check(worker.page.read(), now_ns)
-            if hung_s >= self._options.hang_s:
-                self._kill(worker, f"its loop has been blocked for {hung_s:.1f} s", now_s)
+            if is_hung or is_late:
+                self._finish_kill(worker, now_s)
+            else:
+                self._spare(worker)
+        elif is_late:
+            self._kill(worker, f"its drain has not ended in time, {_work(worker)}", now_s)
+        elif is_hung:
+            self._kill(worker, f"its loop has been blocked for {hung_s:.1f} s", now_s)
 
     def _check_start(self, worker: WorkerProcess, now_s: float) -> None:
         start_s, age_s = self._options.start_s, now_s - worker.launched_s
@@ -250,6 +264,12 @@ class Fleet:
         worker.shown_at_s = None
         self._logger.warning("%s %s:\n%s", worker, worker.state.value, worker.stack.take().rstrip())
 
+    def _spare(self, worker: WorkerProcess) -> None:
+        """Give up a kill whose reason has gone while the stack was awaited. One that is sent is not taken back."""
+        if not math.isinf(worker.kill_asked_s):
+            self._logger.warning("%s is not killed after all: %s, but no more", worker, worker.kill_reason)
+            worker.kill_reason = ""
+
     def _finish_kill(self, worker: WorkerProcess, now_s: float) -> None:
         if now_s - worker.kill_asked_s < STACK_WAIT_S:
             return
@@ -265,12 +285,12 @@ class Fleet:
 
     def on_message(self, worker: WorkerProcess, message: dict[str, Any], now_s: float) -> None:
         """Take a message of a worker."""
-        if "pid" in message and worker.pid is None:
+        if worker.pid is None and isinstance(message.get("pid"), int):
             worker.pid = message["pid"]
         if "started" in message and worker.state is State.STARTING:
             self._started(worker, now_s)
         if "failed" in message:
-            worker.failure = message["failed"], message["code"], message["details"]
+            worker.failure = message["failed"], message.get("code", 3), message.get("details", "")
         if "ending" in message:
             worker.is_ending = True
         if "signal" in message:
@@ -281,10 +301,16 @@ class Fleet:
             # it was told to drain while it started
             worker.state = State.DRAINING
             return
+        if worker.kill_reason:
+            self._spare(worker)
+            if worker.kill_reason:
+                return
         worker.state, worker.serving_since_s = State.SERVING, now_s
         worker.generation.has_started = True
         self._logger.info("%s serves, after %.1f s", worker, now_s - worker.launched_s)
         slot = self.slots.get(worker.number)
+        if slot is not None:
+            slot.has_failed = False
         if slot is not None and slot.successor is worker:
             old, slot.worker, slot.successor = slot.worker, worker, None
             if old is not None:
@@ -322,6 +348,7 @@ class Fleet:
     def _start_failed(
         self, slot: Slot, generation: Generation, reason: str, code: int, details: str, now_s: float
     ) -> None:
+        slot.has_failed = True
         text = f"{reason}\n{details}" if details and self._options.waits_for_change else reason
         if self.is_rolling and generation is self.target and self.is_ready:
             self._roll_back(text)

@@ -31,7 +31,11 @@ class Processes:
     def __init__(self, listeners: Mapping[int, bool], inherited: Sequence[int], title: str) -> None:
         self._listeners, self._inherited, self._title = listeners, inherited, title
         self._workers: list[WorkerProcess] = []
+        # whether another supervisor goes on with the listeners if this one ends
+        self.leaves_listeners = False
         self.templates: list[tuple[Generation, TemplateProcess]] = []
+        # the ends of processes that may be forked workers whose first message has not been taken
+        self._unknown: dict[int, int] = {}
         # other children that are still to be reaped at the end: templates
         self._others: set[int] = set()
 
@@ -40,7 +44,9 @@ class Processes:
         generation = worker.generation
         try:
             owned = tuple(self._listeners.values())
-            orders = WorkerOrders(worker.number, generation.number, os.getpid(), generation.orders, owned)
+            orders = WorkerOrders(
+                worker.number, generation.number, os.getpid(), generation.orders, owned, self.leaves_listeners
+            )
             send_orders(worker.channel, orders, [*worker.descriptors(), *self._listeners, *self._inherited])
             if generation.orders.preload is None:
                 title = f"worker={worker.number}", self._title
@@ -81,6 +87,7 @@ class Processes:
                 self._workers.remove(worker)
                 yield worker, describe_status(status)
             else:
+                self._unknown[pid] = status
                 self._end_template(pid, describe_status(status))
 
     def _end_template(self, pid: int, status: str) -> None:
@@ -91,14 +98,31 @@ class Processes:
                 generation.template, generation.failed_template = None, template
                 template.close()
 
-    def unforked(self) -> Iterator[WorkerProcess]:
-        """Yield the workers that will not be forked any more: their template has ended, or they were given up."""
+    def unforked(self) -> Iterator[tuple[WorkerProcess, str]]:
+        """Yield the forked workers that have ended otherwise, with their status.
+
+        Their template has ended, or they were given up, or they had ended before their first message was taken.
+        """
         for worker in [*self._workers]:
-            is_lost = worker.generation.template is None or worker.has_hung_up or worker.channel.fileno() < 0
-            if worker.pid is None and is_lost:
+            is_given_up = worker.channel.fileno() < 0
+            is_lost = worker.generation.template is None or worker.has_hung_up or is_given_up
+            if worker.pid in self._unknown:
+                self._workers.remove(worker)
+                yield worker, describe_status(self._unknown.pop(worker.pid))
+            elif worker.pid is None and is_lost:
+                if is_given_up:
+                    self._kill_template(worker.generation)
                 self._workers.remove(worker)
                 worker.failure = _preload_failure(worker.generation)
-                yield worker
+                yield worker, "was not forked"
+        if all(worker.pid is not None for worker in self._workers):
+            self._unknown.clear()
+
+    def _kill_template(self, generation: Generation) -> None:
+        """Kill a template that has not forked in time: the next worker gets another one."""
+        if generation.template is not None:
+            with suppress(ProcessLookupError):
+                os.kill(generation.template.pid, signal.SIGKILL)
 
     def end_templates(self, is_needed: Callable[[Generation], bool]) -> None:
         """End the templates that are not needed any more."""

@@ -5,6 +5,7 @@ The parent holds the listeners and never imports the application, so nothing of 
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -42,6 +43,8 @@ ENDS = (signal.SIGTERM, signal.SIGINT)
 TOGETHER_S = 0.05
 # between two looks at the workers: while something is under way, and else
 BUSY_TICK_S, IDLE_TICK_S = 0.02, 0.25
+# beyond the start of its workers, the time of a new program to begin
+UPGRADE_GRACE_S = 10.0
 # after the kill of all workers, until they are reaped
 REAP_S = 2.0
 
@@ -91,6 +94,7 @@ class Supervisor:
         self._notifier = notifier or Notifier.from_environ({})
         self._make_successor = successor
         self._successor: Successor | None = None
+        self._upgrade_began_s = 0.0
         self._on_ready = on_ready
         self._generation_number = 0
         self._was_ready = False
@@ -104,7 +108,7 @@ class Supervisor:
         self._killed_s: float | None = None
         # whether the end leaves the listeners to another supervisor: to the new one, or to the old one until this one
         # is ready
-        self._leaves_listeners = is_taking_over
+        self._leaves_listeners = self._processes.leaves_listeners = is_taking_over
         self._pinged_s = 0.0
 
     # --- from any thread
@@ -179,8 +183,8 @@ class Supervisor:
             for message in worker.messages():
                 self.fleet.on_message(worker, message, now_s)
             self.fleet.on_end(worker, status, now_s)
-        for worker in self._processes.unforked():
-            self.fleet.on_end(worker, "was not forked", now_s)
+        for worker, status in self._processes.unforked():
+            self.fleet.on_end(worker, status, now_s)
 
     def _go_on(self, now_s: float) -> None:
         self._tell_ready()
@@ -202,6 +206,7 @@ class Supervisor:
             self._notifier.ready(f"{len(self.fleet.slots)} workers serve")
             self._leaves_listeners = False
             self._on_ready()
+            self._tell_of_listeners(False)
 
     def _ping(self, now_s: float) -> None:
         interval_s = self._notifier.watchdog_interval_s
@@ -306,7 +311,10 @@ class Supervisor:
     # --- an upgrade
 
     def _begin_upgrade(self) -> None:
-        if self._make_successor is None or self._successor is not None or self.is_ending:
+        if self._make_successor is None or self.is_ending:
+            return
+        if self._successor is not None:
+            self._logger.warning("SIGUSR2: a new program starts already, pid %d", self._successor.pid)
             return
         if os.getpid() == 1:
             self._logger.error("SIGUSR2: process 1 cannot end, so no new program can take its place")
@@ -316,6 +324,9 @@ class Supervisor:
         except OSError as error:
             self._logger.error("SIGUSR2: the new program cannot be started: %s", error)
             return
+        self._upgrade_began_s = time.monotonic()
+        # even if this process is killed as soon as the new one serves
+        self._tell_of_listeners(True)
         self._logger.info("SIGUSR2: a new program starts, pid %d", self._successor.pid)
 
     def _go_on_upgrading(self) -> None:
@@ -323,18 +334,35 @@ class Supervisor:
             return
         try:
             if not self._successor.is_ready():
+                self._bound_upgrade(self._successor)
                 return
         except (EOFError, OSError):
             self._logger.error("the new program, pid %d, has not started; this one goes on", self._successor.pid)
+            self._tell_of_listeners(self._leaves_listeners)
             self._successor.failed()
             self._successor.close()
             self._successor = None
             return
         self._logger.info("the new program, pid %d, serves; this one ends", self._successor.pid)
         self._notifier.main_pid(self._successor.pid)
+        self._successor.served()
         self._successor.close()
         self._successor, self._leaves_listeners = None, True
         self.stop()
+
+    def _bound_upgrade(self, successor: Successor) -> None:
+        """Kill a new program that has not started in time: it may hang before it has a bound of its own."""
+        start_s = self._options.fleet.start_s
+        if start_s is not None and time.monotonic() - self._upgrade_began_s >= start_s + UPGRADE_GRACE_S:
+            self._logger.error("the new program, pid %d, does not start: it is killed", successor.pid)
+            self._upgrade_began_s = math.inf
+            successor.kill()
+
+    def _tell_of_listeners(self, are_left: bool) -> None:
+        """Tell the workers whether another supervisor has the listeners: orphans leave these as they are then."""
+        self._processes.leaves_listeners = are_left
+        for worker in self.fleet.workers():
+            worker.send({"leaves_listeners": are_left})
 
     # --- the end
 
@@ -342,7 +370,9 @@ class Supervisor:
         if self._ended_by is not None:
             return
         self._ended_by, self._ended_s = signum, now_s
-        self._drain_at_s = now_s if self.fleet.fatal is not None else now_s + self._options.drain_delay_s
+        # nothing is refused where another supervisor goes on: there a delay would only show two services
+        is_at_once = self.fleet.fatal is not None or self._leaves_listeners
+        self._drain_at_s = now_s if is_at_once else now_s + self._options.drain_delay_s
         if self._successor is not None:
             self._successor.cancel()
         if not self._leaves_listeners:

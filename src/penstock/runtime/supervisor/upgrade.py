@@ -33,13 +33,17 @@ class Successor:
     """The new supervisor, in the old one. Ownership: it owns the channel until `close`."""
 
     def __init__(
-        self, sockets: Sequence[socket.socket], environ: Mapping[str, str], failed: Callable[[], object] = bool
+        self,
+        sockets: Sequence[socket.socket],
+        environ: Mapping[str, str],
+        failed: Callable[[], object] = bool,
+        served: Callable[[], object] = bool,
     ) -> None:
         """Start the program of this process again, with these sockets. Raises OSError.
 
-        `failed()` is called if it ends before its workers serve.
+        `failed()` is called if it ends before its workers serve, `served()` once they do.
         """
-        self.failed = failed
+        self.failed, self.served = failed, served
         self.channel, child = socket.socketpair()
         self.channel.setblocking(False)
         with child:
@@ -63,6 +67,11 @@ class Successor:
             if not packet and self._received != READY:
                 raise EOFError("the new program has ended")
         return self._received == READY
+
+    def kill(self) -> None:
+        """Kill the new supervisor; its workers end with it."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
     def cancel(self) -> None:
         """End the new supervisor in order."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Wakeups"]
 
 T = TypeVar("T")
+# bytes in the socket, which takes some 270 one by one
+NEARLY_FULL = 100
 
 
 class Wakeups:
@@ -27,6 +29,8 @@ class Wakeups:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
+        # the signals since the last `take`, of which some may have found no room in the socket
+        self._seen: set[int] = set()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
 
     def fileno(self) -> int:
@@ -38,7 +42,7 @@ class Wakeups:
         """Receive these signals in the main thread for the block. Afterwards they are held: the process ends."""
         former_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in numbers:
-            signal.signal(number, _ignore)
+            signal.signal(number, self._note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         try:
             yield
@@ -46,6 +50,10 @@ class Wakeups:
             signal.set_wakeup_fd(former_fd)
             # the interpreter's own end restores the default actions: one more signal would change the exit code
             signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def _note(self, signum: int, frame: object) -> None:
+        """Note a signal. A handler, not SIG_IGN: children do not inherit it."""
+        self._seen.add(signum)
 
     def post(self, call: Callable[[], T]) -> Future[T]:
         """Have the loop's thread make a call; return the future of its result. Callable from any thread."""
@@ -72,7 +80,9 @@ class Wakeups:
                 future.set_result(call())
             except Exception as error:
                 future.set_exception(error)
-        return [number for number in arrived if number]
+        seen, self._seen = self._seen, set()
+        lost = seen.difference(arrived) if len(arrived) >= NEARLY_FULL else ()
+        return [*filter(None, arrived), *lost]
 
     def close(self) -> None:
         """Close the sockets; calls that nobody has made are cancelled."""
@@ -81,7 +91,3 @@ class Wakeups:
         for sock in (self._reader, self._writer):
             with suppress(OSError):
                 sock.close()
-
-
-def _ignore(signum: int, frame: object) -> None:
-    """Do nothing: the wake-up descriptor has the number. A handler, not SIG_IGN: children do not inherit it."""

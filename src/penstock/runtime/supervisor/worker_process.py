@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ __all__ = ["State", "WorkerProcess"]
 
 # a start that takes longer is told, and again at twice the age
 SLOW_START_S = 30.0
+# more than a channel holds: a worker that sends without end does not keep its supervisor
+MOST_MESSAGES = 1000
 
 
 class State(enum.Enum):
@@ -70,9 +72,14 @@ class WorkerProcess:
         # whether its end of the channel is closed
         self.has_hung_up = False
         self.hang = HangWatch()
-        self.page = HealthPage.create()
-        self.stack = StackFile.create()
-        self.channel, self.child_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ExitStack() as stack:
+            # a process without descriptors left keeps none of these
+            self.page = HealthPage.create()
+            stack.callback(self.page.close)
+            self.stack = StackFile.create()
+            stack.callback(self.stack.close)
+            self.channel, self.child_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.pop_all()
         self.channel.setblocking(False)
 
     def __str__(self) -> str:
@@ -88,8 +95,8 @@ class WorkerProcess:
             self.channel.send(json.dumps(message).encode())
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Yield the messages that have arrived."""
-        while True:
+        """Yield the messages that have arrived, at most `MOST_MESSAGES`. What is no message is left out."""
+        for _ in range(MOST_MESSAGES):
             try:
                 packet = self.channel.recv(MAX_MESSAGE_BYTES)
             except BlockingIOError:
@@ -99,8 +106,9 @@ class WorkerProcess:
             if not packet:
                 self.has_hung_up = True
                 return
-            with suppress(ValueError):
-                yield json.loads(packet)
+            message = _message(packet)
+            if message is not None:
+                yield message
 
     def signal(self, signum: int) -> None:
         """Send a signal. The process is the supervisor's child: its number is not used again before it is reaped."""
@@ -129,3 +137,12 @@ class WorkerProcess:
         self.state = State.ENDED
         for each in (self.channel, self.child_channel, self.page, self.stack):
             each.close()
+
+
+def _message(packet: bytes) -> dict[str, Any] | None:
+    """Return the message of a packet; None for one that the worker's own code has written to the descriptor."""
+    try:
+        found = json.loads(packet)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.runtime.supervisor.health.page import SERVING
+from penstock.runtime.supervisor.health.page import DRAINING, SERVING
 
 if TYPE_CHECKING:
     from penstock.runtime.supervisor.health.page import HealthReading
@@ -30,7 +30,7 @@ class HangWatch:
     def check(self, reading: HealthReading, now_ns: int) -> float:
         """Return for how many seconds the worker has hung, at the time `now_ns` of this reading."""
         step_ns, self._seen_ns = min(max(now_ns - self._seen_ns, 0), MOST_STEP_NS), now_ns
-        serves = reading.state == SERVING and reading.written_ns
+        serves = reading.state in (SERVING, DRAINING) and reading.written_ns
         is_silent = now_ns - reading.written_ns > LATE_NS
         callback_ns = self._callback.passed(reading.callback_since_ns if serves else 0, now_ns, step_ns)
         silence_ns = self._silence.passed(reading.written_ns if serves and is_silent else 0, now_ns, step_ns)

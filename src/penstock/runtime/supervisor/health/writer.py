@@ -39,6 +39,8 @@ class HealthWriter:
         self._page, self._lifeline_fd = page, lifeline_fd
         self._sent_ns = 0
         self._loop: Any = None
+        # of a loop whose heartbeat is sampled
+        self._probe: Any = None
         self._is_stopped = threading.Event()
         self._sampler = _make_sampler(page.memory, lifeline_fd)
         self._sampling: threading.Thread | None = None
@@ -65,8 +67,15 @@ class HealthWriter:
             return
         core = native_core(loop)
         if core is not None and core.probe.level >= HEARTBEAT_LEVEL:
+            self._probe = core.probe
             self._sampler.follow(core.probe.heartbeat)
         else:
+            self._ping_instead()
+
+    def check_level(self) -> None:
+        """Change to pings if the loop has no heartbeat any more: its level may change. For the loop, now and then."""
+        if self._probe is not None and self._probe.level < HEARTBEAT_LEVEL:
+            self._probe = None
             self._ping_instead()
 
     def _ping_instead(self) -> None:

@@ -19,6 +19,8 @@ __all__ = ["run_worker"]
 def run_worker(channel: socket.socket) -> int:
     """Receive the orders of this worker process, and run its program. Return the exit code."""
     channel.setblocking(True)
+    # no program that the application starts gets it
+    channel.set_inheritable(False)
     try:
         link = receive_orders(channel)
     except (EOFError, OSError):

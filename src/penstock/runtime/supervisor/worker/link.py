@@ -49,6 +49,8 @@ def current_link() -> WorkerLink | None:
 class WorkerLink:
     """The worker's end of its channel. `listeners` are its listening sockets, `inherited` further descriptors.
 
+    `owned` are the listeners of this service alone; with `leaves_listeners` another supervisor goes on with these too.
+
     Ownership: the link keeps the channel and the page until the process ends.
     """
 
@@ -64,6 +66,7 @@ class WorkerLink:
         self.listeners = [socket.socket(fileno=number) for number in descriptors[2:end]]
         pairs = zip(self.listeners, orders.owned, strict=True)
         self.owned = [listener for listener, is_owned in pairs if is_owned]
+        self.leaves_listeners = orders.leaves_listeners
         self.inherited = descriptors[end:]
         self.health: HealthWriter = HealthWriter(self.page, lifeline(orders.parent_pid))
         self._on_drain: Callable[[float | None, bool], object] | None = None
@@ -135,6 +138,8 @@ class WorkerLink:
                 _remove_control_socket()
                 return
             message = json.loads(packet)
+            if "leaves_listeners" in message:
+                self.leaves_listeners = message["leaves_listeners"]
             if "drain" in message:
                 self._drain(message["drain"], is_orphan=False)
 

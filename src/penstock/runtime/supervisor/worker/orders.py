@@ -52,6 +52,8 @@ class WorkerOrders:
     orders: Orders
     # of each listener, whether the service owns it: another program goes on with the others
     owned: tuple[bool, ...]
+    # whether another supervisor goes on with all listeners if this one ends
+    leaves_listeners: bool = False
 
 
 def packed(orders: object) -> bytes:

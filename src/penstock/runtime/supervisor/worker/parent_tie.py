@@ -15,7 +15,7 @@ import sys
 
 from penstock.pidfd import open_pidfd
 
-__all__ = ["lifeline", "tie_to_parent"]
+__all__ = ["end_at_parents_end", "lifeline", "tie_to_parent"]
 
 PR_SET_PDEATHSIG = 1
 
@@ -32,6 +32,12 @@ def tie_to_parent(parent_pid: int) -> None:
         _end_without(parent_pid)
         if _has_native_core():
             _signal_at_parents_end(signal.SIGTERM)
+    _end_without(parent_pid)
+
+
+def end_at_parents_end(parent_pid: int) -> None:
+    """Have the kernel kill this process at the end of its parent, for a process that serves nobody. See above."""
+    _signal_at_parents_end(signal.SIGKILL)
     _end_without(parent_pid)
 
 

@@ -85,14 +85,16 @@ class TemplateProcess:
 
 def run_template(channel: socket.socket) -> int:
     """Preload, then fork a worker for each channel that arrives, until the supervisor ends. Return the exit code."""
-    from penstock.runtime.supervisor.worker.parent_tie import tie_to_parent
+    from penstock.runtime.supervisor.worker.parent_tie import end_at_parents_end
 
     channel.setblocking(True)
+    channel.set_inheritable(False)
     packet = channel.recv(MAX_ORDERS_BYTES)
     if not packet:
         return 0
     parent_pid, orders = pickle.loads(packet)
-    tie_to_parent(parent_pid)
+    # it holds the end signals for its workers, so nothing milder would end it
+    end_at_parents_end(parent_pid)
     sys.path[:] = orders.path
     if not _preload(channel, orders):
         return 1
