@@ -49,7 +49,7 @@ cdef enum:
     READS = 4
 
 # From the end of the supervisor to the end of this process: a drain may use it.
-cdef int64_t ORPHAN_NS = 1_500_000_000
+cdef int64_t ORPHAN_NS = 1_200_000_000
 
 
 cdef class HealthSampler:

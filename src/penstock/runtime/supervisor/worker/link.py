@@ -35,7 +35,7 @@ MAX_DETAILS_BYTES = 12000
 # signals that a new process holds until it has handlers for them
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, STACK_SIGNAL)
 # the drain of a worker without a supervisor; the kernel ends it a moment later
-ORPHAN_DRAIN_S = 1.0
+ORPHAN_DRAIN_S = 0.8
 REMOVAL_TRIES, REMOVAL_INTERVAL_S = 10, 0.05
 
 _current: WorkerLink | None = None
