@@ -100,7 +100,7 @@ def _config(options: argparse.Namespace) -> Config:
         config = replace(config, signals=replace(config.signals, drain_s=SERVICE_DRAIN_S))
     if options.drain_delay is not None:
         config = replace(config, serve=replace(config.serve, drain_delay_s=options.drain_delay))
-    workers = workers_config(options, config.workers)
+    workers = workers_config(options, config.workers, named)
     return replace(config, pressure=_pressure(options, config.pressure, named), workers=workers)
 
 

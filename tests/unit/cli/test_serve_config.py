@@ -86,3 +86,18 @@ def test_a_reload_leaves_no_parser_in_the_parent(monkeypatch, tmp_path):
 def _actions():
     """Return how many options of parsers there are, in the parsers of other programs too."""
     return sum(isinstance(each, argparse.Action) for each in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hang_s"),
+    [
+        (["--workers", "2"], 60.0),
+        (["--reload"], None),
+        (["--reload", "--hang-timeout", "5"], 5.0),
+        (["--reload", "--set", "workers.hang_s=7"], 7.0),
+        (["--workers", "2", "--hang-timeout", "none"], None),
+    ],
+)
+def test_a_worker_that_a_debugger_may_stop_is_not_taken_for_hung(arguments, hang_s):
+    options = serve._options([*arguments, "shop:app"])
+    assert serve._config(options).workers.hang_s == hang_s

@@ -70,13 +70,18 @@ def is_supervised(options: argparse.Namespace) -> bool:
     return bool(options.reload or options.workers is not None)
 
 
-def workers_config(options: argparse.Namespace, given: WorkersConfig) -> WorkersConfig:
-    """Return the group with the options applied. Raises Failure for an option that needs `--workers`."""
+def workers_config(options: argparse.Namespace, given: WorkersConfig, named: frozenset[str]) -> WorkersConfig:
+    """Return the group with the options applied. Raises Failure for an option that needs `--workers`.
+
+    `named` are the keys that the config sets. With `--reload` no hang is looked for otherwise: a debugger may stop it.
+    """
     chosen = {name: getattr(options, name) for name in KEYS if getattr(options, name, None) is not None}
     if not is_supervised(options):
         for name in [name for name in chosen if name not in ALSO_SINGLE]:
             raise Failure(f"--{name.replace('_', '-')} needs --workers", code=2)
         return given
+    if options.reload and "workers.hang_s" not in named:
+        given = replace(given, hang_s=None)
     return replace(given, **{KEYS[name]: _given(value) for name, value in chosen.items()})
 
 
