@@ -139,10 +139,10 @@ def listening(
     """
     check_distinct(bindings)
     with ExitStack() as stack:
-        sockets = [stack.enter_context(closing(sock)) for sock in taken[: len(bindings)]]
-        if not sockets:
-            sockets = [stack.enter_context(closing(_bind(binding, bindings))) for binding in bindings]
-        for binding, sock in zip(bindings, sockets, strict=True):
+        sockets = []
+        for index, binding in enumerate(bindings):
+            sock = taken[index] if taken else _bind(binding, bindings)
+            sockets.append(stack.enter_context(closing(sock)))
             if not binding.is_inherited:
                 stack.enter_context(_own_file(sock, keeps_files))
         yield sockets
