@@ -2,8 +2,8 @@
 
 import os
 import signal
+import socket
 import sys
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -123,11 +123,8 @@ def test_clients_who_wait_for_a_starting_worker_are_answered_before_the_end(serv
     gate.write_text("")
     os.kill(row["pid"], signal.SIGKILL)
     wait_until(lambda: [each["state"] for each in it.rows()] == ["starting"], PATIENCE_S)
-    answers: list[list[str]] = []
-    client = threading.Thread(target=lambda: answers.append(it.ask()))
-    client.start()
-    it.signal(signal.SIGTERM)
-    gate.unlink()
-    client.join()
-    assert answers[0][1] == "1"
+    with socket.create_connection(it.address, timeout=PATIENCE_S) as client:
+        it.signal(signal.SIGTERM)
+        gate.unlink()
+        assert client.makefile().read().split()[1] == "1"
     assert it.end() == 128 + signal.SIGTERM
