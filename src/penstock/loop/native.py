@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from penstock._core.tasks.probe import Probe
     from penstock._core.tasks.rows import QueueFigures
 
-__all__ = ["NativeCore", "native_core", "tls_engine", "unknown_layout"]
+__all__ = ["HEARTBEAT_LEVEL", "NativeCore", "native_core", "tls_engine", "unknown_layout"]
+
+# the level of task telemetry from which on the native loop has a heartbeat
+HEARTBEAT_LEVEL = 2
 
 
 class NativeCore(Protocol):

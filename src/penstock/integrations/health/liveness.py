@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.loop.native import native_core
+from penstock.loop.native import HEARTBEAT_LEVEL, native_core
 from penstock.pressure.overload.loop import is_overloaded
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ __all__ = ["PING_S", "HealthState", "LoopLiveness"]
 PING_S = 0.5
 # a turn of callbacks that all end, or a ping's wait, that lasts longer is overload
 LATE_S = 1.0
-# the level of task telemetry from which on the native loop has a heartbeat
-HEARTBEAT_LEVEL = 2
 
 
 @dataclass(frozen=True, slots=True)

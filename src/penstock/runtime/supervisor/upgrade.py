@@ -5,7 +5,6 @@ Once its workers serve, the first supervisor drains its own and ends. Until then
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -16,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from penstock.runtime.supervisor.launching import FIRST_FD, spawn_program
+from penstock.runtime.supervisor.worker.parent_tie import signal_at_parents_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -24,7 +24,6 @@ __all__ = ["Successor", "TakenOver", "taken_over"]
 
 VARIABLE = "PENSTOCK_UPGRADE"
 READY = b"ready"
-PR_SET_PDEATHSIG = 1
 # descriptors are moved up first, so that none is overwritten before it is copied
 HIGH_FD = 256
 
@@ -91,7 +90,7 @@ class TakenOver:
 
     def tell_ready(self) -> None:
         """Tell the old supervisor that the new workers serve: it ends now."""
-        _end_with_parent(0)
+        signal_at_parents_end(0)
         with suppress(OSError):
             self._channel.send(READY)
         self._channel.close()
@@ -103,15 +102,10 @@ def taken_over(environ: MutableMapping[str, str]) -> TakenOver | None:
     if order is None:
         return None
     told = json.loads(order)
-    _end_with_parent(signal.SIGTERM)
+    signal_at_parents_end(signal.SIGTERM)
     if os.getppid() != told["parent"]:
         raise OSError("the supervisor that hands its sockets over has ended")
     found = [socket.socket(fileno=number) for number in (told["channel"], *told["sockets"])]
     for sock in found:
         sock.set_inheritable(False)
     return TakenOver(found[0], found[1:])
-
-
-def _end_with_parent(signum: int) -> None:
-    """Have the kernel send this process a signal when its parent ends; 0 for none."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)

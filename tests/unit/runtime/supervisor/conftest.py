@@ -1,4 +1,4 @@
-"""A service under a real supervisor, with real worker processes."""
+"""A service under a real supervisor, with real worker processes; fleets without any."""
 
 import json
 import os
@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from penstock.runtime.supervisor.fleet import FleetOptions
 from tests.support.waiting import wait_until
+from tests.unit.runtime.supervisor.fleets import Fleets
 
 ROOT = Path(__file__).parents[4]
 PATIENCE_S = 60.0
@@ -85,6 +87,19 @@ class Service:
         """Wait for the end, and return the exit code."""
         self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode
+
+
+@pytest.fixture
+def make() -> Iterator[type[Fleets]]:
+    made: list[Fleets] = []
+
+    def fleets(options: FleetOptions | None = None, count: int = 2) -> Fleets:
+        made.append(Fleets(options or FleetOptions(), count))
+        return made[-1]
+
+    yield fleets  # type: ignore[misc]
+    for each in made:
+        each.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import errno
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,19 +10,6 @@ from penstock.runtime.supervisor.recycling import RecycleBounds
 from penstock.runtime.supervisor.restarts import STABLE_S
 from penstock.runtime.supervisor.worker_process import State
 from tests.unit.runtime.supervisor.fleets import Fleets, generation
-
-
-@pytest.fixture
-def make() -> Iterator[type[Fleets]]:
-    made: list[Fleets] = []
-
-    def fleets(options: FleetOptions | None = None, count: int = 2) -> Fleets:
-        made.append(Fleets(options or FleetOptions(), count))
-        return made[-1]
-
-    yield fleets  # type: ignore[misc]
-    for each in made:
-        each.close()
 
 
 def test_the_first_generation_fills_every_slot_and_is_ready_when_all_serve(make: type[Fleets]) -> None:

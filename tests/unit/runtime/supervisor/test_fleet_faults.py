@@ -2,26 +2,12 @@
 
 import errno
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from penstock.runtime.supervisor.fleet import STACK_WAIT_S, FleetOptions
 from penstock.runtime.supervisor.worker_process import State, WorkerProcess
 from tests.unit.runtime.supervisor.fleets import Fleets, PretendedProcess, generation
-
-
-@pytest.fixture
-def make() -> Iterator[type[Fleets]]:
-    made: list[Fleets] = []
-
-    def fleets(options: FleetOptions | None = None, count: int = 2) -> Fleets:
-        made.append(Fleets(options or FleetOptions(), count))
-        return made[-1]
-
-    yield fleets  # type: ignore[misc]
-    for each in made:
-        each.close()
 
 
 def test_a_supervisor_without_descriptors_left_goes_on_with_the_workers_it_has(make: type[Fleets]) -> None:

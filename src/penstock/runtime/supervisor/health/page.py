@@ -12,7 +12,7 @@ import tempfile
 from contextlib import suppress
 from typing import NamedTuple
 
-__all__ = ["DRAINING", "PAGE_BYTES", "SERVING", "STARTING", "HealthPage", "HealthReading", "rss_bytes"]
+__all__ = ["DRAINING", "PAGE_BYTES", "SERVING", "STARTING", "HealthPage", "HealthReading", "new_memory", "rss_bytes"]
 
 PAGE_BYTES = 4096
 STARTING, SERVING, DRAINING = 1, 2, 3
@@ -51,7 +51,7 @@ class HealthPage:
     @classmethod
     def create(cls) -> HealthPage:
         """Return the page of a new worker, which starts."""
-        page = cls(_new_memory())
+        page = cls(new_memory("penstock-health", PAGE_BYTES))
         page.set_state(STARTING)
         return page
 
@@ -84,13 +84,14 @@ class HealthPage:
         self.fd = -1
 
 
-def _new_memory() -> int:
+def new_memory(name: str, size_bytes: int) -> int:
+    """Return the descriptor of anonymous memory, which processes share that have it. Raises OSError."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("penstock-health", os.MFD_CLOEXEC)
+        fd = os.memfd_create(name, os.MFD_CLOEXEC)
     else:
         fd, path = tempfile.mkstemp()
         os.unlink(path)
-    os.ftruncate(fd, PAGE_BYTES)
+    os.ftruncate(fd, size_bytes)
     return fd
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import tempfile
 from contextlib import suppress
+
+from penstock.runtime.supervisor.health.page import new_memory
 
 __all__ = ["STACK_SIGNAL", "StackFile", "install_stack_dump"]
 
@@ -32,11 +33,7 @@ class StackFile:
     @classmethod
     def create(cls) -> StackFile:
         """Return the file of a new worker."""
-        if hasattr(os, "memfd_create"):
-            return cls(os.memfd_create("penstock-stack", os.MFD_CLOEXEC))
-        fd, path = tempfile.mkstemp()
-        os.unlink(path)
-        return cls(fd)
+        return cls(new_memory("penstock-stack", 0))
 
     def ask(self, pid: int) -> None:
         """Ask the process for its stacks; `take` returns them a moment later."""

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.loop import NATIVE
-from penstock.loop.native import native_core
+from penstock.loop.native import HEARTBEAT_LEVEL, native_core
 from penstock.runtime.supervisor.health.page import PAGE_BYTES
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["HealthWriter"]
 
 PING_S = 0.1
-# the level of task telemetry from which on the native loop has a heartbeat
-HEARTBEAT_LEVEL = 2
 
 
 class HealthWriter:

@@ -15,7 +15,7 @@ import sys
 
 from penstock.pidfd import open_pidfd
 
-__all__ = ["end_at_parents_end", "lifeline", "tie_to_parent"]
+__all__ = ["end_at_parents_end", "lifeline", "signal_at_parents_end", "tie_to_parent"]
 
 PR_SET_PDEATHSIG = 1
 
@@ -28,16 +28,16 @@ def tie_to_parent(parent_pid: int) -> None:
     """
     if os.getppid() == parent_pid:
         # until it is known whether the native core is there, which takes imports
-        _signal_at_parents_end(signal.SIGKILL)
+        signal_at_parents_end(signal.SIGKILL)
         _end_without(parent_pid)
         if _has_native_core():
-            _signal_at_parents_end(signal.SIGTERM)
+            signal_at_parents_end(signal.SIGTERM)
     _end_without(parent_pid)
 
 
 def end_at_parents_end(parent_pid: int) -> None:
     """Have the kernel kill this process at the end of its parent, for a process that serves nobody. See above."""
-    _signal_at_parents_end(signal.SIGKILL)
+    signal_at_parents_end(signal.SIGKILL)
     _end_without(parent_pid)
 
 
@@ -57,8 +57,8 @@ def _has_native_core() -> bool:
     return NATIVE
 
 
-def _signal_at_parents_end(signum: int) -> None:
-    """Set the signal. A refusal, as by a seccomp filter, leaves the lifeline."""
+def signal_at_parents_end(signum: int) -> None:
+    """Have the kernel send this process a signal at its parent's end; 0 for none. A refusal is no error."""
     if sys.platform == "linux":
         import ctypes
 
