@@ -71,6 +71,7 @@ def configs() -> penstock.Config:
         signals=penstock.SignalsConfig(drain_s=30),
         serve=penstock.ServeConfig(startup_s=60),
         workers=penstock.WorkersConfig(max_requests=10_000),
+        monitor=penstock.MonitorConfig(actions=True),
         tasks=penstock.TasksConfig(level="trace"),
         pressure=penstock.PressureConfig(lag_high_s=0.01),
     )

@@ -2,6 +2,7 @@
 
 from penstock.config.executors import ExecutorsConfig, LaneConfig
 from penstock.config.groups import LoopConfig, ServeConfig, SignalsConfig, TasksConfig
+from penstock.config.monitor import MonitorConfig
 from penstock.config.pressure import PressureConfig
 from penstock.config.root import Config
 from penstock.config.workers import WorkersConfig
@@ -11,6 +12,7 @@ __all__ = [
     "ExecutorsConfig",
     "LaneConfig",
     "LoopConfig",
+    "MonitorConfig",
     "PressureConfig",
     "ServeConfig",
     "SignalsConfig",

@@ -251,6 +251,31 @@ def _accept_port(value: object) -> int:
 PORT = Converter("a port from 0 (any free one) to 65535", _accept_port, lambda text: _accept_port(int(text)))
 
 
+def _accept_host_and_port(value: object) -> str:
+    if not isinstance(value, str) or value != value.strip():
+        raise ValueError(value)
+    host, colon, port = value.rpartition(":")
+    is_bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if not colon or not host or is_bare or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(value)
+    return value
+
+
+HOST_AND_PORT = Converter("HOST:PORT, such as 127.0.0.1:8700 or [::1]:0", _accept_host_and_port, _accept_host_and_port)
+LEAST_TOKEN_CHARS = 16
+
+
+def _accept_token(value: object) -> str:
+    is_text = isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value
+    if not is_text or len(str(value)) < LEAST_TOKEN_CHARS:
+        # the value is a secret: an error must not show it
+        raise ValueError("a token")
+    return str(value)
+
+
+TOKEN = Converter(f"at least {LEAST_TOKEN_CHARS} printable ASCII characters", _accept_token, _accept_token)
+
+
 def _each(allowed: str, accept_one: Callable[[object], str]) -> Converter:
     """Return a converter of tuples of text; it also takes a list, or text separated by commas."""
 

@@ -1,4 +1,4 @@
-"""The config as a whole: seven groups, read from their sources and written back as variables."""
+"""The config as a whole: eight groups, read from their sources and written back as variables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from penstock.config import sources
 from penstock.config.executors import ExecutorsConfig
 from penstock.config.groups import LoopConfig, ServeConfig, SignalsConfig, TasksConfig
+from penstock.config.monitor import MonitorConfig
 from penstock.config.pressure import PressureConfig
 from penstock.config.workers import WorkersConfig
 from penstock.errors import ConfigError
@@ -19,7 +20,7 @@ __all__ = ["Config"]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All keys in seven groups. `Config()` has the defaults."""
+    """All keys in eight groups. `Config()` has the defaults."""
 
     loop: LoopConfig = field(default_factory=LoopConfig)
     executors: ExecutorsConfig = field(default_factory=ExecutorsConfig)
@@ -28,6 +29,7 @@ class Config:
     signals: SignalsConfig = field(default_factory=SignalsConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     def __post_init__(self) -> None:
         for item in fields(self):

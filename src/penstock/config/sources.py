@@ -15,6 +15,7 @@ from penstock.config.converters import Converter, InvalidPart, nearest
 from penstock.config.executors import ExecutorsConfig
 from penstock.config.groups import LoopConfig, ServeConfig, SignalsConfig, TasksConfig
 from penstock.config.lanes import LaneConverter
+from penstock.config.monitor import MonitorConfig
 from penstock.config.pressure import PressureConfig
 from penstock.config.workers import WorkersConfig
 from penstock.errors import ConfigError
@@ -35,6 +36,7 @@ GROUPS = {
     "signals": SignalsConfig,
     "serve": ServeConfig,
     "workers": WorkersConfig,
+    "monitor": MonitorConfig,
 }
 # dotted key -> its converter
 CONVERTERS: dict[str, Converter] = {
