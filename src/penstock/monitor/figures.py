@@ -115,7 +115,8 @@ class GateRates:
     """A gate."""
 
     name: str
-    limit: float = 0.0
+    # None: unbounded
+    limit: float | None = None
     scale: float = 1.0
     limit_reason: str = ""
     inflight: int = 0
@@ -265,7 +266,7 @@ def _process(each: Change, pid: int) -> ProcessRates:
         rss_bytes=each.gauge_count("rss_bytes"),
         rss_grown_bytes=_moved(each, "rss_bytes"),
         descriptors=each.gauge_count("descriptors"),
-        descriptor_limit=now.get("descriptor_limit"),
+        descriptor_limit=now.get("descriptors_limit"),
         threads=each.gauge_count("threads"),
         gc_count=each.inner("gc").count("collections"),
         gc_share=each.inner("gc").rate("total_s"),
@@ -319,7 +320,7 @@ def _loop(each: Change) -> LoopRates:
         lost=tasks.count("lost"),
         stalls=each.counts("stalls"),
         findings=each.counts("findings"),
-        overload=each.counts("overload"),
+        overload=_overload(each.inner("overload")),
         dropped=each.count("dropped"),
         errors=each.count("errors"),
         connections={kind: count for kind, count in connections.items() if count is not None},
@@ -349,6 +350,12 @@ def _utilization(each: Change, blocked: Blocked | None) -> float:
     running_s = min(blocked.lasted_s, each.seconds) if blocked is not None and each.seconds else 0.0
     total_s = max(active_s + idle_s, each.seconds if running_s else 0.0)
     return min(1.0, (active_s + running_s) / total_s) if total_s > 0 else 0.0
+
+
+def _overload(each: Change) -> dict[str, int]:
+    """Return the deferred reads and accepts now, and the clients shed unread in the interval."""
+    gauges = {name: each.gauge_count(name) for name in each.now if name != "shed_unread"}
+    return {**gauges, "shed_unread": each.count("shed_unread")} if each.now else {}
 
 
 def _ended_per_s(each: Change) -> float:
@@ -395,7 +402,7 @@ def _gate(each: Change) -> GateRates:
     sheds = each.counts("sheds")
     return GateRates(
         name=each.now.get("name") or "",
-        limit=each.gauge("limit"),
+        limit=each.now.get("limit"),
         scale=1.0 if each.now.get("scale") is None else each.now["scale"],
         limit_reason=each.now.get("limit_reason") or "",
         inflight=each.gauge_count("inflight"),

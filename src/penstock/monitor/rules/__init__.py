@@ -1,0 +1,6 @@
+"""The rules that say what is wrong with a running process: a sentence, and the next step."""
+
+from penstock.monitor.rules.diagnosis import Diagnosis, Observed
+from penstock.monitor.rules.engine import diagnose, first_line
+
+__all__ = ["Diagnosis", "Observed", "diagnose", "first_line"]
