@@ -23,6 +23,7 @@ __all__ = [
     "FOLDER",
     "HANDLERS",
     "HOST",
+    "KINDS",
     "LIMIT",
     "MODULES",
     "PATHS",
@@ -297,6 +298,45 @@ def _accept_module(value: object) -> str:
 
 
 MODULES = _each("names of modules", _accept_module)
+
+
+# the kinds of `penstock.tasks.Finding`
+FINDING_KINDS = (
+    "stall",
+    "stuck",
+    "await_cycle",
+    "hung",
+    "growing",
+    "destroyed_pending",
+    "exception_unretrieved",
+    "never_awaited",
+    "loop_closed",
+    "failed",
+)
+
+
+def _accept_kind(value: object) -> str:
+    if not isinstance(value, str) or value not in FINDING_KINDS:
+        raise ValueError(value)
+    return value
+
+
+_KINDS = _each("at least one of the kinds " + ", ".join(FINDING_KINDS), _accept_kind)
+
+
+def _some_kinds(kinds: object) -> object:
+    if not kinds:
+        # as text, no kinds would be the default
+        raise ValueError(kinds)
+    return kinds
+
+
+KINDS = Converter(
+    _KINDS.allowed,
+    lambda value: _some_kinds(_KINDS.accept(value)),
+    lambda text: _some_kinds(_KINDS.parse(text)),
+    _KINDS.write,
+)
 REFERENCES = _each('names "module:name"', _accept_reference)
 
 

@@ -17,6 +17,7 @@ from penstock.config.converters import (
     FACTORY,
     FOLDER,
     HANDLERS,
+    KINDS,
     MODULES,
     choice,
     factor,
@@ -81,8 +82,15 @@ class TasksConfig(Group):
     trace_s: float = key(10.0, seconds(zero=False))
     # frames of these packages, like asyncio's, are skipped in the search for a task's site
     skip_modules: tuple[str, ...] = key((), MODULES)
-    # a folder: each stall writes a trace of the seconds before it there
+    # a folder: findings write a trace of the seconds before them there; native loop only
     trace_dir: str | None = key(None, optional(FOLDER, "nowhere"))
+    # the kinds of those findings
+    trace_on: tuple[str, ...] = key(("stall", "stuck", "await_cycle", "hung", "growing", "destroyed_pending"), KINDS)
+    # the newest files that are kept in the folder, and the most bytes of each
+    trace_files: int = key(20, whole(1, "files", highest=10_000))
+    trace_bytes: int = key(5 * 1024 * 1024, whole(65536, "bytes", highest=1_073_741_824))
+    # each loop writes at most one file in this time
+    trace_every_s: float = key(10.0, seconds(zero=True))
 
 
 @dataclass(frozen=True, slots=True)

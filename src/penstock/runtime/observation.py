@@ -36,6 +36,8 @@ def watch_tasks(loop: EventLoop, config: TasksConfig) -> Listener | None:
     if config.level != "off":
         # on asyncio's loop telemetry costs each task a callback, so it is not prepared for a later level
         _by_hook(loop, config)
+    if config.trace_dir is not None:
+        logger.warning("tasks.trace_dir has no effect on the selector loop: it has no flight recorder")
     return None
 
 

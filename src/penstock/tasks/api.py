@@ -140,7 +140,9 @@ def set_level(level: str, loop: asyncio.AbstractEventLoop | None = None) -> None
 
 def dump_trace(path: str | os.PathLike[str], loop: asyncio.AbstractEventLoop | None = None) -> int:
     """Write the flight recorder's events as a trace for ui.perfetto.dev. Return their number. Raises OSError."""
-    return write(path, [(observer.name or "", observer.events()) for observer in _observers_for(loop)])
+    found = _observers_for(loop)
+    kept = chain.from_iterable(observer.findings.all() for observer in found)
+    return write(path, [(observer.name or "", observer.events()) for observer in found], kept)
 
 
 def trace_on_signal(loop: asyncio.AbstractEventLoop, signum: int) -> None:

@@ -1,4 +1,4 @@
-"""Findings as log records: a logger for each subject, one line for people, and the evidence for machines.
+"""Findings as log records and as JSON: a logger for each subject, one line for people, and the evidence for machines.
 
 A record has all data in `record.penstock`, a flat dict that is plain JSON. Findings that asyncio or Python reports
 itself are not logged again: a program that collects errors would have them twice.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from penstock.tasks.finding import Finding
 
-__all__ = ["LOGGERS", "REPORTED_ELSEWHERE", "LogTarget", "log_finding", "show_records"]
+__all__ = ["LOGGERS", "REPORTED_ELSEWHERE", "LogTarget", "finding_json", "log_finding", "show_records"]
 
 
 class LogTarget(NamedTuple):
@@ -98,6 +98,30 @@ def log_finding(finding: Finding) -> None:
     elif _shown is not None and level >= _shown.level and _has_no_level(logger):
         extra = {"penstock": _fields(finding)}
         _shown.handle(logger.makeRecord(name, level, __file__, 0, message, (), None, extra=extra))
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """Return the finding as an object of plain JSON, its evidence as it is."""
+    site = finding.site
+    return {
+        "kind": finding.kind,
+        "message": finding.message,
+        "site": None if site is None else {"file": site.file, "line": site.line, "function": site.function},
+        "task": finding.task,
+        "loop": finding.loop,
+        "since_s": _plain(finding.since_s),
+        "wall_time_s": _plain(finding.wall_time_s),
+        "evidence": _json(finding.evidence),
+    }
+
+
+def _json(value: Any) -> Any:
+    """Return evidence as plain JSON: text for all that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {str(key): _json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_json(item) for item in value]
+    return _plain(value)
 
 
 def _level_of_stall(evidence: Mapping[str, Any]) -> int:

@@ -1,21 +1,28 @@
 """The flight recorder's events, and their trace file for ui.perfetto.dev.
 
-The format is Chrome's JSON trace. Each loop is a process with three tracks: steps and callbacks; stalls, collections
-and findings; executor jobs. A task's life is an asynchronous slice from birth to end.
+The format is Chrome's JSON trace, as docs/traces.md describes it. Each loop is a process with three tracks: steps and
+callbacks; stalls, collections and findings; executor jobs. A task's life is an asynchronous slice from birth to end.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from penstock.tasks.finding_fields import finding_json
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Event", "write"]
+    from penstock.tasks.finding import Finding
 
+__all__ = ["FORMAT", "Event", "about", "finding_record", "headings", "records", "trace", "write"]
+
+# the version of the keys in `otherData`
+FORMAT = 1
 # kind -> (track, its name); any other kind is an incident
 TRACKS = {"step": (1, "loop"), "callback": (1, "loop"), "job": (3, "executor jobs")}
 INCIDENTS = (2, "stalls, collections, findings")
@@ -37,21 +44,19 @@ class Event(NamedTuple):
     text: str
 
 
-def write(path: str | os.PathLike[str], loops: Sequence[tuple[str, Sequence[Event]]]) -> int:
+def write(
+    path: str | os.PathLike[str], loops: Sequence[tuple[str, Sequence[Event]]], findings: Iterable[Finding] = ()
+) -> int:
     """Write the events of each loop, given as (name, events). Return the number of events.
 
     The file is complete or not written. Raises OSError.
     """
     import json
 
-    records: list[dict[str, Any]] = []
-    for process, (name, events) in enumerate(loops, 1):
-        records += _headings(process, name)
-        records += _records(process, events)
     beside = f"{os.fspath(path)}.{os.getpid()}.part"
     try:
         with open(beside, "w", encoding="utf-8") as stream:
-            json.dump({"displayTimeUnit": "ms", "otherData": _about(), "traceEvents": records}, stream)
+            json.dump(trace(loops, findings), stream)
         os.replace(beside, path)
     except OSError:
         with suppress(OSError):
@@ -60,18 +65,53 @@ def write(path: str | os.PathLike[str], loops: Sequence[tuple[str, Sequence[Even
     return sum(len(events) for _, events in loops)
 
 
-def _about() -> dict[str, str]:
-    return {"python": sys.version.split()[0], "pid": str(os.getpid()), "clock": "CLOCK_MONOTONIC"}
+def trace(loops: Sequence[tuple[str, Sequence[Event]]], findings: Iterable[Finding] = ()) -> dict[str, Any]:
+    """Return the trace of each loop, given as (name, events), as an object of plain JSON."""
+    found: list[dict[str, Any]] = []
+    for process, (name, events) in enumerate(loops, 1):
+        found += headings(process, name)
+        found += records(process, events)
+    return {"displayTimeUnit": "ms", "otherData": about(findings), "traceEvents": found}
 
 
-def _headings(process: int, name: str) -> Iterator[dict[str, Any]]:
+def about(findings: Iterable[Finding] = ()) -> dict[str, Any]:
+    """Return the trace's `otherData`: the process, its clocks now, and the findings."""
+    return {
+        "format": FORMAT,
+        "python": sys.version.split()[0],
+        "pid": str(os.getpid()),
+        "clock": "CLOCK_MONOTONIC",
+        "at_s": time.monotonic(),
+        "wall_time_s": time.time(),
+        "findings": [finding_json(finding) for finding in findings],
+    }
+
+
+def headings(process: int, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the records that name a loop and its tracks."""
     yield {"ph": "M", "pid": process, "tid": 0, "name": "process_name", "args": {"name": f"loop {name}"}}
     for track, label in sorted({*TRACKS.values(), INCIDENTS}):
         yield {"ph": "M", "pid": process, "tid": track, "name": "thread_name", "args": {"name": label}}
 
 
-def _records(process: int, events: Sequence[Event]) -> Iterator[dict[str, Any]]:
+def finding_record(process: int, finding: Finding, at_ns: int) -> dict[str, Any]:
+    """Return the record of a finding: an instant with all of the finding as its arguments."""
+    return {
+        "ph": "i",
+        "s": "p",
+        "pid": process,
+        "tid": INCIDENTS[0],
+        "ts": at_ns / 1e3,
+        "name": f"finding: {finding.message}",
+        "cat": "finding",
+        "args": finding_json(finding),
+    }
+
+
+def records(process: int, events: Sequence[Event]) -> Iterator[dict[str, Any]]:
+    """Yield the records of events in their order. A stall that was noted while it lasted has one record, its last."""
     ended = {event.task for event in events if event.kind == "end"}
+    stalls = {event.at_ns: event for event in sorted(events) if event.kind == "stall"}
     for event in events:
         if event.kind == "birth":
             if event.task not in ended:
@@ -79,7 +119,7 @@ def _records(process: int, events: Sequence[Event]) -> Iterator[dict[str, Any]]:
         elif event.kind == "end":
             yield _life("b", process, event, event.at_ns)
             yield _life("e", process, event, event.at_ns + event.took_ns)
-        else:
+        elif event.kind != "stall" or stalls[event.at_ns] is event:
             yield _slice(process, event)
 
 

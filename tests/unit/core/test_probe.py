@@ -431,6 +431,21 @@ def test_the_loop_wakes_for_its_check_and_survives_one_that_raises(timed, caplog
     assert [record.exc_info[0] for record in caplog.records] == [LookupError]
 
 
+def test_a_copy_of_the_flight_recorder_is_read_in_portions_while_the_original_goes_on():
+    loop = EventLoop()
+    native_core(loop).probe.set_level(TRACE)
+    loop.run_until_complete(sleep_a_turn())
+    flight = native_core(loop).probe.flight
+    copy, count = flight.copy(), flight.written
+    assert count == copy.written > 3
+    loop.run_until_complete(sleep_a_turn())
+    assert copy.written == count < flight.written
+    everything = flight.read(0)
+    assert copy.read_range(0, 0, 2) + copy.read_range(0, 2, 1_000_000) == everything[:count]
+    assert copy.read_range(everything[-1].at_ns, 0, count) == []
+    loop.close()
+
+
 def test_the_flight_recorder_holds_the_newest():
     from penstock._core.tasks.flight import FlightRecorder
 

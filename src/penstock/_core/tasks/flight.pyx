@@ -7,6 +7,7 @@ from penstock._core.tasks.rows import FlightRow
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
 
 from penstock._core._sys.python cimport row
 
@@ -27,9 +28,23 @@ cdef class FlightRecorder:
 
     def read(self, int64_t since_ns):
         """Return a `FlightRow` for each event that ended at `since_ns` or later, in the order of writing."""
-        cdef uint64_t at, first = 0 if self.written <= self.mask else self.written - self.mask - 1
+        return self.read_range(since_ns, 0, self.written)
+
+    def copy(self):
+        """Return a recorder with the same events, which nothing overwrites."""
+        cdef FlightRecorder other = FlightRecorder(self.mask + 1)
+        memcpy(other.events, self.events, (self.mask + 1) * sizeof(FlightEvent))
+        other.written = self.written
+        return other
+
+    def read_range(self, int64_t since_ns, uint64_t first, uint64_t end):
+        """Return a `FlightRow` for each event from number `first` to before `end` that ended at `since_ns` or later.
+
+        Events are numbered from 0 in the order of writing; an overwritten event is left out.
+        """
+        cdef uint64_t at
         found = []
-        for at in range(first, self.written):
+        for at in range(max(first, self.overwritten), min(end, self.written)):
             event = self.events[at & self.mask]
             if event.at_ns + event.took_ns >= since_ns:
                 found.append(row(

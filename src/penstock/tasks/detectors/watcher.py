@@ -7,11 +7,8 @@ a budget: lost tasks, stuck tasks and await cycles, hung tasks, growing sites.
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic, monotonic_ns, time
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -31,13 +28,12 @@ if TYPE_CHECKING:
     from penstock._core.tasks.rows import LostRow
     from penstock.config import TasksConfig
     from penstock.tasks.detectors.stuck import StuckSearch
+    from penstock.tasks.detectors.trace_dump import TraceDump
     from penstock.tasks.detectors.trends import GrowthWatch, HungWatch
     from penstock.tasks.observers.factory import TaskFactory
     from penstock.tasks.observers.native import NativeObserver
 
 __all__ = ["SelectorWatcher", "Watcher"]
-
-logger = logging.getLogger("penstock.tasks")
 
 # Tasks that one check inspects closely, of those that have waited long; the next check continues with others.
 MOST_EXAMINED = 256
@@ -45,8 +41,6 @@ STUCK_BUDGET_S = 0.005
 # ended tasks from which on a site's 99th percentile is known
 LEAST_SAMPLES = 100
 MOST_REPORTED = 100
-LEAST_BETWEEN_TRACES_S = 10.0
-MOST_TRACES = 20
 
 
 class Watcher:
@@ -66,7 +60,7 @@ class Watcher:
         # ids of the stuck tasks that were reported
         self._reported: set[int] = set()
         self._examine_from = 0
-        self._traced_s, self._trace_count = -LEAST_BETWEEN_TRACES_S, 0
+        self._traces = _traces(observer, config)
         registry.register(loop, observer)
         if config.check_s is not None:
             observer.set_check(self.check, config.check_s)
@@ -106,6 +100,8 @@ class Watcher:
         # the log holds its listener, which holds the log: a cycle that only the collector could free
         observer.findings.unlisten(self._on_finding)
         observer.close()
+        if self._traces is not None:
+            self._traces.close()
 
     def _on_unawaited(self, finding: Finding) -> None:
         """Take a coroutine that was dropped in this loop's thread; outside of any loop the first observer takes it."""
@@ -115,26 +111,14 @@ class Watcher:
             self._observer.findings.add(replace(finding, loop=self._observer.name))
 
     def _on_finding(self, finding: Finding) -> None:
-        """Note the finding in the flight recorder; write the trace that led to a stall, if a folder is configured."""
-        at_ns, took_ns = int(finding.since_s * 1e9), int(finding.evidence.get("lasted_s", 0) * 1e9)
-        kind = "stall" if finding.kind == "stall" else "finding"
-        self._observer.note(Event(at_ns, took_ns, kind, 0, finding.message))
-        if kind == "stall" and self._config.trace_dir is not None:
-            self._write_trace(self._config.trace_dir)
-
-    def _write_trace(self, folder: str) -> None:
-        # at most one in ten seconds and 20 in all: a loop that stalls all the time does not fill the disk
-        if monotonic() - self._traced_s < LEAST_BETWEEN_TRACES_S:
-            return
-        self._traced_s = monotonic()
-        self._trace_count += 1
-        path = Path(folder) / f"{self._observer.name}-{os.getpid()}-stall-{self._trace_count % MOST_TRACES}.json"
-        from penstock.tasks.flighttrace import write
-
-        try:
-            write(path, [(self._observer.name, self._observer.events())])
-        except OSError as error:
-            logger.warning("the trace of a stall could not be written: %s", error)
+        """Note the finding in the flight recorder, and have its trace written if a folder is configured."""
+        is_stall = finding.kind == "stall"
+        # any other finding may have begun long ago: a task's birth
+        at_ns = int(finding.since_s * 1e9) if is_stall else monotonic_ns()
+        took_ns = int(finding.evidence.get("lasted_s", 0) * 1e9) if is_stall else 0
+        self._observer.note(Event(at_ns, took_ns, "stall" if is_stall else "finding", 0, finding.message))
+        if self._traces is not None:
+            self._traces.on_finding(finding)
 
     # --- the periodic check
 
@@ -243,11 +227,20 @@ class Watcher:
         )
 
 
+def _traces(observer: NativeObserver, config: TasksConfig) -> TraceDump | None:
+    if config.trace_dir is None:
+        return None
+    from penstock.tasks.detectors.trace_dump import TraceDump
+
+    return TraceDump(observer, config)
+
+
 class SelectorWatcher:
     """The watcher of one of penstock's selector loops, for the detectors that need no probe.
 
     They find exceptions not retrieved, tasks pending at the loop's close, hung tasks and growing sites; the task
-    factory reports lost tasks itself. Stalls are not found: the loop writes no heartbeat.
+    factory reports lost tasks itself. Stalls are not found: the loop writes no heartbeat. Findings leave no trace: the
+    loop has no flight recorder.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, factory: TaskFactory, config: TasksConfig) -> None:

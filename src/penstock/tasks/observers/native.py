@@ -23,7 +23,7 @@ from penstock.times import taken
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from penstock._core.tasks.heartbeat import Heartbeat
     from penstock._core.tasks.probe import Probe
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["NativeObserver"]
 
 MOST_NOTES = 4096
+# events of the flight recorder that are read at once
+PORTION = 256
 _loop_numbers = count(1)
 
 
@@ -126,10 +128,43 @@ class NativeObserver:
             from penstock.tasks.observers.nativerecords import flight_event
 
             found += [flight_event(entry, self.site) for entry in self._probe.flight.read(since_ns)]
-            # a collection in any thread holds every loop
-            collections = stall_watch.recent_collections(since_ns)
-            found += [Event(at_ns, took_ns, "gc", 0, f"generation {old}") for at_ns, took_ns, old in collections]
+            found += self._collections(since_ns)
         return sorted(found)
+
+    def portions(self, since_ns: int) -> Iterator[list[Event]]:
+        """Yield the events that ended at `since_ns` or later, newest first by their end, some hundreds at a time.
+
+        Each portion holds the GIL for about a millisecond; the caller may pause between two.
+        """
+        notes = [*self._notes.copy(), *self._collections(since_ns)]
+        notes = sorted((note for note in notes if _end_ns(note) >= since_ns), key=_end_ns)
+        for portion in self._flight_portions(since_ns):
+            while notes and portion and _end_ns(notes[-1]) >= _end_ns(portion[-1]):
+                portion.append(notes.pop())
+            yield portion
+        yield notes[::-1]
+
+    def _flight_portions(self, since_ns: int) -> Iterator[list[Event]]:
+        if self._probe.flight is None:
+            return
+        from penstock.tasks.observers.nativerecords import flight_event
+
+        # a copy: a busy loop may overwrite its events sooner than they are read
+        flight = self._probe.flight.copy()
+        end = flight.written
+        while end > flight.overwritten:
+            rows = flight.read_range(since_ns, max(0, end - PORTION), end)
+            is_last = len(rows) < PORTION
+            yield [flight_event(row, self.site) for row in reversed(rows)]
+            if is_last:
+                return
+            end -= PORTION
+
+    @staticmethod
+    def _collections(since_ns: int) -> list[Event]:
+        """Return the garbage collections since then; one in any thread holds every loop."""
+        collections = stall_watch.recent_collections(since_ns)
+        return [Event(at_ns, took_ns, "gc", 0, f"generation {old}") for at_ns, took_ns, old in collections]
 
     # --- for the loop's watcher, in the loop's thread
 
@@ -221,6 +256,10 @@ class NativeObserver:
         """The heartbeat of the loop's thread, for a watchdog."""
         heartbeat: Heartbeat = self._probe.heartbeat
         return heartbeat
+
+
+def _end_ns(event: Event) -> int:
+    return event.at_ns + event.took_ns
 
 
 def _name(task: Any) -> str:
