@@ -71,6 +71,8 @@ class TasksConfig(Group):
     level: Literal["off", "count", "time", "trace"] = key("time", choice("off", "count", "time", "trace"))
     # a longer callback or turn is a stall; needs level time or trace
     stall_s: float | None = key(0.1, optional(seconds(zero=False), "no watchdog"))
+    # beside a stall, an audit hook names the blocking call: open, connect, sleep, subprocess, DNS
+    name_calls: bool = key(False, BOOL)
     # the interval of the checks for lost, stuck, hung and growing tasks
     check_s: float | None = key(5.0, optional(seconds(zero=False), "never"))
     # a task that waits longer is checked for a wait that nothing can end

@@ -1,6 +1,7 @@
 # The words that a loop's thread writes as it runs, for a watchdog that reads them without the GIL.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
+from penstock._core.tasks.audit cimport Audited
 
 cdef extern from *:
     """
@@ -59,6 +60,9 @@ cdef class Heartbeat:
     # A callback or turn of this length is a stall. The newest of each is kept, so that a watchdog learns its exact end.
     cdef int64_t stall_ns
     cdef Span stalled_callback, stalled_turn
+    # The newest blocking call of the loop's thread, recorded while the loop runs if `names_calls`.
+    cdef Audited audited
+    cdef readonly bint names_calls
 
     cpdef int enter(self) except -1
     cpdef int leave(self) except -1

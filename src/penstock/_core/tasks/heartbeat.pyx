@@ -5,7 +5,7 @@ They are plain memory, written by one thread and read by another without a lock:
 
 import threading
 
-from penstock._core.tasks.rows import HeartbeatRow
+from penstock._core.tasks.rows import AuditedCall, HeartbeatRow
 
 from cpython.object cimport PyObject
 
@@ -16,6 +16,7 @@ from penstock._core._sys.python cimport row
 from penstock._core._sys.epoll cimport EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_write
 from penstock._core._sys.threads cimport open_schedule, own_cpu_clock, own_thread_number, replace_fd
 from penstock._core.events.clock cimport now_ns
+from penstock._core.tasks.audit cimport event_name, follow_calls, install_hook
 
 
 cdef int64_t NEVER_NS = (<int64_t>1 << 62)
@@ -69,6 +70,8 @@ cdef class Heartbeat:
 
     def __cinit__(self):
         self.stall_ns = NEVER_NS
+        self.audited.callback_since_ns = &self.callback_since_ns
+        self.audited.event = -1
 
     cpdef int enter(self) except -1:
         """Begin a run of the loop in this thread."""
@@ -78,6 +81,8 @@ cdef class Heartbeat:
         if self.schedule is not None:
             self.schedule.follow(self.native_id)
         self.thread_id = threading.get_ident()
+        if self.names_calls:
+            follow_calls(&self.audited)
         if self.on_enter is not None:
             self.on_enter()
         return 0
@@ -85,6 +90,8 @@ cdef class Heartbeat:
     cpdef int leave(self) except -1:
         """End the run of the loop."""
         self.thread_id = 0
+        if self.names_calls:
+            follow_calls(NULL)
         end_turn(self, 0)
         self.native_id = self.cpu_clock = 0
         return 0
@@ -94,6 +101,18 @@ cdef class Heartbeat:
         return row(HeartbeatRow, (
             self.turn_since_ns, self.callback_since_ns, self.turn_number, self.callbacks_done, self.thread_id,
         ))
+
+    def name_calls(self):
+        """Record the blocking calls of the loop's thread, from its next run on. It adds the process's audit hook."""
+        install_hook()
+        self.names_calls = True
+
+    def call(self, since_ns):
+        """Return the newest blocking call that began at `since_ns` or later, as an `AuditedCall`; else None."""
+        cdef Audited *audited = &self.audited
+        if audited.event < 0 or audited.newest_ns < since_ns:
+            return None
+        return row(AuditedCall, (event_name(audited.event), audited.count, audited.first_ns, audited.newest_ns))
 
     def ended(self, bint is_turn, since_ns):
         """Return the end of the newest stall if it began at `since_ns`, else None."""

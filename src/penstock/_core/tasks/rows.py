@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from weakref import ReferenceType
 
 __all__ = [
+    "AuditedCall",
     "FlightRow",
     "HeartbeatRow",
     "LostRow",
@@ -91,6 +92,15 @@ class HeartbeatRow(NamedTuple):
     turn_number: int
     callbacks_done: int
     thread_id: int
+
+
+class AuditedCall(NamedTuple):
+    """A blocking call that the audit hook saw: the event, and its calls in a row within one callback."""
+
+    event: str
+    count: int
+    first_ns: int
+    newest_ns: int
 
 
 class QueueFigures(NamedTuple):

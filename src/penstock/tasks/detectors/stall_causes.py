@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock._core.tasks.rows import StallSighting
 
-__all__ = ["CAUSES", "cause_of", "figures_of"]
+__all__ = ["CAUSES", "cause_of", "figures_of", "is_held_by_loop"]
 
 CAUSES = ("python", "gil", "gc", "descheduled")
 
@@ -41,9 +41,19 @@ def cause_of(sight: StallSighting, switch_ns: int) -> str:
 def _held_gil(sight: StallSighting, switch_ns: int) -> bool:
     """Return whether C code kept the GIL: in the loop's thread, busy all the time, or in another for much longer."""
     wait_ns = sight.gil_wait_ns
-    if sight.wait_cpu_ns >= 0.7 * wait_ns and wait_ns >= HELD_SWITCHES * switch_ns:
+    if _is_busy(sight) and wait_ns >= HELD_SWITCHES * switch_ns:
         return True
     return wait_ns >= max(SHARED_SWITCHES * switch_ns, sight.lasted_ns / 4)
+
+
+def is_held_by_loop(sight: StallSighting, cause: str) -> bool:
+    """Return whether C code in the loop's own thread kept the GIL."""
+    return cause == "gil" and _is_busy(sight)
+
+
+def _is_busy(sight: StallSighting) -> bool:
+    """Return whether the loop's thread used the CPU while the watchdog waited for the GIL."""
+    return sight.wait_cpu_ns >= 0.7 * sight.gil_wait_ns
 
 
 def figures_of(sight: StallSighting, cause: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.tasks.awaits.frames import frame_of_thread, outward, place_lines, short_repr, user_place
-from penstock.tasks.detectors.stall_causes import figures_of
+from penstock.tasks.detectors.blocking_calls import CallSite, call_site, called_name, name_call
+from penstock.tasks.detectors.stall_causes import figures_of, is_held_by_loop
 from penstock.tasks.finding import Finding
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Sample(NamedTuple):
     # the handle whose callback runs; None if the stall is over
     handle: object
     in_debugger: bool
+    # the instruction of the innermost frame; None outside the program's code
+    site: CallSite | None = None
 
 
 def sample(sight: StallSighting) -> Sample:
@@ -60,7 +63,8 @@ def sample(sight: StallSighting) -> Sample:
     frame, handle = frame_of_thread(heartbeat.read().thread_id), heartbeat.running_now()
     # the frames that run the loop are not part of the stall
     places = list(takewhile(_is_inside, islice(outward(frame), MOST_DEPTH)))
-    return Sample(places, handle, stands_in_debugger(places) or is_stepped(frame))
+    site = call_site(frame) if places else None
+    return Sample(places, handle, stands_in_debugger(places) or is_stepped(frame), site)
 
 
 def _is_inside(place: Place) -> bool:
@@ -83,6 +87,7 @@ def stall_finding(sight: StallSighting, cause: str, seen: Sample, loop: str, tas
     evidence = figures_of(sight, cause)
     evidence["stack"] = place_lines(seen.places)
     evidence["handle"] = None if seen.handle is None else short_repr(seen.handle)
+    evidence["call"] = _blocking_call(sight, evidence, seen)
     site = user_place(seen.places)
     return Finding(
         kind="stall",
@@ -94,6 +99,14 @@ def stall_finding(sight: StallSighting, cause: str, seen: Sample, loop: str, tas
         loop=loop,
         evidence=evidence,
     )
+
+
+def _blocking_call(sight: StallSighting, evidence: dict[str, Any], seen: Sample) -> str | None:
+    """Return the name of the call that the thread waits in, or in which it keeps the GIL; None of other stalls."""
+    if not evidence["blocked"] and not is_held_by_loop(sight, evidence["cause"]):
+        return None
+    audited = sight.watched.heartbeat.call(sight.since_ns) if evidence["blocked"] else None
+    return name_call(sight, audited, called_name(seen.site))
 
 
 def with_whole_length(finding: Finding, lasted_ns: int) -> Finding:
@@ -109,6 +122,8 @@ def _message(evidence: dict[str, Any], site: Place | None) -> str:
         subject = "a turn" if evidence["unsampled"] else f"a turn of {evidence['callbacks'] + 1} {so_far}callbacks"
     where = "" if site is None else f" in {site}"
     cause = evidence["cause"] + (", blocked" if evidence["blocked"] else "")
+    if evidence["call"] is not None:
+        cause += f"{'' if evidence['blocked'] else ','} in {evidence['call']}"
     return f"{subject} {verb} {evidence['lasted_s']:.3f} s{where} ({cause})"
 
 

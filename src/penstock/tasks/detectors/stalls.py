@@ -120,11 +120,13 @@ class StallWatch:
         findings: FindingLog,
         describe_task: Callable[[asyncio.Task[Any]], str | None] | None = None,
         name: str = "",
+        name_calls: bool = False,
     ) -> bool:
         """Report callbacks and turns of `loop` that last `stall_s` seconds to `findings`, then and at ten times that.
 
         Return whether the loop is watched: only a native loop has a heartbeat, and without one it is not.
         `describe_task` names a task in place of its own name, in the watchdog's thread; it must not hold the loop.
+        With `name_calls` an audit hook records the blocking calls of the loop's thread.
         """
         watchdog = self._watchdog
         if watchdog is None or heartbeat is None:
@@ -135,6 +137,8 @@ class StallWatch:
         causes = self._causes.setdefault(loop, dict.fromkeys(CAUSES, 0))
         self._loops[watched] = _LoopWatch(gone, watched, ref(findings), describe_task or _name_of, name, causes)
         self._by_loop[loop] = watched
+        if name_calls:
+            heartbeat.name_calls()
         heartbeat.on_enter = self._ensure_thread
         if watchdog.is_needed():
             self._ensure_thread()

@@ -65,7 +65,14 @@ class Watcher:
         if config.check_s is not None:
             observer.set_check(self.check, config.check_s)
         if config.stall_s is not None:
-            stall_watch.watch(loop, observer.heartbeat, config.stall_s, observer.findings, name=observer.name)
+            stall_watch.watch(
+                loop,
+                observer.heartbeat,
+                config.stall_s,
+                observer.findings,
+                name=observer.name,
+                name_calls=config.name_calls,
+            )
         watch_unawaited(self._on_unawaited)
         observer.findings.listen(self._on_finding)
 

@@ -1,0 +1,1 @@
+EVENTS: tuple[str, ...]
