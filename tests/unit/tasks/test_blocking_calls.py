@@ -202,7 +202,7 @@ def test_the_hook_records_calls_of_the_loops_thread_alone_and_only_in_callbacks(
     os.listdir(".")
     call = heartbeat.call(since_ns)
     assert call is not None
-    assert (call.event, call.count) == ("os.listdir", 2)
+    assert (call.event, call.calls) == ("os.listdir", 2)
     assert since_ns <= call.first_ns <= call.newest_ns <= time.monotonic_ns()
     assert heartbeat.call(time.monotonic_ns()) is None
     heartbeat.end_callback()

@@ -98,7 +98,7 @@ class AuditedCall(NamedTuple):
     """A blocking call that the audit hook saw: the event, and its calls in a row within one callback."""
 
     event: str
-    count: int
+    calls: int
     first_ns: int
     newest_ns: int
 
