@@ -38,6 +38,7 @@ CORE_EDGES = {
     "overload": {"events"},
     "tasks": {"events"},
     "workers": {"events", "tasks"},
+    "monitor": {"events", "tasks"},
     "sync": {"events"},
     "events": set(),
 }

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from penstock.config.references import resolve_callable
 from penstock.executors.lanes import LaneSet
 from penstock.loop import IN_SUBINTERPRETER, EventLoop, loop_class
+from penstock.loop.native import native_core
+from penstock.runtime.attach.service import attach_service
 from penstock.runtime.observation import watch_tasks
 from penstock.runtime.overload import gate_loop
 from penstock.runtime.signals import LoopSignals
+from penstock.tasks.observers.registry import observer_of
 
 if TYPE_CHECKING:
-    from penstock.config import Config, PressureConfig, TasksConfig
+    from penstock.config import Config, MonitorConfig, PressureConfig, TasksConfig
 
 __all__ = ["build_loop"]
 
@@ -30,6 +33,7 @@ def build_loop(config: Config) -> EventLoop:
     try:
         _set_tasks(loop, config.tasks)
         recorder = watch_tasks(loop, config.tasks)
+        _attach(loop, config.monitor)
         loop.set_lanes(LaneSet(config.executors, recorder))
         gate_loop(loop, config.pressure, recorder)
         _set_memory(loop, config.pressure)
@@ -47,6 +51,13 @@ def _report_subinterpreter() -> None:
     logging.getLogger("penstock").warning(
         "a subinterpreter runs asyncio's selector loop: penstock's native loop loads in the main interpreter only"
     )
+
+
+def _attach(loop: EventLoop, config: MonitorConfig) -> None:
+    core = native_core(loop)
+    observer = observer_of(loop)
+    name = "" if observer is None else observer.name or ""
+    attach_service.add(loop, config, None if core is None else core.probe.heartbeat, name)
 
 
 def _set_tasks(loop: EventLoop, config: TasksConfig) -> None:

@@ -129,6 +129,7 @@ def _failed(loop: str, site: Place, task: str, born_s: float, problem: BaseExcep
         loop=loop,
         evidence={
             "exception": summary,
+            "exception_type": type(problem).__qualname__,
             # text, not the exception: its frames would keep their locals alive
             "traceback": "".join(format_exception(problem))[-TRACEBACK_CHARACTERS:],
             "age_s": age_s,

@@ -22,6 +22,7 @@ cdef extern from *:
 
     enum:
         POLLIN
+        POLLOUT
         POLLRDHUP
         POLLERR
         POLLHUP

@@ -374,6 +374,16 @@ cdef class Ledger:
                     return found, at + 1
         return found, 0
 
+    def numbered(self, uint64_t number):
+        """Return the `TaskRow` of the live task with this number; None without one."""
+        cdef size_t at
+        cdef Record *record
+        for at in range(self.block_count * BLOCK_RECORDS):
+            record = self.record_at(at)
+            if record.number == number and number:
+                return task_row(record[0])
+        return None
+
     def forget(self):
         """Drop every record as if its task had never been counted."""
         cdef size_t at = 0
@@ -391,6 +401,15 @@ cdef class Ledger:
     def snapshot(self, int64_t now_ns):
         """Return a copy of all records."""
         return LedgerSnapshot(self, now_ns)
+
+
+cdef object task_row(Record record):
+    """Return a copy of a record, whose references are alive, as a `TaskRow`."""
+    weak, stack = <object>record.weak, None if record.stack is NULL else <object>record.stack
+    return row(TaskRow, (
+        record.number, weak, record.site, record.born_ns, record.since_ns, record.state, record.running_ns,
+        record.ready_ns, record.steps, stack,
+    ))
 
 
 cdef class LedgerSnapshot:
@@ -430,9 +449,4 @@ cdef class LedgerSnapshot:
         """Return the record at an index, as a `TaskRow`. IndexError beyond the last."""
         if not 0 <= at < self.count:
             raise IndexError(at)
-        record = self.records[at]
-        stack = None if record.stack is NULL else <object>record.stack
-        return row(TaskRow, (
-            record.number, <object>record.weak, record.site, record.born_ns, record.since_ns, record.state,
-            record.running_ns, record.ready_ns, record.steps, stack,
-        ))
+        return task_row(self.records[at])

@@ -18,7 +18,7 @@ from penstock.integrations.uvicorn.watching import SourceWatch
 from penstock.integrations.uvicorn.worker import PRELOAD, TARGET, WorkerPayload
 from penstock.runtime.listening import Binding, listening
 from penstock.runtime.supervisor.commands import Commands
-from penstock.runtime.supervisor.control import ControlServer
+from penstock.runtime.supervisor.control import ControlServer, listen_control
 from penstock.runtime.supervisor.fleet import FleetOptions
 from penstock.runtime.supervisor.recycling import RecycleBounds
 from penstock.runtime.supervisor.supervisor import Supervisor, SupervisorOptions
@@ -213,7 +213,7 @@ class WorkerService:
 def _control(supervisor: Supervisor) -> Callable[[], None]:
     """Open the control socket, and return the function that closes it. Without one the service serves all the same."""
     try:
-        return ControlServer(Commands(supervisor), os.getpid()).close
+        return ControlServer(Commands(supervisor), listen_control(os.getpid())).close
     except OSError as error:
         logger.warning("there is no control socket: %s", error)
         return lambda: None

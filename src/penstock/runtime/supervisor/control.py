@@ -18,7 +18,7 @@ from penstock.runtime.supervisor.rundir import control_sockets, make_directory
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["VERSION", "ControlServer", "PendingAnswer", "peer_ids"]
+__all__ = ["VERSION", "ControlServer", "PendingAnswer", "listen_control", "peer_ids"]
 
 VERSION = 1
 MAX_LINE_BYTES = 64 * 1024
@@ -70,18 +70,18 @@ class ControlClient:
 
 
 class ControlServer:
-    """The control socket of the supervisor `pid`, in the user's runtime directory.
+    """A control socket over a listener that `listen_control` or another made.
 
     `answer(message)` is called in the server's thread with the object of one line. It returns the object of the answer
-    or a PendingAnswer; an exception becomes an answer with `"ok": false`. Raises OSError, in one line, if the socket
-    cannot be made. Ownership: it keeps a thread, a pipe, a listener with its file, and its clients until `close`.
+    or a PendingAnswer; an exception becomes an answer with `"ok": false`. Ownership: it keeps a thread, a pipe, the
+    listener with its file, and its clients until `close`.
     """
 
     def __init__(
-        self, answer: Callable[[Mapping[str, object]], Mapping[str, object] | PendingAnswer], pid: int
+        self, answer: Callable[[Mapping[str, object]], Mapping[str, object] | PendingAnswer], listener: socket.socket
     ) -> None:
         self._answer = answer
-        self._listener = _listen(pid)
+        self._listener = listener
         # the file of another server with the same number is left alone
         self._file = SocketFile.of(self._listener)
         self._reader, self._writer = os.pipe()
@@ -264,7 +264,11 @@ def peer_ids(sock: socket.socket) -> tuple[int, int]:
     return pid, user
 
 
-def _listen(pid: int) -> socket.socket:
+def listen_control(pid: int) -> socket.socket:
+    """Return the listener of the supervisor `pid`, in the user's runtime directory.
+
+    Raises OSError, in one line, if the socket cannot be made.
+    """
     # files of dead supervisors go
     control_sockets(os.environ)
     path = str(make_directory(os.environ) / f"{pid}.sock")

@@ -1,4 +1,4 @@
-"""The private runtime directory of this user, in which each supervisor has the control socket `PID.sock`."""
+"""The private runtime directory of this user: `PID.sock` of each supervisor, `PID-attach.sock` of each process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from penstock.runtime.socketfile import remove_if_stale
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["OVERRIDE", "control_sockets", "make_directory", "refused_directories"]
+__all__ = ["ATTACH_ENDING", "OVERRIDE", "attach_sockets", "control_sockets", "make_directory", "refused_directories"]
 
 OVERRIDE = "PENSTOCK_RUNTIME_DIR"
 # its owner and mode are checked
 SHARED = "/tmp/penstock-{}"
 # of sockaddr_un, without the zero at its end; and the longest name of a control socket
 MOST_PATH_BYTES = 107
-MOST_NAME = "4194304.sock"
+CONTROL_ENDING, ATTACH_ENDING = ".sock", "-attach.sock"
+MOST_DIGITS = len("4194304")
+MOST_NAME = f"4194304{ATTACH_ENDING}"
 
 
 def make_directory(environ: Mapping[str, str]) -> Path:
@@ -39,11 +41,20 @@ def make_directory(environ: Mapping[str, str]) -> Path:
 
 def control_sockets(environ: Mapping[str, str]) -> dict[int, Path]:
     """Return the control sockets of live supervisors by process number; the files of dead ones are removed."""
+    return _live_sockets(environ, CONTROL_ENDING)
+
+
+def attach_sockets(environ: Mapping[str, str]) -> dict[int, Path]:
+    """Return the attach sockets of live processes by process number; the files of dead ones are removed."""
+    return _live_sockets(environ, ATTACH_ENDING)
+
+
+def _live_sockets(environ: Mapping[str, str], ending: str) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for folder in _candidates(environ):
-        for path in _socket_files(folder):
+        for pid, path in _socket_files(folder, ending):
             if not remove_if_stale(str(path)):
-                found.setdefault(int(path.stem), path)
+                found.setdefault(pid, path)
     return dict(sorted(found.items()))
 
 
@@ -91,9 +102,10 @@ def _unsafe(folder: Path) -> str:
     return ""
 
 
-def _socket_files(folder: Path) -> Iterator[Path]:
+def _socket_files(folder: Path, ending: str) -> Iterator[tuple[int, Path]]:
     if _unsafe(folder):
         return
-    for path in sorted(folder.glob("*.sock")):
-        if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < len(MOST_NAME):
-            yield path
+    for path in sorted(folder.glob(f"*{ending}")):
+        number = path.name.removesuffix(ending)
+        if number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS:
+            yield int(number), path

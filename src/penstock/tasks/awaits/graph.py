@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from penstock.tasks.place import Place
 
-__all__ = ["AwaitGraph", "Edge", "StackGroup", "await_cycles", "await_graph"]
+__all__ = ["AwaitGraph", "Edge", "StackGroup", "await_cycles", "await_graph", "awaited_tasks"]
 
 # names in a group, and the bounds of the report
 MOST_NAMES = 5
@@ -80,7 +80,7 @@ def await_graph(tasks: Iterable[asyncio.Task[Any]], budget_s: float | None = Non
         if deadline_ns is not None and monotonic_ns() > deadline_ns:
             break
         chains[task] = await_chain(task)
-    awaits = _awaits(list(chains))
+    awaits = awaited_tasks(list(chains))
     name = _namer({*chains, *(other for others in awaits.values() for other in others)})
     return AwaitGraph(
         len(given),
@@ -93,7 +93,7 @@ def await_graph(tasks: Iterable[asyncio.Task[Any]], budget_s: float | None = Non
 
 def await_cycles(tasks: Iterable[asyncio.Task[Any]]) -> list[tuple[asyncio.Task[Any], ...]]:
     """Return the cycles among `tasks`, disjoint: a task awaits the next one, and the last awaits the first."""
-    return _cycles(_awaits([task for task in tasks if not task.done()]))
+    return _cycles(awaited_tasks([task for task in tasks if not task.done()]))
 
 
 def _groups(chains: dict[asyncio.Task[Any], AwaitChain], name: dict[asyncio.Task[Any], str]) -> tuple[StackGroup, ...]:
@@ -115,7 +115,7 @@ def _namer(tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], str]:
 Awaits = dict[asyncio.Task[Any], list[asyncio.Task[Any]]]
 
 
-def _awaits(tasks: Sequence[asyncio.Task[Any]]) -> Awaits:
+def awaited_tasks(tasks: Sequence[asyncio.Task[Any]]) -> Awaits:
     """Return the tasks that each task awaits: from its awaited future downward, and from its callbacks upward."""
     found: dict[asyncio.Task[Any], dict[asyncio.Task[Any], None]] = {}
     waiting = {id(future): task for task in tasks if (future := _awaited_future(task)) is not None}

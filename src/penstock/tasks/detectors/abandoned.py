@@ -93,6 +93,7 @@ def _exception_evidence(exception: BaseException) -> dict[str, Any]:
     last = list(traceback.walk_tb(exception.__traceback__))[-MOST_LINES:]
     return {
         "exception": short_repr(exception),
+        "exception_type": type(exception).__qualname__,
         # innermost first, as everywhere in evidence
         "stack": place_lines(
             Place(frame.f_code.co_filename, line, frame.f_code.co_qualname) for frame, line in reversed(last)

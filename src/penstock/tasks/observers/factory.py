@@ -207,10 +207,28 @@ class TaskFactory:
         loop = self._loop()
         return LiveTasks(list(self._live.values()), lambda record: live_row(record, loop), monotonic_ns())
 
+    def numbered(self, number: int) -> tuple[LiveTask, Any] | None:
+        """Return the record of the live task with this number, and the task; None without one."""
+        found = next((record for record in list(self._live.values()) if record.number == number), None)
+        task = None if found is None else found()
+        if found is None or task is None:
+            return None
+        return live_row(found, self._loop()).record(monotonic_ns()), task
+
     def sites(self) -> list[SiteStatistics]:
         """Return the statistics of each site; tasks made at level count have the site "unknown"."""
         self._lost.report()
         return [_site_statistics(entry) for entry in self._sites.entries()]
+
+    def number_of(self, task: Any) -> int:
+        """Return the number of a live task; 0 if it was not recorded."""
+        record = self._live.get(id(task))
+        return 0 if record is None else record.number
+
+    def site_of_task(self, task: Any) -> Place | None:
+        """Return the site of a live task; None if it was not recorded."""
+        record = self._live.get(id(task))
+        return None if record is None else record.entry.site
 
     def creation_stack(self, task: Any) -> list[Place]:
         """Return the creation stack of a live task, innermost first, at most 8 frames; empty if it is not a sample."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from penstock._core.tasks.rows import LostRow
     from penstock.tasks.observers.livetasks import LiveTasks
     from penstock.tasks.place import Place
-    from penstock.tasks.records import SiteStatistics, TaskStatistics
+    from penstock.tasks.records import LiveTask, SiteStatistics, TaskStatistics
 
 
 __all__ = ["NativeObserver"]
@@ -113,6 +113,14 @@ class NativeObserver:
             return LiveTasks((), lambda entry: live_row(entry, self.site), monotonic_ns())
         snapshot: Any = core.snapshot_tasks()
         return LiveTasks(snapshot, lambda entry: live_row(entry, self.site), snapshot.taken_ns)
+
+    def numbered(self, number: int) -> tuple[LiveTask, Any] | None:
+        """Return the record of the live task with this number, and the task; None without one."""
+        from penstock.tasks.observers.nativerecords import live_row
+
+        entry = self._probe.ledger.numbered(number)
+        task = None if entry is None else entry.weak()
+        return None if task is None else (live_row(entry, self.site).record(monotonic_ns()), task)
 
     def sites(self) -> list[SiteStatistics]:
         """Return the statistics of each site."""
@@ -221,6 +229,10 @@ class NativeObserver:
         """Return the site with a number of the probe's."""
         raw = self._probe.sites.sites[number]
         return (UNKNOWN, OTHER)[number] if raw is None else place_at(*raw)
+
+    def number_of(self, task: object) -> int:
+        """Return the number of a live task; 0 if it was not recorded."""
+        return self._probe.number_of(task)
 
     def site_of_task(self, task: object) -> Place | None:
         """Return the site of a live task; None if it was not recorded."""

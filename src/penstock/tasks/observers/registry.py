@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from penstock.tasks.finding_log import FindingLog, Listener
     from penstock.tasks.flighttrace import Event
+    from penstock.tasks.place import Place
     from penstock.tasks.records import LiveTask, SiteStatistics, TaskStatistics
 
-__all__ = ["LEVELS", "Observer", "listen", "observer_of", "observers", "register", "unlisten", "unregister"]
+__all__ = ["LEVELS", "Observer", "listen", "observed_loops", "observer_of", "observers", "register", "unlisten", "unregister"]
 
 
 # how much is recorded of each task, least first
@@ -40,6 +41,18 @@ class Observer(Protocol):
 
     def live(self) -> Sequence[LiveTask]:
         """Return a record of each task that has not ended."""
+
+    def numbered(self, number: int) -> tuple[LiveTask, Any] | None:
+        """Return the record of the live task with this number, and the task; None without one."""
+
+    def number_of(self, task: Any) -> int:
+        """Return the number of a live task; 0 if it was not recorded."""
+
+    def site_of_task(self, task: Any) -> Place | None:
+        """Return the site of a live task; None if it was not recorded."""
+
+    def creation_stack(self, task: Any) -> list[Place]:
+        """Return the creation stack of a live task, innermost first; empty if it was not recorded."""
 
     def sites(self) -> list[SiteStatistics]:
         """Return the statistics of each site."""
@@ -100,6 +113,12 @@ def observers() -> list[Observer]:
     with _lock:
         # once each: a task factory may serve several loops
         return list(dict.fromkeys(observer for loop, observer in _observers.items() if not loop.is_closed()))
+
+
+def observed_loops() -> list[tuple[asyncio.AbstractEventLoop, Observer]]:
+    """Return the open loops with their observers, in the order of registration."""
+    with _lock:
+        return [(loop, observer) for loop, observer in _observers.items() if not loop.is_closed()]
 
 
 def _after_fork() -> None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.runtime.supervisor import control, rundir
-from penstock.runtime.supervisor.control import MAX_LINE_BYTES, MOST_CLIENTS, ControlServer, PendingAnswer
+from penstock.runtime.supervisor.control import MAX_LINE_BYTES, MOST_CLIENTS, ControlServer, PendingAnswer, listen_control
 from penstock.runtime.supervisor.control_client import ask, supervisors
 from penstock.runtime.supervisor.rundir import make_directory
 
@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[ControlServer]:
-    with closing(ControlServer(echo, PID)) as made:
+    with closing(ControlServer(echo, listen_control(PID))) as made:
         yield made
 
 
@@ -130,7 +130,7 @@ def test_an_answer_without_a_json_text_is_one_all_the_same(server: ControlServer
 
 def test_a_long_answer_arrives_whole(folder: Path) -> None:
     text = "stack\n" * 500_000
-    with closing(ControlServer(lambda message: {"ok": True, "stacks": text}, PID)):
+    with closing(ControlServer(lambda message: {"ok": True, "stacks": text}, listen_control(PID))):
         assert ask(PID, "stacks")["stacks"] == text
 
 
@@ -140,7 +140,7 @@ def test_an_answer_that_takes_its_time_keeps_nobody_else(folder: Path) -> None:
     def answer(message: Mapping[str, object]) -> Mapping[str, object] | PendingAnswer:
         return reload if message["command"] == "reload" else {"ok": True}
 
-    with closing(ControlServer(answer, PID)) as server, connected(server) as sock, sock.makefile("rb") as lines:
+    with closing(ControlServer(answer, listen_control(PID))) as server, connected(server) as sock, sock.makefile("rb") as lines:
         # the second line waits for the answer to the first
         sock.sendall(question("reload") + question("x"))
         assert ask(PID, "workers") == {"ok": True}
@@ -160,7 +160,7 @@ def test_a_client_that_sends_nothing_is_dropped(server: ControlServer, monkeypat
 
 def test_a_client_that_does_not_read_is_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "PATIENCE_S", 0.05)
-    with closing(ControlServer(lambda message: {"ok": True, "text": "x" * 4_000_000}, PID)) as server:
+    with closing(ControlServer(lambda message: {"ok": True, "text": "x" * 4_000_000}, listen_control(PID))) as server:
         with connected(server) as sock:
             sock.sendall(question("stacks"))
             # the buffer of the socket is full by then
@@ -217,13 +217,13 @@ class Fuzzed:
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PENSTOCK_RUNTIME_DIR", str(tmp_path_factory.mktemp("fuzz") / "run"))
-        with closing(ControlServer(echo, PID)) as server:
+        with closing(ControlServer(echo, listen_control(PID))) as server:
             yield Fuzzed(server)
 
 
 def test_the_end_leaves_no_descriptor_thread_or_file(folder: Path) -> None:
     before = len(os.listdir("/proc/self/fd")), threading.active_count()
-    server = ControlServer(echo, PID)
+    server = ControlServer(echo, listen_control(PID))
     clients = [connected(server) for _ in range(3)]
     assert ask(PID, "x")["ok"]
     server.close()
@@ -237,7 +237,7 @@ def test_the_end_leaves_no_descriptor_thread_or_file(folder: Path) -> None:
 
 def test_an_answer_given_after_the_end_does_nothing(folder: Path) -> None:
     late = PendingAnswer()
-    with closing(ControlServer(lambda message: late, PID)) as server, connected(server) as sock:
+    with closing(ControlServer(lambda message: late, listen_control(PID))) as server, connected(server) as sock:
         sock.sendall(question("reload"))
         until_s = time.monotonic() + PATIENCE_S
         while late._wake is None and time.monotonic() < until_s:
@@ -248,8 +248,8 @@ def test_an_answer_given_after_the_end_does_nothing(folder: Path) -> None:
 
 
 def test_a_supervisor_replaced_in_its_process_has_the_path_and_the_old_one_leaves_it(folder: Path) -> None:
-    old = ControlServer(lambda message: {"ok": True, "who": "old"}, PID)
-    with closing(ControlServer(lambda message: {"ok": True, "who": "new"}, PID)):
+    old = ControlServer(lambda message: {"ok": True, "who": "old"}, listen_control(PID))
+    with closing(ControlServer(lambda message: {"ok": True, "who": "new"}, listen_control(PID))):
         old.close()
         assert ask(PID, "x")["who"] == "new"
     assert list(folder.iterdir()) == []
@@ -261,7 +261,7 @@ def test_files_of_dead_supervisors_go(folder: Path) -> None:
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(folder / name))
     (folder / "notes.txt").write_text("kept")
-    with closing(ControlServer(echo, PID)):
+    with closing(ControlServer(echo, listen_control(PID))):
         assert supervisors() == [PID]
         assert sorted(path.name for path in folder.iterdir()) == [f"{PID}.sock", "notes.txt"]
 
@@ -272,14 +272,14 @@ def test_a_question_to_none_is_one_line(folder: Path) -> None:
 
 
 def test_a_supervisor_that_does_not_answer_is_not_waited_for(folder: Path) -> None:
-    with closing(ControlServer(lambda message: PendingAnswer(), PID)):
+    with closing(ControlServer(lambda message: PendingAnswer(), listen_control(PID))):
         with pytest.raises(TimeoutError, match=f"the supervisor {PID} did not answer in 0.05 s"):
             ask(PID, "x", within_s=0.05)
 
 
 def refused(folder: Path) -> str:
     with pytest.raises(OSError) as caught:
-        ControlServer(echo, PID)
+        ControlServer(echo, listen_control(PID))
     text = caught.value.strerror or str(caught.value)
     assert "\n" not in text and str(folder) in text
     return text
@@ -330,7 +330,7 @@ def test_the_xdg_directory_comes_first(tmp_path: Path) -> None:
 
 
 def test_two_threads_and_a_close_end(folder: Path) -> None:
-    server = ControlServer(echo, PID)
+    server = ControlServer(echo, listen_control(PID))
     found: list[Any] = []
 
     def ask_on(put: Callable[[Any], None]) -> None:

@@ -1,0 +1,3 @@
+"""The native half of the attach server: the thread that answers without the GIL."""
+
+__all__: list[str] = []

@@ -1,0 +1,163 @@
+"""Answers that take time: the findings from now on, and a trace of the next seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from penstock.runtime.attach.plain import plain_finding
+from penstock.tasks.flighttrace import trace
+from penstock.tasks.observers import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.tasks.finding import Finding
+    from penstock.tasks.flighttrace import Event
+
+__all__ = ["FindingHub", "FindingsRequest", "LaterAnswer", "TraceRequest", "finding_hub"]
+
+MOST_FINDINGS = 512
+LONGEST_WAIT_S = 30.0
+LONGEST_TRACE_S = 60.0
+MOST_EVENTS = 200_000
+
+
+def seconds(value: object, name: str, highest_s: float) -> float:
+    """Return a time of a message in seconds. Raises ValueError for any other value."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= highest_s:
+        raise ValueError(f"{name} = {str(value)[:40]}: seconds from 0 to {highest_s:g} are needed")
+    return float(value)
+
+
+class LaterAnswer:
+    """An answer that takes time. The answering thread asks for it now and then."""
+
+    def poll(self) -> Mapping[str, Any] | None:
+        """Return the answer; None if it is not ready."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Clean up: it is answered, or the client is gone."""
+
+
+class FindingHub:
+    """The newest findings of all loops, also of closed ones, numbered in their order. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: deque[tuple[int, Finding]] = deque(maxlen=MOST_FINDINGS)
+        self._mark = 0
+        self._is_listening = False
+
+    def listen(self) -> None:
+        """Keep the findings from now on, and those that the loops have kept so far."""
+        if self._is_listening:
+            return
+        self._is_listening = True
+        early = [finding for observer in registry.observers() for finding in observer.findings.all()]
+        for finding in sorted(early, key=lambda finding: finding.wall_time_s):
+            self.add(finding)
+        registry.listen(self.add)
+
+    def add(self, finding: Finding) -> None:
+        """Keep a finding; of a fault that is reported again, the newest report."""
+        with self._lock:
+            self._mark += 1
+            self._kept.append((self._mark, finding))
+
+    def mark(self) -> int:
+        """Return the number of the newest finding."""
+        return self._mark
+
+    def since(self, mark: int) -> tuple[list[Finding], int]:
+        """Return the findings after a mark, and the mark of the newest."""
+        with self._lock:
+            return [finding for number, finding in self._kept if number > mark], self._mark
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, which has other loops."""
+        self.__init__()  # type: ignore[misc]
+
+
+finding_hub = FindingHub()
+
+
+class FindingsRequest(LaterAnswer):
+    """The findings after `since`; without any, those that come within `wait_s` seconds."""
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        since = message.get("since", 0)
+        if not isinstance(since, int) or isinstance(since, bool):
+            raise ValueError(f"since = {str(since)[:40]}: the mark of a former answer is needed")
+        # a mark of a former process that had this number
+        self._since = since if 0 <= since <= finding_hub.mark() else 0
+        self._until_s = time.monotonic() + seconds(message.get("wait_s", 0), "wait_s", LONGEST_WAIT_S)
+
+    def poll(self) -> Mapping[str, Any] | None:
+        """Return the findings; None while there is none and time is left."""
+        if finding_hub.mark() == self._since and time.monotonic() < self._until_s:
+            return None
+        found, mark = finding_hub.since(self._since)
+        return {"findings": [plain_finding(finding) for finding in found], "mark": mark}
+
+
+class TraceRequest(LaterAnswer):
+    """The flight recorder's events of the next `seconds`, at level trace meanwhile."""
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        length_s = seconds(message.get("seconds", 5), "seconds", LONGEST_TRACE_S)
+        self._since_ns = time.monotonic_ns()
+        self._until_s = time.monotonic() + length_s
+        raised_level.begin()
+
+    def poll(self) -> Mapping[str, Any] | None:
+        """Return the trace; None before its time is over."""
+        if time.monotonic() < self._until_s:
+            return None
+        loops = [(observer.name or "", self._newest(observer)) for observer in registry.observers()]
+        return {"trace": trace(loops), "events": sum(len(events) for _, events in loops)}
+
+    def _newest(self, observer: registry.Observer) -> list[Any]:
+        found = [event for event in observer.events() if event.at_ns + event.took_ns >= self._since_ns]
+        return [_without_quotes(event) for event in found[-MOST_EVENTS:]]
+
+    def end(self) -> None:
+        """Give the loops their former level."""
+        raised_level.end()
+
+
+def _without_quotes(event: Event) -> Event:
+    """Return the event without what follows a colon in a finding's message: it may quote an exception."""
+    return event._replace(text=event.text.partition(":")[0]) if event.kind == "finding" else event
+
+
+class RaisedLevel:
+    """Level trace of all loops while one request or several need it; the former levels come back with the last."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._former: list[tuple[registry.Observer, str]] = []
+
+    def begin(self) -> None:
+        """Raise the level for one more request."""
+        self._count += 1
+        if self._count == 1:
+            self._former = [(observer, observer.statistics().level) for observer in registry.observers()]
+            for observer, _ in self._former:
+                observer.set_level("trace")
+
+    def end(self) -> None:
+        """End one request."""
+        self._count -= 1
+        if self._count == 0:
+            former, self._former = self._former, []
+            for observer, level in former:
+                # a level that was set meanwhile stays
+                if observer.statistics().level == "trace":
+                    observer.set_level(level)
+
+
+raised_level = RaisedLevel()
