@@ -16,6 +16,10 @@ from hypothesis import HealthCheck, settings
 
 import penstock.testing
 from penstock.loop import NATIVE
+from penstock.runtime.attach.service import attach_service
+
+# Tests count the threads and descriptors of their own process. Programs that they start can be attached to.
+attach_service.is_allowed = False
 
 pytest_plugins = ["tests.support.leftovers", "tests.support.retried"]
 

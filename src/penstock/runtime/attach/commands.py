@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.pressure.admission.registry import registered
 from penstock.runtime.attach import tasks
 from penstock.runtime.attach.events import FindingsRequest, TraceRequest, finding_hub
+from penstock.runtime.attach.messages import VERSION, BadMessage, whole, word
 from penstock.runtime.attach.plain import short_name
 from penstock.runtime.attach.process import process_facts
 from penstock.runtime.attach.role import ProcessRole
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
     from penstock.runtime.attach.events import LaterAnswer
     from penstock.runtime.attach.pace import Pace
 
-__all__ = ["VERSION", "AttachCommands", "answer_line", "error_answer", "parse_line", "with_facts"]
+__all__ = ["AttachCommands", "answer_line", "error_answer", "with_facts"]
 
-VERSION = 1
 MOST_SITES = 1000
 MOST_LIMIT = 1_000_000
 
@@ -33,7 +33,7 @@ Answer = dict[str, Any]
 
 
 class AttachCommands:
-    """The answers to messages. Raises ValueError for a bad message, PermissionError for an action that is not allowed.
+    """The answers to messages. Raises BadMessage, PermissionError for an action that is not allowed.
 
     `actions` is whether monitors may act on the process, `role` the role of the process.
     """
@@ -60,7 +60,7 @@ class AttachCommands:
         command = self._known.get(str(message.get("command")))
         if command is None:
             known = ", ".join(self._known)
-            raise ValueError(f"unknown command {str(message.get('command'))[:40]!r}: {known} are known")
+            raise BadMessage(f"unknown command {str(message.get('command'))[:40]!r}: {known} are known")
         return command(message, pace)
 
     def _facts(self) -> Answer:
@@ -71,26 +71,21 @@ class AttachCommands:
         return {"process": self._facts(), "loops": loops}
 
     def _snapshot(self, message: Mapping[str, Any], pace: Pace) -> Answer:
-        sites = whole(message.get("sites", 50), "sites", 0, MOST_SITES)
+        sites = whole(message, "sites", 50, 0, MOST_SITES)
         return {"process": self._facts(), **process_snapshot(pace, sites), "mark": finding_hub.mark()}
 
     def _tasks(self, message: Mapping[str, Any], pace: Pace) -> Answer:
-        group = message.get("group")
         if message.get("tree"):
             return tasks.tree(message)
-        if group == "site":
+        if message.get("group") is None:
+            return tasks.listed(pace, message)
+        if word(message, "group", None, ("site", "stack")) == "site":
             return tasks.grouped_by_site(pace, message)
-        if group == "stack":
-            return tasks.await_graphs(message.get("loop"))
-        if group is not None:
-            raise ValueError(f"group {str(group)[:40]!r}: site and stack are known")
-        return tasks.listed(pace, message)
+        return tasks.await_graphs(message.get("loop"))
 
     def _level(self, message: Mapping[str, Any], _: Pace) -> Answer:
-        level = message.get("level")
-        if level not in LEVELS:
-            raise ValueError(f"no level {str(level)[:40]!r}: it is {', '.join(LEVELS)}")
-        for _, observer in observed_loops():
+        level = word(message, "level", None, LEVELS)
+        for _loop, observer in observed_loops():
             observer.set_level(level)
         return {"level": level}
 
@@ -110,11 +105,11 @@ class AttachCommands:
 
     def _set_limit(self, message: Mapping[str, Any], _: Pace) -> Answer:
         self._check_allowed("set-limit")
-        limit = whole(message.get("limit"), "limit", 1, MOST_LIMIT)
+        limit = whole(message, "limit", None, 1, MOST_LIMIT)
         gate = next((each for each in registered() if each.name == message.get("gate")), None)
         if gate is None:
             names = ", ".join(short_name(each.name) for each in registered()) or "none"
-            raise ValueError(f"no gate {str(message.get('gate'))[:40]!r}; there are: {names}")
+            raise BadMessage(f"no gate {str(message.get('gate'))[:40]!r}; there are: {names}")
         resize: Any = gate
         if gate.loop is None:
             resize.resize(limit)
@@ -125,29 +120,6 @@ class AttachCommands:
     def _check_allowed(self, command: str) -> None:
         if not self.actions:
             raise PermissionError(f"{command} is an action: the process allows none (monitor.actions is false)")
-
-
-def whole(value: object, name: str, lowest: int, highest: int) -> int:
-    """Return a whole number of a message. Raises ValueError for any other value."""
-    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-        raise ValueError(f"{name} = {str(value)[:40]}: a whole number from {lowest} to {highest} is needed")
-    return value
-
-
-def parse_line(line: bytes) -> dict[str, Any]:
-    """Return the message in a line. Raises ValueError for anything but a message of this version."""
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        raise ValueError("not a JSON line") from None
-    if not isinstance(message, dict):
-        raise ValueError("a message is a JSON object")
-    version = message.get("version")
-    if version != VERSION or isinstance(version, bool):
-        raise ValueError(f"version {json.dumps(version)[:40]} is not known here, {VERSION} is")
-    if not isinstance(message.get("command"), str):
-        raise ValueError("a message has a command")
-    return message
 
 
 def with_facts(answer: Mapping[str, Any]) -> Answer:

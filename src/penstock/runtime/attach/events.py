@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from penstock.runtime.attach.messages import seconds, whole
 from penstock.runtime.attach.plain import plain_finding
 from penstock.tasks.flighttrace import trace
 from penstock.tasks.observers import registry
@@ -23,13 +24,7 @@ MOST_FINDINGS = 512
 LONGEST_WAIT_S = 30.0
 LONGEST_TRACE_S = 60.0
 MOST_EVENTS = 200_000
-
-
-def seconds(value: object, name: str, highest_s: float) -> float:
-    """Return a time of a message in seconds. Raises ValueError for any other value."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= highest_s:
-        raise ValueError(f"{name} = {str(value)[:40]}: seconds from 0 to {highest_s:g} are needed")
-    return float(value)
+MOST_MARK = 2**53
 
 
 class LaterAnswer:
@@ -89,12 +84,10 @@ class FindingsRequest(LaterAnswer):
     """The findings after `since`; without any, those that come within `wait_s` seconds."""
 
     def __init__(self, message: Mapping[str, Any]) -> None:
-        since = message.get("since", 0)
-        if not isinstance(since, int) or isinstance(since, bool):
-            raise ValueError(f"since = {str(since)[:40]}: the mark of a former answer is needed")
+        since = whole(message, "since", 0, 0, MOST_MARK)
         # a mark of a former process that had this number
-        self._since = since if 0 <= since <= finding_hub.mark() else 0
-        self._until_s = time.monotonic() + seconds(message.get("wait_s", 0), "wait_s", LONGEST_WAIT_S)
+        self._since = since if since <= finding_hub.mark() else 0
+        self._until_s = time.monotonic() + seconds(message, "wait_s", 0, LONGEST_WAIT_S)
 
     def poll(self) -> Mapping[str, Any] | None:
         """Return the findings; None while there is none and time is left."""
@@ -108,7 +101,7 @@ class TraceRequest(LaterAnswer):
     """The flight recorder's events of the next `seconds`, at level trace meanwhile."""
 
     def __init__(self, message: Mapping[str, Any]) -> None:
-        length_s = seconds(message.get("seconds", 5), "seconds", LONGEST_TRACE_S)
+        length_s = seconds(message, "seconds", 5, LONGEST_TRACE_S)
         self._since_ns = time.monotonic_ns()
         self._until_s = time.monotonic() + length_s
         raised_level.begin()

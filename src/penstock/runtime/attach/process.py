@@ -1,4 +1,4 @@
-"""The facts of this process for its monitors: program, versions, memory, CPU time, quota. A fact that is unknown is None."""
+"""The facts of this process for its monitors: program, versions, memory, CPU time, quota. Unknown facts are None."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from penstock.runtime.attach.role import ProcessRole
+from penstock.tasks.detectors.stalls import stall_watch
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from penstock._core.tasks.heartbeat import Heartbeat
     from penstock.config import MonitorConfig
@@ -40,13 +40,13 @@ class AttachService:
     def __init__(self) -> None:
         self.is_allowed = True
         self.role = ProcessRole()
-        self._actions = False
+        self._actions = self._is_wanted = False
         # Reentrant: a signal handler may fork or make a loop.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._is_stopping = threading.Event()
         self._server: Any = None
-        self._pid = os.getpid()
+        self._has_run = False
         self._ends_at_exit = False
         # the heartbeats of open loops, by the reference to their loop
         self._followed: dict[ref[asyncio.AbstractEventLoop], tuple[Heartbeat, str]] = {}
@@ -58,7 +58,8 @@ class AttachService:
         if not config.attach or not self.is_allowed:
             return
         try:
-            self._actions = self._actions or config.actions
+            self._actions, self._is_wanted = self._actions or config.actions, True
+            stall_watch.on_run = self.ensure_thread
             if heartbeat is not None:
                 self._follow(ref(loop, self._forget), heartbeat, name)
             self.ensure_thread()
@@ -85,7 +86,7 @@ class AttachService:
     def ensure_thread(self) -> None:
         """Start the thread unless it runs."""
         with self._lock:
-            if self._thread is not None or not self._is_wanted():
+            if self._thread is not None or not self._is_wanted or sys.is_finalizing():
                 return
             if not self._ends_at_exit:
                 self._ends_at_exit = True
@@ -95,9 +96,6 @@ class AttachService:
             # pydevd would stop it together with the loop's thread
             self._thread.pydev_do_not_trace = self._thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
             self._thread.start()
-
-    def _is_wanted(self) -> bool:
-        return self.is_allowed and not sys.is_finalizing()
 
     def _run(self) -> None:
         if self._server is None and self._is_stopping.wait(START_S):
@@ -154,15 +152,16 @@ class AttachService:
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(self.ensure_thread)
                     return
+        # else at the begin of the next run
 
     def after_fork_in_child(self) -> None:
         """Give up the parent's socket. The child's service starts with a loop of its own."""
         self._lock = threading.RLock()
         self._thread = None
         self._is_stopping = threading.Event()
-        self._pid = os.getpid()
         server, self._server = self._server, None
         self._followed.clear()
+        self._is_wanted = False
         if server is not None:
             server.forget()
 

@@ -1,4 +1,4 @@
-"""The servers behind the attach service: the native one, which answers without the GIL too, and one without native code."""
+"""The servers of the attach service: one that answers without the GIL too, and one without native code."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.loop import NATIVE
-from penstock.runtime.attach.commands import AttachCommands, answer_line, error_answer, parse_line, with_facts
+from penstock.runtime.attach.commands import AttachCommands, answer_line, error_answer, with_facts
 from penstock.runtime.attach.events import LaterAnswer, finding_hub
+from penstock.runtime.attach.messages import BadMessage, parse_line
 from penstock.runtime.attach.pace import Pace
 from penstock.runtime.socketfile import SocketFile
 from penstock.runtime.supervisor.control import ControlServer, PendingAnswer
@@ -245,8 +246,8 @@ class PlainServing:
 
 
 def error_line(error: Exception) -> bytes:
-    """Return the line of an exception: the text of one of ours, of others the class alone, for a text may quote data."""
-    if isinstance(error, ValueError | PermissionError):
+    """Return the line of an exception: our own text, of others the class alone, for a text may quote data."""
+    if isinstance(error, BadMessage | PermissionError):
         return error_answer(str(error))
     logger.debug("a monitor's question failed", exc_info=error)
     return error_answer(f"{type(error).__name__} in the answer; the log of penstock.monitor has it at DEBUG")

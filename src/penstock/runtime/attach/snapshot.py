@@ -15,7 +15,7 @@ from penstock.pressure.overload.connections import memory_statistics
 from penstock.pressure.overload.sheds import all_sheds
 from penstock.runtime.attach.plain import plain_gate, plain_lane, plain_place, plain_site, plain_times, short_name
 from penstock.tasks.awaits.frames import frame_of_thread, outward, user_place
-from penstock.tasks.observers.registry import observed_loops
+from penstock.tasks.observers.registry import observed_loops, registered_s
 
 if TYPE_CHECKING:
     from penstock.runtime.attach.pace import Pace
@@ -29,7 +29,7 @@ BLOCKED_NS = 50_000_000
 MOST_FRAMES = 60
 TIMES = ("delay", "turn", "callback", "poll", "wake")
 TASK_COUNTS = ("created", "completed", "failed", "cancelled", "lost", "live", "eager", "steps", "running_s", "ready_s")
-FIGURES = ("turns", "polls", "events", "active_s", "idle_s", "utilization", "ready_count", "ready_age_s", "timer_count")
+FIGURES = ("turns", "polls", "events", "active_s", "idle_s", "ready_count", "ready_age_s", "timer_count")
 SOURCES = {
     "Stream": "streams",
     "LimitedStream": "streams",
@@ -60,11 +60,16 @@ def loop_facts(loop: asyncio.AbstractEventLoop, observer: Observer) -> dict[str,
         "implementation": record.implementation,
         "level": record.level,
         "running": loop.is_running(),
-        "utilization": record.figures.utilization,
+        "utilization": _utilization(loop, record.figures.active_s),
         "tasks_live": record.live,
         "findings": dict(record.findings),
         "blocked_s": None if blocked is None else blocked["lasted_s"],
     }
+
+
+def _utilization(loop: asyncio.AbstractEventLoop, active_s: float) -> float:
+    """Return the share of the time since the loop was made for which callbacks ran; a poll that lasts counts too."""
+    return min(1.0, active_s / max(time.monotonic() - registered_s(loop), active_s, 1e-9))
 
 
 def loop_snapshots(pace: Pace, sites: int) -> list[dict[str, Any]]:
@@ -85,6 +90,7 @@ def _loop(pace: Pace, loop: Any, observer: Observer, lanes: Any, sites: int) -> 
         "running": loop.is_running(),
         "thread_id": thread_id,
         **{name: getattr(record.figures, name) for name in FIGURES},
+        "utilization": _utilization(loop, record.figures.active_s),
         "callbacks": dict(record.figures.callbacks),
         "stalls": dict(record.figures.stalls),
         "findings": dict(record.findings),

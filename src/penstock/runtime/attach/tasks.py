@@ -9,6 +9,7 @@ from collections import Counter
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from penstock.runtime.attach.messages import BadMessage, whole, word
 from penstock.runtime.attach.plain import plain_place, plain_task, short_name
 from penstock.runtime.attach.snapshot import stack_of_thread
 from penstock.tasks.awaits.chain import await_chain, awaited_object
@@ -27,6 +28,7 @@ __all__ = ["await_graphs", "grouped_by_site", "listed", "one_task", "stacks", "t
 
 # the budget of the walk over all await chains
 GRAPH_S = 0.25
+MOST_ROWS = 10_000
 MOST_IN_TREE = 20_000
 MOST_DEPTH = 50
 SORT_KEYS = {
@@ -42,10 +44,8 @@ SORT_KEYS = {
 
 def listed(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tasks that match, sorted, at most `limit`."""
-    key = SORT_KEYS.get(message.get("sort", "age"))
-    if key is None:
-        raise ValueError(f"sort {message.get('sort')!r}: {', '.join(SORT_KEYS)} are known")
-    limit = _whole(message.get("limit", 100), "limit", 0, 10_000)
+    key = SORT_KEYS[word(message, "sort", "age", tuple(SORT_KEYS))]
+    limit = whole(message, "limit", 100, 0, MOST_ROWS)
     total, matched = 0, []
     text = str(message.get("filter") or "").lower()
     for row in _rows(pace, message.get("loop")):
@@ -66,12 +66,6 @@ def _rows(pace: Pace, only: object = None) -> Iterator[dict[str, Any]]:
 
 def _searched(row: Mapping[str, Any]) -> str:
     return f"{row['name']} {row['site']['text']} {row['state']}".lower()
-
-
-def _whole(value: object, name: str, lowest: int, highest: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-        raise ValueError(f"{name} = {value!r}: a whole number from {lowest} to {highest} is needed")
-    return value
 
 
 def grouped_by_site(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,13 +158,13 @@ def _branch(
 
 
 def task_numbered(number: object) -> tuple[asyncio.AbstractEventLoop, Observer, LiveTask, Any]:
-    """Return (loop, observer, record, task) of the live task with this number. Raises ValueError without one."""
+    """Return (loop, observer, record, task) of the live task with this number. Raises BadMessage without one."""
     if isinstance(number, int) and 0 < number < 2**63:
         for loop, observer in observed_loops():
             found = observer.numbered(number)
             if found is not None:
                 return loop, observer, *found
-    raise ValueError(f"no live task has the number {number!r}")
+    raise BadMessage(f"no live task has the number {str(number)[:40]}")
 
 
 def one_task(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,8 @@ class StallWatch:
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, WatchedLoop] = WeakKeyDictionary()
         self._causes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, int]] = WeakKeyDictionary()
         self._ends_at_exit = False
+        # called in the loop's thread as a watched loop begins to run
+        self.on_run: Callable[[], object] | None = None
 
     def watch(
         self,
@@ -190,6 +192,8 @@ class StallWatch:
                 self._wake_or_start(self._watchdog)
         except Exception as error:
             logger.warning("stalls are not watched, the thread could not be started: %s", error)
+        if self.on_run is not None:
+            self.on_run()
 
     def _wake_or_start(self, watchdog: Watchdog) -> None:
         if self._has_thread():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -20,7 +21,18 @@ if TYPE_CHECKING:
     from penstock.tasks.place import Place
     from penstock.tasks.records import LiveTask, SiteStatistics, TaskStatistics
 
-__all__ = ["LEVELS", "Observer", "listen", "observed_loops", "observer_of", "observers", "register", "unlisten", "unregister"]
+__all__ = [
+    "LEVELS",
+    "Observer",
+    "listen",
+    "observed_loops",
+    "observer_of",
+    "observers",
+    "register",
+    "registered_s",
+    "unlisten",
+    "unregister",
+]
 
 
 # how much is recorded of each task, least first
@@ -65,6 +77,8 @@ class Observer(Protocol):
 
 
 _observers: WeakKeyDictionary[asyncio.AbstractEventLoop, Observer] = WeakKeyDictionary()
+# the time of registration, on time.monotonic()'s clock
+_since_s: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
 # called with the findings of every loop, also of loops made later
 _listeners: tuple[Listener, ...] = ()
 _lock = threading.Lock()
@@ -73,7 +87,7 @@ _lock = threading.Lock()
 def register(loop: asyncio.AbstractEventLoop, observer: Observer) -> None:
     """Make `observer` the observer of `loop`, in place of an earlier one."""
     with _lock:
-        _observers[loop] = observer
+        _observers[loop], _since_s[loop] = observer, time.monotonic()
         listeners = _listeners
     for listener in listeners:
         observer.findings.listen(listener)
@@ -113,6 +127,11 @@ def observers() -> list[Observer]:
     with _lock:
         # once each: a task factory may serve several loops
         return list(dict.fromkeys(observer for loop, observer in _observers.items() if not loop.is_closed()))
+
+
+def registered_s(loop: asyncio.AbstractEventLoop) -> float:
+    """Return when the loop got its observer, on time.monotonic()'s clock; now if it has none."""
+    return _since_s.get(loop) or time.monotonic()
 
 
 def observed_loops() -> list[tuple[asyncio.AbstractEventLoop, Observer]]:

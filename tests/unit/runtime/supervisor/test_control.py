@@ -17,7 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.runtime.supervisor import control, rundir
-from penstock.runtime.supervisor.control import MAX_LINE_BYTES, MOST_CLIENTS, ControlServer, PendingAnswer, listen_control
+from penstock.runtime.supervisor.control import (
+    MAX_LINE_BYTES,
+    MOST_CLIENTS,
+    ControlServer,
+    PendingAnswer,
+    listen_control,
+)
 from penstock.runtime.supervisor.control_client import ask, supervisors
 from penstock.runtime.supervisor.rundir import make_directory
 
@@ -140,7 +146,11 @@ def test_an_answer_that_takes_its_time_keeps_nobody_else(folder: Path) -> None:
     def answer(message: Mapping[str, object]) -> Mapping[str, object] | PendingAnswer:
         return reload if message["command"] == "reload" else {"ok": True}
 
-    with closing(ControlServer(answer, listen_control(PID))) as server, connected(server) as sock, sock.makefile("rb") as lines:
+    with (
+        closing(ControlServer(answer, listen_control(PID))) as server,
+        connected(server) as sock,
+        sock.makefile("rb") as lines,
+    ):
         # the second line waits for the answer to the first
         sock.sendall(question("reload") + question("x"))
         assert ask(PID, "workers") == {"ok": True}

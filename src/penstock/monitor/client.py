@@ -1,0 +1,144 @@
+"""The client of attach sockets: this user's penstock processes, and a connection to one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from penstock.errors import PenstockError
+from penstock.runtime.supervisor.control import peer_ids
+from penstock.runtime.supervisor.rundir import attach_sockets, refused_directories
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["AttachedProcess", "Refused", "processes"]
+
+VERSION = 1
+MOST_ANSWER_BYTES = 64 * 1024 * 1024
+CHUNK_BYTES = 256 * 1024
+
+
+class Refused(PenstockError):
+    """A process has refused a command; the text says why."""
+
+
+def processes() -> list[int]:
+    """Return the process numbers of this user's penstock processes that can be attached to."""
+    return list(attach_sockets(os.environ))
+
+
+class AttachedProcess:
+    """A connection to the attach socket of process `pid`, made again when it is lost.
+
+    `within_s` is the longest wait for an answer in seconds. Raises OSError, in one line: ProcessLookupError without
+    such a process, PermissionError for one of another user. One thread at a time may use it.
+    """
+
+    def __init__(self, pid: int, *, within_s: float = 5.0) -> None:
+        self.pid = pid
+        self._within_s = within_s
+        self._received = bytearray()
+        self._sock: socket.socket | None = self._connected(within_s)
+
+    def _connected(self, within_s: float) -> socket.socket:
+        path = attach_sockets(os.environ).get(self.pid)
+        if path is None:
+            raise ProcessLookupError(f"no penstock process {self.pid} of this user can be attached to{_reasons()}")
+        self._received.clear()
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(max(within_s, 0.001))
+            sock.connect(str(path))
+            if peer_ids(sock)[1] not in (0, os.geteuid()) and os.geteuid() != 0:
+                raise PermissionError(f"process {self.pid} belongs to another user")
+        except TimeoutError:
+            sock.close()
+            raise TimeoutError(f"process {self.pid} did not accept a connection in {within_s:g} s") from None
+        except PermissionError as error:
+            sock.close()
+            raise PermissionError(f"process {self.pid} cannot be attached to: {error}") from None
+        except OSError as error:
+            sock.close()
+            raise ProcessLookupError(f"process {self.pid} has ended ({error.strerror or error})") from None
+        return sock
+
+    def ask(self, command: str, *, within_s: float | None = None, **arguments: object) -> dict[str, Any]:
+        """Return the answer to a command; in a partial one, made without the GIL, `partial` is true.
+
+        Raises Refused with the process's reason, TimeoutError without an answer in time, and ConnectionError or
+        ProcessLookupError if the process has ended.
+        """
+        limit_s = self._within_s if within_s is None else within_s
+        line = json.dumps({"version": VERSION, "command": command, **arguments}).encode() + b"\n"
+        until_s = time.monotonic() + limit_s
+        try:
+            answer = self._asked(line, until_s)
+        except ConnectionError:
+            # an idle connection was given up, or the process forked: once more
+            self.close()
+            answer = self._asked(line, until_s)
+        except TimeoutError:
+            # a late answer would be taken for the next one
+            self.close()
+            raise TimeoutError(f"process {self.pid} did not answer in {limit_s:g} s") from None
+        if not answer["ok"]:
+            raise Refused(str(answer.get("error") or "no reason given"))
+        return answer
+
+    def _asked(self, line: bytes, until_s: float) -> dict[str, Any]:
+        if self._sock is None:
+            self._sock = self._connected(until_s - time.monotonic())
+        self._sock.settimeout(max(until_s - time.monotonic(), 0.001))
+        try:
+            self._sock.sendall(line)
+            return self._parsed(self._line(self._sock, until_s))
+        except (BrokenPipeError, ConnectionResetError):
+            raise ConnectionError(f"process {self.pid} ended the connection") from None
+
+    def _line(self, sock: socket.socket, until_s: float) -> bytes:
+        at = 0
+        while (end := self._received.find(b"\n", at)) < 0:
+            at = len(self._received)
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            sock.settimeout(left_s)
+            data = sock.recv(CHUNK_BYTES)
+            self._received += data
+            if not data or len(self._received) > MOST_ANSWER_BYTES:
+                raise ConnectionError(f"process {self.pid} ended the connection")
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
+        return line
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        found = None
+        with suppress(ValueError, RecursionError):
+            found = json.loads(line)
+        if not isinstance(found, dict) or not isinstance(found.get("ok"), bool):
+            raise ConnectionError(f"process {self.pid} sent no answer")
+        return found
+
+    def close(self) -> None:
+        """Close the connection; the next question makes a new one."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _reasons() -> str:
+    refused = refused_directories(os.environ)
+    return f" ({'; '.join(refused)})" if refused else ""
