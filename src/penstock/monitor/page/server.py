@@ -47,7 +47,8 @@ HEADERS = (
 class Reply:
     """A response: status, content type, body, further header fields. `chunks` go on after the body until they end.
 
-    The iterator yields None where it has nothing to send, so that the server notices a client that is gone.
+    The iterator yields None where it has nothing to send, so that the server notices a client that is gone. `finish()`
+    is called in the end, also if nothing could be sent.
     """
 
     status: int = 200
@@ -55,6 +56,7 @@ class Reply:
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     chunks: Iterator[bytes | None] | None = field(default=None, compare=False)
+    finish: Callable[[], object] = field(default=bool, compare=False)
 
     def head(self) -> bytes:
         """Return the head, with the empty line at its end."""
@@ -121,9 +123,13 @@ class PageServer:
         try:
             with sock, suppress(OSError):
                 reply = self._reply(sock)
-                if reply is not None:
+                if reply is None:
+                    return
+                try:
                     _send(sock, reply)
-                    _linger(sock)
+                finally:
+                    reply.finish()
+                _linger(sock)
         finally:
             self._room.release()
 
@@ -156,18 +162,12 @@ def _send(sock: socket.socket, reply: Reply) -> None:
     sock.sendall(reply.head() + reply.body)
     if reply.chunks is None:
         return
-    chunks = reply.chunks
-    try:
-        for chunk in chunks:
-            if chunk:
-                sock.settimeout(SEND_S)
-                sock.sendall(chunk)
-            elif _is_gone(sock):
-                return
-    finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
+    for chunk in reply.chunks:
+        if chunk:
+            sock.settimeout(SEND_S)
+            sock.sendall(chunk)
+        elif _is_gone(sock):
+            return
 
 
 def _is_gone(sock: socket.socket) -> bool:
