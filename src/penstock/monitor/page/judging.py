@@ -5,26 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from penstock.monitor.figures import Blocked
+    from penstock.monitor.history import History
 
 __all__ = ["judge"]
 
-Answer = dict[str, Any]
+
+def judge(history: History) -> list[dict[str, Any]]:
+    """Return rows with `text`, `next` and `severity`; none if nothing is wrong."""
+    latest = history.series(1)
+    return [_row(loop.name, loop.blocked) for each in latest for loop in each.loops if loop.blocked is not None]
 
 
-def judge(snapshots: Sequence[Answer]) -> list[Answer]:
-    """Return rows with `text`, `next` and `severity`, the worst first; none if nothing is wrong."""
-    if not snapshots:
-        return []
-    return [row for loop in snapshots[-1].get("loops") or () if (row := _blocked(loop)) is not None]
-
-
-def _blocked(loop: Answer) -> Answer | None:
-    blocked = loop.get("blocked")
-    if not isinstance(blocked, dict):
-        return None
-    stack = blocked.get("stack") or ()
-    place = f" in {stack[0]}" if stack else ""
-    lasted_s = float(blocked.get("lasted_s") or 0.0)
-    text = f"The loop {loop.get('name') or ''} is blocked{place} for {lasted_s:.1f} s."
-    return {"text": text, "next": "Move the call off the loop: penstock.offload.", "severity": lasted_s}
+def _row(name: str, blocked: Blocked) -> dict[str, Any]:
+    place = f" in {blocked.stack[0]}" if blocked.stack else ""
+    text = f"The loop {name} is blocked{place} for {blocked.lasted_s:.1f} s."
+    return {"text": text, "next": "Move the call off the loop: penstock.offload.", "severity": blocked.lasted_s}

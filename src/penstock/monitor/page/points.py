@@ -1,4 +1,4 @@
-"""Points of the charts: what two snapshots of a process, one after the other, say about the time between them."""
+"""Points of the charts: the figures of an interval in the form that the page draws."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from penstock.times import Times, merged, since
+from penstock.times import Times, merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["PagePoint", "merged_point", "point_between"]
+    from penstock.monitor.figures import Figures, LaneRates, LoopRates
+    from penstock.tasks.place import Place
+
+__all__ = ["PagePoint", "merged_point", "point_of"]
 
 Answer = dict[str, Any]
+# busy, queued, and the limit of workers
+LaneFigures = tuple[int, int, int | None]
 # sites of a point; the page draws fewer
 MOST_SITES = 12
 
 
 @dataclass(frozen=True, slots=True)
 class PagePoint:
-    """The figures of one moment. Rates are per second since the snapshot before; None means unknown.
+    """The figures of one moment; None means unknown.
 
     `lanes` has busy, queued and the limit by name, `gates` goodput and sheds. `blocked_s` is the age of a callback that
     runs right now and takes long, `is_partial` says that the GIL was held.
@@ -31,7 +36,7 @@ class PagePoint:
     utilization: float | None = None
     live: int | None = None
     sites: Mapping[str, int] = field(default_factory=dict)
-    lanes: Mapping[str, tuple[int, int, int | None]] = field(default_factory=dict)
+    lanes: Mapping[str, LaneFigures] = field(default_factory=dict)
     gates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     rss_bytes: int | None = None
     cpu: float | None = None
@@ -62,27 +67,23 @@ class PagePoint:
         }
 
 
-def point_between(before: Answer | None, now: Answer) -> PagePoint:
-    """Return the point of a snapshot. A partial one has only what is known without the GIL."""
-    loops = _loops(now)
-    earlier = {loop.get("thread_id"): loop for loop in _loops(before or {})}
-    pairs = [(earlier.get(loop.get("thread_id"), {}), loop) for loop in loops]
-    span_s = _number(now, "at_s") - _number(before or {}, "at_s") if before else 0.0
-    at_s = _number(now, "wall_time_s")
-    blocked_s = max((blocked for loop in loops if (blocked := _blocked_s(loop)) is not None), default=None)
-    if now.get("partial"):
-        return PagePoint(at_s, utilization=None if blocked_s is None else 1.0, blocked_s=blocked_s, is_partial=True)
-    process = now.get("process") or {}
+def point_of(found: Figures) -> PagePoint:
+    """Return the point of the figures of an interval. A partial answer has only what is known without the GIL."""
+    lasted_s = [loop.blocked.lasted_s for loop in found.loops if loop.blocked is not None]
+    blocked_s = max(lasted_s, default=None)
+    if found.partial:
+        utilization = None if blocked_s is None else 1.0
+        return PagePoint(found.wall_time_s, utilization=utilization, blocked_s=blocked_s, is_partial=True)
     return PagePoint(
-        at_s,
-        delay=merged(_between(old.get("delay"), loop.get("delay")) for old, loop in pairs),
-        utilization=_utilization(pairs, blocked_s),
-        live=sum(int((loop.get("tasks") or {}).get("live") or 0) for loop in loops),
-        sites=_sites(loops),
-        lanes=_lanes(loops),
-        gates=_gates(before or {}, now, span_s),
-        rss_bytes=process.get("rss_bytes"),
-        cpu=_rate((before or {}).get("process") or {}, process, "cpu_s", span_s),
+        found.wall_time_s,
+        delay=merged(loop.delay for loop in found.loops),
+        utilization=max((loop.utilization for loop in found.loops), default=None),
+        live=sum(loop.tasks_live for loop in found.loops),
+        sites=_sites(found.loops),
+        lanes=_lanes(lane for loop in found.loops for lane in loop.lanes),
+        gates={gate.name: (gate.goodput_per_s, gate.sheds_per_s) for gate in found.gates},
+        rss_bytes=found.process.rss_bytes,
+        cpu=found.process.cores_used,
         blocked_s=blocked_s,
     )
 
@@ -108,93 +109,32 @@ def merged_point(points: Iterable[PagePoint]) -> PagePoint | None:
     )
 
 
-def _loops(answer: Answer) -> list[Answer]:
-    return [loop for loop in answer.get("loops") or [] if isinstance(loop, dict)]
-
-
-def _number(answer: Answer, key: str) -> float:
-    value = answer.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _blocked_s(loop: Answer) -> float | None:
-    blocked = loop.get("blocked")
-    return _number(blocked, "lasted_s") if isinstance(blocked, dict) else None
-
-
-def _times(answer: Answer | None) -> Times:
-    if not answer:
-        return Times()
-    buckets = tuple((int(index), int(count)) for index, count in answer.get("buckets") or ())
-    return Times(int(answer.get("count") or 0), _number(answer, "total_s"), _number(answer, "max_s"), buckets)
-
-
-def _between(before: Answer | None, now: Answer | None) -> Times:
-    later, earlier = _times(now), _times(before)
-    # a loop that took the place of another one counts from zero
-    return since(later, earlier) if later.count >= earlier.count else later
-
-
-def _utilization(pairs: list[tuple[Answer, Answer]], blocked_s: float | None) -> float | None:
-    """Return the busiest loop's share of time outside of polls. A callback that still runs counts as busy."""
-    shares = []
-    for before, now in pairs:
-        active_s = _number(now, "active_s") - _number(before, "active_s")
-        idle_s = _number(now, "idle_s") - _number(before, "idle_s")
-        if active_s + idle_s > 0:
-            shares.append(min(1.0, max(0.0, active_s / (active_s + idle_s))))
-    if blocked_s is not None:
-        shares.append(1.0)
-    return max(shares, default=None)
-
-
-def _sites(loops: list[Answer]) -> dict[str, int]:
+def _sites(loops: Iterable[LoopRates]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for loop in loops:
-        for row in loop.get("sites") or ():
-            counts[_site_text(row.get("site"))] += int(row.get("live") or 0)
+        for row in loop.sites:
+            counts[_site_text(row.site)] += row.live
     return {name: count for name, count in counts.most_common(MOST_SITES) if count}
 
 
-def _site_text(site: Any) -> str:
-    if not isinstance(site, dict):
-        return str(site) if site else "unknown site"
-    file = str(site.get("file") or "?").rpartition("/")[2]
-    return f"{site.get('function') or '?'} ({file}:{site.get('line') or '?'})"
+def _site_text(site: Place | None) -> str:
+    if site is None:
+        return "unknown site"
+    return f"{site.function} ({site.file.rpartition('/')[2]}:{site.line})"
 
 
-def _lanes(loops: list[Answer]) -> dict[str, tuple[int, int, int | None]]:
-    lanes: dict[str, tuple[int, int, int | None]] = {}
-    for loop in loops:
-        for lane in loop.get("lanes") or ():
-            busy, queued, limit = lanes.get(str(lane.get("name")), (0, 0, None))
-            busy += int(lane.get("workers_busy") or lane.get("running") or 0)
-            lanes[str(lane.get("name"))] = (
-                busy,
-                queued + int(lane.get("queued") or 0),
-                _sum((limit, lane.get("workers_limit"))),
-            )
+def _lanes(rates: Iterable[LaneRates]) -> dict[str, LaneFigures]:
+    lanes: dict[str, LaneFigures] = {}
+    for lane in rates:
+        busy = lane.workers_busy or lane.running
+        lanes[lane.name] = _with_lane(lanes.get(lane.name), (busy, lane.queued, lane.workers_limit or None))
     return lanes
 
 
-def _gates(before: Answer, now: Answer, span_s: float) -> dict[str, tuple[float, float]]:
-    earlier = {gate.get("name"): gate for gate in before.get("gates") or ()}
-    rates = {}
-    for gate in now.get("gates") or ():
-        old = earlier.get(gate.get("name"))
-        if old is None or span_s <= 0:
-            rates[str(gate.get("name"))] = (0.0, 0.0)
-            continue
-        sheds = sum((gate.get("sheds") or {}).values()) - sum((old.get("sheds") or {}).values())
-        goodput = _rate(old, gate, "finished", span_s) or 0.0
-        rates[str(gate.get("name"))] = (goodput, max(0.0, sheds / span_s))
-    return rates
-
-
-def _rate(before: Answer, now: Answer, key: str, span_s: float) -> float | None:
-    if span_s <= 0 or key not in before or key not in now:
-        return None
-    return max(0.0, (_number(now, key) - _number(before, key)) / span_s)
+def _with_lane(before: LaneFigures | None, added: LaneFigures) -> LaneFigures:
+    if before is None:
+        return added
+    return before[0] + added[0], before[1] + added[1], _sum((before[2], added[2]))
 
 
 def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
@@ -204,12 +144,11 @@ def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     return total
 
 
-def _merged_lanes(points: list[PagePoint]) -> dict[str, tuple[int, int, int | None]]:
-    lanes: dict[str, tuple[int, int, int | None]] = {}
+def _merged_lanes(points: list[PagePoint]) -> dict[str, LaneFigures]:
+    lanes: dict[str, LaneFigures] = {}
     for point in points:
-        for name, (busy, queued, limit) in point.lanes.items():
-            old = lanes.get(name, (0, 0, None))
-            lanes[name] = old[0] + busy, old[1] + queued, _sum((old[2], limit))
+        for name, figures in point.lanes.items():
+            lanes[name] = _with_lane(lanes.get(name), figures)
     return lanes
 
 

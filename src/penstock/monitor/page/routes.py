@@ -15,7 +15,7 @@ from penstock.monitor.page.events import state_events
 from penstock.monitor.page.request import BadRequest
 from penstock.monitor.page.sampler import MERGED
 from penstock.monitor.page.server import Reply
-from penstock.monitor.page.state import page_state
+from penstock.monitor.page.state import Judge, page_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +42,7 @@ LONGEST_TRACE_S = 60.0
 TRACE_GRACE_S = 15.0
 # a wrong token costs its client this much
 WRONG_TOKEN_S = 0.5
-MOST_TASKS = 1000
+MOST_TASKS, MOST_FINDINGS = 1000, 200
 SORTS = ("age", "running", "ready", "waiting", "steps", "number")
 
 
@@ -56,9 +56,7 @@ def page_files() -> dict[str, Path]:
 class PageRoutes:
     """The answers of the page. `handle` is called from several threads."""
 
-    def __init__(
-        self, sampler: PageSampler, access: PageAccess, judge: Callable[[Sequence[Answer]], list[Answer]]
-    ) -> None:
+    def __init__(self, sampler: PageSampler, access: PageAccess, judge: Judge) -> None:
         self._sampler, self._access, self._judge = sampler, access, judge
         self._streams = threading.BoundedSemaphore(MOST_STREAMS)
         self._traces = threading.BoundedSemaphore(MOST_TRACES)
@@ -118,11 +116,7 @@ class PageRoutes:
         return Reply(content_type="text/event-stream", chunks=state_events(self._sampler, scope, state), finish=finish)
 
     def _findings(self, request: PageRequest) -> Reply:
-        scope = _scope(request)
-        every = [each for each in self._sampler.series() if scope in (MERGED, each.pid)]
-        rows = [finding for each in every for finding in [*each.findings]]
-        rows.sort(key=lambda row: row.get("wall_time_s") or 0.0, reverse=True)
-        return _json({"findings": rows[:200]})
+        return _json({"findings": self._sampler.findings(_scope(request))[:MOST_FINDINGS]})
 
     # --- from the process
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import PenstockError
-from penstock.monitor.page.points import PagePoint, merged_point, point_between
+from penstock.monitor.history import History
+from penstock.monitor.page.points import PagePoint, merged_point, point_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +26,10 @@ MERGED = 0
 WATCHED_S, UNWATCHED_S = 0.5, 1.0
 HISTORY_S = 600.0
 MOST_POINTS = 1200
-# the last snapshots, for the judgement of what is wrong
-MOST_SNAPSHOTS = 60
-MOST_FINDINGS = 200
+# the last snapshots, for the judgement of what is wrong: a minute or two
+MOST_SNAPSHOTS = 120
+# sites of a snapshot
+MOST_SITES = 20
 ANSWER_S = 2.0
 # processes that have ended stay in the list for so long, and at most so many
 ENDED_S, MOST_ENDED = 60.0, 8
@@ -40,15 +42,12 @@ class PageSeries:
     pid: int
     number: int | None = None
     points: deque[PagePoint] = field(default_factory=lambda: deque(maxlen=MOST_POINTS))
-    snapshots: deque[Answer] = field(default_factory=lambda: deque(maxlen=MOST_SNAPSHOTS))
-    findings: deque[Answer] = field(default_factory=lambda: deque(maxlen=MOST_FINDINGS))
-    # the answer that came last, partial or not; its time on this process's clock
-    latest: Answer | None = None
+    history: History = field(default_factory=lambda: History(MOST_SNAPSHOTS))
+    # the time of the last answer on this process's clock
     answered_s: float = 0.0
     # why there is no answer: empty while there is one
     problem: str = ""
     ended_s: float | None = None
-    mark: int = 0
 
     def add(self, point: PagePoint) -> None:
         """Add a point, and let those go that are too old."""
@@ -101,6 +100,13 @@ class PageSampler:
         series = self.of(scope)
         with self._lock:
             return [] if series is None else list(series.points)
+
+    def findings(self, scope: int) -> list[Answer]:
+        """Return the findings of a scope, each with its `pid`, the newest first."""
+        with self._lock:
+            chosen = [each for each in self._series.values() if scope in (MERGED, each.pid)]
+            rows = [{**found, "pid": each.pid} for each in chosen for found in each.history.findings]
+        return sorted(rows, key=lambda row: row.get("wall_time_s") or 0.0, reverse=True)
 
     def watch(self) -> None:
         """Count a page that is open: sampling is faster while there is one."""
@@ -173,33 +179,27 @@ class PageSampler:
 
     def _sample(self, series: PageSeries) -> None:
         try:
-            answer = self.source.ask(series.pid, "snapshot", within_s=ANSWER_S)
+            answer = self.source.ask(series.pid, "snapshot", within_s=ANSWER_S, sites=MOST_SITES)
         except (OSError, PenstockError) as error:
             if series.ended_s is None:
                 series.problem = str(error)
             return
-        before = series.snapshots[-1] if series.snapshots else None
-        point = point_between(before, answer)
         with self._lock:
-            series.add(point)
-            series.latest, series.answered_s, series.problem = answer, self._now_s(), ""
-            if not answer.get("partial"):
-                series.snapshots.append(answer)
-        self._take_findings(series, answer)
+            series.history.add(answer)
+            series.add(point_of(series.history.series(1)[-1]))
+            series.answered_s, series.problem = self._now_s(), ""
+        if not answer.get("partial") and answer.get("mark") != series.history.mark:
+            self._take_findings(series)
 
-    def _take_findings(self, series: PageSeries, answer: Answer) -> None:
-        if answer.get("partial") or answer.get("mark") == series.mark:
-            return
+    def _take_findings(self, series: PageSeries) -> None:
         try:
-            found = self.source.ask(series.pid, "findings", within_s=ANSWER_S, since=series.mark)
+            found = self.source.ask(series.pid, "findings", within_s=ANSWER_S, since=series.history.mark)
         except (OSError, PenstockError):
             # the next sample asks again
             return
-        if found.get("partial"):
-            return
-        with self._lock:
-            series.findings.extend({**each, "pid": series.pid} for each in found.get("findings") or ())
-            series.mark = int(found.get("mark") or 0)
+        if not found.get("partial"):
+            with self._lock:
+                series.history.add_findings(found)
 
     def _pause(self, began_s: float) -> None:
         every_s = WATCHED_S if self.is_watched else UNWATCHED_S

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from penstock.monitor.history import History
 from penstock.monitor.page.sampler import MERGED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from penstock.monitor.page.sampler import PageSampler, PageSeries
 
 __all__ = ["Judge", "page_state", "state_name"]
 
 Answer = dict[str, Any]
-# the judgement of a process: its snapshots, oldest first, to rows with `text`, `next` and `severity`, the worst first
-Judge = "Callable[[Sequence[Answer]], list[Answer]]"
+# the judgement of a process: its history, to rows with `text`, `next` and `severity`
+Judge = Callable[[History], list[Answer]]
 # without an answer for so long, a process counts as silent
 SILENT_S = 3.0
 LOOP_KEYS = (
@@ -30,7 +32,7 @@ LANE_KEYS = (
 GATE_KEYS = ("name", "limit", "inflight", "queued", "oldest_wait_s", "admitted", "finished", "sheds", "limit_reason")
 
 
-def page_state(sampler: PageSampler, scope: int, judge: Callable[[Sequence[Answer]], list[Answer]]) -> Answer:
+def page_state(sampler: PageSampler, scope: int, judge: Judge) -> Answer:
     """Return the state for a scope: a pid, or MERGED for all processes."""
     every = sampler.series()
     chosen = every if scope == MERGED else [each for each in every if each.pid == scope]
@@ -45,8 +47,8 @@ def page_state(sampler: PageSampler, scope: int, judge: Callable[[Sequence[Answe
         "wrong": _wrong(live, judge, is_one=len(every) == 1),
         "notices": _notices(sampler, chosen),
         "point": point,
-        "details": None if only is None or only.latest is None else _details(only.snapshots[-1:], only.latest),
-        "finding_mark": sum(each.mark for each in every),
+        "details": None if only is None else _details(only.history),
+        "finding_mark": sum(each.history.mark for each in every),
         "ended": bool(chosen) and not live,
     }
 
@@ -55,17 +57,16 @@ def state_name(series: PageSeries) -> str:
     """Return running, partial, silent, starting or ended."""
     if series.ended_s is not None:
         return "ended"
-    if series.latest is None:
+    latest = series.history.latest
+    if latest is None:
         return "silent" if series.problem else "starting"
     if series.problem and time.monotonic() - series.answered_s > SILENT_S:
         return "silent"
-    return "partial" if series.latest.get("partial") else "running"
+    return "partial" if latest.get("partial") else "running"
 
 
 def _row(series: PageSeries) -> Answer:
-    latest = series.latest or {}
-    full = series.snapshots[-1] if series.snapshots else latest
-    process = full.get("process") or {}
+    process = (series.history.latest_whole or {}).get("process") or {}
     point = series.points[-1].as_json() if series.points else {}
     return {
         "pid": series.pid,
@@ -81,9 +82,11 @@ def _row(series: PageSeries) -> Answer:
     }
 
 
-def _details(snapshots: Sequence[Answer], latest: Answer) -> Answer:
+def _details(history: History) -> Answer | None:
     """Return the tables of one process. While the GIL is held, those of the last whole snapshot, and its age."""
-    full = snapshots[-1] if snapshots else latest
+    latest, full = history.latest, history.latest_whole or history.latest
+    if latest is None or full is None:
+        return None
     loops = [loop for loop in full.get("loops") or [] if isinstance(loop, dict)]
     lanes = [lane for loop in loops for lane in loop.get("lanes") or ()]
     return {
@@ -96,20 +99,16 @@ def _details(snapshots: Sequence[Answer], latest: Answer) -> Answer:
     }
 
 
-def _picked(row: Answer, keys: Sequence[str]) -> Answer:
+def _picked(row: Mapping[str, Any], keys: Sequence[str]) -> Answer:
     return {key: row[key] for key in keys if key in row}
 
 
-def _wrong(
-    live: Sequence[PageSeries], judge: Callable[[Sequence[Answer]], list[Answer]], *, is_one: bool
-) -> list[Answer]:
-    rows = []
-    for series in live:
-        recent = [*series.snapshots]
-        if series.latest is not None and series.latest.get("partial"):
-            recent.append(series.latest)
-        for row in judge(recent):
-            rows.append({**row, "pid": series.pid, "number": None if is_one else series.number})
+def _wrong(live: Sequence[PageSeries], judge: Judge, *, is_one: bool) -> list[Answer]:
+    rows = [
+        {**row, "pid": series.pid, "number": None if is_one else series.number}
+        for series in live
+        for row in judge(series.history)
+    ]
     return sorted(rows, key=lambda row: -float(row.get("severity") or 0.0))[:8]
 
 
@@ -126,12 +125,12 @@ def _notices(sampler: PageSampler, chosen: Sequence[PageSeries]) -> list[str]:
                 notices.append(f"{label} has ended. The charts show its last minutes.")
         elif state == "silent":
             notices.append(f"{label} does not answer: {series.problem}.")
-        elif state == "partial" and series.latest is not None:
-            notices.append(_partial_notice(label, series.latest, series.points[-1].blocked_s))
+        elif state == "partial":
+            notices.append(_partial_notice(label, series.history.latest or {}, series.points[-1].blocked_s))
     return notices
 
 
-def _partial_notice(label: str, answer: Answer, blocked_s: float | None) -> str:
+def _partial_notice(label: str, answer: Mapping[str, Any], blocked_s: float | None) -> str:
     since = f" for {blocked_s:.1f} s" if blocked_s is not None else ""
     unread = [str(name) for name in answer.get("unread") or ()]
     missing = f" Not known meanwhile: {', '.join(unread)}." if unread else ""

@@ -1,0 +1,57 @@
+// The stream of states. It ends while the page is paused or hidden, and begins again after a failure.
+const RETRY_MS = 1500;
+// states come twice a second: without one for so long the connection is broken
+const SILENT_MS = 8000;
+
+export class Stream {
+  constructor({ onHistory, onState, onConnection }) {
+    Object.assign(this, { onHistory, onState, onConnection });
+    this.scope = 0;
+    this.isPaused = false;
+    this.source = null;
+    this.timer = 0;
+    document.addEventListener("visibilitychange", () => this.restart());
+    setInterval(() => this.#check(), 2000);
+  }
+
+  choose(scope) { this.scope = scope; this.restart(); }
+
+  pause(isPaused) { this.isPaused = isPaused; this.restart(); }
+
+  get isOpen() { return this.source !== null; }
+
+  restart() {
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.source = null;
+    if (this.isPaused || document.hidden) { this.onConnection("paused"); return; }
+    this.onConnection("connecting");
+    const source = new EventSource(`/api/events?scope=${this.scope}`);
+    this.source = source;
+    this.heard = Date.now();
+    source.addEventListener("history", (event) => this.#take(source, () => this.onHistory(JSON.parse(event.data).points)));
+    source.addEventListener("state", (event) => this.#take(source, () => {
+      this.onConnection("live");
+      this.onState(JSON.parse(event.data));
+    }));
+    source.addEventListener("error", () => { if (source === this.source) this.#retry(); });
+  }
+
+  #take(source, action) {
+    if (source !== this.source) return;
+    this.heard = Date.now();
+    action();
+  }
+
+  #check() {
+    if (this.source && Date.now() - this.heard > SILENT_MS) this.#retry();
+  }
+
+  #retry() {
+    this.source?.close();
+    this.source = null;
+    this.onConnection("lost");
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.restart(), RETRY_MS);
+  }
+}
