@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.times import Times, merged
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from penstock.monitor.figures import Figures, LaneRates, LoopRates
     from penstock.tasks.place import Place
 
-__all__ = ["PagePoint", "merged_point", "point_of"]
+__all__ = ["PagePoint", "merged_point", "point_of", "with_gauges"]
 
 Answer = dict[str, Any]
 # busy, queued, and the limit of workers
@@ -86,6 +86,11 @@ def point_of(found: Figures) -> PagePoint:
         cpu=found.process.cores_used,
         blocked_s=blocked_s,
     )
+
+
+def with_gauges(partial: PagePoint, whole: PagePoint) -> PagePoint:
+    """Return a partial point with what changes slowly as it was before: a sum over workers goes on without a step."""
+    return replace(partial, live=whole.live, sites=whole.sites, lanes=whole.lanes, rss_bytes=whole.rss_bytes)
 
 
 def merged_point(points: Iterable[PagePoint]) -> PagePoint | None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from penstock.config.converters import HOST_AND_PORT, TOKEN
 from penstock.errors import PenstockError
 from penstock.monitor.page.access import PageAccess
-from penstock.monitor.page.judging import judge
 from penstock.monitor.page.peer import is_loopback
 from penstock.monitor.page.routes import PageRoutes
 from penstock.monitor.page.sampler import PageSampler
@@ -125,7 +124,7 @@ def serve_page(options: PageOptions, source: PageSource | None = None) -> None:
     names = (*(name.lower() for name in options.names), socket.gethostname().lower())
     access = PageAccess(host, port, token, names)
     sampler = PageSampler(source or _source(options.pid))
-    routes = PageRoutes(sampler, access, judge)
+    routes = PageRoutes(sampler, access)
     sampler.start()
     server = PageServer(listener, routes.handle, access.check_user if is_loopback(host) else bool)
     server.start()

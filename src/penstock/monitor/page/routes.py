@@ -15,7 +15,7 @@ from penstock.monitor.page.events import state_events
 from penstock.monitor.page.request import BadRequest
 from penstock.monitor.page.sampler import MERGED
 from penstock.monitor.page.server import Reply
-from penstock.monitor.page.state import Judge, page_state
+from penstock.monitor.page.state import page_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,8 +56,8 @@ def page_files() -> dict[str, Path]:
 class PageRoutes:
     """The answers of the page. `handle` is called from several threads."""
 
-    def __init__(self, sampler: PageSampler, access: PageAccess, judge: Judge) -> None:
-        self._sampler, self._access, self._judge = sampler, access, judge
+    def __init__(self, sampler: PageSampler, access: PageAccess) -> None:
+        self._sampler, self._access = sampler, access
         self._streams = threading.BoundedSemaphore(MOST_STREAMS)
         self._traces = threading.BoundedSemaphore(MOST_TRACES)
         self._gets: dict[str, Callable[[PageRequest], Reply]] = {
@@ -106,7 +106,7 @@ class PageRoutes:
             raise BadRequest(503, "too many pages are open")
 
         def state() -> Answer:
-            return page_state(self._sampler, scope, self._judge)
+            return page_state(self._sampler, scope)
 
         def finish() -> None:
             self._sampler.unwatch()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.errors import PenstockError
 from penstock.monitor.history import History
-from penstock.monitor.page.points import PagePoint, merged_point, point_of
+from penstock.monitor.page.points import PagePoint, merged_point, point_of, with_gauges
+from penstock.monitor.rules import Diagnosis, diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,8 @@ class PageSeries:
     number: int | None = None
     points: deque[PagePoint] = field(default_factory=lambda: deque(maxlen=MOST_POINTS))
     history: History = field(default_factory=lambda: History(MOST_SNAPSHOTS))
+    # what is wrong, the cause first
+    diagnoses: list[Diagnosis] = field(default_factory=list)
     # the time of the last answer on this process's clock
     answered_s: float = 0.0
     # why there is no answer: empty while there is one
@@ -54,6 +57,12 @@ class PageSeries:
         self.points.append(point)
         while self.points and self.points[0].at_s < point.at_s - HISTORY_S:
             self.points.popleft()
+
+    def present(self) -> PagePoint:
+        """Return the newest point, with the gauges of the last whole one while the GIL is held."""
+        newest = self.points[-1]
+        whole = next((point for point in reversed(self.points) if not point.is_partial), None)
+        return newest if whole is None or not newest.is_partial else with_gauges(newest, whole)
 
 
 class PageSampler:
@@ -166,7 +175,7 @@ class PageSampler:
 
     def _merge(self) -> None:
         every = [each for each in self.series() if each.ended_s is None and each.points]
-        point = merged_point(each.points[-1] for each in every if not each.problem)
+        point = merged_point(each.present() for each in every if not each.problem)
         if point is not None:
             with self._lock:
                 self._merged.add(point)
@@ -174,22 +183,29 @@ class PageSampler:
     def _sample_all(self, series: PageSeries) -> None:
         while series.ended_s is None and not self._ending.is_set():
             began_s = self._now_s()
-            self._sample(series)
+            try:
+                self._sample(series)
+            except (OSError, PenstockError) as error:
+                self._note(series, str(error))
+            except Exception as error:
+                # an answer of another version, say: the page shows the other processes all the same
+                self._note(series, f"its answer cannot be read: {error!r}")
             self._pause(began_s)
 
-    def _sample(self, series: PageSeries) -> None:
-        try:
-            answer = self.source.ask(series.pid, "snapshot", within_s=ANSWER_S, sites=MOST_SITES)
-        except (OSError, PenstockError) as error:
+    def _note(self, series: PageSeries, problem: str) -> None:
+        with self._lock:
             if series.ended_s is None:
-                series.problem = str(error)
-            return
+                series.problem = problem
+
+    def _sample(self, series: PageSeries) -> None:
+        answer = self.source.ask(series.pid, "snapshot", within_s=ANSWER_S, sites=MOST_SITES)
         with self._lock:
             series.history.add(answer)
             series.add(point_of(series.history.series(1)[-1]))
             series.answered_s, series.problem = self._now_s(), ""
         if not answer.get("partial") and answer.get("mark") != series.history.mark:
             self._take_findings(series)
+        series.diagnoses = diagnose(series.history)
 
     def _take_findings(self, series: PageSeries) -> None:
         try:

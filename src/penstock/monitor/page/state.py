@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from penstock.monitor.history import History
 from penstock.monitor.page.sampler import MERGED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from penstock.monitor.history import History
     from penstock.monitor.page.sampler import PageSampler, PageSeries
 
-__all__ = ["Judge", "page_state", "state_name"]
+__all__ = ["page_state", "state_name"]
 
 Answer = dict[str, Any]
-# the judgement of a process: its history, to rows with `text`, `next` and `severity`
-Judge = Callable[[History], list[Answer]]
+MOST_WRONG = 8
 # without an answer for so long, a process counts as silent
 SILENT_S = 3.0
 LOOP_KEYS = (
@@ -32,7 +30,7 @@ LANE_KEYS = (
 GATE_KEYS = ("name", "limit", "inflight", "queued", "oldest_wait_s", "admitted", "finished", "sheds", "limit_reason")
 
 
-def page_state(sampler: PageSampler, scope: int, judge: Judge) -> Answer:
+def page_state(sampler: PageSampler, scope: int) -> Answer:
     """Return the state for a scope: a pid, or MERGED for all processes."""
     every = sampler.series()
     chosen = every if scope == MERGED else [each for each in every if each.pid == scope]
@@ -44,7 +42,7 @@ def page_state(sampler: PageSampler, scope: int, judge: Judge) -> Answer:
         "wall_time_s": time.time(),
         "scope": scope,
         "processes": [_row(each) for each in every],
-        "wrong": _wrong(live, judge, is_one=len(every) == 1),
+        "wrong": _wrong(live, is_one=len(every) == 1),
         "notices": _notices(sampler, chosen),
         "point": point,
         "details": None if only is None else _details(only.history),
@@ -103,13 +101,28 @@ def _picked(row: Mapping[str, Any], keys: Sequence[str]) -> Answer:
     return {key: row[key] for key in keys if key in row}
 
 
-def _wrong(live: Sequence[PageSeries], judge: Judge, *, is_one: bool) -> list[Answer]:
-    rows = [
-        {**row, "pid": series.pid, "number": None if is_one else series.number}
-        for series in live
-        for row in judge(series.history)
-    ]
-    return sorted(rows, key=lambda row: -float(row.get("severity") or 0.0))[:8]
+def _wrong(live: Sequence[PageSeries], *, is_one: bool) -> list[Answer]:
+    """Return what is wrong, the cause first; a fault that several workers have is one row."""
+    rows: dict[tuple[str, str], Answer] = {}
+    for series in live:
+        for place, found in enumerate(series.diagnoses):
+            text = _as_sentence(found.sentence)
+            key = found.kind, str(found.place or text)
+            order = place, found.severity != "error", -found.rank
+            row = rows.setdefault(
+                key, {"text": text, "next": _as_sentence(found.next_step), "order": order, "workers": []}
+            )
+            row["order"] = min(row["order"], order)
+            if not is_one:
+                row["workers"].append(series.pid if series.number is None else series.number)
+    return sorted(rows.values(), key=lambda row: row["order"])[:MOST_WRONG]
+
+
+def _as_sentence(text: str) -> str:
+    """Return the text with a capital letter, unless it begins with a name of code, and with a full stop."""
+    word = text.partition(" ")[0]
+    begin = text[:1].upper() if word.isalpha() and word.islower() else text[:1]
+    return f"{begin}{text[1:]}{'' if text.endswith(('.', '?')) else '.'}"
 
 
 def _notices(sampler: PageSampler, chosen: Sequence[PageSeries]) -> list[str]:

@@ -19,7 +19,7 @@ const short = (text) => text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\
 
 const CHARTS = [
   { id: "delay", title: "Loop delay", about: "how late callbacks run", text: format.seconds, log: true, range: logRange, series: delaySeries },
-  { id: "utilization", title: "Utilization", about: "share of time in callbacks", text: format.share, range: () => [0, 1], series: utilizationSeries },
+  { id: "utilization", title: "Utilization", about: "time in callbacks; workers: the mean", text: format.share, range: () => [0, 1], series: utilizationSeries },
   { id: "sites", title: "Tasks by site", about: "live tasks, stacked", text: format.count, range: fromZero(4), series: siteSeries, stacked: true },
   { id: "lanes", title: "Lanes", about: "workers busy, jobs queued", text: format.count, range: fromZero(4), series: laneSeries },
   { id: "memory", title: "Memory", about: "resident set", text: format.bytes, range: fromZero(2 ** 20), series: memorySeries },
@@ -34,11 +34,7 @@ function delaySeries(points) {
 }
 
 function utilizationSeries(points) {
-  const series = [{ label: "busiest loop", values: points.map((point) => point.utilization) }];
-  if (points.some((point) => point.cpu !== null)) {
-    series.push({ label: "CPU cores used", values: points.map((point) => (point.cpu === null ? null : Math.min(1, point.cpu))), texts: points.map((point) => point.cpu) });
-  }
-  return series;
+  return [{ label: "utilization", values: points.map((point) => point.utilization) }];
 }
 
 // The largest sites of the whole window keep their places; the rest is one area.
@@ -78,6 +74,20 @@ function gateSeries(points) {
     { label: `${name}: goodput`, values: points.map((point) => point.gates[name]?.[0] ?? null) },
     { label: `${name}: sheds`, values: points.map((point) => point.gates[name]?.[1] ?? null) },
   ]);
+}
+
+const powers = (base, least, most) => Array.from({ length: most - least }, (_, at) => base ** (at + least));
+const COUNTS = powers(10, 0, 10).flatMap((each) => [each, 2 * each, 5 * each]);
+const isDecade = (value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
+
+// Labels at round numbers: decades of times, whole counts, binary sizes.
+function yAxis({ log, text }) {
+  if (log) {
+    const filter = (u, splits) => splits.map((value) => (isDecade(value) ? value : null));
+    return { filter, grid: { stroke: () => style("--grid"), width: 1, filter } };
+  }
+  if (text === format.bytes) return { incrs: powers(2, 10, 45) };
+  return text === format.count || text === format.rate ? { incrs: COUNTS } : {};
 }
 
 class Chart {
@@ -162,16 +172,16 @@ class Chart {
     const axis = { stroke: () => style("--dim"), grid: { stroke: () => style("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const text = this.spec.text;
     this.plot = new uPlot({
-      ...this.#size(), legend: { show: false }, padding: [8, 10, 0, 0],
+      ...this.#size(), legend: { show: false }, padding: [8, 26, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
       scales: { x: { time: true, auto: false }, y: { auto: false, distr: this.spec.log ? 3 : 1 } },
       axes: [
-        { ...axis, size: 28, space: 70, values: (u, splits) => splits.map((at) => format.clock(at)) },
-        { ...axis, size: 62, space: 34, values: (u, splits) => splits.map((value) => (value === null ? "" : short(text(value)))) },
+        { ...axis, size: 34, gap: 9, space: 70, values: (u, splits) => splits.map((at) => format.clock(at)) },
+        { ...axis, ...yAxis(this.spec), size: 62, space: 34, values: (u, splits) => splits.map((value) => (value === null ? "" : short(text(value)))) },
       ],
       series: [{}, ...lines],
       bands: this.spec.stacked ? lines.slice(1).map((_, at) => ({ series: [at + 1, at + 2] })) : [],
-      hooks: { drawClear: [(u) => this.#hatch(u)], setCursor: [() => this.#showValues()] },
+      hooks: { drawClear: [(u) => this.#shade(u)], setCursor: [() => this.#showValues()] },
     }, [[], ...lines.map(() => [])], this.area);
     this.swatches = styles;
     this.values = this.series.map(() => make("b"));
@@ -189,23 +199,18 @@ class Chart {
   }
 
   // Shades the times at which the GIL was held or the loop was blocked.
-  #hatch(u) {
+  #shade(u) {
     if (!this.points) return;
     const { left, top, width, height } = u.bbox;
     u.ctx.save();
     u.ctx.beginPath();
     u.ctx.rect(left, top, width, height);
     u.ctx.clip();
-    u.ctx.strokeStyle = style("--hatch");
-    u.ctx.lineWidth = devicePixelRatio;
+    u.ctx.fillStyle = style("--shade");
     this.points.forEach((point, at) => {
       if (!point.partial && point.blocked_s === null) return;
       const from = u.valToPos(at ? Math.max(this.points[at - 1].at_s, point.at_s - 2) : point.at_s - 0.5, "x", true);
-      const to = u.valToPos(point.at_s, "x", true);
-      u.ctx.beginPath();
-      const step = 6 * devicePixelRatio;
-      for (let x = Math.ceil(from / step) * step; x <= to; x += step) { u.ctx.moveTo(x, top); u.ctx.lineTo(x, top + height); }
-      u.ctx.stroke();
+      u.ctx.fillRect(Math.round(from), top, Math.round(u.valToPos(point.at_s, "x", true)) - Math.round(from), height);
     });
     u.ctx.restore();
   }
@@ -215,8 +220,7 @@ class Chart {
     const cursor = this.plot.cursor.idx;
     const at = cursor === null || cursor === undefined ? this.points.length - 1 : this.index[cursor];
     const texts = this.series.map((each) => {
-      const values = each.texts || each.values;
-      return at === null || at === undefined ? "–" : each.texts ? (values[at] === null ? "–" : values[at].toFixed(2)) : this.spec.text(values[at]);
+      return at === null || at === undefined ? "–" : this.spec.text(each.values[at]);
     });
     texts.forEach((text, index) => setText(this.values[index], text));
     const when = cursor === null || cursor === undefined ? "now" : `at ${format.clock(this.points[at]?.at_s)}`;

@@ -6,10 +6,12 @@ import { Table } from "./table.js";
 
 const SIGNS = { running: "●", partial: "◐", silent: "○", starting: "…", ended: "✕" };
 
+const workersOf = ({ workers }) => (workers.length ? `Worker${workers.length > 1 ? "s" : ""} ${workers.join(", ")}: ` : "");
+
 export function showWrong(rows, hasEnded) {
   const host = byId("wrong-lines");
   const lines = rows.map((row) => ({
-    bad: true, sign: "▲", what: (row.number === null || row.number === undefined ? "" : `Worker ${row.number}: `) + row.text, next: row.next ? `Next: ${row.next}` : "",
+    bad: true, sign: "▲", what: workersOf(row) + row.text, next: row.next ? `Next: ${row.next}` : "",
   }));
   if (!lines.length) lines.push(hasEnded ? { bad: true, sign: "✕", what: "The process has ended.", next: "" } : { bad: false, sign: "✓", what: "Nothing is wrong.", next: "" });
   lines.forEach((line, at) => {

@@ -17,8 +17,9 @@ export class Table {
   #head(column) {
     const head = make("th", { scope: "col", class: column.number ? "number" : "", title: column.title });
     if (!column.sort) { head.append(column.label); return head; }
-    head.append(make("button", { type: "button", onclick: () => this.onSort(column.sort) },
-      column.label, make("span", { class: "arrow", "aria-hidden": "true" })));
+    // before the label: numbers are aligned at the right
+    const arrow = make("span", { class: "arrow", "aria-hidden": "true" });
+    head.append(make("button", { type: "button", onclick: () => this.onSort(column.sort) }, arrow, column.label));
     return head;
   }
 

@@ -93,7 +93,7 @@ export class Tasks {
     this.table.showSort(this.sort, this.descending);
     this.table.show(shown);
     const text = matched === total ? `${format.count(shown.length)} of ${format.count(total)} tasks` : `${format.count(shown.length)} shown, ${format.count(matched)} of ${format.count(total)} match`;
-    setText(byId("task-count"), missing ? `${text}; ${missing} processes did not answer` : text);
+    setText(byId("task-count"), missing ? `${text}; ${missing} ${missing === 1 ? "process" : "processes"} did not answer` : text);
   }
 
   #showGroups(rows, filter) {
