@@ -77,6 +77,7 @@ ONCE = (
     "unit/integrations/test_metrics.py",
     "unit/integrations/test_metrics_totals.py",
     "unit/integrations/test_pytest_plugin.py",
+    "unit/monitor/page",
     "unit/pressure/test_deadlines.py::test_no_",
     "unit/pressure/test_gate_model.py::TestThePlainCore",
     "unit/pressure/test_gate_simulation.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import os
 import secrets
 import select
@@ -27,7 +28,7 @@ from penstock.runtime.supervisor.control_client import ask, supervisors
 from penstock.runtime.supervisor.worker.parent_tie import end_at_parents_end, lifeline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from penstock.monitor.page.sources import AttachConnection, PageSource
 
@@ -137,11 +138,10 @@ def serve_page(options: PageOptions, source: PageSource | None = None) -> None:
 
 
 def _source(pid: int) -> AttachSource:
-    # imported here: tests have sources of their own
-    from penstock.monitor.client import AttachedProcess
+    attached: Callable[..., AttachConnection] = importlib.import_module("penstock.monitor.client").AttachedProcess
 
     def connect(pid: int) -> AttachConnection:
-        return AttachedProcess(pid, within_s=ANSWER_S)
+        return attached(pid, within_s=ANSWER_S)
 
     def workers() -> list[dict[str, Any]]:
         answer = ask(pid, "workers", within_s=ANSWER_S)

@@ -81,6 +81,8 @@ class PageRoutes:
         if request.method == "GET" and not request.path.startswith("/api/"):
             return _file(request.path)
         self._access.check_same_site(request)
+        if request.method == "POST" and not request.headers.get("content-type", "").startswith("application/json"):
+            raise BadRequest(415, "a body is application/json")
         if request.path == "/login":
             return self._login(request)
         self._access.check_token(request)
@@ -152,19 +154,14 @@ class PageRoutes:
     # --- actions: the process itself refuses them unless its config allows them
 
     def _cancel(self, request: PageRequest) -> Reply:
-        return self._act(request, "cancel", number=_json_body(request).get("number"))
+        return self._ask(request, "cancel", number=_json_body(request).get("number"))
 
     def _collect(self, request: PageRequest) -> Reply:
-        return self._act(request, "gc")
+        return self._ask(request, "gc")
 
     def _set_limit(self, request: PageRequest) -> Reply:
         body = _json_body(request)
-        return self._act(request, "set-limit", gate=body.get("gate"), limit=body.get("limit"))
-
-    def _act(self, request: PageRequest, command: str, **arguments: Any) -> Reply:
-        if not request.headers.get("content-type", "").startswith("application/json"):
-            raise BadRequest(415, "an action is sent as application/json")
-        return self._ask(request, command, **arguments)
+        return self._ask(request, "set-limit", gate=body.get("gate"), limit=body.get("limit"))
 
     def _ask(self, request: PageRequest, command: str, **arguments: Any) -> Reply:
         return _json(self._answer(request, command, **arguments))
