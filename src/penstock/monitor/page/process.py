@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib
 import os
 import secrets
 import select
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.config.converters import HOST_AND_PORT, TOKEN
 from penstock.errors import PenstockError
+from penstock.monitor.client import AttachedProcess
 from penstock.monitor.page.access import PageAccess
 from penstock.monitor.page.peer import is_loopback
 from penstock.monitor.page.routes import PageRoutes
@@ -28,7 +28,7 @@ from penstock.runtime.supervisor.control_client import ask, supervisors
 from penstock.runtime.supervisor.worker.parent_tie import end_at_parents_end, lifeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from penstock.monitor.page.sources import AttachConnection, PageSource
 
@@ -138,10 +138,8 @@ def serve_page(options: PageOptions, source: PageSource | None = None) -> None:
 
 
 def _source(pid: int) -> AttachSource:
-    attached: Callable[..., AttachConnection] = importlib.import_module("penstock.monitor.client").AttachedProcess
-
     def connect(pid: int) -> AttachConnection:
-        return attached(pid, within_s=ANSWER_S)
+        return AttachedProcess(pid, within_s=ANSWER_S)
 
     def workers() -> list[dict[str, Any]]:
         answer = ask(pid, "workers", within_s=ANSWER_S)
