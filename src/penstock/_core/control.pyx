@@ -25,6 +25,7 @@ from penstock._core.pipes.reader cimport ReadPipe
 from penstock._core.pipes.writer cimport WritePipe
 from penstock._core.reactor cimport Reactor
 from penstock._core.tasks.probe cimport COUNT, OFF
+from penstock._core.tasks.scan cimport TaskScan
 from penstock._core.tasks.rows import QueueFigures
 
 
@@ -221,6 +222,12 @@ cdef class ReactorControl:
         cdef int64_t at_ns = now_ns()
         self.reactor.probe.mark_ready(self.reactor.io.ready)
         return self.reactor.probe.ledger.snapshot(at_ns)
+
+    def begin_scan(self):
+        """Return a scan of the records of live tasks, to be filled by `TaskScan.take`."""
+        cdef int64_t at_ns = now_ns()
+        self.reactor.probe.mark_ready(self.reactor.io.ready)
+        return TaskScan(at_ns)
 
     def queue_figures(self):
         """Return the lengths of the loop's queues, as `QueueFigures`."""

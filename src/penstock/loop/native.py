@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from penstock._core.tasks.ledger import LedgerSnapshot
     from penstock._core.tasks.probe import Probe
     from penstock._core.tasks.rows import QueueFigures
+    from penstock._core.tasks.scan import TaskScan
 
 __all__ = ["HEARTBEAT_LEVEL", "NativeCore", "native_core", "tls_engine", "unknown_layout"]
 
@@ -182,6 +183,9 @@ class NativeCore(Protocol):
 
     def snapshot_tasks(self) -> LedgerSnapshot:
         """Return a copy of the record of each live task."""
+
+    def begin_scan(self) -> TaskScan:
+        """Return a scan of the records of live tasks, to be filled by `TaskScan.take`."""
 
     def queue_figures(self) -> QueueFigures:
         """Return the lengths of the loop's queues."""

@@ -15,6 +15,11 @@ cdef enum:
     LOST = 3
 
 
+cdef enum:
+    # The records in one block.
+    BLOCK_RECORDS = 256
+
+
 cdef struct Record:
     # Only a name: the task may be collected, and the address another object's. See `weak`.
     PyObject *task

@@ -41,7 +41,6 @@ cdef extern from "Python.h":
 
 cdef enum:
     FIRST_SIZE = 256
-    BLOCK_RECORDS = 256
 
 
 cdef object outcomes_of(uint64_t *ended):
@@ -373,6 +372,30 @@ cdef class Ledger:
                 if len(found) == limit:
                     return found, at + 1
         return found, 0
+
+    def weak_at(self, size_t at, uint64_t number):
+        """Return the weak reference to the live task with this number, whose record has this index; None if it ended."""
+        cdef Record *record
+        if at >= self.block_count * BLOCK_RECORDS:
+            return None
+        record = self.record_at(at)
+        return <object>record.weak if number and record.number == number else None
+
+    def ended_times_ns(self):
+        """Return the time that the ended tasks have spent (running, ready), in nanoseconds."""
+        cdef int64_t running_ns = 0, ready_ns = 0
+        cdef uint32_t site
+        for site in range(self.site_count):
+            running_ns += self.by_site[site].running_ns
+            ready_ns += self.by_site[site].ready_ns
+        return running_ns, ready_ns
+
+    def ended_site_counts(self):
+        """Return a `SiteRow` for each site with tasks, without the live ones: their number is 0, and their times lack."""
+        cdef uint32_t site
+        cdef SiteCounts none
+        memset(&none, 0, sizeof(none))
+        return [self.site_row(site, &none) for site in range(self.site_count) if self.by_site[site].created]
 
     def numbered(self, uint64_t number):
         """Return the `TaskRow` of the live task with this number; None without one."""

@@ -14,7 +14,9 @@ __all__ = [
     "LostRow",
     "Outcomes",
     "QueueFigures",
+    "ScanRow",
     "SiteRow",
+    "SiteScan",
     "StallEnd",
     "StallSighting",
     "TaskRow",
@@ -39,6 +41,32 @@ class TaskRow(NamedTuple):
     ready_ns: int
     steps: int
     stack: RawStack | None
+
+
+class ScanRow(NamedTuple):
+    """The numbers of a live task's record, as they were when the scan copied it. `at` is its index in the ledger."""
+
+    number: int
+    at: int
+    site: int
+    born_ns: int
+    since_ns: int
+    state: int
+    running_ns: int
+    ready_ns: int
+    steps: int
+
+
+class SiteScan(NamedTuple):
+    """The live tasks of one site: how many are in each state, the age of the oldest, the times of all."""
+
+    site: int
+    ready: int
+    running: int
+    waiting: int
+    oldest_ns: int
+    running_ns: int
+    ready_ns: int
 
 
 class LostRow(NamedTuple):

@@ -85,9 +85,12 @@ def serve_worker(link: WorkerLink, payload: WorkerPayload) -> int:
     """Serve the application on the link's listeners until the supervisor ends it. Return the exit code."""
     from penstock.integrations.uvicorn.loading import ServingConfig
     from penstock.integrations.uvicorn.server import UvicornServer
+    from penstock.runtime.attach.role import ProcessRole
+    from penstock.runtime.attach.service import attach_service
 
     config = ServingConfig(payload.app, payload.log_format, **payload.choices)
     config.link = link
+    attach_service.role = ProcessRole(f"serve {payload.app}", link.orders.parent_pid, link.number)
     with suppress(OSError):
         config.socket_files = tuple(file for file in map(SocketFile.of, link.owned) if file is not None)
     for name, number in zip(payload.handovers, link.inherited, strict=True):

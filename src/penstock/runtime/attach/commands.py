@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from penstock.runtime.attach.events import LaterAnswer
     from penstock.runtime.attach.pace import Pace
 
-__all__ = ["AttachCommands", "answer_line", "error_answer", "with_facts"]
+__all__ = ["CHANGES", "AttachCommands", "answer_line", "error_answer", "with_facts"]
 
 MOST_SITES = 1000
 MOST_LIMIT = 1_000_000
+# commands that change something: their answer says what was done, so it is never a partial one
+CHANGES = frozenset({"level", "cancel", "gc", "set-limit"})
 
 Answer = dict[str, Any]
 
@@ -44,8 +46,8 @@ class AttachCommands:
             "about": self._about,
             "snapshot": self._snapshot,
             "tasks": self._tasks,
-            "task": lambda message, _: tasks.one_task(message),
-            "graph": lambda message, _: tasks.await_graphs(message.get("loop")),
+            "task": lambda message, pace: tasks.one_task(pace, message),
+            "graph": lambda message, pace: tasks.await_graphs(pace, message.get("loop")),
             "stacks": lambda _, pace: tasks.stacks(pace),
             "trace": lambda message, _: TraceRequest(message),
             "findings": lambda message, _: FindingsRequest(message),
@@ -76,12 +78,12 @@ class AttachCommands:
 
     def _tasks(self, message: Mapping[str, Any], pace: Pace) -> Answer:
         if message.get("tree"):
-            return tasks.tree(message)
+            return tasks.tree(pace, message)
         if message.get("group") is None:
             return tasks.listed(pace, message)
         if word(message, "group", None, ("site", "stack")) == "site":
             return tasks.grouped_by_site(pace, message)
-        return tasks.await_graphs(message.get("loop"))
+        return tasks.await_graphs(pace, message.get("loop"))
 
     def _level(self, message: Mapping[str, Any], _: Pace) -> Answer:
         level = word(message, "level", None, LEVELS)

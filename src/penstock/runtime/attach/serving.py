@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.loop import NATIVE
-from penstock.runtime.attach.commands import AttachCommands, answer_line, error_answer, with_facts
+from penstock.runtime.attach.commands import CHANGES, AttachCommands, answer_line, error_answer, with_facts
 from penstock.runtime.attach.events import LaterAnswer, finding_hub
 from penstock.runtime.attach.messages import BadMessage, parse_line
 from penstock.runtime.attach.pace import Pace
@@ -133,7 +133,10 @@ class NativeServing:
     def _answer(self, number: int, line: bytes) -> None:
         pace = Pace(self._server.tick)
         try:
-            found = self._commands(parse_line(line), pace)
+            message = parse_line(line)
+            if message["command"] in CHANGES:
+                self._server.hold(number)
+            found = self._commands(message, pace)
             if isinstance(found, LaterAnswer):
                 self._server.hold(number)
                 self._later[number] = found

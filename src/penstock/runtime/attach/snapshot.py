@@ -15,12 +15,14 @@ from penstock.pressure.overload.connections import memory_statistics
 from penstock.pressure.overload.sheds import all_sheds
 from penstock.runtime.attach.plain import plain_gate, plain_lane, plain_place, plain_site, plain_times, short_name
 from penstock.tasks.awaits.frames import frame_of_thread, outward, user_place
+from penstock.tasks.observers.native import NativeObserver
 from penstock.tasks.observers.registry import observed_loops, registered_s
 
 if TYPE_CHECKING:
     from penstock.runtime.attach.pace import Pace
     from penstock.tasks.observers.registry import Observer
     from penstock.tasks.place import Place
+    from penstock.tasks.records import SiteStatistics, TaskStatistics
 
 __all__ = ["blocked_loop", "loop_facts", "loop_snapshots", "process_snapshot", "stack_of_thread"]
 
@@ -80,8 +82,7 @@ def loop_snapshots(pace: Pace, sites: int) -> list[dict[str, Any]]:
 
 def _loop(pace: Pace, loop: Any, observer: Observer, lanes: Any, sites: int) -> dict[str, Any]:
     blocked = blocked_loop(loop, observer)
-    record = observer.statistics()
-    pace.rest()
+    record, sites_found = _recorded(pace, observer)
     thread_id = getattr(loop, "_thread_id", None) or 0
     found: dict[str, Any] = {
         "name": record.loop,
@@ -103,16 +104,27 @@ def _loop(pace: Pace, loop: Any, observer: Observer, lanes: Any, sites: int) -> 
         found[name] = plain_times(getattr(record.figures, name))
     for name in ("latency", "step", "start_delay"):
         found["tasks"][name] = plain_times(getattr(record, name))
-    found |= _sites(pace, observer, sites)
+    found |= _sites(pace, sites_found, sites)
     found["connections"] = _connections(loop)
     found["overload"] = _overload(loop)
     found["lanes"] = [plain_lane(each) for each in pace.over(() if lanes is None else lanes.statistics().values())]
     return found
 
 
-def _sites(pace: Pace, observer: Observer, most: int) -> dict[str, Any]:
-    every = sorted(observer.sites(), key=lambda site: (-site.live, -site.created))
+def _recorded(pace: Pace, observer: Observer) -> tuple[TaskStatistics, list[SiteStatistics]]:
+    """Return the statistics of a loop and its sites, by one walk over its tasks in pieces where it is native."""
+    scan = observer.scan(pace.pause) if isinstance(observer, NativeObserver) else None
+    if scan is None or not isinstance(observer, NativeObserver):
+        return observer.statistics(), observer.sites()
+    record = observer.scanned_statistics(scan)
     pace.rest()
+    sites = observer.scanned_sites(scan)
+    pace.rest()
+    return record, sites
+
+
+def _sites(pace: Pace, found: list[SiteStatistics], most: int) -> dict[str, Any]:
+    every = sorted(found, key=lambda site: (-site.live, -site.created))
     return {
         "sites": [plain_site(site) for site in pace.over(every[:most])],
         "sites_left_out": max(0, len(every) - most),

@@ -7,21 +7,24 @@ import heapq
 import threading
 from collections import Counter
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from penstock.runtime.attach.messages import BadMessage, whole, word
 from penstock.runtime.attach.plain import plain_place, plain_task, short_name
 from penstock.runtime.attach.snapshot import stack_of_thread
 from penstock.tasks.awaits.chain import await_chain, awaited_object
 from penstock.tasks.awaits.graph import await_graph, awaited_tasks
+from penstock.tasks.observers.native import NativeObserver
 from penstock.tasks.observers.registry import observed_loops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from penstock._core.tasks.scan import TaskScan
     from penstock.runtime.attach.pace import Pace
     from penstock.tasks.awaits.graph import AwaitGraph
     from penstock.tasks.observers.registry import Observer
+    from penstock.tasks.place import Place
     from penstock.tasks.records import LiveTask
 
 __all__ = ["await_graphs", "grouped_by_site", "listed", "one_task", "stacks", "task_numbered", "tree"]
@@ -29,83 +32,148 @@ __all__ = ["await_graphs", "grouped_by_site", "listed", "one_task", "stacks", "t
 # the budget of the walk over all await chains
 GRAPH_S = 0.25
 MOST_ROWS = 10_000
-MOST_IN_TREE = 20_000
+# tasks whose await chains are followed: the oldest
+MOST_IN_GRAPH = 5_000
 MOST_DEPTH = 50
-SORT_KEYS = {
-    "age": "age_s",
-    "running": "running_s",
-    "ready": "ready_s",
-    "waiting": "waiting_s",
-    "steps": "steps",
-    "number": "number",
-    "name": "name",
-}
+# in the order of the native ranks
+SORT_KEYS = ("age", "running", "ready", "waiting", "steps", "number")
+# the keys in an answer that are no times
+NAMES = {"steps": "steps", "number": "number"}
+MATCHED_AT_ONCE = 256
 
 
 def listed(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tasks that match, sorted, at most `limit`."""
-    key = SORT_KEYS[word(message, "sort", "age", tuple(SORT_KEYS))]
+    sort = word(message, "sort", "age", SORT_KEYS)
     limit = whole(message, "limit", 100, 0, MOST_ROWS)
-    total, matched = 0, []
-    text = str(message.get("filter") or "").lower()
-    for row in _rows(pace, message.get("loop")):
-        total += 1
-        if not text or text in _searched(row):
-            matched.append(row)
-    choose = heapq.nlargest if message.get("descending", True) else heapq.nsmallest
-    return {"tasks": choose(limit, matched, key=itemgetter(key)), "total": total, "matched": len(matched)}
+    text, descends = str(message.get("filter") or "").lower(), bool(message.get("descending", True))
+    found = [
+        _ranked(pace, observer, sort, limit, descends, text)
+        for _, observer in observed_loops()
+        if message.get("loop") in (None, observer.name)
+    ]
+    rows = [row for some, _, _ in found for row in some]
+    rows.sort(key=lambda row: row[NAMES.get(sort, f"{sort}_s")], reverse=descends)
+    total, matched = sum(each for _, each, _ in found), sum(each for _, _, each in found)
+    return {"tasks": rows[:limit], "total": total, "matched": matched}
 
 
-def _rows(pace: Pace, only: object = None) -> Iterator[dict[str, Any]]:
-    for _, observer in observed_loops():
-        name = observer.name or ""
-        if only is None or only == name:
-            for task in pace.over(observer.live()):
-                yield plain_task(task, name)
+Ranked = tuple[list[dict[str, Any]], int, int]
 
 
-def _searched(row: Mapping[str, Any]) -> str:
-    return f"{row['name']} {row['site']['text']} {row['state']}".lower()
+def _ranked(pace: Pace, observer: Observer, sort: str, limit: int, descends: bool, text: str) -> Ranked:
+    """Return the first tasks of one loop, the number of all tasks, and of those that match."""
+    scan = _scan(observer, pace)
+    if scan is None:
+        return _ranked_plainly(pace, observer, sort, limit, descends, text)
+    wanted = _matching(pace, observer, scan, text) if text else None
+    rows = scan.top(SORT_KEYS.index(sort), limit, descends, wanted)
+    name, native = observer.name or "", cast("NativeObserver", observer)
+    tasks = [plain_task(native.scanned_task(scan, row), name) for row in pace.over(rows)]
+    return tasks, len(scan), len(scan) if wanted is None else sum(wanted)
+
+
+def _scan(observer: Observer, pace: Pace) -> TaskScan | None:
+    return observer.scan(pace.pause) if isinstance(observer, NativeObserver) else None
+
+
+def _matching(pace: Pace, observer: Observer, scan: TaskScan, text: str) -> bytearray:
+    """Return a byte for each record of the scan: 1 if the text is in the task's name or its site."""
+    native, known, wanted = cast("NativeObserver", observer), {}, bytearray(len(scan))
+    for start in range(0, len(scan), MATCHED_AT_ONCE):
+        for at, (number, index, site) in enumerate(scan.places(start, MATCHED_AT_ONCE), start):
+            if site not in known:
+                known[site] = text in str(native.site(site)).lower()
+            wanted[at] = known[site] or _is_named(native.task_at((number, index, site)), text)
+        pace.rest()
+    return wanted
+
+
+def _is_named(task: Any, text: str) -> bool:
+    return task is not None and text in task.get_name().lower()
+
+
+def _ranked_plainly(pace: Pace, observer: Observer, sort: str, limit: int, descends: bool, text: str) -> Ranked:
+    """Return what `_ranked` does, from records alone."""
+    rows = [plain_task(task, observer.name or "") for task in pace.over(observer.live())]
+    matched = [row for row in rows if text in f"{row['name']} {row['site']['text']} {row['state']}".lower()]
+    choose = heapq.nlargest if descends else heapq.nsmallest
+    return choose(limit, matched, key=itemgetter(NAMES.get(sort, f"{sort}_s"))), len(rows), len(matched)
 
 
 def grouped_by_site(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
     """Return the number of tasks of each site by their state, largest first."""
-    groups: dict[str, dict[str, Any]] = {}
     text = str(message.get("filter") or "").lower()
-    for row in _rows(pace, message.get("loop")):
-        if text and text not in _searched(row):
-            continue
-        place = row["site"]
-        group = groups.setdefault(
-            place["text"],
-            {"site": place, "count": 0, "ready": 0, "running": 0, "waiting": 0, "oldest_s": 0.0, "running_s": 0.0},
-        )
+    groups = [
+        group
+        for _, observer in observed_loops()
+        if message.get("loop") in (None, observer.name)
+        for group in _site_groups(pace, observer)
+        if text in group["site"]["text"].lower()
+    ]
+    return {"groups": sorted(groups, key=lambda group: -group["count"])}
+
+
+def _site_groups(pace: Pace, observer: Observer) -> Iterator[dict[str, Any]]:
+    scan = _scan(observer, pace)
+    if scan is None:
+        yield from _site_groups_plainly(pace, observer)
+        return
+    native = cast("NativeObserver", observer)
+    for site in pace.over(scan.sites()):
+        yield {
+            "site": plain_place(native.site(site.site)),
+            "loop": observer.name,
+            "count": site.ready + site.running + site.waiting,
+            "ready": site.ready,
+            "running": site.running,
+            "waiting": site.waiting,
+            "oldest_s": site.oldest_ns / 1e9,
+            "running_s": site.running_ns / 1e9,
+        }
+
+
+def _site_groups_plainly(pace: Pace, observer: Observer) -> Iterator[dict[str, Any]]:
+    groups: dict[Place, dict[str, Any]] = {}
+    for task in pace.over(observer.live()):
+        counts = {"count": 0, "ready": 0, "running": 0, "waiting": 0, "oldest_s": 0.0, "running_s": 0.0}
+        group = groups.setdefault(task.site, {"site": plain_place(task.site), "loop": observer.name, **counts})
         group["count"] += 1
-        group[row["state"]] += 1
-        group["oldest_s"] = max(group["oldest_s"], row["age_s"])
-        group["running_s"] += row["running_s"]
-    return {"groups": sorted(groups.values(), key=lambda group: -group["count"])}
+        group[task.state] += 1
+        group["oldest_s"] = max(group["oldest_s"], task.age_s)
+        group["running_s"] += task.running_s
+    yield from groups.values()
 
 
 # --- await chains
 
 
-def await_graphs(only: object = None) -> dict[str, Any]:
+def await_graphs(pace: Pace, only: object = None) -> dict[str, Any]:
     """Return the groups of tasks with the same stack, the waits between tasks, and the cycles."""
-    graphs = [
-        await_graph(asyncio.all_tasks(loop), GRAPH_S)
-        for loop, observer in observed_loops()
-        if only is None or only == observer.name
+    chosen = [
+        _oldest(pace, loop, observer) for loop, observer in observed_loops() if only is None or only == observer.name
     ]
+    graphs = [await_graph(tasks, GRAPH_S, pace.rest) for tasks, _ in chosen]
     return {
-        "task_count": sum(graph.task_count for graph in graphs),
+        "task_count": sum(total for _, total in chosen),
         "groups": [group for graph in graphs for group in _groups(graph)],
         "edges": [
             [short_name(edge.waiter), short_name(edge.awaited)] for graph in graphs for edge in graph.edges[:5000]
         ],
         "cycles": [[short_name(name) for name in cycle] for graph in graphs for cycle in graph.cycles],
-        "skipped": sum(graph.skipped_count for graph in graphs),
+        "skipped": sum(total - len(tasks) for tasks, total in chosen) + sum(graph.skipped_count for graph in graphs),
     }
+
+
+def _oldest(pace: Pace, loop: asyncio.AbstractEventLoop, observer: Observer) -> tuple[list[Any], int]:
+    """Return the oldest tasks of a loop, as many as are walked over, and the number of all."""
+    scan = _scan(observer, pace)
+    if scan is None:
+        tasks = list(asyncio.all_tasks(loop))
+        return tasks[:MOST_IN_GRAPH], len(tasks)
+    native = cast("NativeObserver", observer)
+    found = [native.task_at(row) for row in scan.top(SORT_KEYS.index("age"), MOST_IN_GRAPH, True)]
+    return [task for task in found if task is not None], len(scan)
 
 
 def _groups(graph: AwaitGraph) -> Iterator[dict[str, Any]]:
@@ -119,25 +187,25 @@ def _groups(graph: AwaitGraph) -> Iterator[dict[str, Any]]:
         }
 
 
-def tree(message: Mapping[str, Any]) -> dict[str, Any]:
+def tree(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tasks as trees: below each task the tasks that it awaits."""
-    graphs = await_graphs(message.get("loop"))
+    graphs = await_graphs(pace, message.get("loop"))
     below: dict[str, list[str]] = {}
     for waiter, awaited in graphs["edges"]:
         below.setdefault(waiter, []).append(awaited)
     awaited_by = Counter(awaited for _, awaited in graphs["edges"])
-    facts = _facts(message.get("loop"))
+    facts = _facts(pace, message.get("loop"))
     roots = [_branch(name, below, facts, ()) for name in facts if not awaited_by[name]]
     return {"roots": roots, "cycles": graphs["cycles"], "skipped": graphs["skipped"]}
 
 
-def _facts(only: object) -> dict[str, dict[str, Any]]:
+def _facts(pace: Pace, only: object) -> dict[str, dict[str, Any]]:
     """Return number, site and awaited object of each task by its name in the await graph."""
     found: dict[str, dict[str, Any]] = {}
     for loop, observer in observed_loops():
-        tasks = [] if only is not None and only != observer.name else list(asyncio.all_tasks(loop))[:MOST_IN_TREE]
+        tasks = [] if only is not None and only != observer.name else _oldest(pace, loop, observer)[0]
         counts = Counter(task.get_name() for task in tasks)
-        for task in tasks:
+        for task in pace.over(tasks):
             name = task.get_name()
             label = name if counts[name] == 1 else f"{name} {id(task):#x}"
             found[short_name(label)] = {
@@ -167,11 +235,11 @@ def task_numbered(number: object) -> tuple[asyncio.AbstractEventLoop, Observer, 
     raise BadMessage(f"no live task has the number {str(number)[:40]}")
 
 
-def one_task(message: Mapping[str, Any]) -> dict[str, Any]:
+def one_task(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
     """Return a live task with its await chain, its creation stack, and the tasks before and after it."""
     loop, observer, record, task = task_numbered(message.get("number"))
     chain = await_chain(task)
-    waiters, awaited = _neighbours(loop, task)
+    waiters, awaited = _neighbours(pace, loop, observer, task)
     return {
         "task": plain_task(record, observer.name or ""),
         "chain": [plain_place(place) for place in chain.frames],
@@ -184,9 +252,12 @@ def one_task(message: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _neighbours(loop: asyncio.AbstractEventLoop, task: Any) -> tuple[list[Any], list[Any]]:
-    """Return the tasks that wait for a task, and those that it waits for."""
-    awaits = awaited_tasks([task, *(each for each in asyncio.all_tasks(loop) if each is not task)][:MOST_IN_TREE])
+def _neighbours(
+    pace: Pace, loop: asyncio.AbstractEventLoop, observer: Observer, task: Any
+) -> tuple[list[Any], list[Any]]:
+    """Return the tasks that wait for a task, and those that it waits for, among the oldest of its loop."""
+    others = [each for each in _oldest(pace, loop, observer)[0] if each is not task]
+    awaits = awaited_tasks([task, *others], pace.rest)
     return [waiter for waiter, others in awaits.items() if task in others], awaits.get(task, [])
 
 
@@ -197,7 +268,7 @@ def stacks(pace: Pace) -> dict[str, Any]:
     """Return the stack of each thread, and the groups of tasks with the same stack."""
     loops = {getattr(loop, "_thread_id", None): observer.name for loop, observer in observed_loops()}
     threads = [_thread(thread, loops.get(thread.ident)) for thread in pace.over(threading.enumerate())]
-    return {"threads": threads, "groups": await_graphs()["groups"]}
+    return {"threads": threads, "groups": await_graphs(pace)["groups"]}
 
 
 def _thread(thread: threading.Thread, loop: str | None) -> dict[str, Any]:

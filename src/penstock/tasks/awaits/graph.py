@@ -19,7 +19,7 @@ from penstock.tasks.awaits.awaited import TASKS, Awaited
 from penstock.tasks.awaits.chain import AwaitChain, await_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from penstock.tasks.place import Place
 
@@ -71,8 +71,17 @@ class AwaitGraph:
         return "\n".join(_report(self))
 
 
-def await_graph(tasks: Iterable[asyncio.Task[Any]], budget_s: float | None = None) -> AwaitGraph:
-    """Return the graph of `tasks` without the ended ones. Takes about 20 us a task, at most `budget_s` if given."""
+def _go_on() -> None:
+    """Do nothing between two tasks."""
+
+
+def await_graph(
+    tasks: Iterable[asyncio.Task[Any]], budget_s: float | None = None, rest: Callable[[], object] = _go_on
+) -> AwaitGraph:
+    """Return the graph of `tasks` without the ended ones. Takes about 20 us a task, at most `budget_s` if given.
+
+    `rest()` is called between two tasks, so that a walk in another thread than the loop's need not keep the GIL.
+    """
     deadline_ns = None if budget_s is None else monotonic_ns() + int(budget_s * 1e9)
     given = [task for task in tasks if not task.done()]
     chains: dict[asyncio.Task[Any], AwaitChain] = {}
@@ -80,7 +89,8 @@ def await_graph(tasks: Iterable[asyncio.Task[Any]], budget_s: float | None = Non
         if deadline_ns is not None and monotonic_ns() > deadline_ns:
             break
         chains[task] = await_chain(task)
-    awaits = awaited_tasks(list(chains))
+        rest()
+    awaits = awaited_tasks(list(chains), rest)
     name = _namer({*chains, *(other for others in awaits.values() for other in others)})
     return AwaitGraph(
         len(given),
@@ -115,16 +125,18 @@ def _namer(tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], str]:
 Awaits = dict[asyncio.Task[Any], list[asyncio.Task[Any]]]
 
 
-def awaited_tasks(tasks: Sequence[asyncio.Task[Any]]) -> Awaits:
+def awaited_tasks(tasks: Sequence[asyncio.Task[Any]], rest: Callable[[], object] = _go_on) -> Awaits:
     """Return the tasks that each task awaits: from its awaited future downward, and from its callbacks upward."""
     found: dict[asyncio.Task[Any], dict[asyncio.Task[Any], None]] = {}
     waiting = {id(future): task for task in tasks if (future := _awaited_future(task)) is not None}
     for task in tasks:
         for other in _below(_awaited_future(task)):
             found.setdefault(task, {})[other] = None
+        rest()
     for task in tasks:
         for other in _above(task, waiting):
             found.setdefault(other, {})[task] = None
+        rest()
     return {task: list(others) for task, others in found.items()}
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from penstock._core.tasks.heartbeat import Heartbeat
     from penstock._core.tasks.probe import Probe
-    from penstock._core.tasks.rows import LostRow
+    from penstock._core.tasks.rows import LostRow, ScanRow
+    from penstock._core.tasks.scan import TaskScan
     from penstock.tasks.observers.livetasks import LiveTasks
     from penstock.tasks.place import Place
     from penstock.tasks.records import LiveTask, SiteStatistics, TaskStatistics
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["NativeObserver"]
 
 MOST_NOTES = 4096
+# records that a scan copies with the GIL: less than 0.1 ms
+SCANNED_AT_ONCE = 2048
 # events of the flight recorder that are read at once
 PORTION = 256
 _loop_numbers = count(1)
@@ -89,6 +92,9 @@ class NativeObserver:
 
     def statistics(self) -> TaskStatistics:
         """Return the counts and times so far."""
+        return self._statistics(self._probe.ledger.times_ns())
+
+    def _statistics(self, times_ns: tuple[int, int]) -> TaskStatistics:
         from penstock.tasks.observers.nativerecords import statistics
 
         loop = self._loop()
@@ -101,6 +107,7 @@ class NativeObserver:
             name=self.name,
             implementation=self.implementation,
             level=self.level,
+            times_ns=times_ns,
         )
 
     def live(self) -> LiveTasks:
@@ -113,6 +120,39 @@ class NativeObserver:
             return LiveTasks((), lambda entry: live_row(entry, self.site), monotonic_ns())
         snapshot: Any = core.snapshot_tasks()
         return LiveTasks(snapshot, lambda entry: live_row(entry, self.site), snapshot.taken_ns)
+
+    def scan(self, rest: Callable[[], object]) -> TaskScan | None:
+        """Return a scan of the live tasks, and call `rest()` between its pieces; None for a loop that was collected."""
+        core = native_core(self._loop())
+        if core is None:
+            return None
+        scan, ledger = core.begin_scan(), self._probe.ledger
+        while scan.take(ledger, SCANNED_AT_ONCE):
+            rest()
+        return scan
+
+    def task_at(self, row: ScanRow | tuple[int, int, int]) -> Any:
+        """Return the task of a scan's row, or of its number and index; None if it has ended."""
+        weak = self._probe.ledger.weak_at(row[1], row[0])
+        return None if weak is None else weak()
+
+    def scanned_statistics(self, scan: TaskScan) -> TaskStatistics:
+        """Return `statistics` without another walk over all tasks."""
+        from penstock.tasks.observers.nativerecords import scanned_times
+
+        return self._statistics(scanned_times(self._probe, scan))
+
+    def scanned_sites(self, scan: TaskScan) -> list[SiteStatistics]:
+        """Return `sites` without another walk over all tasks."""
+        from penstock.tasks.observers.nativerecords import scanned_sites
+
+        return scanned_sites(self._probe, scan, self.site)
+
+    def scanned_task(self, scan: TaskScan, row: ScanRow) -> LiveTask:
+        """Return the record of a live task of a scan."""
+        from penstock.tasks.observers.nativerecords import scanned_row
+
+        return scanned_row(row, lambda: self.task_at(row), self.site).record(scan.taken_ns)
 
     def numbered(self, number: int) -> tuple[LiveTask, Any] | None:
         """Return the record of the live task with this number, and the task; None without one."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock._core.tasks.rows import SiteScan
 from penstock.loop.native import native_core
 from penstock.tasks.flighttrace import Event
 from penstock.tasks.observers.livetasks import LiveRow
@@ -16,16 +17,27 @@ from penstock.times import Times, merged, taken
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from penstock._core.tasks.rows import ScanRow
+    from penstock._core.tasks.scan import TaskScan
     from penstock.tasks.finding_log import FindingLog
     from penstock.tasks.place import Place
 
-__all__ = ["flight_event", "live_row", "site_statistics", "statistics"]
+__all__ = [
+    "flight_event",
+    "live_row",
+    "scanned_row",
+    "scanned_sites",
+    "scanned_times",
+    "site_statistics",
+    "statistics",
+]
 
 # the probe's numbers for kinds of callback, kinds of flight event, outcomes and states of a task
 CALLBACK_KINDS = ("task", "callback", "timer", "io")
 FLIGHT_KINDS = ("birth", "step", "end", "callback")
 OUTCOMES = ("returned", "raised", "cancelled")
 STATES = ("ready", "running", "waiting")
+NO_TASKS = SiteScan(0, 0, 0, 0, 0, 0, 0)
 
 
 def statistics(
@@ -37,11 +49,15 @@ def statistics(
     name: str,
     implementation: str,
     level: str,
+    times_ns: tuple[int, int],
 ) -> TaskStatistics:
-    """Return the counts and times so far. A loop that was collected, None, has no figures of its queues."""
+    """Return the counts and times so far. A loop that was collected, None, has no figures of its queues.
+
+    `times_ns` are the times of all tasks, running and ready.
+    """
     ledger, flight = probe.ledger, probe.flight
     returned, raised, cancelled, lost = ledger.outcomes()
-    running_ns, ready_ns = ledger.times_ns()
+    running_ns, ready_ns = times_ns
     return TaskStatistics(
         loop=name,
         implementation=implementation,
@@ -95,6 +111,32 @@ def site_statistics(
     returned, raised, cancelled, _ = ended
     times = Times() if latency is None else taken(latency)
     return SiteStatistics(site, created, returned, raised, cancelled, live, running_ns / 1e9, ready_ns / 1e9, times)
+
+
+def scanned_times(probe: Any, scan: TaskScan) -> tuple[int, int]:
+    """Return the times of all tasks, running and ready, in nanoseconds; of the live ones by a scan."""
+    running_ns, ready_ns = probe.ledger.ended_times_ns()
+    sites = scan.sites()
+    return running_ns + sum(site.running_ns for site in sites), ready_ns + sum(site.ready_ns for site in sites)
+
+
+def scanned_sites(probe: Any, scan: TaskScan, site_of: Callable[[int], Place]) -> list[SiteStatistics]:
+    """Return the statistics of each site; of the live tasks by a scan."""
+    now = {each.site: each for each in scan.sites()}
+    found = []
+    for before in probe.ledger.ended_site_counts():
+        site = now.get(before.site) or NO_TASKS
+        live = site.ready + site.running + site.waiting
+        times = before.running_ns + site.running_ns, before.ready_ns + site.ready_ns
+        counts = before.created, before.ended, live
+        found.append(site_statistics(site_of(before.site), *counts, *times, before.latency))
+    return found
+
+
+def scanned_row(row: ScanRow, task: Callable[[], Any], site_of: Callable[[int], Place]) -> LiveRow:
+    """Return the row of a scan's row; `task` returns the task, None if it has ended."""
+    times = row.born_ns, row.since_ns, STATES[row.state], row.running_ns, row.ready_ns, row.steps
+    return LiveRow(row.number, task, site_of(row.site), *times)
 
 
 def live_row(entry: Any, site_of: Callable[[int], Place]) -> LiveRow:
