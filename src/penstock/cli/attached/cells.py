@@ -1,0 +1,74 @@
+"""Values of an answer as the cells of a table. A value that is missing or of another type is a dash."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.monitor.rules.texts import duration
+
+__all__ = ["count", "is_mapping", "items", "place", "printable", "seconds", "share", "tally", "text"]
+
+DASH = "-"
+LONG_S = 7200.0
+
+
+def text(value: object) -> str:
+    """Return a text in one line without control characters: names come from the observed program."""
+    if value is None:
+        return DASH
+    return printable(" ".join(str(value).split()))
+
+
+def printable(line: str) -> str:
+    """Return a line with a question mark in place of each control character."""
+    return line if line.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def count(value: object) -> str:
+    """Return a whole number with separators."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else DASH
+
+
+def seconds(value: object) -> str:
+    """Return a time with its unit."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return DASH
+    if value <= 0:
+        return "0"
+    return duration(value) if value < LONG_S else f"{value / 3600:.0f} h"
+
+
+def share(value: object) -> str:
+    """Return a share in per cent."""
+    return f"{value * 100:.0f}%" if isinstance(value, int | float) and not isinstance(value, bool) else DASH
+
+
+def place(value: object) -> str:
+    """Return a place as the file without its folder, the line, and the function."""
+    if not is_mapping(value):
+        return DASH
+    file, line, function = value.get("file"), value.get("line"), value.get("function")
+    if not file:
+        return text(function)
+    return text(f"{os.path.basename(str(file))}:{line}" + (f" in {function}" if function else ""))
+
+
+def tally(value: object) -> str:
+    """Return counts by kind, largest first: `3 stall, 1 hung`."""
+    counts = {kind: each for kind, each in value.items() if isinstance(each, int) and each} if is_mapping(value) else {}
+    if not counts:
+        return "0" if is_mapping(value) else DASH
+    return ", ".join(f"{each:,} {text(kind)}" for kind, each in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def is_mapping(value: object) -> bool:
+    """Return whether a value of an answer is an object."""
+    return isinstance(value, Mapping)
+
+
+def items(answer: object, key: str) -> list[dict[str, Any]]:
+    """Return the objects in a list of an answer; none if there is no such list."""
+    found = answer.get(key) if isinstance(answer, Mapping) else None
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

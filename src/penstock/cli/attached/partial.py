@@ -1,0 +1,66 @@
+"""A partial answer as text: what could be read without the GIL, what could not, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.cli.attached import cells
+from penstock.cli.attached.tables import Column, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["is_partial", "partial_lines", "partial_reason"]
+
+THREADS = (Column("NATIVE ID"), Column("STATE", True), Column("CPU"), Column("NAME", True))
+STATES = {"R": "running", "S": "waiting", "D": "in the kernel", "T": "stopped", "t": "traced", "Z": "ended"}
+
+
+def is_partial(answer: Mapping[str, Any]) -> bool:
+    """Return whether an answer was made without the GIL."""
+    return answer.get("partial") is True
+
+
+def partial_reason(answer: Mapping[str, Any]) -> str:
+    """Return why an answer is partial."""
+    return cells.text(answer.get("reason") or "the GIL was not available")
+
+
+def partial_lines(answer: Mapping[str, Any], width: int | None) -> list[str]:
+    """Return the reason, what was not read, each loop, each thread, and the stacks if they were asked for."""
+    unread = answer.get("unread")
+    lines = [f"partial answer: {partial_reason(answer)}"]
+    if isinstance(unread, list) and unread:
+        lines.append(f"not read: {', '.join(map(cells.text, unread))}")
+    lines += ["", *(_loop_line(loop) for loop in cells.items(answer, "loops"))]
+    threads = cells.items(answer, "threads")
+    if threads:
+        lines += ["", *table(THREADS, [_thread_row(thread) for thread in threads], width)]
+    return lines + list(_native_stacks(answer))
+
+
+def _loop_line(loop: Mapping[str, Any]) -> str:
+    blocked = loop.get("blocked")
+    state = "running" if loop.get("running") else "not running"
+    if isinstance(blocked, dict):
+        state = f"blocked for {cells.seconds(blocked.get('lasted_s'))} by one {cells.text(blocked.get('kind'))}"
+    turns = f"{cells.count(loop.get('turns'))} turns" if "turns" in loop else ""
+    cpu = f"{cells.seconds(loop['cpu_s'])} of CPU time" if "cpu_s" in loop else ""
+    return ", ".join(part for part in (f"loop {cells.text(loop.get('name') or None)}: {state}", turns, cpu) if part)
+
+
+def _thread_row(thread: Mapping[str, Any]) -> tuple[str, ...]:
+    state = str(thread.get("state"))
+    number = cells.text(thread.get("native_id"))
+    return number, STATES.get(state, state), cells.seconds(thread.get("cpu_s")), cells.text(thread.get("name"))
+
+
+def _native_stacks(answer: Mapping[str, Any]) -> Iterator[str]:
+    if "native_stacks" not in answer:
+        return
+    yield ""
+    stacks = answer["native_stacks"]
+    if not stacks:
+        yield "stacks: not read, no thread that is on a CPU could be asked"
+        return
+    yield from (cells.printable(line) for line in str(stacks).splitlines())

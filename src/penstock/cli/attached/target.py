@@ -1,0 +1,94 @@
+"""The process that a command means, and its answers; each error is one line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from penstock.cli.options import Failure, LineParser
+from penstock.cli.output import write_out
+from penstock.monitor.client import AttachedProcess, processes
+from penstock.runtime.supervisor.control_client import explain_absence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["attached", "ask", "parsed", "parser_of", "whole", "write_answer", "write_lines"]
+
+# The longest wait for an answer. A hundred thousand tasks take a second.
+ANSWER_S = 10.0
+
+
+def parser_of(command: str, usage: str, description: str) -> LineParser:
+    """Return a parser with `--json`. PID is added by `add_pid`, in its place among the other arguments."""
+    parser = LineParser(
+        prog=f"penstock {command}",
+        usage=f"penstock {command} {usage}",
+        description=description,
+        epilog="PID is the number of the process, as 'penstock ps' shows it. It may be left out if only one runs.",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("pid", metavar="PID", nargs="?", type=whole, help="the process's number")
+    return parser
+
+
+def parsed(parser: LineParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options, with the process that is meant. Raises Failure if that is not one."""
+    options = parser.parse_args(arguments)
+    if options.pid is None:
+        options.pid = _only_process()
+    return options
+
+
+def _only_process() -> int:
+    found = processes()
+    if not found:
+        raise Failure(f"no penstock process of this user runs{explain_absence()}", code=2)
+    if len(found) > 1:
+        raise Failure(f"several processes run, choose one by PID: {', '.join(map(str, found))}", code=2)
+    return found[0]
+
+
+@contextmanager
+def attached(pid: int) -> Iterator[AttachedProcess]:
+    """Attach to a process. Raises Failure: with code 2 if there is none, with code 1 if it ends meanwhile."""
+    try:
+        process = AttachedProcess(pid, within_s=ANSWER_S)
+    except ProcessLookupError as error:
+        raise Failure(_line_of(error), code=2) from error
+    except OSError as error:
+        raise Failure(_line_of(error)) from error
+    try:
+        with process:
+            yield process
+    except OSError as error:
+        raise Failure(_line_of(error)) from error
+
+
+def ask(pid: int, command: str, *, within_s: float = ANSWER_S, **arguments: object) -> dict[str, Any]:
+    """Return the answer of a process to a command, of which it may say that it is partial."""
+    with attached(pid) as process:
+        return process.ask(command, within_s=within_s, **arguments)
+
+
+def _line_of(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+def write_answer(answer: Mapping[str, Any]) -> None:
+    """Write an answer as a line of JSON."""
+    write_out(json.dumps(answer) + "\n")
+
+
+def write_lines(lines: Sequence[str]) -> None:
+    """Write lines of text."""
+    write_out("".join(f"{line}\n" for line in lines))
+
+
+def whole(text: str) -> int:
+    """Return the text of an option as a number of 1 or more."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
