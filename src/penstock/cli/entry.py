@@ -14,9 +14,13 @@ from penstock.userframes import user_frames
 
 __all__ = ["main"]
 
-# commands to a running supervisor share a module
+# commands to a running supervisor share a module, and so do those that change a running process
 SUPERVISE = ("workers", "scale", "reload", "stop")
-COMMANDS = ("run", "serve", *SUPERVISE, "doctor")
+ACTIONS = ("level", "cancel", "gc", "set-limit")
+SHARED = dict.fromkeys(SUPERVISE, "supervise") | dict.fromkeys(ACTIONS, "attached.actions")
+# commands that attach to a running process
+ATTACHED = ("ps", "tasks", "stacks", "findings", "trace")
+COMMANDS = ("run", "serve", *SUPERVISE, *ATTACHED, *ACTIONS, "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,14 +45,26 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
         prog="penstock",
         usage="penstock COMMAND [options]",
         description="The asyncio runtime that Python services run on under load.",
-        epilog="commands:\n"
-        "  run       run a script or module, unchanged, on penstock's event loop\n"
-        "  serve     serve an ASGI application by uvicorn on penstock's event loop\n"
-        "  workers   show the workers of a running 'penstock serve --workers'\n"
-        "  scale     change their number\n"
-        "  reload    replace them by new ones, one after the other\n"
-        "  stop      stop the server\n"
-        "  doctor    report the machine, the resulting config, and advice\n\n"
+        epilog="run a program:\n"
+        "  run        run a script or module, unchanged, on penstock's event loop\n"
+        "  serve      serve an ASGI application by uvicorn on penstock's event loop\n"
+        "  doctor     report the machine, the resulting config, and advice\n\n"
+        "a running 'penstock serve --workers':\n"
+        "  workers    show the workers\n"
+        "  scale      change their number\n"
+        "  reload     replace them by new ones, one after the other\n"
+        "  stop       stop the server\n\n"
+        "look at a running process:\n"
+        "  ps         show the processes of this user\n"
+        "  tasks      show the tasks of a process\n"
+        "  stacks     show the stacks of its threads and tasks\n"
+        "  findings   show what was found wrong in it\n"
+        "  trace      record every step for some seconds, for Perfetto\n\n"
+        "change a running process:\n"
+        "  level      set how much it records\n"
+        "  cancel     cancel a task\n"
+        "  gc         collect its garbage\n"
+        "  set-limit  change the limit of a gate\n\n"
         "'penstock COMMAND --help' lists the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,11 +76,12 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
 
 def _main_of(choice: str) -> Callable[[Sequence[str]], int]:
     # Imported lazily: the imports of `serve` would slow the start of `run`.
-    if choice in SUPERVISE:
+    if choice in SHARED:
         main_of: Callable[[str], Callable[[Sequence[str]], int]]
-        main_of = importlib.import_module("penstock.cli.supervise").main_of
+        main_of = importlib.import_module(f"penstock.cli.{SHARED[choice]}").main_of
         return main_of(choice)
-    main: Callable[[Sequence[str]], int] = importlib.import_module(f"penstock.cli.{choice}").main
+    folder = "attached." if choice in ATTACHED else ""
+    main: Callable[[Sequence[str]], int] = importlib.import_module(f"penstock.cli.{folder}{choice}").main
     return main
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.cli.attached import cells
 from penstock.cli.attached.partial import is_partial, partial_reason
@@ -54,11 +54,11 @@ def _set_limit(arguments: Sequence[str]) -> int:
 COMMANDS = {"level": _level, "cancel": _cancel, "gc": _gc, "set-limit": _set_limit}
 
 
-def _act(options: argparse.Namespace, command: str, **arguments: object) -> int:
-    """Ask for an action and print what was done. A process whose GIL is held does nothing: that is a Failure."""
+def _act(options: argparse.Namespace, command: str, **arguments: Any) -> int:
+    """Ask for an action and print what was done. Without the GIL it is not known whether it will be: a Failure."""
     answer = ask(options.pid, command, **arguments)
     if is_partial(answer):
-        raise Failure(f"process {options.pid} did not do it: {partial_reason(answer)}")
+        raise Failure(f"process {options.pid} has not confirmed it: {partial_reason(answer)}")
     if options.json:
         write_answer(answer)
     else:

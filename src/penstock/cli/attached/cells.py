@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.monitor.rules.texts import duration
 
-__all__ = ["count", "is_mapping", "items", "place", "printable", "seconds", "share", "tally", "text"]
+__all__ = ["count", "items", "place", "printable", "seconds", "share", "tally", "text"]
 
 DASH = "-"
 LONG_S = 7200.0
@@ -37,6 +37,8 @@ def seconds(value: object) -> str:
         return DASH
     if value <= 0:
         return "0"
+    if value < 1e-3:
+        return f"{value * 1e6:.0f} µs"
     return duration(value) if value < LONG_S else f"{value / 3600:.0f} h"
 
 
@@ -47,7 +49,7 @@ def share(value: object) -> str:
 
 def place(value: object) -> str:
     """Return a place as the file without its folder, the line, and the function."""
-    if not is_mapping(value):
+    if not isinstance(value, Mapping):
         return DASH
     file, line, function = value.get("file"), value.get("line"), value.get("function")
     if not file:
@@ -57,15 +59,12 @@ def place(value: object) -> str:
 
 def tally(value: object) -> str:
     """Return counts by kind, largest first: `3 stall, 1 hung`."""
-    counts = {kind: each for kind, each in value.items() if isinstance(each, int) and each} if is_mapping(value) else {}
+    if not isinstance(value, Mapping):
+        return DASH
+    counts = {kind: each for kind, each in value.items() if isinstance(each, int) and each}
     if not counts:
-        return "0" if is_mapping(value) else DASH
+        return "0"
     return ", ".join(f"{each:,} {text(kind)}" for kind, each in sorted(counts.items(), key=lambda item: -item[1]))
-
-
-def is_mapping(value: object) -> bool:
-    """Return whether a value of an answer is an object."""
-    return isinstance(value, Mapping)
 
 
 def items(answer: object, key: str) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from penstock.cli.attached import cells
 from penstock.cli.attached.partial import is_partial, partial_lines, partial_reason
@@ -33,13 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parsed(parser, arguments)
     with attached(options.pid) as process:
         answer = process.ask("findings")
-        if not options.follow:
-            _write(answer, options.json)
-            return 0
-        try:
-            _follow(process, answer, options.json)
-        except KeyboardInterrupt:
-            return INTERRUPTED
+        if options.follow:
+            return _follow(process, answer, options.json)
+        _write(answer, options.json)
+    return 0
 
 
 def _write(answer: Mapping[str, Any], as_json: bool) -> None:
@@ -52,13 +49,21 @@ def _write(answer: Mapping[str, Any], as_json: bool) -> None:
         write_lines(cut_lines(map(finding_line, found), terminal_width()) if found else ["no findings"])
 
 
-def _follow(process: AttachedProcess, answer: dict[str, Any], as_json: bool) -> None:
-    """Print each finding as it comes. Returns only by an exception."""
+def _follow(process: AttachedProcess, answer: dict[str, Any], as_json: bool) -> int:
+    """Print each finding as it comes, until Ctrl-C."""
+    try:
+        _print_all(process, answer, as_json)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _print_all(process: AttachedProcess, answer: dict[str, Any], as_json: bool) -> NoReturn:
     mark, was_partial = 0, False
     while True:
         if is_partial(answer):
             if not was_partial:
-                write_error("penstock findings", f"process {process.pid}: no findings for now: {partial_reason(answer)}")
+                reason = partial_reason(answer)
+                write_error("penstock findings", f"process {process.pid}: no findings for now: {reason}")
             time.sleep(HELD_S)
         else:
             mark = int(answer.get("mark", mark))

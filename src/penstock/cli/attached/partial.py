@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.attached import cells
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["is_partial", "partial_lines", "partial_reason"]
 
 THREADS = (Column("NATIVE ID"), Column("STATE", True), Column("CPU"), Column("NAME", True))
+# more digits than anyone reads
+LONG_FRACTION = re.compile(r"\b\d+\.\d{4,}\b")
 STATES = {"R": "running", "S": "waiting", "D": "in the kernel", "T": "stopped", "t": "traced", "Z": "ended"}
 
 
@@ -23,7 +26,8 @@ def is_partial(answer: Mapping[str, Any]) -> bool:
 
 def partial_reason(answer: Mapping[str, Any]) -> str:
     """Return why an answer is partial."""
-    return cells.text(answer.get("reason") or "the GIL was not available")
+    reason = cells.text(answer.get("reason") or "the GIL was not available")
+    return LONG_FRACTION.sub(lambda found: f"{float(found[0]):.3f}", reason)
 
 
 def partial_lines(answer: Mapping[str, Any], width: int | None) -> list[str]:

@@ -15,23 +15,35 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "render"]
 
+# those that watch the loops and answer this command
+OWN_THREADS = frozenset({"penstock-attach", "penstock-attach-io", "penstock-watchdog"})
+
 
 def main(arguments: Sequence[str]) -> int:
     """Print the stacks of a process."""
-    options = parsed(parser_of("stacks", "[options] [PID]", "Show the stacks of threads and tasks."), arguments)
+    parser = parser_of("stacks", "[options] [PID]", "Show the stacks of the threads and tasks of a running process.")
+    parser.add_argument("--all", action="store_true", help="also of penstock's own threads")
+    options = parsed(parser, arguments)
     answer = ask(options.pid, "stacks")
     if options.json:
         write_answer(answer)
     else:
-        write_lines(render(answer, terminal_width()))
+        write_lines(render(answer, options.all, terminal_width()))
     return 0
 
 
-def render(answer: Mapping[str, Any], width: int | None) -> list[str]:
-    """Return the threads, each with its frames, the innermost first, and the groups of tasks."""
+def render(answer: Mapping[str, Any], has_all: bool, width: int | None) -> list[str]:
+    """Return the threads, each with its frames, the innermost first, and the groups of tasks.
+
+    Unless `has_all`, penstock's own threads are only named.
+    """
     if is_partial(answer):
         return partial_lines(answer, width)
-    lines = [line for thread in cells.items(answer, "threads") for line in _thread(thread)]
+    threads = cells.items(answer, "threads")
+    own = [] if has_all else [thread["name"] for thread in threads if thread.get("name") in OWN_THREADS]
+    lines = [line for thread in threads if thread.get("name") not in own for line in _thread(thread)]
+    if own:
+        lines.append(f"threads of penstock: {', '.join(own)} (--all shows their stacks)")
     groups = list(group_lines(cells.items(answer, "groups")))
     return cut_lines([*lines, *([""] if groups else []), *groups], width)
 

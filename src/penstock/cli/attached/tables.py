@@ -45,7 +45,7 @@ def cut_lines(lines: Iterable[str], width: int | None) -> list[str]:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
-    """Return the lines of a table with its titles, in at most `width` characters. Columns without a value are left out."""
+    """Return the lines of a table, in at most `width` characters. Columns without a value are left out."""
     used = [at for at in range(len(columns)) if any(row[at].strip() not in ("", "-") for row in rows)]
     shown = [columns[at] for at in used] or list(columns)
     cells = [[row[at] for at in used] for row in rows] if used else [list(row) for row in rows]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.cli.options import Failure, LineParser
 from penstock.cli.output import write_out
-from penstock.monitor.client import AttachedProcess, processes
+from penstock.monitor.client import AttachedProcess, Refused, processes
 from penstock.runtime.supervisor.control_client import explain_absence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["attached", "ask", "parsed", "parser_of", "whole", "write_answer", "write_lines"]
+__all__ = ["ANSWER_S", "ask", "attached", "parsed", "parser_of", "whole", "write_answer", "write_lines"]
 
 # The longest wait for an answer. A hundred thousand tasks take a second.
 ANSWER_S = 10.0
@@ -53,7 +53,7 @@ def _only_process() -> int:
 
 @contextmanager
 def attached(pid: int) -> Iterator[AttachedProcess]:
-    """Attach to a process. Raises Failure: with code 2 if there is none, with code 1 if it ends meanwhile."""
+    """Attach to a process. Raises Failure: with code 2 without one, with code 1 if it ends or refuses."""
     try:
         process = AttachedProcess(pid, within_s=ANSWER_S)
     except ProcessLookupError as error:
@@ -63,6 +63,8 @@ def attached(pid: int) -> Iterator[AttachedProcess]:
     try:
         with process:
             yield process
+    except Refused as error:
+        raise Failure(str(error)) from error
     except OSError as error:
         raise Failure(_line_of(error)) from error
 

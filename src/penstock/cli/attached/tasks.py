@@ -102,7 +102,7 @@ def _list(answer: Mapping[str, Any], width: int | None) -> list[str]:
     foot = f"{len(tasks):,} of {cells.count(total)} tasks"
     if matched != total:
         foot += f", {cells.count(matched)} match"
-    return [*(table(COLUMNS, rows, width) + [""] if rows else []), foot]
+    return [*([*table(COLUMNS, rows, width), ""] if rows else []), foot]
 
 
 def _row(task: Mapping[str, Any], has_loops: bool) -> tuple[str, ...]:
@@ -129,6 +129,7 @@ def _stacks(answer: Mapping[str, Any], options: argparse.Namespace, width: int |
 
 def _trees(answer: Mapping[str, Any], options: argparse.Namespace, width: int | None) -> list[str]:
     roots = [root for root in cells.items(answer, "roots") if _matches(root, options.filter.lower())]
+    roots.sort(key=lambda root: root.get("number") or 0)
     lines = list(cycle_lines(answer))
     for root in roots[: options.limit]:
         lines += _branch(root, "", "")
