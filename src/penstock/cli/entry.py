@@ -19,7 +19,7 @@ SUPERVISE = ("workers", "scale", "reload", "stop")
 ACTIONS = ("level", "cancel", "gc", "set-limit")
 SHARED = dict.fromkeys(SUPERVISE, "supervise") | dict.fromkeys(ACTIONS, "attached.actions")
 # commands that attach to a running process
-ATTACHED = ("ps", "tasks", "stacks", "findings", "trace")
+ATTACHED = ("ps", "tasks", "stacks", "findings", "trace", "report")
 COMMANDS = ("run", "serve", *SUPERVISE, *ATTACHED, *ACTIONS, "doctor")
 
 
@@ -59,7 +59,8 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
         "  tasks      show the tasks of a process\n"
         "  stacks     show the stacks of its threads and tasks\n"
         "  findings   show what was found wrong in it\n"
-        "  trace      record every step for some seconds, for Perfetto\n\n"
+        "  trace      record every step for some seconds, for Perfetto\n"
+        "  report     write one HTML file about a process or a trace\n\n"
         "change a running process:\n"
         "  level      set how much it records\n"
         "  cancel     cancel a task\n"

@@ -105,9 +105,8 @@ def _process(material: Material) -> Markup | None:
     if material.history.latest is not None:
         facts = tables.process_facts(material.history.over(3600.0).process)
     elif trace.pid:
-        facts = tag(
-            "dl", tag("dt", "pid"), tag("dd", trace.pid), tag("dt", "Python"), tag("dd", trace.python), class_="facts"
-        )
+        pairs = (("pid", trace.pid), ("Python", trace.python))
+        facts = tag("dl", *(tag("div", tag("dt", term), tag("dd", value)) for term, value in pairs), class_="facts")
     notes = [tag("p", each, class_="left-out") for each in material.missing]
     if trace.is_cut:
         notes.append(tag("p", "The trace had no room for older events.", class_="left-out"))

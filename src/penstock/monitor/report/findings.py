@@ -55,7 +55,7 @@ def _finding(material: Material, finding: Mapping[str, Any]) -> Markup:
     wall_time_s = material.wall_time_s(at_s) if at_s is not None else _number(finding.get("wall_time_s"))
     where = [("at", clock_text(wall_time_s)), ("loop", finding.get("loop"))]
     where += [("site", str(place) if place is not None else None), ("task", finding.get("task"))]
-    facts = [joined(tag("dt", term), tag("dd", value)) for term, value in where if value]
+    facts = [tag("div", tag("dt", term), tag("dd", value)) for term, value in where if value]
     return tag(
         "article",
         tag("h3", tag("span", finding.get("kind"), class_="kind"), " ", finding.get("message")),
@@ -69,7 +69,11 @@ def _picture(material: Material, finding: Mapping[str, Any], at_s: float | None)
     trace, name = material.trace, finding.get("loop")
     loop = trace.loop(name)
     lasted_s = _number((_mapping(finding.get("evidence")) or {}).get("lasted_s")) or 0.0
-    drawn = timeline(loop, at_s, lasted_s) if loop is not None and at_s is not None and trace.has(at_s) else None
+    drawn = (
+        timeline(loop, at_s, lasted_s, trace.begin_s)
+        if loop is not None and at_s is not None and trace.has(at_s)
+        else None
+    )
     if drawn is not None:
         return drawn
     reason = (
@@ -87,7 +91,7 @@ def _evidence(evidence: Mapping[str, Any]) -> Iterator[Markup]:
             yield tag("details", tag("summary", title), tag("pre", _plain(shown + more)), open="open")
     others = [(key, value) for key, value in evidence.items() if key not in STACKS][:MOST_KEYS]
     if others:
-        facts = [joined(tag("dt", key), tag("dd", _plain(value))) for key, value in others]
+        facts = [tag("div", tag("dt", key), tag("dd", _plain(value))) for key, value in others]
         yield tag("details", tag("summary", "evidence"), tag("dl", *facts, class_="facts"))
 
 

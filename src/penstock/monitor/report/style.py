@@ -28,6 +28,7 @@ p.verdict { padding-left: 0; } .good { color: var(--good); font-weight: 600; }
 article { background: var(--box); border: 1px solid var(--rule); border-radius: .5rem; padding: .8rem;
   margin: .8rem 0; }
 dl { margin: .3rem 0; } .facts { display: flex; flex-wrap: wrap; gap: .1rem .5rem; font-size: .9rem; }
+dl div { display: flex; gap: .4rem; }
 .facts dt { color: var(--quiet); } .facts dd { margin: 0 1rem 0 0; }
 dl.meaning { display: flex; flex-wrap: wrap; gap: 0 .4rem; margin: .3rem 0 1.2rem; } dl.meaning dt { font-weight: 600; }
 dl.meaning dd { margin: 0 .8rem 0 0; }
@@ -42,6 +43,7 @@ svg { display: block; width: 100%; height: auto; } svg text { font: 11px system-
 .legend { margin: .2rem 0 0; font-size: .83rem; display: flex; flex-wrap: wrap; gap: .1rem 1rem; }
 .key { display: inline-flex; align-items: center; gap: .35rem; } .key svg { width: 24px; height: 10px; }
 .timeline { overflow-x: auto; } .timeline svg { min-width: 40rem; } .busy { fill: var(--s0); opacity: .55; }
+.busy.incidents { fill: var(--s1); opacity: 1; } .busy.jobs { fill: var(--s2); }
 .box { fill: var(--s0); stroke: var(--paper); stroke-width: .5; } .box.stall { fill: var(--bad); }
 .box.gc { fill: var(--s3); } .box.shed, .box.finding { fill: var(--s1); } .box.job { fill: var(--s2); }
 .mark { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 3 2; }

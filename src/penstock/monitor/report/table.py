@@ -33,7 +33,7 @@ def table(caption: str, columns: Sequence[Column], rows: Sequence[Any], most: in
     shown = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))
     left_out += max(0, len(rows) - most)
     more = tag("p", f"{left_out:,} more rows are left out.", class_="left-out") if left_out else None
-    terms = [joined(tag("dt", each.heading), tag("dd", each.meaning)) for each in columns if each.meaning]
+    terms = [tag("div", tag("dt", each.heading), tag("dd", each.meaning)) for each in columns if each.meaning]
     meaning = tag("dl", *terms, class_="meaning") if terms else None
     return joined(tag("div", shown, class_="scroll"), more, meaning)
 

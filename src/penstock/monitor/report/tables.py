@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from penstock.monitor.figures import place_of
-from penstock.monitor.report.markup import Markup, joined, tag
+from penstock.monitor.report.markup import Markup, tag
 from penstock.monitor.report.table import Column, count, ms, rate, share, table
 from penstock.monitor.rules.texts import duration, size
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["of_figures", "of_tasks", "of_trace", "process_facts"]
 
 MOST_SITES = 50
-MOST_TASKS = 200
+MOST_TASKS = 50
 MOST_OTHERS = 100
 
 
@@ -47,7 +47,7 @@ def process_facts(process: ProcessRates) -> Markup:
     ]
     if process.supervisor is not None:
         facts.append(("worker", f"number {process.worker} of supervisor {process.supervisor}"))
-    return tag("dl", *(joined(tag("dt", term), tag("dd", value)) for term, value in facts), class_="facts")
+    return tag("dl", *(tag("div", tag("dt", term), tag("dd", value)) for term, value in facts), class_="facts")
 
 
 def of_figures(figures: Figures) -> list[Markup | None]:
@@ -158,8 +158,10 @@ TASKS: Sequence[Column] = (
 
 
 def _innermost(group: Mapping[str, Any]) -> str:
+    """Return the innermost frame of the program; asyncio's own frames say less."""
     frames = group.get("frames") or [None]
-    return _where(place_of(frames[-1]))
+    own = [frame for frame in frames if frame and "/asyncio/" not in str(frame.get("file"))]
+    return _where(place_of((own or frames)[-1]))
 
 
 STACKS: Sequence[Column] = (

@@ -45,8 +45,11 @@ class _Span:
         return [each for each in slices if each.end_s >= self.begin_s and each.at_s <= self.end_s]
 
 
-def timeline(loop: TraceLoop, at_s: float, lasted_s: float = 0.0) -> Markup | None:
-    """Return the timeline of the two seconds before `at_s` and of what followed; None without an event in it."""
+def timeline(loop: TraceLoop, at_s: float, lasted_s: float = 0.0, begin_s: float = 0.0) -> Markup | None:
+    """Return the timeline of the two seconds before `at_s` and of what followed; None without an event in it.
+
+    The trace has events from `begin_s` on.
+    """
     span = _Span(at_s, lasted_s)
     shown = span.inside(loop.slices)
     if not shown:
@@ -64,7 +67,9 @@ def timeline(loop: TraceLoop, at_s: float, lasted_s: float = 0.0) -> Markup | No
         role="img",
         aria_label="The two seconds before the finding",
     )
-    return tag("figure", picture, tag("figcaption", _sentence(rows, span)), class_="timeline")
+    return tag(
+        "figure", picture, tag("figcaption", _late_begin(begin_s, at_s), _sentence(rows, span)), class_="timeline"
+    )
 
 
 def _row(number: int, label: str, slices: Sequence[Slice], span: _Span) -> Iterator[Markup]:
@@ -76,7 +81,7 @@ def _row(number: int, label: str, slices: Sequence[Slice], span: _Span) -> Itera
     known = {id(each) for each in named}
     density = _density([each for each in slices if id(each) not in known], span)
     if any(density):
-        yield tag("path", d=_area(density, top), class_="busy")
+        yield tag("path", d=_area(density, top), class_=f"busy {label}")
     for each in named:
         yield _box(each, top, span)
 
@@ -96,7 +101,7 @@ def _density(slices: Sequence[Slice], span: _Span) -> list[float]:
     for each in slices:
         left, right = span.x(each.at_s) - LEFT, span.x(each.end_s) - LEFT
         # an instant is seen as well
-        right = max(right, left + 0.05)
+        right = max(right, left + (0.05 if each.took_s else 1.0))
         for column in range(int(left), min(int(right), COLUMNS) + 1):
             shares[column] += max(0.0, min(right, column + 1) - max(left, column))
     return [min(share, 1.0) for share in shares]
@@ -121,6 +126,11 @@ def _axis(span: _Span, height: int) -> Iterator[Markup]:
         if span.begin_s <= at_s <= span.end_s:
             label = "finding" if step == 0 else f"{step * 0.5:+g} s"
             yield tag("text", label, x=_px(span.x(at_s)), y=height - 4, text_anchor="middle" if step > -4 else "start")
+
+
+def _late_begin(begin_s: float, at_s: float) -> str | None:
+    before_s = at_s - begin_s
+    return f"The trace begins {duration(max(0.0, before_s))} before the finding. " if before_s < BEFORE_S else None
 
 
 def _sentence(rows: Sequence[tuple[str, Sequence[Slice]]], span: _Span) -> Markup:

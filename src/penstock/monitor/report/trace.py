@@ -80,7 +80,9 @@ class Trace:
         """Return when a finding happened: a stall's begin, or when another was found; None if that is unknown."""
         if finding.get("kind") == "stall":
             return _number(finding.get("since_s"))
-        return self.moments.get(str(finding.get("message")))
+        message = str(finding.get("message"))
+        # an attached process leaves out what follows a colon: it may quote an exception
+        return self.moments.get(message, self.moments.get(message.partition(":")[0]))
 
     def has(self, at_s: float) -> bool:
         """Return whether the trace has events of that time."""
@@ -132,10 +134,28 @@ def _number(value: object) -> float | None:
 
 def _findings(found: object, records: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
     """Return the findings of `otherData`, else those that are arguments of records."""
-    if isinstance(found, list) and found:
-        return [each for each in found if isinstance(each, dict) and each.get("kind")]
-    arguments = [each.get("args") for each in records if each.get("cat") == "finding"]
-    return [each for each in arguments if isinstance(each, dict) and each.get("kind")]
+    if not isinstance(found, list) or not found:
+        found = [each.get("args") for each in records if each.get("cat") == "finding"]
+    return [_finding(each) for each in found if isinstance(each, dict) and isinstance(each.get("kind"), str)]
+
+
+def _finding(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a finding with values of the types that readers expect; another program may have written the file."""
+    site, evidence = found.get("site"), found.get("evidence")
+    return {
+        "kind": found["kind"],
+        "message": str(found.get("message") or ""),
+        "site": site if isinstance(site, dict) and isinstance(site.get("line"), int) else None,
+        "task": None if found.get("task") is None else str(found["task"]),
+        "loop": str(found.get("loop") or ""),
+        "since_s": _number(found.get("since_s")) or 0.0,
+        "wall_time_s": _number(found.get("wall_time_s")) or 0.0,
+        "evidence": {
+            key: value
+            for key, value in (evidence.items() if isinstance(evidence, dict) else ())
+            if not key.endswith("_s") or _number(value) is not None
+        },
+    }
 
 
 def _loops(records: Sequence[Mapping[str, Any]]) -> Iterable[TraceLoop]:
