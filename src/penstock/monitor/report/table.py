@@ -11,11 +11,11 @@ from penstock.monitor.rules.texts import duration, share_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Column", "count", "ms", "rate", "share", "table"]
+__all__ = ["TableColumn", "count", "ms", "rate", "share", "table"]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """A column: its heading, the value of a row, and what it means."""
 
     heading: str
@@ -24,7 +24,9 @@ class Column:
     is_number: bool = True
 
 
-def table(caption: str, columns: Sequence[Column], rows: Sequence[Any], most: int, left_out: int = 0) -> Markup | None:
+def table(
+    caption: str, columns: Sequence[TableColumn], rows: Sequence[Any], most: int, left_out: int = 0
+) -> Markup | None:
     """Return a table of the first `most` rows, with a line about all others; None without rows."""
     if not rows:
         return None
@@ -38,11 +40,11 @@ def table(caption: str, columns: Sequence[Column], rows: Sequence[Any], most: in
     return joined(tag("div", shown, class_="scroll"), more, meaning)
 
 
-def _class(column: Column) -> str | None:
+def _class(column: TableColumn) -> str | None:
     return "number" if column.is_number else None
 
 
-def _cell(column: Column, row: Any) -> Any:
+def _cell(column: TableColumn, row: Any) -> Any:
     value = column.value(row)
     return "\N{EN DASH}" if value is None or value == "" else value
 

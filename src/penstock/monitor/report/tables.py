@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.monitor.figures import place_of
 from penstock.monitor.report.markup import Markup, tag
-from penstock.monitor.report.table import Column, count, ms, rate, share, table
+from penstock.monitor.report.table import TableColumn, count, ms, rate, share, table
 from penstock.monitor.rules.texts import duration, size
 
 if TYPE_CHECKING:
@@ -70,31 +70,35 @@ def _loop(read: Any) -> Any:
     return lambda loop: read(loop) if loop.known else None
 
 
-LOOPS: Sequence[Column] = (
-    Column("loop", lambda loop: loop.name, is_number=False),
-    Column("level", _loop(lambda loop: loop.level), is_number=False),
-    Column("utilization", _loop(lambda loop: share(loop.utilization)), "the share of the time for which callbacks ran"),
-    Column("delay p50", _loop(lambda loop: ms(loop.delay.p50_s)), "how late half of the callbacks ran, at least"),
-    Column("delay p99", _loop(lambda loop: ms(loop.delay.p99_s)), "how late one callback in 100 ran, at least"),
-    Column("longest turn", _loop(lambda loop: ms(loop.turn.max_s)), "the longest time without a look at the sockets"),
-    Column("callbacks", _loop(lambda loop: rate(loop.callbacks_per_s))),
-    Column("tasks live", _loop(lambda loop: count(loop.tasks_live))),
-    Column("made", _loop(lambda loop: rate(loop.created_per_s))),
-    Column("ended", _loop(lambda loop: rate(loop.ended_per_s))),
-    Column("failed", _loop(lambda loop: rate(loop.failed_per_s))),
-    Column("connections", _loop(lambda loop: count(sum(loop.connections.values())))),
-    Column("stalls", _loop(lambda loop: _listed(loop.stalls)), "of the observed time, by cause", is_number=False),
+LOOPS: Sequence[TableColumn] = (
+    TableColumn("loop", lambda loop: loop.name, is_number=False),
+    TableColumn("level", _loop(lambda loop: loop.level), is_number=False),
+    TableColumn(
+        "utilization", _loop(lambda loop: share(loop.utilization)), "the share of the time for which callbacks ran"
+    ),
+    TableColumn("delay p50", _loop(lambda loop: ms(loop.delay.p50_s)), "how late half of the callbacks ran, at least"),
+    TableColumn("delay p99", _loop(lambda loop: ms(loop.delay.p99_s)), "how late one callback in 100 ran, at least"),
+    TableColumn(
+        "longest turn", _loop(lambda loop: ms(loop.turn.max_s)), "the longest time without a look at the sockets"
+    ),
+    TableColumn("callbacks", _loop(lambda loop: rate(loop.callbacks_per_s))),
+    TableColumn("tasks live", _loop(lambda loop: count(loop.tasks_live))),
+    TableColumn("made", _loop(lambda loop: rate(loop.created_per_s))),
+    TableColumn("ended", _loop(lambda loop: rate(loop.ended_per_s))),
+    TableColumn("failed", _loop(lambda loop: rate(loop.failed_per_s))),
+    TableColumn("connections", _loop(lambda loop: count(sum(loop.connections.values())))),
+    TableColumn("stalls", _loop(lambda loop: _listed(loop.stalls)), "of the observed time, by cause", is_number=False),
 )
-SITES: Sequence[Column] = (
-    Column("site", lambda row: _where(row[1].site), is_number=False),
-    Column("loop", lambda row: row[0].name, is_number=False),
-    Column("live", lambda row: count(row[1].live)),
-    Column("made", lambda row: rate(row[1].created_per_s)),
-    Column("ended", lambda row: rate(row[1].ended_per_s)),
-    Column("failed", lambda row: rate(row[1].failed_per_s)),
-    Column("running", lambda row: share(row[1].running_share), "the share of the time for which its tasks ran"),
-    Column("latency p50", lambda row: ms(row[1].latency.p50_s), "from a task's begin to its end"),
-    Column("latency p99", lambda row: ms(row[1].latency.p99_s)),
+SITES: Sequence[TableColumn] = (
+    TableColumn("site", lambda row: _where(row[1].site), is_number=False),
+    TableColumn("loop", lambda row: row[0].name, is_number=False),
+    TableColumn("live", lambda row: count(row[1].live)),
+    TableColumn("made", lambda row: rate(row[1].created_per_s)),
+    TableColumn("ended", lambda row: rate(row[1].ended_per_s)),
+    TableColumn("failed", lambda row: rate(row[1].failed_per_s)),
+    TableColumn("running", lambda row: share(row[1].running_share), "the share of the time for which its tasks ran"),
+    TableColumn("latency p50", lambda row: ms(row[1].latency.p50_s), "from a task's begin to its end"),
+    TableColumn("latency p99", lambda row: ms(row[1].latency.p99_s)),
 )
 
 
@@ -104,31 +108,33 @@ def _limit(gate: GateRates) -> str:
     return f"{gate.limit:g}" + (f" x {gate.scale:.2f}" if gate.scale != 1 else "")
 
 
-GATES: Sequence[Column] = (
-    Column("gate", lambda gate: gate.name, is_number=False),
-    Column("limit", _limit),
-    Column("in flight", lambda gate: count(gate.inflight)),
-    Column("queued", lambda gate: count(gate.queued)),
-    Column("goodput", lambda gate: rate(gate.goodput_per_s), "requests that finished"),
-    Column("sheds", lambda gate: rate(gate.sheds_per_s), "requests that were refused"),
-    Column("wait p99", lambda gate: ms(gate.wait.p99_s)),
-    Column("service p50", lambda gate: ms(gate.service.p50_s)),
-    Column("service p99", lambda gate: ms(gate.service.p99_s)),
-    Column("sheds by reason", lambda gate: _listed(gate.sheds), is_number=False),
-    Column("limit set by", lambda gate: gate.limit_reason, is_number=False),
+GATES: Sequence[TableColumn] = (
+    TableColumn("gate", lambda gate: gate.name, is_number=False),
+    TableColumn("limit", _limit),
+    TableColumn("in flight", lambda gate: count(gate.inflight)),
+    TableColumn("queued", lambda gate: count(gate.queued)),
+    TableColumn("goodput", lambda gate: rate(gate.goodput_per_s), "requests that finished"),
+    TableColumn("sheds", lambda gate: rate(gate.sheds_per_s), "requests that were refused"),
+    TableColumn("wait p99", lambda gate: ms(gate.wait.p99_s)),
+    TableColumn("service p50", lambda gate: ms(gate.service.p50_s)),
+    TableColumn("service p99", lambda gate: ms(gate.service.p99_s)),
+    TableColumn("sheds by reason", lambda gate: _listed(gate.sheds), is_number=False),
+    TableColumn("limit set by", lambda gate: gate.limit_reason, is_number=False),
 )
-LANES: Sequence[Column] = (
-    Column("lane", lambda row: row[1].name, is_number=False),
-    Column("kind", lambda row: row[1].kind, is_number=False),
-    Column("workers", lambda row: f"{row[1].workers_busy} of {row[1].workers} busy, at most {row[1].workers_limit}"),
-    Column("queued", lambda row: count(row[1].queued)),
-    Column("jobs", lambda row: rate(row[1].jobs_per_s)),
-    Column("sheds", lambda row: rate(row[1].sheds_per_s)),
-    Column("wait p99", lambda row: ms(row[1].wait.p99_s), "from the call to the begin of the job"),
-    Column("run p50", lambda row: ms(row[1].run.p50_s)),
-    Column("run p99", lambda row: ms(row[1].run.p99_s)),
-    Column("outcomes", lambda row: _listed(row[1].completed), is_number=False),
-    Column("restarts", lambda row: _listed(row[1].restarts), is_number=False),
+LANES: Sequence[TableColumn] = (
+    TableColumn("lane", lambda row: row[1].name, is_number=False),
+    TableColumn("kind", lambda row: row[1].kind, is_number=False),
+    TableColumn(
+        "workers", lambda row: f"{row[1].workers_busy} of {row[1].workers} busy, at most {row[1].workers_limit}"
+    ),
+    TableColumn("queued", lambda row: count(row[1].queued)),
+    TableColumn("jobs", lambda row: rate(row[1].jobs_per_s)),
+    TableColumn("sheds", lambda row: rate(row[1].sheds_per_s)),
+    TableColumn("wait p99", lambda row: ms(row[1].wait.p99_s), "from the call to the begin of the job"),
+    TableColumn("run p50", lambda row: ms(row[1].run.p50_s)),
+    TableColumn("run p99", lambda row: ms(row[1].run.p99_s)),
+    TableColumn("outcomes", lambda row: _listed(row[1].completed), is_number=False),
+    TableColumn("restarts", lambda row: _listed(row[1].restarts), is_number=False),
 )
 
 
@@ -138,22 +144,22 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _counts(caption: str, name: str, counts: Mapping[str, int]) -> Markup | None:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    columns = (Column(name, lambda row: row[0], is_number=False), Column("count", lambda row: count(row[1])))
+    columns = (TableColumn(name, lambda row: row[0], is_number=False), TableColumn("count", lambda row: count(row[1])))
     return table(caption, columns, ordered, MOST_OTHERS)
 
 
 # --- tasks
 
 
-TASKS: Sequence[Column] = (
-    Column("number", lambda task: task.get("number")),
-    Column("name", lambda task: task.get("name"), is_number=False),
-    Column("site", lambda task: _where(place_of(task.get("site"))), is_number=False),
-    Column("state", lambda task: task.get("state"), is_number=False),
-    Column("age", lambda task: ms(task.get("age_s"))),
-    Column("running", lambda task: ms(task.get("running_s"))),
-    Column("ready", lambda task: ms(task.get("ready_s")), "how long it waited for the loop"),
-    Column("steps", lambda task: count(task.get("steps"))),
+TASKS: Sequence[TableColumn] = (
+    TableColumn("number", lambda task: task.get("number")),
+    TableColumn("name", lambda task: task.get("name"), is_number=False),
+    TableColumn("site", lambda task: _where(place_of(task.get("site"))), is_number=False),
+    TableColumn("state", lambda task: task.get("state"), is_number=False),
+    TableColumn("age", lambda task: ms(task.get("age_s"))),
+    TableColumn("running", lambda task: ms(task.get("running_s"))),
+    TableColumn("ready", lambda task: ms(task.get("ready_s")), "how long it waited for the loop"),
+    TableColumn("steps", lambda task: count(task.get("steps"))),
 )
 
 
@@ -164,11 +170,11 @@ def _innermost(group: Mapping[str, Any]) -> str:
     return _where(place_of((own or frames)[-1]))
 
 
-STACKS: Sequence[Column] = (
-    Column("tasks", lambda group: count(group.get("count"))),
-    Column("wait at", _innermost, is_number=False),
-    Column("for", lambda group: group.get("awaits"), is_number=False),
-    Column("such as", lambda group: ", ".join(map(str, group.get("names") or ())), is_number=False),
+STACKS: Sequence[TableColumn] = (
+    TableColumn("tasks", lambda group: count(group.get("count"))),
+    TableColumn("wait at", _innermost, is_number=False),
+    TableColumn("for", lambda group: group.get("awaits"), is_number=False),
+    TableColumn("such as", lambda group: ", ".join(map(str, group.get("names") or ())), is_number=False),
 )
 
 
@@ -186,22 +192,24 @@ def of_tasks(material: Material, most: int = MOST_TASKS) -> list[Markup | None]:
 # --- a trace alone
 
 
-EVENTS: Sequence[Column] = (
-    Column("loop", lambda loop: loop.name, is_number=False),
-    Column("steps and callbacks", lambda loop: count(len(loop.of_kind("step", "callback")))),
-    Column("busy", lambda loop: ms(sum(each.took_s for each in loop.of_kind("step", "callback"))), "their time in all"),
-    Column("tasks made", lambda loop: count(sum(life.born_s is not None for life in loop.lives))),
-    Column("ended", lambda loop: count(sum(life.ended_s is not None for life in loop.lives))),
-    Column("stalls", lambda loop: count(len(loop.of_kind("stall")))),
-    Column("collections", lambda loop: count(len(loop.of_kind("gc")))),
-    Column("jobs", lambda loop: count(len(loop.of_kind("job")))),
-    Column("sheds", lambda loop: count(len(loop.of_kind("shed")))),
+EVENTS: Sequence[TableColumn] = (
+    TableColumn("loop", lambda loop: loop.name, is_number=False),
+    TableColumn("steps and callbacks", lambda loop: count(len(loop.of_kind("step", "callback")))),
+    TableColumn(
+        "busy", lambda loop: ms(sum(each.took_s for each in loop.of_kind("step", "callback"))), "their time in all"
+    ),
+    TableColumn("tasks made", lambda loop: count(sum(life.born_s is not None for life in loop.lives))),
+    TableColumn("ended", lambda loop: count(sum(life.ended_s is not None for life in loop.lives))),
+    TableColumn("stalls", lambda loop: count(len(loop.of_kind("stall")))),
+    TableColumn("collections", lambda loop: count(len(loop.of_kind("gc")))),
+    TableColumn("jobs", lambda loop: count(len(loop.of_kind("job")))),
+    TableColumn("sheds", lambda loop: count(len(loop.of_kind("shed")))),
 )
-NAMES: Sequence[Column] = (
-    Column("name", lambda row: row[0], is_number=False),
-    Column("count", lambda row: count(row[1])),
-    Column("time", lambda row: ms(row[2])),
-    Column("longest", lambda row: ms(row[3])),
+NAMES: Sequence[TableColumn] = (
+    TableColumn("name", lambda row: row[0], is_number=False),
+    TableColumn("count", lambda row: count(row[1])),
+    TableColumn("time", lambda row: ms(row[2])),
+    TableColumn("longest", lambda row: ms(row[3])),
 )
 
 
