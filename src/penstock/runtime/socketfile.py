@@ -43,8 +43,13 @@ class SocketFile:
         name = listener.getsockname() if listener.family == socket.AF_UNIX else b""
         if not isinstance(name, str) or not name:
             return None
-        found = os.lstat(name)
-        return cls(os.path.abspath(name), found.st_dev, found.st_ino, found.st_mtime_ns)
+        return cls.at(name)
+
+    @classmethod
+    def at(cls, path: str) -> Self:
+        """Return the file that is at this path now. Raises OSError without one."""
+        found = os.lstat(path)
+        return cls(os.path.abspath(path), found.st_dev, found.st_ino, found.st_mtime_ns)
 
     def is_own(self) -> bool:
         """Return whether the path still names this file, and not that of a later server."""

@@ -48,16 +48,19 @@ cdef class AttachServer:
     cdef dict followed
     cdef StackSignal stacks
     cdef int pid
+    # The answering thread, as the kernel numbers it; 0: there has been none.
+    cdef int taking_thread
     cdef readonly uint64_t accepted, refused, partial
 
     cdef void turn(self) noexcept nogil
     cdef int watch(self, void *polled) noexcept nogil
-    cdef void accept(self, int64_t at_ns) noexcept nogil
+    cdef bint accept(self, int64_t at_ns) noexcept nogil
     cdef void receive(self, Client *client, int64_t at_ns) noexcept nogil
     cdef void look_for_line(self, Client *client, int64_t at_ns) noexcept nogil
     cdef void send(self, Client *client, int64_t at_ns) noexcept nogil
     cdef void drop(self, Client *client) noexcept nogil
     cdef void drop_late(self, int64_t at_ns) noexcept nogil
+    cdef bint is_starved(self) noexcept nogil
     cdef void answer_partially(self) noexcept nogil
     cdef bytes take_line(self, uint64_t *number)
     cdef Client *asked_by(self, uint64_t number) noexcept nogil

@@ -21,12 +21,13 @@ from posix.unistd cimport close, geteuid, getpid
 from penstock._core._sys.epoll cimport EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_t, eventfd_write
 from penstock._core._sys.poll cimport POLLERR, POLLHUP, POLLIN, POLLOUT, poll, pollfd, wait_readable
 from penstock._core._sys.procfs cimport (
-    block_signals, handler_of, peer_user, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
-    pthread_mutex_unlock,
+    ThreadState, block_signals, handler_of, peer_user, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
+    pthread_mutex_unlock, read_thread,
 )
 from penstock._core._sys.socket cimport (
     MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, recv, send as send_bytes,
 )
+from penstock._core._sys.threads cimport own_thread_number
 from penstock._core.events.clock cimport now_ns
 from penstock._core.monitor.partial cimport (
     MOST_LOOPS, FollowedLoop, LoopReading, new_followed, put_partial_answer, read_loops,
@@ -49,6 +50,8 @@ cdef int64_t PROGRESS_NS = 5_000_000_000
 cdef int64_t IDLE_NS = 600_000_000_000
 # Until the next look when no descriptor was free.
 cdef int64_t ACCEPT_AGAIN_NS = 100_000_000
+# How long an answering thread that is ready to run may take in all.
+cdef int64_t STARVED_NS = 2_000_000_000
 cdef const char *TOO_LONG = b'{"ok":false,"error":"a message has at most 65536 bytes"}\n'
 
 
@@ -133,6 +136,7 @@ cdef class AttachServer:
         cdef uint64_t number = 0
         cdef eventfd_t ignored
         cdef int ready
+        self.taking_thread = own_thread_number()
         while not self.stopping:
             line = self.take_line(&number)
             if line is not None:
@@ -295,7 +299,9 @@ cdef class AttachServer:
                 self.drop(client)
         self.drop_late(at_ns)
         if polled[1].revents:
-            self.accept(at_ns)
+            for at in range(MOST_CLIENTS):
+                if not self.accept(at_ns):
+                    break
         pthread_mutex_unlock(&self.lock)
         self.answer_partially()
 
@@ -331,8 +337,11 @@ cdef class AttachServer:
             return max(client.asked_ns, self.tick_ns) + client.patience_ns
         return client.until_ns
 
-    cdef void accept(self, int64_t at_ns) noexcept nogil:
-        """Accept one client of this user or root. A full server gives up the client that has been idle longest."""
+    cdef bint accept(self, int64_t at_ns) noexcept nogil:
+        """Accept one client of this user or root. A full server gives up the client that has been idle longest.
+
+        Return whether there was one.
+        """
         cdef Client *chosen = NULL
         cdef Client *client
         cdef int at, fd = accept4(self.listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -340,12 +349,12 @@ cdef class AttachServer:
         if fd < 0:
             if errno != EAGAIN and errno != EINTR:
                 self.accept_from_ns = at_ns + ACCEPT_AGAIN_NS
-            return
+            return False
         user = peer_user(fd)
         if user != 0 and user != <long>geteuid():
             self.refused += 1
             close(fd)
-            return
+            return True
         for at in range(MOST_CLIENTS):
             client = &self.clients[at]
             if client.state == FREE:
@@ -356,11 +365,12 @@ cdef class AttachServer:
         if chosen is NULL:
             self.refused += 1
             close(fd)
-            return
+            return True
         if chosen.state != FREE:
             self.drop(chosen)
         self.accepted += 1
         chosen.fd, chosen.state, chosen.until_ns, chosen.is_last = fd, READING, at_ns + IDLE_NS, False
+        return True
 
     cdef void receive(self, Client *client, int64_t at_ns) noexcept nogil:
         """Take what has arrived, and look for the end of a line."""
@@ -443,6 +453,11 @@ cdef class AttachServer:
                 return &self.clients[at]
         return NULL
 
+    cdef bint is_starved(self) noexcept nogil:
+        """Return whether the answering thread is on a CPU or waits for one: a thread that waits for the GIL sleeps."""
+        cdef ThreadState found
+        return self.taking_thread and read_thread(self.taking_thread, &found) and found.state == b"R"
+
     cdef void answer_partially(self) noexcept nogil:
         """Answer each client whose patience is over, since Python has not had the GIL for as long."""
         cdef LoopReading[MOST_LOOPS] loops
@@ -459,6 +474,11 @@ cdef class AttachServer:
                 pthread_mutex_unlock(&self.lock)
                 continue
             number, waited_ns = client.number, at_ns - max(client.asked_ns, self.tick_ns)
+            if waited_ns < STARVED_NS and self.is_starved():
+                # it lacks a CPU, or works: not the GIL
+                client.patience_ns += PATIENCE_NS
+                pthread_mutex_unlock(&self.lock)
+                continue
             wants_stacks = asks_for_stacks(client)
             loop_count = read_loops(self.loops, loops)
             pthread_mutex_unlock(&self.lock)

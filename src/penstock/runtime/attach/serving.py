@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import faulthandler
 import logging
 import os
@@ -32,7 +31,7 @@ __all__ = ["AttachServing", "NativeServing", "PlainServing", "make_server"]
 
 logger = logging.getLogger("penstock.monitor")
 
-BACKLOG = 16
+BACKLOG = 128
 # while an answer is due later
 POLL_MS = 50
 JOIN_S = 1.0
@@ -66,41 +65,41 @@ def make_server(role: ProcessRole, actions: bool) -> AttachServing:
     """Return the server of this process. Raises OSError if no socket can be made."""
     commands = AttachCommands(actions=actions, role=role)
     finding_hub.listen()
-    listener = listen_attach(os.getpid())
-    return NativeServing(commands, listener) if NATIVE else PlainServing(commands, listener)
+    listener, file = listen_attach(os.getpid())
+    return NativeServing(commands, listener, file) if NATIVE else PlainServing(commands, listener, file)
 
 
-def listen_attach(pid: int) -> socket.socket:
-    """Return the listener of a process, which does not block. Raises OSError, in one line, if it cannot be made."""
+def listen_attach(pid: int) -> tuple[socket.socket, SocketFile]:
+    """Return the listener of a process, which does not block, and its file.
+
+    The file gets its name when the socket listens: one that does not listen counts as a dead process's. Raises OSError,
+    in one line, if it cannot be made.
+    """
     path = str(make_directory(os.environ) / f"{pid}{ATTACH_ENDING}")
+    first_path = f"{path}.new"
     listener = socket.socket(socket.AF_UNIX)
     try:
-        try:
-            listener.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            # of a former process with this number
-            os.unlink(path)
-            listener.bind(path)
+        with suppress(FileNotFoundError):
+            os.unlink(first_path)
+        listener.bind(first_path)
         # the directory is private: no umask is needed, which all threads would share
-        os.chmod(path, 0o600)
+        os.chmod(first_path, 0o600)
         listener.listen(BACKLOG)
         listener.setblocking(False)
+        os.rename(first_path, path)
+        return listener, SocketFile.at(path)
     except OSError as error:
         listener.close()
         raise OSError(error.errno, f"cannot make the attach socket {path}: {error.strerror or error}") from None
-    return listener
 
 
 class NativeServing:
     """The server with native code. Ownership: its listener with the file, its clients, and the memory for stacks."""
 
-    def __init__(self, commands: AttachCommands, listener: socket.socket) -> None:
+    def __init__(self, commands: AttachCommands, listener: socket.socket, file: SocketFile) -> None:
         from penstock._core.monitor.attach import AttachServer
 
-        self._commands, self._listener = commands, listener
-        self._file = SocketFile.of(listener)
+        self._commands, self._listener, self._file = commands, listener, file
         self._server: Any = AttachServer(listener)
         self._later: dict[int, LaterAnswer] = {}
         self._stack_fd = -1
@@ -164,8 +163,7 @@ class NativeServing:
 
     def close(self) -> None:
         """Close everything, and remove the file unless another process has made it anew."""
-        if self._file is not None:
-            self._file.remove()
+        self._file.remove()
         self.forget()
 
     def forget(self) -> None:
@@ -193,9 +191,8 @@ class NativeServing:
 class PlainServing:
     """The server without native code: one thread, which answers only with the GIL. Ownership: as the native one."""
 
-    def __init__(self, commands: AttachCommands, listener: socket.socket) -> None:
-        self._commands, self._listener = commands, listener
-        self._file = SocketFile.of(listener)
+    def __init__(self, commands: AttachCommands, listener: socket.socket, file: SocketFile) -> None:
+        self._commands, self._listener, self._file = commands, listener, file
         self._server: ControlServer | None = None
         self._ends = threading.Event()
 
@@ -233,8 +230,7 @@ class PlainServing:
 
     def close(self) -> None:
         """Close everything, and remove the file unless another process has made it anew."""
-        if self._file is not None:
-            self._file.remove()
+        self._file.remove()
         self._listener.close()
 
     def forget(self) -> None:

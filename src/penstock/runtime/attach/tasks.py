@@ -193,9 +193,12 @@ def tree(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
     below: dict[str, list[str]] = {}
     for waiter, awaited in graphs["edges"]:
         below.setdefault(waiter, []).append(awaited)
-    awaited_by = Counter(awaited for _, awaited in graphs["edges"])
+    awaited = {awaited for _, awaited in graphs["edges"]}
     facts = _facts(pace, message.get("loop"))
-    roots = [_branch(name, below, facts, ()) for name in facts if not awaited_by[name]]
+    shown: set[str] = set()
+    # tasks that wait for each other have no root: the first of them becomes one
+    first = [name for name in facts if name not in awaited]
+    roots = [_branch(name, below, facts, (), shown) for name in (*first, *facts) if name not in shown]
     return {"roots": roots, "cycles": graphs["cycles"], "skipped": graphs["skipped"]}
 
 
@@ -217,11 +220,16 @@ def _facts(pace: Pace, only: object) -> dict[str, dict[str, Any]]:
 
 
 def _branch(
-    name: str, below: Mapping[str, list[str]], facts: Mapping[str, dict[str, Any]], path: tuple[str, ...]
+    name: str,
+    below: Mapping[str, list[str]],
+    facts: Mapping[str, dict[str, Any]],
+    path: tuple[str, ...],
+    shown: set[str],
 ) -> dict[str, Any]:
     # a task that is above itself closes a cycle, and a chain of more than 50 is cut
     inner = [] if name in path or len(path) >= MOST_DEPTH else below.get(name, [])
-    children = [_branch(each, below, facts, (*path, name)) for each in inner]
+    shown.add(name)
+    children = [_branch(each, below, facts, (*path, name), shown) for each in inner]
     return {"name": name, **facts.get(name, {}), "children": children}
 
 
