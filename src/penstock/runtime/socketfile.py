@@ -39,11 +39,13 @@ class SocketFile:
 
     @classmethod
     def of(cls, listener: socket.socket) -> Self | None:
-        """Return the file that this socket has just been bound to; None without one."""
+        """Return the file that this socket was bound to; None without one at its path."""
         name = listener.getsockname() if listener.family == socket.AF_UNIX else b""
         if not isinstance(name, str) or not name:
             return None
-        return cls.at(name)
+        with suppress(FileNotFoundError):
+            return cls.at(name)
+        return None
 
     @classmethod
     def at(cls, path: str) -> Self:

@@ -247,6 +247,11 @@ cdef class AttachServer:
                 self.clients[at].asked_ns = now_ns()
 
     @property
+    def is_serving(self):
+        """Whether a thread is in `serve`, past its last need of the GIL."""
+        return self.serving
+
+    @property
     def is_stopping(self):
         """Whether `stop` was called, and `resume` not since."""
         return self.stopping
@@ -269,8 +274,10 @@ cdef class AttachServer:
         cdef object own = self
         with nogil:
             block_signals()
+            self.serving = True
             while not self.stopping:
                 self.turn()
+            self.serving = False
 
     # --- without the GIL
 

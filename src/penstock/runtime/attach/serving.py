@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,6 +36,7 @@ BACKLOG = 128
 # while an answer is due later
 POLL_MS = 50
 JOIN_S = 1.0
+START_POLL_S = 0.001
 # the supervisor's stack dump has SIGRTMIN + 5
 STACK_SIGNAL = getattr(signal, "SIGRTMIN", 0) and signal.SIGRTMIN + 6
 
@@ -65,42 +67,58 @@ def make_server(role: ProcessRole, actions: bool) -> AttachServing:
     """Return the server of this process. Raises OSError if no socket can be made."""
     commands = AttachCommands(actions=actions, role=role)
     finding_hub.listen()
-    listener, file = listen_attach(os.getpid())
-    return NativeServing(commands, listener, file) if NATIVE else PlainServing(commands, listener, file)
+    made = AttachSocket(os.getpid())
+    return NativeServing(commands, made) if NATIVE else PlainServing(commands, made)
 
 
-def listen_attach(pid: int) -> tuple[socket.socket, SocketFile]:
-    """Return the listener of a process, which does not block, and its file.
+class AttachSocket:
+    """The listener of this process, which does not block, and its file.
 
-    The file gets its name when the socket listens: one that does not listen counts as a dead process's. Raises OSError,
-    in one line, if it cannot be made.
+    `publish` gives the file its name, when clients can be served. Raises OSError, in one line, if it cannot be made.
     """
-    path = str(make_directory(os.environ) / f"{pid}{ATTACH_ENDING}")
-    first_path = f"{path}.new"
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        with suppress(FileNotFoundError):
-            os.unlink(first_path)
-        listener.bind(first_path)
-        # the directory is private: no umask is needed, which all threads would share
-        os.chmod(first_path, 0o600)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-        os.rename(first_path, path)
-        return listener, SocketFile.at(path)
-    except OSError as error:
-        listener.close()
-        raise OSError(error.errno, f"cannot make the attach socket {path}: {error.strerror or error}") from None
+
+    def __init__(self, pid: int) -> None:
+        self._path = str(make_directory(os.environ) / f"{pid}{ATTACH_ENDING}")
+        self._first_path = f"{self._path}.new"
+        self._file: SocketFile | None = None
+        self.listener = socket.socket(socket.AF_UNIX)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(self._first_path)
+            self.listener.bind(self._first_path)
+            # the directory is private: no umask is needed, which all threads would share
+            os.chmod(self._first_path, 0o600)
+            self.listener.listen(BACKLOG)
+            self.listener.setblocking(False)
+        except OSError as error:
+            self.listener.close()
+            reason = f"cannot make the attach socket {self._path}: {error.strerror or error}"
+            raise OSError(error.errno, reason) from None
+
+    def publish(self) -> None:
+        """Give the file its name, in place of a dead process's file. A second call does nothing."""
+        if self._file is None:
+            os.rename(self._first_path, self._path)
+            self._file = SocketFile.at(self._path)
+
+    def close(self) -> None:
+        """Close the listener, and remove the file unless another process has made it anew."""
+        self.listener.close()
+        if self._file is not None:
+            self._file.remove()
+        else:
+            with suppress(OSError):
+                os.unlink(self._first_path)
 
 
 class NativeServing:
-    """The server with native code. Ownership: its listener with the file, its clients, and the memory for stacks."""
+    """The server with native code. Ownership: its socket, its clients, and the memory for stacks."""
 
-    def __init__(self, commands: AttachCommands, listener: socket.socket, file: SocketFile) -> None:
+    def __init__(self, commands: AttachCommands, made: AttachSocket) -> None:
         from penstock._core.monitor.attach import AttachServer
 
-        self._commands, self._listener, self._file = commands, listener, file
-        self._server: Any = AttachServer(listener)
+        self._commands, self._socket = commands, made
+        self._server: Any = AttachServer(made.listener)
         self._later: dict[int, LaterAnswer] = {}
         self._stack_fd = -1
         with suppress(OSError, ValueError, RuntimeError):
@@ -122,6 +140,9 @@ class NativeServing:
         thread = threading.Thread(target=self._server.serve, name="penstock-attach-io", daemon=True)
         thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
         thread.start()
+        while not self._server.is_serving and thread.is_alive() and not is_stopping():
+            time.sleep(START_POLL_S)
+        self._socket.publish()
         while not self._server.is_stopping:
             taken = self._server.take(POLL_MS if self._later else -1)
             if taken is not None:
@@ -163,7 +184,7 @@ class NativeServing:
 
     def close(self) -> None:
         """Close everything, and remove the file unless another process has made it anew."""
-        self._file.remove()
+        self._socket.close()
         self.forget()
 
     def forget(self) -> None:
@@ -171,7 +192,7 @@ class NativeServing:
         for later in self._later.values():
             later.end()
         self._later.clear()
-        self._listener.close()
+        self._socket.listener.close()
         self._server.use_stacks(0, -1)
         self._server.close_all()
         if self._stack_fd >= 0:
@@ -191,8 +212,8 @@ class NativeServing:
 class PlainServing:
     """The server without native code: one thread, which answers only with the GIL. Ownership: as the native one."""
 
-    def __init__(self, commands: AttachCommands, listener: socket.socket, file: SocketFile) -> None:
-        self._commands, self._listener, self._file = commands, listener, file
+    def __init__(self, commands: AttachCommands, made: AttachSocket) -> None:
+        self._commands, self._socket = commands, made
         self._server: ControlServer | None = None
         self._ends = threading.Event()
 
@@ -201,7 +222,8 @@ class PlainServing:
         self._ends.clear()
         if is_stopping():
             return
-        self._server = ControlServer(self._answer, self._listener.dup())
+        self._server = ControlServer(self._answer, self._socket.listener.dup())
+        self._socket.publish()
         self._ends.wait()
         self._server.close()
 
@@ -230,12 +252,11 @@ class PlainServing:
 
     def close(self) -> None:
         """Close everything, and remove the file unless another process has made it anew."""
-        self._file.remove()
-        self._listener.close()
+        self._socket.close()
 
     def forget(self) -> None:
         """Close the descriptors."""
-        self._listener.close()
+        self._socket.listener.close()
 
     def follow(self, heartbeat: Heartbeat, name: str) -> None:
         """Do nothing: there is no heartbeat without native code."""
