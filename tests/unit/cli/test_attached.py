@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Self
 import pytest
 
 from penstock.cli.attached import findings, ps, target
-from penstock.cli.entry import ATTACHED, main
+from penstock.cli.entry import ACTIONS, main
 from penstock.monitor.client import Refused
 
+LOOKING = ("ps", "tasks", "stacks", "findings", "trace")
 PID = 4242
 ESCAPE = "\x1b"
 PLACE = {"file": "/srv/app.py", "line": 41, "function": "handler", "text": "/srv/app.py:41 in handler"}
@@ -147,7 +148,7 @@ def test_a_process_that_ends_while_it_is_looked_at_is_one_line(
     assert run(capsys, "stacks") == (1, "", f"penstock stacks: {error}\n")
 
 
-@pytest.mark.parametrize("command", [*ATTACHED, "level", "cancel", "gc", "set-limit"])
+@pytest.mark.parametrize("command", [*LOOKING, *ACTIONS])
 def test_each_command_has_help_and_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

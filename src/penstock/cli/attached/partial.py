@@ -11,7 +11,7 @@ from penstock.cli.attached.tables import Column, table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["is_partial", "partial_lines", "partial_reason"]
+__all__ = ["is_partial", "partial_lines", "partial_reason", "shown_loops"]
 
 THREADS = (Column("NATIVE ID"), Column("STATE", True), Column("CPU"), Column("NAME", True))
 # more digits than anyone reads
@@ -36,11 +36,18 @@ def partial_lines(answer: Mapping[str, Any], width: int | None) -> list[str]:
     lines = [f"partial answer: {partial_reason(answer)}"]
     if isinstance(unread, list) and unread:
         lines.append(f"not read: {', '.join(map(cells.text, unread))}")
-    lines += ["", *(_loop_line(loop) for loop in cells.items(answer, "loops"))]
+    lines += ["", *(_loop_line(loop) for loop in shown_loops(answer))]
     threads = cells.items(answer, "threads")
     if threads:
         lines += ["", *table(THREADS, [_thread_row(thread) for thread in threads], width)]
     return lines + list(_native_stacks(answer))
+
+
+def shown_loops(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the loops of an answer; of a partial one those that run, if any does: the others may be closed."""
+    loops = cells.items(answer, "loops")
+    running = [loop for loop in loops if loop.get("running")]
+    return running if running and is_partial(answer) else loops
 
 
 def _loop_line(loop: Mapping[str, Any]) -> str:

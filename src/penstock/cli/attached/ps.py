@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.attached import cells
-from penstock.cli.attached.partial import is_partial, partial_reason
+from penstock.cli.attached.partial import is_partial, partial_reason, shown_loops
 from penstock.cli.attached.tables import Column, table, terminal_width
 from penstock.cli.attached.target import write_answer, write_lines
 from penstock.cli.options import LineParser
@@ -128,7 +128,7 @@ def _rows(pid: int, answer: Answer, indent: str) -> Iterator[tuple[str, ...]]:
     worker = process.get("worker")
     number = f" [{worker['number']}]" if isinstance(worker, dict) and worker.get("number") else ""
     name, uptime = cells.text(process.get("name")) + number, cells.seconds(process.get("uptime_s"))
-    loops = cells.items(answer, "loops")
+    loops = shown_loops(answer)
     for at, loop in enumerate(loops or [{}]):
         first = (f"{indent}{pid}", name) if at == 0 else ("", "")
         figures = cells.share(loop.get("utilization")), cells.count(loop.get("tasks_live"))
