@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -77,7 +79,7 @@ class Observed:
             text=True,
         )
         assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
-        wait_until((folder / f"{self.process.pid}-attach.sock").exists)
+        wait_until(partial(is_served, folder / f"{self.process.pid}-attach.sock"))
         # the first answer shows that all threads of the server run
         with AttachedProcess(self.process.pid, within_s=PATIENCE_S) as attached:
             attached.ask("about")
@@ -111,6 +113,11 @@ class Observed:
     def json(self, *arguments: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.run(*arguments, "--json"))
         return found
+
+
+def is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def is_blocked(about: dict[str, Any]) -> bool:
