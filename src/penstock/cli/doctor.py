@@ -1,5 +1,6 @@
-"""`penstock doctor`: the machine, the resulting config, and a line of advice for each weak spot."""
+"""`penstock doctor`: the machine, the resulting config, advice for each weak spot; with a PID, a running process."""
 
+import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import fields
@@ -7,19 +8,24 @@ from typing import Any
 
 from penstock.cli.machine import Fact, examine
 from penstock.cli.measure import Cost, costs_as_json, measure, render_costs
-from penstock.cli.options import LineParser, check_config, load_config
+from penstock.cli.options import Failure, LineParser, accepted, check_config, load_config
 from penstock.cli.output import write_out
 from penstock.cli.workers import Workers, count_workers, render_workers, workers_as_json
 from penstock.config import Config
+from penstock.config.converters import seconds as seconds_converter
 from penstock.config.sources import LANES
 from penstock.errors import ConfigError
 
 __all__ = ["main"]
 
+SECONDS = seconds_converter(zero=False)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Print the report as text or JSON. Return 0 in any case: a weak spot is not a failure."""
     options = _parser().parse_args(arguments)
+    if options.pid is not None:
+        return _check_process(options)
     config = load_config(options)
     facts, workers = [*examine(), *_unusable(config)], count_workers(config.executors)
     costs = measure(config) if options.measure else []
@@ -27,6 +33,25 @@ def main(arguments: Sequence[str]) -> int:
         write_out(json.dumps(_as_json(facts, config, workers, costs), indent=2, default=str) + "\n")
     else:
         write_out(render(facts, config, workers, costs) + "\n")
+    return 0
+
+
+def _check_process(options: argparse.Namespace) -> int:
+    """Observe a running process for some seconds, and print what is wrong with it and its figures."""
+    # imported here: the report about the machine needs none of it
+    from penstock.monitor.checkup import observe
+    from penstock.monitor.client import AttachedProcess
+    from penstock.monitor.summary import summary, summary_as_json
+
+    try:
+        with AttachedProcess(options.pid) as process:
+            history = observe(process, options.seconds)
+    except OSError as error:
+        raise Failure(str(error)) from error
+    if options.json:
+        write_out(json.dumps(summary_as_json(history, options.seconds), indent=2, default=str) + "\n")
+    else:
+        write_out(summary(history, options.seconds) + "\n")
     return 0
 
 
@@ -42,13 +67,23 @@ def _unusable(config: Config) -> list[Fact]:
 def _parser() -> LineParser:
     parser = LineParser(
         prog="penstock doctor",
-        usage="penstock doctor [options]",
-        description="Report the machine, the resulting config, and advice for each weak spot.",
+        usage="penstock doctor [options] [PID]",
+        description="Report the machine, the resulting config, and advice for each weak spot. With a PID: observe this "
+        "running process for some seconds, and report what is wrong with it, the next step, and its figures.",
+    )
+    parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="a running penstock process")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=3.0, metavar="S", help="with a PID: observe it for so long (3)"
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.add_argument("--measure", action="store_true", help="measure the cost of task telemetry; takes seconds")
     parser.add_config_options()
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds: float = accepted(SECONDS, text, "seconds above 0")
+    return seconds
 
 
 def render(facts: Sequence[Fact], config: Config, workers: dict[str, Workers], costs: Sequence[Cost] = ()) -> str:

@@ -6,17 +6,24 @@ from bisect import bisect_right
 from collections import deque
 from dataclasses import replace
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.monitor.figures import Figures, figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["History"]
+__all__ = ["History", "Silence"]
 
 # the most findings that are kept; the newest are
 MOST_FINDINGS = 1000
+
+
+class Silence(NamedTuple):
+    """A process that does not answer: for how long, and the kernel's letter for its state, such as T for stopped."""
+
+    lasted_s: float
+    state: str = ""
 
 
 class History:
@@ -32,6 +39,8 @@ class History:
         self._latest: Mapping[str, Any] | None = None
         # the `mark` for the next request of findings
         self.mark = 0
+        # set by a monitor while the process does not answer; the next answer ends it
+        self.silence: Silence | None = None
 
     def __len__(self) -> int:
         return len(self._snapshots)
@@ -55,7 +64,7 @@ class History:
         """Add an answer to `snapshot`, partial or not; a process that has restarted begins a new history."""
         if self._latest is not None and self._latest.get("pid") != snapshot.get("pid"):
             self.clear()
-        before, self._latest = self.latest_whole, snapshot
+        before, self._latest, self.silence = self.latest_whole, snapshot, None
         self._series.append(figures(before, snapshot))
         if not snapshot.get("partial"):
             self._snapshots.append(snapshot)

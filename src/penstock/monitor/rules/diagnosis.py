@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from penstock.monitor.figures import Figures, LoopRates
-    from penstock.monitor.history import History
+    from penstock.monitor.history import History, Silence
     from penstock.tasks.place import Place
 
 __all__ = ["Diagnosis", "Finding", "Observed", "Rule", "observed"]
@@ -64,6 +64,8 @@ class Observed:
     # the findings that began in the last two minutes, and all of lasting conditions, oldest first
     findings: tuple[Finding, ...] = ()
     series: tuple[Figures, ...] = ()
+    # the process does not answer
+    silence: Silence | None = None
 
     def of_kind(self, *kinds: str) -> list[Finding]:
         """Return the findings of these kinds, oldest first."""
@@ -104,4 +106,4 @@ def observed(history: History, seconds: float) -> Observed:
     findings = [
         each for each in history.findings if each.get("kind") != "stall" or (each.get("since_s") or 0.0) >= recent_s
     ]
-    return Observed(found, min(max(seconds, 30.0), lived_s), tuple(findings), tuple(history.series()))
+    return Observed(found, min(max(seconds, 30.0), lived_s), tuple(findings), tuple(history.series()), history.silence)

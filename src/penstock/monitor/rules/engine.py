@@ -31,7 +31,7 @@ NOTHING = "nothing is wrong"
 
 def diagnose(history: History, seconds: float = 10.0) -> list[Diagnosis]:
     """Return all that is wrong, the most probable cause first. Rates and gauges are of the last `seconds`."""
-    if history.latest is None:
+    if history.latest is None and history.silence is None:
         return []
     seen = observed(history, seconds)
     return ordered(found for rule in ALL_RULES for found in rule(seen))

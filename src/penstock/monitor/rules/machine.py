@@ -24,6 +24,30 @@ DESCRIPTORS_SHARE = 0.9
 MEMORY_LEAST_S = 60.0
 MEMORY_SHARE, MEMORY_BYTES = 0.2, 50 * MIB_BYTES
 MEMORY_PARTS = 3
+# the kernel's letter for a process's state -> the sentence and the next step
+STATES = {
+    "T": ("the process is stopped by a signal", "continue it: kill -CONT"),
+    "t": ("the process is stopped by a debugger", "continue it there"),
+    "Z": ("the process has ended and its parent has not collected it", "look at the parent"),
+    "D": ("the process waits for a device in the kernel", "look at its disks and network file systems"),
+}
+ANY_STATE = ("the process does not answer", "look for a machine without memory or CPU to spare")
+
+
+def silent(seen: Observed) -> Iterator[Diagnosis]:
+    """Name a process that gives no answer, not even a partial one, by its state in the kernel."""
+    if seen.silence is None:
+        return
+    lasted_s, state = seen.silence
+    sentence, step = STATES.get(state, ANY_STATE)
+    yield Diagnosis(
+        kind="silent",
+        sentence=f"{sentence} (no answer for {duration(lasted_s)})",
+        next_step=step,
+        rank=100.0,
+        severity="error",
+        evidence={"lasted_s": lasted_s, "state": state},
+    )
 
 
 def throttled(seen: Observed) -> Iterator[Diagnosis]:
@@ -85,4 +109,4 @@ def memory(seen: Observed) -> Iterator[Diagnosis]:
     )
 
 
-RULES: tuple[Rule, ...] = (throttled, descriptors, memory)
+RULES: tuple[Rule, ...] = (silent, throttled, descriptors, memory)
