@@ -160,7 +160,7 @@ class TestTasks:
     def test_a_stuck_task_is_named_with_the_line_where_it_waits(self) -> None:
         (only,) = judged(findings=(found("stuck", await_chain=["/srv/app.py:50 in main", "/srv/app.py:9 in take"]),))
         assert only.sentence == (
-            "task 'Task-9' made in app.py:41 can never go on, waiting in app.py:9 in take: nothing can end the wait"
+            "task 'Task-9' made in app.py:41 can never go on, waiting in take in app.py:9: nothing can end the wait"
         )
 
     def test_a_hung_task_is_compared_with_its_site(self) -> None:

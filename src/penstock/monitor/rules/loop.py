@@ -23,7 +23,7 @@ LATE_S = 0.1
 LEAST_S = 1.0
 # A site with more of the loop's time than all others together is named.
 HOG_SHARE = 0.5
-CAUSES = ("blocked", "gil", "collections", "throttled", "descheduled", "long_turn")
+CAUSES = ("blocked", "gil", "collections", "throttled", "descheduled")
 
 
 def overloaded(seen: Observed) -> Iterator[Diagnosis]:

@@ -195,7 +195,7 @@ def _long_turn(group: _Stalls, seen: Observed) -> Diagnosis:
         severity="error",
         evidence={**_evidence(group), "callbacks": group.callbacks},
         place=group.culprit.place,
-        explained_by=("throttled", "descheduled", "collections", "gil"),
+        explained_by=("throttled", "collections", "gil", "overloaded"),
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.monitor.figures import place_of
 from penstock.monitor.rules.diagnosis import Diagnosis
+from penstock.monitor.rules.stacks import culprit
 from penstock.monitor.rules.texts import count_text, duration, where
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ STILL_SHARE = 0.8
 # the length of a task's name or of a cycle in a sentence
 MOST_CHARACTERS = 120
 # tasks pile up behind these
-CONGESTED = ("await_cycle", "dns_full", "lane_full", "blocked", "gil")
+CONGESTED = ("await_cycle", "dns_full", "lane_full", "blocked", "gil", "overloaded")
 
 
 def growing(seen: Observed) -> Iterator[Diagnosis]:
@@ -94,8 +95,8 @@ def stuck(seen: Observed) -> Iterator[Diagnosis]:
 
 
 def _waits_at(found: Finding) -> str:
-    chain = (found.get("evidence") or {}).get("await_chain") or []
-    return f", waiting in {_short(str(chain[-1]).rpartition('/')[2])}" if chain else ""
+    chain = [str(each) for each in (found.get("evidence") or {}).get("await_chain") or ()]
+    return f", waiting in {_short(culprit(chain[::-1], None).text)}" if chain else ""
 
 
 def hung(seen: Observed) -> Iterator[Diagnosis]:
