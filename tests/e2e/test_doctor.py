@@ -2,10 +2,12 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import Command
+from tests.support.waiting import wait_until
 
 
 def test_the_report_names_every_fact_and_ends_well(penstock: Command) -> None:
@@ -58,6 +60,7 @@ def test_a_config_that_cannot_work_here_is_advice(penstock: Command) -> None:
 def test_bad_arguments_are_one_line(penstock: Command) -> None:
     penstock.refuses("doctor", "--set", "loop.nonsense=1", code=2, says="loop.nonsense")
     penstock.refuses("doctor", "extra", code=2, says="extra")
+    penstock.refuses("doctor", "--seconds", "0", "1", code=2, says="seconds above 0")
 
 
 def test_the_cost_of_each_level_is_measured_when_asked_for(penstock: Command) -> None:
@@ -72,3 +75,23 @@ def test_the_measured_costs_are_a_table_in_the_text(penstock: Command) -> None:
     lines = penstock("doctor", "--measure").stdout.splitlines()
     start = next(index for index, line in enumerate(lines) if line.startswith("telemetry (kept by "))
     assert [line.split()[0] for line in lines[start + 1 : start + 6]] == ["level", "off", "count", "time", "trace"]
+
+
+def test_a_running_process_is_observed_and_nothing_is_wrong_with_it(penstock: Command, tmp_path: Path) -> None:
+    penstock.write("idle.py", "import asyncio\nasyncio.run(asyncio.sleep(3600))\n")
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    process = penstock.start("run", "idle.py", PENSTOCK_RUNTIME_DIR=str(runtime))
+    wait_until(lambda: (runtime / f"{process.pid}-attach.sock").exists(), told="no attach socket")
+    arguments = ("doctor", str(process.pid), "--seconds", "0.5")
+    shown = penstock(*arguments, PENSTOCK_RUNTIME_DIR=str(runtime))
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("nothing is wrong\n")
+    assert "process idle.py" in shown.stdout
+    found = json.loads(penstock(*arguments, "--json", PENSTOCK_RUNTIME_DIR=str(runtime)).stdout)
+    assert (found["first_line"], found["wrong"]) == ("nothing is wrong", [])
+    assert found["figures"]["process"]["pid"] == process.pid
+
+
+def test_a_process_that_is_not_there_is_one_line(penstock: Command) -> None:
+    penstock.refuses("doctor", str(2**22 + 1), code=1, says=f"no penstock process {2**22 + 1}")

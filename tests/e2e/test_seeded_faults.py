@@ -46,7 +46,12 @@ def running(path: Path, runtime: Path, *settings: str) -> Iterator[AttachedProce
         start_new_session=True,
     )
     try:
-        wait_until(lambda: process.pid in processes() or process.poll() is not None, PATIENCE_S)
+        wait_until(
+            lambda: process.pid in processes() or process.poll() is not None,
+            PATIENCE_S,
+            every_s=0.02,
+            told=lambda: f"no attach socket of {process.pid}: {list(runtime.iterdir())} {threads(process.pid)}",
+        )
         assert process.poll() is None, f"{path.name} has ended"
         with AttachedProcess(process.pid, within_s=PATIENCE_S) as attached:
             yield attached
@@ -54,6 +59,11 @@ def running(path: Path, runtime: Path, *settings: str) -> Iterator[AttachedProce
         # its clients too
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def threads(pid: int) -> list[str]:
+    """Return the names and states of a process's threads, for the message of a failed test."""
+    return [path.read_text().partition(")")[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
 
 
 def blamed(history: History) -> list[Diagnosis]:
@@ -94,7 +104,7 @@ FAULTS = {
     "await_cycle": ("await_cycle", "'orders'"),
     "stuck_lock": ("stuck", "task 'orders' made in stuck_lock.py:22"),
     "gc_storm": ("collections", "garbage collections"),
-    "unretrieved": ("exception_unretrieved", "made in unretrieved.py:13"),
+    "unretrieved": ("exception_unretrieved", "at unretrieved.py:"),
     "lost_tasks": ("destroyed_pending", "made in lost_tasks.py:13"),
     "never_awaited": ("never_awaited", "never_awaited.py:"),
     "overloaded": ("overloaded", "busy for"),

@@ -147,7 +147,7 @@ def unretrieved(seen: Observed) -> Iterator[Diagnosis]:
     yield from _event(
         seen,
         "exception_unretrieved",
-        "{count} made in {where} failed and the exception was not retrieved",
+        "{count} at {where} failed and the exception was not retrieved",
         "await the task, or make it by penstock.tasks.spawn(), which logs its failure",
         "task",
         47.0,

@@ -10,7 +10,7 @@ async def save() -> None:
 
 async def main() -> None:
     while True:
-        asyncio.create_task(save())
+        asyncio.create_task(save())  # noqa: RUF006 (the fault)
         await asyncio.sleep(0.1)
 
 
