@@ -15,7 +15,6 @@ from penstock.monitor.report.document import report_html
 from penstock.monitor.report.material import Material
 from penstock.monitor.report.sampling import sampled
 from penstock.monitor.report.trace import read_trace
-from penstock.monitor.rules import first_line
 
 if TYPE_CHECKING:
     import argparse
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     material = _of_process(options) if options.target.isdigit() else _of_trace(options.target)
     page = report_html(material)
     _save(options.output, page)
-    write_out(f"{first_line(material.diagnoses())}\n{options.output}: {len(page.encode()):,} bytes\n")
+    write_out(f"{material.verdict()}\n{options.output}: {len(page.encode()):,} bytes\n")
     return 0
 
 

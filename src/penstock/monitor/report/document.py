@@ -10,7 +10,6 @@ from penstock.monitor.report.charts import all_drawn
 from penstock.monitor.report.findings import all_findings, clock_text
 from penstock.monitor.report.markup import Markup, joined, tag
 from penstock.monitor.report.style import STYLE
-from penstock.monitor.rules import first_line
 from penstock.monitor.rules.texts import count_text, duration
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def _page(material: Material, most_findings: int, most_tasks: int) -> str:
         tag("header", tag("h1", material.source), tag("p", _about(material))),
         tag(
             "main",
-            _section("What is wrong", _diagnoses(found)),
+            _section("What is wrong", _diagnoses(found, material.verdict())),
             _section("Findings", all_findings(material, most_findings)),
             _section("Charts", _charts(material)),
             _section("Tables", *_tables(material, most_tasks)),
@@ -75,9 +74,9 @@ def _about(material: Material) -> str:
     return f"made {clock_text(material.made_wall_time_s)} by penstock {__version__}{observed}"
 
 
-def _diagnoses(found: Sequence[Diagnosis]) -> Markup:
+def _diagnoses(found: Sequence[Diagnosis], verdict: str) -> Markup:
     if not found:
-        return tag("p", f"{first_line(found)[:1].upper()}{first_line(found)[1:]}.", class_="verdict good")
+        return tag("p", f"{verdict[:1].upper()}{verdict[1:]}.", class_="verdict good")
     items = [_diagnosis(each) for each in found[:MOST_DIAGNOSES]]
     left_out = len(found) - MOST_DIAGNOSES
     more = tag("p", f"{count_text(left_out, 'other')} left out.", class_="left-out") if left_out > 0 else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.monitor.history import History
 from penstock.monitor.report.trace import Trace
-from penstock.monitor.rules import diagnose
+from penstock.monitor.rules import diagnose, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +75,11 @@ class Material:
         bare.add({"at_s": at_s, "wall_time_s": self.trace.wall_time_s, "loops": []})
         bare.add_findings({"findings": self.trace.findings})
         return diagnose(bare)
+
+    def verdict(self) -> str:
+        """Return what is wrong in one line. A trace alone does not show that nothing is."""
+        found = self.diagnoses()
+        return first_line(found) if found or self.history.latest is not None else "the trace shows no fault"
 
 
 def identity(finding: Mapping[str, Any]) -> tuple[Any, ...]:

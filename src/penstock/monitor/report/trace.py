@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["Life", "Slice", "Trace", "TraceError", "TraceLoop", "parsed", "read_trace"]
 
 NO_LOOP = "loop"
+# of a stall's message
+PLACE = re.compile(r" s in (.+):(\d+) in (.+?) \([a-z]+")
+CAUSE = re.compile(r"\(([a-z]+)[^()]*\)$")
 
 
 class TraceError(PenstockError):
@@ -113,7 +117,7 @@ def parsed(document: Any) -> Trace:
     other = other if isinstance(other, dict) else {}
     loops = tuple(_loops(records))
     slices = [each for loop in loops for each in loop.slices]
-    findings = _findings(other.get("findings"), records)
+    findings = _findings(other.get("findings"), records) or [_stall(loop, each) for loop, each in _stalls(loops)]
     return Trace(
         loops=loops,
         findings=tuple(findings),
@@ -132,7 +136,7 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _findings(found: object, records: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+def _findings(found: object, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the findings of `otherData`, else those that are arguments of records."""
     if not isinstance(found, list) or not found:
         found = [each.get("args") for each in records if each.get("cat") == "finding"]
@@ -156,6 +160,24 @@ def _finding(found: Mapping[str, Any]) -> Mapping[str, Any]:
             if not key.endswith("_s") or _number(value) is not None
         },
     }
+
+
+def _stalls(loops: Sequence[TraceLoop]) -> Iterable[tuple[TraceLoop, Slice]]:
+    return ((loop, each) for loop in loops for each in loop.of_kind("stall"))
+
+
+def _stall(loop: TraceLoop, stall: Slice) -> Mapping[str, Any]:
+    """Return the finding of a recorded stall: `penstock trace` writes none of its own."""
+    place, cause = PLACE.search(stall.name), CAUSE.search(stall.name)
+    site = None if place is None else {"file": place[1], "line": int(place[2]), "function": place[3]}
+    evidence = {
+        "lasted_s": stall.took_s,
+        "ended": True,
+        "cause": cause[1] if cause else "",
+        "turn": "a turn" in stall.name,
+    }
+    found = {"kind": "stall", "message": stall.name, "site": site, "loop": loop.name, "since_s": stall.at_s}
+    return _finding({**found, "evidence": evidence})
 
 
 def _loops(records: Sequence[Mapping[str, Any]]) -> Iterable[TraceLoop]:

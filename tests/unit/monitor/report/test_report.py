@@ -142,6 +142,23 @@ def test_what_is_wrong_is_named_from_a_trace_alone() -> None:
     assert found[0].place is not None
 
 
+def test_a_trace_without_findings_names_the_stalls_that_it_recorded() -> None:
+    stall = step(
+        100.0, 0.35, "stall: a callback lasted 0.350 s in app.py:41 in main.<locals>.f (python, blocked)", "stall"
+    )
+    material = of_trace(trace(step(99.0), stall))
+    assert material.diagnoses()[0].kind == "blocked"
+    (found,) = material.findings
+    assert found["site"] == {"file": "app.py", "line": 41, "function": "main.<locals>.f"}
+    assert found["evidence"]["cause"] == "python"
+
+
+def test_a_trace_without_a_fault_does_not_show_that_nothing_is_wrong() -> None:
+    material = of_trace(busy_trace())
+    assert material.verdict() == "the trace shows no fault"
+    assert "The trace shows no fault." in Page(report_html(material)).words
+
+
 def evil_material() -> Material:
     material = of_process(name=EVIL, word=EVIL)
     changes: Answer = {
