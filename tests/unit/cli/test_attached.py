@@ -331,6 +331,17 @@ def test_a_partial_answer_is_shown_as_such(
     ]
 
 
+def test_a_partial_answer_shows_the_loops_that_run(script: type[Scripted], capsys: pytest.CaptureFixture[str]) -> None:
+    closed = {"name": "closed", "running": False, "turns": 0, "blocked": None}
+    script.answers["tasks"] = script.answers["about"] = [{**PARTIAL, "loops": [closed, *PARTIAL["loops"]]}]  # type: ignore[misc]
+    for command in ("ps", "tasks"):
+        out = run(capsys, command)[1]
+        assert "closed" not in out
+        assert "main" in out
+    script.answers["tasks"] = [{**PARTIAL, "loops": [closed]}]
+    assert "loop closed: not running" in run(capsys, "tasks")[1]
+
+
 def test_partial_stacks_are_those_that_could_be_read(
     script: type[Scripted], capsys: pytest.CaptureFixture[str]
 ) -> None:
