@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,18 +11,22 @@ from typing import Any, NoReturn
 import penstock
 from penstock.cli.output import Failure, write_out
 from penstock.config import Config, sources
-from penstock.config.converters import Converter, seconds
+from penstock.config.converters import HOST_AND_PORT, Converter, seconds
 
 __all__ = [
     "Failure",
     "LineParser",
     "accepted",
     "add_log_format",
+    "add_monitor_option",
     "check_config",
     "check_log_options",
+    "host_and_port",
     "load_config",
     "named_keys",
+    "page_beside",
     "seconds_or_0",
+    "with_monitor",
     "with_signals",
 ]
 
@@ -76,6 +81,21 @@ def with_signals(config: Config, drain_s: float | None) -> Config:
     return replace(config, signals=signals)
 
 
+def with_monitor(config: Config, page: str | None) -> Config:
+    """Return the config with `--monitor`."""
+    return config if page is None else replace(config, monitor=replace(config.monitor, page=page))
+
+
+def page_beside(config: Config) -> AbstractContextManager[object]:
+    """Return the context in which the monitor's page is served, if the config has an address for it."""
+    if config.monitor.page is None:
+        return nullcontext()
+    # imported here: it would slow the start of programs without a page
+    from penstock.monitor.page.launch import page_process
+
+    return page_process(config.monitor)
+
+
 def accepted(converter: Converter, text: str, allowed: str) -> Any:
     """Return the converted text of an option. Raises argparse's error, which describes the `allowed` values."""
     try:
@@ -90,6 +110,18 @@ def accepted(converter: Converter, text: str, allowed: str) -> Any:
 def add_log_format(parser: argparse.ArgumentParser) -> None:
     """Add `--log-format`."""
     parser.add_argument("--log-format", choices=("text", "json"), help="format of log records; default text")
+
+
+def add_monitor_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--monitor`."""
+    parser.add_argument(
+        "--monitor", type=host_and_port, metavar="HOST:PORT", help="serve the monitor's web page; monitor.page"
+    )
+
+
+def host_and_port(text: str) -> str:
+    """Return the text of an option as an address."""
+    return str(accepted(HOST_AND_PORT, text, HOST_AND_PORT.allowed))
 
 
 def check_log_options(options: argparse.Namespace) -> None:

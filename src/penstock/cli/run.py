@@ -16,10 +16,13 @@ from penstock.cli.options import (
     Failure,
     LineParser,
     add_log_format,
+    add_monitor_option,
     check_config,
     check_log_options,
     load_config,
+    page_beside,
     seconds_or_0,
+    with_monitor,
     with_signals,
 )
 from penstock.cli.otherloops import noticing_other_loops
@@ -31,7 +34,7 @@ from penstock.userframes import user_frames
 
 __all__ = ["main"]
 
-TAKES_A_VALUE = {"--config", "--set", "--drain", "--log-format", "--log-config"}
+TAKES_A_VALUE = {"--config", "--set", "--drain", "--log-format", "--log-config", "--monitor"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,13 +45,13 @@ def main(arguments: Sequence[str]) -> int:
         raise Failure("name a script or -m module to run (see 'penstock run --help')", code=2)
     if not is_module and not os.path.exists(program[0]):
         raise Failure(f"no script at {program[0]!r}", code=2)
-    config = with_signals(load_config(options), options.drain)
+    config = with_monitor(with_signals(load_config(options), options.drain), options.monitor)
     sys.argv[:] = program
     _set_first_path(program[0], is_module)
     check_config(config)
     penstock.install(config)
     _set_up_logging(options)
-    with chosen(config), noticing_other_loops("penstock run"):
+    with page_beside(config), chosen(config), noticing_other_loops("penstock run"):
         _run(program[0], is_module)
     return 0
 
@@ -95,6 +98,7 @@ def _parser() -> LineParser:
     parser.add_argument(
         "--drain", type=seconds_or_0, metavar="SECONDS", help="drain on SIGTERM and SIGINT; signals.drain_s"
     )
+    add_monitor_option(parser)
     add_log_format(parser)
     parser.add_argument("--log-config", metavar="FILE", help="set up logging by a file: .json, .yaml, or .ini")
     parser.add_config_options()

@@ -18,11 +18,14 @@ from penstock.cli.options import (
     LineParser,
     accepted,
     add_log_format,
+    add_monitor_option,
     check_config,
     check_log_options,
     load_config,
     named_keys,
+    page_beside,
     seconds_or_0,
+    with_monitor,
     with_signals,
 )
 from penstock.cli.serving.addresses import add_address_options, check_addresses, chosen_bindings, port_number
@@ -74,7 +77,8 @@ def main(arguments: Sequence[str]) -> int:
     if notifier is None:
         check_config(config)
         app = _load(options)
-        return int(_attempt(lambda: _serve(app, options, config), code=1))
+        with page_beside(config):
+            return int(_attempt(lambda: _serve(app, options, config), code=1))
     _check_apart_from_the_application(options, config)
 
     def read_again() -> Settings:
@@ -89,7 +93,8 @@ def main(arguments: Sequence[str]) -> int:
     most = max(most_here(), count)
     first = _settings(options, config)
     service = WorkerService(read_again, first, count, most, notifier, environ, taken)
-    return int(_attempt(lambda: service.run(options.bindings), code=1))
+    with page_beside(config):
+        return int(_attempt(lambda: service.run(options.bindings), code=1))
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -100,6 +105,7 @@ def _config(options: argparse.Namespace) -> Config:
         config = replace(config, signals=replace(config.signals, drain_s=SERVICE_DRAIN_S))
     if options.drain_delay is not None:
         config = replace(config, serve=replace(config.serve, drain_delay_s=options.drain_delay))
+    config = with_monitor(config, options.monitor)
     workers = workers_config(options, config.workers, named)
     return replace(config, pressure=_pressure(options, config.pressure, named), workers=workers)
 
@@ -204,6 +210,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         help="path without a limit; /events/*: all below /events/; pressure.exempt_paths",
     )
     _add_drain_options(parser)
+    add_monitor_option(parser)
     add("--log-level", choices=LOG_LEVELS, metavar="LEVEL", help="critical, error, warning, info, debug, trace")
     add_log_format(parser)
     add("--access-log", action=argparse.BooleanOptionalAction, help="log a line per request; default yes")

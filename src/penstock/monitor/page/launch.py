@@ -9,7 +9,6 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from penstock.monitor.page.process import TOKEN_VARIABLE
 from penstock.runtime.supervisor.launching import interpreter
 
 if TYPE_CHECKING:
@@ -17,10 +16,11 @@ if TYPE_CHECKING:
 
     from penstock.config import MonitorConfig
 
-__all__ = ["page_command", "page_environment", "page_process"]
+__all__ = ["TOKEN_VARIABLE", "page_command", "page_environment", "page_process"]
 
 logger = logging.getLogger("penstock")
 
+TOKEN_VARIABLE = "PENSTOCK_MONITOR_PAGE_TOKEN"
 # the config is the service's: the page needs only to find its sockets
 PREFIX, KEPT = "PENSTOCK_", ("PENSTOCK_RUNTIME_DIR",)
 # an upgraded service's page waits for the end of its predecessor

@@ -19,6 +19,7 @@ from penstock.config.converters import HOST_AND_PORT, TOKEN
 from penstock.errors import PenstockError
 from penstock.monitor.client import AttachedProcess
 from penstock.monitor.page.access import PageAccess
+from penstock.monitor.page.launch import TOKEN_VARIABLE
 from penstock.monitor.page.peer import is_loopback
 from penstock.monitor.page.routes import PageRoutes
 from penstock.monitor.page.sampler import PageSampler
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
 
     from penstock.monitor.page.sources import AttachConnection, PageSource
 
-__all__ = ["TOKEN_VARIABLE", "PageFailure", "PageOptions", "chosen_token", "main", "serve_page", "split_address"]
+__all__ = ["PageFailure", "PageOptions", "chosen_token", "main", "serve_page", "split_address"]
 
-TOKEN_VARIABLE = "PENSTOCK_MONITOR_PAGE_TOKEN"
 TOKEN_BYTES = 24
 ANSWER_S = 2.0
 # between two tries for an address that is in use

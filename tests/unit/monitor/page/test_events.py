@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.support.monitored import FakeProcess
+from tests.support.served_page import ServedPage, served
 from tests.support.waiting import wait_until
-from tests.unit.monitor.page.served import ServedPage, served
 
 
 def events(page: ServedPage, scope: int = 0) -> Iterator[tuple[str, Any]]:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from penstock.monitor.page.routes import page_files
 from tests.support.monitored import FakeProcess
+from tests.support.served_page import ServedPage, exchange, served
 from tests.support.waiting import wait_until
-from tests.unit.monitor.page.served import ServedPage, exchange, served
 
 TOKEN = "a-token-of-24-characters"
 

@@ -41,6 +41,7 @@ class ServedPage:
     source: FakeSource
     sampler: PageSampler
     access: PageAccess
+    server: PageServer
 
     @property
     def url(self) -> str:
@@ -94,7 +95,7 @@ def served(*processes: FakeProcess, token: str | None = None, **options: Any) ->
     server.start()
     try:
         wait_until(lambda: all(sampler.history(pid) or source.processes[pid].is_silent for pid in source.processes))
-        yield ServedPage(port, source, sampler, access)
+        yield ServedPage(port, source, sampler, access, server)
     finally:
         sampler.close()
         server.close()

@@ -1,0 +1,63 @@
+"""`penstock monitor`: the web page of a running process, or of the workers of a running supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from penstock.cli.options import Failure, LineParser, host_and_port
+from penstock.monitor.client import processes
+from penstock.monitor.page.process import PageFailure, PageOptions, chosen_token, serve_page, split_address
+from penstock.runtime.supervisor.control_client import explain_absence, supervisors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+BIND = "127.0.0.1:0"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve the page until a signal ends it. Return the exit code."""
+    parser = LineParser(
+        prog="penstock monitor",
+        usage="penstock monitor [options] [PID]",
+        description="Serve a web page that shows a running process, or the workers of a supervisor.",
+        epilog="The token comes from --token-file or PENSTOCK_MONITOR_PAGE_TOKEN. Guide: docs/monitor.md.",
+    )
+    parser.add_argument("pid", metavar="PID", nargs="?", type=int, help="the process, or the supervisor of workers")
+    parser.add_argument(
+        "--bind", type=host_and_port, default=BIND, metavar="HOST:PORT", help="default 127.0.0.1 and any free port"
+    )
+    parser.add_argument("--token-file", metavar="FILE", help="ask every visitor for the token in this file")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="answer requests to this name of the machine"
+    )
+    options = parser.parse_args(arguments)
+    pid = _target(options.pid)
+    try:
+        host, port = split_address(options.bind)
+        token = chosen_token(os.environ, options.token_file)
+        serve_page(PageOptions(pid, host, port, token, tuple(options.allow_host)))
+    except PageFailure as failure:
+        raise Failure(str(failure)) from None
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _target(given: int | None) -> int:
+    """Return the supervisor or process that is meant. Raises Failure if there is none, or more than one."""
+    parents, found = supervisors(), processes()
+    if given is not None:
+        if given not in parents and given not in found:
+            raise Failure(f"process {given} is no penstock process of this user{explain_absence()}", code=2)
+        return given
+    candidates = parents or found
+    if not candidates:
+        raise Failure(f"no penstock process of this user runs{explain_absence()}", code=2)
+    if len(candidates) > 1:
+        raise Failure(f"several processes run, choose one by PID: {', '.join(map(str, candidates))}", code=2)
+    return candidates[0]
