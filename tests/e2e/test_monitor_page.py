@@ -98,7 +98,7 @@ def filled(*processes: FakeProcess) -> Any:
     for process in processes:
         process.find("stall", "blocked for 320 ms by render in app.py:41")
         process.find("hung", "handle_request-7 is older than 99 % of its site: 102 s")
-    return served(*processes)
+    return served(*processes, past_s=150)
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +348,7 @@ def test_without_the_token_a_login_is_shown(browser: Any) -> None:
         page = context.new_page()
         page.goto(server.url)
         page.wait_for_selector("#login:not([hidden])")
+        page.wait_for_selector("#connection[data-state=locked]")
         assert page.evaluate("document.activeElement.id") == "token"
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")

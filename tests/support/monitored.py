@@ -36,19 +36,30 @@ class FakeProcess:
     name: str = "serve shop:app"
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
+    # how far its clocks are behind, for answers of the past
+    behind_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.began_s = time.monotonic()
+        self.began_s = self.now_s()
         self.delay = Histogram()
         self.finished = self.shed = self.turns = 0
         self.active_s = self.idle_s = 0.0
         self.before_s = self.began_s
 
+    def now_s(self) -> float:
+        return time.monotonic() - self.behind_s
+
     def answer(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self.asked.append((command, arguments))
         if self.is_silent:
             raise TimeoutError(f"process {self.pid} did not answer in 2 s")
-        head = {"ok": True, "version": 1, "pid": self.pid, "at_s": time.monotonic(), "wall_time_s": time.time()}
+        head = {
+            "ok": True,
+            "version": 1,
+            "pid": self.pid,
+            "at_s": self.now_s(),
+            "wall_time_s": time.time() - self.behind_s,
+        }
         if self.holds_gil:
             return {**head, "partial": True, **self._partial()}
         return {**head, "partial": False, **getattr(self, f"_{command.replace('-', '_')}")(**arguments)}
@@ -65,7 +76,7 @@ class FakeProcess:
         }
 
     def _snapshot(self, sites: int = 50) -> dict[str, Any]:
-        now_s = time.monotonic()
+        now_s = self.now_s()
         span_s, self.before_s = now_s - self.before_s, now_s
         wave = 0.5 + 0.4 * math.sin(now_s / 3 + self.pid)
         for each in range(200):

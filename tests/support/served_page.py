@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.monitor.history import History
 from penstock.monitor.page.access import PageAccess
+from penstock.monitor.page.points import PagePoint, merged_point, point_of
 from penstock.monitor.page.routes import PageRoutes
-from penstock.monitor.page.sampler import PageSampler
+from penstock.monitor.page.sampler import MERGED, PageSampler
 from penstock.monitor.page.server import PageServer
 from tests.support.monitored import FakeProcess, FakeSource
 from tests.support.waiting import wait_until
@@ -82,9 +84,28 @@ def parsed(received: bytes) -> Answered:
     return Answered(int(found[1]), headers, body)
 
 
+def past_points(process: FakeProcess, seconds: int) -> list[PagePoint]:
+    """Return the points that a process would have had in the last seconds."""
+    former = FakeProcess(process.pid, process.number, behind_s=seconds + 1)
+    history = History()
+    for behind_s in range(seconds, 0, -1):
+        former.behind_s = behind_s
+        history.add(former.answer("snapshot", {}))
+    return [point_of(each) for each in history.series()[1:]]
+
+
+def add_past(sampler: PageSampler, source: FakeSource, past_s: int) -> None:
+    pasts = {pid: past_points(process, past_s) for pid, process in source.processes.items()}
+    merged = [merged_point(points) for points in zip(*pasts.values(), strict=True)]
+    for scope, points in [*pasts.items(), (MERGED, [point for point in merged if point is not None])]:
+        series = sampler.of(scope)
+        assert series is not None
+        series.points.extendleft(reversed(points))
+
+
 @contextmanager
-def served(*processes: FakeProcess, token: str | None = None, **options: Any) -> Iterator[ServedPage]:
-    """Have a page over these processes, which has their first samples."""
+def served(*processes: FakeProcess, token: str | None = None, past_s: int = 0, **options: Any) -> Iterator[ServedPage]:
+    """Have a page over these processes, which has their first samples, and a history of `past_s` seconds."""
     source = FakeSource(*(processes or (FakeProcess(4242),)))
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -95,6 +116,8 @@ def served(*processes: FakeProcess, token: str | None = None, **options: Any) ->
     server.start()
     try:
         wait_until(lambda: all(sampler.history(pid) or source.processes[pid].is_silent for pid in source.processes))
+        if past_s:
+            add_past(sampler, source, past_s)
         yield ServedPage(port, source, sampler, access, server)
     finally:
         sampler.close()

@@ -33,7 +33,7 @@ const summary = (row) => make("summary", {}, make("span", { class: "when" }, for
 function evidence(row, hasWorkers) {
   const pairs = [["site", row.site ? format.place(row.site) : null], ["task", row.task], ["loop", row.loop], ["process", hasWorkers ? row.pid : null], ...Object.entries(row.evidence || {})];
   const shown = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return make("dl", {}, ...shown.flatMap(([name, value]) => [make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, text(name, value))]));
+  return make("dl", {}, ...shown.flatMap(([name, value]) => [make("dt", {}, name.replace(/_(s|ns|bytes|count)$/, "").replaceAll("_", " ")), make("dd", {}, text(name, value))]));
 }
 
 function text(name, value) {

@@ -9,7 +9,7 @@ import { Stream } from "./stream.js";
 import { Tasks } from "./tasks.js";
 import { Trace } from "./trace.js";
 
-const CONNECTIONS = { connecting: "◌ connecting", live: "● live", paused: "❚❚ paused", lost: "○ no connection: the page's process does not answer" };
+const CONNECTIONS = { connecting: "◌ connecting", live: "● live", paused: "❚❚ paused", lost: "○ no connection: the page's process does not answer", locked: "○ not logged in" };
 const charts = new Charts(byId("charts"));
 const findings = new Findings();
 const graph = new Graph();
@@ -27,7 +27,12 @@ function showConnection(name) {
 
 // An event source does not say why it failed: a plain request does.
 async function checkLogin() {
-  try { await get("/api/findings", { scope: 0 }); } catch { /* shows the login if that is the reason */ }
+  try {
+    await get("/api/findings", { scope: 0 });
+  } catch (error) {
+    // the login begins the stream again
+    if (error.status === 401) stream.stop("locked");
+  }
 }
 
 function choose(scope) {

@@ -20,11 +20,17 @@ export class Stream {
 
   get isOpen() { return this.source !== null; }
 
-  restart() {
+  stop(reason) {
     clearTimeout(this.timer);
     this.source?.close();
     this.source = null;
-    if (this.isPaused || document.hidden) { this.onConnection("paused"); return; }
+    this.onConnection(reason);
+  }
+
+  restart() {
+    if (this.isPaused || document.hidden) { this.stop("paused"); return; }
+    clearTimeout(this.timer);
+    this.source?.close();
     this.onConnection("connecting");
     const source = new EventSource(`/api/events?scope=${this.scope}`);
     this.source = source;
@@ -48,10 +54,7 @@ export class Stream {
   }
 
   #retry() {
-    this.source?.close();
-    this.source = null;
-    this.onConnection("lost");
-    clearTimeout(this.timer);
+    this.stop("lost");
     this.timer = setTimeout(() => this.restart(), RETRY_MS);
   }
 }
