@@ -116,7 +116,7 @@ class TestOneProcess:
                 before = picture(page, chart)
                 until(page, lambda chart=chart, before=before: picture(page, chart) != before)
             assert page.locator("#program").inner_text() == "serve shop:app"
-            assert re.fullmatch(r"[\d.]+ ms", value(page, "delay"))
+            assert re.fullmatch(r"[\d.]+ (ms|µs)", value(page, "delay"))
             shoot(page, "desk-light")
 
     def test_the_task_table_is_filtered_and_sorted_by_keyboard(self, browser: Any, page_server: ServedPage) -> None:

@@ -19,7 +19,7 @@ SUPERVISE = ("workers", "scale", "reload", "stop")
 ACTIONS = ("level", "cancel", "gc", "set-limit")
 SHARED = dict.fromkeys(SUPERVISE, "supervise") | dict.fromkeys(ACTIONS, "attached.actions")
 # commands that attach to a running process
-ATTACHED = ("ps", "tasks", "stacks", "findings", "trace", "report")
+ATTACHED = ("ps", "monitor", "tasks", "stacks", "findings", "trace", "report")
 COMMANDS = ("run", "serve", *SUPERVISE, *ATTACHED, *ACTIONS, "doctor")
 
 
@@ -56,6 +56,7 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
         "  stop       stop the server\n\n"
         "look at a running process:\n"
         "  ps         show the processes of this user\n"
+        "  monitor    serve a web page that shows a process or the workers of a server\n"
         "  tasks      show the tasks of a process\n"
         "  stacks     show the stacks of its threads and tasks\n"
         "  findings   show what was found wrong in it\n"

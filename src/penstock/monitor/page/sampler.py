@@ -200,8 +200,11 @@ class PageSampler:
     def _sample(self, series: PageSeries) -> None:
         answer = self.source.ask(series.pid, "snapshot", within_s=ANSWER_S, sites=MOST_SITES)
         with self._lock:
+            is_first = series.history.latest is None
             series.history.add(answer)
-            series.add(point_of(series.history.series(1)[-1]))
+            # the figures of a first sample are means since the process's start, no moment of a chart
+            if not is_first or answer.get("partial"):
+                series.add(point_of(series.history.series(1)[-1]))
             series.answered_s, series.problem = self._now_s(), ""
         if not answer.get("partial") and answer.get("mark") != series.history.mark:
             self._take_findings(series)
