@@ -266,6 +266,16 @@ def test_a_running_process_is_shown_by_the_command(tmp_path: Path) -> None:
             assert "has ended" in found["notices"][0]
 
 
+def test_the_command_prints_its_address_as_json(tmp_path: Path) -> None:
+    with program(tmp_path, "serve", "shop:app", "--port", str(free_port())) as service:
+        wait_until(lambda: list((tmp_path / "run").glob("*-attach.sock")), PATIENCE_S)
+        with program(tmp_path, "monitor", "--json", "--bind", "0.0.0.0:0") as monitor:
+            monitor.logs("}")
+            found = json.loads(monitor.log)
+            assert found["pid"] == service.process.pid
+            state(f"http://127.0.0.1:{found['url'].rpartition(':')[2].rstrip('/')}", running, found["token"])
+
+
 def test_a_script_has_a_page_as_well(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import asyncio\nasyncio.run(asyncio.sleep(60))\n")
     with program(tmp_path, "run", "--monitor", "127.0.0.1:0", "script.py") as service:

@@ -35,12 +35,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="answer requests to this name of the machine"
     )
+    parser.add_argument("--json", action="store_true", help="print the address as JSON, with a token that was made")
     options = parser.parse_args(arguments)
     pid = _target(options.pid)
     try:
         host, port = split_address(options.bind)
         token = chosen_token(os.environ, options.token_file)
-        serve_page(PageOptions(pid, host, port, token, tuple(options.allow_host)))
+        names = tuple(options.allow_host)
+        serve_page(PageOptions(pid, host, port, token, names, as_json=options.json))
     except PageFailure as failure:
         raise Failure(str(failure)) from None
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import secrets
 import select
@@ -62,6 +63,8 @@ class PageOptions:
     names: tuple[str, ...] = ()
     parent: int | None = None
     within_s: float = 0.0
+    # the address is printed as JSON, to stdout
+    as_json: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -181,12 +184,12 @@ def _authority(host: str, port: int) -> str:
 def _announce(options: PageOptions, host: str, port: int, token: str | None) -> None:
     """Print the address. A token that was made is printed this once, as a fragment, which no browser sends."""
     shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    url = f"http://{_authority(shown, port)}/"
+    if options.as_json:
+        print(json.dumps({"pid": options.pid, "url": url, "token": token}), flush=True)
+        return
     fragment = "" if token is None else f"#token={token}"
-    print(
-        f"penstock monitor: process {options.pid} is shown at http://{_authority(shown, port)}/{fragment}",
-        file=sys.stderr,
-        flush=True,
-    )
+    print(f"penstock monitor: process {options.pid} is shown at {url}{fragment}", file=sys.stderr, flush=True)
 
 
 def _wait(parent: int | None) -> None:
