@@ -170,10 +170,10 @@ def test_the_page_goes_on_while_the_gil_is_held(tmp_path: Path) -> None:
     with program(tmp_path, "serve", "shop:app", "--port", str(port), "--monitor", "127.0.0.1:0") as service:
         _, url, _ = service.page()
         state(url, lambda found: running(found) and found["point"])
-        blocked = ask(port, "/gil?3")
-        found = state(url, lambda found: found["notices"] and found["point"] and found["point"]["partial"])
+        blocked = ask(port, "/gil?4")
+        found = state(url, lambda found: found["notices"] and found["wrong"])
         assert "the GIL is held" in found["notices"][0]
-        assert found["wrong"]
+        assert "holds the GIL" in found["wrong"][0]["text"]
         assert found["details"]["process"]["pid"] == service.process.pid
         assert b"200 OK" in answered(blocked)
         state(url, running)
