@@ -20,6 +20,7 @@ import pytest
 
 from penstock.loop import NATIVE
 from penstock.monitor.client import AttachedProcess, Refused
+from tests.soak.attachers import fuzz
 from tests.support.attached import asked, line_of, running, socket_path
 from tests.support.waiting import wait_until
 
@@ -395,6 +396,10 @@ def test_lines_in_one_packet_are_answered_in_order(service: "subprocess.Popen[st
         with sock.makefile("rb") as lines:
             found = [json.loads(lines.readline()) for _ in range(3)]
     assert ["process" in found[0], "tasks" in found[1], found[2]["ok"]] == [True, True, False]
+
+
+def test_messages_of_every_shape_leave_a_service_as_it_was() -> None:
+    fuzz(400)
 
 
 # --- the life of a process
