@@ -381,7 +381,7 @@ def test_a_client_that_reads_slowly_gets_its_whole_answer(service: "subprocess.P
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.settimeout(30)
         sock.connect(str(socket_path(folder, service.pid)))
-        sock.sendall(line_of("tasks", limit=3000))
+        sock.sendall(line_of("tasks", limit=3000, patience_ms=10_000))
         received = b""
         while not received.endswith(b"\n"):
             received += sock.recv(1000)
@@ -392,7 +392,7 @@ def test_lines_in_one_packet_are_answered_in_order(service: "subprocess.Popen[st
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(30)
         sock.connect(str(socket_path(folder, service.pid)))
-        sock.sendall(line_of("about") + line_of("tasks") + line_of("nosuch"))
+        sock.sendall(line_of("about", patience_ms=10_000) + line_of("tasks", patience_ms=10_000) + line_of("nosuch"))
         with sock.makefile("rb") as lines:
             found = [json.loads(lines.readline()) for _ in range(3)]
     assert ["process" in found[0], "tasks" in found[1], found[2]["ok"]] == [True, True, False]
@@ -448,7 +448,7 @@ def test_a_program_that_replaces_itself_is_attached_to_again(service: "subproces
 
     def is_new() -> bool:
         try:
-            return bool(asked(path, line_of("about"))["loops"][0]["tasks_live"] == 1)
+            return bool(asked(path, line_of("about", patience_ms=10_000))["loops"][0]["tasks_live"] == 1)
         except (OSError, ValueError):
             return False
 

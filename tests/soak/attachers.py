@@ -60,7 +60,7 @@ def fuzz(messages: int) -> None:
     # a path of sockets is short
     with tempfile.TemporaryDirectory(prefix="fuzz", dir="/tmp") as folder, running(SERVICE, Path(folder)) as process:
         path = socket_path(Path(folder), process.pid)
-        wait_until(lambda: asked(path, line_of("about"))["loops"][0]["tasks_live"] == 51)
+        wait_until(lambda: asked(path, line_of("about", patience_ms=10_000))["loops"][0]["tasks_live"] == 51)
         before = figures(process.pid, path)
         sent, seed = 0, Random(1)
         while sent < messages:
@@ -71,7 +71,7 @@ def fuzz(messages: int) -> None:
 
 def figures(pid: int, path: Path) -> tuple[int, int, int]:
     """Return the number of threads, descriptors and tasks, with no other connection than this question's."""
-    tasks = asked(path, line_of("about"))["loops"][0]["tasks_live"]
+    tasks = asked(path, line_of("about", patience_ms=10_000))["loops"][0]["tasks_live"]
     return len(os.listdir(f"/proc/{pid}/task")), len(os.listdir(f"/proc/{pid}/fd")), tasks
 
 
