@@ -19,7 +19,7 @@ SUPERVISE = ("workers", "scale", "reload", "stop")
 ACTIONS = ("level", "cancel", "gc", "set-limit")
 SHARED = dict.fromkeys(SUPERVISE, "supervise") | dict.fromkeys(ACTIONS, "attached.actions")
 # commands that attach to a running process
-ATTACHED = ("ps", "monitor", "tasks", "stacks", "findings", "trace", "report")
+ATTACHED = ("ps", "top", "monitor", "tasks", "stacks", "findings", "trace", "report")
 COMMANDS = ("run", "serve", *SUPERVISE, *ATTACHED, *ACTIONS, "doctor")
 
 
@@ -55,6 +55,7 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
         "  reload     replace them by new ones, one after the other\n"
         "  stop       stop the server\n\n"
         "look at a running process:\n"
+        "  top        watch a process in the terminal: what is wrong, loops, tasks, gates\n"
         "  ps         show the processes of this user\n"
         "  monitor    serve a web page that shows a process or the workers of a server\n"
         "  tasks      show the tasks of a process\n"

@@ -1,0 +1,1 @@
+"""`penstock top`: figures of running processes in a terminal, which need the extra `tui`."""
