@@ -135,8 +135,10 @@ class MainScreen(Screen[None]):  # type: ignore[misc]
     # --- data
 
     def take(self, state: TopState) -> None:
-        """Show a new state."""
+        """Show a new state. One may come before the first line is there, and after the last has gone."""
         self.state = state
+        if not self.query(TopTable):
+            return
         self.table.learn(self.view.rows(state), self.view.name + self.view.group)
         self._refresh()
         self._ask()
@@ -188,6 +190,8 @@ class MainScreen(Screen[None]):  # type: ignore[misc]
 
     def tick(self) -> None:
         """Update the line of the process's state."""
+        if not self.query("#status"):
+            return
         text = status_line(self.state, interval_s=self._interval_s, is_paused=self.is_paused, silent_s=self.silent_s)
         self.query_one("#status", Static).update(fitted(text, self.size.width))
 
