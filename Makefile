@@ -1,5 +1,5 @@
 # The one front door. Each target makes what it needs: a virtual environment and the built extension.
-#   make demo         a real service under load, beside the same on stock asyncio
+#   make demo         the tour: a service under up to ten times its load, beside asyncio and uvloop; faults named
 #   make test         every test, natively; what may differ, on the pure wheel and on each other CPython found as well
 #   make check        ruff, mypy, stubtest, the rules of the house
 #   make conformance  CPython's own test_asyncio on the loops that penstock builds

@@ -1,7 +1,7 @@
 """A small HTTP load generator: keep-alive connections with one request each in flight, for a number of seconds.
 
-`python examples/load.py PORT [CONNECTIONS] [SECONDS]` prints JSON: requests per second and the 50th and 99th percentile
-of the latency in ms. It uses the selector without an event loop, so that it favours none.
+`python examples/load.py PORT [CONNECTIONS] [SECONDS] [PATH]` prints JSON: requests per second and the 50th and 99th
+percentile of the latency in ms. It uses the selector without an event loop, so that it favours none.
 """
 
 import json
@@ -10,21 +10,22 @@ import socket
 import sys
 from time import perf_counter_ns
 
-REQUEST = b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
-ENDING = b"Hello from penstock\n"
+REQUEST = "GET {} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+ENDING = b"from penstock\n"
 
 
-def main(port: int, connections: int = 32, seconds: float = 1.5) -> dict[str, float]:
+def main(port: int, connections: int = 32, seconds: float = 1.5, path: str = "/") -> dict[str, float]:
+    request = REQUEST.format(path).encode()
     with selectors.DefaultSelector() as selector:
         for _ in range(connections):
             sock = socket.create_connection(("127.0.0.1", port))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             selector.register(sock, selectors.EVENT_READ, perf_counter_ns())
-            sock.sendall(REQUEST)
-        return drive(selector, int(seconds * 1e9))
+            sock.sendall(request)
+        return drive(selector, int(seconds * 1e9), request)
 
 
-def drive(selector: selectors.BaseSelector, span_ns: int) -> dict[str, float]:
+def drive(selector: selectors.BaseSelector, span_ns: int, request: bytes) -> dict[str, float]:
     """Send the next request after each response until the time is up, and return the summary."""
     latencies_ns: list[int] = []
     begin = now = perf_counter_ns()
@@ -39,7 +40,7 @@ def drive(selector: selectors.BaseSelector, span_ns: int) -> dict[str, float]:
                 now = perf_counter_ns()
                 latencies_ns.append(now - sent_ns[key.fd])
                 sent_ns[key.fd] = now
-                sock.send(REQUEST)
+                sock.send(request)
         now = perf_counter_ns()
     return summary(latencies_ns, now - begin)
 
@@ -51,5 +52,5 @@ def summary(latencies_ns: list[int], span_ns: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    numbers = [float(word) for word in sys.argv[1:]]
-    print(json.dumps(main(int(numbers[0]), *map(int, numbers[1:2]), *numbers[2:3])))
+    words = sys.argv[1:]
+    print(json.dumps(main(*map(int, words[:2]), *map(float, words[2:3]), *words[3:4])))

@@ -54,6 +54,7 @@ ONCE = (
     "e2e/test_seeded_faults.py",
     "e2e/test_run.py::test_bad_",
     "e2e/test_run.py::test_help_",
+    "e2e/test_tour.py",
     "e2e/test_serve.py::test_a_bad_",
     "e2e/test_serve_addresses.py",
     "e2e/test_serve.py::test_bad_",
