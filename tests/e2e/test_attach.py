@@ -494,3 +494,53 @@ def attached_is_done(process: "subprocess.Popen[str]") -> bool:
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], 0.01)
     return bool(ready) and process.stdout.readline() == "done\n"
+
+
+CLOSED = """
+import asyncio, ctypes, sys, penstock
+
+loops = [penstock.new_event_loop() for _ in range(3)]
+for loop in loops[:2]:
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+loops[2].run_until_complete(asyncio.sleep(0.5))
+loops[2].call_soon(ctypes.PyDLL(None).sleep, 30)
+loops[2].run_forever()
+"""
+
+
+@native_only
+def test_a_closed_loop_is_in_no_partial_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_RUNTIME_DIR", str(folder))
+    with running(CLOSED, folder) as process, AttachedProcess(process.pid, within_s=30) as attached:
+        answers: list[dict[str, Any]] = []
+
+        def is_partial() -> bool:
+            answers.append(attached.ask("about"))
+            return bool(answers[-1]["partial"])
+
+        wait_until(is_partial, every_s=0.05)
+        assert [loop["running"] for loop in answers[-1]["loops"]] == [True]
+
+
+CLOSES_DESCRIPTORS = """
+import asyncio, os, sys, time, penstock
+
+loop = penstock.new_event_loop()
+while not any(name.endswith("-attach.sock") for name in os.listdir(os.environ["PENSTOCK_RUNTIME_DIR"])):
+    time.sleep(0.01)
+sys.stdin.readline()
+os.closerange(3, 4096)
+began_s = time.process_time()
+time.sleep(0.5)
+print(time.process_time() - began_s, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_program_that_closes_every_descriptor_does_not_make_the_server_spin(folder: Path) -> None:
+    with running(CLOSES_DESCRIPTORS, folder) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert float(process.stdout.readline()) < 0.25

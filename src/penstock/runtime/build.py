@@ -54,6 +54,9 @@ def _report_subinterpreter() -> None:
 
 
 def _attach(loop: EventLoop, config: MonitorConfig) -> None:
+    if IN_SUBINTERPRETER:
+        # the socket is the process's, and its main interpreter has it
+        return
     core = native_core(loop)
     observer = observer_of(loop)
     name = "" if observer is None else observer.name or ""

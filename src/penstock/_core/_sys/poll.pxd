@@ -23,6 +23,7 @@ cdef extern from *:
     enum:
         POLLIN
         POLLOUT
+        POLLNVAL
         POLLRDHUP
         POLLERR
         POLLHUP

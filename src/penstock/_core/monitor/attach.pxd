@@ -39,7 +39,7 @@ cdef class AttachServer:
     cdef int listener_fd, wake_fd, ask_fd
     # Held for a moment by either side; never while waiting for anything.
     cdef pthread_mutex_t lock
-    cdef bint has_lock, stopping, serving
+    cdef bint has_lock, stopping, serving, is_native
     # When Python last had the GIL and worked on an answer.
     cdef int64_t tick_ns, accept_from_ns
     cdef uint64_t last_number

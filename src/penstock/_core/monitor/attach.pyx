@@ -12,14 +12,14 @@ calls `forked`, before anything else.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport atoi
 from libc.string cimport memchr, memmove, memset, strstr
 from posix.unistd cimport close, geteuid, getpid
 
 from penstock._core._sys.epoll cimport EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_t, eventfd_write
-from penstock._core._sys.poll cimport POLLERR, POLLHUP, POLLIN, POLLOUT, poll, pollfd, wait_readable
+from penstock._core._sys.poll cimport POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, poll, pollfd, wait_readable
 from penstock._core._sys.procfs cimport (
     ThreadState, block_signals, handler_of, peer_user, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
     pthread_mutex_unlock, read_thread,
@@ -83,6 +83,13 @@ cdef class AttachServer:
         if self.has_lock:
             pthread_mutex_destroy(&self.lock)
 
+    def forked(self):
+        """Give up everything in a forked child, where no thread serves; the parent's may have held the lock."""
+        if self.has_lock:
+            pthread_mutex_init(&self.lock, NULL)
+        self.stopping, self.serving = True, False
+        self.close_all()
+
     def close_all(self):
         """Close every client and the eventfds. No thread may serve or take meanwhile."""
         cdef int at
@@ -143,8 +150,8 @@ cdef class AttachServer:
                 return number, line
             with nogil:
                 ready = wait_readable(self.ask_fd, -1 if timeout_ms < 0 else <int64_t>timeout_ms * 1_000_000)
-                if ready > 0:
-                    eventfd_read(self.ask_fd, &ignored)
+                if ready > 0 and eventfd_read(self.ask_fd, &ignored) < 0 and errno == EBADF:
+                    self.stopping = True
             if ready == 0:
                 return None
         return None
@@ -249,7 +256,7 @@ cdef class AttachServer:
     @property
     def is_serving(self):
         """Whether a thread is in `serve`, past its last need of the GIL."""
-        return self.serving
+        return self.is_native
 
     @property
     def is_stopping(self):
@@ -272,12 +279,15 @@ cdef class AttachServer:
     def serve(self):
         """Serve the clients until `stop`, without the GIL."""
         cdef object own = self
+        if self.serving:
+            raise RuntimeError("another thread serves these clients")
+        self.serving = True
         with nogil:
             block_signals()
-            self.serving = True
+            self.is_native = True
             while not self.stopping:
                 self.turn()
-            self.serving = False
+            self.is_native = self.serving = False
 
     # --- without the GIL
 
@@ -291,6 +301,10 @@ cdef class AttachServer:
         timeout_ms = self.watch(polled)
         poll(polled, MOST_CLIENTS + 2, timeout_ms)
         at_ns = now_ns()
+        if (polled[0].revents | polled[1].revents) & POLLNVAL:
+            # the program has closed descriptors that it did not open
+            self.stopping = True
+            return
         if polled[0].revents:
             eventfd_read(self.wake_fd, &ignored)
         pthread_mutex_lock(&self.lock)

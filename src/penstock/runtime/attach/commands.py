@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.pressure.admission.registry import registered
 from penstock.runtime.attach import tasks
 from penstock.runtime.attach.events import FindingsRequest, TraceRequest, finding_hub
-from penstock.runtime.attach.messages import VERSION, BadMessage, whole, word
+from penstock.runtime.attach.messages import VERSION, BadMessage, LaterAnswer, whole, word
 from penstock.runtime.attach.plain import short_name
 from penstock.runtime.attach.process import process_facts
 from penstock.runtime.attach.role import ProcessRole
@@ -21,10 +22,11 @@ from penstock.tasks.observers.registry import LEVELS, observed_loops
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from penstock.runtime.attach.events import LaterAnswer
     from penstock.runtime.attach.pace import Pace
 
-__all__ = ["CHANGES", "AttachCommands", "answer_line", "error_answer", "with_facts"]
+__all__ = ["CHANGES", "AttachCommands", "answer_line", "error_line", "error_text", "with_facts"]
+
+logger = logging.getLogger("penstock.monitor")
 
 MOST_SITES = 1000
 MOST_LIMIT = 1_000_000
@@ -42,6 +44,7 @@ class AttachCommands:
 
     def __init__(self, *, actions: bool = False, role: ProcessRole = ProcessRole()) -> None:  # noqa: B008 (frozen)
         self.actions, self.role = actions, role
+        finding_hub.listen()
         self._known: dict[str, Callable[[Mapping[str, Any], Pace], Answer | LaterAnswer]] = {
             "about": self._about,
             "snapshot": self._snapshot,
@@ -145,6 +148,19 @@ def _encoded(value: Any, pace: Pace) -> str:
     if isinstance(value, dict) and any(isinstance(item, list) for item in value.values()):
         return "{" + ",".join([f"{json.dumps(key)}:{_encoded(item, pace)}" for key, item in value.items()]) + "}"
     return json.dumps(value, default=str)
+
+
+def error_line(error: Exception) -> bytes:
+    """Return the line of an answer that failed."""
+    return error_answer(error_text(error))
+
+
+def error_text(error: Exception) -> str:
+    """Return the text of our own errors, of others the class alone: their text may quote data."""
+    if isinstance(error, BadMessage | PermissionError):
+        return str(error)
+    logger.debug("a monitor's question failed", exc_info=error)
+    return f"{type(error).__name__} in the answer; the log of penstock.monitor has it at DEBUG"
 
 
 def error_answer(reason: str) -> bytes:

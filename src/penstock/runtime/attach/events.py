@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from penstock.runtime.attach.messages import seconds, whole
+from penstock.runtime.attach.messages import LaterAnswer, seconds, whole
 from penstock.runtime.attach.plain import plain_finding
 from penstock.tasks.flighttrace import trace
 from penstock.tasks.observers import registry
@@ -18,24 +18,13 @@ if TYPE_CHECKING:
     from penstock.tasks.finding import Finding
     from penstock.tasks.flighttrace import Event
 
-__all__ = ["FindingHub", "FindingsRequest", "LaterAnswer", "TraceRequest", "finding_hub"]
+__all__ = ["FindingHub", "FindingsRequest", "TraceRequest", "finding_hub"]
 
 MOST_FINDINGS = 512
 LONGEST_WAIT_S = 30.0
 LONGEST_TRACE_S = 60.0
 MOST_EVENTS = 200_000
 MOST_MARK = 2**53
-
-
-class LaterAnswer:
-    """An answer that takes time. The answering thread asks for it now and then."""
-
-    def poll(self) -> Mapping[str, Any] | None:
-        """Return the answer; None if it is not ready."""
-        raise NotImplementedError
-
-    def end(self) -> None:
-        """Clean up: it is answered, or the client is gone."""
 
 
 class FindingHub:
@@ -71,10 +60,6 @@ class FindingHub:
         """Return the findings after a mark, and the mark of the newest."""
         with self._lock:
             return [finding for number, finding in self._kept if number > mark], self._mark
-
-    def after_fork(self) -> None:
-        """Begin anew in a forked child, which has other loops."""
-        self.__init__()  # type: ignore[misc]
 
 
 finding_hub = FindingHub()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["VERSION", "BadMessage", "parse_line", "seconds", "whole", "word"]
+__all__ = ["VERSION", "BadMessage", "LaterAnswer", "parse_line", "seconds", "whole", "word"]
 
 VERSION = 1
 # of a value that an error quotes
@@ -61,3 +61,14 @@ def word(message: Mapping[str, Any], name: str, default: str | None, known: tupl
 
 def _quoted(value: object) -> str:
     return json.dumps(value, default=str)[:MOST_CHARS]
+
+
+class LaterAnswer:
+    """An answer that takes time. The answering thread asks for it now and then."""
+
+    def poll(self) -> Mapping[str, Any] | None:
+        """Return the answer; None if it is not ready."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Clean up: it is answered, or the client is gone."""

@@ -17,6 +17,7 @@ from weakref import ref
 
 from penstock.runtime.attach.role import ProcessRole
 from penstock.tasks.detectors.stalls import stall_watch
+from penstock.tasks.observers import registry
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,7 +60,7 @@ class AttachService:
             return
         try:
             self._actions, self._is_wanted = self._actions or config.actions, True
-            stall_watch.on_run = self.ensure_thread
+            stall_watch.on_run, registry.on_unregister = self.ensure_thread, self.remove
             if heartbeat is not None:
                 self._follow(ref(loop, self._forget), heartbeat, name)
             self.ensure_thread()
@@ -91,19 +92,22 @@ class AttachService:
             if not self._ends_at_exit:
                 self._ends_at_exit = True
                 atexit.register(self.close)
-            self._is_stopping.clear()
-            self._thread = threading.Thread(target=self._run, name="penstock-attach", daemon=True)
+            # of this thread alone: a former one may still be ending
+            self._is_stopping = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._is_stopping,), name="penstock-attach", daemon=True
+            )
             # pydevd would stop it together with the loop's thread
             self._thread.pydev_do_not_trace = self._thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
             self._thread.start()
 
-    def _run(self) -> None:
-        if self._server is None and self._is_stopping.wait(START_S):
+    def _run(self, is_stopping: threading.Event) -> None:
+        if self._server is None and is_stopping.wait(START_S):
             return
         try:
             if self._server is None:
                 self._server = self._made()
-            self._server.run(self._is_stopping.is_set)
+            self._server.run(is_stopping.is_set)
         except Exception as error:
             logger.debug("no monitor can attach to this process: %s", error)
 
@@ -163,7 +167,7 @@ class AttachService:
         self._followed.clear()
         self._is_wanted = False
         if server is not None:
-            server.forget()
+            server.forked()
 
 
 attach_service = AttachService()

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from penstock.tasks.finding_log import FindingLog, Listener
     from penstock.tasks.flighttrace import Event
@@ -79,6 +79,8 @@ class Observer(Protocol):
 _observers: WeakKeyDictionary[asyncio.AbstractEventLoop, Observer] = WeakKeyDictionary()
 # the time of registration, on time.monotonic()'s clock
 _since_s: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
+# called with each loop that loses its observer: it is closed
+on_unregister: Callable[[asyncio.AbstractEventLoop], object] | None = None
 # called with the findings of every loop, also of loops made later
 _listeners: tuple[Listener, ...] = ()
 _lock = threading.Lock()
@@ -115,6 +117,8 @@ def unregister(loop: asyncio.AbstractEventLoop) -> None:
     """Remove the observer of a closed loop."""
     with _lock:
         _observers.pop(loop, None)
+    if on_unregister is not None:
+        on_unregister(loop)
 
 
 def observer_of(loop: asyncio.AbstractEventLoop) -> Observer | None:

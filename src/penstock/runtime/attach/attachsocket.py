@@ -1,0 +1,54 @@
+"""The attach socket of a process: its listener and its file in the user's runtime directory."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+
+from penstock.runtime.socketfile import SocketFile
+from penstock.runtime.supervisor.rundir import ATTACH_ENDING, make_directory
+
+__all__ = ["AttachSocket"]
+
+BACKLOG = 128
+
+
+class AttachSocket:
+    """The listener of this process, which does not block, and its file.
+
+    `publish` gives the file its name, when clients can be served. Raises OSError, in one line, if it cannot be made.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._path = str(make_directory(os.environ) / f"{pid}{ATTACH_ENDING}")
+        self._first_path = f"{self._path}.new"
+        self._file: SocketFile | None = None
+        self.listener = socket.socket(socket.AF_UNIX)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(self._first_path)
+            self.listener.bind(self._first_path)
+            # the directory is private: no umask is needed, which all threads would share
+            os.chmod(self._first_path, 0o600)
+            self.listener.listen(BACKLOG)
+            self.listener.setblocking(False)
+        except OSError as error:
+            self.listener.close()
+            reason = f"cannot make the attach socket {self._path}: {error.strerror or error}"
+            raise OSError(error.errno, reason) from None
+
+    def publish(self) -> None:
+        """Give the file its name, in place of a dead process's file. A second call does nothing."""
+        if self._file is None:
+            os.rename(self._first_path, self._path)
+            self._file = SocketFile.at(self._path)
+
+    def close(self) -> None:
+        """Close the listener, and remove the file unless another process has made it anew."""
+        self.listener.close()
+        if self._file is not None:
+            self._file.remove()
+        else:
+            with suppress(OSError):
+                os.unlink(self._first_path)

@@ -1,0 +1,159 @@
+"""The server of attach sockets with native code: it answers while C code holds the GIL, too.
+
+What makes answers is imported when the first client asks.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from penstock._core.monitor.attach import AttachServer
+from penstock.runtime.supervisor.health.page import new_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock._core.tasks.heartbeat import Heartbeat
+    from penstock.runtime.attach.attachsocket import AttachSocket
+    from penstock.runtime.attach.commands import AttachCommands
+    from penstock.runtime.attach.messages import LaterAnswer
+    from penstock.runtime.attach.role import ProcessRole
+
+__all__ = ["NativeServing"]
+
+logger = logging.getLogger("penstock.monitor")
+
+# while an answer is due later
+POLL_MS = 50
+JOIN_S = 1.0
+START_POLL_S = 0.001
+# the supervisor's stack dump has SIGRTMIN + 5
+STACK_SIGNAL = getattr(signal, "SIGRTMIN", 0) and signal.SIGRTMIN + 6
+
+
+class NativeServing:
+    """The server of one process. Ownership: its socket, its clients, and the memory for stacks."""
+
+    def __init__(self, role: ProcessRole, actions: bool, made: AttachSocket) -> None:
+        self._socket = made
+        self._role, self._actions = role, actions
+        self._commands: AttachCommands | None = None
+        self._server = AttachServer(made.listener)
+        self._later: dict[int, LaterAnswer] = {}
+        self._stack_fd = -1
+        with suppress(OSError, ValueError, RuntimeError):
+            self._use_stacks()
+
+    def _use_stacks(self) -> None:
+        """Have faulthandler write stacks at a signal that the program does not use: its C handler needs no GIL."""
+        if not STACK_SIGNAL or signal.getsignal(STACK_SIGNAL) is not signal.SIG_DFL:
+            return
+        self._stack_fd = new_memory("penstock-attach", 0)
+        faulthandler.register(STACK_SIGNAL, file=self._stack_fd, all_threads=True, chain=False)
+        self._server.use_stacks(STACK_SIGNAL, self._stack_fd)
+
+    def run(self, is_stopping: Callable[[], bool]) -> None:
+        """Answer clients, which another thread serves, until `stop`."""
+        while self._server.is_serving and not is_stopping():
+            # a former run's thread: it ends at once
+            time.sleep(START_POLL_S)
+        self._server.resume()
+        if is_stopping():
+            return
+        thread = threading.Thread(target=self._server.serve, name="penstock-attach-io", daemon=True)
+        thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
+        thread.start()
+        while not self._server.is_serving and thread.is_alive() and not is_stopping():
+            time.sleep(START_POLL_S)
+        self._socket.publish()
+        while not self._server.is_stopping and not is_stopping():
+            taken = self._server.take(POLL_MS if self._later else -1)
+            if taken is not None:
+                self._answer(*taken)
+            if self._later:
+                self._poll()
+        thread.join(JOIN_S)
+
+    def _answer(self, number: int, line: bytes) -> None:
+        from penstock.runtime.attach.commands import CHANGES, answer_line, error_line
+        from penstock.runtime.attach.messages import LaterAnswer, parse_line
+        from penstock.runtime.attach.pace import Pace
+
+        pace = Pace(self._server.tick)
+        try:
+            message = parse_line(line)
+            if message["command"] in CHANGES:
+                self._server.hold(number)
+            found = self._known_commands()(message, pace)
+            if isinstance(found, LaterAnswer):
+                self._server.hold(number)
+                self._later[number] = found
+            else:
+                self._server.give(number, answer_line(found, pace))
+        except Exception as error:
+            self._server.give(number, error_line(error))
+
+    def _known_commands(self) -> AttachCommands:
+        if self._commands is None:
+            from penstock.runtime.attach.commands import AttachCommands
+
+            self._commands = AttachCommands(actions=self._actions, role=self._role)
+        return self._commands
+
+    def _poll(self) -> None:
+        """Give the answers that are due, and end those of clients that are gone."""
+        from penstock.runtime.attach.commands import answer_line, error_line
+        from penstock.runtime.attach.pace import Pace
+
+        for number, later in list(self._later.items()):
+            try:
+                answer = later.poll() if self._server.is_open(number) else {}
+                if answer is None:
+                    continue
+                self._server.give(number, answer_line(answer, Pace(self._server.tick)))
+            except Exception as error:
+                self._server.give(number, error_line(error))
+            del self._later[number]
+            later.end()
+
+    def stop(self) -> None:
+        """Have `run` return."""
+        self._server.stop()
+
+    def close(self) -> None:
+        """Close everything, and remove the file unless another process has made it anew."""
+        self._socket.close()
+        for later in self._later.values():
+            later.end()
+        self._later.clear()
+        self._server.use_stacks(0, -1)
+        self._server.close_all()
+        self._close_stacks()
+
+    def _close_stacks(self) -> None:
+        if self._stack_fd >= 0:
+            faulthandler.unregister(STACK_SIGNAL)
+            os.close(self._stack_fd)
+            self._stack_fd = -1
+
+    def forked(self) -> None:
+        """Close everything in a forked child. The file is the parent's."""
+        self._server.forked()
+        self._later.clear()
+        self._socket.listener.close()
+        self._close_stacks()
+
+    def follow(self, heartbeat: Heartbeat, name: str) -> None:
+        """Show this loop while no thread gets the GIL."""
+        self._server.follow(heartbeat, name)
+
+    def unfollow(self, heartbeat: Heartbeat) -> None:
+        """Show this loop no more."""
+        self._server.unfollow(heartbeat)
