@@ -48,8 +48,6 @@ cdef class AttachServer:
     cdef dict followed
     cdef StackSignal stacks
     cdef int pid
-    # The answering thread, as the kernel numbers it; 0: there has been none.
-    cdef int taking_thread
     cdef readonly uint64_t accepted, refused, partial
 
     cdef void turn(self) noexcept nogil

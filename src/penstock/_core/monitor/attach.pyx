@@ -143,7 +143,7 @@ cdef class AttachServer:
         cdef uint64_t number = 0
         cdef eventfd_t ignored
         cdef int ready
-        self.taking_thread = own_thread_number()
+        self.stacks.answering = own_thread_number()
         while not self.stopping:
             line = self.take_line(&number)
             if line is not None:
@@ -477,7 +477,7 @@ cdef class AttachServer:
     cdef bint is_starved(self) noexcept nogil:
         """Return whether the answering thread is on a CPU or waits for one: a thread that waits for the GIL sleeps."""
         cdef ThreadState found
-        return self.taking_thread and read_thread(self.taking_thread, &found) and found.state == b"R"
+        return self.stacks.answering and read_thread(self.stacks.answering, &found) and found.state == b"R"
 
     cdef void answer_partially(self) noexcept nogil:
         """Answer each client whose patience is over, since Python has not had the GIL for as long."""

@@ -34,6 +34,8 @@ cdef struct StackSignal:
     # The signal whose handler writes every thread's stack to `fd`, and that handler; 0: there is none.
     int number, fd
     void *handler
+    # The server's thread that makes answers.
+    int answering
 
 
 cdef FollowedLoop *new_followed(Heartbeat heartbeat, bytes name) except NULL

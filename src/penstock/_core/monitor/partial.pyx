@@ -149,7 +149,7 @@ cdef void put_threads(Text *text) noexcept nogil:
 
 cdef void put_stacks(Text *text, const StackSignal *stacks, const LoopReading *loops, int loop_count) noexcept nogil:
     """Write the stacks of all threads as faulthandler shows them; `null` if they cannot be had safely."""
-    cdef int thread = busy_thread(loops, loop_count)
+    cdef int thread = busy_thread(loops, loop_count, stacks.answering)
     cdef char *memory
     cdef Py_ssize_t size_bytes
     # a handler that the program has set meanwhile is its own
@@ -167,21 +167,31 @@ cdef void put_stacks(Text *text, const StackSignal *stacks, const LoopReading *l
     free(memory)
 
 
-cdef int busy_thread(const LoopReading *loops, int loop_count) noexcept nogil:
-    """Return a loop's thread that is on a CPU, else the only other thread that is; 0 without one."""
+cdef int busy_thread(const LoopReading *loops, int loop_count, int answering) noexcept nogil:
+    """Return a loop's thread that computes, else the only other thread that does; 0 without one."""
     cdef ThreadState[MOST_THREADS] found
-    cdef ThreadState one
     cdef int at, count, chosen = 0
     for at in range(loop_count):
-        if loops[at].native_id and read_thread(loops[at].native_id, &one) and one.state == b"R":
-            return one.number
+        if loops[at].native_id and computes(loops[at].native_id):
+            return loops[at].native_id
     count = read_threads(found, MOST_THREADS)
     for at in range(count):
-        if found[at].state == b"R" and found[at].number != own_thread_number():
-            if chosen:
-                return 0
-            chosen = found[at].number
-    return chosen
+        # the two threads of this server are no part of the program
+        if found[at].state != b"R" or found[at].number in (own_thread_number(), answering):
+            continue
+        if chosen:
+            return 0
+        chosen = found[at].number
+    return chosen if chosen and computes(chosen) else 0
+
+
+cdef bint computes(int thread) noexcept nogil:
+    """Return whether a thread is on a CPU, or waits for one, at two looks: one that wakes for a moment does not count."""
+    cdef ThreadState found
+    if not read_thread(thread, &found) or found.state != b"R":
+        return False
+    sleep_ns(LOOK_NS)
+    return read_thread(thread, &found) and found.state == b"R"
 
 
 cdef void wait_for_text(int fd) noexcept nogil:
