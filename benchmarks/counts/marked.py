@@ -10,6 +10,8 @@ import asyncio
 import ctypes
 import os
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 
 from benchmarks.arms import new_loop
@@ -27,6 +29,7 @@ def main() -> None:
     arm, *names = sys.argv[1:]
     loop = new_loop(arm)
     asyncio.set_event_loop(loop)
+    _wait_for_monitors()
     for number, name in sorted(enumerate(names), key=lambda numbered: CASES[numbered[1]].last):
         try:
             count(loop, CASES[name], number)
@@ -40,6 +43,13 @@ def count(loop: Loop, case: Case, number: int) -> None:
     for what, operation_count in ((START, few), (FEW, few), (MANY, many)):
         case.run(loop, operation_count)
         _mark(f"{what} {number}")
+
+
+def _wait_for_monitors() -> None:
+    """Wait until penstock's attach server serves: what a process does once, in a thread, is no part of an operation."""
+    service = sys.modules.get("penstock.runtime.attach.service")
+    while service is not None and not any(each.name == "penstock-attach-io" for each in threading.enumerate()):
+        time.sleep(0.01)
 
 
 def operations(case: Case) -> tuple[int, int]:
