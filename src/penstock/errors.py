@@ -64,7 +64,9 @@ class ConfigError(PenstockError, ValueError):
 
     @classmethod
     def bad_value(cls, key: str, value: object, source: str, allowed: str) -> ConfigError:
-        """Return the error for an invalid value of a known key."""
+        """Return the error for an invalid value of a known key. A token is a secret, and is not shown."""
+        if key.endswith("_token"):
+            value = "(hidden)"
         message = f"{key} = {value!r} ({source}): allowed is {allowed}"
         return cls(message, key=key, value=value, source=source, allowed=allowed)
 

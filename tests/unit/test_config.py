@@ -10,6 +10,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from penstock import Config, ExecutorsConfig, LaneConfig, LoopConfig, PressureConfig, SignalsConfig, TasksConfig
+from penstock.cli.doctor import deviations
 from penstock.config.sources import GROUPS
 from penstock.errors import ConfigError, PenstockError
 
@@ -281,3 +282,14 @@ def test_every_time_has_an_end_that_native_code_can_count_to():
     loop = penstock.new_event_loop(Config(**longest))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
+
+
+def test_a_token_is_shown_nowhere() -> None:
+    secret = "a-secret-of-24-characters"
+    config = Config.load(env={"PENSTOCK_MONITOR_PAGE_TOKEN": secret})
+    assert config.monitor.page_token == secret
+    assert secret not in repr(config)
+    assert deviations(config)["monitor.page_token"] == ("(hidden)", None)
+    with pytest.raises(ConfigError) as error:
+        Config.load(env={"PENSTOCK_MONITOR_PAGE_TOKEN": "too-short"})
+    assert "too-short" not in str(error.value)

@@ -19,6 +19,8 @@ from penstock.errors import ConfigError
 __all__ = ["main"]
 
 SECONDS = seconds_converter(zero=False)
+# a report is sent round
+SECRETS = ("monitor.page_token",)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -116,6 +118,8 @@ def deviations(config: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def _as_text(key: str, value: Any) -> Any:
+    if key in SECRETS and value is not None:
+        return "(hidden)"
     if key not in LANES:
         return value
     try:

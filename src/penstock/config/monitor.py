@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.config.base import Group, key
 from penstock.config.converters import BOOL, HOST_AND_PORT, TOKEN, optional
@@ -21,4 +21,6 @@ class MonitorConfig(Group):
     # serve the web page there
     page: str | None = key(None, optional(HOST_AND_PORT, "no page"))
     # required of every visitor; beyond loopback one is made if none is given
-    page_token: str | None = key(None, optional(TOKEN, "none on loopback"))
+    page_token: str | None = field(
+        default=None, repr=False, metadata={"converter": optional(TOKEN, "none on loopback")}
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.cli.entry import main
-from penstock.runtime.supervisor.control import ControlServer, PendingAnswer
+from penstock.runtime.supervisor.control import ControlServer, PendingAnswer, listen_control
 
 PID = 424242
 WORKERS = [
@@ -48,7 +48,7 @@ class Script:
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
     monkeypatch.setenv("PENSTOCK_RUNTIME_DIR", str(tmp_path / "run"))
     made = Script()
-    with closing(ControlServer(made, PID)):
+    with closing(ControlServer(made, listen_control(PID))):
         yield made
 
 
@@ -113,7 +113,7 @@ def test_a_reload_that_takes_longer_is_one_line_and_1(script: Script, capsys: py
 
 
 def test_without_a_pid_there_must_be_one_supervisor(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
-    with closing(ControlServer(script, PID + 1)):
+    with closing(ControlServer(script, listen_control(PID + 1))):
         code, _, err = run(capsys, "stop")
     assert (code, err) == (2, f"penstock stop: several supervisors run, choose one by PID: {PID}, {PID + 1}\n")
 
