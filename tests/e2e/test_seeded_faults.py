@@ -37,20 +37,22 @@ def running(path: Path, runtime: Path, *settings: str) -> Iterator[AttachedProce
     runtime.mkdir(mode=0o700, exist_ok=True)
     os.environ["PENSTOCK_RUNTIME_DIR"] = str(runtime)
     words = [word for setting in (*QUICK, *settings) for word in ("--set", setting)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "penstock", "run", *words, str(path)],
-        env=environment() | {"PENSTOCK_RUNTIME_DIR": str(runtime)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    errors = runtime / "stderr.txt"
+    with errors.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "penstock", "run", *words, str(path)],
+            env=environment() | {"PENSTOCK_RUNTIME_DIR": str(runtime)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
     try:
         wait_until(
             lambda: process.pid in processes() or process.poll() is not None,
             PATIENCE_S,
             every_s=0.02,
-            told=lambda: f"no attach socket of {process.pid}: {list(runtime.iterdir())} {threads(process.pid)}",
+            told=lambda: f"{list(runtime.iterdir())} {threads(process.pid)} {errors.read_text()}",
         )
         assert process.poll() is None, f"{path.name} has ended"
         with AttachedProcess(process.pid, within_s=PATIENCE_S) as attached:
