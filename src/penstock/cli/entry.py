@@ -48,7 +48,7 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
         epilog="run a program:\n"
         "  run        run a script or module, unchanged, on penstock's event loop\n"
         "  serve      serve an ASGI application by uvicorn on penstock's event loop\n"
-        "  doctor     report the machine, the resulting config, and advice\n\n"
+        "  doctor     report the machine and config; with a PID, what is wrong there\n\n"
         "a running 'penstock serve --workers':\n"
         "  workers    show the workers\n"
         "  scale      change their number\n"

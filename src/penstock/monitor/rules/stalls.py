@@ -69,6 +69,15 @@ def _own_s(evidence: dict[str, Any]) -> float:
     return float(lasted_s * (1 - min(1.0, starved_s / max(seen_s, 1e-9)))) if seen_s else float(lasted_s)
 
 
+def _own_cpu_share(evidence: dict[str, Any]) -> float | None:
+    """Return the loop's thread's CPU time as a share of the stall, without the time that it waited for a CPU."""
+    share, seen_s = evidence.get("cpu_share"), evidence.get("observed_s") or 0.0
+    if share is None or not seen_s:
+        return share
+    ran_s = seen_s - min(seen_s, evidence.get("runnable_s") or 0.0)
+    return min(1.0, float(share) * seen_s / ran_s) if ran_s > 0 else None
+
+
 def _grouped(seen: Observed, cause: str) -> list[_Stalls]:
     """Return the stalls of a cause by their place, the longest total first, with the callback that runs now."""
     groups: dict[tuple[str, str, bool], _Stalls] = {}
@@ -115,7 +124,7 @@ def _add(groups: dict[tuple[str, str, bool], _Stalls], found: Finding, evidence:
     group.longest_s = max(group.longest_s, evidence.get("lasted_s") or 0.0)
     group.waits = group.waits or bool(evidence.get("blocked"))
     group.callbacks = max(group.callbacks, evidence.get("callbacks") or 0)
-    share = evidence.get("cpu_share")
+    share = _own_cpu_share(evidence)
     group.cpu_share = share if group.cpu_share is None else max(group.cpu_share, share or 0.0)
 
 
@@ -202,13 +211,12 @@ def _long_turn(group: _Stalls, seen: Observed) -> Diagnosis:
 def gil_held(seen: Observed) -> Iterator[Diagnosis]:
     """Name C code that keeps the GIL: in the loop's thread, or in another."""
     groups = list(_named(_grouped(seen, "gil")))
-    own = [each for each in groups if (each.cpu_share or 0.0) >= OWN_CPU_SHARE or each.cpu_share is None]
     for group in groups:
-        is_own = group in own
-        blamed = f"C code called by {group.culprit.text}" if is_own else f"another thread than {_thread(seen, group)}"
+        is_own = group.culprit.place is not None and (group.cpu_share is None or group.cpu_share >= OWN_CPU_SHARE)
+        holder = _holder(group, seen, is_own=is_own)
         yield Diagnosis(
             kind="gil",
-            sentence=f"{blamed} holds the GIL for {duration(group.longest_s)} ({_times(group, seen)})",
+            sentence=f"{holder} holds the GIL for {duration(group.longest_s)} ({_times(group, seen)})",
             next_step=(
                 f"{IN_A_PROCESS}: a thread would hold the GIL too"
                 if is_own
@@ -221,8 +229,11 @@ def gil_held(seen: Observed) -> Iterator[Diagnosis]:
         )
 
 
-def _thread(seen: Observed, group: _Stalls) -> str:
-    return f"{seen.name(group.loop)}'s"
+def _holder(group: _Stalls, seen: Observed, *, is_own: bool) -> str:
+    """Return the code that holds the GIL; of a running call that no sample has named yet, that it is in C."""
+    if is_own:
+        return f"C code called by {group.culprit.text}"
+    return "C code" if group.cpu_share is None else f"another thread than {seen.name(group.loop)}'s"
 
 
 def collections(seen: Observed) -> Iterator[Diagnosis]:
