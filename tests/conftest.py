@@ -58,6 +58,7 @@ ONCE = (
     "e2e/test_serve.py::test_a_bad_",
     "e2e/test_serve_addresses.py",
     "e2e/test_serve.py::test_bad_",
+    "e2e/test_top.py",
     "loop/tls/test_services.py",
     "meta",
     "unit/benchmarks",

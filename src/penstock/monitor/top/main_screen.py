@@ -75,7 +75,7 @@ class MainScreen(Screen[None]):  # type: ignore[misc]
         ("right,l", "choose(1)", ""),
         ("slash", "filter", ""),
         ("s", "sort", ""),
-        ("r", "reverse", ""),
+        ("r,S", "reverse", ""),
         ("g", "group", ""),
         ("enter", "open", ""),
         ("escape", "clear", ""),

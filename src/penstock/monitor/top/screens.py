@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ChoiceScreen", "HelpScreen", "TaskScreen", "help_text", "task_text"]
 
+NO_STACK = "none: one task in 128 has it, one in 8 at the level trace"
 KEYS = (
     ("1 to 6, Tab", "another view"),
     ("up, down, PgUp, PgDn", "select a row; the lines below the table have more of it"),
     ("left, right", "select a column; the last line but one explains it"),
-    ("s, r", "sort by the selected column, or by the next one; reverse the order"),
+    ("s, r or S", "sort by the selected column, or by the next one; reverse the order"),
     ("/", "filter: rows with the text; an empty text shows all"),
     ("g", "tasks: a list, groups by the line that made them, groups by await stack"),
     ("Enter", "tasks: look at a task, or list a group"),
@@ -155,13 +156,13 @@ def task_text(number: int, answer: Mapping[str, Any], problem: str) -> str:
     lines += [f"  awaits {clean(awaits.get('text') or 'nothing')}", ""]
     lines += ["Waited for by", *_tasks(answer.get("waiters")), ""]
     lines += ["Awaits the tasks", *_tasks(answer.get("awaited_tasks")), ""]
-    lines += ["Creation stack", *_frames(answer.get("creation_stack"))]
+    lines += ["Creation stack", *_frames(answer.get("creation_stack"), NO_STACK)]
     return "\n".join(lines)
 
 
-def _frames(frames: Sequence[Mapping[str, Any]] | None) -> list[str]:
+def _frames(frames: Sequence[Mapping[str, Any]] | None, none: str = "none is known") -> list[str]:
     found = [clean(f"  {each.get('file')}:{each.get('line')} in {each.get('function')}") for each in frames or ()]
-    return found or ["  none is known"]
+    return found or [f"  {none}"]
 
 
 def _tasks(tasks: Sequence[Mapping[str, Any]] | None) -> list[str]:

@@ -134,6 +134,10 @@ def test_the_process_sorts_the_tasks() -> None:
         await shows(pilot, "age▼")
         await pilot.press("r")
         await shows(pilot, "age▲")
+        await pilot.press("S")
+        await shows(pilot, "age▼")
+        await pilot.press("r")
+        await shows(pilot, "age▲")
         await pilot.press("s")
         await shows(pilot, "number▼")
         await pilot.press("s")
@@ -258,6 +262,16 @@ def test_workers_are_shown_together_and_apart() -> None:
         await pilot.press("down", "down", "enter")
         await shows(pilot, "pid 12 worker 2")
         assert "1/main" not in screen(pilot)
+
+    drive(application(FakeProcess(11, 1), FakeProcess(12, 2)), script)
+
+
+def test_tasks_of_several_workers_name_their_process_in_80_columns() -> None:
+    async def script(pilot: Any) -> None:
+        await shows(pilot, "2 workers together")
+        await pilot.press("2")
+        text = await shows(pilot, "process")
+        assert any(line.rstrip().endswith(("11", "12")) for line in text.splitlines())
 
     drive(application(FakeProcess(11, 1), FakeProcess(12, 2)), script)
 

@@ -66,6 +66,8 @@ def test_an_arrow_shows_the_trend_of_a_figure() -> None:
         (short_s(83e-6), "83us"),
         (short_s(0.0012), "1.2ms"),
         (short_s(0.32), "320ms"),
+        (short_s(0.000_999_9), "1.0ms"),
+        (short_s(0.999_99), "1.0s"),
         (short_s(3.2), "3.2s"),
         (short_s(45), "45s"),
         (short_s(720), "12m"),

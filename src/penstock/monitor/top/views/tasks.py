@@ -22,10 +22,10 @@ COLUMNS = (
     TopColumn("age", "age", "the time since the task was made", 6, sort="age"),
     TopColumn("running", "ran", "the time for which the task's own code ran", 6, rank=1, sort="running"),
     TopColumn("ready", "ready", "the time for which the task was due and waited for the loop", 6, rank=3, sort="ready"),
-    TopColumn("waiting", "waits", "the time since the task began to wait", 6, rank=2, sort="waiting"),
+    TopColumn("waiting", "waits", "the time for which the task awaited something", 6, rank=2, sort="waiting"),
     TopColumn("steps", "steps", "how often the task was resumed", 6, rank=4, sort="steps"),
     TopColumn("site", "made in", SITE, 16, stretch=3, is_number=False),
-    TopColumn("worker", "process", "the process of the task", 8, rank=5),
+    TopColumn("worker", "process", "the process of the task", 8),
     TopColumn("loop", "loop", "the task's loop", 8, rank=6, is_number=False),
 )
 SITE_COLUMNS = (
@@ -36,14 +36,14 @@ SITE_COLUMNS = (
     TopColumn("oldest", "oldest", "the age of the oldest task", 6),
     TopColumn("ran", "ran", "the time for which code of these tasks ran", 6, rank=2),
     TopColumn("site", "made in", SITE, 20, stretch=1, is_number=False),
-    TopColumn("worker", "process", "the process of the tasks", 8, rank=5),
+    TopColumn("worker", "process", "the process of the tasks", 8),
 )
 STACK_COLUMNS = (
     TopColumn("count", "tasks", "tasks with the same await stack", 7, has_trend=True),
     TopColumn("awaits", "await", "the object that the innermost coroutine awaits", 20, stretch=1, is_number=False),
     TopColumn("site", "innermost", "the innermost line of the await stack", 20, stretch=1, is_number=False),
     TopColumn("names", "names", "some of the tasks", 12, rank=1, stretch=1, is_number=False),
-    TopColumn("worker", "process", "the process of the tasks", 8, rank=5),
+    TopColumn("worker", "process", "the process of the tasks", 8),
 )
 
 
