@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from textual.events import Key
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
@@ -110,7 +111,7 @@ class MainScreen(Screen[None]):  # type: ignore[misc]
 
     def on_mount(self) -> None:
         """Show the first view."""
-        self.table.focus()
+        self.set_focus(self.table)
         self._ask()
         self._refresh()
 
@@ -291,23 +292,43 @@ class MainScreen(Screen[None]):  # type: ignore[misc]
         """Edit the filter."""
         line = self.query_one("#filter", Input)
         line.value, line.display = self.view.text, True
-        line.focus()
+        self.set_focus(line)
+
+    @property
+    def is_filtering(self) -> bool:
+        """Whether the filter is being typed."""
+        return bool(self.query_one("#filter", Input).display)
+
+    def take_key(self, event: Any) -> None:
+        """Open the filter, or pass a key on to it."""
+        if self.is_filtering:
+            self.query_one("#filter", Input).post_message(Key(event.key, event.character))
+        else:
+            self.action_filter()
 
     def on_input_changed(self, event: Any) -> None:
         """Filter while the text is typed."""
-        if event.input.display and event.value != self.view.text:
-            self.view.text = event.value
+        if event.input.display:
+            self._filter_by(event.value)
+
+    def _filter_by(self, text: str) -> None:
+        if text != self.view.text:
+            self.view.text = text
             self.table.cursor = self.table.offset = 0
             self._changed()
 
-    def on_input_submitted(self) -> None:
-        """Keep the filter."""
+    def on_input_submitted(self, event: Any) -> None:
+        """Keep the filter. Keys that come at once are submitted before their changes are handled."""
+        self._filter_by(event.value)
+        self._close_filter()
+
+    def _close_filter(self) -> None:
         self.query_one("#filter", Input).display = False
-        self.table.focus()
+        self.set_focus(self.table)
 
     def action_clear(self) -> None:
         """Drop the filter, or the groups."""
-        self.on_input_submitted()
+        self._close_filter()
         if self.view.text:
             self.view.text = ""
             self._changed()

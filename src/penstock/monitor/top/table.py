@@ -119,6 +119,13 @@ class TopTable(Widget, can_focus=True):  # type: ignore[misc, call-arg]
         """Keep the cursor visible."""
         self._reveal()
 
+    def on_key(self, event: Any) -> None:
+        """Open the filter at once: keys that come in a burst are here before the filter has the focus."""
+        if event.key == "slash" or self.screen.is_filtering:
+            event.stop()
+            event.prevent_default()
+            self.screen.take_key(event)
+
     # --- mouse
 
     def on_mouse_move(self, event: Any) -> None:

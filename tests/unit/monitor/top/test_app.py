@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("textual")
 
 from rich.cells import cell_len
+from textual.events import Key
 
 from penstock.monitor.top.app import is_colourless
 from tests.support.monitored import FakeProcess
@@ -166,6 +167,21 @@ def test_a_filter_is_typed_kept_and_dropped() -> None:
         await shows(pilot, "60 match")
 
     drive(application(process), script)
+
+
+def test_a_filter_that_comes_in_a_burst_of_keys_is_taken_whole() -> None:
+    async def script(pilot: Any) -> None:
+        await pilot.press("2")
+        await shows(pilot, "60 match")
+        for each in "/send_mail":
+            pilot.app.post_message(Key("slash" if each == "/" else each, each))
+        pilot.app.post_message(Key("enter", "\r"))
+        await shows(pilot, "60 tasks, 9 match")
+        await shows(pilot, "filter 'send_mail'")
+        await pilot.press("escape")
+        await shows(pilot, "60 match")
+
+    drive(application(FakeProcess(7)), script)
 
 
 def test_a_filter_of_the_other_views_is_local() -> None:
