@@ -81,6 +81,7 @@ def _counted(server: subprocess.Popen[str], served: Served, folder: Path, *, wai
         until_s = time.monotonic() + ATTACH_S
         while waits and time.monotonic() < until_s and not (folder / f"{server.pid}-attach.sock").exists():
             time.sleep(0.05)
+        rounds(50)
         _control("--zero", server.pid)
         rounds(100)
         _control("--dump", server.pid)
