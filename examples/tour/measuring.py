@@ -8,7 +8,9 @@ from statistics import median
 
 from tour.servers import EXAMPLES, Server, pin
 
+# keep-alive connections of one client process
 CONNECTIONS = 32
+# one measurement of a server
 ROUND_S = 0.8
 FACTORS = (0.5, 1, 2, 4, 10)
 # more than the load and the patience of its clients
@@ -17,7 +19,7 @@ Step = dict[str, dict[str, float]]
 
 
 def load(script: str, *arguments: object, seconds: float) -> dict[str, float]:
-    """Run a load generator on the second core, and return what it found."""
+    """Run a load generator on the second core, and return its results."""
     command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
     client = subprocess.Popen(command, stdout=subprocess.PIPE)
     pin(client.pid, 1)
@@ -65,7 +67,7 @@ def measure_steps(servers: dict[str, Server], base: float, seconds: float, say: 
         step: Step = {}
         for name, server in servers.items():
             step[name] = load("tour/openload.py", server.port, "/order", base * factor, seconds, seconds=seconds)
-            # what is left of the load must not be counted in the next step
+            # late answers must not be counted in the next step
             server.wait_until_served()
         steps.append(step)
         line = ", ".join(f"{name} {found['goodput']:,.0f}/s" for name, found in step.items())

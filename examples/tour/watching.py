@@ -1,4 +1,4 @@
-"""A thread that looks at a running service from outside and prints what is wrong, each kind of fault once."""
+"""A thread that observes a running service from outside and prints each kind of fault once."""
 
 import threading
 import time

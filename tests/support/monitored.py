@@ -5,8 +5,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.monitor.page.sources import PageTarget
-from penstock.times import Histogram, taken
+from penstock.monitor.sources import ProcessTarget
+from penstock.times import Histogram
+from tests.support import snapshots
+from tests.support.snapshots import times_of
 
 __all__ = ["FakeProcess", "FakeSource"]
 
@@ -14,13 +16,7 @@ SITES = ("handle_request", "watch_orders", "push_updates", "refresh_cache", "sen
 
 
 def place(function: str, line: int = 40) -> dict[str, Any]:
-    return {"file": "/srv/shop/app.py", "line": line, "function": function}
-
-
-def times(histogram: Any) -> dict[str, Any]:
-    snapshot = taken(histogram)
-    values = {name: getattr(snapshot, name) for name in ("mean_s", "p50_s", "p90_s", "p99_s", "max_s", "total_s")}
-    return {"count": snapshot.count, **values, "buckets": [list(bucket) for bucket in snapshot.buckets]}
+    return snapshots.place("/srv/shop/app.py", line, function)
 
 
 @dataclass
@@ -116,7 +112,7 @@ class FakeProcess:
         more = {"timer_count": 31, "stalls": {"python": 2, "gil": 1}, "connections": {"streams": 120, "listeners": 1}}
         return {
             **(facts | figures | more),
-            "delay": times(self.delay),
+            "delay": times_of(self.delay),
             "blocked": blocked,
             "tasks": tasks,
             "sites": sites,
@@ -209,8 +205,8 @@ class FakeSource:
     def __init__(self, *processes: FakeProcess) -> None:
         self.processes = {process.pid: process for process in processes}
 
-    def targets(self) -> list[PageTarget]:
-        return [PageTarget(process.pid, process.number) for process in self.processes.values()]
+    def targets(self) -> list[ProcessTarget]:
+        return [ProcessTarget(process.pid, process.number) for process in self.processes.values()]
 
     def ask(self, pid: int, command: str, *, within_s: float, **arguments: Any) -> dict[str, Any]:
         process = self.processes.get(pid)

@@ -16,7 +16,7 @@ class MonitorConfig(Group):
 
     # answer this user's `penstock top` and the other commands on a Unix socket
     attach: bool = key(True, BOOL)
-    # let those commands cancel tasks, collect garbage and change limits
+    # let these commands cancel tasks, collect garbage and change limits
     actions: bool = key(False, BOOL)
     # serve the web page there
     page: str | None = key(None, optional(HOST_AND_PORT, "no page"))

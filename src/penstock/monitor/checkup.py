@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AskedProcess", "observe", "sample", "state_of"]
 
-# the interval of snapshots: short enough for a callback that blocks for half a second to be met
+# the interval of snapshots: a callback that blocks for half a second is seen in at least one of them
 EVERY_S = 0.25
 # A process with a running thread answers in 0.1 s, partially if it must. Without an answer for this long it is silent.
 SILENT_S = 3.0

@@ -16,11 +16,13 @@ from penstock.runtime.supervisor.rundir import attach_sockets, refused_directori
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["AttachedProcess", "Refused", "processes"]
+__all__ = ["AttachedProcess", "Refused", "error_line", "processes"]
 
 VERSION = 1
+# more than the answer about a hundred thousand tasks has
 MOST_ANSWER_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 256 * 1024
+# between two tries to connect to a server whose queue is full
 CONNECT_AGAIN_S = 0.01
 # for another look at a process that had no GIL to spare, though none of its loops is blocked: a busy machine
 PATIENCE_MS = 500
@@ -33,6 +35,11 @@ class Refused(PenstockError):
 def processes() -> list[int]:
     """Return the process numbers of this user's penstock processes that can be attached to."""
     return list(attach_sockets(os.environ))
+
+
+def error_line(error: BaseException) -> str:
+    """Return the text of an error in one line."""
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
 
 
 class AttachedProcess:
@@ -92,7 +99,7 @@ class AttachedProcess:
         try:
             return self._asked(line, until_s)
         except ConnectionError:
-            # an idle connection was given up, or the process forked: once more
+            # an idle connection was given up, or the process forked: try again
             self.close()
             return self._asked(line, until_s)
         except TimeoutError:

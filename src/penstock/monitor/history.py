@@ -1,4 +1,4 @@
-"""The history of one process as a monitor saw it: a bounded series of snapshots, and the findings beside them."""
+"""The history of one observed process: a bounded series of snapshots, and the findings beside them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "Silence"]
 
-# the most findings that are kept; the newest are
+# the newest findings are kept
 MOST_FINDINGS = 1000
 
 

@@ -1,4 +1,4 @@
-"""A summary of a process as text: what is wrong first, then its figures; and the same as plain data."""
+"""A summary of a process as text: its faults, then its figures; and the same as plain data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.monitor.rules.engine import NOTHING, diagnose, first_line
-from penstock.monitor.rules.texts import count_text, duration, share_text, size, where
+from penstock.monitor.texts import count_text, duration, share_text, size, where
 from penstock.times import Times
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MOST_SITES = 5
 
 
 def summary(history: History, seconds: float) -> str:
-    """Return what is wrong and the figures of the last `seconds` as lines of text."""
+    """Return the faults and the figures of the last `seconds` as lines of text."""
     found, shown = diagnose(history, seconds), history.over(seconds)
     lines = [*_wrong(found), "", f"figures of {duration(shown.seconds)}", *_process(shown.process)]
     for loop in shown.loops:

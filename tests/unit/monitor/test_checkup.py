@@ -2,7 +2,6 @@
 
 import json
 import os
-from typing import Any
 
 import pytest
 
@@ -10,28 +9,11 @@ from penstock.monitor.checkup import observe, state_of
 from penstock.monitor.history import History, Silence
 from penstock.monitor.rules import diagnose, first_line
 from penstock.monitor.summary import summary, summary_as_json
-from tests.unit.monitor.snapshots import Answer, gate, lane, loop, partial, place, site, snapshot, times
+from tests.support.scripted import ScriptedProcess
+from tests.support.snapshots import gate, lane, loop, partial, place, site, snapshot, times
 
 
-class FakeProcess:
-    """A process that answers with the next of some snapshots, or raises it; the last one for ever."""
-
-    def __init__(self, *answers: Answer | Exception, findings: tuple[Answer, ...] = ()) -> None:
-        self.pid = os.getpid()
-        self.answers, self.findings = list(answers), findings
-        self.asked: list[tuple[str, Any]] = []
-
-    def ask(self, command: str, *, within_s: float | None = None, **arguments: Any) -> Answer:
-        self.asked.append((command, arguments.get("since")))
-        if command == "findings":
-            return {"findings": list(self.findings[arguments["since"] :]), "mark": len(self.findings)}
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-def observed(process: FakeProcess, seconds: float = 1.0) -> History:
+def observed(process: ScriptedProcess, seconds: float = 1.0) -> History:
     """Return the history of an observation that takes no time."""
     now_s = 0.0
 
@@ -46,7 +28,7 @@ def observed(process: FakeProcess, seconds: float = 1.0) -> History:
 
 
 def test_snapshots_are_taken_at_an_interval_and_findings_by_their_mark() -> None:
-    process = FakeProcess(snapshot(100.0), snapshot(101.0), findings=({"kind": "growing", "site": place()},))
+    process = ScriptedProcess(snapshot(100.0), snapshot(101.0), findings=({"kind": "growing", "site": place()},))
     history = observed(process)
     assert [command for command, _ in process.asked].count("snapshot") == 5
     assert [since for command, since in process.asked if command == "findings"] == [0, 1, 1, 1, 1]
@@ -54,18 +36,18 @@ def test_snapshots_are_taken_at_an_interval_and_findings_by_their_mark() -> None
 
 
 def test_a_process_that_does_not_answer_is_silent_until_it_does() -> None:
-    history = observed(FakeProcess(TimeoutError("did not answer")))
+    history = observed(ScriptedProcess(TimeoutError("did not answer")))
     assert history.silence == Silence(3.0, state_of(os.getpid()))
     assert first_line(diagnose(history)).startswith("the process does not answer (no answer for 3.0 s)")
-    again = observed(FakeProcess(TimeoutError("did not answer"), snapshot()))
+    again = observed(ScriptedProcess(TimeoutError("did not answer"), snapshot()))
     assert again.silence is None
 
 
 def test_the_end_of_the_process_ends_the_observation() -> None:
-    history = observed(FakeProcess(snapshot(100.0), ConnectionResetError("ended")))
+    history = observed(ScriptedProcess(snapshot(100.0), ConnectionResetError("ended")))
     assert len(history) == 1
     with pytest.raises(ConnectionResetError):
-        observed(FakeProcess(ConnectionResetError("ended")))
+        observed(ScriptedProcess(ConnectionResetError("ended")))
 
 
 def test_a_state_is_unknown_without_a_process() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.monitor.figures import figures
 from penstock.tasks.place import Place
-from tests.unit.monitor.snapshots import gate, lane, loop, partial, place, site, snapshot, times
+from tests.support.snapshots import gate, lane, loop, partial, place, site, snapshot, times
 
 
 def test_rates_are_differences_by_the_interval() -> None:

@@ -1,7 +1,7 @@
 """The history of a process: bounded, its figures over an interval, partial answers and findings."""
 
 from penstock.monitor.history import History
-from tests.unit.monitor.snapshots import loop, partial, snapshot
+from tests.support.snapshots import loop, partial, snapshot
 
 
 def filled(count: int, most: int = 600) -> History:

@@ -6,7 +6,7 @@ import pytest
 
 from penstock.monitor.history import History
 from penstock.monitor.rules import Diagnosis, diagnose, first_line
-from tests.unit.monitor.snapshots import Answer, gate, lane, loop, partial, place, site, snapshot, times
+from tests.support.snapshots import Answer, gate, lane, loop, partial, place, site, snapshot, times
 
 NOW_S = 110.0
 

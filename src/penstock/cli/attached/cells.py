@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.monitor.rules.texts import duration
+from penstock.monitor.texts import duration, place_text, printable
 
-__all__ = ["count", "items", "place", "printable", "seconds", "share", "tally", "text"]
+__all__ = ["count", "items", "place", "seconds", "share", "tally", "text"]
 
 DASH = "-"
-LONG_S = 7200.0
 
 
 def text(value: object) -> str:
@@ -19,11 +17,6 @@ def text(value: object) -> str:
     if value is None:
         return DASH
     return printable(" ".join(str(value).split()))
-
-
-def printable(line: str) -> str:
-    """Return a line with a question mark in place of each control character."""
-    return line if line.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def count(value: object) -> str:
@@ -35,11 +28,7 @@ def seconds(value: object) -> str:
     """Return a time with its unit."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return DASH
-    if value <= 0:
-        return "0"
-    if value < 1e-3:
-        return f"{value * 1e6:.0f} µs"
-    return duration(value) if value < LONG_S else f"{value / 3600:.0f} h"
+    return duration(value) if value > 0 else "0"
 
 
 def share(value: object) -> str:
@@ -49,12 +38,7 @@ def share(value: object) -> str:
 
 def place(value: object) -> str:
     """Return a place as the file without its folder, the line, and the function."""
-    if not isinstance(value, Mapping):
-        return DASH
-    file, line, function = value.get("file"), value.get("line"), value.get("function")
-    if not file:
-        return text(function)
-    return text(f"{os.path.basename(str(file))}:{line}" + (f" in {function}" if function else ""))
+    return text(place_text(value)) if isinstance(value, Mapping) else DASH
 
 
 def tally(value: object) -> str:

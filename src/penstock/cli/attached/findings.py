@@ -1,4 +1,4 @@
-"""`penstock findings`: the findings of a process, with `--follow` also those to come."""
+"""`penstock findings`: the findings of a process, with `--follow` also new ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str]) -> int:
     """Print the findings, oldest first."""
-    parser = parser_of("findings", "[options] [PID]", "Show what was found wrong in a running process.")
+    parser = parser_of("findings", "[options] [PID]", "Show the faults that a running process has detected.")
     parser.add_argument("--follow", action="store_true", help="wait for more, until the process ends or Ctrl-C")
     options = parsed(parser, arguments)
     with attached(options.pid) as process:
@@ -68,7 +68,7 @@ def _print_all(process: AttachedProcess, answer: dict[str, Any], as_json: bool) 
         else:
             mark = int(answer.get("mark", mark))
             for finding in cells.items(answer, "findings"):
-                # one finding a line, whole: it is likely read by a program, or scrolls by
+                # one finding a line, uncut: a program may read it
                 write_lines([json.dumps(finding) if as_json else finding_line(finding)])
         was_partial = is_partial(answer)
         answer = process.ask("findings", since=mark, wait_s=WAIT_S, within_s=WAIT_S * 2)

@@ -6,6 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from penstock.cli.attached.target import only_of, whole
 from penstock.cli.options import Failure, LineParser, host_and_port
 from penstock.monitor.client import processes
 from penstock.monitor.page.process import PageFailure, PageOptions, chosen_token, serve_page, split_address
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# loopback, and any free port
 BIND = "127.0.0.1:0"
 
 
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Serve a web page that shows a running process, or the workers of a supervisor.",
         epilog="The token comes from --token-file or PENSTOCK_MONITOR_PAGE_TOKEN. Guide: docs/monitor.md.",
     )
-    parser.add_argument("pid", metavar="PID", nargs="?", type=int, help="the process, or the supervisor of workers")
+    parser.add_argument("pid", metavar="PID", nargs="?", type=whole, help="the process, or the supervisor of workers")
     parser.add_argument(
         "--bind", type=host_and_port, default=BIND, metavar="HOST:PORT", help="default 127.0.0.1 and any free port"
     )
@@ -51,15 +53,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _target(given: int | None) -> int:
-    """Return the supervisor or process that is meant. Raises Failure if there is none, or more than one."""
+    """Return the chosen process or supervisor. Raises Failure if there is none, or more than one."""
     parents, found = supervisors(), processes()
-    if given is not None:
-        if given not in parents and given not in found:
-            raise Failure(f"process {given} is no penstock process of this user{explain_absence()}", code=2)
-        return given
-    candidates = parents or found
-    if not candidates:
-        raise Failure(f"no penstock process of this user runs{explain_absence()}", code=2)
-    if len(candidates) > 1:
-        raise Failure(f"several processes run, choose one by PID: {', '.join(map(str, candidates))}", code=2)
-    return candidates[0]
+    if given is None:
+        return only_of(parents or found)
+    if given not in parents and given not in found:
+        raise Failure(f"process {given} is no penstock process of this user{explain_absence()}", code=2)
+    return given

@@ -1,4 +1,4 @@
-"""A partial answer as text: what could be read without the GIL, what could not, and why."""
+"""A partial answer as text: the loops and threads, the missing parts, and the reason."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.cli.attached import cells
 from penstock.cli.attached.tables import Column, table
+from penstock.monitor.texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["is_partial", "partial_lines", "partial_reason", "shown_loops"]
 
 THREADS = (Column("NATIVE ID"), Column("STATE", True), Column("CPU"), Column("NAME", True))
-# more digits than anyone reads
+# more digits of a fraction than a reader needs
 LONG_FRACTION = re.compile(r"\b\d+\.\d{4,}\b")
 STATES = {"R": "running", "S": "waiting", "D": "in the kernel", "T": "stopped", "t": "traced", "Z": "ended"}
 
@@ -31,7 +32,7 @@ def partial_reason(answer: Mapping[str, Any]) -> str:
 
 
 def partial_lines(answer: Mapping[str, Any], width: int | None) -> list[str]:
-    """Return the reason, what was not read, each loop, each thread, and the stacks if they were asked for."""
+    """Return the reason, the missing parts, each loop, each thread, and the stacks if the answer has them."""
     unread = answer.get("unread")
     lines = [f"partial answer: {partial_reason(answer)}"]
     if isinstance(unread, list) and unread:
@@ -44,7 +45,7 @@ def partial_lines(answer: Mapping[str, Any], width: int | None) -> list[str]:
 
 
 def shown_loops(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the loops of an answer; of a partial one those that run, if any does: the others may be closed."""
+    """Return the loops; of a partial answer the running ones, if there are any: the others may be closed."""
     loops = cells.items(answer, "loops")
     running = [loop for loop in loops if loop.get("running")]
     return running if running and is_partial(answer) else loops
@@ -74,4 +75,4 @@ def _native_stacks(answer: Mapping[str, Any]) -> Iterator[str]:
     if not stacks:
         yield "stacks: not read, no thread that is on a CPU could be asked"
         return
-    yield from (cells.printable(line) for line in str(stacks).splitlines())
+    yield from (printable(line) for line in str(stacks).splitlines())

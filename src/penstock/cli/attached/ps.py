@@ -22,6 +22,7 @@ __all__ = ["main", "render"]
 
 # the longest wait for one process; all are asked at once
 WITHIN_S = 2.0
+# threads that ask
 MOST_AT_ONCE = 64
 COLUMNS = (
     Column("PID", True),
@@ -65,7 +66,7 @@ def _answers(pids: Sequence[int], question: Any) -> dict[int, Answer]:
 
 
 def _about(pid: int) -> Answer | None:
-    """Return what a process says about itself, or why it does not; None if it has ended."""
+    """Return the answer of a process, or the reason for none; None if it has ended."""
     try:
         with AttachedProcess(pid, within_s=WITHIN_S) as process:
             return process.ask("about")

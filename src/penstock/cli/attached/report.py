@@ -1,4 +1,4 @@
-"""`penstock report`: one HTML file about a running process or a trace, to send round."""
+"""`penstock report`: one HTML file about a running process or a trace."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ __all__ = ["main"]
 
 DEFAULT_PATH = "penstock-report.html"
 DEFAULT_S = 10.0
+# the longest trace that a process records for a client
 LONGEST_S = 60.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the report, and print its path and what is wrong. Return the exit code."""
+    """Write the report, and print its path and the faults. Return the exit code."""
     options = _parser().parse_args(arguments)
     if not 0 < options.seconds <= LONGEST_S:
         raise Failure(f"--seconds is more than 0 and at most {LONGEST_S:g}, not {options.seconds:g}", code=2)
@@ -43,7 +44,7 @@ def _parser() -> LineParser:
     parser = LineParser(
         prog="penstock report",
         usage="penstock report PID|TRACE.json [-o FILE] [--seconds S]",
-        description="Write one HTML file about a running process or a trace: what is wrong, the findings with the two "
+        description="Write one HTML file about a running process or a trace: its faults, the findings with the two "
         "seconds before each, charts and tables. It needs no network and no script, and has at most 5 MB.",
     )
     parser.add_argument(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "render"]
 
-# those that watch the loops and answer this command
+# the threads that watch the loops and answer this command
 OWN_THREADS = frozenset({"penstock-attach", "penstock-attach-io", "penstock-watchdog"})
 
 

@@ -1,4 +1,4 @@
-"""The process that a command means, and its answers; each error is one line."""
+"""The process of a command, and its answers; each error is one line."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.cli.options import Failure, LineParser
 from penstock.cli.output import write_out
-from penstock.monitor.client import AttachedProcess, Refused, processes
+from penstock.monitor.client import AttachedProcess, Refused, error_line, processes
 from penstock.runtime.supervisor.control_client import explain_absence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["ANSWER_S", "ask", "attached", "parsed", "parser_of", "whole", "write_answer", "write_lines"]
+__all__ = ["ANSWER_S", "ask", "attached", "only_of", "parsed", "parser_of", "whole", "write_answer", "write_lines"]
 
 # The longest wait for an answer. A hundred thousand tasks take a second.
 ANSWER_S = 10.0
 
 
 def parser_of(command: str, usage: str, description: str) -> LineParser:
-    """Return a parser with `--json`. PID is added by `add_pid`, in its place among the other arguments."""
+    """Return a parser with `--json` and PID."""
     parser = LineParser(
         prog=f"penstock {command}",
         usage=f"penstock {command} {usage}",
@@ -35,15 +35,15 @@ def parser_of(command: str, usage: str, description: str) -> LineParser:
 
 
 def parsed(parser: LineParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the options, with the process that is meant. Raises Failure if that is not one."""
+    """Return the options; without PID the only process is taken. Raises Failure if there is none, or more than one."""
     options = parser.parse_args(arguments)
     if options.pid is None:
-        options.pid = _only_process()
+        options.pid = only_of(processes())
     return options
 
 
-def _only_process() -> int:
-    found = processes()
+def only_of(found: Sequence[int]) -> int:
+    """Return the only process. Raises Failure if there is none, or more than one."""
     if not found:
         raise Failure(f"no penstock process of this user runs{explain_absence()}", code=2)
     if len(found) > 1:
@@ -57,26 +57,22 @@ def attached(pid: int) -> Iterator[AttachedProcess]:
     try:
         process = AttachedProcess(pid, within_s=ANSWER_S)
     except ProcessLookupError as error:
-        raise Failure(_line_of(error), code=2) from error
+        raise Failure(error_line(error), code=2) from error
     except OSError as error:
-        raise Failure(_line_of(error)) from error
+        raise Failure(error_line(error)) from error
     try:
         with process:
             yield process
     except Refused as error:
         raise Failure(str(error)) from error
     except OSError as error:
-        raise Failure(_line_of(error)) from error
+        raise Failure(error_line(error)) from error
 
 
 def ask(pid: int, command: str, *, within_s: float = ANSWER_S, **arguments: object) -> dict[str, Any]:
-    """Return the answer of a process to a command, of which it may say that it is partial."""
+    """Return the answer of a process to a command; it may be partial."""
     with attached(pid) as process:
         return process.ask(command, within_s=within_s, **arguments)
-
-
-def _line_of(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
 
 
 def write_answer(answer: Mapping[str, Any]) -> None:

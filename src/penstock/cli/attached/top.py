@@ -7,19 +7,21 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from penstock.cli.attached.target import whole
+from penstock.cli.attached.target import attached, whole
 from penstock.cli.options import Failure, LineParser
 from penstock.errors import PenstockError
-from penstock.monitor.client import AttachedProcess, Refused, processes
-from penstock.monitor.page.sources import AttachSource
-from penstock.runtime.supervisor.control_client import ask, explain_absence, supervisors
+from penstock.monitor.client import AttachedProcess, processes
+from penstock.monitor.sources import attached_source
+from penstock.runtime.supervisor.control_client import explain_absence, supervisors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
 
+# a shorter one would load the process that it shows
 LEAST_INTERVAL_S = 0.1
+# the longest wait for a process's name in the list
 NAME_S = 0.5
 
 
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         _check(pid)
     if top.is_colourless():
         os.environ["NO_COLOR"] = "1"
-    application = top.TopApp(_source, pid, choices=choices, interval_s=options.interval)
+    application = top.TopApp(attached_source, pid, choices=choices, interval_s=options.interval)
     application.run()
     return application.return_code or 0
 
@@ -108,22 +110,6 @@ def _about(pid: int) -> dict[str, Any]:
 
 def _check(pid: int) -> None:
     """Attach to the process once. Raises Failure in one line if that is impossible."""
-    if pid in supervisors():
-        return
-    try:
-        AttachedProcess(pid).close()
-    except ProcessLookupError as error:
-        raise Failure(str(error), code=2) from error
-    except (OSError, Refused) as error:
-        raise Failure(str(error)) from error
-
-
-def _source(pid: int) -> AttachSource:
     if pid not in supervisors():
-        return AttachSource(pid, AttachedProcess)
-
-    def workers() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = ask(pid, "workers").get("workers") or []
-        return [row for row in found if row.get("pid")]
-
-    return AttachSource(pid, AttachedProcess, workers)
+        with attached(pid):
+            pass

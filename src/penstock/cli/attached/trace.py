@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# the longest trace that a process records for a client
 MOST_S = 60.0
 
 

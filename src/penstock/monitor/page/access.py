@@ -1,4 +1,4 @@
-"""Decides which requests are answered: by the name of the host, the page's origin, a token and the client's user."""
+"""The rules of access: the name of the host, the origin of a request, a token and the client's user."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
     from penstock.monitor.page.request import PageRequest
 
-__all__ = ["LEAST_TOKEN_LENGTH", "PageAccess"]
+__all__ = ["PageAccess"]
 
-LEAST_TOKEN_LENGTH = 16
 AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 BEARER = "bearer "
 
@@ -40,7 +39,7 @@ class PageAccess:
 
     @property
     def cookie_name(self) -> str:
-        """The name of the login's cookie; browsers do not tell ports of a host apart."""
+        """The name of the login's cookie; browsers send a cookie to all ports of a host."""
         return f"penstock_{self.port}"
 
     def session(self) -> str:
@@ -72,11 +71,11 @@ class PageAccess:
             raise BadRequest(401, "a token is needed")
 
     def is_token(self, text: str) -> bool:
-        """Return whether the text is the token, in a time that says nothing about it."""
+        """Return whether the text is the token, in a time that does not depend on its letters."""
         return self.token is not None and hmac.compare_digest(text.encode(), self.token.encode())
 
     def check_user(self, sock: socket.socket) -> None:
-        """Raise BadRequest if another user of this machine has connected, and no token would tell the users apart."""
+        """Raise BadRequest if another user of this machine has connected, and the page has no token."""
         if self.token is None and peer_uid(sock) not in (0, os.geteuid()):
             raise BadRequest(403, "this page is another user's: start it with a token to share it")
 

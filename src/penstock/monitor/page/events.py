@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["event", "state_events"]
 
+# the interval of states: charts move without a jump
 EVERY_S = 0.5
 # the browser's wait before it connects again
 RETRY_MS = 1500
-# a stream ends after so long and the browser connects again, so that no forgotten one lasts for ever
+# a stream ends then, and the browser connects again: a forgotten stream does not last for ever
 LONGEST_S = 3600.0
 
 

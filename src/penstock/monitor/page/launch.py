@@ -1,4 +1,4 @@
-"""Starts the process of the page beside a service. The page ends with the service, and never ends it."""
+"""The start of the page's process beside a service. The page ends with the service."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ TOKEN_VARIABLE = "PENSTOCK_MONITOR_PAGE_TOKEN"
 PREFIX, KEPT = "PENSTOCK_", ("PENSTOCK_RUNTIME_DIR",)
 # an upgraded service's page waits for the end of its predecessor
 WITHIN_S = 120.0
+# the longest wait for its end before it is killed
 END_S = 2.0
 
 
 @contextmanager
 def page_process(config: MonitorConfig) -> Iterator[None]:
-    """Have a page of this process, or of its workers, meanwhile. Nothing is started without an address in the config.
+    """Serve a page of this process, or of its workers, inside the block; no page without an address in the config.
 
     For the main thread: the kernel ends the page at the end of the thread that has started it.
     """
@@ -78,4 +79,4 @@ def _started(address: str, token: str | None) -> subprocess.Popen[bytes] | None:
 def _follow(process: subprocess.Popen[bytes], ending: threading.Event) -> None:
     code = process.wait()
     if not ending.is_set():
-        logger.warning("the monitor's page has ended with code %s; the service goes on without it", code)
+        logger.warning("the monitor's page has ended with code %s; the service continues without it", code)

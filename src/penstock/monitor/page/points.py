@@ -89,7 +89,7 @@ def point_of(found: Figures) -> PagePoint:
 
 
 def with_gauges(partial: PagePoint, whole: PagePoint) -> PagePoint:
-    """Return a partial point with what changes slowly as it was before: a sum over workers goes on without a step."""
+    """Return a partial point with the slow figures of the last whole one: a sum over workers then has no step."""
     return replace(partial, live=whole.live, sites=whole.sites, lanes=whole.lanes, rss_bytes=whole.rss_bytes)
 
 

@@ -14,32 +14,31 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.config.converters import HOST_AND_PORT, TOKEN
 from penstock.errors import PenstockError
-from penstock.monitor.client import AttachedProcess
 from penstock.monitor.page.access import PageAccess
 from penstock.monitor.page.launch import TOKEN_VARIABLE
 from penstock.monitor.page.peer import is_loopback
 from penstock.monitor.page.routes import PageRoutes
 from penstock.monitor.page.sampler import PageSampler
 from penstock.monitor.page.server import BACKLOG, PageServer
-from penstock.monitor.page.sources import AttachSource
-from penstock.runtime.supervisor.control_client import ask, supervisors
+from penstock.monitor.sources import attached_source
 from penstock.runtime.supervisor.worker.parent_tie import end_at_parents_end, lifeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penstock.monitor.page.sources import AttachConnection, PageSource
+    from penstock.monitor.sources import ProcessSource
 
 __all__ = ["PageFailure", "PageOptions", "chosen_token", "main", "serve_page", "split_address"]
 
+# of a token that is made: 192 random bits
 TOKEN_BYTES = 24
-ANSWER_S = 2.0
 # between two tries for an address that is in use
 RETRY_S = 0.5
+# a token is one short line; no more of the file is read
 MOST_TOKEN_FILE_BYTES = 4096
 
 
@@ -119,7 +118,7 @@ def chosen_token(environ: Mapping[str, str], file: str | None) -> str | None:
         raise PageFailure(f"the token of {source} is not {TOKEN.allowed}") from None
 
 
-def serve_page(options: PageOptions, source: PageSource | None = None) -> None:
+def serve_page(options: PageOptions, source: ProcessSource | None = None) -> None:
     """Serve the page until the parent's end, or a signal. Raises PageFailure if it cannot begin."""
     listener = _listening(options)
     host, port = listener.getsockname()[:2]
@@ -127,7 +126,7 @@ def serve_page(options: PageOptions, source: PageSource | None = None) -> None:
     token = secrets.token_urlsafe(TOKEN_BYTES) if is_made else options.token
     names = (*(name.lower() for name in options.names), socket.gethostname().lower())
     access = PageAccess(host, port, token, names)
-    sampler = PageSampler(source or _source(options.pid))
+    sampler = PageSampler(source or attached_source(options.pid))
     routes = PageRoutes(sampler, access)
     sampler.start()
     server = PageServer(listener, routes.handle, access.check_user if is_loopback(host) else bool)
@@ -138,18 +137,6 @@ def serve_page(options: PageOptions, source: PageSource | None = None) -> None:
     finally:
         sampler.close()
         server.close()
-
-
-def _source(pid: int) -> AttachSource:
-    def connect(pid: int) -> AttachConnection:
-        return AttachedProcess(pid, within_s=ANSWER_S)
-
-    def workers() -> list[dict[str, Any]]:
-        answer = ask(pid, "workers", within_s=ANSWER_S)
-        rows = answer.get("workers")
-        return rows if isinstance(rows, list) else []
-
-    return AttachSource(pid, connect, workers if pid in supervisors() else None)
 
 
 def _listening(options: PageOptions) -> socket.socket:
@@ -200,6 +187,6 @@ def _wait(parent: int | None) -> None:
     poll = select.poll()
     if pidfd >= 0:
         poll.register(pidfd, select.POLLIN)
-    # without a descriptor of the parent, its number tells
+    # without a descriptor of the parent, its number shows whether it has ended
     while not poll.poll(1000) and (pidfd >= 0 or os.getppid() == parent):
         pass

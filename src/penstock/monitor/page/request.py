@@ -1,4 +1,4 @@
-"""Reads one HTTP request from a connection, strictly: with bounds of bytes, fields and time."""
+"""The strict parser of one HTTP request from a connection: bytes, fields and time are bounded."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_BODY_BYTES", "MAX_HEAD_BYTES", "BadRequest", "PageRequest", "parse_head", "read_request"]
 
+# bounds of a request: several times the requests of a browser to this page
 MAX_HEAD_BYTES = 8192
 MAX_TARGET_BYTES = 2048
 MAX_HEADERS = 64

@@ -35,13 +35,17 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
+# the longest wait for a process
 ANSWER_S = 5.0
+# open pages, each with a thread; traces at a time, each a burden for its process
 MOST_STREAMS, MOST_TRACES = 16, 2
+# the bound of the attach socket
 LONGEST_TRACE_S = 60.0
 # beyond a trace's own time
 TRACE_GRACE_S = 15.0
 # a wrong token costs its client this much
 WRONG_TOKEN_S = 0.5
+# rows of one answer
 MOST_TASKS, MOST_FINDINGS = 1000, 200
 SORTS = ("age", "running", "ready", "waiting", "steps", "number")
 

@@ -1,4 +1,4 @@
-"""Samples the processes of a page: a thread for each, and one that follows which processes there are."""
+"""The sampler of a page: a thread for each process, and one that follows the list of processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from penstock.monitor.rules import Diagnosis, diagnose
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.monitor.page.sources import PageSource, PageTarget
+    from penstock.monitor.sources import ProcessSource, ProcessTarget
 
 __all__ = ["MERGED", "PageSampler", "PageSeries"]
 
@@ -25,14 +25,16 @@ Answer = dict[str, Any]
 MERGED = 0
 # between two samples: while a page is open, and else
 WATCHED_S, UNWATCHED_S = 0.5, 1.0
+# ten minutes of points, one each half second
 HISTORY_S = 600.0
 MOST_POINTS = 1200
-# the last snapshots, for the judgement of what is wrong: a minute or two
+# the last snapshots, for the rules: a minute or two
 MOST_SNAPSHOTS = 120
 # sites of a snapshot
 MOST_SITES = 20
+# the longest wait for a snapshot
 ANSWER_S = 2.0
-# processes that have ended stay in the list for so long, and at most so many
+# processes that have ended stay in the list for this time, and at most this many
 ENDED_S, MOST_ENDED = 60.0, 8
 
 
@@ -44,7 +46,7 @@ class PageSeries:
     number: int | None = None
     points: deque[PagePoint] = field(default_factory=lambda: deque(maxlen=MOST_POINTS))
     history: History = field(default_factory=lambda: History(MOST_SNAPSHOTS))
-    # what is wrong, the cause first
+    # the diagnoses, the cause first
     diagnoses: list[Diagnosis] = field(default_factory=list)
     # the time of the last answer on this process's clock
     answered_s: float = 0.0
@@ -53,7 +55,7 @@ class PageSeries:
     ended_s: float | None = None
 
     def add(self, point: PagePoint) -> None:
-        """Add a point, and let those go that are too old."""
+        """Add a point, and drop points that are too old."""
         self.points.append(point)
         while self.points and self.points[0].at_s < point.at_s - HISTORY_S:
             self.points.popleft()
@@ -68,7 +70,7 @@ class PageSeries:
 class PageSampler:
     """The histories of all processes of a source. Reading them is safe from any thread."""
 
-    def __init__(self, source: PageSource, *, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: ProcessSource, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self.source = source
         self._now_s = now_s
         self._lock = threading.Lock()
@@ -92,7 +94,7 @@ class PageSampler:
     # --- from any thread
 
     def series(self) -> list[PageSeries]:
-        """Return the processes, those that have ended too, ordered by worker number and pid."""
+        """Return the processes, ended ones too, ordered by worker number and pid."""
         with self._lock:
             every = list(self._series.values())
         return sorted(every, key=lambda each: (each.ended_s is not None, each.number or 0, each.pid))
@@ -148,7 +150,7 @@ class PageSampler:
             self._merge()
             self._pause(began_s)
 
-    def _update(self, targets: list[PageTarget]) -> None:
+    def _update(self, targets: list[ProcessTarget]) -> None:
         present = {target.pid: target for target in targets}
         started = []
         with self._lock:
@@ -169,7 +171,7 @@ class PageSampler:
         ended = sorted((each for each in self._series.values() if each.ended_s is not None), key=_end_of)
         has_live = len(ended) < len(self._series)
         for at, series in enumerate(reversed(ended)):
-            # the last process stays: the page goes on to show how it ended
+            # the last process stays: the page shows its end
             if at >= MOST_ENDED or (has_live and self._now_s() - _end_of(series) > ENDED_S):
                 del self._series[series.pid]
 
@@ -188,7 +190,7 @@ class PageSampler:
             except (OSError, PenstockError) as error:
                 self._note(series, str(error))
             except Exception as error:
-                # an answer of another version, say: the page shows the other processes all the same
+                # an answer of another version: the page shows the other processes
                 self._note(series, f"its answer cannot be read: {error!r}")
             self._pause(began_s)
 

@@ -23,13 +23,15 @@ __all__ = ["PageServer", "Reply"]
 
 logger = logging.getLogger("penstock")
 
+# connections at a time, each with a thread
 MAX_CONNECTIONS = 64
 BACKLOG = 64
 # one write to a client that does not read
 SEND_S = 5.0
-# after an answer, for what the client still sends: a close with unread bytes would discard the answer
+# after an answer, for further bytes of the client: a close with unread bytes would discard the answer
 LINGER_S = 0.5
 LINGER_BYTES = 64 * 1024
+# after a failed accept, as without free descriptors
 PAUSE_S = 0.1
 HEADERS = (
     ("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"),
@@ -45,7 +47,7 @@ HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A response: status, content type, body, further header fields. `chunks` go on after the body until they end.
+    """A response: status, content type, body, further header fields. `chunks` follow the body until they end.
 
     The iterator yields None where it has nothing to send, so that the server notices a client that is gone. `finish()`
     is called in the end, also if nothing could be sent.

@@ -1,4 +1,4 @@
-"""The state of the page: the processes, what is wrong, and the newest figures of the chosen ones."""
+"""The state of the page: the processes, their diagnoses, and the newest figures of the chosen ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["page_state", "state_name"]
 
 Answer = dict[str, Any]
+# diagnoses that are shown
 MOST_WRONG = 8
-# without an answer for so long, a process counts as silent
+# without an answer for this time, a process counts as silent
 SILENT_S = 3.0
 LOOP_KEYS = (
     *("name", "implementation", "level", "running", "utilization", "ready_count", "timer_count", "turns"),
@@ -81,7 +82,7 @@ def _row(series: PageSeries) -> Answer:
 
 
 def _details(history: History) -> Answer | None:
-    """Return the tables of one process. While the GIL is held, those of the last whole snapshot, and its age."""
+    """Return the tables of one process; while the GIL is held, of the last whole snapshot, with its age."""
     latest, full = history.latest, history.latest_whole or history.latest
     if latest is None or full is None:
         return None
@@ -102,7 +103,7 @@ def _picked(row: Mapping[str, Any], keys: Sequence[str]) -> Answer:
 
 
 def _wrong(live: Sequence[PageSeries], *, is_one: bool) -> list[Answer]:
-    """Return what is wrong, the cause first; a fault that several workers have is one row."""
+    """Return the diagnoses, the cause first; a fault that several workers have is one row."""
     rows: dict[tuple[str, str], Answer] = {}
     for series in live:
         for place, found in enumerate(series.diagnoses):
@@ -126,7 +127,7 @@ def _as_sentence(text: str) -> str:
 
 
 def _notices(sampler: PageSampler, chosen: Sequence[PageSeries]) -> list[str]:
-    """Return what the reader must know about the figures: which are missing, and why."""
+    """Return the notices about missing figures, each with its reason."""
     notices = []
     if sampler.problem:
         notices.append(f"The list of workers is not known: {sampler.problem}.")
@@ -147,7 +148,7 @@ def _partial_notice(label: str, answer: Mapping[str, Any], blocked_s: float | No
     since = f" for {blocked_s:.1f} s" if blocked_s is not None else ""
     unread = [str(name) for name in answer.get("unread") or ()]
     missing = f" Not known meanwhile: {', '.join(unread)}." if unread else ""
-    return f"{label}: the GIL is held{since}. This is what can be read without it.{missing}"
+    return f"{label}: the GIL is held{since}. These are the figures that need no GIL.{missing}"
 
 
 def _label(series: PageSeries) -> str:

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Chart", "Series", "drawn", "nice_top", "short"]
 
+# pixels: the picture, and its margins
 WIDTH, HEIGHT = 420, 170
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 34
+# lines that the four patterns of dashes distinguish
 MOST_SERIES = 4
+# more than pixels of a chart's width
 MOST_POINTS = 600
-# the least distance of two labels
-LINE_PX = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart. `meaning` says what its lines count, in a sentence for readers who do not know."""
+    """A chart. `meaning` explains its lines in a sentence."""
 
     title: str
     unit: str

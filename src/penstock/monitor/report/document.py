@@ -10,7 +10,7 @@ from penstock.monitor.report.charts import all_drawn
 from penstock.monitor.report.findings import all_findings, clock_text
 from penstock.monitor.report.markup import Markup, joined, tag
 from penstock.monitor.report.style import STYLE
-from penstock.monitor.rules.texts import count_text, duration
+from penstock.monitor.texts import count_text, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_BYTES", "report_html"]
 
+# mail servers accept an attachment of this size
 MOST_BYTES = 5_000_000
 MOST_FINDINGS = 50
 MOST_DIAGNOSES = 20

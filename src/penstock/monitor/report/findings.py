@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.monitor.figures import place_of
 from penstock.monitor.report.markup import Markup, joined, tag
 from penstock.monitor.report.timeline import timeline
-from penstock.monitor.rules.texts import count_text
+from penstock.monitor.texts import count_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ MOST_VALUE_CHARS = 300
 STACKS = {
     "stack": "the stack of the loop's thread",
     "creation_stack": "where the task was made",
-    "await_chain": "what it waits for",
+    "await_chain": "awaits",
 }
 
 

@@ -47,5 +47,5 @@ def tag(name: str, /, *children: Child, **attributes: Child) -> Markup:
 
 
 def joined(*children: Child) -> Markup:
-    """Return the children after each other, without those that are None."""
+    """Return the children after each other, without None."""
     return Markup("".join(text(child) for child in children if child is not None))

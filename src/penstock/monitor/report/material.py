@@ -1,4 +1,4 @@
-"""The data of a report: what was read of a process, or of a trace."""
+"""The data of a report: the samples of a process, or a trace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Answer = dict[str, Any]
 
 @dataclass(slots=True)
 class Material:
-    """All that a report shows. `source` says in words where it is from."""
+    """The data of one report. `source` names its origin."""
 
     source: str
     made_wall_time_s: float
@@ -66,7 +66,7 @@ class Material:
         return None if known_s is None or wall_s is None else wall_s + at_s - known_s
 
     def diagnoses(self) -> list[Diagnosis]:
-        """Return what is wrong; of a trace alone, what its findings say."""
+        """Return the diagnoses; of a trace alone, by its findings."""
         if self.history.latest is not None:
             return diagnose(self.history)
         # a process about which nothing but its findings is known
@@ -77,11 +77,11 @@ class Material:
         return diagnose(bare)
 
     def verdict(self) -> str:
-        """Return what is wrong in one line. A trace alone does not show that nothing is."""
+        """Return the first diagnosis in one line. A trace alone does not show that nothing is wrong."""
         found = self.diagnoses()
         return first_line(found) if found or self.history.latest is not None else "the trace shows no fault"
 
 
 def identity(finding: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what tells a finding from others."""
+    """Return the identity of a finding."""
     return tuple(finding.get(key) for key in ("kind", "loop", "since_s", "task", "message"))

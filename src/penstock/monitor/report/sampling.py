@@ -103,7 +103,7 @@ def _take_findings(process: Process, material: Material, *, is_first: bool) -> N
         return
     material.history.add_findings(answer)
     if not is_first:
-        # those of the first answer may be old: when they were found is not known
+        # findings of the first answer may be old: the time of their detection is unknown
         for found in answer.get("findings") or ():
             material.seen_s.setdefault(identity(found), answer.get("at_s") or 0.0)
 

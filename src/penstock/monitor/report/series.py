@@ -17,13 +17,14 @@ __all__ = ["of_history", "of_trace"]
 
 MOST_GATES = 4
 MIB_BYTES = 1 << 20
+# points of a chart that is made of events
 BUCKETS = 50
 Points = list[tuple[float, float]]
 
 
 def of_history(history: History) -> Iterator[Chart]:
     """Yield the charts of a sampled process."""
-    # the first figures are those since the process's start
+    # the first figures cover the time since the process's start
     steps = [each for each in history.series()[1:] if not each.partial]
     if not steps:
         return

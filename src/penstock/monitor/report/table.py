@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.monitor.report.markup import Markup, joined, tag
-from penstock.monitor.rules.texts import duration, share_text
+from penstock.monitor.texts import duration, share_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ __all__ = ["TableColumn", "count", "ms", "rate", "share", "table"]
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column: its heading, the value of a row, and what it means."""
+    """A column: its heading, the value of a row, and its meaning."""
 
     heading: str
     value: Callable[[Any], object]

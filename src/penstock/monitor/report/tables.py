@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.monitor.figures import place_of
 from penstock.monitor.report.markup import Markup, tag
 from penstock.monitor.report.table import TableColumn, count, ms, rate, share, table
-from penstock.monitor.rules.texts import duration, size
+from penstock.monitor.texts import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock.monitor.report.charts import short
 from penstock.monitor.report.markup import Markup, joined, tag
-from penstock.monitor.rules.texts import count_text, duration, share_text
+from penstock.monitor.texts import count_text, duration, share_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["BEFORE_S", "timeline"]
 
 BEFORE_S = 2.0
-# of a finding that lasts, so much is shown of it
+# the shown part of a finding that lasts
 MOST_AFTER_S = 2.0
 LEAST_AFTER_S = 0.1
 LEFT, WIDTH, ROW, GAP, TOP = 84, 880, 26, 8, 16
@@ -46,7 +46,7 @@ class _Span:
 
 
 def timeline(loop: TraceLoop, at_s: float, lasted_s: float = 0.0, begin_s: float = 0.0) -> Markup | None:
-    """Return the timeline of the two seconds before `at_s` and of what followed; None without an event in it.
+    """Return the timeline of the two seconds before `at_s` and of the time after it; None without an event in it.
 
     The trace has events from `begin_s` on.
     """

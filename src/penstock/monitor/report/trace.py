@@ -1,4 +1,4 @@
-"""A trace as `docs/traces.md` describes it, read for a report: tolerant of records that it does not know."""
+"""A trace as `docs/traces.md` describes it, read for a report: tolerant of unknown records."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Trace:
         if finding.get("kind") == "stall":
             return _number(finding.get("since_s"))
         message = str(finding.get("message"))
-        # an attached process leaves out what follows a colon: it may quote an exception
+        # an attached process leaves out the text after a colon: it may quote an exception
         return self.moments.get(message, self.moments.get(message.partition(":")[0]))
 
     def has(self, at_s: float) -> bool:
@@ -137,7 +137,7 @@ def _number(value: object) -> float | None:
 
 
 def _findings(found: object, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the findings of `otherData`, else those that are arguments of records."""
+    """Return the findings of `otherData`, else the arguments of finding records."""
     if not isinstance(found, list) or not found:
         found = [each.get("args") for each in records if each.get("cat") == "finding"]
     return [_finding(each) for each in found if isinstance(each, dict) and isinstance(each.get("kind"), str)]

@@ -1,4 +1,4 @@
-"""The rules that say what is wrong with a running process: a sentence, and the next step."""
+"""The rules that name a fault of a running process: a sentence, and the next step."""
 
 from penstock.monitor.rules.diagnosis import Diagnosis, Observed
 from penstock.monitor.rules.engine import diagnose, first_line

@@ -20,7 +20,7 @@ Finding: TypeAlias = Mapping[str, Any]
 # Findings of stalls are delivered at most twelve times a minute for each place: older ones name the place of newer
 # stalls, which are only counted.
 REMEMBERED_S = 120.0
-# An event such as a lost task is told for so long: a view that is open for days does not repeat an old one.
+# An event such as a lost task is reported for five minutes: a view that is open for days does not repeat an old one.
 EVENT_S = 300.0
 
 
@@ -33,7 +33,7 @@ class Diagnosis:
     # the sentence, without a full stop, and the next step, in the imperative
     sentence: str
     next_step: str
-    # 0 to 100: how much of the trouble it explains; the highest is first
+    # 0 to 100: the share of the trouble that it explains; the highest is first
     rank: float = 50.0
     # an error needs attention now, a warning soon
     severity: Severity = "warning"

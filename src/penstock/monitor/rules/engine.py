@@ -30,7 +30,7 @@ NOTHING = "nothing is wrong"
 
 
 def diagnose(history: History, seconds: float = 10.0) -> list[Diagnosis]:
-    """Return all that is wrong, the most probable cause first. Rates and gauges are of the last `seconds`."""
+    """Return the diagnoses, the most probable cause first. Rates and gauges are of the last `seconds`."""
     if history.latest is None and history.silence is None:
         return []
     seen = observed(history, seconds)

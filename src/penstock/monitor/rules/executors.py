@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.monitor.rules.diagnosis import Diagnosis
-from penstock.monitor.rules.texts import count_text, duration, often
+from penstock.monitor.texts import count_text, duration, often
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "is_exhausted"]
 
-# Half of the jobs that began have waited so long: a lane that keeps up has a wait near 0.
+# Half of the jobs that began have waited this long: a lane that keeps up has a wait near 0.
 LONG_WAIT_S = 0.25
-# With no job ended in so long, all workers busy and jobs queued, the lane makes no progress.
+# With no job ended in this time, all workers busy and jobs queued, the lane makes no progress.
 NO_PROGRESS_S = 2.0
-# so many jobs ahead of a new one, for each worker, are a queue and not a burst
+# this many jobs for each worker ahead of a new one are a queue and not a burst
 QUEUED_PER_WORKER = 2
 # the share of jobs, and the least number, that time out before it is a fault
 TIMEOUT_SHARE, TIMEOUT_COUNT = 0.05, 3
@@ -128,7 +128,7 @@ def _late_step(lane: LaneRates) -> str:
 
 
 def crashes(seen: Observed) -> Iterator[Diagnosis]:
-    """Name a lane whose workers crash again and again."""
+    """Name a lane whose workers crash repeatedly."""
     for loop in seen.figures.loops:
         for lane in loop.lanes:
             count = lane.restarts.get("crash", 0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.monitor.rules.diagnosis import Diagnosis
 from penstock.monitor.rules.executors import is_exhausted
-from penstock.monitor.rules.texts import count_text, duration, share_text
+from penstock.monitor.texts import count_text, duration, share_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.monitor.rules.diagnosis import Diagnosis
-from penstock.monitor.rules.texts import duration, share_text, where
+from penstock.monitor.texts import duration, share_text, where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from penstock.monitor.rules.diagnosis import Diagnosis
-from penstock.monitor.rules.texts import MIB_BYTES, duration, share_text, size
+from penstock.monitor.texts import MIB_BYTES, duration, share_text, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import penstock
+from penstock.monitor.texts import where
 from penstock.tasks.place import Place
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ class Culprit(NamedTuple):
         """The call and its place as the words of a sentence."""
         if self.place is None:
             return self.call or "code that was not sampled"
-        from penstock.monitor.rules.texts import where
-
         return f"{self.call or self.place.function} in {where(self.place)}"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.monitor.figures import place_of
 from penstock.monitor.rules.diagnosis import Diagnosis
 from penstock.monitor.rules.stacks import Culprit, culprit
-from penstock.monitor.rules.texts import duration, often, share_text
+from penstock.monitor.texts import duration, often, share_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES"]
 
-# Stalls of one place are named from so much time in all: a single one of 0.1 s may be an import or a busy machine.
+# Stalls of one place are named from this total time on: a single one of 0.1 s may be an import or a busy machine.
 LEAST_TOTAL_S = 0.2
 # A callback that runs now is named from this length on; a shorter one becomes a finding at its end.
 LEAST_NOW_S = 0.25
@@ -259,7 +259,7 @@ def collections(seen: Observed) -> Iterator[Diagnosis]:
 
 
 def descheduled(seen: Observed) -> Iterator[Diagnosis]:
-    """Name a lack of CPU that is none of the program's doing: a busy or paused machine."""
+    """Name a lack of CPU that the program did not cause: a busy or paused machine."""
     groups = defaultdict(list)
     for each in _grouped(seen, "descheduled"):
         groups[each.loop].append(each)

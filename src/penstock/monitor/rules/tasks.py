@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.monitor.figures import place_of
 from penstock.monitor.rules.diagnosis import Diagnosis
 from penstock.monitor.rules.stacks import culprit
-from penstock.monitor.rules.texts import count_text, duration, where
+from penstock.monitor.texts import count_text, duration, where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

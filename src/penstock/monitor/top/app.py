@@ -1,4 +1,4 @@
-"""The application: its screens, the sampler behind them, and the keys that hold everywhere."""
+"""The application: its screens, the sampler behind them, and the keys of all screens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from penstock.monitor.top.state import EVERY, TopState, TopWish
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from penstock.monitor.page.sources import PageSource
+    from penstock.monitor.sources import ProcessSource
 
 __all__ = ["TopApp", "is_colourless"]
 
@@ -54,7 +54,7 @@ class TopApp(App[None]):  # type: ignore[misc]
 
     def __init__(
         self,
-        open_source: Callable[[int], PageSource],
+        open_source: Callable[[int], ProcessSource],
         pid: int | None,
         *,
         choices: Sequence[tuple[int, str]] = (),
@@ -110,7 +110,7 @@ class TopApp(App[None]):  # type: ignore[misc]
                 screen.take(event.state)
 
     def _tick(self) -> None:
-        """Say that the sampler waits for an answer."""
+        """Show that the sampler waits for an answer."""
         if not self._main.is_paused and self._main.is_mounted:
             self._main.silent_s = max(0.0, self._now_s() - self._answered_s - self._interval_s)
             self._main.tick()
@@ -118,7 +118,7 @@ class TopApp(App[None]):  # type: ignore[misc]
     # --- keys
 
     def action_pause(self) -> None:
-        """Pause, or go on."""
+        """Pause or continue."""
         self._main.is_paused = not self._main.is_paused
         self._answered_s = self._now_s()
         if self._sampler is not None:

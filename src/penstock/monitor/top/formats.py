@@ -1,25 +1,21 @@
-"""Numbers, places and names as short text for a cell of a table."""
+"""Numbers as text of five characters or less, for the narrow cells of a terminal."""
 
 from __future__ import annotations
 
-import os
 import textwrap
-import unicodedata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from penstock.monitor.texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.tasks.place import Place
-
 __all__ = [
     "amount",
-    "clean",
     "counts_text",
     "memory",
     "per_second",
     "percent",
-    "place_text",
     "short_s",
     "spark",
     "wrapped",
@@ -34,11 +30,6 @@ UNITS = (
     (0.9995, 1.0, "s"),
     (0.9995e-3, 1e-3, "ms"),
 )
-
-
-def clean(text: object) -> str:
-    """Return text without characters that control a terminal; a name may have any."""
-    return "".join(each if unicodedata.category(each)[0] != "C" else "?" for each in str(text))
 
 
 def short_s(seconds: float | None) -> str:
@@ -85,20 +76,9 @@ def memory(count_bytes: float | None) -> str:
     return f"{count_bytes:.0f}B"
 
 
-def place_text(place: Place | Mapping[str, Any] | None) -> str:
-    """Return a place in short: "app.py:41 in handler"."""
-    if not place:
-        return "-"
-    if isinstance(place, dict):
-        file, line, function = place.get("file"), place.get("line"), place.get("function")
-    else:
-        file, line, function = place.file, place.line, place.function  # type: ignore[union-attr]
-    return clean(f"{os.path.basename(file)}:{line} in {function}" if file else function or "-")
-
-
 def counts_text(counts: Mapping[str, float]) -> str:
     """Return counts that are not 0 with their names, or "none"."""
-    return ", ".join(f"{clean(name)} {amount(count)}" for name, count in counts.items() if count) or "none"
+    return ", ".join(f"{printable(name)} {amount(count)}" for name, count in counts.items() if count) or "none"
 
 
 def wrapped(text: str, width: int, most: int) -> str:

@@ -1,12 +1,12 @@
-"""The first lines of the screen: what is wrong, the state of the process and of the connection, the views."""
+"""The first lines of the screen: the first fault, the state of the process and of the connection, the views."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from penstock.monitor.rules.engine import NOTHING
-from penstock.monitor.rules.texts import duration
-from penstock.monitor.top.formats import clean, short_s
+from penstock.monitor.texts import duration, printable
+from penstock.monitor.top.formats import short_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["fault_line", "status_line", "tabs_line"]
 
-TABS_GAP = "  "
-
 
 def fault_line(state: TopState) -> str:
-    """Return what is wrong, and the next step."""
+    """Return the first fault, and the next step."""
     if state.has_ended:
         return "x the process has ended; its last figures stay"
     if not any(each.has_answered for each in state.shown):
@@ -30,7 +28,7 @@ def fault_line(state: TopState) -> str:
     numbers = {each.pid: each.number for each in state.shown}
     worker = f"worker {numbers.get(pid) or pid}: " if pid is not None else ""
     more = f" (+{len(state.diagnoses) - 1} more: 6)" if len(state.diagnoses) > 1 else ""
-    return f"{'!!' if found.severity == 'error' else '!'} {worker}{clean(found.line)}{more}"
+    return f"{'!!' if found.severity == 'error' else '!'} {worker}{printable(found.line)}{more}"
 
 
 def status_line(state: TopState, *, interval_s: float, is_paused: bool, silent_s: float) -> str:
@@ -55,7 +53,7 @@ def _name(state: TopState) -> str:
         return ""
     only = state.shown[0]
     worker = f" worker {only.number}" if only.number is not None else ""
-    return f"{clean(state.figures.process.name or 'process')} pid {only.pid}{worker}"
+    return f"{printable(state.figures.process.name or 'process')} pid {only.pid}{worker}"
 
 
 def _health(state: TopState, silent_s: float) -> str:
@@ -65,7 +63,7 @@ def _health(state: TopState, silent_s: float) -> str:
         return f"NO ANSWER for {short_s(silent_s)}"
     problem = next((each.problem for each in state.shown if each.problem and not each.has_ended), "")
     if problem:
-        return f"NO ANSWER: {clean(problem)}"
+        return f"NO ANSWER: {printable(problem)}"
     held = "; the GIL is held" if state.figures.partial else ""
     if state.blocked_s:
         return f"BLOCKED for {duration(state.blocked_s)}{held}"

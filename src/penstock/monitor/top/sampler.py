@@ -1,4 +1,4 @@
-"""Asks the processes for the figures of the screen, in a thread of its own, so that the screen never waits."""
+"""The sampler of the screen: it asks the processes in a thread of its own, so that the screen never waits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import PenstockError
+from penstock.monitor.client import error_line
 from penstock.monitor.history import History
 from penstock.monitor.rules import Diagnosis, diagnose
 from penstock.monitor.rules.engine import ordered
@@ -19,16 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from penstock.monitor.figures import Figures
-    from penstock.monitor.page.sources import PageSource, PageTarget
+    from penstock.monitor.sources import ProcessSource, ProcessTarget
 
 __all__ = ["TopSampler"]
 
 Answer = dict[str, Any]
+# the longest wait for an answer: the screen then shows that there is none
 ANSWER_S = 2.0
 # rates are of this interval
 RATES_S = 2.0
+# sites of each loop; the view shows the largest one
 MOST_SITES = 20
+# two minutes at the default interval
 MOST_SNAPSHOTS = 240
+# one bar for each cell of the chart's width
 MOST_BARS = 60
 # processes that are asked at a time
 MOST_AT_ONCE = 8
@@ -36,7 +41,7 @@ MOST_AT_ONCE = 8
 
 @dataclass
 class _Watched:
-    target: PageTarget
+    target: ProcessTarget
     history: History = field(default_factory=lambda: History(MOST_SNAPSHOTS))
     diagnoses: list[Diagnosis] = field(default_factory=list)
     problem: str = ""
@@ -70,7 +75,7 @@ class TopSampler:
     `notify` is called in the sampler's thread after each round, with its state.
     """
 
-    def __init__(self, source: PageSource, interval_s: float, notify: Callable[[TopState], None]) -> None:
+    def __init__(self, source: ProcessSource, interval_s: float, notify: Callable[[TopState], None]) -> None:
         self._source, self._interval_s, self._notify = source, interval_s, notify
         self._watched: dict[int, _Watched] = {}
         self._wish = TopWish()
@@ -96,7 +101,7 @@ class TopSampler:
             self._wakeup.set()
 
     def pause(self, *, is_paused: bool) -> None:
-        """Stop to ask for figures, or go on."""
+        """Stop or continue to ask for figures."""
         self._is_paused = is_paused
         self._wakeup.set()
 
@@ -153,7 +158,7 @@ class TopSampler:
         except (OSError, PenstockError) as error:
             for each in self._watched.values():
                 each.has_ended = each.has_ended or isinstance(error, ProcessLookupError)
-            return _line_of(error)
+            return error_line(error)
         for pid, target in targets.items():
             known = self._watched.get(pid)
             self._watched[pid] = _Watched(target) if known is None else known
@@ -182,7 +187,7 @@ class TopSampler:
         except ProcessLookupError:
             watched.problem, watched.has_ended = "the process has ended", True
         except (OSError, PenstockError) as error:
-            watched.problem = _line_of(error)
+            watched.problem = error_line(error)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # the answer of another version
             watched.problem = f"its answer cannot be read: {error!r}"
@@ -206,7 +211,7 @@ class TopSampler:
             try:
                 answer = self._ask(each.pid, "tasks", **arguments)
             except (OSError, PenstockError) as error:
-                problem = _line_of(error)
+                problem = error_line(error)
                 continue
             if answer.get("partial"):
                 problem = "the GIL is held: the tasks cannot be read now"
@@ -229,7 +234,7 @@ class TopSampler:
             if answer.get("partial"):
                 answer, problem = {}, "the GIL is held: the task cannot be read now"
         except (OSError, PenstockError) as error:
-            problem = _line_of(error)
+            problem = error_line(error)
         return replace(state, inspected=(pid, number), inspection=answer, inspection_problem=problem)
 
 
@@ -243,7 +248,3 @@ def _rank(row: Mapping[str, Any], query: TaskQuery) -> float:
         return float(row.get("count") or 0)
     key = query.sort if query.sort in ("steps", "number") else f"{query.sort}_s"
     return float(row.get(key) or 0)
-
-
-def _line_of(error: BaseException) -> str:
-    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())

@@ -9,7 +9,8 @@ from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import OptionList, Static
 
-from penstock.monitor.top.formats import clean, short_s
+from penstock.monitor.texts import printable
+from penstock.monitor.top.formats import short_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -122,7 +123,7 @@ class TaskScreen(_TextScreen):
         self._answer: Mapping[str, Any] = {}
 
     def on_mount(self) -> None:
-        """Say that the answer is awaited."""
+        """Show that the answer is awaited."""
         self.show(f"task {self.number}: asking")
 
     def take(self, state: TopState) -> None:
@@ -140,20 +141,20 @@ class TaskScreen(_TextScreen):
 
 def task_text(number: int, answer: Mapping[str, Any], problem: str) -> str:
     """Return a task in detail as lines."""
-    lines = [f"! {clean(problem)}", ""] if problem else []
+    lines = [f"! {printable(problem)}", ""] if problem else []
     row = answer.get("task")
     if not row:
         return "\n".join([*lines, f"task {number}"])
     lines += [
-        f"task {number}  {clean(row.get('name'))}",
-        f"state    {row.get('state')} in loop {clean(row.get('loop'))}",
+        f"task {number}  {printable(row.get('name'))}",
+        f"state    {row.get('state')} in loop {printable(row.get('loop'))}",
     ]
     times = (("age", "age_s"), ("ran", "running_s"), ("was ready", "ready_s"), ("waits", "waiting_s"))
     lines.append("time     " + "   ".join(f"{name} {short_s(row.get(key))}" for name, key in times))
     lines += [f"steps    {row.get('steps')}", ""]
     awaits = answer.get("awaits") or {}
     lines += ["Await chain, innermost last", *_frames(answer.get("chain"))]
-    lines += [f"  awaits {clean(awaits.get('text') or 'nothing')}", ""]
+    lines += [f"  awaits {printable(awaits.get('text') or 'nothing')}", ""]
     lines += ["Waited for by", *_tasks(answer.get("waiters")), ""]
     lines += ["Awaits the tasks", *_tasks(answer.get("awaited_tasks")), ""]
     lines += ["Creation stack", *_frames(answer.get("creation_stack"), NO_STACK)]
@@ -161,9 +162,9 @@ def task_text(number: int, answer: Mapping[str, Any], problem: str) -> str:
 
 
 def _frames(frames: Sequence[Mapping[str, Any]] | None, none: str = "none is known") -> list[str]:
-    found = [clean(f"  {each.get('file')}:{each.get('line')} in {each.get('function')}") for each in frames or ()]
+    found = [printable(f"  {each.get('file')}:{each.get('line')} in {each.get('function')}") for each in frames or ()]
     return found or [f"  {none}"]
 
 
 def _tasks(tasks: Sequence[Mapping[str, Any]] | None) -> list[str]:
-    return [f"  {each.get('number')}  {clean(each.get('name'))}" for each in tasks or ()] or ["  none"]
+    return [f"  {each.get('number')}  {printable(each.get('name'))}" for each in tasks or ()] or ["  none"]

@@ -30,7 +30,7 @@ logger = logging.getLogger("penstock.monitor")
 
 MOST_SITES = 1000
 MOST_LIMIT = 1_000_000
-# commands that change something: their answer says what was done, so it is never a partial one
+# commands that change something: their answer confirms the change, so it is never partial
 CHANGES = frozenset({"level", "cancel", "gc", "set-limit"})
 
 Answer = dict[str, Any]

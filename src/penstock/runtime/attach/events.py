@@ -37,7 +37,7 @@ class FindingHub:
         self._is_listening = False
 
     def listen(self) -> None:
-        """Keep the findings from now on, and those that the loops have kept so far."""
+        """Keep the findings from now on, and the findings that the loops have kept so far."""
         if self._is_listening:
             return
         self._is_listening = True
@@ -66,7 +66,7 @@ finding_hub = FindingHub()
 
 
 class FindingsRequest(LaterAnswer):
-    """The findings after `since`; without any, those that come within `wait_s` seconds."""
+    """The findings after `since`; without any, the next ones within `wait_s` seconds."""
 
     def __init__(self, message: Mapping[str, Any]) -> None:
         since = whole(message, "since", 0, 0, MOST_MARK)
@@ -108,7 +108,7 @@ class TraceRequest(LaterAnswer):
 
 
 def _without_quotes(event: Event) -> Event:
-    """Return the event without what follows a colon in a finding's message: it may quote an exception."""
+    """Return the event without the text after a colon in a finding's message: it may quote an exception."""
     return event._replace(text=event.text.partition(":")[0]) if event.kind == "finding" else event
 
 

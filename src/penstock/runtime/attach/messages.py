@@ -64,7 +64,7 @@ def _quoted(value: object) -> str:
 
 
 class LaterAnswer:
-    """An answer that takes time. The answering thread asks for it now and then."""
+    """An answer that takes time. The answering thread asks for it repeatedly."""
 
     def poll(self) -> Mapping[str, Any] | None:
         """Return the answer; None if it is not ready."""

@@ -108,7 +108,7 @@ class NativeServing:
         return self._commands
 
     def _poll(self) -> None:
-        """Give the answers that are due, and end those of clients that are gone."""
+        """Give the answers that are due, and drop the answers of clients that are gone."""
         from penstock.runtime.attach.commands import answer_line, error_line
         from penstock.runtime.attach.pace import Pace
 
@@ -124,7 +124,7 @@ class NativeServing:
             later.end()
 
     def stop(self) -> None:
-        """Have `run` return."""
+        """Make `run` return."""
         self._server.stop()
 
     def close(self) -> None:

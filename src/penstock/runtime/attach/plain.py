@@ -1,4 +1,4 @@
-"""Records as plain data for JSON: times, places, lanes, gates, findings. Nothing of a request's data is in them."""
+"""Records as plain data for JSON: times, places, lanes, gates, findings. They contain no data of requests."""
 
 from __future__ import annotations
 

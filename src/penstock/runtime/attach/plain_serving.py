@@ -71,7 +71,7 @@ class PlainServing:
             later.end()
 
     def stop(self) -> None:
-        """Have `run` return."""
+        """Make `run` return."""
         self._ends.set()
 
     def close(self) -> None:

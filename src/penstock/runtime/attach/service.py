@@ -112,7 +112,7 @@ class AttachService:
             logger.debug("no monitor can attach to this process: %s", error)
 
     def _made(self) -> Any:
-        # not before: a program that ends soon imports nothing of this
+        # imported late: a program that ends soon does not need it
         from penstock.runtime.attach.serving import make_server
 
         server = make_server(self.role, self._actions)

@@ -21,10 +21,10 @@ class AttachServing(Protocol):
     """A server of attach sockets. `run` serves in the calling thread until `stop`, and can be called again."""
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
-        """Serve until `stop`, or until `is_stopping()` says so."""
+        """Serve until `stop`, or until `is_stopping()` is true."""
 
     def stop(self) -> None:
-        """Have `run` return. Any thread may call it."""
+        """Make `run` return. Any thread may call it."""
 
     def close(self) -> None:
         """Close everything, and remove the socket's file, after the end of `run`."""

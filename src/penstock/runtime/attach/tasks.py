@@ -94,7 +94,7 @@ def _is_named(task: Any, text: str) -> bool:
 
 
 def _ranked_plainly(pace: Pace, observer: Observer, sort: str, limit: int, descends: bool, text: str) -> Ranked:
-    """Return what `_ranked` does, from records alone."""
+    """Return the same as `_ranked`, from records alone."""
     rows = [plain_task(task, observer.name or "") for task in pace.over(observer.live())]
     matched = [row for row in rows if text in f"{row['name']} {row['site']['text']} {row['state']}".lower()]
     choose = heapq.nlargest if descends else heapq.nsmallest
@@ -263,7 +263,7 @@ def one_task(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
 def _neighbours(
     pace: Pace, loop: asyncio.AbstractEventLoop, observer: Observer, task: Any
 ) -> tuple[list[Any], list[Any]]:
-    """Return the tasks that wait for a task, and those that it waits for, among the oldest of its loop."""
+    """Return the tasks that wait for a task, and the tasks that it waits for, among the oldest of its loop."""
     others = [each for each in _oldest(pace, loop, observer)[0] if each is not task]
     awaits = awaited_tasks([task, *others], pace.rest)
     return [waiter for waiter, others in awaits.items() if task in others], awaits.get(task, [])

@@ -61,7 +61,7 @@ class Called(NamedTuple):
 
 
 def call_site(frame: FrameType | None) -> CallSite | None:
-    """Return what `called_name` needs of a frame. Call it first: the thread continues once it has the GIL."""
+    """Return the instruction of a frame. Call it first: the thread continues once it has the GIL."""
     return None if frame is None else CallSite(frame.f_code, frame.f_lasti, frame.f_globals)
 
 
@@ -104,7 +104,7 @@ def _words_of(source: str) -> tuple[str, ...]:
     while isinstance(node, ast.Attribute):
         words.append(node.attr)
         node = node.value
-    # of a longer expression, such as f(x).result(), the last name says most
+    # of a longer expression, such as f(x).result(), the last name is the call that blocks
     if isinstance(node, ast.Name):
         words.append(node.id)
     return tuple(reversed(words))
@@ -121,9 +121,9 @@ def _resolve(words: tuple[str, ...], names: dict[str, Any]) -> object:
 
 
 def name_call(sight: StallSighting, audited: AuditedCall | None, called: Called | None) -> str | None:
-    """Return the name of the call that blocks, by what the audit hook saw and what the frame calls; None if unknown.
+    """Return the name of the call that blocks, by the audit event and the called function; None if unknown.
 
-    An event tells only that a call began. It explains the stall if it began early enough, and if the frame is not in
+    An event shows only that a call began. It explains the stall if it began early enough, and if the frame is not in
     another call by now.
     """
     if audited is not None and _explains(sight, audited) and not _contradicts(called, audited.event):

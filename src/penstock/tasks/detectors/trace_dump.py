@@ -1,4 +1,4 @@
-"""The traces that a loop's findings leave in a folder: which findings, how often, how large, and in which thread.
+"""The traces that a loop's findings leave in a folder: their choice, rate and size, and the thread that writes.
 
 A finding may be raised in the loop's thread, in the watchdog's, and in a garbage collection. So the listener only
 notes it and starts a thread, which reads the flight recorder in small portions and writes the file.
@@ -27,12 +27,15 @@ logger = logging.getLogger("penstock.tasks")
 
 # the longest wait for the end of a stall, to write its whole length
 LONGEST_STALL_WAIT_S = 1.0
+# between two looks at a stall that lasts
 STALL_EVERY_S = 0.005
 # between two portions of events the loop's thread may have the GIL
 PAUSE_S = 0.0005
+# between two log lines about failures
 LEAST_BETWEEN_FAILURES_S = 60.0
 # a finding's own bytes in a file, beyond which its evidence is left out
 MOST_FINDING_BYTES = 16 * 1024
+# the number of the loop in the file
 PROCESS = 1
 
 _failed_s = -LEAST_BETWEEN_FAILURES_S
@@ -83,7 +86,7 @@ class TraceDump:
         self._is_closing = False
 
     def on_finding(self, finding: Finding) -> None:
-        """Have the trace of a finding written, unless its kind or the rate says otherwise. Any thread may call it."""
+        """Have the trace of a finding written, unless its kind or the rate excludes it. Any thread may call it."""
         if finding.kind not in self._config.trace_on or self._is_closing:
             return
         wanted, now_s = self._wanted, time.monotonic()

@@ -1,8 +1,8 @@
-"""Hand-made traces and processes for reports."""
+"""Hand-made traces and findings for reports."""
 
 from typing import Any
 
-from tests.unit.monitor import snapshots
+from tests.support import snapshots
 
 Answer = dict[str, Any]
 NAMES = {"M": "process_name"}
@@ -41,30 +41,3 @@ def busy_trace(
         for phase, at_s in (("b", 99.0), ("e", 100.0))
     ]
     return trace(*steps, *more, *life, findings=findings)
-
-
-class FakeProcess:
-    """A process that answers from memory, and counts the connections that are open."""
-
-    opened = 0
-
-    def __init__(self, snapshots_of: list[Answer], others: Answer) -> None:
-        self._snapshots = iter(snapshots_of)
-        self._others = others
-        self._last: Answer = {}
-        FakeProcess.opened += 1
-
-    def ask(self, command: str, *, within_s: float | None = None, **arguments: object) -> Answer:
-        """Return the next snapshot, or the answer to another command; raise an answer that is an exception."""
-        if command == "snapshot":
-            self._last = next(self._snapshots, self._last)
-            answer = self._last
-        else:
-            answer = self._others.get("stacks" if arguments.get("group") else command, {})
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def close(self) -> None:
-        """Count the connection as closed."""
-        FakeProcess.opened -= 1

@@ -12,8 +12,9 @@ from penstock.monitor.report import MOST_BYTES, Material, TraceError, parsed, re
 from penstock.monitor.report.charts import Chart, Series, drawn, nice_top
 from penstock.monitor.report.markup import Markup, tag, text
 from penstock.monitor.report.sampling import sampled
-from tests.unit.monitor import snapshots
-from tests.unit.monitor.report.samples import Answer, FakeProcess, busy_trace, finding, step, trace
+from tests.support import snapshots
+from tests.support.scripted import ScriptedProcess
+from tests.unit.monitor.report.samples import Answer, busy_trace, finding, step, trace
 
 EVIL = "\"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&lt;\x00\x1b[31m\ud800"
 ALLOWED = {
@@ -273,8 +274,9 @@ def answers(**changes: Any) -> Answer:
 
 def sampled_from(others: Answer, seconds: float = 0.02) -> Material:
     taken = [snapshots.snapshot(100.0 + number, loops=[snapshots.loop()]) for number in range(9)]
-    material = sampled(lambda: FakeProcess(taken, others), 7, seconds)
-    assert FakeProcess.opened == 0
+    opened_count = ScriptedProcess.opened_count
+    material = sampled(lambda: ScriptedProcess(*taken, others=others), 7, seconds)
+    assert ScriptedProcess.opened_count == opened_count
     return material
 
 

@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
+from penstock.monitor.texts import printable
 from penstock.monitor.top.columns import TopRow, placed, sorted_rows
-from penstock.monitor.top.formats import amount, clean, memory, per_second, percent, short_s, spark, wrapped
+from penstock.monitor.top.formats import amount, memory, per_second, percent, short_s, spark, wrapped
 from penstock.monitor.top.trends import Trends
 from penstock.monitor.top.views import connections, executors, findings, gates, loop, tasks
 
@@ -81,7 +82,7 @@ def test_an_arrow_shows_the_trend_of_a_figure() -> None:
         (percent(0.004), "0.4%"),
         (percent(1.0), "100%"),
         (memory(83_400_000), "80MiB"),
-        (clean("a\x1b[31m\nb"), "a?[31m?b"),
+        (printable("a\x1b[31m\nb"), "a?[31m?b"),
         (spark([0.0, 0.5, 1.0], 1.0), " ▄█"),
         (wrapped("one two three four", 10, 1), "one two …"),
     ],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.monitor.texts import printable
 from penstock.monitor.top.columns import TopColumn, TopRow
-from penstock.monitor.top.formats import amount, clean, counts_text, memory
+from penstock.monitor.top.formats import amount, counts_text, memory
 
 if TYPE_CHECKING:
     from penstock.monitor.figures import LoopRates
@@ -46,7 +47,7 @@ def _row(loop: LoopRates, details: tuple[str, ...]) -> TopRow:
         if name in overload:
             numbers[key] = overload[name]
     cells = {key: amount(value) for key, value in numbers.items()}
-    cells |= {"loop": clean(loop.name), "buffered": memory(loop.bytes_buffered)}
+    cells |= {"loop": printable(loop.name), "buffered": memory(loop.bytes_buffered)}
     if loop.bytes_buffered is not None:
         numbers["buffered"] = loop.bytes_buffered
     is_deferring = any(numbers.get(key) for key in ("reads", "accepts", "shed"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.monitor.texts import printable
 from penstock.monitor.top.columns import TopColumn, TopRow
-from penstock.monitor.top.formats import amount, clean, counts_text, per_second, short_s
+from penstock.monitor.top.formats import amount, counts_text, per_second, short_s
 
 if TYPE_CHECKING:
     from penstock.monitor.figures import LaneRates
@@ -48,7 +49,7 @@ def _row(loop: str, lane: LaneRates) -> TopRow:
         "run": lane.run.p99_s,
     }
     is_full = bool(lane.queued) and lane.workers_busy >= max(1, lane.workers)
-    cells = {"lane": clean(lane.name), "kind": clean(lane.kind), "loop": clean(loop)}
+    cells = {"lane": printable(lane.name), "kind": printable(lane.kind), "loop": printable(loop)}
     cells["state"] = "FULL" if is_full else "busy" if lane.running or lane.workers_busy else "idle"
     cells |= {key: _text(key, value) for key, value in numbers.items()}
     return TopRow((loop, lane.name), cells, numbers, "warn" if is_full else "", _details(lane))

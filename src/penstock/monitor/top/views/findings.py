@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from penstock.monitor.texts import place_text, printable
 from penstock.monitor.top.columns import TopColumn, TopRow
-from penstock.monitor.top.formats import clean, place_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,19 +39,19 @@ def finding_rows(state: TopState) -> list[TopRow]:
 
 def _diagnosis(pid: int, found: Diagnosis) -> TopRow:
     sign = "!!" if found.severity == "error" else "!"
-    cells = {"when": "NOW", "kind": f"{sign} {found.kind}", "text": clean(found.sentence)}
+    cells = {"when": "NOW", "kind": f"{sign} {found.kind}", "text": printable(found.sentence)}
     cells |= {"place": place_text(found.place), "worker": str(pid)}
-    details = (clean(found.sentence), f"next step: {clean(found.next_step)}")
+    details = (printable(found.sentence), f"next step: {printable(found.next_step)}")
     key = ("now", pid, found.kind, cells["place"])
     return TopRow(key, cells, {}, "bad" if found.severity == "error" else "warn", details)
 
 
 def _finding(found: Mapping[str, Any], pid: int) -> TopRow:
     clock = time.strftime("%H:%M:%S", time.localtime(found.get("wall_time_s") or 0.0))
-    cells = {"when": clock, "kind": clean(found.get("kind") or "-"), "text": clean(found.get("message") or "-")}
+    cells = {"when": clock, "kind": printable(found.get("kind") or "-"), "text": printable(found.get("message") or "-")}
     cells |= {"place": place_text(found.get("site")), "worker": str(pid)}
     stack = (found.get("evidence") or {}).get("stack") or ()
-    frames = tuple(f"    {clean(frame)}" for frame in stack[:3]) if isinstance(stack, (list, tuple)) else ()
-    task = f"task {clean(found.get('task'))}   " if found.get("task") else ""
-    details = (cells["text"], f"{task}loop {clean(found.get('loop') or '-')}", *frames)
+    frames = tuple(f"    {printable(frame)}" for frame in stack[:3]) if isinstance(stack, (list, tuple)) else ()
+    task = f"task {printable(found.get('task'))}   " if found.get("task") else ""
+    details = (cells["text"], f"{task}loop {printable(found.get('loop') or '-')}", *frames)
     return TopRow((pid, found.get("since_s"), cells["kind"], cells["text"]), cells, {}, "", details)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.monitor.texts import printable
 from penstock.monitor.top.columns import TopColumn, TopRow
-from penstock.monitor.top.formats import amount, clean, counts_text, per_second, short_s
+from penstock.monitor.top.formats import amount, counts_text, per_second, short_s
 
 if TYPE_CHECKING:
     from penstock.monitor.figures import GateRates
@@ -46,7 +47,7 @@ def _row(gate: GateRates) -> TopRow:
     if gate.limit is not None:
         numbers["limit"] = gate.limit
     state = "SHED" if gate.sheds_per_s else "FULL" if gate.queued else "open"
-    cells = {"gate": clean(gate.name), "state": state, "reason": clean(gate.limit_reason or "-")}
+    cells = {"gate": printable(gate.name), "state": state, "reason": printable(gate.limit_reason or "-")}
     cells |= {key: _text(key, value) for key, value in numbers.items()}
     cells.setdefault("limit", "-")
     return TopRow(gate.name, cells, numbers, "warn" if state != "open" else "", _details(gate))
@@ -60,7 +61,7 @@ def _text(key: str, value: float) -> str:
 
 def _details(gate: GateRates) -> tuple[str, ...]:
     return (
-        f"limit {amount(gate.limit)} at scale {gate.scale:.2f}   {clean(gate.limit_reason or 'fixed')}",
+        f"limit {amount(gate.limit)} at scale {gate.scale:.2f}   {printable(gate.limit_reason or 'fixed')}",
         (
             f"queue {gate.queued} of {amount(gate.max_queued)}   oldest {short_s(gate.oldest_wait_s)}"
             f"   streams {gate.streams}"

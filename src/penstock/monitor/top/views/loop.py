@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.monitor.rules.texts import duration
+from penstock.monitor.texts import duration, place_text, printable
 from penstock.monitor.top.columns import TopColumn, TopRow
-from penstock.monitor.top.formats import (
-    amount,
-    clean,
-    counts_text,
-    memory,
-    per_second,
-    percent,
-    place_text,
-    short_s,
-    spark,
-)
+from penstock.monitor.top.formats import amount, counts_text, memory, per_second, percent, short_s, spark
 
 if TYPE_CHECKING:
     from penstock.monitor.figures import LoopRates
@@ -66,7 +56,7 @@ def _row(loop: LoopRates, details: tuple[str, ...]) -> TopRow:
         "events": loop.events_per_s,
         "timers": loop.timer_count,
     }
-    cells = {"loop": clean(loop.name), "state": _state(loop), "kind": loop.implementation or "-"}
+    cells = {"loop": printable(loop.name), "state": _state(loop), "kind": loop.implementation or "-"}
     cells |= {key: _text(key, value) if loop.known else "-" for key, value in numbers.items()}
     return TopRow(loop.name, cells, numbers if loop.known else {}, "bad" if loop.blocked else "", details)
 
@@ -86,9 +76,9 @@ def _state(loop: LoopRates) -> str:
 def _details(loop: LoopRates) -> list[str]:
     lines = []
     if loop.blocked is not None:
-        task = f", task {clean(loop.blocked.task)}" if loop.blocked.task else ""
+        task = f", task {printable(loop.blocked.task)}" if loop.blocked.task else ""
         lines.append(f"! a {loop.blocked.kind} runs for {duration(loop.blocked.lasted_s)}{task}")
-        lines += [f"    {clean(frame)}" for frame in loop.blocked.stack[:3]]
+        lines += [f"    {printable(frame)}" for frame in loop.blocked.stack[:3]]
     elif loop.known:
         longest = max(loop.sites, key=lambda site: site.live, default=None)
         if longest is not None:
@@ -103,8 +93,8 @@ def _bars(state: TopState) -> list[str]:
         return []
     busy, delay = [each[0] for each in shown[0].series], [each[1] for each in shown[0].series]
     return [
-        f"busy   |{spark(busy, 1.0):>60}| full: 100%",
-        f"dly p99|{spark(delay):>60}| full: {short_s(max(delay))}",
+        f"busy   |{spark(busy, 1.0):>60}| full 100%",
+        f"dly p99|{spark(delay):>60}| full {short_s(max(delay))}",
     ]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.monitor.texts import place_text, printable
 from penstock.monitor.top.columns import TopColumn, TopRow
-from penstock.monitor.top.formats import amount, clean, place_text, short_s
+from penstock.monitor.top.formats import amount, short_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,11 +77,11 @@ def _task(row: Mapping[str, Any], caption: str) -> TopRow:
     state = str(row.get("state") or "-")
     cells |= {
         "number": str(row.get("number")),
-        "name": clean(row.get("name") or "-"),
+        "name": printable(row.get("name") or "-"),
         "steps": amount(row.get("steps")),
     }
     cells |= {"state": state, "site": place_text(row.get("site")), "worker": str(row.get("pid"))}
-    cells["loop"] = clean(row.get("loop") or "-")
+    cells["loop"] = printable(row.get("loop") or "-")
     whole = f"{cells['number']} {cells['name']}", f"made in {_long(row.get('site'))}", caption
     key = (row.get("pid"), row.get("number"))
     tone = "good" if state == "running" else "warn" if state == "ready" else ""
@@ -89,7 +90,9 @@ def _task(row: Mapping[str, Any], caption: str) -> TopRow:
 
 def _long(place: Mapping[str, Any] | None) -> str:
     found = place or {}
-    return clean(f"{found.get('file')}:{found.get('line')} in {found.get('function')}") if found.get("file") else "-"
+    return (
+        printable(f"{found.get('file')}:{found.get('line')} in {found.get('function')}") if found.get("file") else "-"
+    )
 
 
 def _site_group(row: Mapping[str, Any], caption: str) -> TopRow:
@@ -106,10 +109,10 @@ def _site_group(row: Mapping[str, Any], caption: str) -> TopRow:
 
 
 def _stack_group(row: Mapping[str, Any], caption: str) -> TopRow:
-    frames, names = row.get("frames") or [], [clean(name) for name in row.get("names") or ()]
+    frames, names = row.get("frames") or [], [printable(name) for name in row.get("names") or ()]
     count = float(row.get("count") or 0)
     innermost = place_text(frames[-1]) if frames else "-"
-    cells = {"count": amount(count), "awaits": clean(row.get("awaits") or "-"), "site": innermost}
+    cells = {"count": amount(count), "awaits": printable(row.get("awaits") or "-"), "site": innermost}
     cells |= {"names": ", ".join(names), "worker": str(row.get("pid"))}
     stack = tuple(f"  {place_text(frame)}" for frame in reversed(frames[-4:]))
     details = ("await stack, innermost first:", *stack, f"tasks: {cells['names']}", caption)

@@ -39,7 +39,7 @@ export class Graph {
   }
 }
 
-// Cycles come first, then tasks that await tasks, then groups of tasks with what they await.
+// Cycles come first, then tasks that await tasks, then groups of tasks with their awaited object.
 function chosen(answer) {
   const all = [];
   const things = new Set();

@@ -1,4 +1,4 @@
-// What is wrong, the notices, the figures of now, the workers, and the tables of loops, lanes and gates.
+// The faults, the notices, the figures of now, the workers, and the tables of loops, lanes and gates.
 import { byId, make, setText } from "./dom.js";
 import * as format from "./format.js";
 import { post } from "./api.js";

@@ -111,7 +111,7 @@ export class Tasks {
     const columns = { "": TASK_COLUMNS, site: SITE_COLUMNS, stack: STACK_COLUMNS }[group];
     byId("tasks").replaceChildren();
     this.table = new Table(byId("tasks"), {
-      caption: { "": "Tasks; a name shows its await chain", site: "Tasks by the place of their creation", stack: "Tasks by what they await, and from where" }[group],
+      caption: { "": "Tasks; a name shows its await chain", site: "Tasks by the place of their creation", stack: "Tasks by their await stack" }[group],
       columns: hasWorkers ? [PROCESS_COLUMN, ...columns] : columns,
       keyOf: (row, at) => (group ? `${at}` : `${row.pid} ${row.number}`),
       onSort: (sort) => { this.descending = sort === this.sort ? !this.descending : true; this.sort = sort; this.refresh(); },

@@ -13,6 +13,11 @@ def times(*durations_s: float) -> Answer:
     histogram = Histogram()
     for each in durations_s:
         histogram.add(int(each * 1e9))
+    return times_of(histogram)
+
+
+def times_of(histogram: Any) -> Answer:
+    """Return a `times` object of a histogram."""
     found = taken(histogram)
     return {
         "count": found.count,

@@ -1,4 +1,4 @@
-"""Sources of the page: the processes that it shows, and one question to one of them."""
+"""The processes that a view shows, and one question to one of them."""
 
 from __future__ import annotations
 
@@ -8,38 +8,42 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from penstock.monitor.client import AttachedProcess
 from penstock.pidfd import open_pidfd
+from penstock.runtime.supervisor.control_client import ask, supervisors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AttachConnection", "AttachSource", "PageSource", "PageTarget"]
+__all__ = ["AttachedConnection", "AttachedSource", "ProcessSource", "ProcessTarget", "attached_source"]
 
 Answer = dict[str, Any]
-# a process that is asked needs no more connections than threads ask at a time
+# idle connections to one process: as many as threads ask it at a time
 MOST_KEPT = 4
+# the longest wait for a connection, and for a supervisor's list of workers
+CONNECT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class PageTarget:
-    """A process that the page shows. `number` is the worker's, None for a process that is no worker."""
+class ProcessTarget:
+    """A process that a view shows. `number` is the worker's, None for a process that is no worker."""
 
     pid: int
     number: int | None = None
     state: str = ""
 
 
-class PageSource(Protocol):
-    """The processes of a page. Its methods are called from several threads."""
+class ProcessSource(Protocol):
+    """The processes of a view. Its methods are called from several threads."""
 
-    def targets(self) -> list[PageTarget]:
+    def targets(self) -> list[ProcessTarget]:
         """Return the processes that there are now. Raises OSError if that is unknown at the moment."""
 
     def ask(self, pid: int, command: str, *, within_s: float, **arguments: Any) -> Answer:
         """Return a process's answer. Raises OSError, and PenstockError for a refusal."""
 
 
-class AttachConnection(Protocol):
+class AttachedConnection(Protocol):
     """One connection to an attach socket: `penstock.monitor.client.AttachedProcess`."""
 
     def ask(self, command: str, *, within_s: float | None = None, **arguments: Any) -> Answer:
@@ -49,7 +53,7 @@ class AttachConnection(Protocol):
         """Close the connection."""
 
 
-class AttachSource:
+class AttachedSource:
     """The processes behind attach sockets: one process, or the workers of a supervisor, asked by `workers`.
 
     `connect(pid)` opens a connection; a few are kept for each process.
@@ -58,19 +62,19 @@ class AttachSource:
     def __init__(
         self,
         pid: int,
-        connect: Callable[[int], AttachConnection],
+        connect: Callable[[int], AttachedConnection],
         workers: Callable[[], list[Answer]] | None = None,
     ) -> None:
         self._pid, self._connect, self._workers = pid, connect, workers
         self._lock = threading.Lock()
-        self._idle: dict[int, list[AttachConnection]] = {}
+        self._idle: dict[int, list[AttachedConnection]] = {}
 
-    def targets(self) -> list[PageTarget]:
+    def targets(self) -> list[ProcessTarget]:
         """Return the process, or the supervisor's present workers."""
         if self._workers is None:
-            return [PageTarget(self._pid)] if _is_alive(self._pid) else []
+            return [ProcessTarget(self._pid)] if _is_alive(self._pid) else []
         rows = [row for row in self._workers() if isinstance(row.get("pid"), int)]
-        targets = [PageTarget(row["pid"], row.get("number"), str(row.get("state") or "")) for row in rows]
+        targets = [ProcessTarget(row["pid"], row.get("number"), str(row.get("state") or "")) for row in rows]
         self._forget({target.pid for target in targets})
         return targets
 
@@ -87,7 +91,7 @@ class AttachSource:
         self._forget(set())
 
     def _asked(
-        self, pid: int, connection: AttachConnection, command: str, within_s: float, arguments: dict[str, Any]
+        self, pid: int, connection: AttachedConnection, command: str, within_s: float, arguments: dict[str, Any]
     ) -> Answer:
         try:
             answer = connection.ask(command, within_s=within_s, **arguments)
@@ -103,7 +107,7 @@ class AttachSource:
         connection.close()
         return answer
 
-    def _taken(self, pid: int) -> AttachConnection | None:
+    def _taken(self, pid: int) -> AttachedConnection | None:
         with self._lock:
             idle = self._idle.get(pid)
             return idle.pop() if idle else None
@@ -113,6 +117,19 @@ class AttachSource:
             gone = [self._idle.pop(pid) for pid in [*self._idle] if pid not in but]
         for connection in [connection for idle in gone for connection in idle]:
             connection.close()
+
+
+def attached_source(pid: int) -> AttachedSource:
+    """Return the source of a process, or of the workers of a supervisor."""
+
+    def connect(pid: int) -> AttachedConnection:
+        return AttachedProcess(pid, within_s=CONNECT_S)
+
+    def workers() -> list[Answer]:
+        rows = ask(pid, "workers", within_s=CONNECT_S).get("workers")
+        return rows if isinstance(rows, list) else []
+
+    return AttachedSource(pid, connect, workers if pid in supervisors() else None)
 
 
 def _is_alive(pid: int) -> bool:
