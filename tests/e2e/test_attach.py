@@ -83,6 +83,11 @@ def counts(pid: int) -> tuple[int, int]:
     return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
 
 
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def blocked(process: "subprocess.Popen[str]", command: str) -> None:
     """Have the program's loop run a command that blocks it, and wait until it does."""
     order(process, command, waits=False)
@@ -358,9 +363,14 @@ def test_200_attaches_leave_descriptors_and_threads_as_they_were(service: "subpr
             attached.ask("tasks", group="site")
 
     before = counts(service.pid)
+    # the first answers import what makes them
+    for _ in range(20):
+        attach()
+    rss_bytes = resident_bytes(service.pid)
     for _ in range(200):
         attach()
     wait_until(lambda: counts(service.pid) == before)
+    assert resident_bytes(service.pid) - rss_bytes < 1024 * 1024
 
 
 def test_more_clients_than_the_server_takes_give_up_the_idlest(service: "subprocess.Popen[str]", folder: Path) -> None:
