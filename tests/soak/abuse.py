@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any, Self
 
+from penstock.runtime.supervisor.rundir import attach_sockets
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -98,12 +99,21 @@ def serving(*options: str, limit: str = "64", deadline_s: float = 1.0) -> Iterat
     try:
         server = Server(process, port)
         _wait_until_it_answers(server)
+        _wait_until_it_can_be_attached_to(server)
         yield server
         assert process.poll() is None, f"the server has ended by itself: {process.returncode}"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _wait_until_it_can_be_attached_to(server: Server) -> None:
+    """Wait for the attach socket, so that it is no new one after an attack."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while server.process.pid not in attach_sockets(os.environ):
+        assert time.monotonic() < deadline_s, "the server has no attach socket"
+        time.sleep(0.02)
 
 
 def _wait_until_it_answers(server: Server) -> None:

@@ -193,7 +193,7 @@ def _parser(*, is_help_whole: bool) -> LineParser:
         help="shed requests that cannot end in time; pressure.deadline_s",
     )
     add("--max-wait", type=seconds_or_0, metavar="SECONDS", help="of a request at the limit; pressure.max_wait_s")
-    add("--health-port", type=port_number, metavar="N", help="port of /livez and /readyz; pressure.health_port")
+    add("--health-port", type=port_number, metavar="N", help="port of /livez, /readyz; pressure.health_port")
     add("--health-host", metavar="HOST", help="address of that port; default: as --host; pressure.health_host")
     add(
         "--health-path",

@@ -12,7 +12,15 @@ from penstock.runtime.socketfile import remove_if_stale
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["ATTACH_ENDING", "OVERRIDE", "attach_sockets", "control_sockets", "make_directory", "refused_directories"]
+__all__ = [
+    "ATTACH_ENDING",
+    "OVERRIDE",
+    "attach_sockets",
+    "control_sockets",
+    "make_directory",
+    "refused_directories",
+    "remove_attach_socket",
+]
 
 OVERRIDE = "PENSTOCK_RUNTIME_DIR"
 # its owner and mode are checked
@@ -47,6 +55,13 @@ def control_sockets(environ: Mapping[str, str]) -> dict[int, Path]:
 def attach_sockets(environ: Mapping[str, str]) -> dict[int, Path]:
     """Return the attach sockets of live processes by process number; the files of dead ones are removed."""
     return _live_sockets(environ, ATTACH_ENDING)
+
+
+def remove_attach_socket(environ: Mapping[str, str], pid: int) -> None:
+    """Remove the attach socket's file of a process that has ended: one that was killed leaves it."""
+    for folder in _candidates(environ):
+        if not _unsafe(folder):
+            remove_if_stale(str(folder / f"{pid}{ATTACH_ENDING}"))
 
 
 def _live_sockets(environ: Mapping[str, str], ending: str) -> dict[int, Path]:

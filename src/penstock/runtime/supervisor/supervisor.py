@@ -20,6 +20,7 @@ from penstock.runtime.supervisor.generation import Generation
 from penstock.runtime.supervisor.health.page import rss_bytes
 from penstock.runtime.supervisor.notify import Notifier
 from penstock.runtime.supervisor.processes import Processes
+from penstock.runtime.supervisor.rundir import remove_attach_socket
 from penstock.runtime.supervisor.wakeups import Wakeups
 from penstock.runtime.supervisor.worker_process import State
 
@@ -182,9 +183,14 @@ class Supervisor:
             # the last messages of a worker that has ended
             for message in worker.messages():
                 self.fleet.on_message(worker, message, now_s)
-            self.fleet.on_end(worker, status, now_s)
+            self._on_end_of(worker, status, now_s)
         for worker, status in self._processes.unforked():
-            self.fleet.on_end(worker, status, now_s)
+            self._on_end_of(worker, status, now_s)
+
+    def _on_end_of(self, worker: WorkerProcess, status: str, now_s: float) -> None:
+        self.fleet.on_end(worker, status, now_s)
+        if worker.pid is not None:
+            remove_attach_socket(os.environ, worker.pid)
 
     def _go_on(self, now_s: float) -> None:
         self._tell_ready()
