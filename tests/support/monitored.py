@@ -37,7 +37,7 @@ class FakeProcess:
 
     def __post_init__(self) -> None:
         self.began_s = self.now_s()
-        self.delay = Histogram()
+        self.delay, self.wait, self.run = Histogram(), Histogram(), Histogram()
         self.finished = self.shed = self.turns = 0
         self.active_s = self.idle_s = 0.0
         self.before_s = self.began_s
@@ -77,6 +77,8 @@ class FakeProcess:
         wave = 0.5 + 0.4 * math.sin(now_s / 3 + self.pid)
         for each in range(200):
             self.delay.add(int((50e-6 + 4e-3 * wave * (each / 200) ** 6) * 1e9))
+            self.wait.add(int((30e-6 + 2e-2 * wave * (each / 200) ** 4) * 1e9))
+            self.run.add(int((4e-3 + 3e-2 * (each / 200) ** 3) * 1e9))
         self.finished += int(1200 * span_s * (0.6 + wave))
         self.shed += int(150 * span_s * max(0.0, wave - 0.5))
         self.turns += 1000
@@ -94,8 +96,8 @@ class FakeProcess:
     def _process(self, now_s: float) -> dict[str, Any]:
         worker = None if self.number is None else {"supervisor": 1, "number": self.number}
         uptime_s = now_s - self.began_s + 754
-        figures = {"uptime_s": uptime_s, "cpu_s": uptime_s * 0.6, "rss_bytes": 83_400_000, "descriptors": 64}
-        versions = {"python": "3.13.0", "penstock": "0.1.0", "threads": 9, "cores": 2}
+        figures = {"uptime_s": uptime_s, "cpu_s": uptime_s * 0.6, "rss_bytes": 83_400_000, "descriptors": 164}
+        versions = {"python": "3.13.0", "penstock": "0.1.0", "threads": 9, "cores": 2, "descriptors_limit": 1024}
         return {"pid": self.pid, "name": self.name, **figures, **versions, "actions": self.actions, "worker": worker}
 
     def _loop(self, wave: float) -> dict[str, Any]:
@@ -110,6 +112,8 @@ class FakeProcess:
         facts = {"name": "main", "implementation": "native", "level": "time", "running": True, "thread_id": 1}
         figures = {"turns": self.turns, "active_s": self.active_s, "idle_s": self.idle_s, "ready_count": int(9 * wave)}
         more = {"timer_count": 31, "stalls": {"python": 2, "gil": 1}, "connections": {"streams": 120, "listeners": 1}}
+        more["connections"] |= {"datagrams": 0, "pipes": 4, "other": 2, "bytes_buffered": 48_200}
+        more["overload"] = {"deferred_reads": 0, "deferred_accepts": 0, "shed_unread": 0}
         return {
             **(facts | figures | more),
             "delay": times_of(self.delay),
@@ -121,13 +125,16 @@ class FakeProcess:
 
     def _lane(self, name: str, kind: str, workers: int, busy: float) -> dict[str, Any]:
         figures = {"workers": workers, "workers_busy": round(busy), "workers_limit": workers, "running": round(busy)}
-        counts = {"queued": int(max(0.0, busy - workers / 2) * 3), "queue_limit": 64, "completed": {"result": 812}}
-        return {"name": name, "kind": kind, **figures, **counts, "shed": {}}
+        counts = {"queued": int(max(0.0, busy - workers / 2) * 3), "queue_limit": 64, "completed": {"result": self.finished // 4}}
+        return {"name": name, "kind": kind, **figures, **counts, **self._times("wait", "run"), "shed": {}}
 
     def _gate(self, wave: float) -> dict[str, Any]:
         figures = {"limit": 24, "inflight": int(24 * wave), "queued": int(8 * wave), "oldest_wait_s": 0.021 * wave}
         counts = {"admitted": self.finished, "finished": self.finished, "sheds": {"queue full": self.shed}}
-        return {"name": "requests", **figures, **counts, "limit_reason": "gradient"}
+        return {"name": "requests", **figures, **counts, **self._times("wait", "service"), "limit_reason": "gradient"}
+
+    def _times(self, wait: str, run: str) -> dict[str, Any]:
+        return {wait: times_of(self.wait), run: times_of(self.run)}
 
     def _tasks(self, **arguments: Any) -> dict[str, Any]:
         if arguments.get("group") == "site":

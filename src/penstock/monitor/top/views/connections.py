@@ -30,11 +30,12 @@ COLUMNS = (
 
 def connection_rows(state: TopState) -> list[TopRow]:
     """Return a row for each loop."""
-    figures = state.figures
+    figures, process = state.figures, state.figures.process
+    most = "" if process.descriptor_limit is None else f" of {amount(process.descriptor_limit)}"
     details = (
         f"clients lost lately: {counts_text(figures.disconnects)}",
         f"refused lately: {counts_text(figures.sheds)}",
-        f"descriptors {figures.process.descriptors} of {amount(figures.process.descriptor_limit)}",
+        f"descriptors {process.descriptors}{most}",
     )
     return [_row(loop, details) for loop in figures.loops]
 

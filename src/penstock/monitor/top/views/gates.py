@@ -60,12 +60,10 @@ def _text(key: str, value: float) -> str:
 
 
 def _details(gate: GateRates) -> tuple[str, ...]:
+    most = "" if gate.max_queued is None else f" of {amount(gate.max_queued)}"
     return (
         f"limit {amount(gate.limit)} at scale {gate.scale:.2f}   {printable(gate.limit_reason or 'fixed')}",
-        (
-            f"queue {gate.queued} of {amount(gate.max_queued)}   oldest {short_s(gate.oldest_wait_s)}"
-            f"   streams {gate.streams}"
-        ),
+        f"queue {gate.queued}{most}   oldest {short_s(gate.oldest_wait_s)}   streams {gate.streams}",
         (
             f"wait p50 {short_s(gate.wait.p50_s)}, p99 {short_s(gate.wait.p99_s)}   "
             f"run p50 {short_s(gate.service.p50_s)}, p99 {short_s(gate.service.p99_s)}"

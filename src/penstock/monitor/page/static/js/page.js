@@ -25,7 +25,7 @@ function showConnection(name) {
   if (name === "lost") checkLogin();
 }
 
-// An event source does not say why it failed: a plain request does.
+// An event source gives no reason for its failure: a plain request does.
 async function checkLogin() {
   try {
     await get("/api/findings", { scope: 0 });
@@ -48,6 +48,7 @@ function show(state) {
   showScopes(state);
   showWrong(state.wrong, state.ended);
   showNotices(state.notices);
+  if (state.ended) setText(byId("connection"), "✕ ended");
   showTiles(state);
   showWorkers(state, choose);
   showParts(state.details);
@@ -77,7 +78,7 @@ byId("span").addEventListener("change", () => charts.setSpan(Number(byId("span")
 byId("pause").addEventListener("click", () => {
   const isPaused = byId("pause").getAttribute("aria-pressed") !== "true";
   byId("pause").setAttribute("aria-pressed", String(isPaused));
-  setText(byId("pause"), isPaused ? "Go on" : "Pause");
+  setText(byId("pause"), isPaused ? "Continue" : "Pause");
   stream.pause(isPaused);
 });
 onLogin(() => stream.restart());

@@ -34,7 +34,7 @@ export class Stream {
     this.onConnection("connecting");
     const source = new EventSource(`/api/events?scope=${this.scope}`);
     this.source = source;
-    this.heard = Date.now();
+    this.receivedAt = Date.now();
     source.addEventListener("history", (event) => this.#take(source, () => this.onHistory(JSON.parse(event.data).points)));
     source.addEventListener("state", (event) => this.#take(source, () => {
       this.onConnection("live");
@@ -45,12 +45,12 @@ export class Stream {
 
   #take(source, action) {
     if (source !== this.source) return;
-    this.heard = Date.now();
+    this.receivedAt = Date.now();
     action();
   }
 
   #check() {
-    if (this.source && Date.now() - this.heard > SILENT_MS) this.#retry();
+    if (this.source && Date.now() - this.receivedAt > SILENT_MS) this.#retry();
   }
 
   #retry() {
