@@ -60,6 +60,8 @@ cdef class Reactor(RunLifecycle):
     # {"loop": itself}, for new futures; None until the first one, and when closed.
     cdef dict future_keywords
     cdef public object _task_factory, _current_handle
+    # What makes the tasks for which the program has set no factory; None: `make_task`.
+    cdef public object _task_maker
     # The keyword arguments of a task without any of its own, kept during a run; None before the first of a run.
     cdef dict task_keywords
 
@@ -72,6 +74,7 @@ cdef class Reactor(RunLifecycle):
     cdef int block(self, int64_t timeout_ns) except -1
     cdef int run_batch(self) except -1
     cdef object make_task(self, object coro)
+    cdef object make_by_factory(self, object coro, dict kwargs)
     cdef int run_batch_probed(self) except -1
     cdef int note_wake(self) noexcept
     cdef int run_batch_watched(self) except -1

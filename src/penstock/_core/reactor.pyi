@@ -17,6 +17,7 @@ class WakerSource(Source): ...
 @disjoint_base
 class Reactor(RunLifecycle):
     _task_factory: Any
+    _task_maker: Any
     _current_handle: Any
     # Typed Any where asyncio's own loop, the other base of `EventLoop`, has a narrower type of its own.
     _ready: Any

@@ -422,7 +422,7 @@ cdef class Reactor(RunLifecycle):
         if self.most_tasks and self.probe.ledger.count >= self.most_tasks:
             self.on_full(coro)
         if self._task_factory is not None or self._debug:
-            task = base_events.BaseEventLoop.create_task(self, coro, **kwargs)
+            task = self.make_by_factory(coro, kwargs)
         else:
             if self._closed:
                 self.check_open()
@@ -436,6 +436,15 @@ cdef class Reactor(RunLifecycle):
         if self.probe.level != OFF:
             self.probe.born(task, coro, born_ns, is_eager)
         return task
+
+    cdef object make_by_factory(self, object coro, dict kwargs):
+        """Make a task by a factory, or in debug mode."""
+        if self._task_maker is None or self._task_factory is not self._task_maker:
+            return base_events.BaseEventLoop.create_task(self, coro, **kwargs)
+        if self._closed:
+            self.check_open()
+        # not by asyncio's method: Python 3.13.0 names a task of a factory "None"
+        return self._task_maker(self, coro, **kwargs)
 
     cdef object make_task(self, object coro):
         """Make a task without a name and a context of its own."""

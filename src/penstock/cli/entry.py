@@ -14,12 +14,14 @@ from penstock.userframes import user_frames
 
 __all__ = ["main"]
 
-# commands to a running supervisor share a module, and so do those that change a running process
+# commands to a running supervisor share a module, and so do those that change a running process, and lists of events
 SUPERVISE = ("workers", "scale", "reload", "stop")
 ACTIONS = ("level", "cancel", "gc", "set-limit")
+EVENTS = ("findings", "cancellations")
 SHARED = dict.fromkeys(SUPERVISE, "supervise") | dict.fromkeys(ACTIONS, "attached.actions")
+SHARED |= dict.fromkeys(EVENTS, "attached.events")
 # commands that attach to a running process
-ATTACHED = ("ps", "top", "monitor", "tasks", "stacks", "findings", "trace", "report")
+ATTACHED = ("ps", "top", "monitor", "tasks", "stacks", *EVENTS, "trace", "report")
 COMMANDS = ("run", "serve", *SUPERVISE, *ATTACHED, *ACTIONS, "doctor")
 
 
@@ -51,7 +53,8 @@ def _choose(arguments: list[str]) -> tuple[str, list[str]]:
         "                           show and change the workers of a running server\n"
         "  doctor                   report the machine, or what is wrong in a process\n"
         "  ps, top, monitor         list processes; watch one in a terminal or browser\n"
-        "  tasks, stacks, findings  show a process's tasks, stacks and findings\n"
+        "  tasks, stacks, findings, cancellations\n"
+        "                           show a process's tasks, stacks and what happened\n"
         "  trace, report            record its steps for Perfetto; write one HTML file\n"
         "  level, cancel, gc, set-limit\n"
         "                           change what it records, a task, its garbage, a gate\n\n"

@@ -73,6 +73,8 @@ class TasksConfig(Group):
     stall_s: float | None = key(0.1, optional(seconds(zero=False), "no watchdog"))
     # beside a stall, an audit hook names the blocking call: open, connect, sleep, subprocess, DNS
     name_calls: bool = key(False, BOOL)
+    # each cancellation of a task that the loop makes by itself is recorded, with the task that called `cancel()`
+    name_cancellers: bool = key(False, BOOL)
     # the interval of the checks for lost, stuck, hung and growing tasks
     check_s: float | None = key(5.0, optional(seconds(zero=False), "never"))
     # a task that waits longer is checked for a wait that nothing can end

@@ -19,6 +19,8 @@ __all__ = ["SelectorEventLoop"]
 class SelectorEventLoop(LoopHooks, SubprocessCalls, asyncio.SelectorEventLoop):
     """asyncio's selector loop built by a LoopConfig, of which `debug` and `slow_callback_s` apply here."""
 
+    _task_maker: Any = None
+
     def __init__(self, config: LoopConfig | None = None) -> None:
         super().__init__()
         chosen = LoopConfig() if config is None else config
@@ -31,8 +33,9 @@ class SelectorEventLoop(LoopHooks, SubprocessCalls, asyncio.SelectorEventLoop):
             run()
 
     def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
-        # Where a factory makes the task, Python 3.13.0 names one without a name "None". Our hook is such a factory.
-        if kwargs.get("name") is not None or self._task_hook is None or self.get_task_factory() is not None:
+        # Where a factory makes the task, Python 3.13.0 names one without a name "None". Our hook or maker is a factory.
+        is_ours = self._task_hook is not None or self._task_maker is not None
+        if kwargs.get("name") is not None or not is_ours or self.get_task_factory() is not None:
             return super().create_task(coro, **kwargs)
         self._check_closed()  # type: ignore[attr-defined]
         options = {key: value for key, value in kwargs.items() if value is not None}

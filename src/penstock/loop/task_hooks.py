@@ -31,6 +31,8 @@ class TaskHooks(asyncio.BaseEventLoop):
 
     _task_hook: TaskHook | None = None
     _user_factory: Any = None
+    # makes the tasks where the program has set no factory; None: asyncio does. The native loop has a field for it
+    _task_maker: Any
     _task_watcher: TaskWatcher | None = None
 
     def set_task_watcher(self, watcher: TaskWatcher | None) -> None:
@@ -64,6 +66,11 @@ class TaskHooks(asyncio.BaseEventLoop):
         self._task_hook = hook
         self.set_task_factory(self._user_factory)
 
+    def set_task_maker(self, make: Callable[..., Any] | None) -> None:
+        """Have `make(loop, coro, **kwargs)` make the tasks for which the program has set no factory; None: asyncio."""
+        self._task_maker = make
+        self.set_task_factory(self._user_factory)
+
     def get_task_hook(self) -> TaskHook | None:
         """Return the hook given to `set_task_hook`."""
         return self._task_hook
@@ -73,11 +80,14 @@ class TaskHooks(asyncio.BaseEventLoop):
         super().set_task_factory(factory)
         self._user_factory = factory
         if self._task_hook is not None:
-            super().set_task_factory(_hooked(self._task_hook, factory or _make_task))
+            super().set_task_factory(_hooked(self._task_hook, factory or self._task_maker or _make_task))
+        elif factory is None and self._task_maker is not None:
+            super().set_task_factory(self._task_maker)
 
     def get_task_factory(self) -> Any:
         """Return the factory given to `set_task_factory`, without the hook around it."""
-        return super().get_task_factory() if self._task_hook is None else self._user_factory
+        is_own = self._task_hook is None and self._task_maker is None
+        return super().get_task_factory() if is_own else self._user_factory
 
 
 def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:

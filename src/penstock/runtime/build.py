@@ -64,10 +64,23 @@ def _attach(loop: EventLoop, config: MonitorConfig) -> None:
 
 
 def _set_tasks(loop: EventLoop, config: TasksConfig) -> None:
-    if config.eager:
+    if config.name_cancellers:
+        _name_cancellers(loop, config)
+    elif config.eager:
         loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
     if config.factory is not None:
         loop.set_task_hook(resolve_callable(config.factory, "tasks.factory"))
+
+
+def _name_cancellers(loop: EventLoop, config: TasksConfig) -> None:
+    from penstock.tasks.cancellations import cancellations
+    from penstock.tasks.recording_task import RecordingTask, make_task
+
+    cancellations.is_enabled = True
+    if config.eager:
+        loop.set_task_factory(asyncio.create_eager_task_factory(RecordingTask))  # type: ignore[attr-defined,unused-ignore]
+    else:
+        loop.set_task_maker(make_task)
 
 
 def _set_memory(loop: EventLoop, config: PressureConfig) -> None:

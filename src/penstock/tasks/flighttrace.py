@@ -29,7 +29,7 @@ INCIDENTS = (2, "stalls, collections, findings")
 
 
 class Event(NamedTuple):
-    """An event of the flight recorder. `kind` is birth, step, end, callback, stall, shed, job, gc or finding.
+    """An event of the flight recorder. `kind` is birth, step, end, callback, stall, shed, job, gc, finding or cancel.
 
     A task's end has the task's whole life: `at_ns` is its birth.
     """

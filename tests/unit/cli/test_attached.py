@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Self
 
 import pytest
 
-from penstock.cli.attached import findings, ps, target
+from penstock.cli.attached import follow, ps, target
 from penstock.cli.entry import ACTIONS, main
 from penstock.monitor.client import Refused
 
-LOOKING = ("ps", "tasks", "stacks", "findings", "trace")
+LOOKING = ("ps", "tasks", "stacks", "findings", "cancellations", "trace")
 PID = 4242
 ESCAPE = "\x1b"
 PLACE = {"file": "/srv/app.py", "line": 41, "function": "handler", "text": "/srv/app.py:41 in handler"}
@@ -45,6 +45,15 @@ FINDING = {
     "message": "a callback lasted 0.3 s in app.py:41 (python, blocked in time.sleep)",
     "site": PLACE,
     "wall_time_s": 1796140800.0,
+}
+CANCELLATION = {
+    "at_s": 12.0,
+    "wall_time_s": 1796140800.0,
+    "task": {"name": "fetch", "number": 8, "site": PLACE},
+    "by": {"name": "refresh", "number": 7, "site": PLACE},
+    "thread": "MainThread",
+    "place": {**PLACE, "line": 52, "function": "stop"},
+    "chain": ["refresh", "watch"],
 }
 LOOP = {
     "name": "main",
@@ -99,7 +108,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> type[Scripted]:
     monkeypatch.setattr(ps, "AttachedProcess", Scripted)
     monkeypatch.setattr(ps, "processes", lambda: [PID])
     monkeypatch.setattr(ps, "supervisors", list)
-    monkeypatch.setattr(findings, "HELD_S", 0.0)
+    monkeypatch.setattr(follow, "HELD_S", 0.0)
     return Scripted
 
 
@@ -418,6 +427,41 @@ def test_findings_are_followed_until_the_process_ends(
 def test_ctrl_c_ends_following(script: type[Scripted], capsys: pytest.CaptureFixture[str]) -> None:
     script.answers["findings"] = [{"findings": [], "mark": 0}, KeyboardInterrupt()]
     assert run(capsys, "findings", "--follow") == (130, "", "")
+
+
+def test_cancellations_are_lines_with_their_cancellers(
+    script: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_timeout = {**CANCELLATION, "by": None, "chain": []}
+    script.answers["cancellations"] = [{"cancellations": [CANCELLATION, by_timeout], "mark": 2, "enabled": True}]
+    code, out, err = run(capsys, "cancellations")
+    assert (code, err) == (0, "")
+    first, second = (line.partition("  ")[2] for line in out.splitlines())
+    assert first == "fetch (made at app.py:41 in handler) by refresh, itself cancelled by watch  at app.py:52 in stop"
+    assert second == "fetch (made at app.py:41 in handler) by no task, in thread MainThread  at app.py:52 in stop"
+
+
+def test_a_process_that_records_no_cancellations_is_told(
+    script: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.answers["cancellations"] = [{"cancellations": [], "mark": 0, "enabled": False}]
+    code, out, err = run(capsys, "cancellations")
+    assert (code, out) == (0, "no cancellations\n")
+    assert err == (
+        "penstock cancellations: process 4242: cancellations are not recorded (tasks.name_cancellers is false)\n"
+    )
+
+
+def test_cancellations_are_followed_by_their_mark(script: type[Scripted], capsys: pytest.CaptureFixture[str]) -> None:
+    script.answers["cancellations"] = [
+        {"cancellations": [CANCELLATION], "mark": 1, "enabled": True},
+        {"cancellations": [CANCELLATION], "mark": 4, "enabled": True},
+        KeyboardInterrupt(),
+    ]
+    code, out, err = run(capsys, "cancellations", "--follow", "--json")
+    assert (code, err) == (130, "")
+    assert [json.loads(line) for line in out.splitlines()] == [CANCELLATION, CANCELLATION]
+    assert [asked.get("since") for asked in script.asked] == [None, 1, 4]
 
 
 # --- changes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.pressure.admission.registry import registered
 from penstock.runtime.attach import tasks
-from penstock.runtime.attach.events import FindingsRequest, TraceRequest, finding_hub
+from penstock.runtime.attach.events import CancellationsRequest, FindingsRequest, TraceRequest, finding_hub
 from penstock.runtime.attach.messages import VERSION, BadMessage, LaterAnswer, whole, word
 from penstock.runtime.attach.plain import short_name
 from penstock.runtime.attach.process import process_facts
@@ -54,6 +54,7 @@ class AttachCommands:
             "stacks": lambda _, pace: tasks.stacks(pace),
             "trace": lambda message, _: TraceRequest(message),
             "findings": lambda message, _: FindingsRequest(message),
+            "cancellations": lambda message, _: CancellationsRequest(message),
             "level": self._level,
             "cancel": self._cancel,
             "gc": self._gc,

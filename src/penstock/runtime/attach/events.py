@@ -1,4 +1,4 @@
-"""Answers that take time: the findings from now on, and a trace of the next seconds."""
+"""Answers that take time: findings and cancellations from now on, and a trace of the next seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from penstock.runtime.attach.messages import LaterAnswer, seconds, whole
-from penstock.runtime.attach.plain import plain_finding
+from penstock.runtime.attach.plain import plain_cancellation, plain_finding
+from penstock.tasks.cancellations import cancellations
 from penstock.tasks.flighttrace import trace
 from penstock.tasks.observers import registry
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from penstock.tasks.finding import Finding
     from penstock.tasks.flighttrace import Event
 
-__all__ = ["FindingHub", "FindingsRequest", "TraceRequest", "finding_hub"]
+__all__ = ["CancellationsRequest", "FindingHub", "FindingsRequest", "TraceRequest", "finding_hub"]
 
 MOST_FINDINGS = 512
 LONGEST_WAIT_S = 30.0
@@ -80,6 +81,24 @@ class FindingsRequest(LaterAnswer):
             return None
         found, mark = finding_hub.since(self._since)
         return {"findings": [plain_finding(finding) for finding in found], "mark": mark}
+
+
+class CancellationsRequest(LaterAnswer):
+    """The cancellations after `since`; without any, those that come within `wait_s` seconds."""
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        since = whole(message, "since", 0, 0, MOST_MARK)
+        # a mark of a former process that had this number
+        self._since = since if since <= cancellations.mark() else 0
+        self._until_s = time.monotonic() + seconds(message, "wait_s", 0, LONGEST_WAIT_S)
+
+    def poll(self) -> Mapping[str, Any] | None:
+        """Return the cancellations; None while there is none and time is left."""
+        if cancellations.mark() == self._since and time.monotonic() < self._until_s:
+            return None
+        found, mark = cancellations.since(self._since)
+        plain = [plain_cancellation(each) for each in found]
+        return {"cancellations": plain, "mark": mark, "enabled": cancellations.is_enabled}
 
 
 class TraceRequest(LaterAnswer):

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penstock.executors.counters import LaneStatistics
+    from penstock.tasks.cancellations import Cancellation, NamedTask
     from penstock.tasks.finding import Finding
     from penstock.tasks.place import Place
     from penstock.tasks.records import LiveTask, SiteStatistics
     from penstock.times import Times
 
-__all__ = ["plain_finding", "plain_lane", "plain_place", "plain_site", "plain_task", "plain_times", "short_name"]
+__all__ = [
+    "plain_cancellation",
+    "plain_finding",
+    "plain_lane",
+    "plain_place",
+    "plain_site",
+    "plain_task",
+    "plain_times",
+    "short_name",
+]
 
 # the names of tasks come from the program: a long one is cut
 MOST_NAME_CHARS = 120
@@ -139,6 +149,23 @@ def plain_finding(finding: Finding) -> dict[str, Any]:
         "wall_time_s": finding.wall_time_s,
         "evidence": evidence,
     }
+
+
+def plain_cancellation(found: Cancellation) -> dict[str, Any]:
+    """Return a cancellation of a task, with the task that called."""
+    return {
+        "at_s": found.at_s,
+        "wall_time_s": found.wall_time_s,
+        "task": _plain_name(found.task),
+        "by": None if found.by is None else _plain_name(found.by),
+        "thread": short_name(found.thread),
+        "place": plain_place(found.place),
+        "chain": [short_name(name) for name in found.chain],
+    }
+
+
+def _plain_name(task: NamedTask) -> dict[str, Any]:
+    return {"name": short_name(task.name), "number": task.number, "site": plain_place(task.site)}
 
 
 def _message(finding: Finding) -> str:
