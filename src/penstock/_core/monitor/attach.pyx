@@ -132,11 +132,20 @@ cdef class AttachServer:
         del self.followed[heartbeat]
 
     def use_stacks(self, int signal_number, int fd):
-        """Have the present handler of a signal write stacks to `fd` for partial answers; 0: no more."""
+        """Have the present handler of a signal write stacks to `fd` for partial answers."""
         pthread_mutex_lock(&self.lock)
         self.stacks.number, self.stacks.fd = signal_number, fd
-        self.stacks.handler = handler_of(signal_number) if signal_number else NULL
+        self.stacks.handler = handler_of(signal_number)
         pthread_mutex_unlock(&self.lock)
+
+    def leave_stacks(self):
+        """Use no signal any more. Return whether the signal still has the handler of `use_stacks`."""
+        cdef bint is_same
+        pthread_mutex_lock(&self.lock)
+        is_same = self.stacks.number and handler_of(self.stacks.number) is self.stacks.handler
+        self.stacks.number, self.stacks.fd, self.stacks.handler = 0, -1, NULL
+        pthread_mutex_unlock(&self.lock)
+        return is_same
 
     def take(self, int timeout_ms):
         """Wait for a line without the GIL, at most `timeout_ms`, or -1. Return (number, line), or None, also after `stop`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from penstock.runtime.attach.messages import LaterAnswer, seconds, whole
@@ -32,8 +34,10 @@ class FindingHub:
     """The newest findings of all loops, also of closed ones, numbered in their order. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a garbage collection may find a lost task while this lock is held.
+        self._lock = threading.RLock()
         self._kept: deque[tuple[int, Finding]] = deque(maxlen=MOST_FINDINGS)
+        self._numbers = count(1)
         self._mark = 0
         self._is_listening = False
 
@@ -50,8 +54,9 @@ class FindingHub:
     def add(self, finding: Finding) -> None:
         """Keep a finding; of a fault that is reported again, the newest report."""
         with self._lock:
-            self._mark += 1
-            self._kept.append((self._mark, finding))
+            number = next(self._numbers)
+            self._kept.append((number, finding))
+            self._mark = max(self._mark, number)
 
     def mark(self) -> int:
         """Return the number of the newest finding."""
@@ -60,10 +65,17 @@ class FindingHub:
     def since(self, mark: int) -> tuple[list[Finding], int]:
         """Return the findings after a mark, and the mark of the newest."""
         with self._lock:
-            return [finding for number, finding in self._kept if number > mark], self._mark
+            kept = list(self._kept)
+            return [finding for number, finding in kept if number > mark], max((0, *(number for number, _ in kept)))
+
+    def forked(self) -> None:
+        """Make a new lock in a forked child: a thread of the parent may have held it."""
+        self._lock = threading.RLock()
 
 
 finding_hub = FindingHub()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=finding_hub.forked)
 
 
 class FindingsRequest(LaterAnswer):
@@ -156,5 +168,11 @@ class RaisedLevel:
                 if observer.statistics().level == "trace":
                     observer.set_level(level)
 
+    def forked(self) -> None:
+        """Forget the parent's requests in a forked child."""
+        self._count, self._former = 0, []
+
 
 raised_level = RaisedLevel()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=raised_level.forked)

@@ -10,16 +10,14 @@ import logging
 import os
 import signal
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from penstock._core.monitor.attach import AttachServer
 from penstock.runtime.supervisor.health.page import new_memory
+from penstock.threads import join_wholly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from penstock._core.tasks.heartbeat import Heartbeat
     from penstock.runtime.attach.attachsocket import AttachSocket
     from penstock.runtime.attach.commands import AttachCommands
@@ -36,6 +34,10 @@ JOIN_S = 1.0
 START_POLL_S = 0.001
 # the supervisor's stack dump has SIGRTMIN + 5
 STACK_SIGNAL = getattr(signal, "SIGRTMIN", 0) and signal.SIGRTMIN + 6
+
+
+class _Interrupted(BaseException):
+    """The end of an answer in the middle: the server stops, and answers when it runs again."""
 
 
 class NativeServing:
@@ -59,37 +61,54 @@ class NativeServing:
         faulthandler.register(STACK_SIGNAL, file=self._stack_fd, all_threads=True, chain=False)
         self._server.use_stacks(STACK_SIGNAL, self._stack_fd)
 
-    def run(self, is_stopping: Callable[[], bool]) -> None:
+    def run(self, is_stopping: threading.Event) -> None:
         """Answer clients, which another thread serves, until `stop`."""
-        while self._server.is_serving and not is_stopping():
-            # a former run's thread: it ends at once
-            time.sleep(START_POLL_S)
+        # a former run's thread ends at once; the program may have replaced time.sleep
+        while self._server.is_serving and not is_stopping.wait(START_POLL_S):
+            pass
         self._server.resume()
-        if is_stopping():
+        if is_stopping.is_set():
             return
         thread = threading.Thread(target=self._server.serve, name="penstock-attach-io", daemon=True)
         thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
         thread.start()
-        while not self._server.is_serving and thread.is_alive() and not is_stopping():
-            time.sleep(START_POLL_S)
-        self._socket.publish()
-        while not self._server.is_stopping and not is_stopping():
-            taken = self._server.take(POLL_MS if self._later else -1)
-            if taken is not None:
-                self._answer(*taken)
-            if self._later:
-                self._poll()
-        thread.join(JOIN_S)
+        try:
+            while not self._server.is_serving and thread.is_alive() and not is_stopping.wait(START_POLL_S):
+                pass
+            self._socket.publish()
+            while not self._server.is_stopping and not is_stopping.is_set():
+                self._turn()
+        except _Interrupted:
+            # the server is stopping: the next run answers
+            pass
+        finally:
+            self._server.stop()
+            join_wholly(thread, JOIN_S)
+
+    def _turn(self) -> None:
+        taken = self._server.take(POLL_MS if self._later else -1)
+        if taken is not None:
+            self._answer(*taken)
+        if self._later:
+            self._poll()
+
+    def _tick(self) -> None:
+        """Note that this thread has the GIL, between two pieces of an answer. A fork does not wait for the rest."""
+        if self._server.is_stopping:
+            raise _Interrupted
+        self._server.tick()
 
     def _answer(self, number: int, line: bytes) -> None:
         from penstock.runtime.attach.commands import CHANGES, answer_line, error_line
         from penstock.runtime.attach.messages import LaterAnswer, parse_line
         from penstock.runtime.attach.pace import Pace
 
-        pace = Pace(self._server.tick)
+        pace = Pace(self._tick)
         try:
             message = parse_line(line)
             if message["command"] in CHANGES:
+                # it is done once, so the answer is not begun again
+                pace = Pace(self._server.tick)
                 self._server.hold(number)
             found = self._known_commands()(message, pace)
             if isinstance(found, LaterAnswer):
@@ -117,7 +136,7 @@ class NativeServing:
                 answer = later.poll() if self._server.is_open(number) else {}
                 if answer is None:
                     continue
-                self._server.give(number, answer_line(answer, Pace(self._server.tick)))
+                self._server.give(number, answer_line(answer, Pace(self._tick)))
             except Exception as error:
                 self._server.give(number, error_line(error))
             del self._later[number]
@@ -130,22 +149,28 @@ class NativeServing:
     def close(self) -> None:
         """Close everything, and remove the file unless another process has made it anew."""
         self._socket.close()
+        self._end_later()
+        self._close_stacks()
+        self._server.close_all()
+
+    def _end_later(self) -> None:
         for later in self._later.values():
             later.end()
         self._later.clear()
-        self._server.use_stacks(0, -1)
-        self._server.close_all()
-        self._close_stacks()
 
     def _close_stacks(self) -> None:
-        if self._stack_fd >= 0:
+        fd, self._stack_fd = self._stack_fd, -1
+        if fd < 0:
+            return
+        # a handler that the program has set meanwhile stays
+        if self._server.leave_stacks():
             faulthandler.unregister(STACK_SIGNAL)
-            os.close(self._stack_fd)
-            self._stack_fd = -1
+        os.close(fd)
 
     def forked(self) -> None:
         """Close everything in a forked child. The file is the parent's."""
         self._server.forked()
+        # not their ends: these take locks that threads of the parent may have held
         self._later.clear()
         self._socket.listener.close()
         self._close_stacks()

@@ -6,7 +6,7 @@ delay the loop by that much at each look, so it lets the loop go first of its ow
 
 from __future__ import annotations
 
-import time
+from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,19 +24,19 @@ class Pace:
 
     def __init__(self, tick: Callable[[], object] | None = None) -> None:
         self._tick = tick
-        self._since_ns = time.monotonic_ns()
+        self._since_ns = monotonic_ns()
 
     def rest(self) -> None:
         """Pause if the present piece is long enough. Call it between steps of the work."""
-        if time.monotonic_ns() - self._since_ns >= PIECE_NS:
+        if monotonic_ns() - self._since_ns >= PIECE_NS:
             self.pause()
 
     def pause(self) -> None:
         """Let other threads have the GIL."""
-        time.sleep(PAUSE_S)
+        sleep(PAUSE_S)
         if self._tick is not None:
             self._tick()
-        self._since_ns = time.monotonic_ns()
+        self._since_ns = monotonic_ns()
 
     def over(self, items: Iterable[Any]) -> Iterator[Any]:
         """Yield the items, and pause between them."""

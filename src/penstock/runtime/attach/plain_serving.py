@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.runtime.supervisor.control import ControlServer, PendingAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from penstock._core.tasks.heartbeat import Heartbeat
     from penstock.runtime.attach.attachsocket import AttachSocket
@@ -31,10 +31,10 @@ class PlainServing:
         self._commands: AttachCommands | None = None
         self._ends = threading.Event()
 
-    def run(self, is_stopping: Callable[[], bool]) -> None:
+    def run(self, is_stopping: threading.Event) -> None:
         """Serve until `stop`."""
         self._ends.clear()
-        if is_stopping():
+        if is_stopping.is_set():
             return
         server = ControlServer(self._answer, self._socket.listener.dup())
         self._socket.publish()

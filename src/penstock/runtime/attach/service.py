@@ -18,6 +18,7 @@ from weakref import ref
 from penstock.runtime.attach.role import ProcessRole
 from penstock.tasks.detectors.stalls import stall_watch
 from penstock.tasks.observers import registry
+from penstock.threads import join_wholly, own_number
 
 if TYPE_CHECKING:
     import asyncio
@@ -85,29 +86,45 @@ class AttachService:
     # --- the thread
 
     def ensure_thread(self) -> None:
-        """Start the thread unless it runs."""
-        with self._lock:
-            if self._thread is not None or not self._is_wanted or sys.is_finalizing():
-                return
-            if not self._ends_at_exit:
-                self._ends_at_exit = True
-                atexit.register(self.close)
-            # of this thread alone: a former one may still be ending
-            self._is_stopping = threading.Event()
-            self._thread = threading.Thread(
-                target=self._run, args=(self._is_stopping,), name="penstock-attach", daemon=True
-            )
-            # pydevd would stop it together with the loop's thread
-            self._thread.pydev_do_not_trace = self._thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
-            self._thread.start()
+        """Start the thread unless it runs. A loop runs all the same without one."""
+        try:
+            with self._lock:
+                self._start_thread()
+        except Exception as error:
+            logger.debug("no monitor can attach to this process: %s", error)
 
-    def _run(self, is_stopping: threading.Event) -> None:
-        if self._server is None and is_stopping.wait(START_S):
+    def _start_thread(self) -> None:
+        if self._thread is not None or not self._is_wanted or sys.is_finalizing():
+            return
+        if not self._ends_at_exit:
+            self._ends_at_exit = True
+            atexit.register(self.close)
+        # of this thread alone: a former one may still be ending
+        is_stopping = self._is_stopping = threading.Event()
+        thread = threading.Thread(
+            target=self._run, args=(is_stopping, own_number()), name="penstock-attach", daemon=True
+        )
+        # pydevd would stop it together with the loop's thread
+        thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
+        self._thread = thread
+        try:
+            thread.start()
+        except BaseException:
+            # no thread was to be had, or Ctrl-C came while it started: then it ends at once
+            is_stopping.set()
+            self._thread = None
+            raise
+
+    def _run(self, is_stopping: threading.Event, starter: int) -> None:
+        if starter == own_number():
+            # the program's own kind of threads, such as gevent's: a wait here would stop its thread
             return
         try:
+            if self._server is None and is_stopping.wait(START_S):
+                return
             if self._server is None:
                 self._server = self._made()
-            self._server.run(is_stopping.is_set)
+            self._server.run(is_stopping)
         except Exception as error:
             logger.debug("no monitor can attach to this process: %s", error)
 
@@ -135,21 +152,25 @@ class AttachService:
         self._is_stopping.set()
         if self._server is not None:
             self._server.stop()
-        thread.join(LONGEST_STOP_S)
+        join_wholly(thread, LONGEST_STOP_S)
 
     # --- around a fork
 
     def before_fork(self) -> None:
         """End the threads before the process is copied: Python warns of a fork beside threads."""
         self._lock.acquire()
-        self._has_run = self._thread is not None
+        # a signal handler may fork while this call waits
+        self._has_run = self._has_run or self._thread is not None
         self._stop_thread()
 
     def after_fork_in_parent(self) -> None:
         """Start the thread in the next turn of a running loop: Python's warning comes after this call."""
-        self._lock.release()
+        with suppress(RuntimeError):
+            # a child of a signal handler's fork comes here with a new lock
+            self._lock.release()
         if not self._has_run:
             return
+        self._has_run = False
         for known in list(self._followed):
             loop = known()
             if loop is not None and loop.is_running():
@@ -162,6 +183,7 @@ class AttachService:
         """Give up the parent's socket. The child's service starts with a loop of its own."""
         self._lock = threading.RLock()
         self._thread = None
+        self._has_run = False
         self._is_stopping = threading.Event()
         server, self._server = self._server, None
         self._followed.clear()

@@ -9,7 +9,7 @@ from penstock.loop import NATIVE
 from penstock.runtime.attach.attachsocket import AttachSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from threading import Event
 
     from penstock._core.tasks.heartbeat import Heartbeat
     from penstock.runtime.attach.role import ProcessRole
@@ -20,8 +20,8 @@ __all__ = ["AttachServing", "make_server"]
 class AttachServing(Protocol):
     """A server of attach sockets. `run` serves in the calling thread until `stop`, and can be called again."""
 
-    def run(self, is_stopping: Callable[[], bool]) -> None:
-        """Serve until `stop`, or until `is_stopping()` is true."""
+    def run(self, is_stopping: Event) -> None:
+        """Serve until `stop`; not at all if `is_stopping` is set."""
 
     def stop(self) -> None:
         """Make `run` return. Any thread may call it."""

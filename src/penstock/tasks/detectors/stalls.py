@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -19,6 +20,7 @@ from penstock._core.tasks.rows import StallEnd, StallSighting
 from penstock.purity import is_pure_requested
 from penstock.tasks.detectors.stall_causes import CAUSES, cause_of
 from penstock.tasks.detectors.stall_report import running_task, sample, stall_finding, with_whole_length
+from penstock.threads import join_wholly, own_number
 
 if TYPE_CHECKING:
     import asyncio
@@ -202,7 +204,9 @@ class StallWatch:
         if not self._ends_at_exit:
             self._ends_at_exit = True
             atexit.register(self.close)
-        thread = threading.Thread(target=self._run, args=(watchdog,), name="penstock-watchdog", daemon=True)
+        thread = threading.Thread(
+            target=self._run, args=(watchdog, own_number()), name="penstock-watchdog", daemon=True
+        )
         # pydevd would stop it together with the loop's thread, and it would sample the stack after the breakpoint
         thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
         # Ctrl-C may interrupt this call while the thread runs, so the thread registers itself.
@@ -213,7 +217,10 @@ class StallWatch:
     def _has_thread(self) -> bool:
         return self._thread is not None
 
-    def _run(self, watchdog: Watchdog) -> None:
+    def _run(self, watchdog: Watchdog, starter: int) -> None:
+        if starter == own_number():
+            # the program's own kind of threads, such as gevent's: a wait here would stop its thread
+            return
         # if two threads were started, one of them watches
         if not watchdog.claim():
             return
@@ -265,7 +272,7 @@ class StallWatch:
             return
         watchdog.stop()
         try:
-            thread.join(LONGEST_STOP_S)
+            join_wholly(thread, LONGEST_STOP_S)
         finally:
             watchdog.resume()
 
@@ -278,7 +285,9 @@ class StallWatch:
 
     def after_fork_in_parent(self) -> None:
         """Start the thread in the next turn of a running loop: Python's warning comes after this call."""
-        self._lock.release()
+        with suppress(RuntimeError):
+            # a child of a signal handler's fork comes here with a new lock
+            self._lock.release()
         if self._thread is not None or self._watchdog is None or not self._watchdog.is_needed():
             return
         for entry in list(self._loops.values()):

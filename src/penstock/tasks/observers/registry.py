@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -83,7 +84,8 @@ _since_s: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionar
 on_unregister: Callable[[asyncio.AbstractEventLoop], object] | None = None
 # called with the findings of every loop, also of loops made later
 _listeners: tuple[Listener, ...] = ()
-_lock = threading.Lock()
+# reentrant: a garbage collection may close a loop while it is held
+_lock = threading.RLock()
 
 
 def register(loop: asyncio.AbstractEventLoop, observer: Observer) -> None:
@@ -128,9 +130,8 @@ def observer_of(loop: asyncio.AbstractEventLoop) -> Observer | None:
 
 def observers() -> list[Observer]:
     """Return the observers of all open loops, in the order of registration."""
-    with _lock:
-        # once each: a task factory may serve several loops
-        return list(dict.fromkeys(observer for loop, observer in _observers.items() if not loop.is_closed()))
+    # once each: a task factory may serve several loops
+    return list(dict.fromkeys(observer for _, observer in observed_loops()))
 
 
 def registered_s(loop: asyncio.AbstractEventLoop) -> float:
@@ -140,13 +141,17 @@ def registered_s(loop: asyncio.AbstractEventLoop) -> float:
 
 def observed_loops() -> list[tuple[asyncio.AbstractEventLoop, Observer]]:
     """Return the open loops with their observers, in the order of registration."""
-    with _lock:
-        return [(loop, observer) for loop, observer in _observers.items() if not loop.is_closed()]
+    while True:
+        with _lock, suppress(RuntimeError):
+            # a collection that closes a loop in the middle changes the dictionary: once more
+            found = list(_observers.items())
+            break
+    return [(loop, observer) for loop, observer in found if not loop.is_closed()]
 
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
