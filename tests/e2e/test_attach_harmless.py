@@ -1,4 +1,4 @@
-"""What is always on is never in a program's way: around forks and signals, and where no thread can start."""
+"""The attach server beside forks, signal handlers, and threads that do not start: it is never in a program's way."""
 
 import shutil
 import subprocess
