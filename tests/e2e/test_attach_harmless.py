@@ -1,6 +1,7 @@
 """The attach server beside forks, signal handlers, and threads that do not start: it is never in a program's way."""
 
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from penstock.loop import NATIVE
 from penstock.monitor.client import AttachedProcess
 from tests.support.attached import running
+from tests.support.waiting import wait_until
 
 native_only = pytest.mark.skipif(not NATIVE, reason="the signal and the native thread are the native server's")
 
@@ -95,7 +97,7 @@ OWN_SIGNAL = (
     + """
 async def main():
     await served()
-    signal.signal(signal.SIGRTMIN + 6, lambda number, frame: print("handled", flush=True))
+    signal.signal(signal.SIGRTMIN + 6, lambda number, frame: os.write(1, b"handled\\n"))
     child = os.fork()
     os.kill(os.getpid(), signal.SIGRTMIN + 6)
     if not child:
@@ -232,3 +234,17 @@ while True:
     with AttachedProcess(int(sys.argv[1]), within_s=60) as attached:
         attached.ask("graph", patience_ms=10_000)
 """
+
+
+def test_the_files_of_processes_that_are_gone_do_not_pile_up(folder: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    for ending in ("-attach.sock", "-attach.sock.new"):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(folder / f"{process.pid}{ending}"))
+            sock.listen()
+    other = folder / "999999999-attach.sock"
+    other.touch()
+    with running("import asyncio, penstock; penstock.run(asyncio.sleep(60))", folder) as served:
+        own = f"{served.pid}-attach.sock"
+        wait_until(lambda: {path.name for path in folder.iterdir()} == {own, other.name})

@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 
 from penstock.runtime.socketfile import SocketFile
-from penstock.runtime.supervisor.rundir import ATTACH_ENDING, make_directory
+from penstock.runtime.supervisor.rundir import ATTACH_ENDING, FIRST_ENDING, make_directory, remove_dead
 
 __all__ = ["AttachSocket"]
 
@@ -21,8 +21,8 @@ class AttachSocket:
     """
 
     def __init__(self, pid: int) -> None:
-        self._path = str(make_directory(os.environ) / f"{pid}{ATTACH_ENDING}")
-        self._first_path = f"{self._path}.new"
+        self._folder = make_directory(os.environ)
+        self._path, self._first_path = (str(self._folder / f"{pid}{each}") for each in (ATTACH_ENDING, FIRST_ENDING))
         self._file: SocketFile | None = None
         self.listener = socket.socket(socket.AF_UNIX)
         try:
@@ -43,6 +43,7 @@ class AttachSocket:
         if self._file is None:
             os.rename(self._first_path, self._path)
             self._file = SocketFile.at(self._path)
+            remove_dead(self._folder)
 
     def close(self) -> None:
         """Close the listener, and remove the file unless another process has made it anew."""

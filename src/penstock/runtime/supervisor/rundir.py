@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATTACH_ENDING",
+    "FIRST_ENDING",
     "OVERRIDE",
     "attach_sockets",
     "control_sockets",
     "make_directory",
     "refused_directories",
     "remove_attach_socket",
+    "remove_dead",
 ]
 
 OVERRIDE = "PENSTOCK_RUNTIME_DIR"
@@ -28,8 +31,11 @@ SHARED = "/tmp/penstock-{}"
 # of sockaddr_un, without the zero at its end; and the longest name of a control socket
 MOST_PATH_BYTES = 107
 CONTROL_ENDING, ATTACH_ENDING = ".sock", "-attach.sock"
+# until clients can be served
+FIRST_ENDING = f"{ATTACH_ENDING}.new"
+MOST_REMOVED = 100
 MOST_DIGITS = len("4194304")
-MOST_NAME = f"4194304{ATTACH_ENDING}"
+MOST_NAME = f"4194304{FIRST_ENDING}"
 
 
 def make_directory(environ: Mapping[str, str]) -> Path:
@@ -62,6 +68,17 @@ def remove_attach_socket(environ: Mapping[str, str], pid: int) -> None:
     for folder in _candidates(environ):
         if not _unsafe(folder):
             remove_if_stale(str(folder / f"{pid}{ATTACH_ENDING}"))
+
+
+def remove_dead(folder: Path) -> None:
+    """Remove the attach sockets of processes that have ended without doing it, at most 100 of them.
+
+    Processes that are killed or call os._exit leave a file each; without this they would become ever more.
+    """
+    files = (file for ending in (ATTACH_ENDING, FIRST_ENDING) for file in _socket_files(folder, ending))
+    # a process of another container has no number here: its socket answers, and stays
+    for _, path in islice((file for file in files if not os.path.exists(f"/proc/{file[0]}")), MOST_REMOVED):
+        remove_if_stale(str(path))
 
 
 def _live_sockets(environ: Mapping[str, str], ending: str) -> dict[int, Path]:
