@@ -248,3 +248,37 @@ def test_the_files_of_processes_that_are_gone_do_not_pile_up(folder: Path) -> No
     with running("import asyncio, penstock; penstock.run(asyncio.sleep(60))", folder) as served:
         own = f"{served.pid}-attach.sock"
         wait_until(lambda: {path.name for path in folder.iterdir()} == {own, other.name})
+
+
+REUSES_DESCRIPTORS = """
+import os, sys, time, penstock
+from penstock.runtime.attach.service import attach_service
+
+loop = penstock.new_event_loop()
+while not os.path.exists(f"{os.environ['PENSTOCK_RUNTIME_DIR']}/{os.getpid()}-attach.sock"):
+    time.sleep(0.01)
+os.closerange(3, 4096)
+files = [open(f"{os.environ['PENSTOCK_RUNTIME_DIR']}/{number}", "w+b", buffering=0) for number in range(20)]
+for file in files:
+    file.write(b"0123456789")
+    file.seek(0)
+child = os.fork()
+if not child:
+    os._exit(0)
+os.waitpid(child, 0)
+attach_service.ensure_thread()
+attach_service.close()
+for file in files:
+    assert file.tell() == 0 and file.read(30) == b"0123456789", file.name
+os._exit(0)
+"""
+
+
+@native_only
+def test_descriptors_that_the_program_closed_and_got_again_are_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the watch for stalls has descriptors of its own
+    monkeypatch.setenv("PENSTOCK_TASKS_STALL_S", "none")
+    output, _ = run(REUSES_DESCRIPTORS)
+    assert output == ""

@@ -1,5 +1,5 @@
 # What the kernel tells of this process's threads and signals, for a thread that has no GIL.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from *:
     """
@@ -112,6 +112,24 @@ cdef extern from *:
         return fstat(fd, &found) < 0 ? -1 : (int64_t)found.st_size;
     }
 
+    /* Whether a descriptor is an eventfd. */
+    static int penstock_is_eventfd(int fd)
+    {
+        char path[64], text[64];
+        ssize_t count;
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        count = fd < 0 ? -1 : readlink(path, text, sizeof text - 1);
+        text[count > 0 ? count : 0] = 0;
+        return strcmp(text, "anon_inode:[eventfd]") == 0;
+    }
+
+    /* The number of a socket's inode; 0 for any other descriptor. */
+    static uint64_t penstock_socket_number(int fd)
+    {
+        struct stat found;
+        return fstat(fd, &found) < 0 || !S_ISSOCK(found.st_mode) ? 0 : (uint64_t)found.st_ino;
+    }
+
     static void penstock_sleep_ns(int64_t ns)
     {
         struct timespec asked = {ns / 1000000000, ns % 1000000000};
@@ -132,6 +150,8 @@ cdef extern from *:
     int signal_thread "penstock_signal_thread"(int thread, int number) noexcept nogil
     void block_signals "penstock_block_signals"() noexcept nogil
     int64_t file_bytes "penstock_file_bytes"(int fd) noexcept nogil
+    bint is_eventfd "penstock_is_eventfd"(int fd) noexcept nogil
+    uint64_t socket_number "penstock_socket_number"(int fd) noexcept nogil
     void sleep_ns "penstock_sleep_ns"(int64_t ns) noexcept nogil
 
 cdef extern from "<pthread.h>" nogil:

@@ -37,6 +37,8 @@ cdef class AttachServer:
     # The socket of the listener belongs to `listener`; the two eventfds are its own.
     cdef object listener
     cdef int listener_fd, wake_fd, ask_fd
+    # The number of the listener's inode.
+    cdef uint64_t listener_number
     # Held for a moment by either side; never while waiting for anything.
     cdef pthread_mutex_t lock
     cdef bint has_lock, stopping, serving, is_native
@@ -50,6 +52,8 @@ cdef class AttachServer:
     cdef int pid
     cdef readonly uint64_t accepted, refused, partial
 
+    cdef bint is_intact(self) noexcept nogil
+    cdef void wake(self, int fd) noexcept nogil
     cdef void turn(self) noexcept nogil
     cdef int watch(self, void *polled) noexcept nogil
     cdef bint accept(self, int64_t at_ns) noexcept nogil

@@ -12,17 +12,17 @@ calls `forked`, before anything else.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free
-from libc.errno cimport EAGAIN, EBADF, EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport atoi
 from libc.string cimport memchr, memmove, memset, strstr
 from posix.unistd cimport close, geteuid, getpid
 
 from penstock._core._sys.epoll cimport EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_t, eventfd_write
-from penstock._core._sys.poll cimport POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, poll, pollfd, wait_readable
+from penstock._core._sys.poll cimport POLLERR, POLLHUP, POLLIN, POLLOUT, poll, pollfd, wait_readable
 from penstock._core._sys.procfs cimport (
-    ThreadState, block_signals, handler_of, peer_user, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
-    pthread_mutex_unlock, read_thread,
+    ThreadState, block_signals, handler_of, is_eventfd, peer_user, pthread_mutex_destroy, pthread_mutex_init,
+    pthread_mutex_lock, pthread_mutex_unlock, read_thread, socket_number,
 )
 from penstock._core._sys.socket cimport (
     MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, recv, send as send_bytes,
@@ -65,7 +65,7 @@ cdef class AttachServer:
             self.clients[at].fd = -1
         self.followed = {}
         self.listener, self.listener_fd = listener, listener.fileno()
-        self.pid = getpid()
+        self.pid, self.listener_number = getpid(), socket_number(self.listener_fd)
         self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         self.ask_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.wake_fd < 0 or self.ask_fd < 0:
@@ -96,9 +96,9 @@ cdef class AttachServer:
         for at in range(MOST_CLIENTS):
             if self.clients[at].state != FREE:
                 self.drop(&self.clients[at])
-        if self.wake_fd >= 0:
+        if is_eventfd(self.wake_fd):
             close(self.wake_fd)
-        if self.ask_fd >= 0:
+        if is_eventfd(self.ask_fd):
             close(self.ask_fd)
         self.wake_fd = self.ask_fd = -1
 
@@ -159,8 +159,10 @@ cdef class AttachServer:
                 return number, line
             with nogil:
                 ready = wait_readable(self.ask_fd, -1 if timeout_ms < 0 else <int64_t>timeout_ms * 1_000_000)
-                if ready > 0 and eventfd_read(self.ask_fd, &ignored) < 0 and errno == EBADF:
+                if ready > 0 and not self.is_intact():
                     self.stopping = True
+                elif ready > 0:
+                    eventfd_read(self.ask_fd, &ignored)
             if ready == 0:
                 return None
         return None
@@ -244,18 +246,23 @@ cdef class AttachServer:
             if client is NULL:
                 release(&copy)
             else:
-                eventfd_write(self.wake_fd, 1)
+                self.wake(self.wake_fd)
         return client is not NULL
 
     def stop(self):
         """Have `serve` and `take` return, now and until `resume`."""
         self.stopping = True
-        eventfd_write(self.wake_fd, 1)
-        eventfd_write(self.ask_fd, 1)
+        self.wake(self.wake_fd)
+        self.wake(self.ask_fd)
 
     def resume(self):
-        """Let `serve` and `take` be called again, after `stop` and the end of both. Lines that were taken wait again."""
+        """Let `serve` and `take` be called again, after `stop` and the end of both. Lines that were taken wait again.
+
+        No effect if the program has closed the server's descriptors.
+        """
         cdef int at
+        if not self.is_intact():
+            return
         self.stopping = False
         for at in range(MOST_CLIENTS):
             if self.clients[at].state == TAKEN:
@@ -300,6 +307,20 @@ cdef class AttachServer:
 
     # --- without the GIL
 
+    cdef bint is_intact(self) noexcept nogil:
+        """Return whether the descriptors are the server's: a program may close all, and get their numbers for its own."""
+        return (
+            self.listener_number != 0
+            and socket_number(self.listener_fd) == self.listener_number
+            and is_eventfd(self.wake_fd)
+            and is_eventfd(self.ask_fd)
+        )
+
+    cdef void wake(self, int fd) noexcept nogil:
+        """Signal an eventfd, unless its number is another file's by now."""
+        if is_eventfd(fd):
+            eventfd_write(fd, 1)
+
     cdef void turn(self) noexcept nogil:
         """Wait for events once, and handle them."""
         cdef pollfd[MOST_CLIENTS + 2] polled
@@ -310,8 +331,7 @@ cdef class AttachServer:
         timeout_ms = self.watch(polled)
         poll(polled, MOST_CLIENTS + 2, timeout_ms)
         at_ns = now_ns()
-        if (polled[0].revents | polled[1].revents) & POLLNVAL:
-            # the program has closed descriptors that it did not open
+        if not self.is_intact():
             self.stopping = True
             return
         if polled[0].revents:
@@ -430,14 +450,14 @@ cdef class AttachServer:
             put(&client.unsent, TOO_LONG)
             client.state, client.sent_bytes, client.is_last = SENDING, 0, True
             client.until_ns = at_ns + PROGRESS_NS
-            eventfd_write(self.wake_fd, 1)
+            self.wake(self.wake_fd)
             return
         client.line_bytes = end - client.received.at
         self.last_number += 1
         client.number, client.state, client.asked_ns = self.last_number, ASKED, at_ns
         client.patience_ns = patience_of(client)
         client.until_ns = NEVER_NS
-        eventfd_write(self.ask_fd, 1)
+        self.wake(self.ask_fd)
 
     cdef void send(self, Client *client, int64_t at_ns) noexcept nogil:
         """Send as much of the answer as the socket takes. Afterwards the client may send its next line."""

@@ -33,6 +33,7 @@ class AttachSocket:
             os.chmod(self._first_path, 0o600)
             self.listener.listen(BACKLOG)
             self.listener.setblocking(False)
+            self._inode = os.fstat(self.listener.fileno()).st_ino
         except OSError as error:
             self.listener.close()
             reason = f"cannot make the attach socket {self._path}: {error.strerror or error}"
@@ -47,9 +48,17 @@ class AttachSocket:
 
     def close(self) -> None:
         """Close the listener, and remove the file unless another process has made it anew."""
-        self.listener.close()
+        self.close_listener()
         if self._file is not None:
             self._file.remove()
         else:
             with suppress(OSError):
                 os.unlink(self._first_path)
+
+    def close_listener(self) -> None:
+        """Close the listener, unless the program has closed it and its number is another file's by now."""
+        with suppress(OSError):
+            if os.fstat(self.listener.fileno()).st_ino == self._inode:
+                self.listener.close()
+                return
+        self.listener.detach()

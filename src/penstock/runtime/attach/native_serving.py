@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from penstock._core.monitor.attach import AttachServer
@@ -64,10 +65,11 @@ class NativeServing:
     def run(self, is_stopping: threading.Event) -> None:
         """Answer clients, which another thread serves, until `stop`."""
         # a former run's thread ends at once; the program may have replaced time.sleep
-        while self._server.is_serving and not is_stopping.wait(START_POLL_S):
+        until_s = monotonic() + JOIN_S
+        while self._server.is_serving and monotonic() < until_s and not is_stopping.wait(START_POLL_S):
             pass
         self._server.resume()
-        if is_stopping.is_set():
+        if self._is_spent() or is_stopping.is_set():
             return
         thread = threading.Thread(target=self._server.serve, name="penstock-attach-io", daemon=True)
         thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
@@ -84,6 +86,10 @@ class NativeServing:
         finally:
             self._server.stop()
             join_wholly(thread, JOIN_S)
+
+    def _is_spent(self) -> bool:
+        """Return whether the program has closed the server's descriptors: a thread that polls them cannot be woken."""
+        return self._server.is_serving or self._server.is_stopping
 
     def _turn(self) -> None:
         taken = self._server.take(POLL_MS if self._later else -1)
@@ -165,14 +171,16 @@ class NativeServing:
         # a handler that the program has set meanwhile stays
         if self._server.leave_stacks():
             faulthandler.unregister(STACK_SIGNAL)
-        os.close(fd)
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:penstock-attach"):
+                os.close(fd)
 
     def forked(self) -> None:
         """Close everything in a forked child. The file is the parent's."""
         self._server.forked()
         # not their ends: these take locks that threads of the parent may have held
         self._later.clear()
-        self._socket.listener.close()
+        self._socket.close_listener()
         self._close_stacks()
 
     def follow(self, heartbeat: Heartbeat, name: str) -> None:

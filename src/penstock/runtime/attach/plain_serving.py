@@ -80,7 +80,7 @@ class PlainServing:
 
     def forked(self) -> None:
         """Close everything in a forked child. The file is the parent's."""
-        self._socket.listener.close()
+        self._socket.close_listener()
 
     def follow(self, heartbeat: Heartbeat, name: str) -> None:
         """Do nothing: there is no heartbeat without native code."""
