@@ -105,7 +105,7 @@ def test_a_browser_shows_the_report(
         (("report",), 2, "the following arguments are required"),
         (("report", "no-such.json"), 2, "cannot read no-such.json: No such file or directory"),
         (("report", "999999999"), 2, "no penstock process 999999999 of this user"),
-        (("report", "1", "--seconds", "0"), 2, "--seconds is more than 0 and at most 60, not 0"),
+        (("report", "1", "--seconds", "0"), 2, "'0' is not a number of seconds, more than 0, at most 60"),
     ],
 )
 def test_bad_arguments_are_one_line(penstock: Command, arguments: tuple[str, ...], code: int, says: str) -> None:

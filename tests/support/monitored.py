@@ -125,7 +125,11 @@ class FakeProcess:
 
     def _lane(self, name: str, kind: str, workers: int, busy: float) -> dict[str, Any]:
         figures = {"workers": workers, "workers_busy": round(busy), "workers_limit": workers, "running": round(busy)}
-        counts = {"queued": int(max(0.0, busy - workers / 2) * 3), "queue_limit": 64, "completed": {"result": self.finished // 4}}
+        counts = {
+            "queued": int(max(0.0, busy - workers / 2) * 3),
+            "queue_limit": 64,
+            "completed": {"result": self.finished // 4},
+        }
         return {"name": name, "kind": kind, **figures, **counts, **self._times("wait", "run"), "shed": {}}
 
     def _gate(self, wave: float) -> dict[str, Any]:

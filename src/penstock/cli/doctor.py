@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check_process(options: argparse.Namespace) -> int:
-    """Observe a running process for some seconds, and print what is wrong with it and its figures."""
+    """Observe a running process for some seconds, and print its faults and its figures."""
     # imported here: the report about the machine needs none of it
     from penstock.monitor.checkup import observe
     from penstock.monitor.client import AttachedProcess
@@ -71,11 +71,11 @@ def _parser() -> LineParser:
         prog="penstock doctor",
         usage="penstock doctor [options] [PID]",
         description="Report the machine, the resulting config, and advice for each weak spot. With a PID: observe this "
-        "running process for some seconds, and report what is wrong with it, the next step, and its figures.",
+        "running process for some seconds, and report its faults, the next step for each, and its figures.",
     )
     parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="a running penstock process")
     parser.add_argument(
-        "--seconds", type=_seconds, default=3.0, metavar="S", help="with a PID: observe it for so long (3)"
+        "--seconds", type=_seconds, default=3.0, metavar="S", help="with a PID: observe it for this time (3)"
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.add_argument("--measure", action="store_true", help="measure the cost of task telemetry; takes seconds")

@@ -1,6 +1,7 @@
 """Converters of config values: from Python objects, from text, and back to text.
 
 Each converter describes the allowed values in words, which error messages quote. It knows no key and no source.
+Long, because it has one converter for each kind of value.
 """
 
 from __future__ import annotations

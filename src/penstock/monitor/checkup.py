@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from penstock.monitor.history import History, Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AskedProcess", "observe", "sample", "state_of"]
+    from penstock.monitor.sources import AttachedConnection
+
+__all__ = ["observe", "sample", "state_of"]
 
 # the interval of snapshots: a callback that blocks for half a second is seen in at least one of them
 EVERY_S = 0.25
@@ -19,17 +21,8 @@ EVERY_S = 0.25
 SILENT_S = 3.0
 
 
-class AskedProcess(Protocol):
-    """A connection to a process that answers commands, such as `penstock.monitor.client.AttachedProcess`."""
-
-    pid: int
-
-    def ask(self, command: str, *, within_s: float | None = None, **arguments: Any) -> dict[str, Any]:
-        """Return the answer to a command."""
-
-
 def observe(
-    process: AskedProcess,
+    process: AttachedConnection,
     seconds: float,
     *,
     every_s: float = EVERY_S,
@@ -54,7 +47,7 @@ def observe(
         wait(min(every_s, max(0.0, end_s - clock())))
 
 
-def sample(process: AskedProcess, history: History, *, silent_s: float = SILENT_S) -> None:
+def sample(process: AttachedConnection, history: History, *, silent_s: float = SILENT_S) -> None:
     """Add one snapshot and the new findings to the history; without an answer, the silence and its reason."""
     try:
         history.add(process.ask("snapshot", within_s=silent_s))

@@ -1,6 +1,7 @@
 """The figures of a process in an interval: the rates, quantiles and gauges between two snapshots.
 
-A view and a rule read these and never a raw answer. Knows the keys of the protocol, and no socket.
+A view and a rule read these and never a raw answer. Knows the keys of the protocol, and no socket. Long, because it
+names each key of the protocol once.
 """
 
 from __future__ import annotations

@@ -46,6 +46,8 @@ class ProcessSource(Protocol):
 class AttachedConnection(Protocol):
     """One connection to an attach socket: `penstock.monitor.client.AttachedProcess`."""
 
+    pid: int
+
     def ask(self, command: str, *, within_s: float | None = None, **arguments: Any) -> Answer:
         """Return the answer."""
 

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from penstock.cli.attached.target import trace_seconds
 from penstock.cli.options import LineParser
 from penstock.cli.output import Failure, write_out
 from penstock.monitor.client import AttachedProcess
@@ -24,15 +25,11 @@ __all__ = ["main"]
 
 DEFAULT_PATH = "penstock-report.html"
 DEFAULT_S = 10.0
-# the longest trace that a process records for a client
-LONGEST_S = 60.0
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the report, and print its path and the faults. Return the exit code."""
     options = _parser().parse_args(arguments)
-    if not 0 < options.seconds <= LONGEST_S:
-        raise Failure(f"--seconds is more than 0 and at most {LONGEST_S:g}, not {options.seconds:g}", code=2)
     material = _of_process(options) if options.target.isdigit() else _of_trace(options.target)
     page = report_html(material)
     _save(options.output, page)
@@ -52,7 +49,11 @@ def _parser() -> LineParser:
     )
     parser.add_argument("-o", "--output", metavar="FILE", default=DEFAULT_PATH, help=f"default: {DEFAULT_PATH}")
     parser.add_argument(
-        "--seconds", metavar="S", type=float, default=DEFAULT_S, help="observe so long, at most 60; default: 10"
+        "--seconds",
+        metavar="S",
+        type=trace_seconds,
+        default=DEFAULT_S,
+        help="observe for this time, at most 60; default 10",
     )
     return parser
 

@@ -7,18 +7,33 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from penstock.cli.options import Failure, LineParser
+from penstock.cli.options import Failure, LineParser, accepted
 from penstock.cli.output import write_out
+from penstock.config.converters import seconds
 from penstock.monitor.client import AttachedProcess, Refused, error_line, processes
 from penstock.runtime.supervisor.control_client import explain_absence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["ANSWER_S", "ask", "attached", "only_of", "parsed", "parser_of", "whole", "write_answer", "write_lines"]
+__all__ = [
+    "ANSWER_S",
+    "ask",
+    "attached",
+    "only_of",
+    "parsed",
+    "parser_of",
+    "trace_seconds",
+    "whole",
+    "write_answer",
+    "write_lines",
+]
 
 # The longest wait for an answer. A hundred thousand tasks take a second.
 ANSWER_S = 10.0
+# the longest trace that a process records for a client
+MOST_TRACE_S = 60.0
+LENGTHS = "a number of seconds, more than 0, at most 60"
 
 
 def parser_of(command: str, usage: str, description: str) -> LineParser:
@@ -83,6 +98,14 @@ def write_answer(answer: Mapping[str, Any]) -> None:
 def write_lines(lines: Sequence[str]) -> None:
     """Write lines of text."""
     write_out("".join(f"{line}\n" for line in lines))
+
+
+def trace_seconds(text: str) -> float:
+    """Return the text of an option as the length of a trace, at most 60 s."""
+    value = float(accepted(seconds(zero=False), text, LENGTHS))
+    if value > MOST_TRACE_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {LENGTHS}")
+    return value
 
 
 def whole(text: str) -> int:

@@ -8,24 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.cli.attached import cells
 from penstock.cli.attached.partial import is_partial, partial_reason
-from penstock.cli.attached.target import ANSWER_S, ask, parsed, parser_of, write_answer, write_lines
-from penstock.cli.options import Failure, accepted
+from penstock.cli.attached.target import ANSWER_S, ask, parsed, parser_of, trace_seconds, write_answer, write_lines
+from penstock.cli.options import Failure
 from penstock.cli.output import write_out
-from penstock.config.converters import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
 
-# the longest trace that a process records for a client
-MOST_S = 60.0
-
 
 def main(arguments: Sequence[str]) -> int:
     """Write the trace to a file and print its name."""
     parser = parser_of("trace", "[options] [PID]", "Record every step for some seconds, for ui.perfetto.dev.")
-    parser.add_argument("--seconds", metavar="S", type=_length_s, default=5.0, help="default 5, at most 60")
+    parser.add_argument("--seconds", metavar="S", type=trace_seconds, default=5.0, help="default 5, at most 60")
     parser.add_argument("-o", "--output", metavar="FILE", help="default trace-PID.json; - is stdout")
     options = parsed(parser, arguments)
     answer = ask(options.pid, "trace", seconds=options.seconds, within_s=options.seconds + ANSWER_S)
@@ -39,11 +35,6 @@ def main(arguments: Sequence[str]) -> int:
     _write(path, text)
     _report(options.json, {"file": path, "events": answer.get("events"), "bytes": len(text)})
     return 0
-
-
-def _length_s(text: str) -> float:
-    value = float(accepted(seconds(zero=False), text, "a time: seconds, more than 0, at most 60"))
-    return min(value, MOST_S)
 
 
 def _write(path: str, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from penstock.errors import PenstockError
 from penstock.monitor.report.material import Material, identity
@@ -13,32 +13,26 @@ from penstock.monitor.report.trace import TraceError, parsed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Process", "sampled"]
+    from penstock.monitor.sources import AttachedConnection
 
+__all__ = ["sampled"]
+
+# the step of the charts
 SNAPSHOT_EVERY_S = 0.5
 # the longest wait for the trace after its time; a large one takes a while to arrive
 TRACE_PATIENCE_S = 20.0
 # of an answer that is partial: the GIL was held
 MOST_RETRIES = 3
 RETRY_AFTER_S = 0.2
+# rows of one answer; the report shows fewer
 MOST_SITES = 50
 MOST_TASKS = 200
-
-
-class Process(Protocol):
-    """A connection to a process, as `penstock.monitor.client.AttachedProcess` is one."""
-
-    def ask(self, command: str, *, within_s: float | None = None, **arguments: object) -> dict[str, Any]:
-        """Return the answer to a command."""
-
-    def close(self) -> None:
-        """End the connection."""
 
 
 class _TraceReader(threading.Thread):
     """The thread that waits for the trace: its answer comes after the trace's time."""
 
-    def __init__(self, process: Process, seconds: float) -> None:
+    def __init__(self, process: AttachedConnection, seconds: float) -> None:
         super().__init__(name="penstock-report-trace", daemon=True)
         self._process = process
         self._seconds = seconds
@@ -56,7 +50,7 @@ class _TraceReader(threading.Thread):
             self._process.close()
 
 
-def sampled(connect: Callable[[], Process], pid: int, seconds: float) -> Material:
+def sampled(connect: Callable[[], AttachedConnection], pid: int, seconds: float) -> Material:
     """Observe a process for `seconds` and return the material of a report about it.
 
     `connect` makes a connection. Raises OSError if the process cannot be attached to, or ends before the first answer.
@@ -82,7 +76,7 @@ def _name(pid: int, snapshot: Mapping[str, Any]) -> str:
     return f"{name}, process {pid}" if name else f"process {pid}"
 
 
-def _observe(process: Process, material: Material, seconds: float) -> None:
+def _observe(process: AttachedConnection, material: Material, seconds: float) -> None:
     """Take snapshots and findings until the time is up, or the process has ended."""
     begin_s = time.monotonic()
     count = 0
@@ -97,7 +91,7 @@ def _observe(process: Process, material: Material, seconds: float) -> None:
         material.missing.append(f"The observation ended early: {error}.")
 
 
-def _take_findings(process: Process, material: Material, *, is_first: bool) -> None:
+def _take_findings(process: AttachedConnection, material: Material, *, is_first: bool) -> None:
     answer = process.ask("findings", since=material.history.mark)
     if answer.get("partial"):
         return
@@ -108,7 +102,7 @@ def _take_findings(process: Process, material: Material, *, is_first: bool) -> N
             material.seen_s.setdefault(identity(found), answer.get("at_s") or 0.0)
 
 
-def _ask_tasks(process: Process, material: Material) -> None:
+def _ask_tasks(process: AttachedConnection, material: Material) -> None:
     try:
         material.tasks = _whole(process, "tasks", sort="age", descending=True, limit=MOST_TASKS)
         material.stacks = _whole(process, "tasks", group="stack")
@@ -118,7 +112,9 @@ def _ask_tasks(process: Process, material: Material) -> None:
         material.missing.append(f"The tasks could not be read: {material.tasks.get('reason') or 'the GIL was held'}.")
 
 
-def _whole(process: Process, command: str, *, within_s: float | None = None, **arguments: object) -> dict[str, Any]:
+def _whole(
+    process: AttachedConnection, command: str, *, within_s: float | None = None, **arguments: object
+) -> dict[str, Any]:
     """Return the answer to a command; ask again if it is partial, as during a garbage collection."""
     answer = process.ask(command, within_s=within_s, **arguments)
     for _ in range(MOST_RETRIES):
