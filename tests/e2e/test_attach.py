@@ -24,7 +24,7 @@ from tests.soak.attachers import fuzz
 from tests.support.attached import asked, line_of, running, socket_path
 from tests.support.waiting import wait_until
 
-native_only = pytest.mark.skipif(not NATIVE, reason="without native code no thread answers without the GIL")
+native_only = pytest.mark.skipif(not NATIVE, reason="of the native server, or of stalls, which a heartbeat shows")
 
 SERVICE = """
 import asyncio, os, sys, penstock
@@ -145,6 +145,7 @@ def test_tasks_that_wait_for_each_other_are_a_cycle_in_graph_and_tree(service: "
         assert {"turn-0", "turn-1"} & {root["name"] for root in tree["roots"]}
 
 
+@native_only
 def test_findings_are_followed_by_their_mark(service: "subprocess.Popen[str]") -> None:
     with AttachedProcess(service.pid, within_s=30) as attached:
         mark = attached.ask("findings")["mark"]
@@ -169,6 +170,7 @@ def test_a_trace_raises_the_level_only_while_it_records(service: "subprocess.Pop
 # --- while the loop is blocked
 
 
+@native_only
 def test_a_blocked_loop_is_seen_with_its_stack(service: "subprocess.Popen[str]") -> None:
     blocked(service, "import time; time.sleep(30)")
     with AttachedProcess(service.pid, within_s=30) as attached:
@@ -287,6 +289,7 @@ penstock.run(main())
 """
 
 
+@native_only
 def test_no_answer_quotes_the_programs_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_RUNTIME_DIR", str(folder))
     with running(LEAKY, folder, SECRET) as process, AttachedProcess(process.pid, within_s=30) as attached:
@@ -373,6 +376,7 @@ def test_200_attaches_leave_descriptors_and_threads_as_they_were(service: "subpr
     assert resident_bytes(service.pid) - rss_bytes < 1024 * 1024
 
 
+@native_only
 def test_more_clients_than_the_server_takes_give_up_the_idlest(service: "subprocess.Popen[str]", folder: Path) -> None:
     path = socket_path(folder, service.pid)
     idle = [socket.socket(socket.AF_UNIX) for _ in range(64)]
@@ -408,6 +412,7 @@ def test_lines_in_one_packet_are_answered_in_order(service: "subprocess.Popen[st
     assert ["process" in found[0], "tasks" in found[1], found[2]["ok"]] == [True, True, False]
 
 
+@native_only
 def test_messages_of_every_shape_leave_a_service_as_it_was() -> None:
     fuzz(400)
 

@@ -192,7 +192,7 @@ class ControlServer:
     def _receive(self, client: ControlClient) -> None:
         data = client.sock.recv(MAX_LINE_BYTES)
         client.received += data
-        if b"\n" not in client.received and len(client.received) > MAX_LINE_BYTES:
+        if client.received.find(b"\n", 0, MAX_LINE_BYTES + 1) < 0 and len(client.received) > MAX_LINE_BYTES:
             # what follows is no message either
             with suppress(OSError):
                 client.sock.send(_line(_error(f"a message has at most {MAX_LINE_BYTES} bytes")))
