@@ -193,6 +193,11 @@ def test_actions_are_refused_unless_allowed(observed: Observed) -> None:
     observed.run("level", "loud", code=2)
 
 
+def test_an_unknown_loop_is_refused_with_the_names_of_those_there_are(observed: Observed) -> None:
+    for form in ([], ["--group", "site"], ["--tree"]):
+        assert "no loop 'other'; there are: penstock-" in observed.run("tasks", "--loop", "other", *form, code=1)
+
+
 @pytest.mark.parametrize("observed", [{"PENSTOCK_MONITOR_ACTIONS": "1"}], indirect=True)
 def test_allowed_actions_act(observed: Observed) -> None:
     found = observed.json("tasks", "--filter", "leaf")["tasks"][0]
@@ -322,3 +327,10 @@ def test_workers_stand_below_their_supervisor(penstock: Command, folder: Path) -
     assert "(supervisor)" in first
     assert "2 workers" in first
     assert all(row.startswith("  ") and "serve shop:app [" in row for row in others), others
+
+
+def test_a_server_is_named_by_its_application_and_not_by_its_address(penstock: Command, folder: Path) -> None:
+    penstock.write("shop.py", APP)
+    penstock.extra["PENSTOCK_RUNTIME_DIR"] = str(folder)
+    penstock.start("serve", "--bind", f"127.0.0.1:{free_port()}", "shop:app")
+    wait_until(lambda: "serve shop:app" in penstock("ps").stdout, PATIENCE_S)

@@ -235,7 +235,10 @@ def _add_drain_options(parser: LineParser) -> None:
 
 def _serve(app: Any, options: argparse.Namespace, config: Config) -> int:
     from penstock.integrations.uvicorn.serving import serve
+    from penstock.runtime.attach.role import ProcessRole
+    from penstock.runtime.attach.service import attach_service
 
+    attach_service.role = ProcessRole(f"serve {options.app}")
     log_format = options.log_format or "text"
     return serve(app, options.bindings, config, name=options.app, log_format=log_format, **_choices(options, config))
 

@@ -65,6 +65,34 @@ class TestStalls:
         assert only.sentence.startswith("the loop waits in time.sleep in app.py:7")
         assert "asyncio.sleep" in only.next_step
 
+    def test_one_sample_of_a_wait_does_not_make_a_computation_a_wait(self) -> None:
+        samples = (stall(), stall(ago_s=4.0), stall(ago_s=3.0, blocked=True, cpu_share=0.02))
+        (only,) = judged(findings=samples)
+        assert only.sentence.startswith("the loop is blocked by json.loads")
+
+    def test_a_call_in_a_library_is_named_by_the_line_of_the_program(self) -> None:
+        library = 'File "/usr/lib/python3.13/subprocess.py", line 2018, in Popen._try_wait: os.waitpid(self.pid, 0)'
+        caller = 'File "/usr/lib/python3.13/subprocess.py", line 556, in run: stdout, stderr = process.communicate()'
+        own = 'File "/srv/app.py", line 7, in f: subprocess.run(command)'
+        (only,) = judged(findings=(stall(blocked=True, call="os.waitpid", stack=[library, caller, own]),))
+        assert only.sentence.startswith("the loop waits in subprocess.run in app.py:7")
+        assert only.evidence["inner_call"] == "os.waitpid"
+        assert "create_subprocess_exec" in only.next_step
+
+    def test_a_named_call_of_the_programs_own_line_is_kept(self) -> None:
+        stack = ['File "/srv/app.py", line 7, in f: s.connect(where)']
+        (only,) = judged(findings=(stall(blocked=True, call="socket.connect", stack=stack),))
+        assert only.sentence.startswith("the loop waits in socket.connect in app.py:7")
+
+    def test_a_thread_that_starts_slowly_follows_the_lane_that_is_exhausted(self) -> None:
+        full = lane(workers_busy=4, queued=40, running=4, run=times(2.0), wait=times(*[2.0] * 9))
+        start = 'File "/usr/lib/python3.13/threading.py", line 973, in Thread.start: self._started.wait()'
+        stack = [start, 'File "/srv/app.py", line 7, in f: await penstock.to_thread(query)']
+        slow = stall(blocked=True, call="waiter.acquire", stack=stack)
+        found = judged(now=snapshot(NOW_S, loops=[loop(lanes=[full])]), findings=(slow,))
+        assert kinds(found) == ["lane_full", "blocked"]
+        assert found[1].next_step.startswith("the new thread waits for a CPU or for the GIL")
+
     def test_one_short_stall_is_not_named(self) -> None:
         assert judged(findings=(stall(lasted_s=0.12),)) == []
 
@@ -122,6 +150,14 @@ class TestStalls:
         (only,) = judged(now=snapshot(NOW_S, loops=[loop()], process={"gc": {"collections": 40, "total_s": 3.0}}))
         assert only.sentence == "garbage collections take 30 % of the time"
         assert judged(now=snapshot(NOW_S, loops=[loop()], process={"gc": {"collections": 400, "total_s": 0.5}})) == []
+
+    def test_the_gil_that_is_held_now_may_be_a_collection(self) -> None:
+        history = History()
+        history.add(snapshot(NOW_S - 10, loops=[loop()]))
+        history.add(snapshot(NOW_S - 1, loops=[loop()], process={"gc": {"collections": 40, "total_s": 3.0}}))
+        history.add_findings({"findings": [stall("gc")], "mark": 1})
+        history.add(partial(NOW_S, lasted_s=0.8))
+        assert kinds(diagnose(history)) == ["collections", "gil"]
 
     def test_the_loop_has_its_name_if_there_are_several(self) -> None:
         now = snapshot(NOW_S, loops=[loop(), loop("other")])

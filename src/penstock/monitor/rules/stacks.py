@@ -18,7 +18,7 @@ from penstock.tasks.place import Place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Culprit", "culprit"]
+__all__ = ["Culprit", "calls_directly", "culprit", "starts_thread"]
 
 # evidence has lines as in a traceback, with the source text; a running callback has places as text
 _TRACEBACK = re.compile(r'^File "(?P<file>.*?)", line (?P<line>\d+), in (?P<function>[^:]+)(?:: (?P<source>.*))?$')
@@ -69,6 +69,18 @@ def culprit(stack: Sequence[str], site: Place | None) -> Culprit:
     frame = frames[index]
     callee = frames[index - 1].place.function.rpartition(".")[2] if index else None
     return Culprit(frame.place, _called(frame.source or _source(frame.place), callee))
+
+
+def calls_directly(stack: Sequence[str]) -> bool:
+    """Return whether the innermost frame is the program's own, so that its line makes the innermost call."""
+    innermost = next((frame for text in stack if (frame := _parsed(text)) is not None), None)
+    return innermost is not None and _is_own(innermost.place.file)
+
+
+def starts_thread(stack: Sequence[str]) -> bool:
+    """Return whether a stack waits in the start of a thread: its caller waits until the new thread runs."""
+    frames = (frame for text in stack if (frame := _parsed(text)) is not None)
+    return any(frame.place.function == "Thread.start" and not _is_own(frame.place.file) for frame in frames)
 
 
 def _parsed(text: str) -> _Frame | None:

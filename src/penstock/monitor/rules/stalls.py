@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.monitor.figures import place_of
 from penstock.monitor.rules.diagnosis import Diagnosis
-from penstock.monitor.rules.stacks import Culprit, culprit
+from penstock.monitor.rules.stacks import Culprit, calls_directly, culprit, starts_thread
 from penstock.monitor.texts import duration, often, share_text
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ GC_SHARE = 0.1
 # below this interval a single collection would be a large share of it
 GC_LEAST_S = 1.0
 GC_LEAST_COUNT = 3
+# A callback that runs for so long stops all that the loop serves: no lasting condition comes before it.
+STOPPED_S = 1.0
 # the rank of a stall grows with its share of the time, between these two
 RANKS = 55.0, 95.0
 
@@ -41,9 +43,14 @@ STEPS = {
     "subprocess.run": "await asyncio.create_subprocess_exec() there",
     "subprocess.check_output": "await asyncio.create_subprocess_exec() there",
     "subprocess.check_call": "await asyncio.create_subprocess_exec() there",
+    "subprocess.call": "await asyncio.create_subprocess_exec() there",
+    "subprocess.Popen": "await asyncio.create_subprocess_exec() there",
+    "os.system": "await asyncio.create_subprocess_shell() there",
+    "os.waitpid": "await asyncio.create_subprocess_exec() there",
 }
 IN_A_THREAD = "offload it to a thread, penstock.offload.options(lane='io'), or use an asynchronous client"
 IN_A_PROCESS = "offload it with penstock.offload, whose lane 'cpu' has processes"
+THREAD_STARTS = "the new thread waits for a CPU or for the GIL: start fewer threads, or give the process more CPU"
 
 
 @dataclass(slots=True)
@@ -55,11 +62,20 @@ class _Stalls:
     count: int = 0
     total_s: float = 0.0
     longest_s: float = 0.0
-    waits: bool = False
+    # the time of the stalls in which the thread waited
+    waited_s: float = 0.0
+    # the call in the innermost frame, which may be in a library that the culprit calls
+    inner_call: str | None = None
+    starts_thread: bool = False
     cpu_share: float | None = None
     now_s: float = 0.0
     callbacks: int = 0
     is_turn: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether the thread waited for most of the time: one sample on a busy machine may be wrong."""
+        return self.waited_s * 2 > self.total_s > 0
 
 
 def _own_s(evidence: dict[str, Any]) -> float:
@@ -113,16 +129,19 @@ def _cause_now(seen: Observed, loop: LoopRates, blocked: Blocked) -> str:
 
 
 def _add(groups: dict[tuple[str, str, bool], _Stalls], found: Finding, evidence: dict[str, Any], own_s: float) -> None:
-    named = culprit(evidence.get("stack") or (), place_of(found.get("site")))
-    if isinstance(evidence.get("call"), str):
-        named = Culprit(named.place, evidence["call"])
+    stack, call = evidence.get("stack") or (), evidence.get("call")
+    named = culprit(stack, place_of(found.get("site")))
+    if isinstance(call, str) and (named.call is None or calls_directly(stack)):
+        named = Culprit(named.place, call)
     many = bool(evidence.get("turn")) and (evidence.get("callbacks") or 0) > 0
     loop = str(found.get("loop") or "")
     group = groups.setdefault((loop, named.text, many), _Stalls(loop, named, is_turn=many))
     group.count += 1
     group.total_s += own_s
     group.longest_s = max(group.longest_s, evidence.get("lasted_s") or 0.0)
-    group.waits = group.waits or bool(evidence.get("blocked"))
+    group.waited_s += own_s if evidence.get("blocked") else 0.0
+    group.inner_call = call or group.inner_call
+    group.starts_thread = group.starts_thread or starts_thread(stack)
     group.callbacks = max(group.callbacks, evidence.get("callbacks") or 0)
     share = _own_cpu_share(evidence)
     group.cpu_share = share if group.cpu_share is None else max(group.cpu_share, share or 0.0)
@@ -140,6 +159,8 @@ def _add_now(groups: dict[tuple[str, str, bool], _Stalls], loop: LoopRates, bloc
 
 
 def _rank(group: _Stalls, seen: Observed) -> float:
+    if group.now_s >= STOPPED_S:
+        return RANKS[1]
     share = min(1.0, group.total_s / max(1.0, seen.window_s))
     return RANKS[0] + (RANKS[1] - RANKS[0]) * max(share, 0.5 if group.now_s >= LEAST_NOW_S else 0.0)
 
@@ -155,6 +176,7 @@ def _evidence(group: _Stalls) -> dict[str, Any]:
     return {
         "loop": group.loop,
         "call": group.culprit.call,
+        "inner_call": group.inner_call,
         "count": group.count,
         "total_s": round(group.total_s, 4),
         "longest_s": round(group.longest_s, 4),
@@ -172,23 +194,30 @@ def blocked_by_call(seen: Observed) -> Iterator[Diagnosis]:
         if group.is_turn:
             yield _long_turn(group, seen)
             continue
-        name, call = seen.name(group.loop), group.culprit.call or ""
+        name = seen.name(group.loop)
         doing = "waits in" if group.waits else "is blocked by"
         yield Diagnosis(
             kind="blocked",
             sentence=f"{name} {doing} {group.culprit.text} for {duration(group.longest_s)} ({_times(group, seen)})",
-            next_step=_step(call, waits=group.waits),
+            next_step=_step(group),
             rank=_rank(group, seen),
             severity="error",
             evidence=_evidence(group),
             place=group.culprit.place,
+            explained_by=("lane_full", "dns_full", "descheduled") if group.starts_thread else (),
         )
 
 
-def _step(call: str, *, waits: bool) -> str:
-    if call in STEPS and (waits or call != "sleep"):
-        return STEPS[call]
-    return IN_A_THREAD if waits else IN_A_PROCESS
+def _step(group: _Stalls) -> str:
+    """Return the next step for a call, by its own name or by that of the call that it makes in a library."""
+    if group.starts_thread:
+        return THREAD_STARTS
+    known = (call for call in (group.culprit.call, group.inner_call) if call in STEPS)
+    return next((STEPS[call] for call in known if group.waits or call != "sleep"), _offload(group))
+
+
+def _offload(group: _Stalls) -> str:
+    return IN_A_THREAD if group.waits else IN_A_PROCESS
 
 
 def _long_turn(group: _Stalls, seen: Observed) -> Diagnosis:
@@ -216,16 +245,18 @@ def gil_held(seen: Observed) -> Iterator[Diagnosis]:
         holder = _holder(group, seen, is_own=is_own)
         yield Diagnosis(
             kind="gil",
-            sentence=f"{holder} holds the GIL for {duration(group.longest_s)} ({_times(group, seen)})",
+            sentence=f"{holder} holds the GIL for {duration(group.longest_s)} ({_times(group, seen)}){_unless(group)}",
             next_step=(
                 f"{IN_A_PROCESS}: a thread would hold the GIL too"
                 if is_own
-                else "find it by `penstock stacks PID`, and run its work in a lane of processes"
+                else f"find it by `penstock stacks {seen.figures.process.pid}`, and run its work in a lane of processes"
             ),
             rank=_rank(group, seen),
             severity="error",
             evidence={**_evidence(group), "own_thread": is_own},
             place=group.culprit.place if is_own else None,
+            # without the GIL a collection is no more than C code
+            explained_by=() if is_own or group.cpu_share is not None else ("collections",),
         )
 
 
@@ -234,6 +265,12 @@ def _holder(group: _Stalls, seen: Observed, *, is_own: bool) -> str:
     if is_own:
         return f"C code called by {group.culprit.text}"
     return "C code" if group.cpu_share is None else f"another thread than {seen.name(group.loop)}'s"
+
+
+def _unless(group: _Stalls) -> str:
+    """Return the doubt about a thread without CPU time: it waits for the GIL, or sleeps in C code and keeps it."""
+    known = group.culprit.place is not None and group.cpu_share is not None and group.cpu_share < OWN_CPU_SHARE
+    return f", unless {group.culprit.text} sleeps with it" if known else ""
 
 
 def collections(seen: Observed) -> Iterator[Diagnosis]:

@@ -21,6 +21,8 @@ __all__ = ["RULES"]
 STILL_SHARE = 0.8
 # the length of a task's name or of a cycle in a sentence
 MOST_CHARACTERS = 120
+# findings of one kind and place that a process delivers in a minute; more are only counted
+DELIVERED_A_MINUTE = 12
 # tasks pile up behind these
 CONGESTED = ("await_cycle", "dns_full", "lane_full", "blocked", "gil", "overloaded")
 
@@ -82,9 +84,10 @@ def stuck(seen: Observed) -> Iterator[Diagnosis]:
     if not found:
         return
     place, waits_at = place_of(found[-1].get("site")), _waits_at(found[-1])
+    tasks = _tasks(found) if len(found) < DELIVERED_A_MINUTE else f"at least {_tasks(found)}"
     yield Diagnosis(
         kind="stuck",
-        sentence=f"{_tasks(found)} made in {where(place)} can never go on{waits_at}: nothing can end the wait",
+        sentence=f"{tasks} made in {where(place)} can never go on{waits_at}: nothing can end the wait",
         next_step="release the lock, or set the future or event, on every way out; bound the wait by asyncio.timeout()",
         rank=85.0,
         severity="error",

@@ -42,16 +42,22 @@ NAMES = {"steps": "steps", "number": "number"}
 MATCHED_AT_ONCE = 256
 
 
+def _chosen_loops(only: object) -> list[tuple[asyncio.AbstractEventLoop, Observer]]:
+    """Return the loop of this name, or all of them for None. Raises BadMessage without such a loop."""
+    known = list(observed_loops())
+    found = [(loop, observer) for loop, observer in known if only in (None, observer.name)]
+    if not found and only is not None:
+        names = ", ".join(short_name(observer.name) for _, observer in known) or "none"
+        raise BadMessage(f"no loop {str(only)[:40]!r}; there are: {names}")
+    return found
+
+
 def listed(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tasks that match, sorted, at most `limit`."""
     sort = word(message, "sort", "age", SORT_KEYS)
     limit = whole(message, "limit", 100, 0, MOST_ROWS)
     text, descends = str(message.get("filter") or "").lower(), bool(message.get("descending", True))
-    found = [
-        _ranked(pace, observer, sort, limit, descends, text)
-        for _, observer in observed_loops()
-        if message.get("loop") in (None, observer.name)
-    ]
+    found = [_ranked(pace, observer, sort, limit, descends, text) for _, observer in _chosen_loops(message.get("loop"))]
     rows = [row for some, _, _ in found for row in some]
     rows.sort(key=lambda row: row[NAMES.get(sort, f"{sort}_s")], reverse=descends)
     total, matched = sum(each for _, each, _ in found), sum(each for _, _, each in found)
@@ -106,8 +112,7 @@ def grouped_by_site(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
     text = str(message.get("filter") or "").lower()
     groups = [
         group
-        for _, observer in observed_loops()
-        if message.get("loop") in (None, observer.name)
+        for _, observer in _chosen_loops(message.get("loop"))
         for group in _site_groups(pace, observer)
         if text in group["site"]["text"].lower()
     ]
@@ -150,9 +155,7 @@ def _site_groups_plainly(pace: Pace, observer: Observer) -> Iterator[dict[str, A
 
 def await_graphs(pace: Pace, only: object = None) -> dict[str, Any]:
     """Return the groups of tasks with the same stack, the waits between tasks, and the cycles."""
-    chosen = [
-        _oldest(pace, loop, observer) for loop, observer in observed_loops() if only is None or only == observer.name
-    ]
+    chosen = [_oldest(pace, loop, observer) for loop, observer in _chosen_loops(only)]
     graphs = [await_graph(tasks, GRAPH_S, pace.rest) for tasks, _ in chosen]
     return {
         "task_count": sum(total for _, total in chosen),
@@ -205,8 +208,8 @@ def tree(pace: Pace, message: Mapping[str, Any]) -> dict[str, Any]:
 def _facts(pace: Pace, only: object) -> dict[str, dict[str, Any]]:
     """Return number, site and awaited object of each task by its name in the await graph."""
     found: dict[str, dict[str, Any]] = {}
-    for loop, observer in observed_loops():
-        tasks = [] if only is not None and only != observer.name else _oldest(pace, loop, observer)[0]
+    for loop, observer in _chosen_loops(only):
+        tasks = _oldest(pace, loop, observer)[0]
         counts = Counter(task.get_name() for task in tasks)
         for task in pace.over(tasks):
             name = task.get_name()

@@ -67,7 +67,8 @@ def _caption(state: TopState) -> str:
         return ""
     held = f"   ! {state.task_problem}" if state.task_problem else ""
     if query.group:
-        return f"{len(state.task_rows)} groups{held}"
+        count = len(state.task_rows)
+        return f"{count} {'group' if count == 1 else 'groups'}{held}"
     return f"{state.task_total:,} tasks, {state.task_matched:,} match, {len(state.task_rows)} shown{held}"
 
 

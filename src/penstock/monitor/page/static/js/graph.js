@@ -6,7 +6,7 @@ import { layered } from "./layers.js";
 
 const MOST_NODES = 60;
 const [WIDTH, NODE_HEIGHT, GAP_X, GAP_Y, MARGIN] = [190, 30, 70, 14, 26];
-const MOST_CHARS = 27;
+const MOST_CHARS = 23;
 const ARC = 34;
 const SPACE = "http://www.w3.org/2000/svg";
 
