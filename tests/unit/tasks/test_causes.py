@@ -63,6 +63,11 @@ def test_blocked_is_less_than_half_of_the_cpu(cpu_ns: int, blocked: bool) -> Non
     assert figures["cpu_share"] == pytest.approx(cpu_ns / 80)
 
 
+def test_a_thread_that_shares_its_cpu_is_not_blocked() -> None:
+    assert figures_of(sight(cpu_ns=45, runnable_ns=55), "python")["blocked"] is False
+    assert figures_of(sight(cpu_ns=5, runnable_ns=55), "python")["blocked"] is True
+
+
 def test_only_python_code_is_called_blocked() -> None:
     assert figures_of(sight(), "descheduled")["blocked"] is False
 

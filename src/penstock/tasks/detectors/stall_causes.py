@@ -56,6 +56,11 @@ def _is_busy(sight: StallSighting) -> bool:
     return sight.wait_cpu_ns >= 0.7 * sight.gil_wait_ns
 
 
+def _could_run(sight: StallSighting) -> float:
+    """Return the share of a stall for which the loop's thread did not wait for a CPU."""
+    return max(0.0, 1 - max(0, sight.runnable_ns) / sight.observed_ns)
+
+
 def figures_of(sight: StallSighting, cause: str) -> dict[str, Any]:
     """Return the numbers of a finding's evidence, times in seconds."""
     share = max(0.0, sight.cpu_ns / sight.observed_ns) if sight.observed_ns > 0 and sight.cpu_ns >= 0 else None
@@ -67,7 +72,7 @@ def figures_of(sight: StallSighting, cause: str) -> dict[str, Any]:
         "cpu_s": None if sight.cpu_ns < 0 else sight.cpu_ns / 1e9,
         "cpu_share": share,
         # it waited for the operating system, as time.sleep and blocking sockets do
-        "blocked": cause == "python" and share is not None and share < BLOCKED_SHARE,
+        "blocked": cause == "python" and share is not None and share < BLOCKED_SHARE * _could_run(sight),
         "gc_s": sight.gc_ns / 1e9,
         "runnable_s": sight.runnable_ns / 1e9,
         "late_s": sight.late_ns / 1e9,
