@@ -140,6 +140,17 @@ class TestStalls:
         assert only.kind == "gil"
         assert only.sentence == "C code holds the GIL for 800 ms (now)"
 
+    def test_the_gil_may_be_held_while_no_callback_runs(self) -> None:
+        history = History()
+        history.add(snapshot(NOW_S - 2, loops=[loop()]))
+        history.add(snapshot(NOW_S - 1, loops=[loop(idle_s=1.0)]))
+        assert diagnose(history) == []
+        idle = {"name": "main", "running": True, "thread_id": 1, "native_id": 100, "turns": 9, "blocked": None}
+        history.add(partial(NOW_S, loops=[idle]))
+        (only,) = diagnose(history)
+        assert only.kind == "gil"
+        assert only.sentence.startswith("C code holds the GIL while no callback runs")
+
     def test_many_callbacks_in_a_turn_are_not_one_blocking_call(self) -> None:
         (only,) = judged(findings=(stall(turn=True, callbacks=4999, lasted_s=0.5),))
         assert only.kind == "long_turn"

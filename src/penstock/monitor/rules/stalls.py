@@ -30,6 +30,8 @@ GC_SHARE = 0.1
 # below this interval a single collection would be a large share of it
 GC_LEAST_S = 1.0
 GC_LEAST_COUNT = 3
+# Answers without the GIL in a window while no callback runs: one may be a burst of work.
+LEAST_PARTIAL = 2
 # A callback that runs for so long stops all that the loop serves: no lasting condition comes before it.
 STOPPED_S = 1.0
 # the rank of a stall grows with its share of the time, between these two
@@ -267,6 +269,30 @@ def _holder(group: _Stalls, seen: Observed, *, is_own: bool) -> str:
     return "C code" if group.cpu_share is None else f"another thread than {seen.name(group.loop)}'s"
 
 
+def gil_held_elsewhere(seen: Observed) -> Iterator[Diagnosis]:
+    """Name a held GIL while no loop runs a callback: the loops then wait for it after their polls, without a stall."""
+    since_s = seen.figures.at_s - seen.window_s
+    steps = [each for each in seen.series if each.at_s >= since_s]
+    held = [each for each in steps if each.partial and not any(loop.blocked for loop in each.loops)]
+    is_now = bool(held) and held[-1].at_s >= seen.figures.at_s
+    if not is_now and len(held) < LEAST_PARTIAL:
+        return
+    yield Diagnosis(
+        kind="gil",
+        sentence=(
+            f"C code holds the GIL while no callback runs ({len(held)} of {len(steps)} answers came without it"
+            f"{', the last one too' if is_now else ''})"
+        ),
+        next_step=(
+            f"find the thread by `penstock stacks {seen.figures.process.pid}`, and run its work in a lane of processes"
+        ),
+        rank=RANKS[0],
+        severity="error",
+        evidence={"partial_answers": len(held), "answers": len(steps)},
+        explained_by=("collections",),
+    )
+
+
 def _unless(group: _Stalls) -> str:
     """Return the doubt about a thread without CPU time: it waits for the GIL, or sleeps in C code and keeps it."""
     known = group.culprit.place is not None and group.cpu_share is not None and group.cpu_share < OWN_CPU_SHARE
@@ -318,4 +344,4 @@ def descheduled(seen: Observed) -> Iterator[Diagnosis]:
         )
 
 
-RULES: tuple[Rule, ...] = (blocked_by_call, gil_held, collections, descheduled)
+RULES: tuple[Rule, ...] = (blocked_by_call, gil_held, gil_held_elsewhere, collections, descheduled)
