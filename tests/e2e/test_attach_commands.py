@@ -327,6 +327,7 @@ def test_workers_stand_below_their_supervisor(penstock: Command, folder: Path) -
     assert "(supervisor)" in first
     assert "2 workers" in first
     assert all(row.startswith("  ") and "serve shop:app [" in row for row in others), others
+    assert "it is a supervisor" in penstock("tasks", str(parent.pid)).stderr
 
 
 def test_a_server_is_named_by_its_application_and_not_by_its_address(penstock: Command, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from penstock.errors import PenstockError
 from penstock.runtime.supervisor.control import peer_ids
-from penstock.runtime.supervisor.rundir import attach_sockets, refused_directories
+from penstock.runtime.supervisor.rundir import attach_sockets, control_sockets, refused_directories
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,7 +58,9 @@ class AttachedProcess:
     def _connected(self, within_s: float) -> socket.socket:
         path = attach_sockets(os.environ).get(self.pid)
         if path is None:
-            raise ProcessLookupError(f"no penstock process {self.pid} of this user can be attached to{_reasons()}")
+            raise ProcessLookupError(
+                f"no penstock process {self.pid} of this user can be attached to{_reasons(self.pid)}"
+            )
         self._received.clear()
         sock = socket.socket(socket.AF_UNIX)
         try:
@@ -168,6 +170,8 @@ def _connect(sock: socket.socket, path: str, until_s: float) -> None:
             time.sleep(CONNECT_AGAIN_S)
 
 
-def _reasons() -> str:
+def _reasons(pid: int) -> str:
+    if pid in control_sockets(os.environ):
+        return ": it is a supervisor, choose one of its workers in 'penstock ps'"
     refused = refused_directories(os.environ)
     return f" ({'; '.join(refused)})" if refused else ""
