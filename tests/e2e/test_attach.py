@@ -334,6 +334,7 @@ def test_no_answer_quotes_the_programs_data(folder: Path, monkeypatch: pytest.Mo
         (line_of("tasks", sort="beauty"), "sort = "),
         (line_of("level", level="loud"), "level = "),
         (line_of("task", number=10**30), "no live task has the number"),
+        (line_of("task", number=True), "no live task has the number"),
         (b"[" * 60_000 + b"\n", "not a JSON line"),
         (b"x" * 70_000 + b"\n", "a message has at most 65536 bytes"),
     ],

@@ -238,7 +238,7 @@ def _branch(
 
 def task_numbered(number: object) -> tuple[asyncio.AbstractEventLoop, Observer, LiveTask, Any]:
     """Return (loop, observer, record, task) of the live task with this number. Raises BadMessage without one."""
-    if isinstance(number, int) and 0 < number < 2**63:
+    if isinstance(number, int) and number is not True and 0 < number < 2**63:
         for loop, observer in observed_loops():
             found = observer.numbered(number)
             if found is not None:
