@@ -115,3 +115,6 @@ class SiteStatistics:
     running_s: float
     ready_s: float
     latency: Times = field(default_factory=Times)
+    # of steps at level trace on the native loop: durations, and times from ready to running
+    step: Times = field(default_factory=Times)
+    schedule: Times = field(default_factory=Times)

@@ -47,6 +47,13 @@ cdef struct SiteCounts:
     PyObject *latency
 
 
+# The steps of one site's tasks at level TRACE. Apart from `SiteCounts`: at level TIME its size has a price.
+cdef struct SiteSteps:
+    # Owned Histograms: the durations, and the times from ready to running. NULL until one of the site's tasks ran.
+    PyObject *step
+    PyObject *schedule
+
+
 cdef struct Slot:
     PyObject *task
     Record *record
@@ -62,6 +69,9 @@ cdef class Ledger:
     cdef readonly uint64_t created, eager, steps
     cdef SiteCounts *by_site
     cdef uint32_t site_count
+    # Of the first sites, as many as level TRACE has met.
+    cdef SiteSteps *steps_by_site
+    cdef uint32_t steps_count
 
     cdef Record *record_at(self, size_t at) noexcept
     cdef object site_row(self, uint32_t site, SiteCounts *now)
@@ -69,6 +79,8 @@ cdef class Ledger:
     cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1
     cdef int count_birth(self, uint32_t site) except -1
     cdef int count_end(self, uint32_t site, int outcome, int64_t lived_ns) except -1
+    cdef int add_step(self, uint32_t site, int64_t took_ns, int64_t waited_ns) except -1
+    cdef int need_steps(self, uint32_t site) except -1
     cdef int make_latency(self, uint32_t site) except -1
     cdef int end_first(self, uint32_t site, int outcome, int64_t lived_ns, PyObject *weak, PyObject *stack) except -1
     cdef int need_site(self, uint32_t site) except -1

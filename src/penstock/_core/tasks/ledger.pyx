@@ -80,6 +80,10 @@ cdef class Ledger:
         for at in range(self.site_count):
             Py_XDECREF(self.by_site[at].latency)
         PyMem_Free(self.by_site)
+        for at in range(self.steps_count):
+            Py_XDECREF(self.steps_by_site[at].step)
+            Py_XDECREF(self.steps_by_site[at].schedule)
+        PyMem_Free(self.steps_by_site)
 
     cdef inline Record *record_at(self, size_t at) noexcept:
         """Return a record by index, in use or free (`number` 0), in the order of memory."""
@@ -138,6 +142,36 @@ cdef class Ledger:
         if self.by_site[site].latency is NULL:
             Py_INCREF(latency)
             self.by_site[site].latency = <PyObject *>latency
+        return 0
+
+    cdef int add_step(self, uint32_t site, int64_t took_ns, int64_t waited_ns) except -1:
+        """Count a step of a task, for its site."""
+        cdef PyObject *step
+        cdef PyObject *schedule
+        if site >= self.steps_count or self.steps_by_site[site].schedule is NULL:
+            self.need_steps(site)
+        step, schedule = self.steps_by_site[site].step, self.steps_by_site[site].schedule
+        add_time(<Histogram>step, took_ns)
+        add_time(<Histogram>schedule, waited_ns)
+        return 0
+
+    cdef int need_steps(self, uint32_t site) except -1:
+        """Make the two histograms of a site: 5 KiB each."""
+        cdef SiteSteps *wider
+        cdef uint32_t count
+        step, schedule = Histogram(), Histogram()
+        if site >= self.steps_count:
+            count = max(2 * self.steps_count, site + 1, 16)
+            wider = <SiteSteps *>PyMem_Realloc(self.steps_by_site, count * sizeof(SiteSteps))
+            if wider is NULL:
+                raise MemoryError
+            memset(&wider[self.steps_count], 0, (count - self.steps_count) * sizeof(SiteSteps))
+            self.steps_by_site, self.steps_count = wider, count
+        # code that ran meanwhile may have made them
+        if self.steps_by_site[site].schedule is NULL:
+            Py_INCREF(step)
+            Py_INCREF(schedule)
+            self.steps_by_site[site] = SiteSteps(<PyObject *>step, <PyObject *>schedule)
         return 0
 
     cdef int end(self, Record *record, int outcome, int64_t now_ns) except -1:
@@ -307,10 +341,17 @@ cdef class Ledger:
         cdef SiteCounts counts = self.by_site[site]
         running_ns, ready_ns = counts.running_ns + now.running_ns, counts.ready_ns + now.ready_ns
         latency = None if counts.latency is NULL else <object>counts.latency
+        step, schedule = self.steps_of(site)
+        ended = outcomes_of(counts.ended)
         return row(
-            SiteRow,
-            (site, counts.created, outcomes_of(counts.ended), now.created, running_ns, ready_ns, latency),
+            SiteRow, (site, counts.created, ended, now.created, running_ns, ready_ns, latency, step, schedule)
         )
+
+    def steps_of(self, uint32_t site):
+        """Return the `Histogram` of a site's steps and that of its times from ready to running, of level TRACE, or None."""
+        if site >= self.steps_count or self.steps_by_site[site].schedule is NULL:
+            return None, None
+        return <object>self.steps_by_site[site].step, <object>self.steps_by_site[site].schedule
 
     def sweep(self, int64_t now_ns):
         """End the records whose tasks were collected. Return a `LostRow` for each. `now_ns` is the present time."""

@@ -52,6 +52,8 @@ cdef class Probe:
     cdef int64_t check_at_ns, check_every_ns
     # Of the turn and the callback that run now.
     cdef int64_t turn_start_ns, start_ns
+    # How long the running step was ready, at level TRACE; -1: not known.
+    cdef int64_t waited_ns
     cdef Record *running
     cdef PyObject *running_task
     cdef int kind

@@ -70,6 +70,7 @@ logger = logging.getLogger("penstock.tasks")
 ctypedef int (*Birth)(Probe probe, object task, object coro, int64_t born_ns, bint is_eager) noexcept
 ctypedef int (*Begin)(Probe probe, PyObject *entry) noexcept
 ctypedef int (*End)(Probe probe) noexcept
+ctypedef int (*Step)(Ledger ledger, uint32_t site, int64_t took_ns, int64_t waited_ns) noexcept
 
 
 cdef inline int raise_pending() except -1:
@@ -129,7 +130,8 @@ cdef class Probe:
         if level >= TIME and self.flight is None:
             self.flight = FlightRecorder(FLIGHT_ENTRIES)
         self.stack_every = self.stack_left = 8 if level == TRACE else 128
-        # it may be set from within a callback
+        # it may be set from within a callback, whose beginning is then not of this level
+        self.waited_ns = -1
         self.start_ns = self.turn_start_ns = now_ns()
         self.level = level
 
@@ -163,6 +165,9 @@ cdef class Probe:
         """Note the run that ends now in the flight recorder: a step of a task, or another callback."""
         if record is not NULL:
             note(self.flight, STEP, self.start_ns, took_ns, record.number, record.site, 0)
+            if self.level == TRACE and self.waited_ns >= 0:
+                if (<Step>see_step)(self.ledger, record.site, took_ns, self.waited_ns) != 0:
+                    self.take_error()
         else:
             note(self.flight, CALLBACK, self.start_ns, took_ns, 0, UNKNOWN, self.kind)
         return 0
@@ -390,6 +395,17 @@ cdef int see_birth(Probe self, object task, object coro, int64_t born_ns, bint i
     return 0
 
 
+cdef inline int64_t wait_of(Record *record, int64_t start_ns, int64_t ready_ns) noexcept:
+    """Return how long a step was ready: since the task's birth for its first one."""
+    if record is not NULL and record.steps == 0 and record.born_ns:
+        ready_ns = record.born_ns
+    return max(start_ns - ready_ns, <int64_t>0) if ready_ns else 0
+
+
+cdef int see_step(Ledger ledger, uint32_t site, int64_t took_ns, int64_t waited_ns) except -1:
+    return ledger.add_step(site, took_ns, waited_ns)
+
+
 cdef int see_begin(Probe self, PyObject *entry) except -1:
     cdef Record *record = NULL
     cdef PyObject *task = NULL
@@ -414,8 +430,11 @@ cdef int see_begin(Probe self, PyObject *entry) except -1:
         if record is NULL or is_gone(record):
             record = self.adopt_anew(task, record)
         self.running = record
-    if self.level < TIME:
-        return 0
+    # one test at level TIME, the usual one
+    if self.level != TIME:
+        if self.level < TIME:
+            return 0
+        self.waited_ns = wait_of(record, self.start_ns, ready_ns)
     waited_ns = self.start_ns - ready_ns if ready_ns else 0
     add_time(<Histogram>delay, waited_ns)
     if record is not NULL:

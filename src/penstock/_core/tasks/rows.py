@@ -90,7 +90,10 @@ class Outcomes(NamedTuple):
 
 
 class SiteRow(NamedTuple):
-    """The counts and times of the tasks of one site. `latency` is None before the first of them has ended."""
+    """The counts and times of the tasks of one site. `latency` is None before the first of them has ended.
+
+    `step` and `schedule` are None unless one of them has run at level `trace`.
+    """
 
     site: int
     created: int
@@ -99,6 +102,9 @@ class SiteRow(NamedTuple):
     running_ns: int
     ready_ns: int
     latency: Any
+    # durations of steps, and times from ready to running
+    step: Any
+    schedule: Any
 
 
 class FlightRow(NamedTuple):

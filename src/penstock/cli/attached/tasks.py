@@ -39,6 +39,8 @@ SITE_COLUMNS = (
     Column("WAITING"),
     Column("OLDEST"),
     Column("TIME"),
+    Column("P99 STEP"),
+    Column("P99 READY"),
     Column("SITE", True),
 )
 
@@ -115,7 +117,12 @@ def _row(task: Mapping[str, Any], has_loops: bool) -> tuple[str, ...]:
 def _site_row(group: Mapping[str, Any]) -> tuple[str, ...]:
     counts = [cells.count(group.get(key)) for key in ("count", "ready", "running", "waiting")]
     times = [cells.seconds(group.get(key)) for key in ("oldest_s", "running_s")]
-    return (*counts, *times, cells.place(group.get("site")))
+    return (*counts, *times, _p99(group.get("step")), _p99(group.get("schedule")), cells.place(group.get("site")))
+
+
+def _p99(times: object) -> str:
+    """Return a 99th percentile, which is known for sites that ran at level trace."""
+    return cells.seconds(times.get("p99_s")) if isinstance(times, dict) and times.get("count") else "-"
 
 
 # --- stacks and trees

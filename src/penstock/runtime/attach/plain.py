@@ -79,6 +79,8 @@ def plain_site(site: SiteStatistics) -> dict[str, Any]:
         "running_s": site.running_s,
         "ready_s": site.ready_s,
         "latency": plain_times(site.latency),
+        "step": plain_times(site.step),
+        "schedule": plain_times(site.schedule),
     }
 
 

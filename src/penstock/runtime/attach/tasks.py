@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from penstock.runtime.attach.messages import BadMessage, whole, word
-from penstock.runtime.attach.plain import plain_place, plain_task, short_name
+from penstock.runtime.attach.plain import plain_place, plain_task, plain_times, short_name
 from penstock.runtime.attach.snapshot import stack_of_thread
 from penstock.tasks.awaits.chain import await_chain, awaited_object
 from penstock.tasks.awaits.graph import await_graph, awaited_tasks
@@ -135,7 +135,14 @@ def _site_groups(pace: Pace, observer: Observer) -> Iterator[dict[str, Any]]:
             "waiting": site.waiting,
             "oldest_s": site.oldest_ns / 1e9,
             "running_s": site.running_ns / 1e9,
+            **_steps(native, site.site),
         }
+
+
+def _steps(observer: NativeObserver, site: int) -> dict[str, Any]:
+    """Return the times of a site's steps; none unless it has run at level trace."""
+    steps = observer.site_steps(site)
+    return {} if steps is None else {"step": plain_times(steps[0]), "schedule": plain_times(steps[1])}
 
 
 def _site_groups_plainly(pace: Pace, observer: Observer) -> Iterator[dict[str, Any]]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from penstock.tasks.observers.livetasks import LiveTasks
     from penstock.tasks.place import Place
     from penstock.tasks.records import LiveTask, SiteStatistics, TaskStatistics
+    from penstock.times import Times
 
 
 __all__ = ["NativeObserver"]
@@ -166,7 +167,12 @@ class NativeObserver:
         """Return the statistics of each site."""
         from penstock.tasks.observers.nativerecords import site_statistics
 
-        return [site_statistics(self.site(number), *found) for number, *found in self._probe.ledger.site_counts()]
+        return [site_statistics(self.site(row.site), row) for row in self._probe.ledger.site_counts()]
+
+    def site_steps(self, number: int) -> tuple[Times, Times] | None:
+        """Return the durations of a site's steps and their times from ready to running; None below level trace."""
+        step, schedule = self._probe.ledger.steps_of(number)
+        return None if step is None or schedule is None else (taken(step), taken(schedule))
 
     def events(self) -> list[Event]:
         """Return the flight recorder's events of the last `trace_s` seconds, oldest first."""
@@ -242,9 +248,9 @@ class NativeObserver:
         `least_s` is the least age in seconds; a site needs `least_samples` ended tasks.
         """
         p99_ns: dict[int, float] = {}
-        for number, _, _, live, _, _, latency in self._probe.ledger.site_counts():
-            if live and latency is not None and latency.count >= least_samples:
-                p99_ns[number] = taken(latency).p99_s * 1e9
+        for row in self._probe.ledger.site_counts():
+            if row.live and row.latency is not None and row.latency.count >= least_samples:
+                p99_ns[row.site] = taken(row.latency).p99_s * 1e9
         if not p99_ns:
             return []
         bounds = [0] * (max(p99_ns) + 1)

@@ -17,7 +17,7 @@ from penstock.times import Times, merged, taken
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from penstock._core.tasks.rows import ScanRow
+    from penstock._core.tasks.rows import ScanRow, SiteRow
     from penstock._core.tasks.scan import TaskScan
     from penstock.tasks.finding_log import FindingLog
     from penstock.tasks.place import Place
@@ -104,13 +104,12 @@ def _figures(probe: Any, loop: Any, stalls: Mapping[str, int]) -> LoopFigures:
     )
 
 
-def site_statistics(
-    site: Place, created: int, ended: Any, live: int, running_ns: int, ready_ns: int, latency: Any
-) -> SiteStatistics:
+def site_statistics(site: Place, row: SiteRow) -> SiteStatistics:
     """Return the statistics of one site, from the ledger's counts and times."""
-    returned, raised, cancelled, _ = ended
-    times = Times() if latency is None else taken(latency)
-    return SiteStatistics(site, created, returned, raised, cancelled, live, running_ns / 1e9, ready_ns / 1e9, times)
+    returned, raised, cancelled, _ = row.ended
+    times = [Times() if each is None else taken(each) for each in (row.latency, row.step, row.schedule)]
+    counts = row.created, returned, raised, cancelled, row.live
+    return SiteStatistics(site, *counts, row.running_ns / 1e9, row.ready_ns / 1e9, *times)
 
 
 def scanned_times(probe: Any, scan: TaskScan) -> tuple[int, int]:
@@ -128,8 +127,8 @@ def scanned_sites(probe: Any, scan: TaskScan, site_of: Callable[[int], Place]) -
         site = now.get(before.site) or NO_TASKS
         live = site.ready + site.running + site.waiting
         times = before.running_ns + site.running_ns, before.ready_ns + site.ready_ns
-        counts = before.created, before.ended, live
-        found.append(site_statistics(site_of(before.site), *counts, *times, before.latency))
+        row = before._replace(live=live, running_ns=times[0], ready_ns=times[1])
+        found.append(site_statistics(site_of(before.site), row))
     return found
 
 

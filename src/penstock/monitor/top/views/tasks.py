@@ -36,6 +36,12 @@ SITE_COLUMNS = (
     TopColumn("waiting", "waiting", "tasks that wait", 7, has_trend=True),
     TopColumn("oldest", "oldest", "the age of the oldest task", 6),
     TopColumn("ran", "ran", "the time for which code of these tasks ran", 6, rank=2),
+    TopColumn(
+        "step", "p99 step", "the 99th percentile of a step's duration, if the site ran at level trace", 8, rank=3
+    ),
+    TopColumn(
+        "schedule", "p99 rdy", "the 99th percentile from ready to running, if the site ran at level trace", 7, rank=4
+    ),
     TopColumn("site", "made in", SITE, 20, stretch=1, is_number=False),
     TopColumn("worker", "process", "the process of the tasks", 8),
 )
@@ -101,6 +107,9 @@ def _site_group(row: Mapping[str, Any], caption: str) -> TopRow:
     cells = {key: amount(value) for key, value in numbers.items()}
     cells |= {"oldest": short_s(row.get("oldest_s")), "ran": short_s(row.get("running_s"))}
     site = row.get("site") or {}
+    p99_s = {key: (row.get(key) or {}).get("p99_s") for key in ("step", "schedule")}
+    cells |= {key: "-" if value is None else short_s(value) for key, value in p99_s.items()}
+    numbers |= {key: float(value or 0) for key, value in p99_s.items()}
     cells |= {"site": place_text(site), "worker": str(row.get("pid"))}
     numbers |= {"oldest": float(row.get("oldest_s") or 0), "ran": float(row.get("running_s") or 0)}
     # a filter matches the site's own text
