@@ -116,6 +116,24 @@ def test_a_snapshot_has_the_tasks_by_site_and_the_lanes(service: "subprocess.Pop
         assert "io" in [lane["name"] for lane in loop["lanes"]]
 
 
+@native_only
+def test_a_site_has_the_times_of_its_steps_from_level_trace_on(service: "subprocess.Popen[str]") -> None:
+    with AttachedProcess(service.pid, within_s=30) as attached:
+
+        def counts() -> dict[str, int]:
+            (loop,) = attached.ask("snapshot")["loops"]
+            assert all(site["step"]["count"] == site["schedule"]["count"] for site in loop["sites"])
+            return {site["site"]["text"]: site["step"]["count"] for site in loop["sites"]}
+
+        assert set(counts().values()) == {0}
+        assert all("step" not in group for group in attached.ask("tasks", group="site")["groups"])
+        attached.ask("level", level="trace")
+        order(service, "box = [asyncio.create_task(turn_about(at), name=f'turn-{at}') for at in (0, 1)]")
+        wait_until(lambda: sum(counts().values()) >= 2)
+        groups = attached.ask("tasks", group="site")["groups"]
+        assert any(group.get("step", {}).get("count") and group["schedule"]["p99_s"] >= 0 for group in groups)
+
+
 def test_tasks_are_sorted_filtered_and_cut_by_the_process(service: "subprocess.Popen[str]") -> None:
     with AttachedProcess(service.pid) as attached:
         answer = attached.ask("tasks", sort="number", descending=False, limit=2, filter="LEAF")

@@ -261,6 +261,20 @@ def test_tasks_of_a_site_are_one_row(script: type[Scripted], capsys: pytest.Capt
     ]
 
 
+def test_a_site_that_ran_at_level_trace_shows_its_steps(
+    script: type[Scripted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = {"site": PLACE, "count": 7, "ready": 1, "running": 0, "waiting": 6, "oldest_s": 3.0, "running_s": 0.5}
+    traced = {**group, "step": {"count": 9, "p99_s": 0.012}, "schedule": {"count": 9, "p99_s": 0.25}}
+    script.answers["tasks"] = [{"groups": [traced, group]}]
+    _, out, _ = run(capsys, "tasks", "--group", "site")
+    assert out.splitlines() == [
+        "COUNT  READY  RUNNING  WAITING  OLDEST    TIME  P99 STEP  P99 READY  SITE",
+        "    7      1        0        6   3.0 s  500 ms     12 ms     250 ms  app.py:41 in handler",
+        "    7      1        0        6   3.0 s  500 ms         -          -  app.py:41 in handler",
+    ]
+
+
 def test_tasks_of_a_stack_are_one_group_and_cycles_come_first(
     script: type[Scripted], capsys: pytest.CaptureFixture[str]
 ) -> None:
