@@ -186,7 +186,7 @@ class MainScreen(Screen[None]):  # type: ignore[misc]
     def _columns(self) -> Sequence[TopColumn]:
         view, is_merged = self.view, self.state.is_merged
         if view.name == "Tasks":
-            return tasks.task_columns(view.group, is_merged=is_merged)
+            return tasks.task_columns(view.group, is_merged=is_merged, rows=self.state.task_rows)
         return [each for each in view.columns if is_merged or each.key != "worker"]
 
     def tick(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 from penstock.monitor.texts import printable
 from penstock.monitor.top.columns import TopRow, placed, sorted_rows
 from penstock.monitor.top.formats import amount, memory, per_second, percent, short_s, spark, wrapped
+from penstock.monitor.top.state import TaskQuery, TopState
 from penstock.monitor.top.trends import Trends
 from penstock.monitor.top.views import connections, executors, findings, gates, loop, tasks
 
@@ -38,6 +39,19 @@ def test_each_column_is_explained_within_a_line_and_its_title_fits(columns) -> N
     for each in columns:
         assert len(f"{each.title}: {each.explanation}") <= 80
         assert len(each.title) <= each.width
+
+
+def test_a_group_by_site_shows_its_steps_if_they_are_known() -> None:
+    group = {"site": {"file": "/srv/app.py", "line": 41, "function": "handler"}, "count": 2, "pid": 7}
+    traced = {**group, "step": {"count": 3, "p99_s": 0.012}, "schedule": {"count": 3, "p99_s": 0.25}}
+    state = TopState(query=TaskQuery(group="site"), task_rows=(traced, group))
+    known, unknown = tasks.task_rows(state)
+    assert (known.cells["step"], known.cells["schedule"]) == (short_s(0.012), short_s(0.25))
+    assert known.numbers["step"] == 0.012
+    assert (unknown.cells["step"], unknown.cells["schedule"]) == ("-", "-")
+    shown = {each.key for each in tasks.task_columns("site", is_merged=False, rows=[traced, group])}
+    hidden = {each.key for each in tasks.task_columns("site", is_merged=False, rows=[group])}
+    assert shown - hidden == {"step", "schedule"}
 
 
 def test_rows_are_sorted_by_numbers_or_text() -> None:

@@ -9,7 +9,7 @@ from penstock.monitor.top.columns import TopColumn, TopRow
 from penstock.monitor.top.formats import amount, short_s
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from penstock.monitor.top.state import TopState
 
@@ -36,15 +36,13 @@ SITE_COLUMNS = (
     TopColumn("waiting", "waiting", "tasks that wait", 7, has_trend=True),
     TopColumn("oldest", "oldest", "the age of the oldest task", 6),
     TopColumn("ran", "ran", "the time for which code of these tasks ran", 6, rank=2),
-    TopColumn(
-        "step", "p99 step", "the 99th percentile of a step's duration, if the site ran at level trace", 8, rank=3
-    ),
-    TopColumn(
-        "schedule", "p99 rdy", "the 99th percentile from ready to running, if the site ran at level trace", 7, rank=4
-    ),
+    TopColumn("step", "p99 step", "99th percentile of a step's duration, at level trace", 8, rank=3),
+    TopColumn("schedule", "p99 rdy", "99th percentile from ready to running, at level trace", 7, rank=4),
     TopColumn("site", "made in", SITE, 20, stretch=1, is_number=False),
     TopColumn("worker", "process", "the process of the tasks", 8),
 )
+# known of sites that have run at level trace
+STEP_KEYS = frozenset({"step", "schedule"})
 STACK_COLUMNS = (
     TopColumn("count", "tasks", "tasks with the same await stack", 7, has_trend=True),
     TopColumn("awaits", "await", "the object that the innermost coroutine awaits", 20, stretch=1, is_number=False),
@@ -54,10 +52,13 @@ STACK_COLUMNS = (
 )
 
 
-def task_columns(group: str, *, is_merged: bool) -> tuple[TopColumn, ...]:
-    """Return the columns of a list or of groups; the process is named if there are several."""
+def task_columns(group: str, *, is_merged: bool, rows: Sequence[Mapping[str, Any]] = ()) -> tuple[TopColumn, ...]:
+    """Return the columns of a list or of groups; the process is named if there are several, steps if one row has any."""
     every = {"": COLUMNS, "site": SITE_COLUMNS, "stack": STACK_COLUMNS}[group]
-    return tuple(each for each in every if is_merged or each.key != "worker")
+    absent = set() if is_merged else {"worker"}
+    if not any("step" in row for row in rows):
+        absent |= STEP_KEYS
+    return tuple(each for each in every if each.key not in absent)
 
 
 def task_rows(state: TopState) -> list[TopRow]:
@@ -107,7 +108,7 @@ def _site_group(row: Mapping[str, Any], caption: str) -> TopRow:
     cells = {key: amount(value) for key, value in numbers.items()}
     cells |= {"oldest": short_s(row.get("oldest_s")), "ran": short_s(row.get("running_s"))}
     site = row.get("site") or {}
-    p99_s = {key: (row.get(key) or {}).get("p99_s") for key in ("step", "schedule")}
+    p99_s = {key: (row.get(key) or {}).get("p99_s") for key in STEP_KEYS}
     cells |= {key: "-" if value is None else short_s(value) for key, value in p99_s.items()}
     numbers |= {key: float(value or 0) for key, value in p99_s.items()}
     cells |= {"site": place_text(site), "worker": str(row.get("pid"))}
