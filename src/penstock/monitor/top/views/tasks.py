@@ -53,7 +53,7 @@ STACK_COLUMNS = (
 
 
 def task_columns(group: str, *, is_merged: bool, rows: Sequence[Mapping[str, Any]] = ()) -> tuple[TopColumn, ...]:
-    """Return the columns of a list or of groups; the process is named if there are several, steps if one row has any."""
+    """Return the columns of a list or of groups; the process is named if there are several, steps if a row has any."""
     every = {"": COLUMNS, "site": SITE_COLUMNS, "stack": STACK_COLUMNS}[group]
     absent = set() if is_merged else {"worker"}
     if not any("step" in row for row in rows):
