@@ -14,10 +14,11 @@ cd "$tree"
 export PYTHONPATH="$PWD/src" PENSTOCK_SANITIZE=1
 "$python" setup.py --quiet build_ext --inplace >build.log 2>&1 || { cat build.log; exit 1; }
 
-# CPython leaks at exit by design. The quarantine is bounded, since it counts as resident memory; pymalloc would hide
+# CPython leaks at exit by design. The sanitizer aborts at the end of a thread in which faulthandler was set up, unless
+# it has no signal stack of its own. The quarantine is bounded, since it counts as resident memory; pymalloc would hide
 # a use after free from the sanitizer.
 export LD_PRELOAD="$library" PYTHONMALLOC=malloc
-export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:abort_on_error=1:quarantine_size_mb=64
+export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:abort_on_error=1:quarantine_size_mb=64:use_sigaltstack=0
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 "$python" -c 'import penstock.loop; assert penstock.loop.NATIVE and "build/sanitize" in penstock.__file__'
 # What measures memory measures the sanitizer here. Left out is what is Python alone: clusters, threads, exporters, the

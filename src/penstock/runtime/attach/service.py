@@ -50,8 +50,8 @@ class AttachService:
         self._server: Any = None
         self._has_run = False
         self._ends_at_exit = False
-        # the heartbeats of open loops, by the reference to their loop
-        self._followed: dict[ref[asyncio.AbstractEventLoop], tuple[Heartbeat, str]] = {}
+        # the heartbeats of open loops, by the reference to their loop; None of a loop without native code
+        self._followed: dict[ref[asyncio.AbstractEventLoop], tuple[Heartbeat | None, str]] = {}
 
     def add(
         self, loop: asyncio.AbstractEventLoop, config: MonitorConfig, heartbeat: Heartbeat | None, name: str
@@ -62,15 +62,14 @@ class AttachService:
         try:
             self._actions, self._is_wanted = self._actions or config.actions, True
             stall_watch.on_run, registry.on_unregister = self.ensure_thread, self.remove
-            if heartbeat is not None:
-                self._follow(ref(loop, self._forget), heartbeat, name)
+            self._follow(ref(loop, self._forget), heartbeat, name)
             self.ensure_thread()
         except Exception as error:
             logger.debug("no monitor can attach to this process: %s", error)
 
-    def _follow(self, loop: ref[asyncio.AbstractEventLoop], heartbeat: Heartbeat, name: str) -> None:
+    def _follow(self, loop: ref[asyncio.AbstractEventLoop], heartbeat: Heartbeat | None, name: str) -> None:
         self._followed[loop] = heartbeat, name
-        if self._server is not None:
+        if self._server is not None and heartbeat is not None:
             self._server.follow(heartbeat, name)
 
     def _forget(self, loop: ref[asyncio.AbstractEventLoop]) -> None:
@@ -134,7 +133,8 @@ class AttachService:
 
         server = make_server(self.role, self._actions)
         for heartbeat, name in list(self._followed.values()):
-            server.follow(heartbeat, name)
+            if heartbeat is not None:
+                server.follow(heartbeat, name)
         return server
 
     def close(self) -> None:
