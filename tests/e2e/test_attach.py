@@ -110,8 +110,9 @@ def test_a_process_says_what_it_is_and_what_its_loops_do(service: "subprocess.Po
 def test_a_snapshot_has_the_tasks_by_site_and_the_lanes(service: "subprocess.Popen[str]") -> None:
     with AttachedProcess(service.pid) as attached:
         (loop,) = attached.ask("snapshot")["loops"]
+        # up to 3.11 a comprehension is a function of its own
         sites = {site["site"]["function"]: site["live"] for site in loop["sites"]}
-        assert sites["main"] == 5
+        assert sum(live for function, live in sites.items() if function.startswith("main")) == 5
         assert loop["tasks"]["live"] == 6
         assert "io" in [lane["name"] for lane in loop["lanes"]]
 

@@ -167,7 +167,7 @@ def test_a_read_after_an_open_is_not_named_open(tmp_path: Path) -> None:
 @needs_native
 def test_c_code_that_keeps_the_gil_is_named() -> None:
     """The stack is read after the call, where the thread may have gone on: then there is no name or another."""
-    named = {stall_of(lambda: sum(range(20_000_000)), name_calls=False).evidence["call"] for _ in range(5)}
+    named = {stall_of(lambda: sum(range(20_000_000)), name_calls=False, tries=20).evidence["call"] for _ in range(5)}
     assert "sum" in named
 
 

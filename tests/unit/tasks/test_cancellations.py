@@ -238,7 +238,8 @@ def test_a_task_group_ends_as_on_asyncio(make):
         assert [type(each) for each in raised.value.exceptions] == [LookupError]
         return asyncio.current_task().cancelling()
 
-    assert run(make, main) == 0
+    # up to 3.12 asyncio leaves one request behind
+    assert run(make, main) == asyncio.run(main())
     assert of("member").place.function == "TaskGroup._abort"
 
 
