@@ -208,7 +208,7 @@ def test_the_service_goes_on_when_its_page_is_killed(tmp_path: Path) -> None:
         page = page_pid(service.process.pid)
         assert page is not None
         os.kill(page, signal.SIGKILL)
-        service.logs("the monitor's page has ended with code -9; the service goes on without it")
+        service.logs("the monitor's page has ended with code -9; the service continues without it")
         assert b"200 OK" in answered(ask(port, "/"))
 
 
@@ -216,7 +216,7 @@ def test_an_address_that_cannot_be_had_is_one_line_and_the_service_goes_on(tmp_p
     port = free_port()
     with program(tmp_path, "serve", "shop:app", "--port", str(port), "--monitor", "192.0.2.7:8700") as service:
         service.logs("penstock monitor: no page at 192.0.2.7:8700: Cannot assign requested address")
-        service.logs("the service goes on without it")
+        service.logs("the service continues without it")
         assert b"200 OK" in answered(ask(port, "/"))
 
 
@@ -229,7 +229,7 @@ def test_the_page_ends_with_its_service(tmp_path: Path, signum: int) -> None:
         service.process.send_signal(signum)
         service.process.wait(PATIENCE_S)
         wait_until(lambda: is_gone(page), PATIENCE_S)
-        assert "goes on without it" not in service.log
+        assert "continues without it" not in service.log
 
 
 def test_beyond_loopback_a_token_is_made_and_printed_once(tmp_path: Path) -> None:
